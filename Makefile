@@ -1,0 +1,31 @@
+# Each target sets up .venv by itself when it is missing or stale.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: repro test ui lint setup
+
+repro: $(READY)  ## run the pipeline: only what changed runs again
+	@ddpm check
+	dvc repro
+	@ddpm summary
+
+test: $(READY)  ## run the tests
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+
+ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
+
+lint: $(READY)  ## style and types
+	ruff check . && ruff format --check . && mypy
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,1 @@
+"""Denoising Diffusion Probabilistic Models: train, sample, score and compare them reproducibly."""

@@ -1,0 +1,151 @@
+"""Model files to ship and checkpoints to resume from; both are safetensors, neither is ever a pickle."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ddpm import config as configuration
+from ddpm import models
+from ddpm.config import TrainingConfig
+from ddpm.errors import UserError
+from ddpm.files import atomic_path
+
+FORMAT = "ddpm-1"
+METADATA = "ddpm"
+KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
+
+
+class Loaded(NamedTuple):
+    """A model file: the network with its (EMA) weights in eval mode, and the config it was trained by."""
+
+    network: nn.Module
+    config: TrainingConfig
+    facts: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        data = self.config.data
+        return data.channels, data.image_size, data.image_size
+
+
+def save_model(path: Path, tensors: dict[str, Tensor], config: TrainingConfig, facts: dict[str, Any]) -> None:
+    """Write weights with their whole config, so that the file alone is enough to sample from."""
+    _write(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
+
+
+def load_model(path: Path, device: torch.device) -> Loaded:
+    """Raises UserError when the file is missing, is no model file of this version, or does not fit its config."""
+    tensors, metadata = _read(path, "model", device)
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
+    config = configuration.parse(metadata["config"], str(path), TrainingConfig)
+    network = models.build(config).to(device)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
+    return Loaded(network.eval().requires_grad_(False), config, metadata["facts"])
+
+
+class Checkpoints:
+    """The resume state of one training run: ``.ddpm/checkpoints/<fingerprint>/`` under the repository's root.
+
+    ``fingerprint`` hashes all that DVC sees as the stage's inputs, so a run never resumes another's state. It lies
+    outside DVC's outs, because DVC removes those before it runs a stage.
+    """
+
+    def __init__(self, fingerprint: str):
+        root = Path(os.environ.get("DVC_ROOT", "."))
+        self.folder = root / ".ddpm" / "checkpoints" / fingerprint
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process. Raises UserError that names the process which holds it already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        holder = self.folder / "pid"
+        try:
+            with FileLock(self.folder / "lock", timeout=0):
+                holder.write_text(str(os.getpid()))
+                yield
+        except Timeout as error:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise UserError(
+                f"this experiment is already being trained by process {pid}: wait for it, or stop it"
+            ) from error
+
+    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+        _write(self.folder / f"{step:09d}.safetensors", tensors, {"step": step})
+        for old in self._generations()[KEPT:]:
+            old.unlink()
+
+    def load(self, device: torch.device) -> tuple[dict[str, Tensor], int] | None:
+        """The newest readable state and its step, or None; an unreadable one is said and skipped."""
+        for path in self._generations():
+            try:
+                tensors, metadata = _read(path, "checkpoint", device)
+            except UserError as error:
+                print(f"warning: {error}; going back to the one before", file=sys.stderr)
+                continue
+            return tensors, metadata["step"]
+        return None
+
+    def delete(self) -> None:
+        """The run is complete: its result is DVC's now."""
+        shutil.rmtree(self.folder)
+
+    def _generations(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"), reverse=True)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the yielded list instead of dying, so that a step can be finished and saved.
+
+    On Linux this process also gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda caught, _: received.append(caught))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    # one key: safetensors writes several in another order each time, and equal models must be equal bytes
+    text = {METADATA: json.dumps(metadata, sort_keys=True)}
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, text)
+
+
+def _read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such {kind} file") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error

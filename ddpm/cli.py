@@ -1,0 +1,141 @@
+"""The ``ddpm`` command. What DVC's stages do not do: presets, checks, sampling from a model file, tracking."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+from ddpm import config, variants
+from ddpm.errors import UserError, exit_code
+from ddpm.files import atomic_path, flatten, read_json
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; exits with 0, or 2 after one line on stderr that says what to mend."""
+    parsed = parser().parse_args(arguments)
+    sys.exit(exit_code(lambda: parsed.run(parsed)))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="ddpm", description=__doc__)
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    preset = commands.add_parser("preset", help="write a preset over params.yaml", description=preset_names_help())
+    preset.add_argument("name")
+    preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
+    preset.set_defaults(run=write_preset)
+
+    check = commands.add_parser("check", help="check params.yaml whole, the model's shape included")
+    check.set_defaults(run=check_params)
+
+    sample = commands.add_parser("sample", help="sample from a model file, anywhere")
+    sample.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
+    sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
+    sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (%(default)s)")
+    sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variants.names('samplers'))} (%(default)s)")
+    sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
+    sample.add_argument("--spacing", default="uniform", choices=["uniform", "trailing"], help="(%(default)s)")
+    sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
+    sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    sample.set_defaults(run=sample_from_file)
+
+    summary = commands.add_parser("summary", help="print the current scores and where the pictures lie")
+    summary.set_defaults(run=print_summary)
+
+    track = commands.add_parser("track", help="MLflow runs")
+    track_commands = track.add_subparsers(metavar="COMMAND", required=True)
+    sync = track_commands.add_parser("sync", help="write the run of the current results, or complete it")
+    sync.set_defaults(run=track_sync)
+    return top
+
+
+def preset_names() -> list[str]:
+    return sorted(file.name.removesuffix(".yaml") for file in resources.files("ddpm.presets").iterdir())
+
+
+def preset_names_help() -> str:
+    return f"Presets: {', '.join(preset_names())}. Each states its cost and expected scores in its first lines."
+
+
+def write_preset(parsed: argparse.Namespace) -> None:
+    if parsed.name not in preset_names():
+        known = preset_names()
+        hint = variants.closest(parsed.name, known)
+        raise UserError(f"preset: unknown {parsed.name!r}{hint}; allowed: {', '.join(known)}")
+    if not parsed.force:
+        _refuse_uncommitted(config.PARAMS)
+    with atomic_path(config.PARAMS) as temporary:
+        temporary.write_text((resources.files("ddpm.presets") / f"{parsed.name}.yaml").read_text())
+    print(f"{config.PARAMS} is now the preset {parsed.name!r}; run it by `dvc repro`")
+
+
+def _refuse_uncommitted(path: Path) -> None:
+    status = subprocess.run(["git", "status", "--porcelain", "--", path], capture_output=True, text=True, check=False)
+    if status.returncode:
+        raise UserError(f"{Path.cwd()}: not a git repository; run this in the project's clone, or pass --force")
+    if status.stdout:
+        raise UserError(
+            f"{path}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
+        )
+
+
+def check_params(_: argparse.Namespace) -> None:
+    from ddpm import extractors, models
+    from ddpm.evaluation import check_counts
+
+    checked = config.load()
+    for name in checked.evaluate.extractors:
+        check_counts(checked.evaluate, extractors.get(name), {"sample.count": checked.sample.count})
+    for folder, mend in ((".git", "clone the project with git"), (".dvc", "run `dvc init`")):
+        if not any((parent / folder).exists() for parent in (Path.cwd(), *Path.cwd().parents)):
+            raise UserError(f"{Path.cwd()}: no {folder} here or above; the pipeline runs in a clone: {mend}")
+    network = models.build(checked)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    print(f"{config.PARAMS}: ok; {checked.model.name} with {parameters:,} parameters")
+
+
+def sample_from_file(parsed: argparse.Namespace) -> None:
+    import torch
+
+    from ddpm import devices, images
+    from ddpm.checkpoint import load_model
+    from ddpm.sampling import Generator
+
+    options = config.section(
+        config.Sample,
+        {
+            "count": parsed.count,
+            "batch_size": parsed.batch_size,
+            "sampler": variants.build("samplers", {"name": parsed.sampler}, "--sampler"),
+            "steps": parsed.steps,
+            "spacing": parsed.spacing,
+        },
+    )
+    device = devices.resolve(parsed.device)
+    model = load_model(parsed.model, device)
+    generator = Generator.of(model, options, device)
+    batches = generator.batches(options.count, options.batch_size, parsed.seed, model.image_shape)
+    images.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
+    print(f"{parsed.out}: {options.count} images, {generator.evaluations} evaluations each")
+
+
+def print_summary(_: argparse.Namespace) -> None:
+    for stage in ("train", "sample", "evaluate"):
+        for name, value in flatten(read_json(Path("metrics") / f"{stage}.json")).items():
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            print(f"{stage:9} {name:24} {shown}")
+    print("\npictures: data/samples/grid.png reverse.mp4 reverse.gif forward.png; data/processed/dataset.png")
+    print("runs:     `make ui`, then http://127.0.0.1:5000")
+
+
+def track_sync(_: argparse.Namespace) -> None:
+    from ddpm import tracking
+
+    run_id = tracking.sync()
+    if run_id is None:
+        raise UserError("MLflow: nothing was written: the store failed, as said above, or DDPM_TRACKING is off")
+    print(f"MLflow run {run_id} is complete")

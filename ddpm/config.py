@@ -1,0 +1,306 @@
+"""params.yaml -> one frozen, validated Config. The only reader of params.yaml.
+
+Numbers and booleans are read by the YAML 1.2 rules that DVC uses (``2e-3`` is a number, ``off`` is a word), so
+that DVC and this package never disagree about a value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
+
+from ddpm import variants
+from ddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from ddpm.datasets import Dataset
+    from ddpm.emas import EMAProfile
+    from ddpm.losses import Loss
+    from ddpm.parameterizations import Parameterization
+    from ddpm.samplers import Sampler
+    from ddpm.schedules import Schedule
+    from ddpm.timestep_samplers import TimestepSampler
+    from ddpm.variances import Variance
+else:
+    # A stage depends on the contracts it uses, not on all; ``variants.build`` has made an instance of the right one.
+    Dataset = EMAProfile = Loss = Parameterization = Sampler = Schedule = TimestepSampler = Variance = variants.Variant
+
+PARAMS = Path("params.yaml")
+MAX_BYTES = 1_000_000
+
+# params key -> the folder of ddpm/ that holds its variants
+FAMILIES = {
+    "data.dataset": "datasets",
+    "diffusion.schedule": "schedules",
+    "diffusion.parameterization": "parameterizations",
+    "diffusion.variance": "variances",
+    "diffusion.loss": "losses",
+    "train.timestep_sampler": "timestep_samplers",
+    "train.ema": "emas",
+    "sample.sampler": "samplers",
+}
+
+T = TypeVar("T", bound="TrainingConfig")
+S = TypeVar("S", bound="Section")
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ImageShape(Section):
+    """Images are uint8 (channels, image_size, image_size)."""
+
+    image_size: Annotated[int, Field(ge=4, le=1024)]
+    channels: Literal[1, 3]
+
+
+class Data(ImageShape):
+    """What the model learns from, and how each picture becomes one of that shape."""
+
+    dataset: InstanceOf[Dataset]
+    source: str | None = None
+    resize: Literal["squash", "crop"] = "crop"
+    test_fraction: Fraction = 0.1
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    on_error: Literal["fail", "skip"] = "fail"
+
+
+class Diffusion(Section):
+    """The forward process and what the network is asked for."""
+
+    T: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    schedule: InstanceOf[Schedule]
+    parameterization: InstanceOf[Parameterization]
+    variance: InstanceOf[Variance]
+    loss: InstanceOf[Loss]
+
+
+class Model(Section):
+    """The network's name and hyperparameters; ``ddpm.models.build`` checks them, because that needs torch."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name in (self.name, *(self.model_extra or {})):
+            variants.check_name("models", name, "model")
+        return self
+
+
+class Train(Section):
+    """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set."""
+
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    batch_size: Positive
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    lr_decay: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+    horizontal_flip: bool = False
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    timestep_sampler: InstanceOf[TimestepSampler]
+    ema: InstanceOf[EMAProfile]
+    channels_last: bool = False
+    compile: bool = False
+    deterministic: bool = True
+    checkpoint_every: Positive = 1000
+    grid_every: Annotated[int, Field(ge=0)] = 0
+    grid_unit: Literal["steps", "epochs"] = "steps"
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("set exactly one of steps and epochs, and the other to null")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
+        return self
+
+
+class Sample(Section):
+    """How images are drawn from the model."""
+
+    count: Positive
+    batch_size: Positive = 256
+    sampler: InstanceOf[Sampler]
+    steps: Positive
+    spacing: Literal["uniform", "trailing"] = "uniform"
+    clip_denoised: bool = True
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+class Evaluate(Section):
+    """Which features and which torch-fidelity metrics compare samples with real images."""
+
+    extractors: Annotated[tuple[str, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Literal["fid", "isc", "kid", "prc"], ...], Field(min_length=1)] = (
+        "fid",
+        "isc",
+        "kid",
+        "prc",
+    )
+    batch_size: Positive = 64
+    kid_subsets: Positive = 100
+    kid_subset_size: Annotated[int, Field(ge=2)] = 1000
+    prc_neighborhood: Positive = 3
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name in self.extractors:
+            variants.check_name("extractors", name, "evaluate.extractors")
+        return self
+
+
+class TrainingConfig(Section):
+    """All that shapes a trained model; a model file's metadata holds it."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    data: ImageShape
+    diffusion: Diffusion
+    model: Model
+    train: Train
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values that ``parse`` turns back into this config, variants with all their hyperparameters."""
+        value: dict[str, Any] = json.loads(self.model_dump_json(serialize_as_any=True))
+        return value
+
+
+class Config(TrainingConfig):
+    """Everything an experiment chooses."""
+
+    data: Data
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    sample: Sample
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.sample.steps > self.diffusion.T:
+            raise ValueError(f"sample.steps: {self.sample.steps} must be at most diffusion.T = {self.diffusion.T}")
+        return self
+
+    def training(self) -> TrainingConfig:
+        """What shapes a trained model, and nothing else."""
+        shape = ImageShape(image_size=self.data.image_size, channels=self.data.channels)
+        return TrainingConfig(seed=self.seed, data=shape, diffusion=self.diffusion, model=self.model, train=self.train)
+
+    def only(self, keys: Iterable[str]) -> Self:
+        """A copy with nothing but ``keys`` (``section`` or ``section.field``): reading another raises AttributeError.
+
+        Stages get the keys that dvc.yaml lists for them, so that none can read what DVC does not watch.
+        """
+        fields: dict[str, set[str]] = {}
+        for key in keys:
+            section, _, field = key.partition(".")
+            fields.setdefault(section, set()).add(field)
+        copy = self.model_copy()
+        for section in type(self).model_fields:
+            if section not in fields:
+                del copy.__dict__[section]
+            elif "" not in fields[section]:
+                part = getattr(self, section).model_copy()
+                for field in type(part).model_fields.keys() - fields[section]:
+                    del part.__dict__[field]
+                copy.__dict__[section] = part
+        return copy
+
+
+class _Yaml12(yaml.SafeLoader):
+    """Safe loader with YAML 1.2 booleans and floats that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Yaml12.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml12.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Yaml12.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def load(path: Path = PARAMS) -> Config:
+    """Read and check a params file. Raises UserError that names the key, the value and what is allowed."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path = PARAMS) -> dict[str, Any]:
+    """The params file as plain values. Raises UserError when it is no YAML mapping of sane size."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    loader = _Yaml12(text)
+    try:
+        value = loader.get_single_data()
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    finally:
+        loader.dispose()
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be a mapping of sections, it is {type(value).__name__}")
+    return value
+
+
+def parse(value: dict[str, Any], source: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Plain values, from YAML or from a model file's metadata, to a config; ``source`` begins every message."""
+    value = _freeze(value)
+    try:
+        for key, family in FAMILIES.items():
+            section, _, field = key.partition(".")
+            if isinstance(value.get(section), dict) and field in value[section]:
+                built = variants.build(family, value[section][field], key)
+                value[section] = {**value[section], field: built}
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{source}: {variants.explain(error, kind, '')}") from error
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def section(kind: type[S], value: dict[str, Any]) -> S:
+    """One section from plain values, e.g. a command's flags. Raises UserError that names the key."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise UserError(variants.explain(error, kind, kind.__name__.lower())) from error
+
+
+def _freeze(value: Any) -> Any:
+    """Lists become tuples: sections are immutable all the way down."""
+    if isinstance(value, dict):
+        return {key: _freeze(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item) for item in value)
+    return value

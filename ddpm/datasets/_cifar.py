@@ -1,0 +1,67 @@
+"""The pickled batches of CIFAR-10 and CIFAR-100 (cs.toronto.edu/~kriz/cifar.html)."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.datasets import Records
+from ddpm.datasets._published import Published
+from ddpm.errors import UserError
+
+ROW = 3 * 32 * 32
+ALLOWED = {("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+
+
+class CifarDataset(Published):
+    """Batches of 32x32 RGB pictures, each a row of 3,072 bytes, planes first.
+
+    batches: the files of each split; meta: the file of the class names; the keys are those inside the pickles.
+    """
+
+    batches: ClassVar[dict[str, tuple[str, ...]]]
+    meta: ClassVar[str]
+    label_key: ClassVar[str]
+    class_key: ClassVar[str]
+
+    def read(self, raw: Path) -> Records:
+        self.verify(raw)  # before anything is unpickled
+        splits = {}
+        for split, files in self.batches.items():
+            batches = [self._read_batch(raw / file) for file in files]
+            images = np.concatenate([rows for rows, _ in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            splits[split] = (images, np.concatenate([labels for _, labels in batches]))
+        return Records.of_arrays(splits, tuple(map(str, _unpickle(raw / self.meta)[self.class_key])))
+
+    def _read_batch(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        batch = _unpickle(path)
+        images, labels = batch["data"], np.asarray(batch[self.label_key], dtype=np.int64)
+        if images.dtype != np.uint8 or images.shape != (len(labels), ROW):
+            raise UserError(f"{path}: holds {images.dtype} {images.shape} images and {len(labels)} labels; not a batch")
+        return images, labels
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Builds what a batch needs, an array of numbers, and nothing else, whatever the pickle names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy.core.", "numpy._core.")  # where it was when the batches were made
+        if (module, name) in ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    """A verified batch. Raises UserError when it holds anything but a dictionary of numbers, text and arrays."""
+    try:
+        with path.open("rb") as handle:
+            value = _ArraysOnly(handle, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise UserError(f"{path}: refused, not a CIFAR batch ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: refused, not a CIFAR batch (it holds a {type(value).__name__})")
+    return value

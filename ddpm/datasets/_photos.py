@@ -1,0 +1,108 @@
+"""Datasets of image files in folders.
+
+The raw folder holds one uncompressed tar of the image files as they were: DVC hashes one file much faster than a
+tree of them, each picture can be read by its offset, and no name from outside ever becomes a path here.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.archives import reading
+from ddpm.datasets import Dataset, Records, _sources
+from ddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FILE = "images.tar"
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Others of PIL's readers are rarely used, and one of them starts another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class Arrangement(NamedTuple):
+    """Which of the files are the dataset's, in order, with their labels, and the source's own split or None."""
+
+    names: Sequence[str]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    is_test: NDArray[np.bool_] | None = None
+
+
+class Photos(Dataset):
+    """address, sha256: the public archive, where there is one."""
+
+    address: ClassVar[str | None] = None
+    sha256: ClassVar[str | None] = None
+
+    def fetch(self, source: str | None, folder: Path) -> None:
+        with TemporaryDirectory(dir=folder.parent) as scratch:
+            found = self._default(Path(scratch)) if source is None else self._locate(source, Path(scratch))
+            _pack(found, folder / FILE)
+
+    def _default(self, scratch: Path) -> Path:
+        if self.address is None or self.sha256 is None:
+            raise UserError("data.source: null is not allowed here; name a folder or an archive of images")
+        archive = scratch / PurePosixPath(self.address).name
+        _sources.download(self.address, archive)
+        _sources.verify(archive, "sha256", self.sha256)
+        return archive
+
+    def _locate(self, source: str, scratch: Path) -> Path:
+        mirrored = () if self.address is None else (PurePosixPath(self.address).name,)
+        return _sources.locate(source, mirrored, scratch)
+
+    @abstractmethod
+    def arrange(self, names: list[str]) -> Arrangement:
+        """``names``: the sorted paths of all image files. Raises UserError when they are not the dataset's."""
+
+    def read(self, raw: Path) -> Records:
+        path = raw / FILE
+        try:
+            with tarfile.open(path, "r:") as tar:
+                members = {member.name: (member.offset_data, member.size) for member in tar}
+        except (FileNotFoundError, tarfile.TarError) as error:
+            raise UserError(f"{path}: missing or broken ({error}); run `dvc repro --force download`") from error
+        names, labels, classes, is_test = self.arrange(sorted(members))
+
+        def open_image(index: int) -> Image:
+            from PIL import Image
+
+            offset, size = members[names[index]]
+            with path.open("rb") as handle:
+                handle.seek(offset)
+                return Image.open(io.BytesIO(handle.read(size)), formats=FORMATS)
+
+        return Records(names, open_image, labels, classes, is_test)
+
+
+def is_image(name: str) -> bool:
+    """By its suffix; hidden files and what macOS adds to archives are not."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
+
+
+def _pack(found: Path, tar_path: Path) -> None:
+    """Raises UserError when there is no image below ``found``."""
+    count = 0
+    with tarfile.open(tar_path, "w") as tar, reading(found) as members:
+        for member in members:
+            name = str(PurePosixPath(member.name))
+            if is_image(name):
+                info = tarfile.TarInfo(name)  # without times and owners: the same images give the same bytes
+                info.size = member.size
+                tar.addfile(info, member.stream)
+                count += 1
+    if not count:
+        raise UserError(f"data.source: no images in {found}; allowed: {', '.join(sorted(SUFFIXES))}")

@@ -1,0 +1,118 @@
+"""What ``data.source`` may name, brought onto this disk."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import urllib.request
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from ddpm.archives import is_archive
+from ddpm.errors import UserError
+
+TIMEOUT_S = 30
+MAX_DOWNLOAD_BYTES = 200 * 2**30
+CHUNK = 2**20
+
+UNREACHABLE = (OSError, http.client.HTTPException, ValueError)
+
+
+def locate(source: str, files: tuple[str, ...], scratch: Path) -> Path:
+    """The folder or archive that ``source`` names.
+
+    ``files`` are what a mirror holds below its base address, or a folder that was filled by hand: where that is an
+    archive, it is the archive that is returned. A relative path starts at the repository's root, also in
+    DVC's temporary copies of it. Downloads go into ``scratch``. Raises UserError when there is nothing there.
+    """
+    if source.startswith("kaggle:"):
+        return _kaggle(source.removeprefix("kaggle:"))
+    if re.match(r"https?://", source):
+        path, files = scratch, _mirror(source, files, scratch)
+    else:
+        path = Path(os.environ.get("DVC_ROOT", "."), Path(source).expanduser())
+    if not path.exists():
+        raise UserError(
+            f"data.source: no such file or folder {source!r}; allowed: a folder, an archive, an http(s) address, "
+            "kaggle:OWNER/NAME, or null for the public address"
+        )
+    known = [path / name for name in files if is_archive(name) and (path / name).is_file()]
+    return known[0] if known else path
+
+
+def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
+    if is_archive(urlsplit(source).path):
+        name = PurePosixPath(urlsplit(source).path).name
+        download(source, scratch / name)
+        return (name,)
+    if not files:
+        raise UserError(f"data.source: {source!r} must be the address of an archive (.zip, .tar, .tar.gz, .tgz)")
+    for name in files:
+        download(f"{source.rstrip('/')}/{name}", scratch / name)
+    return files
+
+
+def download(url: str, path: Path) -> None:
+    """Fetch an http(s) address. Raises UserError when it cannot be reached, ends early or is endless."""
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "ddpm"})  # noqa: S310 - locate allows http(s)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:  # noqa: S310
+            length = response.headers.get("Content-Length")
+            expected = int(length) if length else None
+            received = 0
+            with tqdm(total=expected, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+                while chunk := response.read(CHUNK):
+                    received += out.write(chunk)
+                    bar.update(len(chunk))
+                    if received > MAX_DOWNLOAD_BYTES:
+                        raise UserError(f"{url}: larger than {MAX_DOWNLOAD_BYTES:,} bytes; fetch it by hand")
+        if expected is not None and received != expected:
+            raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
+    except UNREACHABLE as error:
+        raise unreachable(url, error, path.name) from error
+
+
+def unreachable(url: str, error: Exception, *files: str) -> UserError:
+    """The line that tells what to do without a network."""
+    return UserError(
+        f"{url}: cannot be fetched ({error}); fetch it by hand, put {', '.join(files)} "
+        "into a folder such as downloads/ and set data.source: downloads"
+    )
+
+
+def verify(path: Path, algorithm: Literal["md5", "sha256"], *published: str) -> None:
+    """Raises UserError unless the file is there and has a checksum that its publishers state."""
+    try:
+        with path.open("rb") as handle:
+            found = hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run `dvc repro download`") from error
+    if found not in published:
+        raise UserError(
+            f"{path.name}: wrong checksum, {algorithm} {found} instead of {' or '.join(published)}; "
+            "the file is damaged or not the published one: fetch it again"
+        )
+
+
+def _kaggle(handle: str) -> Path:
+    try:
+        import kagglehub
+        from kagglehub import exceptions
+    except ImportError as error:
+        raise UserError(f"data.source: kaggle:{handle} needs kagglehub: pip install 'ddpm[kaggle]'") from error
+    failures = (
+        exceptions.BackendError,
+        exceptions.CredentialError,
+        exceptions.DataCorruptionError,
+        exceptions.NotFoundError,
+        exceptions.UnauthenticatedError,
+    )
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except (*UNREACHABLE, *failures) as error:
+        raise unreachable(f"kaggle.com/datasets/{handle}", error, "its files") from error

@@ -1,0 +1,41 @@
+"""A trained network as a denoiser: the one object that turns its output into (x_0, epsilon)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ddpm import devices
+from ddpm.config import Diffusion
+from ddpm.diffusion import Chain, epsilon_from_x_0
+from ddpm.parameterizations import Prediction
+
+
+class Denoiser:
+    """``denoiser(x_t, t)`` for one t of the training chain; x_t is (B, C, H, W) float32 or float64.
+
+    With ``clip`` x_0 is held to [-1, 1] and epsilon made to agree with it, so that
+    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon stays true.
+    """
+
+    def __init__(self, network: nn.Module, diffusion: Diffusion, device: torch.device, dtype: torch.dtype, clip: bool):
+        self.network = network
+        self.parameterization = diffusion.parameterization
+        self.learned_variance = diffusion.variance.outputs == 2
+        self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
+        self.device = device
+        self.dtype = dtype
+        self.clip = clip
+
+    @torch.inference_mode()
+    def __call__(self, x_t: Tensor, t: int) -> Prediction:
+        timesteps = torch.full((len(x_t),), t, device=self.device)
+        at = self.chain.at(timesteps[:1])
+        with devices.autocast(self.dtype, self.device):
+            output = self.network(x_t, timesteps).float()
+        output, variance_output = output.chunk(2, dim=1) if self.learned_variance else (output, None)
+        x_0, epsilon, _ = self.parameterization.predict(output, x_t, at)
+        if self.clip:
+            x_0 = x_0.clamp(-1, 1)
+            epsilon = epsilon_from_x_0(x_0, x_t, at)
+        return Prediction(x_0, epsilon, variance_output)

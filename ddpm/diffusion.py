@@ -1,0 +1,109 @@
+"""The forward and reverse process as pure tensor functions, in the notation of Ho et al. 2020 (arXiv:2006.11239).
+
+Images are (B, C, H, W) in about [-1, 1]; constants of the chain are (B, 1, 1, 1), float32 unless x is float64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.schedules import NoiseSchedule
+
+
+class Coefficients(NamedTuple):
+    """The chain's constants at each image's t, each (B, 1, 1, 1).
+
+    signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step before, 1 and 0 at the first;
+    posterior_x_0, posterior_x_t: the weights of equation 7.
+    """
+
+    alpha_bar: Tensor
+    signal: Tensor
+    sigma: Tensor
+    signal_prev: Tensor
+    sigma_prev: Tensor
+    log_beta: Tensor
+    log_beta_tilde: Tensor
+    posterior_x_0: Tensor
+    posterior_x_t: Tensor
+
+
+class Chain:
+    """A NoiseSchedule's constants as one table on a device: looking up a batch's t is one gather, no sync."""
+
+    def __init__(self, schedule: NoiseSchedule, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+        self.schedule = schedule
+        self.table = torch.from_numpy(np.stack(_columns(schedule), axis=1)).to(device, dtype)
+
+    def __len__(self) -> int:
+        return len(self.schedule)
+
+    def timestep(self, step: int) -> int:
+        """The training chain's t at ``step``, 1..len(self)."""
+        return int(self.schedule.timesteps[step - 1])
+
+    def at_step(self, step: int) -> Coefficients:
+        """Constants at one ``step``, (1, 1, 1, 1) each."""
+        return Coefficients(*self.table[step - 1, :, None, None, None, None].unbind())
+
+    def at(self, step: Tensor) -> Coefficients:
+        """Constants at ``step``, (B,) int64 in 1..len(schedule)."""
+        return Coefficients(*self.table[step - 1].T[..., None, None, None].unbind())
+
+
+def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
+    """In the order of Coefficients. log beta_tilde_1 is -inf; as in the paper's code its neighbour stands in."""
+    beta_tilde = schedule.beta_tilde.copy()
+    beta = schedule.beta.copy()
+    if len(schedule) > 1:
+        beta_tilde[0] = beta_tilde[1]
+        beta[0] = beta_tilde[1]
+    else:
+        beta_tilde[0] = beta[0]
+    return [
+        schedule.alpha_bar,
+        np.sqrt(schedule.alpha_bar),
+        np.sqrt(1 - schedule.alpha_bar),
+        np.sqrt(schedule.alpha_bar_prev),
+        np.sqrt(1 - schedule.alpha_bar_prev),
+        np.log(beta),
+        np.log(beta_tilde),
+        np.sqrt(schedule.alpha_bar_prev) * schedule.beta / (1 - schedule.alpha_bar),
+        np.sqrt(schedule.alpha) * (1 - schedule.alpha_bar_prev) / (1 - schedule.alpha_bar),
+    ]
+
+
+def q_sample(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+    """x_t ~ q(x_t | x_0), equation 4."""
+    return at.signal * x_0 + at.sigma * epsilon
+
+
+def posterior_mean(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
+    """Mean of q(x_{t-1} | x_t, x_0), equation 7."""
+    return at.posterior_x_0 * x_0 + at.posterior_x_t * x_t
+
+
+def epsilon_from_x_0(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
+    """The noise that makes x_t of x_0: equation 4 solved for epsilon."""
+    return (x_t - at.signal * x_0) / at.sigma
+
+
+def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:
+    """KL(N_1 || N_2) in nats, elementwise: the terms L_{t-1} and L_T of equation 5."""
+    ratio = torch.exp(log_variance_1 - log_variance_2)
+    distance = (mean_1 - mean_2).square() * torch.exp(-log_variance_2)
+    return 0.5 * (log_variance_2 - log_variance_1 + ratio + distance - 1)
+
+
+def to_images(x: Tensor) -> Tensor:
+    """[-1, 1] floats to uint8, rounded to the nearest level and clamped."""
+    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_images(images: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1

@@ -1,0 +1,17 @@
+"""L_simple: unweighted squared error on the network's target. Ho et al. 2020 (arXiv:2006.11239), equation 14."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddpm.losses import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion import Coefficients
+
+
+class Simple(Loss):
+    def __call__(self, output: Tensor, target: Tensor, at: Coefficients) -> Tensor:
+        return (output.float() - target).square().mean(dim=(1, 2, 3))

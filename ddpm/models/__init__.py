@@ -1,0 +1,36 @@
+"""Networks: ``network(x_t, t)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
+
+They know nothing of diffusion. Contract: a variant's fields are its shape; ``network`` builds it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from ddpm import variants
+from ddpm.errors import UserError
+from ddpm.variants import Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddpm.config import TrainingConfig
+
+
+class Architecture(Variant, ABC):
+    """Contract of an architecture."""
+
+    @abstractmethod
+    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
+        """Raises ValueError naming the field when the shape does not fit ``image_size``."""
+
+
+def build(config: TrainingConfig) -> nn.Module:
+    """The network that ``config.model`` chooses, freshly initialised. Raises UserError when its shape is impossible."""
+    architecture: Architecture = variants.build("models", config.model.model_dump(), "model")
+    data = config.data
+    try:
+        return architecture.network(data.image_size, data.channels, data.channels * config.diffusion.variance.outputs)
+    except ValueError as error:
+        raise UserError(f"model.{architecture.name}: {error}") from error

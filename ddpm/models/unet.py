@@ -1,0 +1,125 @@
+"""The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ddpm.models import Architecture
+from ddpm.models._layers import (
+    Downsample,
+    ResidualBlock,
+    SelfAttention,
+    Upsample,
+    sinusoidal_embedding,
+    zeroed,
+)
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class UNet(Architecture):
+    """Levels of ``blocks`` residual blocks going down and ``blocks`` + 1 going up, joined by skip connections.
+
+    Level i has base_channels * multipliers[i] channels and half the height and width of the level before.
+    Attention follows each block of the levels whose height is in ``attention_sizes``, and the first of the two
+    middle blocks. ``time_multiple`` * base_channels is the width of the time embedding.
+    """
+
+    base_channels: Annotated[int, Field(ge=2)] = 128
+    multipliers: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 2, 2)
+    blocks: Positive = 2
+    attention_sizes: tuple[Positive, ...] = (16,)
+    attention_heads: Positive = 1
+    middle_attention: bool = True
+    groups: Positive = 32
+    time_multiple: Positive = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout_kind: Literal["pixel", "channel"] = "pixel"
+    zero_init: bool = True
+
+    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
+        factor = 2 ** (len(self.multipliers) - 1)
+        if image_size % factor:
+            raise ValueError(
+                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times, "
+                f"so data.image_size: {image_size} must be a multiple of {factor}"
+            )
+        if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
+            raise ValueError(
+                f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
+            )
+        return UNetModule(self, image_size, channels, outputs)
+
+
+class UNetModule(nn.Module):
+    """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S)."""
+
+    def __init__(self, shape: UNet, image_size: int, channels: int, outputs: int):
+        super().__init__()
+        base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
+        self.base_channels = base
+        self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.stem = nn.Conv2d(channels, base, 3, padding=1)
+
+        def block(inputs: int, outputs: int, attends: bool) -> Block:
+            return Block(shape, inputs, outputs, attends)
+
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        skips = [base]
+        width = base
+        last = len(shape.multipliers) - 1
+        for level, multiplier in enumerate(shape.multipliers):
+            attends = image_size >> level in shape.attention_sizes
+            for _ in range(shape.blocks):
+                self.down.append(block(width, base * multiplier, attends))
+                width = base * multiplier
+                skips.append(width)
+            if level < last:
+                self.down.append(Downsample(width))
+                skips.append(width)
+        self.middle = nn.ModuleList([block(width, width, shape.middle_attention), block(width, width, False)])
+        for level in range(last, -1, -1):
+            attends = image_size >> level in shape.attention_sizes
+            for _ in range(shape.blocks + 1):
+                self.up.append(block(width + skips.pop(), base * shape.multipliers[level], attends))
+                width = base * shape.multipliers[level]
+            if level > 0:
+                self.up.append(Upsample(width))
+        self.norm = nn.GroupNorm(shape.groups, width)
+        self.head = zeroed(nn.Conv2d(width, outputs, 3, padding=1), shape.zero_init)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        embedding = F.silu(self.time(sinusoidal_embedding(t, self.base_channels)))
+        x = self.stem(x_t)
+        skips = [x]
+        for layer in self.down:
+            x = layer(x, embedding) if isinstance(layer, Block) else layer(x)
+            skips.append(x)
+        for layer in self.middle:
+            x = layer(x, embedding)
+        for layer in self.up:
+            x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if isinstance(layer, Block) else layer(x)
+        return self.head(F.silu(self.norm(x)))
+
+
+class Block(nn.Module):
+    """A residual block, followed by attention where the level has it."""
+
+    def __init__(self, shape: UNet, inputs: int, outputs: int, attends: bool):
+        super().__init__()
+        dropout = nn.Dropout(shape.dropout) if shape.dropout_kind == "pixel" else nn.Dropout2d(shape.dropout)
+        embedding = shape.base_channels * shape.time_multiple
+        self.residual = ResidualBlock(inputs, outputs, embedding, shape.groups, dropout, shape.zero_init)
+        self.attention = (
+            SelfAttention(outputs, shape.attention_heads, shape.groups, shape.zero_init) if attends else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        x = self.residual(x, embedding)
+        return self.attention(x)

@@ -1,0 +1,62 @@
+"""Random numbers as a function of (seed, purpose, index, step): no state, nothing to save, nothing to skip.
+
+Image i gets the same noise at whatever batch size, on whatever number of devices, and wherever a run was resumed.
+The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), computed on
+whole tensors; normals come from it by Box-Muller in float64, so that every device rounds to the same float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+MASK = 0xFFFFFFFF
+ROUNDS = 10
+
+
+def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
+    size = math.prod(shape)
+    words = _words(seed, purpose, index, step, blocks=-(-size // 4))
+    radius = torch.sqrt(-2 * torch.log((words[0::2].double() + 0.5) * 2**-32))
+    angle = words[1::2].double() * (2 * math.pi * 2**-32)
+    normals = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)])
+    return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(-1, *shape)
+
+
+def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
+    """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
+    high, low, _, _ = _words(seed, purpose, index, step, blocks=1)[:, :, 0]
+    return (high * 2**21 + (low >> 11)).double() * 2**-53
+
+
+def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
+    """A seed for torch's own generators, below 2**63."""
+    name = f"{seed}/{purpose}/{step}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1
+
+
+def _words(seed: int, purpose: str, index: Tensor, step: int, blocks: int) -> Tensor:
+    """(4, B, blocks) int64 words of 32 random bits each."""
+    key = stream_seed(seed, purpose)
+    block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
+    column = index[:, None].expand_as(block)
+    counter = (block, torch.full_like(block, step & MASK), column & MASK, (column >> 32) & MASK)
+    return torch.stack(philox(counter, (key & MASK, key >> 32)))
+
+
+def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Philox4x32-10 on four int64 tensors of 32-bit words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        # int64 products wrap modulo 2**64; the masks take the right 32 bits all the same
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK, ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3

@@ -1,0 +1,40 @@
+"""What the network predicts.
+
+Contract: ``target`` is what the network's output is regressed on; ``predict`` turns an output into (x_0, epsilon).
+The network knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+from ddpm.variants import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion import Coefficients
+
+
+class Prediction(NamedTuple):
+    """The network's belief about x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each.
+
+    ``variance_output`` is the network's second half where the variance is learned, else None.
+    """
+
+    x_0: Tensor
+    epsilon: Tensor
+    variance_output: Tensor | None = None
+
+
+class Parameterization(Variant, ABC):
+    """Contract of a parameterization. ``at`` holds the chain's constants at each image's t, (B, 1, 1, 1)."""
+
+    @abstractmethod
+    def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+        """What the network should output for x_t made of x_0 and epsilon, (B, C, H, W)."""
+
+    @abstractmethod
+    def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
+        """x_0 and epsilon, each (B, C, H, W), from the network's output."""

@@ -1,0 +1,20 @@
+"""The network predicts the noise. Ho et al. 2020 (arXiv:2006.11239), equation 14."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddpm.parameterizations import Parameterization, Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion import Coefficients
+
+
+class Epsilon(Parameterization):
+    def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+        return epsilon
+
+    def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
+        return Prediction((x_t - at.sigma * output) / at.signal, output)

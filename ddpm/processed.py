@@ -1,0 +1,71 @@
+"""The processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json, as every stage reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddpm import files
+from ddpm.errors import UserError
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What the arrays hold.
+
+    counts: images of each split; skipped: broken ones that were left out.
+    sha256: of each split's folder, images and labels: the real images' identity in every score's fingerprint.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    classes: tuple[str, ...]
+    image_size: int
+    channels: int
+    counts: dict[Split, int]
+    skipped: int
+    sha256: dict[Split, str]
+
+
+def read_manifest(processed: Path) -> Manifest:
+    """Raises UserError when it is missing or not a manifest."""
+    path = processed / MANIFEST
+    try:
+        return Manifest.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a manifest; remove it and run `dvc repro`") from error
+
+
+def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, C, H, W), memory-mapped and read-only, and labels (N,).
+
+    Raises UserError when they are missing, damaged, or not what the manifest says.
+    """
+    manifest = read_manifest(processed)
+    count = manifest.counts[split]
+    shape = (count, manifest.channels, manifest.image_size, manifest.image_size)
+    images = _load(processed / split / "images.npy", shape, np.uint8)
+    labels = _load(processed / split / "labels.npy", (count,), np.int64)
+    return images, np.asarray(labels)
+
+
+def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: missing or damaged ({error}); remove it and run `dvc repro`") from error
+    if array.shape != shape or array.dtype != dtype:
+        raise UserError(
+            f"{path}: holds {array.dtype} {array.shape}, the manifest says {np.dtype(dtype)} {shape}; "
+            "remove it and run `dvc repro`"
+        )
+    loaded: NDArray[Any] = array
+    return loaded

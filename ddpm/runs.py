@@ -1,0 +1,218 @@
+"""What a tracked run says, read from DVC's files; knows nothing of MLflow.
+
+A run belongs to one configuration: whatever DVC sees as the inputs of the stages that make and score a model. Their
+intermediate outs are functions of those inputs and may not exist yet, so they have no part in its key.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import re
+import subprocess
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ddpm import config, files, inputs
+from ddpm.errors import UserError
+from ddpm.processed import Manifest, read_manifest
+
+KEYED = ("reference", "train", "sample", "evaluate")
+DERIVED = ("data/reference", "data/model", "data/samples")
+PROCESSED = Path("data/processed")
+METRICS = Path("metrics")
+GRIDS = Path("data/model/grids")
+
+# a stage that has run for this configuration -> the files that a person looks at
+PICTURES = {
+    "train": ("data/processed/dataset.png",),
+    "sample": (
+        "data/samples/grid.png",
+        "data/samples/forward.png",
+        "data/samples/reverse.mp4",
+        "data/samples/reverse.gif",
+    ),
+    "evaluate": ("metrics/fingerprint.json",),
+}
+STAGES = tuple(PICTURES)
+
+
+class Point(NamedTuple):
+    """A row of the curve: ``milliseconds`` of training so far, and the values by their column's name."""
+
+    step: int
+    milliseconds: int
+    values: dict[str, float]
+
+    @classmethod
+    def of(cls, row: Mapping[str, float | str]) -> Self:
+        """From a row of loss.csv, or from the live row it will be written from.
+
+        The file keeps six digits; both are rounded to them, so that a row sent live and read later are one.
+        """
+        rounded = {key: float(f"{float(value):.6g}") for key, value in row.items() if key != "step"}
+        milliseconds = round(1000 * rounded.pop("seconds"))
+        return cls(int(row["step"]), milliseconds, rounded)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's content. What stages have not made yet is empty.
+
+    curve: by ascending step. grids: step -> picture. artifacts: path -> sha256.
+    """
+
+    key: str
+    title: str
+    params: dict[str, str]
+    dataset: Manifest
+    scores: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    curve: list[Point] = field(default_factory=list)
+    grids: dict[int, Path] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+    def milliseconds(self, step: int) -> int:
+        """How long training had taken when it reached ``step``; 0 before the first row."""
+        before = bisect_right(self.curve, step, key=lambda point: point.step)
+        return self.curve[before - 1].milliseconds if before else 0
+
+    def note(self, tags: Mapping[str, str]) -> str:
+        """Markdown for the run's page: the scores, and how to get them again. ``tags`` is ``environment()``'s."""
+        lines = [f"**{self.title}**", ""]
+        if self.scores:
+            lines += ["| score | value |", "| --- | --- |"]
+            lines += [f"| {name} | {value:.6g} |" for name, value in sorted(self.scores.items())]
+            lines += [""]
+        lines += ["Reproduce: " + " && ".join(f"`{command}`" for command in _commands(tags))]
+        if tags.get("ddpm.git.dirty") == "true" and "dvc.exp.name" not in tags:
+            lines += ["", "The code or params differed from that commit: set them to this run's parameters first."]
+        return "\n".join(lines)
+
+
+def read(upto: str | None) -> Record:
+    """The run of the working folder's configuration, with what its stages up to ``upto`` made (None: none has run).
+
+    Raises UserError when a file that such a stage makes is missing or unreadable.
+    """
+    chosen = config.load()
+    params = _chosen_only(chosen.to_dict())
+    done = STAGES[: STAGES.index(upto) + 1] if upto else ()
+    scores: dict[str, float] = {}
+    facts: dict[str, str] = {}
+    for stage in done:
+        # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
+        measured = files.read_json(METRICS / f"{stage}.json")
+        for name, value in files.flatten(measured if stage == "evaluate" else {stage: measured}).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                scores[name] = float(value)
+            else:
+                facts[name] = masked(_text(value))
+    pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
+    return Record(
+        key=inputs.read(*KEYED, leave_out=DERIVED).fingerprint(),
+        title=_title(chosen),
+        params={name: masked(_text(value)) for name, value in files.flatten(params).items()},
+        dataset=read_manifest(PROCESSED),
+        scores=scores,
+        facts=facts,
+        curve=_curve(METRICS / "loss.csv") if done else [],
+        grids={_step(path): path for path in sorted(GRIDS.glob("step-*.png"))} if done else {},
+        artifacts={path: files.sha256(Path(path)) for path in pictures},
+    )
+
+
+def finished() -> str | None:
+    """The last of train, sample and evaluate whose files DVC finds up to date, with all before it; None: not one.
+
+    Raises UserError outside a DVC repository.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    last = None
+    try:
+        with Repo() as repo:
+            for stage in STAGES:
+                if repo.status(targets=[stage], with_deps=True):
+                    break
+                last = stage
+    except DvcException as error:
+        raise UserError(f"dvc status: {error}; run this in the project's folder") from error
+    return last
+
+
+def environment() -> dict[str, str]:
+    """Tags that say which commit, DVC experiment and software; no value holds a credential."""
+    tags = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
+    tags["version.python"] = platform.python_version()
+    if commit := _git("rev-parse", "HEAD"):
+        changed = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "ddpm", "stages")
+        tags |= {"mlflow.source.git.commit": commit, "ddpm.git.dirty": "true" if changed else "false"}
+    if remote := _git("remote", "get-url", "origin"):
+        tags["mlflow.source.git.repoURL"] = masked(remote)
+    experiment = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}
+    return tags | {tag: os.environ[name] for tag, name in experiment.items() if os.environ.get(name)}
+
+
+def masked(text: str) -> str:
+    """``text`` with every URL's user and password starred and its query, where tokens travel, dropped."""
+    return re.sub(
+        r"(\w+://)([^/\s]*@)?([^\s?#]*)\S*",
+        lambda url: url[1] + ("***@" if url[2] else "") + url[3],
+        text,
+    )
+
+
+def _commands(tags: Mapping[str, str]) -> list[str]:
+    commit = tags.get("mlflow.source.git.commit")
+    checkout = [f"git checkout {commit}"] if commit else []
+    apply = [f"dvc exp apply {tags['dvc.exp.name']}"] if "dvc.exp.name" in tags else []
+    return [*checkout, *apply, "dvc repro"]
+
+
+def _title(chosen: config.Config) -> str:
+    data, diffusion, sample = chosen.data, chosen.diffusion, chosen.sample
+    return (
+        f"{data.dataset.name} {data.image_size}x{data.image_size} · {chosen.model.name} · {diffusion.schedule.name} · "
+        f"{diffusion.parameterization.name} · {sample.sampler.name} {sample.steps} · seed {chosen.seed}"
+    )
+
+
+def _chosen_only(params: dict[str, Any]) -> dict[str, Any]:
+    """Less the blocks of networks that are not chosen; the other families' are already gone."""
+    model = params["model"]
+    return params | {"model": {key: model[key] for key in ("name", model["name"]) if key in model}}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _curve(path: Path) -> list[Point]:
+    try:
+        with path.open(newline="") as file:
+            return [Point.of(row) for row in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a loss curve ({error}); remove it and run `dvc repro`") from error
+
+
+def _step(grid: Path) -> int:
+    return int(grid.stem.removeprefix("step-"))
+
+
+def _git(*arguments: str) -> str | None:
+    """git's answer; None outside a repository, before the first commit, or where git is not installed."""
+    try:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

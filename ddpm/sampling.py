@@ -1,0 +1,131 @@
+"""Images from a trained model: image i depends on (model, sampler, seed, i) and on nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm import devices, images, noise, progress
+from ddpm.checkpoint import Loaded
+from ddpm.config import Sample
+from ddpm.denoiser import Denoiser
+from ddpm.diffusion import Chain, from_images, q_sample, to_images
+from ddpm.errors import UserError
+from ddpm.files import atomic_path
+from ddpm.samplers import Sampler
+from ddpm.variances import Variance
+
+FILM_IMAGES = 64
+FILM_FRAMES = 60
+
+Spacing = Literal["uniform", "trailing"]
+
+
+def timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
+    """(steps,) ascending, distinct, in 1..T, always with T: the steps of the training chain that sampling visits.
+
+    uniform: evenly from 1 to T, both ends included, as Improved DDPM (arXiv:2102.09672), section 4, has it.
+    trailing: evenly back from T (Lin et al. 2023, arXiv:2305.08891, table 2).
+    """
+    if spacing == "trailing" or steps == 1:
+        visited = np.round(np.arange(T, 0, -T / steps))[:steps][::-1]
+    else:
+        visited = np.round(np.linspace(1, T, steps))
+    return visited.astype(np.int64)
+
+
+class Generator:
+    """A denoiser with a sampler over ``steps`` of its chain."""
+
+    def __init__(self, denoiser: Denoiser, sampler: Sampler, steps: int, spacing: Spacing, variance: Variance):
+        schedule = denoiser.chain.schedule
+        self.denoiser = denoiser
+        self.sampler = sampler
+        self.variance = variance
+        self.chain = Chain(schedule.respace(timesteps(len(schedule), steps, spacing)), denoiser.device)
+        self.evaluations = sampler.evaluations(steps)
+
+    @classmethod
+    def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
+        """As ``options`` say. Raises UserError when the model's chain is shorter than ``options.steps``."""
+        diffusion = model.config.diffusion
+        if options.steps > diffusion.T:
+            raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
+        dtype = devices.precision(options.precision, device)
+        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised)
+        return cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance)
+
+    def trajectory(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
+        """x_T, then x after each step, (B, C, H, W) float32, for the images named by ``indices``."""
+        index = torch.tensor(indices, device=self.denoiser.device)
+        x_T = noise.gaussian(seed, "x_T", index, 0, shape)
+        yield x_T
+        yield from self.sampler.steps(
+            self.denoiser,
+            x_T,
+            self.chain,
+            lambda t: noise.gaussian(seed, "reverse", index, t, shape),
+            self.variance,
+        )
+
+    def images(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Tensor:
+        """(B, C, H, W) uint8 on the CPU."""
+        for x in self.trajectory(indices, seed, shape):
+            last = x
+        return to_images(last).cpu()
+
+    def batches(
+        self, count: int, batch_size: int, seed: int, shape: tuple[int, int, int]
+    ) -> Iterator[tuple[range, Tensor]]:
+        """Images 0..count - 1 as (their indices, (B, C, H, W) uint8), with a progress bar."""
+        with progress.bar(count, "sample", "image") as bar:
+            for first in range(0, count, batch_size):
+                indices = range(first, min(first + batch_size, count))
+                yield indices, self.images(indices, seed, shape)
+                bar.update(len(indices))
+
+
+def write_samples(
+    generator: Generator, options: Sample, seed: int, shape: tuple[int, int, int], out: Path
+) -> dict[str, float]:
+    """samples.npy, grid.png, reverse.mp4 and reverse.gif in ``out``; returns what metrics/sample.json says."""
+    started = time.perf_counter()
+    with atomic_path(out / "samples.npy") as temporary:
+        samples = np.lib.format.open_memmap(temporary, "w+", np.uint8, (options.count, *shape))
+        for indices, batch in generator.batches(options.count, options.batch_size, seed, shape):
+            samples[indices.start : indices.stop] = batch.numpy()
+        samples.flush()
+    seconds = time.perf_counter() - started
+    shown = range(min(FILM_IMAGES, options.count))
+    images.save_grid(torch.from_numpy(samples[shown.start : shown.stop]), out / "grid.png")
+    images.save_films(film(generator, shown, seed, shape), out, "reverse")
+    return {
+        "count": options.count,
+        "evaluations_per_image": generator.evaluations,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(options.count / seconds, 2),
+    }
+
+
+def film(generator: Generator, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> list[Tensor]:
+    """About FILM_FRAMES states of the reverse process, evenly chosen, from noise to image."""
+    frames = [to_images(x).cpu() for x in generator.trajectory(indices, seed, shape)]
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(FILM_FRAMES, len(frames))).round().astype(int))
+    return [frames[i] for i in chosen]
+
+
+def forward_picture(
+    chain: Chain, pictures: np.ndarray, seed: int, path: Path, rows: int = 4, columns: int = 11
+) -> None:
+    """Real images, (N, C, H, W) uint8, a row each, noised from t = 1 to T: q(x_t | x_0) of this schedule."""
+    x_0 = from_images(torch.from_numpy(pictures[:rows].copy())).to(chain.table.device)
+    epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])
+    states = [q_sample(x_0, epsilon, chain.at_step(int(step))) for step in np.linspace(1, len(chain), columns)]
+    images.save_grid(to_images(torch.stack([x_0, *states], dim=1).flatten(0, 1)), path, columns + 1)

@@ -1,0 +1,316 @@
+"""MLflow: one run per configuration, a view of DVC's files. The only importer of mlflow, which costs 1-3 s.
+
+The train, sample and evaluate stages, and ``ddpm track sync``, find the run by its tag ``ddpm.run_key`` and bring it
+up to date with the files; what is already there is not sent again, so that doing it twice, or again after a crash,
+changes nothing. MLflow cannot take a metric back: when a configuration is trained anew, with another curve, its run is
+deleted (``mlflow gc`` would purge it) and a new one is made.
+
+The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI; the experiment is
+"ddpm", or MLFLOW_EXPERIMENT_NAME; ``DDPM_TRACKING=off`` switches all of it off. A store that fails is warned of once
+and left alone for the rest of the process: the files hold everything, and ``ddpm track sync`` makes up for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from filelock import FileLock
+from PIL import Image
+
+from ddpm import files, runs
+from ddpm.errors import UserError
+from ddpm.runs import Point, Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+    from ddpm.history import Row
+
+T = TypeVar("T")
+
+KEY = "ddpm.run_key"
+ARTIFACTS = "ddpm.artifacts"
+NOTE = "mlflow.note.content"
+METRICS_PER_BATCH = 1000
+PARAMS_PER_BATCH = 100
+LOCK_SECONDS = 60.0
+
+# what a user has set stays; a server that is down must cost seconds, not a quarter of an hour of MLflow's retries
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def sync(upto: str | None = None) -> str | None:
+    """Bring the configuration's run up to date with the files; its id, or None when tracking is off or fails.
+
+    ``upto`` is the stage that has just run: files of later stages may be another configuration's. None asks DVC
+    which stages are up to date. Raises UserError when a file is missing, or no stage is up to date.
+    """
+    return Tracker().sync(upto)
+
+
+def live() -> Live:
+    """A context for the train stage: the curve is sent as it grows, system metrics every ten seconds.
+
+    Left without an error it syncs the run, so the stage's files are written inside it.
+    """
+    return Live(Tracker())
+
+
+class Tracker:
+    """A process's way to MLflow. No method raises because of the store."""
+
+    def __init__(self) -> None:
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+        self.off = os.environ.get("DDPM_TRACKING") == "off"
+
+    def sync(self, upto: str | None = None) -> str | None:
+        if self.off:
+            return None
+        upto = upto or runs.finished()
+        if upto is None:
+            raise UserError("track sync: no stage is up to date with params.yaml and the code; run `dvc repro` first")
+        record = runs.read(upto)
+        return self.attempt(lambda: self._sync(record))
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Do it, unless tracking is off; when the store fails, warn and switch tracking off."""
+        if self.off:
+            return None
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return action()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self.off = True
+            reason = runs.masked(str(_root_cause(error)).strip().partition("\n")[0])
+            print(
+                f"warning: MLflow at {runs.masked(self.uri)} failed ({reason}); going on without it: "
+                "`ddpm track sync` logs the run later",
+                file=sys.stderr,
+            )
+            return None
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """Made under ``locked``: two processes that create the database together leave it unusable."""
+        from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # its thread reports a store that is down, which ``attempt`` has done
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        return MlflowClient(tracking_uri=self.uri)
+
+    def locked(self) -> FileLock:
+        """Raises filelock.Timeout, an OSError."""
+        lock = self.root / ".ddpm" / "mlflow.lock"
+        lock.parent.mkdir(exist_ok=True)
+        return FileLock(lock, timeout=LOCK_SECONDS)
+
+    def open(self, record: Record, belongs: Callable[[Run, list[Metric]], bool]) -> tuple[Run, list[Metric]]:
+        """The record's run and its history of ``loss``; anew when there is none or its history does not belong."""
+        for run in self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{record.key}'", max_results=1):
+            history = self.client.get_metric_history(run.info.run_id, "loss")
+            if belongs(run, history):
+                self._describe(run, record)
+                return run, history
+            self.client.delete_run(run.info.run_id)
+        trained = record.curve[-1].milliseconds if record.curve else 0
+        tags = runs.environment()
+        run = self.client.create_run(
+            self.experiment,
+            start_time=round(time.time() * 1000) - trained,
+            tags={KEY: record.key, "mlflow.source.name": "dvc repro", NOTE: record.note(tags)} | tags,
+            run_name=f"{tags.get('dvc.exp.name', record.title)} · {record.key[:7]}",
+        )
+        self._describe(run, record)
+        return run, []
+
+    @cached_property
+    def experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
+        if found := self.client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        local = self.uri.startswith("sqlite:")
+        try:
+            return self.client.create_experiment(name, (self.root / "mlartifacts").as_uri() if local else None)
+        except MlflowException:
+            # another machine has made it on the same server in between
+            if found := self.client.get_experiment_by_name(name):
+                return str(found.experiment_id)
+            raise
+
+    def send(self, run: Run, points: list[Point]) -> None:
+        """Points of the curve, stamped by the time of training: sent again they are the same rows."""
+        from mlflow.entities import Metric
+
+        start = run.info.start_time
+        # a step's values travel together: whether the step has a loss then says whether it has been sent
+        per_batch = METRICS_PER_BATCH // max((len(point.values) for point in points), default=1)
+        for first in range(0, len(points), per_batch):
+            metrics = [
+                Metric(key, value, start + point.milliseconds, point.step)
+                for point in points[first : first + per_batch]
+                for key, value in point.values.items()
+            ]
+            self.client.log_batch(run.info.run_id, metrics=metrics)
+
+    def _describe(self, run: Run, record: Record) -> None:
+        """Params and dataset, where they are missing. A param that is no part of the key keeps its first value."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        run_id = run.info.run_id
+        params = [Param(key, value) for key, value in record.params.items() if key not in run.data.params]
+        for first in range(0, len(params), PARAMS_PER_BATCH):
+            self.client.log_batch(run_id, params=params[first : first + PARAMS_PER_BATCH])
+        if not (run.inputs and run.inputs.dataset_inputs):
+            dataset = Dataset(
+                name=record.dataset.dataset,
+                digest=files.digest(record.dataset.sha256)[:32],  # MLflow takes 36 characters
+                source_type="local",
+                source=json.dumps({"uri": str(runs.PROCESSED)}),
+                profile=record.dataset.model_dump_json(),
+            )
+            self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def _sync(self, record: Record) -> str:
+        with self.locked():
+            run, history = self.open(record, lambda run, history: _same(run, history, record.curve))
+            run_id: str = run.info.run_id
+            there = {metric.step for metric in history}
+            self.send(run, [point for point in record.curve if point.step not in there])
+            self._send_scores(run, record)
+            self._send_pictures(run, record)
+            note = record.note(run.data.tags)
+            for tag, value in ({NOTE: note} | record.facts).items():
+                if run.data.tags.get(tag) != value:
+                    self.client.set_tag(run_id, tag, value)
+            if run.info.status != "FINISHED":
+                self.client.set_terminated(run_id, "FINISHED")
+            return run_id
+
+    def _send_scores(self, run: Run, record: Record) -> None:
+        """A score that was measured again, and came out otherwise, is the next step of its history."""
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        new = []
+        for key, value in record.scores.items():
+            if key not in run.data.metrics:
+                new.append(Metric(key, value, now, 0))
+            elif run.data.metrics[key] != value:
+                history = self.client.get_metric_history(run.info.run_id, key)
+                new.append(Metric(key, value, now, max(metric.step for metric in history) + 1))
+        self.client.log_batch(run.info.run_id, metrics=new)
+
+    def _send_pictures(self, run: Run, record: Record) -> None:
+        run_id = run.info.run_id
+        # MLflow's own name for them: images/samples+step+<step>+timestamp+...
+        logged = {Path(file.path).name.split("+")[2] for file in self.client.list_artifacts(run_id, "images")}
+        for step, path in record.grids.items():
+            if str(step) not in logged:
+                stamp = run.info.start_time + record.milliseconds(step)
+                with Image.open(path) as image:
+                    self.client.log_image(run_id, image, key="samples", step=step, timestamp=stamp)
+        sent = json.loads(run.data.tags.get(ARTIFACTS, "{}"))
+        for artifact, sha256 in record.artifacts.items():
+            if sent.get(artifact) != sha256:
+                self.client.log_artifact(run_id, artifact, Path(artifact).parent.name)
+        if record.artifacts != sent:
+            self.client.set_tag(run_id, ARTIFACTS, json.dumps(sent | record.artifacts, sort_keys=True))
+
+
+class Live:
+    """The run of a training process.
+
+    Rows wait in memory until ``flush``, to be called right after a checkpoint: a process that is killed goes on from
+    there with rows that have not been sent. Rows of a training that fails stay unsent.
+    """
+
+    def __init__(self, tracker: Tracker):
+        self.tracker = tracker
+        self.waiting: list[Point] = []
+        self.flushed = False
+
+    def __enter__(self) -> Self:
+        if not self.tracker.off:
+            self.record = runs.read(None)
+            self.tracker.attempt(lambda: self._resume(lambda _, history: True))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self.tracker.attempt(lambda: self._stop(status))
+        if kind is None:
+            self.tracker.sync("train")
+
+    def log(self, row: Row) -> None:
+        if not self.tracker.off:
+            self.waiting.append(Point.of(row._asdict()))
+
+    def flush(self) -> None:
+        """Send the waiting rows."""
+        if self.waiting:
+            self.tracker.attempt(self._flush)
+            self.waiting = []
+
+    def _resume(self, belongs: Callable[[Run, list[Metric]], bool]) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        with self.tracker.locked():
+            self.run, _ = self.tracker.open(self.record, belongs)
+        run_id = self.run.info.run_id
+        self.tracker.client.update_run(run_id, status="RUNNING")
+        monitor: Any = SystemMetricsMonitor  # which has no types
+        self.monitor = monitor(run_id, resume_logging=True, tracking_uri=self.tracker.uri)
+        self.monitor.start()
+
+    def _stop(self, status: str) -> None:
+        self.monitor.finish()
+        self.tracker.client.set_terminated(self.run.info.run_id, status)
+
+    def _flush(self) -> None:
+        if not self.flushed:
+            # the first row tells whether training went on from a checkpoint or began again
+            first = self.waiting[0].step
+            self.monitor.finish()
+            self._resume(lambda _, history: all(metric.step < first for metric in history))
+            self.flushed = True
+        self.tracker.send(self.run, self.waiting)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+def _same(run: Run, history: list[Metric], curve: list[Point]) -> bool:
+    """Whether every loss in the history is a point of the curve."""
+    stamps = {point.step: (run.info.start_time + point.milliseconds, point.values["loss"]) for point in curve}
+    return all(stamps.get(metric.step) == (metric.timestamp, metric.value) for metric in history)

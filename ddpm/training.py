@@ -1,0 +1,219 @@
+"""Algorithm 1 of Ho et al. 2020 (arXiv:2006.11239): stoppable at any step, resumable to the same bytes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from ddpm import devices, images, models, noise, progress, sampling
+from ddpm.batches import Batches
+from ddpm.checkpoint import Checkpoints, interruptible, save_model
+from ddpm.config import TrainingConfig
+from ddpm.denoiser import Denoiser
+from ddpm.diffusion import Chain, q_sample
+from ddpm.ema import EMA
+from ddpm.errors import UserError
+from ddpm.history import History, Row
+from ddpm.samplers.ddim import DDIM
+
+PREVIEW_IMAGES = 64
+PREVIEW_STEPS = 50
+
+
+class Log(Protocol):
+    """Where the curve goes while training runs: rows are buffered, and sent after each checkpoint."""
+
+    def log(self, row: Row) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def train(
+    config: TrainingConfig,
+    pictures: np.ndarray,
+    device: torch.device,
+    out: Path,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> History:
+    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/.
+
+    Raises UserError when the loss stops being finite, SystemExit after SIGINT or SIGTERM; both leave the last good
+    checkpoint, from which the same call goes on.
+    """
+    options = config.train
+    trainer = Trainer(config, pictures, device)
+    history = History(trainer.total, options.batch_size, trainer.scaler.is_enabled())
+    previews = Previews(trainer, checkpoints.folder / "grids")
+    with checkpoints.locked(), interruptible() as signals:
+        done = trainer.resume(checkpoints, history)
+        with progress.bar(trainer.total, "train", "step", done) as bar:
+            for step in range(done + 1, trainer.total + 1):
+                loss, gradient_norm = trainer.step(step)
+                if row := history.add(step, loss, gradient_norm, trainer.learning_rate(step)):
+                    log.log(row)
+                    bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
+                bar.update()
+                previews.draw_if_due(step)
+                if signals or step % options.checkpoint_every == 0:
+                    checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
+                    log.flush()
+                if signals:
+                    raise SystemExit(128 + signals[0])
+        save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})
+        if previews.folder.exists():
+            shutil.copytree(previews.folder, out / "grids", dirs_exist_ok=True)
+        log.flush()
+        checkpoints.delete()
+    return history
+
+
+class Trainer:
+    """Network, optimizer, average and data of one run; ``step`` is one optimizer step of Algorithm 1."""
+
+    def __init__(self, config: TrainingConfig, pictures: np.ndarray, device: torch.device):
+        data, options = config.data, config.train
+        shape = (data.channels, data.image_size, data.image_size)
+        if pictures.shape[1:] != shape:
+            raise UserError(
+                f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
+                f"params.yaml ask for {shape}: run `dvc repro`"
+            )
+        if options.deterministic:
+            devices.make_deterministic(device)
+        torch.manual_seed(noise.stream_seed(config.seed, "weights"))
+        self.config = config
+        self.device = device
+        self.total = options.steps or math.ceil((options.epochs or 0) * len(pictures) / options.batch_size)
+        self.epoch_steps = len(pictures) / options.batch_size
+        self.shape = shape
+        self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.network = models.build(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.forward = torch.compile(self.network) if options.compile else self.network
+        self.dtype = devices.precision(options.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            options.learning_rate,
+            betas=options.adam_betas,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.ema = EMA(self.network, options.ema)
+        self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
+        self.batches = Batches(pictures, options.batch_size, config.seed, options.horizontal_flip, device)
+
+    def step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Loss and gradient norm, scalars on the device; nothing waits for them."""
+        diffusion, options, seed = self.config.diffusion, self.config.train, self.config.seed
+        place = self.batches.place
+        x_0 = self.batches(step)
+        epsilon = noise.gaussian(seed, "train", place, step, self.shape)
+        t = options.timestep_sampler.draw(noise.uniform(seed, "timestep", place, step), diffusion.T)
+        torch.manual_seed(noise.stream_seed(seed, "dropout", step))
+        losses = []
+        for part in place.split(options.batch_size // options.accumulate):
+            at = self.chain.at(t[part])
+            x_t = q_sample(x_0[part], epsilon[part], at).contiguous(memory_format=self.layout)
+            with devices.autocast(self.dtype, self.device):
+                output = self.forward(x_t, t[part])
+            target = diffusion.parameterization.target(x_0[part], epsilon[part], at)
+            loss = diffusion.loss(output, target, at).sum() / options.batch_size
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum(), self._optimize(step)
+
+    def _optimize(self, step: int) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.config.train.gradient_clip is not None:
+            clip_grads_with_norm_(self.parameters, self.config.train.gradient_clip, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(step)
+        return norm
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then constant, or half a cosine down to 0 at the last step."""
+        options = self.config.train
+        if step < options.warmup_steps:
+            return options.learning_rate * step / options.warmup_steps
+        if options.lr_decay == "constant":
+            return options.learning_rate
+        share = (step - options.warmup_steps) / max(self.total - options.warmup_steps, 1)
+        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on: random numbers are functions of the step and need no state."""
+        tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= _prefixed(f"optimizer.{index}.", values)
+        if self.scaler.is_enabled():
+            scaler = self.scaler.state_dict()
+            tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
+        return tensors
+
+    def resume(self, checkpoints: Checkpoints, history: History) -> int:
+        """Take up the newest checkpoint; the number of steps it has done, 0 without one."""
+        loaded = checkpoints.load(self.device)
+        if loaded is None:
+            return 0
+        tensors, step = loaded
+        self.network.load_state_dict(_under("network.", tensors))
+        for name, value in _under("ema.", tensors).items():
+            self.ema.averages[name].copy_(value)
+        state = {i: _under(f"optimizer.{i}.", tensors) for i in range(len(self.parameters))}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if self.scaler.is_enabled():
+            scale, growth = tensors["scaler"].tolist()
+            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)})
+        history.restore(_under("history.", tensors))
+        print(f"resuming after step {step} of {self.total}", file=sys.stderr)
+        return step
+
+
+class Previews:
+    """A grid of the same images every ``train.grid_every`` steps or epochs: from equal noise, by DDIM."""
+
+    def __init__(self, trainer: Trainer, folder: Path):
+        self.trainer = trainer
+        self.folder = folder
+        options = trainer.config.train
+        per_unit = trainer.epoch_steps if options.grid_unit == "epochs" else 1
+        self.steps = {round(k * per_unit) for k in _multiples(options.grid_every, trainer.total / per_unit)}
+        self.network = copy.deepcopy(trainer.network).eval() if self.steps else None
+
+    def draw_if_due(self, step: int) -> None:
+        if step not in self.steps or self.network is None:
+            return
+        trainer, diffusion = self.trainer, self.trainer.config.diffusion
+        self.network.load_state_dict(trainer.ema.averages)
+        denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
+        generator = sampling.Generator(denoiser, DDIM(), min(PREVIEW_STEPS, diffusion.T), "uniform", diffusion.variance)
+        samples = generator.images(range(PREVIEW_IMAGES), trainer.config.seed, trainer.shape)
+        images.save_grid(samples, self.folder / f"step-{step:07d}.png")
+
+
+def _multiples(every: int, end: float) -> range:
+    return range(every, math.floor(end) + 1, every) if every else range(0)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

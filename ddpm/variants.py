@@ -1,0 +1,120 @@
+"""Variants: one file each, found by its name.
+
+``ddpm/<family>/<name>.py`` holds exactly one class derived from the family's contract (in the family's
+``__init__.py``). Its fields are the variant's hyperparameters, named and bounded once, there. Files whose
+name begins with an underscore are shared parts, not variants.
+
+In params.yaml a variant is chosen by ``name``; hyperparameters stand in a block under the variant's own name,
+so that switching the name alone is always valid and a grid over names needs nothing else::
+
+    schedule:
+      name: linear
+      linear: {beta_start: 1.0e-4, beta_end: 0.02}
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
+
+from ddpm.errors import UserError
+
+
+class Variant(BaseModel):
+    """Base of every family's contract: an immutable, validated set of hyperparameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @property
+    def name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    @model_serializer(mode="plain")
+    def _to_spec(self) -> dict[str, Any]:
+        fields = {field: getattr(self, field) for field in type(self).model_fields}
+        return {"name": self.name, self.name: fields} if fields else {"name": self.name}
+
+
+def names(family: str) -> list[str]:
+    """The family's variants, sorted; found by listing files, nothing is imported."""
+    folder = Path(__file__).parent / family
+    return sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
+
+
+def variant_class(family: str, name: str) -> type[Variant]:
+    """The one Variant that ``ddpm/<family>/<name>.py`` defines. Raises TypeError when it is not one."""
+    module = importlib.import_module(f"ddpm.{family}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Variant) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one variant, it defines {len(found)}")
+    return found[0]
+
+
+def build(family: str, spec: Any, key: str) -> Any:
+    """The chosen variant with its hyperparameters.
+
+    ``spec`` is ``{name: N, N: {...}, M: {...}}``; blocks of variants that are not chosen are checked too, so that
+    a typo does not lie in wait. ``key`` is where the spec stands in params.yaml, for messages.
+    """
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise UserError(f"{key}: {spec!r} must be a mapping with `name: ` one of {', '.join(names(family))}")
+    check_name(family, spec["name"], f"{key}.name")
+    built = {}
+    for name, block in {spec["name"]: {}, **spec}.items():
+        if name == "name":
+            continue
+        check_name(family, name, f"{key}.{name}")
+        cls = variant_class(family, name)
+        try:
+            built[name] = cls.model_validate({} if block is None else block)
+        except ValidationError as error:
+            raise UserError(explain(error, cls, f"{key}.{name}")) from error
+    return built[spec["name"]]
+
+
+def check_name(family: str, name: str, key: str) -> None:
+    """Raises UserError that lists the known names when ``name`` is not one of the family's variants."""
+    known = names(family)
+    if name not in known:
+        raise UserError(f"{key}: unknown {name!r}{closest(name, known)}; allowed: {', '.join(known)}")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` or nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
+    """Pydantic's findings as one line: each names the key, the value and what is allowed."""
+    lines = []
+    for found in error.errors(include_url=False):
+        key = ".".join([prefix, *map(str, found["loc"])]).strip(".")
+        if found["type"] == "extra_forbidden":
+            known = list(_fields_at(model, found["loc"][:-1]))
+            unknown = str(found["loc"][-1])
+            allowed = f"allowed: {', '.join(known)}" if known else "it takes no parameters"
+            lines.append(f"{key}: unknown key{closest(unknown, known)}; {allowed}")
+        elif found["type"] == "missing":
+            lines.append(f"{key}: missing; every section and key without a default must be present")
+        else:
+            lines.append(f"{key}: {found['input']!r} is not allowed: {found['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ()
+        model = annotation
+    return model.model_fields

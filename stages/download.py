@@ -1,0 +1,14 @@
+"""data.source -> data/raw: the dataset's files as they were published, verified."""
+
+from __future__ import annotations
+
+from ddpm.config import Config
+from stages import RAW, run
+
+
+def main(config: Config, fingerprint: str) -> None:
+    config.data.dataset.download(config.data.source, RAW)
+
+
+if __name__ == "__main__":
+    run("download", main)

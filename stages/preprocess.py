@@ -1,0 +1,17 @@
+"""data/raw -> data/processed: uint8 arrays of one size, split into train and test."""
+
+from __future__ import annotations
+
+from ddpm.config import Config
+from ddpm.preprocessing import preprocess
+from stages import PROCESSED, RAW, run
+
+
+def main(config: Config, fingerprint: str) -> None:
+    manifest = preprocess(config.data, RAW, PROCESSED)
+    counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
+    print(f"{manifest.dataset}: {counts} images, {len(manifest.classes)} classes; see {PROCESSED / 'dataset.png'}")
+
+
+if __name__ == "__main__":
+    run("preprocess", main)

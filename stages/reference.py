@@ -1,0 +1,24 @@
+"""data/processed -> data/reference: the extractors' weights, the real images' features, and what real images score."""
+
+from __future__ import annotations
+
+from ddpm import devices
+from ddpm.config import Config
+from ddpm.evaluation import calibrate
+from ddpm.files import write_json
+from ddpm.reference import make_reference
+from stages import PROCESSED, REFERENCE, run
+
+
+def main(config: Config, fingerprint: str) -> None:
+    device = devices.resolve(config.device)
+    make_reference(config.evaluate, PROCESSED, REFERENCE, device)
+    scores = calibrate(config.evaluate, PROCESSED, REFERENCE, device)
+    write_json(REFERENCE / "calibration.json", scores)
+    for extractor, found in scores.items():
+        for metric, value in found.items():
+            print(f"real test split, {extractor}.{metric}: {value:.6g}")
+
+
+if __name__ == "__main__":
+    run("reference", main)

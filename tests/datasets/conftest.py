@@ -1,0 +1,115 @@
+"""Small files of each dataset's own format, and where the real ones may lie."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm import variants
+from ddpm.datasets import Dataset
+from ddpm.datasets._cifar import CifarDataset
+from ddpm.datasets._published import Published
+
+PER_CLASS = 3
+
+
+def idx_gz(array: np.ndarray) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
+
+
+def _mnist(dataset: Published, folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for prefix, count in {"train": 30, "t10k": 10}.items():
+        pictures = rng.integers(0, 256, (count, 28, 28))
+        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(idx_gz(pictures))
+        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(idx_gz(np.arange(count) % 10))
+    return folder
+
+
+def _cifar(dataset: CifarDataset, folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    classes = [f"class {i}" for i in range(10)]
+    contents = {dataset.meta: {dataset.class_key: classes}}
+    for files in dataset.batches.values():
+        for file in files:
+            rows = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+            contents[file] = {
+                "data": rows,
+                dataset.label_key: list(range(10)),
+                "filenames": ["x.png"] * 10,
+            }
+    archive = folder / dataset.mirrored[0]
+    with tarfile.open(archive, "w:gz") as tar:
+        for file, content in contents.items():
+            data = pickle.dumps(content, protocol=3)
+            (folder / file).write_bytes(data)
+            info = tarfile.TarInfo(f"batches/{file}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return archive
+
+
+def _photos(classes: tuple[str, ...], folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir()
+        for i in range(PER_CLASS):
+            picture = Image.fromarray(rng.integers(0, 256, (12, 20, 3), dtype=np.uint8))
+            picture.save(folder / name / f"{i}.jpg")
+    (folder / "LICENSE.txt").write_text("not an image")
+    return folder
+
+
+BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
+    "digits": lambda dataset, folder: None,
+    "mnist": _mnist,
+    "fashion_mnist": _mnist,
+    "cifar10": _cifar,
+    "cifar100": _cifar,
+    "flowers": lambda dataset, folder: _photos(("daisy", "dandelion", "rose", "sunflowers", "tulip"), folder),
+    "image_folder": lambda dataset, folder: _photos(("cats", "dogs"), folder),
+}
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Dataset, str | None]]:
+    """name -> the dataset, whose published sums are those of a small source, and that source."""
+
+    def build(name: str) -> tuple[Dataset, str | None]:
+        assert name in BUILDERS, f"add a small source of {name} to {__file__}"
+        dataset = variants.variant_class("datasets", name)()
+        assert isinstance(dataset, Dataset)
+        folder = tmp_path / "source"
+        folder.mkdir()
+        source = BUILDERS[name](dataset, folder)
+        if isinstance(dataset, Published):
+            sums = {
+                file: hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
+                for file in dataset.md5
+            }
+            monkeypatch.setattr(type(dataset), "md5", sums)
+        return dataset, None if source is None else str(source)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real files."""
+    root = Path(__file__).parents[2]
+    folder = Path(os.environ.get("DDPM_TEST_DATA", root.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real files in {folder}; set DDPM_TEST_DATA")
+    return folder

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddpm.datasets import Dataset
+from ddpm.errors import UserError
+
+Small = Callable[[str], tuple[Dataset, str | None]]
+
+
+class Exploit:
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_pickle_that_runs_code_is_refused_even_with_the_right_sum(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, source = small("cifar10")
+    evil = pickle.dumps({"data": Exploit(tmp_path / "owned")})
+    file = Path(str(source)).parent / "test_batch"
+    file.write_bytes(evil)
+    (Path(str(source))).unlink()
+    md5 = hashlib.md5(evil, usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(dataset.md5, "test_batch", md5)  # type: ignore[attr-defined]
+    dataset.download(str(file.parent), tmp_path / "raw")
+    with pytest.raises(UserError, match=r"test_batch: refused.*mkdir"):
+        dataset.read(tmp_path / "raw")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_raw_file_that_was_changed_is_never_unpickled(small: Small, tmp_path: Path) -> None:
+    dataset, source = small("cifar100")
+    dataset.download(source, tmp_path / "raw")
+    (tmp_path / "raw" / "test").write_bytes(pickle.dumps({}))
+    with pytest.raises(UserError, match="test: wrong checksum"):
+        dataset.read(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("packing", ["archive", "folder with the archive", "folder of xz", "folder"])
+def test_every_packing_gives_the_same_images(packing: str, small: Small, tmp_path: Path) -> None:
+    dataset, source = small("cifar10")
+    archive = Path(str(source))
+    folder = archive.parent
+    expected = np.frombuffer(pickle.loads((folder / "data_batch_2").read_bytes())["data"], np.uint8)  # noqa: S301
+    if packing == "folder with the archive":
+        for file in dataset.md5:  # type: ignore[attr-defined]
+            (folder / file).unlink()
+    elif packing == "folder of xz":
+        archive.unlink()
+        for file in dataset.md5:  # type: ignore[attr-defined]
+            (folder / f"{file}.xz").write_bytes(lzma.compress((folder / file).read_bytes()))
+            (folder / file).unlink()
+    elif packing == "folder":
+        archive.unlink()
+    dataset.download(str(archive if packing == "archive" else folder), tmp_path / "raw")
+
+    records = dataset.read(tmp_path / "raw")
+    assert records.is_test is not None
+    assert records.is_test.tolist() == [False] * 50 + [True] * 10
+    np.testing.assert_array_equal(np.asarray(records.open(12)).transpose(2, 0, 1).ravel(), expected.reshape(10, -1)[2])
+
+
+def test_a_truncated_xz_is_refused(small: Small, tmp_path: Path) -> None:
+    dataset, source = small("cifar10")
+    folder = Path(str(source)).parent
+    Path(str(source)).unlink()
+    packed = lzma.compress((folder / "test_batch").read_bytes())
+    (folder / "test_batch").unlink()
+    (folder / "test_batch.xz").write_bytes(packed[:-40])
+    with pytest.raises(UserError, match=r"test_batch\.xz is truncated"):
+        dataset.download(str(folder), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()

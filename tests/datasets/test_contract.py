@@ -1,0 +1,116 @@
+"""What every dataset promises."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm import files, variants
+from ddpm.datasets import Dataset, Records
+from ddpm.datasets._published import Published
+from ddpm.errors import UserError
+
+NAMES = variants.names("datasets")
+PUBLIC = [name for name in NAMES if name not in ("digits", "image_folder")]
+Small = Callable[[str], tuple[Dataset, str | None]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_downloads_and_reads(name: str, small: Small, tmp_path: Path) -> None:
+    dataset, source = small(name)
+    dataset.download(source, tmp_path / "raw")
+    records = dataset.read(tmp_path / "raw")
+
+    assert len(set(records.names)) == len(records.names) == len(records.labels)
+    assert len(set(records.classes)) == len(records.classes)
+    assert set(records.labels) <= set(range(len(records.classes)))
+    for index in (0, len(records.labels) - 1):
+        with records.open(index) as image:
+            assert isinstance(image, Image.Image)
+            assert np.asarray(image).dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_source_gives_the_same_bytes(name: str, small: Small, tmp_path: Path) -> None:
+    dataset, source = small(name)
+    for folder in ("one", "two"):
+        dataset.download(source, tmp_path / folder)
+    assert files.sha256(tmp_path / "one") == files.sha256(tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_offline_is_one_line_that_tells_what_to_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    dataset: Any = variants.variant_class("datasets", name)()
+    with pytest.raises(UserError, match="no network") as error:
+        dataset.download(None, tmp_path / "raw")
+    assert dataset.address in str(error.value)
+    assert "data.source: downloads" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
+    dataset: Any = variants.variant_class("datasets", name)()
+    with pytest.raises(UserError, match=r"data\.source"):
+        dataset.download("no/such/folder", tmp_path / "raw")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "digits"])
+def test_an_empty_folder_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    dataset: Any = variants.variant_class("datasets", name)()
+    with pytest.raises(UserError, match=str(tmp_path / "empty")):
+        dataset.download(str(tmp_path / "empty"), tmp_path / "raw")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_a_wrong_checksum_is_refused_and_leaves_nothing(
+    name: str, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, source = small(name)
+    assert isinstance(dataset, Published)
+    file = next(iter(dataset.md5))
+    monkeypatch.setitem(dataset.md5, file, "0" * 32)
+    with pytest.raises(UserError, match=f"{file}: wrong checksum"):
+        dataset.download(source, tmp_path / "raw")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "flowers"])
+def test_sums_and_classes_are_those_of_torchvision(name: str) -> None:
+    datasets = pytest.importorskip("torchvision.datasets")
+    dataset: Any = variants.variant_class("datasets", name)()
+    theirs = getattr(datasets, dataset.torchvision_name)
+    if hasattr(theirs, "resources"):
+        assert dict(theirs.resources) == dataset.md5
+    else:
+        assert dict(theirs.train_list + theirs.test_list) | {theirs.meta["filename"]: theirs.meta["md5"]} == dataset.md5
+        assert (theirs.meta["filename"], theirs.meta["key"]) == (dataset.meta, dataset.class_key)
+        assert theirs.url == dataset.address
+
+
+def test_fashion_mnist_classes_are_those_of_torchvision() -> None:
+    datasets = pytest.importorskip("torchvision.datasets")
+    ours: Any = variants.variant_class("datasets", "fashion_mnist")
+    assert list(ours.classes) == datasets.FashionMNIST.classes
+
+
+def test_records_refuse_labels_that_do_not_match() -> None:
+    pictures = np.zeros((2, 4, 4), dtype=np.uint8)
+    with pytest.raises(UserError, match="2 images and 1 labels"):
+        Records.of_arrays({"train": (pictures, np.array([0]))}, ("a",))
+    with pytest.raises(UserError, match=r"labels run over 0\.\.5; allowed: 0\.\.0"):
+        Records.of_arrays({"train": (pictures, np.array([0, 5]))}, ("a",))

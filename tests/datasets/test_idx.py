@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ddpm.datasets._idx import read_idx
+from ddpm.errors import UserError
+
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=6))
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@quick
+@given(array=arrays)
+def test_reads_what_was_written(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(idx(array)))
+    np.testing.assert_array_equal(read_idx(path, array.ndim), array)
+
+
+@quick
+@given(array=arrays, cut=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_refused(array: np.ndarray, cut: float, tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    whole = gzip.compress(idx(array))
+    path.write_bytes(whole[: int(len(whole) * cut)])
+    with pytest.raises(UserError, match=r"file\.gz"):
+        read_idx(path, array.ndim)
+
+
+@quick
+@given(content=st.binary(max_size=40), packed=st.booleans())
+def test_any_other_bytes_are_refused(content: bytes, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\x03" + content) if packed else content)
+    announced = struct.unpack(">3I", content[:12]) if packed and len(content) >= 12 else None
+    if announced is not None and len(content) - 12 == np.prod([float(n) for n in announced]):
+        assert read_idx(path, 3).shape == announced
+    else:
+        with pytest.raises(UserError, match=r"file\.gz"):
+            read_idx(path, 3)
+
+
+def test_trailing_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(idx(np.zeros(3, dtype=np.uint8)) + b"more"))
+    with pytest.raises(UserError, match="more than the 3 bytes"):
+        read_idx(path, 1)

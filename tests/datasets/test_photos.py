@@ -1,0 +1,100 @@
+"""Flowers and image_folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddpm import variants
+from ddpm.datasets._photos import is_image
+from ddpm.errors import UserError
+
+
+def dataset(name: str) -> Any:
+    return variants.variant_class("datasets", name)()
+
+
+def arranged(name: str, *files: str) -> dict[str, str]:
+    arrangement = dataset(name).arrange(sorted(files))
+    return {file: arrangement.classes[label] for file, label in zip(arrangement.names, arrangement.labels, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("photos/daisy", "photos/dandelion", "photos/roses", "photos/sunflowers", "photos/tulips"),
+        ("flowers/daisy", "flowers/dandelion", "flowers/rose", "flowers/sunflower", "flowers/tulip"),
+        ("Daisy", "Dandelions", "Rose", "Sunflowers", "Tulip"),
+    ],
+)  # fmt: skip
+def test_flowers_in_any_layout(folders: tuple[str, ...]) -> None:
+    found = arranged("flowers", *(f"{folder}/1.jpg" for folder in folders), "else/2.jpg")
+    assert list(found.values()) == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
+
+
+def test_a_nested_copy_of_the_flowers_counts_once() -> None:
+    names = [f"{top}/{kind}/{i}.jpg" for top in ("flowers", "flowers/flowers") for kind in
+             ("daisy", "dandelion", "rose", "sunflower", "tulip") for i in range(2)]  # fmt: skip
+    assert len(arranged("flowers", *names)) == 10
+
+
+def test_flowers_without_a_class_are_refused() -> None:
+    with pytest.raises(UserError, match=r"'roses'.*image_folder"):
+        arranged("flowers", "daisy/1.jpg", "dandelion/1.jpg", "sunflowers/1.jpg", "tulips/1.jpg")
+
+
+def test_image_folder_takes_the_top_folders_as_classes() -> None:
+    assert arranged("image_folder", "zoo/cats/a/1.png", "zoo/cats/2.png", "zoo/dogs/3.png", "zoo/4.png") == {
+        "zoo/cats/a/1.png": "cats",
+        "zoo/cats/2.png": "cats",
+        "zoo/dogs/3.png": "dogs",
+        "zoo/4.png": "images",
+    }
+
+
+@pytest.mark.parametrize("files", [("1.png", "2.png"), ("a/1.png", "a/2.png"), ("a/b/c/1.png",)])
+def test_image_folder_without_class_folders(files: tuple[str, ...]) -> None:
+    assert set(arranged("image_folder", *files).values()) == {"images"}
+
+
+def test_image_folder_with_a_split_of_its_own() -> None:
+    files = ("d/test/cats/1.png", "d/train/cats/1.png", "d/train/dogs/1.png", "d/val/dogs/2.png")
+    assert arranged("image_folder", *files) == dict(zip(files, ["cats", "cats", "dogs", "dogs"], strict=True))
+    assert dataset("image_folder").arrange(list(files)).is_test.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.JPG", True),
+        ("b.webp", True),
+        ("b.txt", False),
+        ("._b.jpg", False),
+        ("__MACOSX/b.jpg", False),
+        (".git/b.png", False),
+        ("jpg", False),
+    ],
+)
+def test_what_counts_as_an_image(name: str, expected: bool) -> None:
+    assert is_image(name) == expected
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a")
+    with pytest.raises(UserError, match=r"no images in .*texts; allowed: \.bmp"):
+        dataset("image_folder").download(str(tmp_path / "texts"), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_image_folder_needs_a_source(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.source: null is not allowed"):
+        dataset("image_folder").download(None, tmp_path / "raw")
+
+
+def test_a_damaged_raw_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images.tar").write_bytes(b"not a tar")
+    with pytest.raises(UserError, match=r"images\.tar"):
+        dataset("image_folder").read(tmp_path)

@@ -1,0 +1,53 @@
+"""The real files, where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddpm import variants
+from ddpm.datasets import Records
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def records(name: str, source: Path, raw: Path) -> Records:
+    if not source.exists():
+        pytest.skip(f"{source} is absent")
+    dataset: Any = variants.variant_class("datasets", name)()
+    dataset.download(str(source), raw)
+    read: Records = dataset.read(raw)
+    return read
+
+
+def test_mnist(real: Path, tmp_path: Path) -> None:
+    found = records("mnist", real / "mnist", tmp_path / "raw")
+    assert np.bincount(found.labels).sum() == 70_000
+    assert found.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert found.is_test is not None
+    assert found.is_test.sum() == 10_000
+
+
+def test_fashion_mnist_of_debian(tmp_path: Path) -> None:
+    found = records("fashion_mnist", FASHION, tmp_path / "raw")
+    assert np.bincount(found.labels).tolist() == [7000] * 10
+    assert found.classes[found.labels[0]] == "Ankle boot"
+
+
+def test_cifar10(real: Path, tmp_path: Path) -> None:
+    found = records("cifar10", real / "cifar10", tmp_path / "raw")
+    assert np.bincount(found.labels).tolist() == [6000] * 10
+    assert [found.classes[label] for label in found.labels[:3]] == ["frog", "truck", "truck"]
+    assert found.open(0).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("file", "count"), [("flowers64-train2934-jpg.tar.gz", 2934), ("flowers-orig-sample100.tar", 100)]
+)
+def test_flowers(file: str, count: int, real: Path, tmp_path: Path) -> None:
+    found = records("flowers", real / "flowers" / file, tmp_path / "raw")
+    assert len(found.names) == count
+    assert set(found.labels) == {0, 1, 2, 3, 4}

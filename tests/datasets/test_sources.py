@@ -1,0 +1,159 @@
+"""Addresses, against a server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import shutil
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddpm.datasets import Dataset, _sources
+from ddpm.errors import UserError
+
+Small = Callable[[str], tuple[Dataset, str | None]]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    folder: Path
+    announced_too_long = False
+
+    def do_GET(self) -> None:
+        path = self.folder / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) + (10 if self.announced_too_long else 0)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, type[Handler]]]:
+    handler = type("TestHandler", (Handler,), {"folder": tmp_path / "source"})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", handler
+        running.shutdown()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar100"])
+def test_a_mirror(name: str, small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
+    dataset, _ = small(name)
+    dataset.download(server[0], tmp_path / "raw")
+    assert len(dataset.read(tmp_path / "raw").labels) > 0
+    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
+
+
+def test_the_public_address_through_torchvision(
+    small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = pytest.importorskip("torchvision.datasets").MNIST
+    dataset, _ = small("mnist")
+    monkeypatch.setattr(theirs, "mirrors", [f"{server[0]}/"])
+    monkeypatch.setattr(theirs, "resources", list(dataset.md5.items()))  # type: ignore[attr-defined]
+    dataset.download(None, tmp_path / "raw")
+    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
+    assert len(dataset.read(tmp_path / "raw").labels) == 40
+
+
+def test_the_address_of_an_archive(small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
+    dataset, _ = small("image_folder")
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "source")
+    shutil.move(tmp_path / "photos.zip", tmp_path / "source" / "photos.zip")
+    dataset.download(f"{server[0]}/photos.zip", tmp_path / "raw")
+    assert dataset.read(tmp_path / "raw").classes == ("cats", "dogs")
+
+
+def test_the_public_archive_of_flowers_is_verified(
+    small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, _ = small("flowers")
+    shutil.make_archive(str(tmp_path / "flower_photos"), "gztar", tmp_path / "source")
+    archive = shutil.move(tmp_path / "flower_photos.tar.gz", tmp_path / "source" / "flower_photos.tgz")
+    monkeypatch.setattr(type(dataset), "address", f"{server[0]}/flower_photos.tgz")
+    with pytest.raises(UserError, match=r"flower_photos\.tgz: wrong checksum"):
+        dataset.download(None, tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+    monkeypatch.setattr(type(dataset), "sha256", hashlib.sha256(Path(archive).read_bytes()).hexdigest())
+    dataset.download(None, tmp_path / "raw")
+    assert len(dataset.read(tmp_path / "raw").names) == 15
+
+
+def test_what_is_not_there_or_ends_early(small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
+    dataset, _ = small("mnist")
+    with pytest.raises(UserError, match=r"nowhere/train-images-idx3-ubyte\.gz: cannot be fetched .*404"):
+        dataset.download(f"{server[0]}/nowhere", tmp_path / "raw")
+    server[1].announced_too_long = True
+    with pytest.raises(UserError, match="cannot be fetched"):
+        dataset.download(server[0], tmp_path / "raw")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_download_without_end(
+    small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sources, "MAX_DOWNLOAD_BYTES", 100)
+    dataset, _ = small("mnist")
+    with pytest.raises(UserError, match="larger than 100 bytes"):
+        dataset.download(server[0], tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/photos.zip"
+        with pytest.raises(UserError, match=r"photos\.zip: cannot be fetched .*timed out.*data\.source"):
+            _sources.download(url, tmp_path / "photos.zip")
+
+
+def test_image_folder_needs_the_address_of_an_archive(small: Small, tmp_path: Path) -> None:
+    dataset, _ = small("image_folder")
+    with pytest.raises(UserError, match="must be the address of an archive"):
+        dataset.download("http://127.0.0.1:9/photos", tmp_path / "raw")
+
+
+def test_a_kaggle_dataset(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, source = small("flowers")
+    asked = []
+
+    def dataset_download(handle: str) -> str:
+        asked.append(handle)
+        return str(source)
+
+    names = ("BackendError", "CredentialError", "DataCorruptionError", "NotFoundError", "UnauthenticatedError")
+    exceptions = types.SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names})
+    kagglehub = types.SimpleNamespace(dataset_download=dataset_download, exceptions=exceptions)
+    monkeypatch.setitem(sys.modules, "kagglehub", kagglehub)
+    dataset.download("kaggle:alxmamaev/flowers-recognition", tmp_path / "raw")
+    assert asked == ["alxmamaev/flowers-recognition"]
+    assert len(dataset.read(tmp_path / "raw").names) == 15
+
+
+def test_kaggle_without_its_package(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(UserError, match=r"ddpm\[kaggle\]"):
+        small("flowers")[0].download("kaggle:a/b", tmp_path / "raw")
+
+
+def test_a_relative_folder_starts_at_the_repository(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, _ = small("image_folder")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    dataset.download("source", tmp_path / "raw")
+    assert dataset.read(tmp_path / "raw").classes == ("cats", "dogs")

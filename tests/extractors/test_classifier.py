@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ddpm import extractors, files
+from ddpm.errors import UserError
+from ddpm.extractors.classifier import SHIPPED, Classifier, Network, read_metadata, shift
+from ddpm.processed import open_split
+
+CPU = torch.device("cpu")
+QUICK = Classifier(min_steps=30, epochs=1)
+
+
+def edited(processed: Path, folder: Path, labels: np.ndarray | None = None, **manifest: object) -> Path:
+    """A copy of ``processed`` with another manifest or other train labels."""
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        for name in ("images.npy", "labels.npy"):
+            (folder / split / name).symlink_to(processed / split / name)
+    if labels is not None:
+        (folder / "train/labels.npy").unlink()
+        np.save(folder / "train/labels.npy", labels)
+    about = json.loads((processed / "manifest.json").read_text())
+    about["sha256"]["train"] = files.sha256(folder / "train")
+    files.write_json(folder / "manifest.json", {**about, **manifest})
+    return folder
+
+
+def test_shipped_weights_know_held_out_digits(digits: Path, tmp_path: Path) -> None:
+    Classifier().write_weights(digits, tmp_path / "weights.safetensors", CPU)
+    network = Classifier().load(tmp_path / "weights.safetensors")
+    images, labels = open_split(digits, "test")
+    assert files.sha256(tmp_path / "weights.safetensors") == files.sha256(SHIPPED / "digits16.safetensors")
+
+    found = extractors.extract(network, images, 64, CPU)
+
+    assert found.features.shape == (len(images), Classifier.dimensions)
+    assert np.mean(found.logits.argmax(1).numpy() == labels) >= 0.985
+
+
+def test_shipped_weights_are_small_and_say_how_they_were_made() -> None:
+    for file in SHIPPED.glob("*.safetensors"):
+        about = read_metadata(file)
+        assert file.stat().st_size < 300_000
+        assert about["command"].startswith("python -m ddpm.extractors.classifier")
+        assert about["recipe"] == Classifier().model_dump()["classifier"]
+
+
+def test_another_train_split_never_gets_shipped_weights(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = open_split(digits, "train")[1].copy()
+    labels[0] = (labels[0] + 1) % 10
+    other = edited(digits, tmp_path / "processed", labels)
+
+    QUICK.write_weights(other, tmp_path / "weights.safetensors", CPU)
+
+    about = read_metadata(tmp_path / "weights.safetensors")
+    assert about["recipe"]["min_steps"] == 30
+    assert about["train_sha256"] == files.sha256(other / "train")
+
+
+def test_fitting_gives_the_same_bytes_whatever_the_threads_and_the_global_seed(digits: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for name, count in (("one", 1), ("two", 2)):
+            torch.set_num_threads(count)
+            torch.manual_seed(count)
+            QUICK.fit(digits, tmp_path / name, CPU)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_seed_changes_the_weights(digits: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        Classifier(min_steps=1, epochs=1, seed=seed).fit(digits, tmp_path / str(seed), CPU)
+
+    first, second = load_file(tmp_path / "0"), load_file(tmp_path / "1")
+    assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
+    Classifier(min_steps=150, epochs=1).fit(digits, tmp_path / "weights", CPU)
+    images, labels = open_split(digits, "test")
+
+    logits = extractors.extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
+
+    assert np.mean(logits.argmax(1).numpy() == labels) > 0.9
+
+
+@pytest.mark.parametrize(("size", "channels"), [(4, 1), (28, 3), (64, 3)])
+def test_networks_of_any_size_and_depth_give_64_features(size: int, channels: int) -> None:
+    network = Network(size, channels, classes=5).eval()
+
+    found = network(torch.zeros(2, channels, size, size, dtype=torch.uint8))
+
+    assert (found.features.shape, found.logits.shape) == ((2, 64), (2, 5))
+
+
+def test_one_class_is_refused_and_nothing_is_written(digits: Path, tmp_path: Path) -> None:
+    count = len(open_split(digits, "train")[1])
+    lone = edited(digits, tmp_path / "processed", np.zeros(count, dtype=np.int64), classes=["images"])
+
+    with pytest.raises(UserError, match=r"evaluate\.extractors: 'classifier' needs at least 2 classes, digits has 1"):
+        Classifier().write_weights(lone, tmp_path / "weights", CPU)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge() -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (9, 2, 5, 6), dtype=np.uint8)
+    offsets = [(down, right) for down in range(3) for right in range(3)]
+
+    moved = shift(torch.from_numpy(images), *torch.tensor(offsets).T[..., None])
+
+    for image, got, (down, right) in zip(images, moved.numpy(), offsets, strict=True):
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        np.testing.assert_array_equal(got, padded[:, 2 - down : 7 - down, 2 - right : 8 - right])

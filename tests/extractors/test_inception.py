@@ -1,0 +1,127 @@
+"""torch-fidelity's Inception without its weights: He-initialised, for the default initialisation collapses."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from ddpm import evaluation, extractors, files, reference
+from ddpm.config import Evaluate
+from ddpm.errors import UserError
+from ddpm.extractors import inception
+from ddpm.extractors.inception import Inception
+from ddpm.files import write_json
+from ddpm.processed import Manifest
+
+CPU = torch.device("cpu")
+FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+
+class Untrained(FeatureExtractorInceptionV3):  # type: ignore[misc]
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """He-initialise instead of reading weights."""
+        torch.manual_seed(0)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+@pytest.fixture(scope="module")
+def published() -> bytes:
+    """A weights file of the published one's format."""
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    network = Untrained("untrained", ["2048"], feature_extractor_weights_path=empty)
+    buffer = io.BytesIO()
+    torch.save(dict(network.state_dict()), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch.hub's folder of weights, empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch/hub/checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_offline_says_where_to_put_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception, "URL_INCEPTION_V3", f"http://127.0.0.1:9/{FILE}")
+
+    with pytest.raises(UserError) as caught:
+        Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
+
+    assert str(cache / FILE) in str(caught.value)
+    assert f"http://127.0.0.1:9/{FILE}" in str(caught.value)
+    assert list(cache.iterdir()) == []
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_file_that_is_not_the_published_one_is_refused_unread(cache: Path, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save(Payload(), cache / FILE)
+
+    with pytest.raises(UserError, match=rf"{FILE}: sha256 \w+ is not that of the published"):
+        Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "weights").exists()
+
+
+def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
+    published: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / FILE).write_bytes(published)
+    monkeypatch.setattr(inception, "SHA256", files.sha256(cache / FILE))
+    draw = np.random.default_rng(0)
+    gray = draw.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
+    processed = tmp_path / "processed"
+    for split in ("train", "test"):
+        (processed / split).mkdir(parents=True)
+        np.save(processed / split / "images.npy", gray)
+        np.save(processed / split / "labels.npy", np.zeros(4, dtype=np.int64))
+    sha256 = {split: files.sha256(processed / split) for split in ("train", "test")}
+    manifest = Manifest(
+        dataset="noise",
+        classes=("noise",),
+        image_size=8,
+        channels=1,
+        counts={"train": 4, "test": 4},
+        skipped=0,
+        sha256=sha256,
+    )
+    write_json(processed / "manifest.json", manifest.model_dump())
+    settings = Evaluate(extractors=("inception",), metrics=("kid",), kid_subset_size=4, kid_subsets=1)
+
+    reference.make_reference(settings, processed, tmp_path / "reference", CPU)
+
+    own = FeatureExtractorInceptionV3(
+        "own", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(published)
+    )
+    features, logits = own(torch.from_numpy(np.repeat(gray, 3, axis=1)))
+    real = reference.load_features(tmp_path / "reference", "inception")
+    torch.testing.assert_close(real.features, features)
+    assert features.std(dim=0).mean() > 0.01 * features.mean()
+    np.save(tmp_path / "samples.npy", gray[:, :, ::-1] // 2)
+    scores, _ = evaluation.evaluate(tmp_path / "samples.npy", tmp_path / "reference", settings, {}, CPU)
+    assert scores["inception"]["kid_mean"] > 0
+    found = extractors.extract(real.network, gray[:1], 1, CPU)
+    torch.testing.assert_close(found.logits, logits[:1])
+
+
+def test_inception_needs_more_images_than_its_features() -> None:
+    settings = Evaluate(extractors=("inception",), metrics=("fid",))
+
+    with pytest.raises(UserError, match=r"sample\.count: 2,048 images are too few .* at least 2,049"):
+        evaluation.check_counts(settings, Inception(), {"sample.count": 2048, "the train split": 50_000})

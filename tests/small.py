@@ -1,0 +1,74 @@
+"""A training run small enough for a test: 8x8 images, 50 steps of noise, a few thousand weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ddpm import config
+from ddpm.config import Config
+from ddpm.history import Row
+
+PARAMS: dict[str, Any] = {
+    "seed": 0,
+    "device": "cpu",
+    "data": {"dataset": {"name": "digits"}, "image_size": 8, "channels": 1},
+    "diffusion": {
+        "T": 50,
+        "schedule": {"name": "cosine"},
+        "parameterization": {"name": "v"},
+        "variance": {"name": "fixed_small"},
+        "loss": {"name": "simple"},
+    },
+    "model": {
+        "name": "unet",
+        "unet": {
+            "base_channels": 8,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "attention_sizes": [4],
+            "attention_heads": 2,
+            "groups": 4,
+            "dropout": 0.1,
+        },
+    },
+    "train": {
+        "steps": 12,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "precision": "float32",
+        "timestep_sampler": {"name": "uniform"},
+        "ema": {"name": "constant"},
+        "checkpoint_every": 5,
+    },
+    "sample": {"count": 12, "batch_size": 5, "sampler": {"name": "ddim"}, "steps": 5, "precision": "float32"},
+    "evaluate": {"extractors": ["classifier"]},
+}
+
+
+def small(**sections: dict[str, Any]) -> Config:
+    """The small config with some sections' keys set otherwise."""
+    return config.parse({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
+                         for key, value in PARAMS.items()}, "small")  # fmt: skip
+
+
+def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
+    """Random blocks: something with structure that a network can learn."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 2, (count, channels, 2, 2)) * 255
+    return coarse.repeat(size // 2, 2).repeat(size // 2, 3).astype(np.uint8)
+
+
+class Memory:
+    """A Log that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.sent = 0
+
+    def log(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def flush(self) -> None:
+        self.sent = len(self.rows)

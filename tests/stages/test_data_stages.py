@@ -1,0 +1,74 @@
+"""The download and preprocess stages as DVC runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder in which ``python -m stages.X`` works on its own data and params.yaml: the digits preset."""
+    for name in ("ddpm", "stages", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits.yaml").read_bytes())
+    return tmp_path
+
+
+def set_data(project: Path, **values: object) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["data"] |= values
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(project: Path, stage: str, *python: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *python, "-m", f"stages.{stage}"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60)
+
+
+def test_digits_without_torch(project: Path) -> None:
+    for stage, used in {"download": "sklearn.datasets", "preprocess": "PIL.Image"}.items():
+        result = run(project, stage, "-X", "importtime")
+        assert result.returncode == 0, result.stderr[-2000:]
+        imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+        assert used in imported
+        assert not imported & {"torch", "torchvision", "mlflow"}
+    assert result.stdout.startswith("digits: 1,")
+    manifest = json.loads((project / "data/processed/manifest.json").read_text())
+    assert sum(manifest["counts"].values()) == 1797
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dataset": {"name": "mnisst"}}, "unknown 'mnisst' (did you mean 'mnist'?)"),
+        ({"dataset": {"name": "image_folder"}, "source": "nowhere"}, "no such file or folder 'nowhere'"),
+        ({"dataset": {"name": "image_folder"}, "source": "empty"}, "no images in"),
+        ({"dataset": {"name": "image_folder"}, "source": "cut.tar.gz"}, "truncated or broken archive"),
+        ({"source": "somewhere"}, "digits come with scikit-learn"),
+        ({"image_size": 0}, "data.image_size: 0 is not allowed"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(project: Path, values: dict[str, object], message: str) -> None:
+    (project / "empty").mkdir()
+    (project / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    set_data(project, **values)
+    result = run(project, "download")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (project / "data" / "raw").exists()
+
+
+def test_a_place_that_cannot_be_written_to(project: Path) -> None:
+    (project / "data").write_text("a file stands where the folder should be")
+    result = run(project, "download")
+    assert result.returncode == 2
+    assert "data/raw: cannot write here" in result.stderr

@@ -1,0 +1,84 @@
+"""DVC follows no imports: dvc.yaml must list every file of ddpm/ whose code a stage can run."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ddpm import config, inputs
+
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SHARED = "ddpm/archives.py"  # of the datasets that read archives, chosen or not
+# params section or field -> the folder whose chosen variant a stage that is given it can run
+CHOICES = {**config.FAMILIES, "model": "models"}
+
+
+def imported(file: Path) -> set[Path]:
+    """Files of ddpm/ and stages/ that ``file`` imports at run time, anywhere in it, packages' __init__.py included."""
+    found: set[Path] = set()
+    for node in ast.walk(_without_type_checking(ast.parse(file.read_text()))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):
+                found |= {path for path in _module_files(parts[:end]) if path.exists()}
+    return found
+
+
+def _module_files(parts: list[str]) -> list[Path]:
+    path = ROOT.joinpath(*parts)
+    return [path.with_suffix(".py"), path / "__init__.py"] if parts[0] in {"ddpm", "stages"} else []
+
+
+def _without_type_checking(tree: ast.Module) -> ast.Module:
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+    ]
+    return tree
+
+
+def needed(stage: str) -> set[str]:
+    """Code that the stage can run: its imports, and the chosen variants of the params it is given, with theirs."""
+    params = config.read(ROOT / "params.yaml")
+    files = {ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "__init__.py"}
+    for key, family in CHOICES.items():
+        if _given(stage, key):
+            files |= {ROOT / "ddpm" / family / f"{inputs.lookup(params, key)['name']}.py"}
+    while new := set().union(*(imported(file) for file in files)) - files:
+        files |= new
+    return {str(file.relative_to(ROOT)) for file in files if file.read_text().strip()}
+
+
+def _given(stage: str, key: str) -> bool:
+    return any(key == listed or key.startswith(f"{listed}.") for listed in STAGES[stage].get("params", []))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_that_a_stage_imports_is_its_dependency(stage: str) -> None:
+    _, deps = inputs.stage(stage, config.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in deps)}
+    assert not missing, f"add to the deps of {stage} in dvc.yaml: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_depends_on_a_file_that_it_does_not_use(stage: str) -> None:
+    _, deps = inputs.stage(stage, config.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    code = {dep for dep in deps if dep.endswith(".py") and not Path(dep).name.startswith("_")} - {SHARED}
+    assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
+
+
+def _model_variants() -> set[str]:
+    """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
+    params = config.read(ROOT / "params.yaml")
+    return {f"ddpm/{family}/{inputs.lookup(params, key)['name']}.py" for key, family in CHOICES.items()}

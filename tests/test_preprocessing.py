@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ddpm import files, preprocessing, variants
+from ddpm.config import Data
+from ddpm.datasets import Records
+from ddpm.errors import UserError
+from ddpm.preprocessing import preprocess, split_indices, to_pixels
+from ddpm.processed import open_split, read_manifest
+
+
+def data_of(name: str = "image_folder", **values: Any) -> Data:
+    dataset = variants.variant_class("datasets", name)()
+    return Data(**{"dataset": dataset, "image_size": 8, "channels": 3, **values})
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Smooth, and different in every corner."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return Image.fromarray((255 * np.stack([x, y, x * y], axis=2)).astype(np.uint8))
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Two classes of 40 and 20 JPEGs, in a raw folder."""
+    rng = np.random.default_rng(0)
+    for name, count in {"cats": 40, "dogs": 20}.items():
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for i in range(count):
+            colour = tuple(map(int, rng.integers(0, 256, 3)))
+            Image.new("RGB", (11, 9), colour).save(tmp_path / "source" / name / f"{i}.jpg", quality=95)
+    return pack(tmp_path)
+
+
+def pack(folder: Path) -> Path:
+    data_of().dataset.download(str(folder / "source"), folder / "raw")
+    return folder / "raw"
+
+
+class TestWholeRun:
+    def test_arrays_manifest_and_picture(self, raw: Path, tmp_path: Path) -> None:
+        manifest = preprocess(data_of(), raw, tmp_path / "processed")
+        assert manifest == read_manifest(tmp_path / "processed")
+        assert manifest.dataset == "image_folder"
+        assert manifest.classes == ("cats", "dogs")
+        assert (manifest.counts, manifest.skipped) == ({"train": 54, "test": 6}, 0)
+        for split, counts in {"train": [36, 18], "test": [4, 2]}.items():
+            images, labels = open_split(tmp_path / "processed", split)  # type: ignore[arg-type]
+            assert images.shape == (sum(counts), 3, 8, 8)
+            assert np.bincount(labels).tolist() == counts
+            assert manifest.sha256[split] == files.sha256(tmp_path / "processed" / split)  # type: ignore[index]
+        with Image.open(tmp_path / "processed" / "dataset.png") as picture:
+            assert min(picture.size) > 50
+
+    def test_each_image_keeps_its_label(self, tmp_path: Path) -> None:
+        for name, colour in {"black": 0, "white": 255}.items():
+            (tmp_path / "source" / name).mkdir(parents=True)
+            for i in range(50):
+                Image.new("L", (9, 9), colour).save(tmp_path / "source" / name / f"{i}.png")
+        preprocess(data_of(channels=1, split_seed=3), pack(tmp_path), tmp_path / "processed", workers=3)
+        for split in ("train", "test"):
+            images, labels = open_split(tmp_path / "processed", split)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels * 255)
+            np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
+
+    def test_the_number_of_workers_changes_no_byte(self, raw: Path, tmp_path: Path) -> None:
+        digests = set()
+        for workers in (1, 2, 7):
+            preprocess(data_of(), raw, tmp_path / f"{workers}", workers=workers)
+            digests.add(files.sha256(tmp_path / f"{workers}"))
+        assert len(digests) == 1
+
+    def test_a_split_of_the_source_is_kept(self, tmp_path: Path) -> None:
+        pictures = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), dtype=np.uint8)
+        records = Records.of_arrays(
+            {"train": (pictures[:3], np.array([0, 1, 0])), "test": (pictures[3:], np.array([1, 1]))}, ("a", "b")
+        )
+        train, test = split_indices(records, 0.5, seed=9)
+        assert (train.tolist(), test.tolist()) == ([0, 1, 2], [3, 4])
+
+
+class TestBrokenImages:
+    @pytest.fixture
+    def damaged(self, raw: Path, tmp_path: Path) -> Path:
+        source = tmp_path / "source"
+        (source / "cats" / "text.png").write_text("no image")
+        buffer = io.BytesIO()
+        gradient(60, 60).save(buffer, "PNG")
+        (source / "dogs" / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+        return pack(tmp_path)
+
+    def test_fail_names_them_and_leaves_nothing(self, damaged: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="2 of 62 images cannot be read") as error:
+            preprocess(data_of(), damaged, tmp_path / "processed")
+        assert "cats/text.png (" in str(error.value)
+        assert "dogs/half.png (" in str(error.value)
+        assert "data.on_error: skip" in str(error.value)
+        assert {path.name for path in tmp_path.iterdir()} == {"source", "raw"}
+
+    def test_skip_counts_and_prints_them(
+        self, damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        manifest = preprocess(data_of(on_error="skip"), damaged, tmp_path / "processed")
+        assert manifest.skipped == 2
+        assert sum(manifest.counts.values()) == 60
+        images, labels = open_split(tmp_path / "processed", "train")
+        assert len(images) == len(labels) == manifest.counts["train"]
+        assert "skipped cats/text.png" in capsys.readouterr().err
+
+    def test_many_are_counted_and_the_first_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "source").mkdir()
+        for i in range(30):
+            (tmp_path / "source" / f"{i}.jpg").write_text("no image")
+        with pytest.raises(UserError, match=r"30 of 30 images cannot be read: .* and 25 more"):
+            preprocess(data_of(), pack(tmp_path), tmp_path / "processed")
+        with pytest.raises(UserError, match="leaves none for train"):
+            preprocess(data_of(on_error="skip"), tmp_path / "raw", tmp_path / "processed")
+
+    def test_a_split_without_images_is_refused(self, raw: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"data\.test_fraction: 0\.001 of 60 images leaves none for test"):
+            preprocess(data_of(test_fraction=0.001), raw, tmp_path / "processed")
+        assert not (tmp_path / "processed").exists()
+
+    def test_bombs_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(preprocessing, "MAX_PIXELS", 50 * 50 - 1)
+        with pytest.raises(ValueError, match="50x50 pixels; at most 2,499"):
+            to_pixels(gradient(50, 50), data_of())
+
+
+class TestSplit:
+    labels = st.lists(st.integers(0, 4), min_size=1, max_size=80)
+
+    @staticmethod
+    def records(labels: list[int]) -> Records:
+        pictures = np.zeros((len(labels), 1, 1), dtype=np.uint8)
+        return Records.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
+
+    @settings(max_examples=60, deadline=None)
+    @given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
+    def test_is_a_partition_stratified_by_class(self, labels: list[int], fraction: float, seed: int) -> None:
+        train, test = split_indices(self.records(labels), fraction, seed)
+        assert sorted([*train, *test]) == list(range(len(labels)))
+        assert abs(len(test) - fraction * len(labels)) <= 1
+        for label in range(5):
+            in_class = labels.count(label)
+            assert abs(sum(labels[i] == label for i in test) - fraction * in_class) <= 1
+
+    def test_depends_on_the_seed_alone(self) -> None:
+        records = self.records([0, 1, 2] * 20)
+        again, other = (split_indices(records, 0.2, seed)[1].tolist() for seed in (0, 1))
+        assert split_indices(records, 0.2, 0)[1].tolist() == again != other
+
+    def test_is_the_same_on_every_machine(self) -> None:
+        train, test = split_indices(self.records([0, 1] * 6), 0.25, 0)
+        assert (train.tolist(), test.tolist()) == ([1, 6, 5, 2, 11, 4, 10, 3, 9], [0, 7, 8])
+
+
+class TestPixels:
+    @pytest.mark.parametrize("size", [(40, 40), (40, 23), (17, 31), (8, 8), (3, 5)])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_squash_is_torchvisions_resize(self, size: tuple[int, int], channels: int) -> None:
+        transforms = pytest.importorskip("torchvision.transforms")
+        image = gradient(*size)
+        resize = transforms.Resize((8, 8), transforms.InterpolationMode.BICUBIC, antialias=True)
+        expected = np.asarray(resize(image.convert("L" if channels == 1 else "RGB"))).reshape(8, 8, channels)
+        found = to_pixels(image, data_of(resize="squash", channels=channels))
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found.transpose(1, 2, 0), expected)
+
+    @pytest.mark.parametrize("size", [(40, 40), (80, 40), (40, 96), (41, 97)])
+    def test_crop_is_about_torchvisions_resize_and_centre_crop(self, size: tuple[int, int]) -> None:
+        transforms = pytest.importorskip("torchvision.transforms")
+        image = gradient(*size)
+        crop = transforms.Compose(
+            [transforms.Resize(8, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(8)]
+        )
+        difference = to_pixels(image, data_of(resize="crop")).transpose(1, 2, 0) - np.asarray(crop(image), dtype=float)
+        assert np.abs(difference).max() <= (0 if size[0] == size[1] else 10)
+
+    def test_crop_keeps_the_centre(self) -> None:
+        image = Image.new("RGB", (300, 100), "red")
+        image.paste("blue", (90, 0, 210, 100))
+        pixels = to_pixels(image, data_of(resize="crop"))
+        assert pixels.reshape(3, -1).min(axis=1).tolist() == [0, 0, 255]
+        assert pixels.reshape(3, -1).max(axis=1).tolist() == [0, 0, 255]
+
+    def test_a_very_long_image_is_cropped_in_little_memory(self) -> None:
+        assert to_pixels(Image.new("L", (1, 1_000_000), 7), data_of(resize="crop")).max() == 7
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV"])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_every_mode_is_accepted(self, mode: str, channels: int) -> None:
+        white = Image.new("RGB", (20, 20), (255, 255, 255))
+        image = white.convert({"PA": "P", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
+        pixels = to_pixels(image, data_of(channels=channels))
+        assert pixels.shape == (channels, 8, 8)
+        assert pixels.min() >= 254
+
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    def test_transparency_is_laid_on_white(self, mode: str) -> None:
+        clear = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+        half = Image.new("RGBA", (20, 20), (0, 0, 0, 128))
+        assert to_pixels(clear.convert(mode), data_of()).min() == 255
+        assert abs(int(to_pixels(half.convert(mode), data_of()).max()) - 127) <= 1
+
+    def test_a_palettes_transparent_colour_is_laid_on_white(self) -> None:
+        image = Image.new("P", (20, 20), 0)
+        image.putpalette([10, 20, 30])
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", transparency=0)
+        with Image.open(buffer) as opened:
+            assert opened.mode == "P"
+            assert to_pixels(opened, data_of()).min() == 255
+
+    @pytest.mark.parametrize(("level", "expected"), [(0, 0), (128, 0), (129, 1), (65535, 255), (257 * 90, 90)])
+    @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+    def test_16_bits_become_8(self, level: int, expected: int, format: str) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((9, 9), level, dtype=np.uint16)).save(buffer, format)
+        with Image.open(buffer) as image:
+            assert to_pixels(image, data_of(channels=1)).max() == expected
+
+    @pytest.mark.parametrize("array", [np.full((9, 9), 70_000, dtype=np.int32), np.zeros((9, 9), dtype=np.float32)])
+    def test_numbers_without_a_range_are_refused(self, array: np.ndarray) -> None:
+        with pytest.raises(ValueError, match="without a fixed range"):
+            to_pixels(Image.fromarray(array), data_of())
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+    def test_exif_rotation_is_undone(self, orientation: int, format: str) -> None:
+        """Stored turned, shown upright: the same pixels as the upright image."""
+        undo = {
+            1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+            7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+        }[orientation]  # fmt: skip
+        upright = gradient(32, 24)
+        stored = upright if undo is None else upright.transpose(undo)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        buffer = io.BytesIO()
+        options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format, {})
+        stored.save(buffer, format, exif=exif, **options)
+        with Image.open(buffer) as image:
+            found = to_pixels(image, data_of()).astype(int)
+        assert np.abs(found - to_pixels(upright, data_of())).max() <= (3 if format == "JPEG" else 0)
+
+    def test_digits_are_scaled_to_the_full_range(self, digits: Path) -> None:
+        images, labels = open_split(digits, "train")
+        assert (images.min(), images.max()) == (0, 255)
+        assert images.shape[1:] == (1, 16, 16)
+        assert np.bincount(labels, minlength=10).min() > 100

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm.errors import UserError
+from ddpm.processed import Manifest, open_split, read_manifest
+
+
+@pytest.fixture
+def processed(tmp_path: Path) -> Path:
+    """Three train and two test images of 4x4x1."""
+    for split, count in {"train": 3, "test": 2}.items():
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "images.npy", np.arange(count * 16, dtype=np.uint8).reshape(count, 1, 4, 4))
+        np.save(tmp_path / split / "labels.npy", np.arange(count) % 2)
+    manifest = Manifest(
+        dataset="digits",
+        classes=("a", "b"),
+        image_size=4,
+        channels=1,
+        counts={"train": 3, "test": 2},
+        skipped=0,
+        sha256={"train": "1", "test": "2"},
+    )
+    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
+    return tmp_path
+
+
+def test_opens_memory_mapped_and_read_only(processed: Path) -> None:
+    images, labels = open_split(processed, "train")
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+    assert images.shape == (3, 1, 4, 4)
+    assert labels.tolist() == [0, 1, 0]
+    assert read_manifest(processed).counts == {"train": 3, "test": 2}
+
+
+def test_missing_files_name_the_file_and_the_cure(processed: Path) -> None:
+    (processed / "test" / "images.npy").unlink()
+    with pytest.raises(UserError, match=r"test/images\.npy.*dvc repro"):
+        open_split(processed, "test")
+    (processed / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest\.json.*dvc repro"):
+        open_split(processed, "train")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_array_is_refused(processed: Path, share: float) -> None:
+    path = processed / "train" / "images.npy"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(UserError, match=r"train/images\.npy: missing or damaged"):
+        open_split(processed, "train")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((3, 3, 4, 4), dtype=np.uint8), np.zeros((3, 1, 4, 4), dtype=np.float32), np.zeros(3, dtype=np.uint8)],
+)
+def test_arrays_that_the_manifest_does_not_describe_are_refused(processed: Path, array: np.ndarray) -> None:
+    np.save(processed / "train" / "images.npy", array)
+    with pytest.raises(UserError, match="the manifest says"):
+        open_split(processed, "train")
+
+
+def test_pickled_arrays_are_refused(processed: Path) -> None:
+    np.save(processed / "train" / "labels.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(UserError, match=r"labels\.npy: missing or damaged"):
+        open_split(processed, "train")
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "{", json.dumps({"dataset": 3})])
+def test_a_broken_manifest_is_refused(processed: Path, content: str) -> None:
+    (processed / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        read_manifest(processed)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm import evaluation, extractors, reference
+from ddpm.config import Evaluate
+from ddpm.errors import UserError
+from ddpm.extractors.classifier import Classifier
+from ddpm.processed import open_split, read_manifest
+
+CPU = torch.device("cpu")
+SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=100)
+
+
+@pytest.fixture
+def folder(digits: Path, tmp_path: Path) -> Path:
+    reference.make_reference(SETTINGS, digits, tmp_path / "reference", CPU)
+    return tmp_path / "reference"
+
+
+def test_it_holds_the_features_and_statistics_of_every_train_image(digits: Path, folder: Path) -> None:
+    images, _ = open_split(digits, "train")
+
+    index = reference.read_reference(folder)
+    real = reference.load_features(folder, "classifier")
+
+    assert (index.dataset, index.count, index.channels, index.image_size) == ("digits", len(images), 1, 16)
+    assert index.images == read_manifest(digits).sha256["train"]
+    expected = real.network(torch.from_numpy(np.array(images))).features.detach()
+    torch.testing.assert_close(real.features, expected)
+    np.testing.assert_allclose(real.mu, expected.double().mean(0), rtol=1e-4)
+    np.testing.assert_allclose(real.sigma, torch.cov(expected.double().T), rtol=1e-3, atol=1e-5)
+
+
+def test_made_twice_it_is_the_same_to_the_byte(digits: Path, folder: Path, tmp_path: Path) -> None:
+    reference.make_reference(SETTINGS, digits, tmp_path / "again", CPU)
+
+    assert reference.read_reference(tmp_path / "again") == reference.read_reference(folder)
+
+
+def test_scoring_variants_passes_no_real_image_through_the_extractor(
+    digits: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    load = Classifier.load
+
+    def counting(self: Classifier, weights: Path) -> torch.nn.Module:
+        network = load(self, weights)
+        network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        return network
+
+    monkeypatch.setattr(Classifier, "load", counting)
+    images, _ = open_split(digits, "test")
+    for variant, count in (("a", 120), ("b", 200)):
+        np.save(tmp_path / f"{variant}.npy", images[:count])
+        evaluation.evaluate(tmp_path / f"{variant}.npy", folder, SETTINGS, {}, CPU)
+
+    assert sum(seen) == 120 + 200
+
+
+@pytest.mark.parametrize("file", [reference.WEIGHTS, reference.FEATURES])
+def test_a_damaged_file_is_refused_by_name(folder: Path, file: str) -> None:
+    path = folder / "classifier" / file
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+
+    with pytest.raises(UserError, match=rf"{file}: missing or changed"):
+        reference.load_features(folder, "classifier")
+
+
+def test_an_extractor_that_is_not_part_of_it_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"evaluate\.extractors: 'inception' is not part of .*, which has classifier"):
+        reference.load_features(folder, "inception")
+
+
+def test_an_index_of_another_version_is_refused(folder: Path) -> None:
+    index = json.loads((folder / "reference.json").read_text())
+    del index["dataset"]
+    (folder / "reference.json").write_text(json.dumps(index))
+
+    with pytest.raises(UserError, match=r"reference\.json: made by another version"):
+        reference.read_reference(folder)
+
+
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(
+    digits: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = reference.read_reference(folder)
+
+    def fails(*_: object) -> None:
+        raise UserError("no weights")
+
+    monkeypatch.setattr(extractors.get("inception").__class__, "write_weights", fails)
+    both = SETTINGS.model_copy(update={"extractors": ("classifier", "inception")})
+
+    with pytest.raises(UserError, match="no weights"):
+        reference.make_reference(both, digits, folder, CPU)
+    assert reference.read_reference(folder) == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["reference"]

@@ -1,0 +1,387 @@
+"""Runs in a real SQLite store, made of the files of a small working folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from PIL import Image
+
+from ddpm import runs, tracking
+from ddpm.errors import UserError
+from ddpm.history import Row
+
+PRESET = Path(runs.__file__).parent / "presets" / "digits.yaml"
+STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
+ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
+
+PIPELINE = {
+    "reference": {"cmd": "true", "params": ["evaluate"], "deps": ["data/processed"], "outs": ["data/reference"]},
+    "train": {
+        "cmd": "true",
+        "params": ["seed", "diffusion", "model", "train"],
+        "deps": ["data/processed"],
+        "outs": ["data/model"],
+    },
+    "sample": {"cmd": "true", "params": ["sample"], "deps": ["data/model"], "outs": ["data/samples"]},
+    "evaluate": {
+        "cmd": "true",
+        "params": ["evaluate"],
+        "deps": ["data/reference", "data/samples"],
+        "metrics": [{"metrics/evaluate.json": {"cache": False}}],
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def two_first_starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where two processes made the store at the same time."""
+    root = tmp_path_factory.mktemp("first")
+    write_folder(root)
+    command = [sys.executable, "-c", "from ddpm import tracking; print(tracking.sync('train'))"]
+    options: dict[str, Any] = {"cwd": root, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "HOME": str(root)}
+    processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
+    answers = [process.communicate(timeout=120) for process in processes]
+    (root / "answers.json").write_text(json.dumps(answers))
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path, two_first_starts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder where all stages have run, and a store without a run of it."""
+    write_folder(tmp_path)
+    shutil.copy(two_first_starts / "mlflow.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in (*STORE_VARIABLES, *tracking.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def write_folder(root: Path) -> None:
+    shutil.copy(PRESET, root / "params.yaml")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": PIPELINE}))
+    write_json(root / "metrics/train.json", {"loss": 0.1, "steps": 8, "device": "cpu"})
+    write_json(root / "metrics/sample.json", {"images_per_second": 50.0})
+    write_json(root / "metrics/evaluate.json", {"classifier": {"fd": 1.5, "kid_mean": 0.25}, "bits_per_dim": 3.5})
+    write_json(root / "metrics/fingerprint.json", {"hash": "abc"})
+    manifest = {
+        "dataset": "digits",
+        "classes": ["0", "1"],
+        "image_size": 16,
+        "channels": 1,
+        "counts": {"train": 8, "test": 2},
+        "skipped": 0,
+        "sha256": {"train": "1" * 64, "test": "2" * 64},
+    }
+    write_json(root / "data/processed/manifest.json", manifest)
+    write_curve(root, ROWS)
+    pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
+    for shade, name in enumerate(pictures):
+        picture = root / "data" / f"{name}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), shade).save(picture)
+    (root / "data/samples/reverse.mp4").write_bytes(b"a film")
+    (root / "data/reference").mkdir()
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def write_curve(root: Path, rows: list[Row]) -> None:
+    with (root / "metrics/loss.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows([row.step, *(f"{value:.6g}" for value in row[1:])] for row in rows)
+
+
+def set_param(key: str, value: Any) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    section, _, name = key.partition(".")
+    params[section][name] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def stopped_training(error: BaseException, saved: list[Row], lost: list[Row]) -> None:
+    with tracking.live() as log:
+        for row in saved:
+            log.log(row)
+        log.flush()
+        for row in lost:
+            log.log(row)
+        raise error
+
+
+def client() -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}")
+
+
+def all_runs(view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
+    experiment = client().get_experiment_by_name("ddpm")
+    return list(client().search_runs([experiment.experiment_id], run_view_type=view)) if experiment else []
+
+
+def history(run_id: str, key: str) -> list[tuple[int, int, float]]:
+    return [(metric.step, metric.timestamp, metric.value) for metric in client().get_metric_history(run_id, key)]
+
+
+def artifacts(run_id: str, folder: str = "") -> list[str]:
+    found: list[str] = []
+    for file in client().list_artifacts(run_id, folder):
+        found += artifacts(run_id, file.path) if file.is_dir else [file.path]
+    return sorted(found)
+
+
+def everything(run_id: str) -> dict[str, Any]:
+    run = client().get_run(run_id)
+    return {
+        "run": run.to_dictionary(),
+        "metrics": {key: history(run_id, key) for key in run.data.metrics},
+        "artifacts": artifacts(run_id),
+    }
+
+
+def test_two_first_starts_make_one_usable_store_and_one_run(two_first_starts: Path) -> None:
+    (first, warned), (second, warned_too) = json.loads((two_first_starts / "answers.json").read_text())
+    assert warned == warned_too == ""
+    assert len(first.strip()) == 32
+    assert first == second
+
+
+def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
+    run_id = tracking.sync("evaluate")
+    assert run_id
+    assert [run.info.run_id for run in all_runs()] == [run_id]
+    run = client().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["diffusion.schedule.name"] == "cosine"
+    assert run.data.params["diffusion.schedule.cosine.s"] == "0.008"
+    assert run.data.params["model.unet.multipliers"] == "[1, 2, 2]"
+    assert run.data.params["train.epochs"] == "null"
+    scores = {"classifier.fd": 1.5, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5, "sample.images_per_second": 50.0}
+    assert scores.items() <= run.data.metrics.items()
+    assert run.data.tags["train.device"] == "cpu"
+    assert {f"version.{name}" for name in ("torch", "mlflow", "dvc", "python")} <= run.data.tags.keys()
+    assert "| classifier.fd | 1.5 |" in run.data.tags["mlflow.note.content"]
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.name == "digits"
+    curve = history(run_id, "loss")
+    assert [step for step, _, _ in curve] == [row.step for row in ROWS]
+    assert [stamp - run.info.start_time for _, stamp, _ in curve] == [1250 * row.step for row in ROWS]
+    assert [value for _, _, value in curve] == pytest.approx([row.loss for row in ROWS], rel=1e-5)
+    names = artifacts(run_id)
+    expected = ("processed/dataset.png", "samples/grid.png", "samples/forward.png", "samples/reverse.mp4")
+    assert {*expected, "metrics/fingerprint.json"} <= set(names)
+    # MLflow shows a picture per step from a full-size PNG and a small WebP
+    assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
+    assert sum(name.startswith("images/samples+step+8+") for name in names) == 2
+
+
+def test_syncing_again_changes_nothing(folder: Path) -> None:
+    run_id = tracking.sync("evaluate")
+    before = everything(str(run_id))
+    assert tracking.sync("evaluate") == run_id
+    assert everything(str(run_id)) == before
+
+
+def test_the_stages_share_one_run_and_files_of_later_stages_stay_out(folder: Path) -> None:
+    run_id = str(tracking.sync("train"))
+    assert not {"classifier.fd", "sample.images_per_second"} & client().get_run(run_id).data.metrics.keys()
+    assert not any(name.startswith(("samples/", "metrics/")) for name in artifacts(run_id))
+    assert tracking.sync("sample") == tracking.sync("evaluate") == run_id
+    assert client().get_run(run_id).data.metrics["classifier.fd"] == 1.5
+
+
+def test_another_sampling_is_another_run_with_the_whole_curve(folder: Path) -> None:
+    first = tracking.sync("evaluate")
+    set_param("sample.steps", 10)
+    second = str(tracking.sync("sample"))
+    assert second != first
+    assert len(history(second, "loss")) == len(ROWS)
+    assert "classifier.fd" not in client().get_run(second).data.metrics
+    assert len(all_runs()) == 2
+
+
+def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> None:
+    after_the_checkpoint = [row._replace(seconds=99.0) for row in ROWS[4:6]]
+    with pytest.raises(SystemExit):
+        stopped_training(SystemExit(143), ROWS[:4], after_the_checkpoint)
+    (run,) = all_runs()
+    assert run.info.status == "KILLED"
+    with tracking.live() as log:
+        for row in ROWS[4:]:
+            log.log(row)
+        log.flush()
+        assert [run.info.status for run in all_runs()] == ["RUNNING"]
+    (finished,) = all_runs()
+    assert finished.info.run_id == run.info.run_id
+    assert finished.info.status == "FINISHED"
+    sent_live = {key: history(run.info.run_id, key) for key in ("loss", "gradient_norm", "images_per_second")}
+    assert [step for step, _, _ in sent_live["loss"]] == list(range(1, 9))
+    tracking.sync("evaluate")
+    assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
+
+
+def test_training_anew_replaces_the_run(folder: Path) -> None:
+    first = tracking.sync("evaluate")
+    slower = [row._replace(seconds=row.seconds * 1.5) for row in ROWS]
+    with tracking.live() as log:
+        for row in slower:
+            log.log(row)
+        log.flush()
+        write_curve(folder, slower)
+    (run,) = all_runs()
+    assert run.info.run_id != first
+    assert [stamp - run.info.start_time for _, stamp, _ in history(run.info.run_id, "loss")] == [
+        1875 * row.step for row in ROWS
+    ]
+    assert [run.info.run_id for run in all_runs(ViewType.DELETED_ONLY)] == [first]
+
+
+def test_a_failed_training_says_so(folder: Path) -> None:
+    with pytest.raises(UserError):
+        stopped_training(UserError("train: the loss is not finite"), [], ROWS[:1])
+    (run,) = all_runs()
+    assert run.info.status == "FAILED"
+    assert not run.data.metrics.keys() & {"loss", "train.loss"}
+
+
+def test_system_metrics_are_collected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    with tracking.live():
+        time.sleep(0.5)
+    (run,) = all_runs()
+    steps = [step for step, _, _ in history(run.info.run_id, "system/cpu_utilization_percentage")]
+    assert steps
+    assert len(steps) == len(set(steps))
+
+
+def test_a_score_that_comes_out_otherwise_is_the_next_of_its_history(folder: Path) -> None:
+    run_id = str(tracking.sync("evaluate"))
+    write_json(folder / "metrics/sample.json", {"images_per_second": 40.0})
+    assert tracking.sync("evaluate") == run_id
+    assert client().get_run(run_id).data.metrics["sample.images_per_second"] == 40.0
+    assert [(step, value) for step, _, value in history(run_id, "sample.images_per_second")] == [(0, 50.0), (1, 40.0)]
+    assert len(history(run_id, "classifier.fd")) == 1
+
+
+def test_a_changed_picture_replaces_the_one_before(folder: Path) -> None:
+    run_id = str(tracking.sync("sample"))
+    before = artifacts(run_id)
+    Image.new("L", (16, 16), 200).save("data/samples/grid.png")
+    tracking.sync("sample")
+    assert artifacts(run_id) == before
+    copy = client().download_artifacts(run_id, "samples/grid.png")
+    assert Path(copy).read_bytes() == Path("data/samples/grid.png").read_bytes()
+
+
+def test_no_credential_is_stored(folder: Path) -> None:
+    set_param("data.source", "https://me:hunter2@host/x.gz?token=k3y")
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "remote", "add", "origin", "https://me:hunter2@host/repo.git"], check=True)
+    run = client().get_run(str(tracking.sync("evaluate")))
+    assert run.data.params["data.source"] == "https://***@host/x.gz"
+    assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
+    for secret in (b"hunter2", b"k3y"):
+        assert secret not in Path("mlflow.db").read_bytes()
+
+
+def test_commit_and_experiment_are_tagged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "params.yaml", "dvc.yaml"], check=True)
+    subprocess.run([*git, "commit", "-qm", "start"], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert runs.environment()["ddpm.git.dirty"] == "false"
+    set_param("sample.steps", 10)
+    monkeypatch.setenv("DVC_EXP_NAME", "short-tern")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
+    tags = client().get_run(str(tracking.sync("train"))).data.tags
+    assert tags["mlflow.source.git.commit"] == tags["dvc.exp.baseline"] == head
+    assert tags["ddpm.git.dirty"] == "true"
+    assert "short-tern" in tags["mlflow.runName"]
+    assert "`dvc exp apply short-tern`" in tags["mlflow.note.content"]
+
+
+def test_a_queued_experiment_lands_in_the_repository_s_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = folder / ".dvc/tmp/exps/one"
+    temporary.mkdir(parents=True)
+    write_folder(temporary)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.chdir(temporary)
+    run_id = tracking.sync("evaluate")
+    monkeypatch.chdir(folder)
+    assert [run.info.run_id for run in all_runs()] == [run_id]
+    assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
+    assert not (temporary / "mlflow.db").exists()
+
+
+def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
+    from dvc.repo import Repo
+
+    with Repo.init(no_scm=True) as repo:
+        with pytest.raises(UserError, match="dvc repro"):
+            tracking.sync()
+        repo.commit(force=True)
+    assert runs.finished() == "evaluate"
+    (folder / "data/samples/grid.png").write_bytes(b"touched")
+    assert runs.finished() == "train"
+    set_param("sample.steps", 10)
+    run_id = str(tracking.sync())
+    assert "sample.images_per_second" not in client().get_run(run_id).data.metrics
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["refuses", "hangs"])
+def test_a_server_that_is_down_costs_one_warning(
+    answers: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not answers:
+            server.close()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with tracking.live() as log:
+            for row in ROWS:
+                log.log(row)
+                log.flush()
+        assert log.tracker.off
+    warning = capfd.readouterr().err
+    assert warning.count("\n") == 1
+    assert f"http://***@127.0.0.1:{port}" in warning
+    assert "ddpm track sync" in warning
+    assert "hunter2" not in warning
+
+
+def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mlflow.db").unlink()
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    with tracking.live() as log:
+        log.log(ROWS[0])
+        log.flush()
+    assert tracking.sync("evaluate") is None
+    assert not (folder / "mlflow.db").exists()
+
+
+def test_a_missing_or_broken_file_is_named(folder: Path) -> None:
+    (folder / "metrics/loss.csv").write_text("step,seconds,loss\n1,fast,2\n")
+    with pytest.raises(UserError, match=r"metrics/loss\.csv: not a loss curve"):
+        tracking.sync("train")
+    (folder / "metrics/sample.json").unlink()
+    with pytest.raises(UserError, match=r"metrics/sample\.json: no such file"):
+        tracking.sync("sample")

@@ -1,0 +1,233 @@
+"""Training: Algorithm 1, stoppable anywhere, resumable to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm import checkpoint, variants
+from ddpm.batches import Batches
+from ddpm.checkpoint import Checkpoints, load_model
+from ddpm.config import Config
+from ddpm.errors import UserError
+from ddpm.files import sha256
+from ddpm.history import History, Row
+from ddpm.losses.simple import Simple
+from ddpm.training import Trainer, train
+from tests.small import Memory, pictures, small
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def run(config: Config, out: str, log: Memory | None = None) -> History:
+    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory())
+
+
+class StopAt(Memory):
+    """A log that sends this process a signal when a row of that step arrives."""
+
+    def __init__(self, step: int, number: int):
+        super().__init__()
+        self.step, self.number = step, number
+
+    def log(self, row: Row) -> None:
+        super().log(row)
+        if row.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "precision"),
+    [
+        (5, signal.SIGTERM, "float32"),  # a checkpoint was just written
+        (7, signal.SIGINT, "float32"),
+        (7, signal.SIGTERM, "bfloat16"),
+        (7, signal.SIGTERM, "float16"),  # with a GradScaler
+    ],
+)
+def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step: int, number: int, precision: str) -> None:
+    config = small(train={"precision": precision, "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": 4})
+    whole = run(config, "whole")
+    log = StopAt(step, number)
+    with pytest.raises(SystemExit) as stopped:
+        run(config, "halves", log)
+    assert stopped.value.code == 128 + number
+    assert log.sent == step
+    again = Memory()
+    resumed = run(config, "halves", again)
+    assert sha256(Path("halves/model.safetensors")) == sha256(Path("whole/model.safetensors"))
+    assert [row.step for row in again.rows] == list(range(step + 1, 13))
+    assert [(row.step, row.loss, row.gradient_norm) for row in resumed.rows] == [
+        (row.step, row.loss, row.gradient_norm) for row in whole.rows
+    ]
+    assert sorted(file.name for file in Path("halves/grids").iterdir()) == [f"step-{s:07d}.png" for s in (4, 8, 12)]
+    assert not Checkpoints("run").folder.exists()
+
+
+def test_another_seed_gives_other_weights() -> None:
+    run(small(), "a")
+    config = small()
+    run(config.model_copy(update={"seed": 1}), "b")
+    assert sha256(Path("a/model.safetensors")) != sha256(Path("b/model.safetensors"))
+
+
+def test_the_loss_falls() -> None:
+    rows = run(small(train={"steps": 200, "learning_rate": 5e-3, "lr_decay": "cosine"}), "out").rows
+    assert sum(row.loss for row in rows[-20:]) < 0.6 * sum(row.loss for row in rows[:20])
+
+
+def test_accumulated_parts_give_the_whole_batchs_step() -> None:
+    first, second = (
+        Trainer(small(train={"accumulate": parts}, model=no_dropout()).training(), pictures(), CPU) for parts in (1, 4)
+    )
+    for step in (1, 2):
+        a, b = first.step(step), second.step(step)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def no_dropout() -> dict[str, Any]:
+    model = small().model.model_dump()
+    return {**model, "unet": {**model["unet"], "dropout": 0.0}}
+
+
+@pytest.mark.parametrize("name", variants.names("emas"))
+def test_every_ema_profile_trains_and_off_is_the_raw_weights(name: str) -> None:
+    trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
+    for step in (1, 2, 3):
+        trainer.step(step)
+    same = [torch.equal(trainer.ema.averages[key], value) for key, value in trainer.network.named_parameters()]
+    assert all(same) == (name == "off")
+
+
+@pytest.mark.parametrize("name", variants.names("emas"))
+def test_decays_are_shares(name: str) -> None:
+    profile = variants.build("emas", {"name": name}, "train.ema")
+    assert all(0 <= profile.decay(step) < 1 for step in (1, 2, 10, 1000, 10**6))
+
+
+@pytest.mark.parametrize("name", variants.names("timestep_samplers"))
+def test_timesteps_cover_1_to_T(name: str) -> None:
+    sampler = variants.build("timestep_samplers", {"name": name}, "train.timestep_sampler")
+    t = sampler.draw(torch.linspace(0, 1, 10_001, dtype=torch.float64)[:-1], 50)
+    assert t.dtype == torch.int64
+    assert t.unique().tolist() == list(range(1, 51))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def breaks(self: Simple, output: Tensor, target: Tensor, at: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return (output - target).square().mean(dim=(1, 2, 3)) * (float("nan") if calls == 8 else 1.0)
+
+    monkeypatch.setattr(Simple, "__call__", breaks)
+    with pytest.raises(UserError, match="not finite at step 8"):
+        run(small(), "out")
+    assert not Path("out/model.safetensors").exists()
+    loaded = Checkpoints("run").load(CPU)
+    assert loaded is not None
+    assert loaded[1] == 5
+
+
+def test_pictures_of_another_shape_are_refused() -> None:
+    with pytest.raises(UserError, match=r"\(3, 8, 8\).*\(1, 8, 8\)"):
+        Trainer(small().training(), pictures(channels=3), CPU)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    options = {"steps": 100, "warmup_steps": 10, "lr_decay": "cosine", "learning_rate": 1e-2}
+    rate = Trainer(small(train=options).training(), pictures(), CPU).learning_rate
+    assert rate(1) == pytest.approx(1e-3)
+    assert rate(10) == pytest.approx(1e-2)
+    assert rate(55) == pytest.approx(5e-3)
+    assert rate(100) == pytest.approx(0, abs=1e-12)
+
+
+def test_epochs_become_steps_that_see_each_image_so_often() -> None:
+    trainer = Trainer(small(train={"steps": None, "epochs": 3}).training(), pictures(30), CPU)
+    assert trainer.total == 12  # 90 images in batches of 8
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(30, 8), (5, 12), (1, 3), (8, 8)])
+def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count: int, batch_size: int) -> None:
+    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).numpy()
+    batches = Batches(images, batch_size, seed=0, flip=False, device=CPU)
+    epochs = 4
+    seen = torch.cat([batches(step) for step in range(1, -(-epochs * count // batch_size) + 1)]).flatten()
+    levels = ((seen + 1) * 127.5).round().long()[: epochs * count].view(epochs, count)
+    assert all(sorted(epoch.tolist()) == list(range(count)) for epoch in levels)
+
+
+def test_half_of_the_images_are_flipped() -> None:
+    images = torch.tensor([[0, 255]], dtype=torch.uint8).expand(400, 1, 1, 2).numpy()
+    flipped = Batches(images, 400, seed=0, flip=True, device=CPU)(1)[:, 0, 0, 0] > 0
+    assert 150 < int(flipped.sum()) < 250
+
+
+def test_a_torn_checkpoint_is_said_and_the_one_before_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = Checkpoints("torn")
+    for step in (5, 10, 15):
+        checkpoints.save(step, {"x": torch.full((100,), float(step))})
+    files = sorted(checkpoints.folder.glob("*.safetensors"))
+    assert len(files) == checkpoint.KEPT
+    files[-1].write_bytes(files[-1].read_bytes()[:-7])
+    loaded = checkpoints.load(CPU)
+    assert loaded is not None
+    assert loaded[1] == 10
+    assert "going back" in capsys.readouterr().err
+
+
+def test_a_second_process_is_refused_by_the_firsts_pid() -> None:
+    with (
+        Checkpoints("run").locked(),
+        pytest.raises(UserError, match=f"process {os.getpid()}"),
+        Checkpoints("run").locked(),
+    ):
+        pass
+
+
+def test_a_model_file_alone_gives_back_network_and_config() -> None:
+    config = small()
+    run(config, "out")
+    loaded = load_model(Path("out/model.safetensors"), CPU)
+    assert loaded.config == config.training()
+    assert loaded.image_shape == (1, 8, 8)
+    assert not loaded.network.training
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04.", b"PK\x03\x04", b"\xff" * 100], ids=["empty", "pickle", "zip", "lie"]
+)
+def test_what_is_no_model_file_is_refused(content: bytes) -> None:
+    Path("model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="not a readable model file"):
+        load_model(Path("model.safetensors"), CPU)
+
+
+def test_a_model_file_of_another_version_is_refused() -> None:
+    checkpoint._write(Path("model.safetensors"), {"x": torch.zeros(1)}, {"format": "ddpm-0"})
+    with pytest.raises(UserError, match=r"format 'ddpm-0'.*'ddpm-1'"):
+        load_model(Path("model.safetensors"), CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_same_bytes_again_on_a_gpu() -> None:
+    for out in ("a", "b"):
+        train(small().training(), pictures(), torch.device("cuda"), Path(out), Checkpoints("gpu"), Memory())
+    assert sha256(Path("a/model.safetensors")) == sha256(Path("b/model.safetensors"))
