@@ -54,13 +54,13 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
         raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
-    config = configuration.parse(metadata["config"], str(path), TrainingConfig)
+    config = configuration.parse(metadata.get("config"), str(path), TrainingConfig)
     network = models.build(config).to(device)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
-    return Loaded(network.eval().requires_grad_(False), config, metadata["facts"])
+    return Loaded(network.eval().requires_grad_(False), config, metadata.get("facts", {}))
 
 
 class Checkpoints:
@@ -144,6 +144,8 @@ def _read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if not isinstance(metadata, dict):
+                raise UserError(f"{path}: its metadata is no mapping; not a {kind} file of this project")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind} file") from error

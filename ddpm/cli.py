@@ -12,6 +12,8 @@ from ddpm import config, variants
 from ddpm.errors import UserError, exit_code
 from ddpm.files import atomic_path, flatten, read_json
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; exits with 0, or 2 after one line on stderr that says what to mend."""
@@ -74,10 +76,17 @@ def write_preset(parsed: argparse.Namespace) -> None:
 
 
 def _refuse_uncommitted(path: Path) -> None:
-    status = subprocess.run(["git", "status", "--porcelain", "--", path], capture_output=True, text=True, check=False)
-    if status.returncode:
-        raise UserError(f"{Path.cwd()}: not a git repository; run this in the project's clone, or pass --force")
-    if status.stdout:
+    try:
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", path], capture_output=True, text=True, check=True
+        )
+    except FileNotFoundError as error:
+        raise UserError(
+            "git: not installed, so uncommitted changes can't be seen; install it, or pass --force"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"{Path.cwd()}: {error.stderr}; run this in the project's clone, or pass --force") from error
+    if status.stdout and path.exists():
         raise UserError(
             f"{path}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
         )
@@ -105,6 +114,10 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     from ddpm.checkpoint import load_model
     from ddpm.sampling import Generator
 
+    if parsed.out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise UserError(
+            f"--out: {parsed.out} does not end in a picture's suffix; allowed: {', '.join(PICTURE_SUFFIXES)}"
+        )
     options = config.section(
         config.Sample,
         {

@@ -1,19 +1,19 @@
 """params.yaml -> one frozen, validated Config. The only reader of params.yaml.
 
-Numbers and booleans are read by the YAML 1.2 rules that DVC uses (``2e-3`` is a number, ``off`` is a word), so
+It is read by DVC's own YAML 1.2 reader (``2e-3`` is a number, ``off`` is a word, a key given twice is refused), so
 that DVC and this package never disagree about a value.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ddpm import variants
 from ddpm.errors import UserError
@@ -33,6 +33,7 @@ else:
 
 PARAMS = Path("params.yaml")
 MAX_BYTES = 1_000_000
+DEVICE = r"(auto|cpu|cuda(:\d+)?)"
 
 # params key -> the folder of ddpm/ that holds its variants
 FAMILIES = {
@@ -53,7 +54,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ImageShape(Section):
@@ -93,8 +94,9 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for name in (self.name, *(self.model_extra or {})):
-            variants.check_name("models", name, "model")
+        variants.check_name("models", self.name, "model.name")
+        for name in self.model_extra or {}:
+            variants.check_name("models", name, f"model.{name}")
         return self
 
 
@@ -162,6 +164,9 @@ class Evaluate(Section):
     def _known(self) -> Self:
         for name in self.extractors:
             variants.check_name("extractors", name, "evaluate.extractors")
+        for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; each may stand once")
         return self
 
 
@@ -184,7 +189,7 @@ class Config(TrainingConfig):
     """Everything an experiment chooses."""
 
     data: Data
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
     sample: Sample
     evaluate: Evaluate
 
@@ -220,32 +225,6 @@ class Config(TrainingConfig):
         return copy
 
 
-class _Yaml12(yaml.SafeLoader):
-    """Safe loader with YAML 1.2 booleans and floats that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Yaml12.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml12.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Yaml12.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-
-
 def load(path: Path = PARAMS) -> Config:
     """Read and check a params file. Raises UserError that names the key, the value and what is allowed."""
     return parse(read(path), str(path))
@@ -261,22 +240,24 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    loader = _Yaml12(text)
     try:
-        value = loader.get_single_data()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        value = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path}: not valid YAML: {line}{error.problem}") from error
+    except (YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
-    finally:
-        loader.dispose()
     if not isinstance(value, dict):
         raise UserError(f"{path}: must be a mapping of sections, it is {type(value).__name__}")
     return value
 
 
-def parse(value: dict[str, Any], source: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+def parse(value: Any, source: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
     """Plain values, from YAML or from a model file's metadata, to a config; ``source`` begins every message."""
-    value = _freeze(value)
     try:
+        if not isinstance(value, dict):
+            raise UserError(f"must be a mapping of sections, it is {type(value).__name__}")
+        value = _freeze(value)
         for key, family in FAMILIES.items():
             section, _, field = key.partition(".")
             if isinstance(value.get(section), dict) and field in value[section]:
@@ -285,6 +266,8 @@ def parse(value: dict[str, Any], source: str, kind: type[T] = Config) -> T:  # t
         return kind.model_validate(value)
     except ValidationError as error:
         raise UserError(f"{source}: {variants.explain(error, kind, '')}") from error
+    except RecursionError as error:
+        raise UserError(f"{source}: a section contains itself: mend its alias (*)") from error
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
 
@@ -298,8 +281,10 @@ def section(kind: type[S], value: dict[str, Any]) -> S:
 
 
 def _freeze(value: Any) -> Any:
-    """Lists become tuples: sections are immutable all the way down."""
+    """Lists become tuples: sections are immutable all the way down. Raises UserError for a key that is no word."""
     if isinstance(value, dict):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise UserError(f"{odd[0]!r} is not allowed as a key: keys are words")
         return {key: _freeze(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return tuple(_freeze(item) for item in value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from ddpm.config import DEVICE
 from ddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ def resolve(device: str) -> torch.device:
     """``auto`` takes a GPU when there is one. Raises UserError when the asked device is missing."""
     import torch
 
+    if not re.fullmatch(DEVICE, device):
+        raise UserError(f"device: {device!r} is not allowed: auto, cpu, cuda or cuda:N")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda"):

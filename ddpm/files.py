@@ -31,6 +31,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_file():
+            if path.is_dir():
+                raise UserError(
+                    f"{path}: a folder stands where a file is to be written: remove it, or choose another name"
+                )
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
         elif path.is_dir():
