@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from ddpm import config, files
 from ddpm.errors import UserError
 
