@@ -24,3 +24,20 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params.data.dataset.download(params.data.source, folder / "raw")
     preprocess(params.data, folder / "raw", folder / "processed", workers=1)
     return folder / "processed"
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the small model of tests/small.py, trained for a second. Read only."""
+    import torch
+
+    from ddpm.checkpoint import Checkpoints
+    from ddpm.training import train
+    from tests.small import Memory, pictures, small
+
+    folder = tmp_path_factory.mktemp("model")
+    checkpoints = Checkpoints("model")
+    checkpoints.folder = folder / "checkpoints"
+    options = small(train={"steps": 60, "learning_rate": 5e-3}).training()
+    train(options, pictures(), torch.device("cpu"), folder, checkpoints, Memory())
+    return folder / "model.safetensors"
