@@ -1,0 +1,321 @@
+"""The ``ddpm`` command: what it writes, and the one line and exit code 2 for each mistake."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ddpm import cli, config, sampling, variants
+from ddpm.checkpoint import load_model
+from tests.small import small
+
+PRESETS = Path(config.__file__).parent / "presets"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line on stderr of a command that must fail."""
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    return line.removeprefix("error: ")
+
+
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository whose committed params.yaml is the fashion_mnist preset, with .dvc beside it."""
+    git("init")
+    shutil.copy(PRESETS / "fashion_mnist.yaml", "params.yaml")
+    git("add", "params.yaml")
+    git("commit", "-m", "begin")
+    (tmp_path / ".dvc").mkdir()
+    return tmp_path / "params.yaml"
+
+
+# --- ddpm preset
+
+
+@pytest.mark.parametrize("name", cli.preset_names())
+def test_a_preset_is_written_over_committed_params(repository: Path, name: str) -> None:
+    assert run("preset", name) == 0
+    assert repository.read_bytes() == (PRESETS / f"{name}.yaml").read_bytes()
+
+
+def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = repository.read_text() + "# mine\n"
+    repository.write_text(changed)
+    assert "params.yaml: has uncommitted changes" in refused(capsys, "preset", "digits")
+    git("add", "params.yaml")
+    assert "has uncommitted changes" in refused(capsys, "preset", "digits")
+    assert repository.read_text() == changed
+    assert run("preset", "digits", "--force") == 0
+    assert repository.read_bytes() == (PRESETS / "digits.yaml").read_bytes()
+
+
+def test_a_preset_takes_the_place_of_params_that_were_lost(repository: Path) -> None:
+    repository.unlink()
+    assert run("preset", "digits") == 0
+    assert repository.exists()
+
+
+def test_params_that_git_does_not_know_are_not_overwritten(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git("rm", "--cached", "params.yaml")
+    git("commit", "-m", "forget it")
+    assert "has uncommitted changes" in refused(capsys, "preset", "digits")
+
+
+def test_an_unknown_preset_lists_the_known_ones(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "preset", "cifar")
+    assert line == f"preset: unknown 'cifar' (did you mean 'cifar10'?); allowed: {', '.join(cli.preset_names())}"
+
+
+def test_outside_a_git_repository_a_preset_needs_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert "not a git repository" in refused(capsys, "preset", "digits")
+    assert not Path("params.yaml").exists()
+    assert run("preset", "digits", "--force") == 0
+
+
+def test_without_git_a_preset_needs_force(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "git: not installed" in refused(capsys, "preset", "digits")
+
+
+# --- ddpm check
+
+
+def check(**sections: dict[str, Any]) -> int:
+    Path("params.yaml").write_text(json.dumps(small(**sections).to_dict()))
+    return run("check")
+
+
+# few enough samples for a test
+POSSIBLE = {"extractors": ["classifier"], "metrics": ["isc"]}
+
+
+def test_good_params_pass_and_the_networks_size_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(sample={"count": 100}, evaluate=POSSIBLE) == 0
+    assert "params.yaml: ok; unet with " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"data": {"image_size": 9}}, "data.image_size: 9 must be a multiple of 2"),
+        ({"model": {"name": "unet", "unet": {"groups": 32, "base_channels": 8}}}, "groups: 32 must divide"),
+        (
+            {"model": {"name": "unet", "unet": {"groups": 4, "base_channels": 8, "attention_heads": 3}}},
+            "attention_heads: 3 must divide the 16 channels",
+        ),
+        ({"model": {"name": "unet", "unet": {"base": 8}}}, "model.unet.base: unknown key"),
+        ({"sample": {"count": 99}}, "sample.count: 99 images are too few for evaluate.metrics 'isc'"),
+    ],
+)
+def test_an_impossible_experiment_is_refused_before_anything_runs(
+    repository: Path, capsys: pytest.CaptureFixture[str], sections: dict[str, Any], message: str
+) -> None:
+    assert check(**{"sample": {"count": 100}, "evaluate": POSSIBLE} | sections) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("folder", [".git", ".dvc"])
+def test_the_pipeline_needs_git_and_dvc(repository: Path, capsys: pytest.CaptureFixture[str], folder: str) -> None:
+    shutil.rmtree(folder)
+    assert check(sample={"count": 100}, evaluate=POSSIBLE) == 2
+    assert f"no {folder} here or above" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["check"], ["summary"], ["track", "sync"]])
+def test_elsewhere_every_command_says_what_is_missing(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert refused(capsys, *command)
+
+
+# --- ddpm sample
+
+
+def drawn(path: Path, count: int, size: int = 8) -> np.ndarray:
+    """The images in a grid, (count, size, size) uint8."""
+    with Image.open(path) as picture:
+        shown = np.asarray(picture)[..., 0]
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    scale = shown.shape[1] // (columns * (size + 1) + 1)
+    assert shown.shape == (scale * (rows * (size + 1) + 1), scale * (columns * (size + 1) + 1))
+    tiles = shown[::scale, ::scale][1:, 1:].reshape(rows, size + 1, columns, size + 1)[:, :size, :, :size]
+    return tiles.swapaxes(1, 2).reshape(-1, size, size)[:count]
+
+
+def sample(model_file: Path, *options: str | Path) -> np.ndarray:
+    assert run("sample", "--model", model_file, "-n", "10", "--out", "grid.png", *options) == 0
+    return drawn(Path("grid.png"), 10)
+
+
+@pytest.mark.parametrize("name", variants.names("samplers"))
+def test_a_model_file_alone_gives_a_picture(model_file: Path, name: str) -> None:
+    images = sample(model_file, "--sampler", name, "--steps", "10")
+    assert len({image.tobytes() for image in images}) == 10
+
+
+def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_file: Path) -> None:
+    model = load_model(model_file, CPU)
+    options = small(sample={"count": 12, "batch_size": 5, "steps": 20, "precision": "auto"}).sample
+    sampling.write_samples(sampling.Generator.of(model, options, CPU), options, 7, (1, 8, 8), Path("samples"))
+    stage = np.load("samples/samples.npy")[:10, 0]
+    for batch_size in ("10", "3"):
+        command = sample(model_file, "--seed", "7", "--steps", "20", "--batch-size", batch_size)
+        assert np.abs(command.astype(int) - stage).max() <= 1
+    other = sample(model_file, "--seed", "8", "--steps", "20")
+    assert np.abs(other.astype(int) - stage).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "51"], "steps: 51 must be at most the model's T = 50"),
+        (["--steps", "0"], "sample.steps: 0 is not allowed"),
+        (["-n", "0"], "sample.count: 0 is not allowed"),
+        (["--batch-size", "-1"], "sample.batch_size: -1 is not allowed"),
+        (["--sampler", "ddmi"], "--sampler.name: unknown 'ddmi' (did you mean 'ddim'?); allowed: "),
+        (["--device", "gpu"], "device: 'gpu' is not allowed: auto, cpu, cuda or cuda:N"),
+        (["--device", "mps"], "device: 'mps' is not allowed"),
+        (["--out", "grid.npy"], "--out: grid.npy does not end in a picture's suffix; allowed: .png, .jpg"),
+        (["--out", "grid"], "--out: grid does not end in a picture's suffix"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors: no such model file"),
+        (["--model", "."], ".: not a readable model file"),
+    ],
+)
+def test_a_wrong_option_is_refused(
+    model_file: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    line = refused(capsys, "sample", "--model", model_file, "--steps", "5", *options)
+    assert line.startswith(message)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "sample", "--model", model_file, "--device", "cuda")
+    assert line.startswith("device: 'cuda' is not there (0 GPUs seen")
+
+
+@pytest.mark.parametrize("out", ["file/grid.png", "folder.png"])
+def test_where_nothing_can_be_written_is_said(model_file: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+    Path("file").touch()
+    Path("folder.png").mkdir()
+    assert run("sample", "--model", model_file, "-n", "1", "--steps", "2", "--out", out) == 2
+    assert f"error: {out}: " in capsys.readouterr().err
+    assert sorted(path.name for path in Path().rglob("*")) == ["file", "folder.png"]
+
+
+def rewritten(model_file: Path, **changes: Any) -> Path:
+    """The model file with other metadata."""
+    with safe_open(model_file, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(file.metadata()["ddpm"])
+    save_file(tensors, "other.safetensors", {"ddpm": json.dumps(metadata | changes)})
+    return Path("other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "ddpm-0"}, "model file format 'ddpm-0', this version reads 'ddpm-1'"),
+        ({"config": None}, "must be a mapping of sections, it is NoneType"),
+        ({"config": [1]}, "must be a mapping of sections, it is list"),
+        ({"config": {}}, "seed: missing"),
+        ({"config": small(diffusion={"T": 1}, sample={"steps": 1}).to_dict()}, "device: unknown key"),
+        ({"config": small(model={"name": "unet", "unet": {"base_channels": 32}}).training().to_dict()}, "do not fit"),
+    ],
+)
+def test_a_model_file_with_other_metadata_is_refused(
+    model_file: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    line = refused(capsys, "sample", "--model", rewritten(model_file, **changes), "--steps", "5")
+    assert line.startswith("other.safetensors: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{"])
+def test_metadata_that_is_no_mapping_is_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    save_file({"x": torch.zeros(1)}, "odd.safetensors", {"ddpm": text})
+    assert refused(capsys, "sample", "--model", "odd.safetensors").startswith("odd.safetensors: ")
+
+
+class Bomb:
+    """Unpickled, it leaves a file behind."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return Path.touch, (Path("bang"),)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "cut", "empty"])
+def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(
+    model_file: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path = Path("model.safetensors")
+    if kind == "torch":
+        torch.save(Bomb(), path)
+    else:
+        whole = model_file.read_bytes()
+        path.write_bytes({"pickle": pickle.dumps(Bomb()), "cut": whole[: len(whole) // 2], "empty": b""}[kind])
+    assert "model.safetensors: not a readable model file" in refused(capsys, "sample", "--model", path)
+    assert not Path("bang").exists()
+
+
+# --- the command itself
+
+
+def test_the_installed_command_ends_a_mistake_without_a_traceback() -> None:
+    command = [Path(sys.executable).parent / "ddpm", "preset", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: preset: unknown 'nowhere'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_help_names_every_command_and_the_light_ones_import_no_torch() -> None:
+    code = "import sys; from ddpm import cli; print(cli.parser().format_help()); sys.exit('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert all(command in result.stdout for command in ("preset", "check", "sample", "summary", "track"))

@@ -1,0 +1,219 @@
+"""params.yaml: read as DVC reads it; every mistake is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ddpm import config, models, variants
+from ddpm.cli import preset_names
+from ddpm.config import TrainingConfig
+from ddpm.errors import UserError
+from tests.small import small
+
+ROOT = Path(__file__).parent.parent
+PRESETS = ROOT / "ddpm" / "presets"
+CHOICES = [(key, name) for key, family in config.FAMILIES.items() for name in variants.names(family)]
+CORRUPT = object()
+
+
+def test_params_yaml_is_the_digits_preset() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == (PRESETS / "digits.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
+    loaded = config.load(PRESETS / f"{name}.yaml")
+    assert sum(parameter.numel() for parameter in models.build(loaded).parameters()) > 0
+    assert config.parse(loaded.to_dict(), "again") == loaded
+
+
+@pytest.mark.parametrize(("key", "name"), CHOICES)
+def test_a_config_with_any_variant_survives_json(key: str, name: str) -> None:
+    section, field = key.split(".")
+    chosen = small(**{section: {field: {"name": name}}})
+    assert getattr(getattr(chosen, section), field).name == name
+    again = config.parse(json.loads(json.dumps(chosen.to_dict())), "again")
+    assert again == chosen
+    assert hash(again.train) == hash(chosen.train)  # immutable all the way down
+    assert config.parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
+
+
+def test_what_shapes_a_model_is_all_of_the_config_that_does() -> None:
+    training = small().training()
+    assert training == small(sample={"count": 99}, evaluate={"extractors": ["inception"]}).training()
+    assert training != small(train={"batch_size": 4}).training()
+    assert training != small(data={"image_size": 16}).training()
+
+
+def test_only_hides_what_is_not_listed() -> None:
+    part = small().only(["seed", "data.image_size", "train"])
+    assert (part.seed, part.data.image_size, part.train) == (0, 8, small().train)
+    for hidden in ("device", "diffusion", "sample"):
+        with pytest.raises(AttributeError):
+            getattr(part, hidden)
+    with pytest.raises(AttributeError):
+        _ = part.data.dataset
+
+
+# --- mistakes in values
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("train", {"stepz": 3}, "train.stepz: unknown key (did you mean 'steps'?); allowed: steps, epochs, batch_size"),
+        ("train", {"batch_size": "64"}, "train.batch_size: '64' is not allowed: Input should be a valid integer"),
+        ("train", {"batch_size": 64.0}, "train.batch_size: 64.0 is not allowed: Input should be a valid integer"),
+        ("train", {"batch_size": True}, "train.batch_size: True is not allowed: Input should be a valid integer"),
+        ("train", {"batch_size": 0}, "train.batch_size: 0 is not allowed: Input should be greater than or equal to 1"),
+        ("train", {"batch_size": -8}, "train.batch_size: -8 is not allowed"),
+        ("train", {"batch_size": None}, "train.batch_size: None is not allowed"),
+        ("train", {"learning_rate": 0}, "train.learning_rate: 0 is not allowed: Input should be greater than 0"),
+        ("train", {"learning_rate": float("nan")}, "train.learning_rate: nan is not allowed"),
+        ("train", {"weight_decay": float("inf")}, "train.weight_decay: inf is not allowed"),
+        ("train", {"gradient_clip": float("inf")}, "train.gradient_clip: inf is not allowed"),
+        ("train", {"channels_last": "off"}, "train.channels_last: 'off' is not allowed: Input should be a valid boo"),
+        ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto', 'float32'"),
+        ("train", {"adam_betas": [0.9]}, "train.adam_betas.1: missing"),
+        ("train", {"epochs": 3}, "train: set exactly one of steps and epochs, and the other to null"),
+        ("train", {"steps": None}, "train: set exactly one of steps and epochs, and the other to null"),
+        ("train", {"accumulate": 3}, "train: accumulate: 3 must divide batch_size: 8"),
+        (
+            "train",
+            {"ema": {"name": "constnat"}},
+            "train.ema.name: unknown 'constnat' (did you mean 'constant'?); allow",
+        ),
+        (
+            "data",
+            {"dataset": {"name": "mnits"}},
+            "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?); allowed:",
+        ),
+        ("data", {"image_size": 0}, "data.image_size: 0 is not allowed"),
+        ("data", {"image_size": -16}, "data.image_size: -16 is not allowed"),
+        ("data", {"channels": 2}, "data.channels: 2 is not allowed: Input should be 1 or 3"),
+        ("data", {"test_fraction": 1.0}, "data.test_fraction: 1.0 is not allowed: Input should be less than 1"),
+        ("diffusion", {"T": 0}, "diffusion.T: 0 is not allowed"),
+        ("diffusion", {"schedule": "cosine"}, "diffusion.schedule: 'cosine' must be a mapping with `name: ` one of co"),
+        ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
+        ("model", {"name": "unett"}, "model.name: unknown 'unett' (did you mean 'unet'?); allowed:"),
+        ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
+        ("sample", {"count": 0}, "sample.count: 0 is not allowed"),
+        ("evaluate", {"extractors": []}, "evaluate.extractors: () is not allowed: Tuple should have at least 1 item"),
+        ("evaluate", {"extractors": ["clasifier"]}, "evaluate.extractors: unknown 'clasifier' (did you mean 'classif"),
+        (
+            "evaluate",
+            {"extractors": ["classifier"] * 2},
+            "evaluate: extractors: [classifier, classifier] names one twice",
+        ),
+        ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] names one"),
+        ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics.0: 'fidd' is not allowed: Input should be 'fid', 'isc'"),
+    ],
+)
+def test_a_mistake_names_key_value_and_what_is_allowed(section: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        small(**{section: values})
+    assert str(raised.value).startswith(f"small: {message}")
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "cpu\n"])
+def test_a_device_of_another_name_is_refused(device: str) -> None:
+    with pytest.raises(UserError, match=r"small: device: .* is not allowed"):
+        config.parse({**small().to_dict(), "device": device}, "small")
+
+
+def test_every_section_must_be_there_and_no_other() -> None:
+    value = small().to_dict()
+    value["trian"] = value.pop("train")
+    with pytest.raises(UserError, match=r"train: missing; .*; trian: unknown key \(did you mean 'train'\?\);"):
+        config.parse(value, "small")
+
+
+# --- mistakes in files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must be a mapping of sections, it is NoneType"),
+        (b"- a\n- b\n", "must be a mapping of sections, it is list"),
+        (b"hello", "must be a mapping of sections, it is str"),
+        (b"seed: 0\nseed: 1\n", 'not valid YAML: line 2: found duplicate key "seed"'),
+        (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
+        (b"a: !!python/object/apply:os.system ['true']", "line 1: could not determine a constructor for the tag"),
+        (b"a: !mine 3", "could not determine a constructor for the tag '!mine'"),
+        (b"seed: 0\0", "not valid YAML: unacceptable character #x0000"),
+        (b"seed: \xff\xfe", "cannot be read as UTF-8 text"),
+        ("seed: 0".encode("utf-16"), "cannot be read as UTF-8 text"),
+        (b"seed: 0 #" + b"-" * 2_000_000, "larger than 1,000,000 bytes"),
+        (b"seed: 0\n---\nseed: 1\n", "line 2: but found another document"),
+        (b"seed:\n\t- 1", "line 2: found character '\\t' that cannot start any token"),
+        (b"seed: !!int x", "not valid YAML: invalid literal"),
+        (b"seed: " + b"[" * 5000, "not valid YAML: maximum recursion depth exceeded"),
+        (b"seed: &a [*a]", "a section contains itself"),
+        (b"1: 2", "1 is not allowed as a key: keys are words"),
+        (b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key: keys are words"),
+        (b"{a: 1}: 2", "line 1: found unhashable key"),
+    ],
+)
+def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        config.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert message in str(raised.value)
+
+
+def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such file; run this in the project's folder"):
+        config.load(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+# --- DVC and this package agree on every scalar
+
+WORDS = "yes no on off true True TRUE false null Null ~ y n 2e-3 1e3 .5e3 0o17 017 0x1F 1_000 1:30 .inf -.INF .nan 1."
+numberlike = st.from_regex(r"[-+]?[0-9_.:xobeE+-]{1,8}", fullmatch=True)
+plain = st.text(st.characters(codec="ascii"), max_size=6)
+
+
+@example("off")
+@example("2e-3")
+@example("017")
+@example("1:30")
+@example("2001-01-01")
+@given(numberlike | st.sampled_from(WORDS.split()) | plain)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_scalar_is_read_as_dvc_reads_it(tmp_path: Path, scalar: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"key: {scalar}\n", encoding="utf-8")
+    assert repr(ours(path)) == repr(dvcs(path))
+
+
+def ours(path: Path) -> object:
+    try:
+        return config.read(path)
+    except UserError:
+        return CORRUPT
+
+
+def dvcs(path: Path) -> object:
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (YAMLFileCorruptedError, ValueError):
+        return CORRUPT
+
+
+def test_words_and_numbers_of_yaml_1_2(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: off\nb: 2e-3\nc: 017\nd: 1:30\ne: true\n")
+    assert config.read(path) == {"a": "off", "b": 0.002, "c": 17, "d": "1:30", "e": True}

@@ -1,0 +1,109 @@
+"""Files that are whole or absent, and their digests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm import files
+from ddpm.errors import UserError
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_a_file_appears_whole_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "picture.png"
+    with files.atomic_path(path) as temporary:
+        assert temporary.suffix == ".png"
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with (
+        pytest.raises(UnicodeEncodeError),
+        files.atomic_path(path) as temporary,
+        temporary.open("w", 1, "ascii") as out,
+    ):
+        out.writelines(["half of the new file\n", "∞"])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for content in ("old", "new"):
+        with files.atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / content).touch()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["file/below", "folder"])
+def test_where_nothing_can_be_written_one_line_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=name), files.atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_json_that_is_no_number_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    files.write_json(path, {"fid": 3.0})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"fid": float("nan")})
+    assert files.read_json(path) == {"fid": 3.0}
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""])
+def test_json_that_is_broken_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "scores.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"scores\.json: not valid JSON"):
+        files.read_json(path)
+
+
+def test_json_that_is_missing_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc repro"):
+        files.read_json(tmp_path / "scores.json")
+
+
+def test_a_folders_digest_is_of_names_and_contents_and_of_nothing_else(tmp_path: Path) -> None:
+    def folder(name: str, content: dict[str, str]) -> Path:
+        for file, text in content.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text(text)
+        return tmp_path / name
+
+    whole = files.sha256(folder("a", {"x": "1", "sub/y": "2"}))
+    assert files.sha256(folder("b", {"sub/y": "2", "x": "1", "sub/__pycache__/y.pyc": "compiled"})) == whole
+    assert files.sha256(folder("c", {"x": "1", "sub/z": "2"})) != whole
+    assert files.sha256(folder("d", {"x": "1", "sub/y": "3"})) != whole
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=5))
+def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, Any]) -> None:
+    backwards = dict(reversed(value.items()))
+    assert files.digest(backwards) == files.digest(value)
+    assert files.digest(json.loads(json.dumps(value))) == files.digest(value)
+    assert files.digest({**value, "one more": 0}) != files.digest(value)
+
+
+def test_flattened_keys_are_joined_by_dots() -> None:
+    assert files.flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}

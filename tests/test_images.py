@@ -1,0 +1,77 @@
+"""Pictures and films that a person looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm import images
+from ddpm.images import FRAMES_PER_SECOND, SMALLEST_SIDE
+from tests.small import pictures
+
+
+def samples(count: int, size: int = 8, channels: int = 1) -> torch.Tensor:
+    return torch.from_numpy(pictures(count, size, channels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (5, 3), (64, 8)])
+def test_a_grid_shows_each_image_in_its_place(count: int, columns: int, channels: int) -> None:
+    shown = samples(count, channels=channels)
+    picture = images.grid(shown)
+    rows = -(-count // columns)
+    scale = picture.shape[2] // ((8 + 1) * columns + (1 if count > 1 else -1))
+    small = picture[:, ::scale, ::scale]
+    assert torch.equal(small.repeat_interleave(scale, 1).repeat_interleave(scale, 2), picture)
+    border = 1 if count > 1 else 0
+    assert small.shape == (3, rows * (8 + border) + border, columns * (8 + border) + border)
+    for i in range(count):
+        top, left = (border + (8 + border) * place for place in divmod(i, columns))
+        tile = small[:, top : top + 8, left : left + 8]
+        assert torch.equal(tile, shown[i].expand(3, 8, 8))
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 8), (64, 32), (4, 300)])
+def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) -> None:
+    side = min(images.grid(samples(count, size)).shape[1:])
+    assert side >= min(SMALLEST_SIDE * 2 / 3, size)
+    assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "new" / f"grid.{suffix}"
+    images.save_grid(samples(4), path)
+    with Image.open(path) as picture:
+        assert picture.format == {"png": "PNG", "jpg": "JPEG"}[suffix]
+        assert picture.mode == "RGB"
+
+
+def test_a_png_holds_the_grids_very_bytes(tmp_path: Path) -> None:
+    images.save_grid(samples(6, channels=3), tmp_path / "grid.png", columns=6)
+    expected = images.grid(samples(6, channels=3), columns=6).permute(1, 2, 0).numpy()
+    with Image.open(tmp_path / "grid.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 8), (4, 9), (3, 16)])
+def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, count: int, size: int) -> None:
+    generator = np.random.default_rng(0)
+    frames = [torch.from_numpy(generator.integers(0, 256, (count, 1, size, size), dtype=np.uint8)) for _ in range(5)]
+    images.save_films(frames, tmp_path, "reverse")
+    expected = [images.grid(frame).permute(1, 2, 0).numpy() for frame in frames]
+    gif = imageio.imread(tmp_path / "reverse.gif", index=None)
+    video = imageio.imread(tmp_path / "reverse.mp4", index=None, plugin="FFMPEG")
+    # a GIF keeps a frame that stays the same once, for longer
+    assert len(gif) in (len(frames), len(frames) + FRAMES_PER_SECOND)
+    assert len(video) == len(frames) + FRAMES_PER_SECOND
+    height, width = expected[0].shape[:2]
+    assert video.shape[1:3] == (height // 2 * 2, width // 2 * 2)
+    for shown, frame in zip(gif, expected, strict=False):
+        assert np.abs(shown[..., :3].astype(int) - frame).max() <= 8  # 256 colours
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["reverse.gif", "reverse.mp4"]

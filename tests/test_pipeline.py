@@ -1,0 +1,251 @@
+"""The whole pipeline as a user runs it: dvc in a clone, stages as processes, MLflow's store beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+from safetensors import safe_open
+
+import stages
+from ddpm.config import Config
+from ddpm.files import read_json, sha256
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+UP_TO_DATE = "Data and pipelines are up to date."
+
+# the digits preset in seconds: a tiny network on a short chain, 40 steps
+PARAMS: dict[str, dict[str, Any]] = {
+    "diffusion": {"T": 50},
+    "model": {
+        "name": "unet",
+        "unet": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [8], "groups": 4},
+    },
+    "train": {"steps": 40, "batch_size": 16, "precision": "float32", "checkpoint_every": 10, "grid_every": 20},
+    "sample": {"count": 120, "batch_size": 64, "steps": 10, "precision": "float32"},
+    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50},
+}
+STAGES = ["download", "preprocess", "reference", "train", "sample", "evaluate"]
+
+
+class Clone:
+    """A clone of this project with small params, and commands run in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        foreign = ("DVC_", "MLFLOW_", "DDPM_", "GIT_", "PYTHONPATH")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site-cache"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str) -> str:
+        """stdout and stderr of a command that must succeed."""
+        process = self.start(*command)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output[-4000:]
+        return output
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", "an experiment")
+
+    def set(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        yaml, path = YAML(), self.folder / "params.yaml"
+        params = yaml.load(path)
+        for section, values in sections.items():
+            params[section].update(values)
+        yaml.dump(params, path)
+
+    def checkpoints(self) -> list[Path]:
+        return sorted((self.folder / ".ddpm" / "checkpoints").glob("*/*.safetensors"))
+
+    def stop_training(self, number: signal.Signals) -> str:
+        """``dvc repro train`` whose train process gets a signal once it has saved a further checkpoint; the output."""
+        before = self.checkpoints()
+        process = self.start("dvc", "repro", "train")
+        deadline = time.monotonic() + 120
+        while not (new := self.checkpoints()[-1:]) or new[0] in before:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(int((new[0].parent / "pid").read_text()), number)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert not (self.folder / "data" / "model" / "model.safetensors").exists()
+        return output
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    """The project's files as a clone has them, with changes that are not committed yet, and small params."""
+    listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not in a git checkout")
+    made = Clone(tmp_path / "clone")
+    for name in filter(lambda name: (ROOT / name).is_file(), listing.stdout.splitlines()):
+        (made.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (made.folder / name).write_bytes((ROOT / name).read_bytes())
+    made.set(PARAMS)
+    made.run("git", "init", "--quiet")
+    made.commit()
+    return made
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+@pytest.mark.slow
+def test_an_experiment_another_and_back(clone: Clone) -> None:
+    output = clone.run("dvc", "repro")
+    assert ran(output) == STAGES
+    assert_every_file_of_the_interface(clone.folder)
+    cosine = sha256(clone.folder / "data/model/model.safetensors")
+    scores = read_json(clone.folder / "metrics/evaluate.json")
+
+    output = clone.run("dvc", "repro")
+    assert ran(output) == []
+    assert UP_TO_DATE in output
+    clone.commit()
+
+    output = clone.run("dvc", "exp", "run", "-S", "diffusion.schedule.name=linear")
+    assert ran(output) == ["train", "sample", "evaluate"]
+    assert sha256(clone.folder / "data/model/model.safetensors") != cosine
+    difference = json.loads(clone.run("dvc", "metrics", "diff", "--json"))["metrics/evaluate.json"]
+    assert difference["classifier.fd"]["old"] == scores["classifier"]["fd"]
+    assert difference["classifier.fd"]["diff"] != 0
+    assert_two_complete_runs(clone.folder)
+
+    clone.run("git", "checkout", "--quiet", "params.yaml")
+    output = clone.run("dvc", "repro")
+    assert ran(output) == []
+    assert "is cached - skipping run, checking out outputs" in output
+    assert sha256(clone.folder / "data/model/model.safetensors") == cosine
+    assert read_json(clone.folder / "metrics/evaluate.json") == scores
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def assert_every_file_of_the_interface(folder: Path) -> None:
+    manifest = read_json(folder / "data/processed/manifest.json")
+    assert sum(manifest["counts"].values()) == 1797
+    for split, count in manifest["counts"].items():
+        images = np.load(folder / f"data/processed/{split}/images.npy", mmap_mode="r")
+        labels = np.load(folder / f"data/processed/{split}/labels.npy", mmap_mode="r")
+        assert (images.shape, images.dtype) == ((count, 1, 16, 16), np.uint8)
+        assert (labels.shape, labels.dtype) == ((count,), np.int64)
+    assert (folder / "data/reference/reference.json").exists()
+    with safe_open(folder / "data/model/model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["ddpm"])["config"]["diffusion"]["T"] == 50
+    assert len(list((folder / "data/model/grids").iterdir())) == 2
+    samples = np.load(folder / "data/samples/samples.npy", mmap_mode="r")
+    assert (samples.shape, samples.dtype) == ((120, 1, 16, 16), np.uint8)
+    for name in ("grid.png", "reverse.mp4", "reverse.gif", "forward.png"):
+        assert (folder / "data/samples" / name).stat().st_size > 0
+    train = read_json(folder / "metrics/train.json")
+    assert train["steps"] == 40
+    assert min(train["loss"], train["images_per_second"], train["seconds"]) > 0
+    assert read_json(folder / "metrics/sample.json")["evaluations_per_image"] == 10
+    assert len(curve(folder)) == 40
+    names = {"fd", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall"}
+    assert set(read_json(folder / "metrics/evaluate.json")["classifier"]) == names
+    assert re.fullmatch("[0-9a-f]{64}", read_json(folder / "metrics/fingerprint.json")["hash"])
+
+
+def curve(folder: Path) -> dict[int, float]:
+    with (folder / "metrics/loss.csv").open(newline="") as file:
+        return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+
+
+def assert_two_complete_runs(folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (experiment,) = (found for found in client.search_experiments() if found.name == "ddpm")
+    linear, cosine = client.search_runs([experiment.experiment_id])  # the newest first
+    for run, schedule in ((linear, "linear"), (cosine, "cosine")):
+        assert run.info.status == "FINISHED"
+        assert run.data.params["diffusion.schedule.name"] == schedule
+        assert run.data.params["train.steps"] == "40"
+        assert {"classifier.fd", "classifier.kid_mean", "classifier.precision"} <= run.data.metrics.keys()
+        assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["digits"]
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
+        assert sorted(steps) == list(range(1, 41))
+        artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "samples")}
+        assert artifacts >= {"samples/grid.png", "samples/reverse.mp4"}
+    assert "dvc.exp.name" in linear.data.tags
+    history = client.get_metric_history(linear.info.run_id, "loss")
+    assert {metric.step: metric.value for metric in history} == curve(folder)
+    assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
+
+
+@pytest.mark.slow
+def test_training_that_was_stopped_and_killed_ends_with_the_same_bytes(clone: Clone) -> None:
+    clone.set({"train": {"steps": 400, "checkpoint_every": 20, "grid_every": 0}})
+    output = clone.stop_training(signal.SIGTERM)
+    assert "resuming" not in output
+    output = clone.stop_training(signal.SIGKILL)
+    assert re.search(r"resuming after step \d+ of 400", output)
+
+    output = clone.run("dvc", "repro", "train")
+    assert ran(output) == ["train"]
+    assert re.search(r"resuming after step \d+ of 400", output)
+    stopped = sha256(clone.folder / "data/model/model.safetensors")
+    losses = curve(clone.folder)
+    assert list(losses) == list(range(1, 401))
+    assert not list((clone.folder / ".ddpm" / "checkpoints").iterdir())
+    assert UP_TO_DATE in clone.run("dvc", "repro", "train")
+
+    output = clone.run("dvc", "repro", "--force", "--single-item", "train")
+    assert "resuming" not in output
+    assert sha256(clone.folder / "data/model/model.safetensors") == stopped
+    assert curve(clone.folder) == losses
+
+
+def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(clone.folder)
+
+    def edit(config: Config, fingerprint: str) -> None:
+        Path("ddpm/errors.py").write_text("# edited\n")
+
+    with pytest.raises(SystemExit) as ended:
+        stages.run("download", edit)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: ddpm/errors.py: changed while the download stage ran; run `dvc repro` again\n"
+    )
+
+
+def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None:
+    process = clone.start(sys.executable, "-m", "stages.preprocess")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"

@@ -1,0 +1,150 @@
+"""Images from a trained model: image i depends on the model, the sampler, the seed and i alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm import sampling, variants
+from ddpm.checkpoint import Loaded, load_model
+from ddpm.config import Sample
+from ddpm.diffusion import to_images
+from ddpm.errors import UserError
+from ddpm.sampling import Generator
+from tests.small import pictures, small
+
+CPU = torch.device("cpu")
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def model(model_file: Path) -> Loaded:
+    return load_model(model_file, CPU)
+
+
+def options(**fields: Any) -> Sample:
+    return small(sample={"steps": 10, **fields}).sample
+
+
+def draw(model: Loaded, chosen: Sample, seed: int = 0) -> Tensor:
+    generator = Generator.of(model, chosen, CPU)
+    batches = dict(generator.batches(chosen.count, chosen.batch_size, seed, SHAPE))
+    assert [i for indices in batches for i in indices] == list(range(chosen.count))
+    return torch.cat(list(batches.values()))
+
+
+def assert_same_images(a: Tensor, b: Tensor) -> None:
+    """Within a grey level, and nearly all exactly: kernels may round otherwise for a batch of another size."""
+    difference = (a.int() - b.int()).abs()
+    assert int(difference.max()) <= 1
+    assert float((difference == 0).float().mean()) > 0.99
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+@pytest.mark.parametrize("name", variants.names("samplers"))
+def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, name: str, batch_size: int) -> None:
+    chosen = {"sampler": {"name": name}, "count": 7}
+    whole = draw(model, options(**chosen, batch_size=7))
+    assert whole.dtype == torch.uint8
+    assert whole.shape == (7, *SHAPE)
+    assert_same_images(draw(model, options(**chosen, batch_size=batch_size)), whole)
+
+
+@pytest.mark.parametrize("name", variants.names("samplers"))
+def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(model: Loaded, name: str) -> None:
+    few, many = (draw(model, options(sampler={"name": name}, count=count)) for count in (4, 9))
+    assert_same_images(many[:4], few)
+    assert len({image.numpy().tobytes() for image in many}) == 9
+    assert not torch.equal(draw(model, options(sampler={"name": name}, count=4), seed=1), few)
+
+
+@pytest.mark.parametrize("name", variants.names("samplers"))
+def test_the_same_call_gives_the_same_bytes(model: Loaded, name: str) -> None:
+    chosen = options(sampler={"name": name})
+    assert torch.equal(draw(model, chosen), draw(model, chosen))
+
+
+def test_a_trajectory_begins_as_noise_and_ends_as_the_image(model: Loaded) -> None:
+    generator = Generator.of(model, options(), CPU)
+    states = list(generator.trajectory(range(200), 0, SHAPE))
+    assert len(states) == 11
+    assert float(states[0].mean()) == pytest.approx(0, abs=0.05)
+    assert float(states[0].std()) == pytest.approx(1, abs=0.05)
+    assert torch.equal(to_images(states[-1]), generator.images(range(200), 0, SHAPE))
+    # the small model has learnt that its pictures are black and white
+    assert float(states[-1].abs().mean()) > float(states[0].clamp(-1, 1).abs().mean())
+
+
+def test_more_steps_than_the_chain_has_are_refused(model: Loaded) -> None:
+    chosen = options().model_copy(update={"steps": 51})
+    with pytest.raises(UserError, match="steps: 51 must be at most the model's T = 50"):
+        Generator.of(model, chosen, CPU)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+@pytest.mark.parametrize("spacing", ["uniform", "trailing"])
+def test_any_number_of_steps_up_to_the_whole_chain(model: Loaded, spacing: str, steps: int) -> None:
+    assert draw(model, options(spacing=spacing, steps=steps, count=2)).shape == (2, *SHAPE)
+
+
+# --- what the sample stage writes
+
+
+def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
+    chosen = options(count=12, batch_size=5)
+    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["grid.png", "reverse.gif", "reverse.mp4", "samples.npy"]
+    samples = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    assert (samples.shape, samples.dtype) == ((12, *SHAPE), np.uint8)
+    assert_same_images(torch.from_numpy(np.array(samples)), draw(model, chosen))
+    assert len(imageio.imread(tmp_path / "reverse.mp4", index=None)) == 11 + 15
+    assert {key: facts[key] for key in ("count", "evaluations_per_image")} == {"count": 12, "evaluations_per_image": 10}
+    assert facts["images_per_second"] > 0
+
+
+def test_what_stops_halfway_leaves_no_samples(model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = Generator.of(model, options(), CPU)
+
+    def full(indices: range, *_: object) -> Tensor:
+        if indices.start:
+            raise OSError("no space left on device")
+        return torch.zeros(len(indices), *SHAPE, dtype=torch.uint8)
+
+    monkeypatch.setattr(generator, "images", full)
+    with pytest.raises(OSError, match="no space"):
+        sampling.write_samples(generator, options(), 0, SHAPE, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("steps", [1, 10, 50])
+def test_a_film_goes_from_noise_to_image(model: Loaded, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "FILM_FRAMES", 20)
+    generator = Generator.of(model, options(steps=steps), CPU)
+    frames = sampling.film(generator, range(3), 0, SHAPE)
+    states = [to_images(x) for x in generator.trajectory(range(3), 0, SHAPE)]
+    assert len(frames) == min(20, steps + 1)
+    assert torch.equal(frames[0], states[0])
+    assert torch.equal(frames[-1], states[-1])
+
+
+def test_the_forward_picture_goes_from_images_to_noise(model: Loaded, tmp_path: Path) -> None:
+    chain = Generator.of(model, options(), CPU).denoiser.chain
+    real = pictures(6)
+    path = tmp_path / "forward.png"
+    sampling.forward_picture(chain, real, 0, path, rows=4, columns=5)
+    with Image.open(path) as picture:
+        shown = np.asarray(picture)[..., 0]
+    scale = shown.shape[0] // (4 * 9 + 1)
+    assert shown.shape == (scale * (4 * 9 + 1), scale * (6 * 9 + 1))
+    tiles = shown[::scale, ::scale][1:, 1:].reshape(4, 9, 6, 9)[:, :8, :, :8].swapaxes(1, 2).astype(float)
+    np.testing.assert_array_equal(tiles[:, 0], real[:4, 0])
+    likeness = [abs(np.corrcoef(tiles[:, 0].ravel(), tiles[:, i].ravel())[0, 1]) for i in range(6)]
+    assert likeness[1] > 0.9 > likeness[3]
+    assert likeness[-1] < 0.3

@@ -1,0 +1,110 @@
+"""Variants: found by their file's name, checked, written back as they were chosen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ddpm import config, variants
+from ddpm.errors import UserError
+from ddpm.variants import Variant, build
+
+DDPM = Path(variants.__file__).parent
+FAMILIES = [*config.FAMILIES.values(), "models", "extractors"]
+ALL = [(family, name) for family in FAMILIES for name in variants.names(family)]
+
+
+def test_every_folder_of_variants_is_a_family() -> None:
+    folders = {
+        file.parent.name
+        for file in DDPM.glob("*/__init__.py")
+        if "(Variant, ABC)" in file.read_text()
+    }  # fmt: skip
+    assert folders == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("family", "name"), ALL)
+def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(family: str, name: str) -> None:
+    variant = build(family, {"name": name}, family)
+    assert variant.name == name
+    contract = type(variant).__mro__[1]
+    assert contract is not Variant
+    assert contract.__module__.startswith(f"ddpm.{family}")
+
+
+@pytest.mark.parametrize(("family", "name"), ALL)
+def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(family: str, name: str) -> None:
+    variant = build(family, {"name": name}, family)
+    spec = variant.model_dump()
+    assert spec["name"] == name
+    assert set(spec.get(name, {})) == set(type(variant).model_fields)
+    assert build(family, spec, family) == variant
+
+
+@pytest.mark.parametrize(("family", "name"), ALL)
+def test_a_hyperparameter_that_a_variant_has_not_is_refused(family: str, name: str) -> None:
+    with pytest.raises(UserError, match=rf"section\.{name}\.hue: unknown key.*(allowed:|takes no parameters)"):
+        build(family, {"name": name, name: {"hue": 1}}, "section")
+
+
+@pytest.mark.parametrize(("family", "name"), ALL)
+def test_a_variant_is_immutable(family: str, name: str) -> None:
+    variant = build(family, {"name": name}, family)
+    for field in type(variant).model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(variant, field, getattr(variant, field))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("linear", r"s: 'linear' must be a mapping with `name: ` one of cosine, linear"),
+        (None, "s: None must be a mapping"),
+        ({}, "s: {} must be a mapping"),
+        ({"name": 3}, "s: {'name': 3} must be a mapping"),
+        ({"name": "cosin"}, r"s\.name: unknown 'cosin' \(did you mean 'cosine'\?\); allowed: cosine, linear"),
+        ({"name": "_layers"}, r"s\.name: unknown '_layers'"),
+        ({"name": "../models/unet"}, r"s\.name: unknown '\.\./models/unet'"),
+        ({"name": "linear", "cosin": {}}, r"s\.cosin: unknown 'cosin' \(did you mean 'cosine'\?\)"),
+        ({"name": "linear", "linear": 3}, r"s\.linear: 3 is not allowed"),
+        ({"name": "linear", "linear": {"beta_strat": 0.1}}, r"unknown key \(did you mean 'beta_start'\?\); allowed: b"),
+        ({"name": "linear", "linear": {"beta_start": "0.1"}}, r"s\.linear\.beta_start: '0\.1' is not allowed"),
+        ({"name": "linear", "linear": {"beta_start": 0}}, r"s\.linear\.beta_start: 0 is not .*greater than 0"),
+        ({"name": "linear", "linear": {"beta_end": float("nan")}}, r"s\.linear\.beta_end: nan is not .*finite"),
+        ({"name": "linear", "cosine": {"s": -1}}, r"s\.cosine\.s: -1 is not allowed"),  # though it isn't chosen
+    ],
+)
+def test_a_mistake_names_key_value_and_what_is_allowed(spec: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build("schedules", spec, "s")
+
+
+def test_each_mistake_of_a_block_is_named() -> None:
+    with pytest.raises(UserError, match=r"s\.linear\.beta_start: .*; s\.linear\.beta_end: ") as raised:
+        build("schedules", {"name": "linear", "linear": {"beta_start": -1, "beta_end": 2}}, "s")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_block_is_the_defaults() -> None:
+    assert build("schedules", {"name": "linear", "linear": None}, "s") == build("schedules", {"name": "linear"}, "s")
+
+
+def test_blocks_of_others_may_wait_beside_the_chosen_one() -> None:
+    spec = {"name": "linear", "linear": {"beta_end": 0.03}, "cosine": {"s": 0.01}}
+    assert build("schedules", spec, "s").beta_end == 0.03
+    assert build("schedules", {**spec, "name": "cosine"}, "s").s == 0.01
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    module = ModuleType("ddpm.schedules.odd")
+    for i in range(count):
+        setattr(module, f"V{i}", type(f"V{i}", (Variant,), {"__module__": module.__name__}))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(TypeError, match=f"exactly one variant, it defines {count}"):
+        variants.variant_class("schedules", "odd")
