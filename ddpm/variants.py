@@ -106,6 +106,9 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
             lines.append(f"{key}: unknown key{closest(unknown, known)}; {allowed}")
         elif found["type"] == "missing":
             lines.append(f"{key}: missing; every section and key without a default must be present")
+        elif found["type"] == "value_error" and isinstance(found["input"], dict):
+            # a rule over several keys, which its message names
+            lines.append(f"{key}: {found['ctx']['error']}".removeprefix(": "))
         else:
             lines.append(f"{key}: {found['input']!r} is not allowed: {found['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
