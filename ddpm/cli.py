@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 from ddpm import config, variants
 from ddpm.errors import UserError, exit_code
@@ -33,6 +34,10 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check params.yaml whole, the model's shape included")
     check.set_defaults(run=check_params)
 
+    listing = commands.add_parser("variants", help="list what can be chosen, with the papers")
+    listing.add_argument("--combinations", action="store_true", help="which go together, as a Markdown table")
+    listing.set_defaults(run=list_variants)
+
     sample = commands.add_parser("sample", help="sample from a model file, anywhere")
     sample.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
     sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
@@ -40,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (%(default)s)")
     sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variants.names('samplers'))} (%(default)s)")
     sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
-    sample.add_argument("--spacing", default="uniform", choices=["uniform", "trailing"], help="(%(default)s)")
+    sample.add_argument("--spacing", default="uniform", choices=get_args(config.Spacing), help="(%(default)s)")
     sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     sample.set_defaults(run=sample_from_file)
@@ -105,6 +110,12 @@ def check_params(_: argparse.Namespace) -> None:
     network = models.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{config.PARAMS}: ok; {checked.model.name} with {parameters:,} parameters")
+
+
+def list_variants(parsed: argparse.Namespace) -> None:
+    from ddpm import catalogue
+
+    print(catalogue.combinations_table() if parsed.combinations else catalogue.listing())
 
 
 def sample_from_file(parsed: argparse.Namespace) -> None:

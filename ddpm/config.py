@@ -7,7 +7,7 @@ that DVC and this package never disagree about a value.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -34,6 +34,7 @@ else:
 PARAMS = Path("params.yaml")
 MAX_BYTES = 1_000_000
 DEVICE = r"(auto|cpu|cuda(:\d+)?)"
+MIN_LOG_SNR = -80  # alpha_bar below e^-87 is no normal float32
 
 # params key -> the folder of ddpm/ that holds its variants
 FAMILIES = {
@@ -51,6 +52,7 @@ T = TypeVar("T", bound="TrainingConfig")
 S = TypeVar("S", bound="Section")
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]  # of the steps that sampling visits
 
 
 class Section(BaseModel):
@@ -83,6 +85,47 @@ class Diffusion(Section):
     parameterization: InstanceOf[Parameterization]
     variance: InstanceOf[Variance]
     loss: InstanceOf[Loss]
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if reasons := list(self.refusals()):
+            raise ValueError("; ".join(reasons))
+        return self
+
+    def refusals(self) -> Iterator[str]:
+        """Why these choices cannot work together; what each needs is told by its flags."""
+        schedule, loss, learned = self.schedule, self.loss, self.variance.outputs == 2
+        if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
+            yield (
+                f"parameterization: {self.parameterization.name} divides by the signal, of which "
+                f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
+                f"allowed: {_with('parameterizations', 'divides_by_signal', False)}"
+            )
+        if not loss.trains_zero_snr and schedule.zero_terminal_snr:
+            yield (
+                f"loss: {loss.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
+                f"leaves no signal and sampling begins; allowed: {_with('losses', 'trains_zero_snr', True)}"
+            )
+        if learned and not loss.trains_variance:
+            yield (
+                f"loss: {loss.name} gives the learned variance of variance: {self.variance.name} no gradient; "
+                f"allowed: {_with('losses', 'trains_variance', True)}"
+            )
+        if loss.needs_learned_variance and not learned:
+            yield (
+                f"variance: {self.variance.name} is fixed, and loss: {loss.name} adds to another loss only what "
+                f"trains the variance; allowed: {_with('variances', 'outputs', 2)}"
+            )
+        try:
+            last = float(schedule.noise_schedule(self.T).log_snr[-1])
+        except ValueError as error:
+            yield f"schedule: {schedule.name} makes no chain of T: {self.T} steps: {error}"
+            return
+        if last < MIN_LOG_SNR and not schedule.zero_terminal_snr:
+            yield (
+                f"schedule: {schedule.name} with T: {self.T} leaves a log-SNR of {last:.0f} at t = T, which float32 "
+                f"cannot hold; allowed: at least {MIN_LOG_SNR}: use more steps or a milder schedule"
+            )
 
 
 class Model(Section):
@@ -140,7 +183,7 @@ class Sample(Section):
     batch_size: Positive = 256
     sampler: InstanceOf[Sampler]
     steps: Positive
-    spacing: Literal["uniform", "trailing"] = "uniform"
+    spacing: Spacing = "uniform"
     clip_denoised: bool = True
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
@@ -278,6 +321,12 @@ def section(kind: type[S], value: dict[str, Any]) -> S:
         return kind.model_validate(value)
     except ValidationError as error:
         raise UserError(variants.explain(error, kind, kind.__name__.lower())) from error
+
+
+def _with(family: str, flag: str, value: object) -> str:
+    """Names of the family's variants whose class has that value of the flag."""
+    classes = {name: variants.variant_class(family, name) for name in variants.names(family)}
+    return ", ".join(name for name, cls in classes.items() if getattr(cls, flag) == value)
 
 
 def _freeze(value: Any) -> Any:

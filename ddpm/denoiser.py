@@ -21,7 +21,7 @@ class Denoiser:
     def __init__(self, network: nn.Module, diffusion: Diffusion, device: torch.device, dtype: torch.dtype, clip: bool):
         self.network = network
         self.parameterization = diffusion.parameterization
-        self.learned_variance = diffusion.variance.outputs == 2
+        self.variance = diffusion.variance
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
         self.device = device
         self.dtype = dtype
@@ -32,8 +32,7 @@ class Denoiser:
         timesteps = torch.full((len(x_t),), t, device=self.device)
         at = self.chain.at(timesteps[:1])
         with devices.autocast(self.dtype, self.device):
-            output = self.network(x_t, timesteps).float()
-        output, variance_output = output.chunk(2, dim=1) if self.learned_variance else (output, None)
+            output, variance_output = self.variance.split(self.network(x_t, timesteps).float())
         x_0, epsilon, _ = self.parameterization.predict(output, x_t, at)
         if self.clip:
             x_0 = x_0.clamp(-1, 1)

@@ -18,6 +18,7 @@ class Coefficients(NamedTuple):
     """The chain's constants at each image's t, each (B, 1, 1, 1).
 
     signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step before, 1 and 0 at the first;
+    log_beta_tilde: at the first step, where beta_tilde is 0, the second's, as in the paper's code;
     posterior_x_0, posterior_x_t: the weights of equation 7.
     """
 
@@ -56,24 +57,18 @@ class Chain:
 
 
 def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
-    """In the order of Coefficients. log beta_tilde_1 is -inf; as in the paper's code its neighbour stands in."""
-    beta_tilde = schedule.beta_tilde.copy()
-    beta = schedule.beta.copy()
-    if len(schedule) > 1:
-        beta_tilde[0] = beta_tilde[1]
-        beta[0] = beta_tilde[1]
-    else:
-        beta_tilde[0] = beta[0]
+    """In the order of Coefficients."""
+    stand_in = schedule.beta_tilde[1:2] if len(schedule) > 1 else schedule.beta
     return [
         schedule.alpha_bar,
         np.sqrt(schedule.alpha_bar),
-        np.sqrt(1 - schedule.alpha_bar),
+        np.sqrt(schedule.one_minus_alpha_bar),
         np.sqrt(schedule.alpha_bar_prev),
-        np.sqrt(1 - schedule.alpha_bar_prev),
-        np.log(beta),
-        np.log(beta_tilde),
-        np.sqrt(schedule.alpha_bar_prev) * schedule.beta / (1 - schedule.alpha_bar),
-        np.sqrt(schedule.alpha) * (1 - schedule.alpha_bar_prev) / (1 - schedule.alpha_bar),
+        np.sqrt(schedule.one_minus_alpha_bar_prev),
+        np.log(schedule.beta),
+        np.log(np.concatenate([stand_in, schedule.beta_tilde[1:]])),
+        np.sqrt(schedule.alpha_bar_prev) * schedule.beta / schedule.one_minus_alpha_bar,
+        np.sqrt(schedule.alpha) * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
     ]
 
 
@@ -97,6 +92,38 @@ def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_varian
     ratio = torch.exp(log_variance_1 - log_variance_2)
     distance = (mean_1 - mean_2).square() * torch.exp(-log_variance_2)
     return 0.5 * (log_variance_2 - log_variance_1 + ratio + distance - 1)
+
+
+def discretized_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log p(x_0 | x_1) in nats, elementwise: the mass of N(mean, variance) on x_0's 1/255 on either side, equation 13.
+
+    x_0 is one of the 256 levels in [-1, 1]; the outermost bins reach to infinity, so the levels' masses sum to 1.
+    """
+    precision = torch.exp(-0.5 * log_variance)
+    below, above = (x_0 - mean - 1 / 255) * precision, (x_0 - mean + 1 / 255) * precision
+    # the bin on the mean's far side mirrored to the near one: Phi's lower tail keeps its digits, the upper does not
+    mirrored = below + above > 0
+    lower, upper = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
+    log_upper = torch.special.log_ndtr(upper)
+    gap = (torch.special.log_ndtr(lower) - log_upper).clamp(max=-1e-12)
+    inner = log_upper + torch.log(-torch.expm1(gap))
+    lowest, highest = torch.special.log_ndtr(above), torch.special.log_ndtr(-below)
+    return torch.where(x_0 < -0.999, lowest, torch.where(x_0 > 0.999, highest, inner))
+
+
+def bound_term(x_0: Tensor, x_t: Tensor, mean: Tensor, log_variance: Tensor, at: Coefficients) -> Tensor:
+    """Equation 5's term at t in nats, elementwise, for p(x_{t-1} | x_t) of ``mean`` and ``log_variance``.
+
+    L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) for t > 1; L_0 = -log p(x_0 | x_1) for t = 1. Never negative.
+    """
+    divergence = normal_kl(posterior_mean(x_0, x_t, at), at.log_beta_tilde, mean, log_variance)
+    return torch.where(at.sigma_prev == 0, -discretized_log_likelihood(x_0, mean, log_variance), divergence)
+
+
+def prior_kl(x_0: Tensor, at: Coefficients) -> Tensor:
+    """L_T = KL(q(x_T | x_0) || N(0, I)) of equation 5 in nats, elementwise; ``at`` is the last step's."""
+    zero = torch.zeros_like(at.sigma)
+    return normal_kl(at.signal * x_0, 2 * at.sigma.log(), zero, zero)
 
 
 def to_images(x: Tensor) -> Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,31 +13,60 @@ from torch import Tensor
 
 from ddpm import devices, images, noise, progress
 from ddpm.checkpoint import Loaded
-from ddpm.config import Sample
+from ddpm.config import Sample, Spacing
 from ddpm.denoiser import Denoiser
 from ddpm.diffusion import Chain, from_images, q_sample, to_images
 from ddpm.errors import UserError
 from ddpm.files import atomic_path
 from ddpm.samplers import Sampler
+from ddpm.schedules import Array, NoiseSchedule
 from ddpm.variances import Variance
 
 FILM_IMAGES = 64
 FILM_FRAMES = 60
 
-Spacing = Literal["uniform", "trailing"]
 
-
-def timesteps(T: int, steps: int, spacing: Spacing) -> NDArray[np.int64]:
+def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
     """(steps,) ascending, distinct, in 1..T, always with T: the steps of the training chain that sampling visits.
 
-    uniform: evenly from 1 to T, both ends included, as Improved DDPM (arXiv:2102.09672), section 4, has it.
-    trailing: evenly back from T (Lin et al. 2023, arXiv:2305.08891, table 2).
+    The spacing's values are rounded; those that fall on a neighbour are moved to the nearest free step.
     """
-    if spacing == "trailing" or steps == 1:
-        visited = np.round(np.arange(T, 0, -T / steps))[:steps][::-1]
-    else:
-        visited = np.round(np.linspace(1, T, steps))
-    return visited.astype(np.int64)
+    T = len(schedule)
+    visited = np.round(SPACINGS[spacing](schedule, steps)[::-1]).astype(np.int64)
+    visited[-1] = T
+    place = np.arange(steps)
+    distinct = np.maximum.accumulate(visited - place) + place
+    return np.minimum(distinct, T - place[::-1])
+
+
+def uniform(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly from T to 1, both included. Improved DDPM (arXiv:2102.09672), section 4."""
+    return np.linspace(len(schedule), 1, steps)
+
+
+def quadratic(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in sqrt(t): more steps near the image. DDIM (arXiv:2010.02502), appendix D.2."""
+    return np.linspace(len(schedule) ** 0.5, 1, steps) ** 2
+
+
+def trailing(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly back from T, without 1. Lin et al. 2023 (arXiv:2305.08891), table 2."""
+    return len(schedule) * (1 - np.arange(steps) / steps)
+
+
+def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in the schedule's log-SNR, from its lowest finite value. Lu et al. 2022 (arXiv:2206.00927)."""
+    rising = schedule.log_snr[::-1]
+    lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
+    return np.interp(np.linspace(lowest, rising[-1], steps), rising, np.arange(len(schedule), 0, -1))
+
+
+SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], Array]] = {
+    "uniform": uniform,
+    "quadratic": quadratic,
+    "trailing": trailing,
+    "log_snr": log_snr,
+}
 
 
 class Generator:
@@ -49,7 +77,7 @@ class Generator:
         self.denoiser = denoiser
         self.sampler = sampler
         self.variance = variance
-        self.chain = Chain(schedule.respace(timesteps(len(schedule), steps, spacing)), denoiser.device)
+        self.chain = Chain(schedule.respace(timesteps(schedule, steps, spacing)), denoiser.device)
         self.evaluations = sampler.evaluations(steps)
 
     @classmethod

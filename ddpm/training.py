@@ -23,6 +23,7 @@ from ddpm.diffusion import Chain, q_sample
 from ddpm.ema import EMA
 from ddpm.errors import UserError
 from ddpm.history import History, Row
+from ddpm.losses import Denoised
 from ddpm.samplers.ddim import DDIM
 
 PREVIEW_IMAGES = 64
@@ -111,6 +112,7 @@ class Trainer:
         )
         self.ema = EMA(self.network, options.ema)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
+        self.timesteps = options.timestep_sampler.state(config.diffusion.T, device)
         self.batches = Batches(pictures, options.batch_size, config.seed, options.horizontal_flip, device)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -119,19 +121,29 @@ class Trainer:
         place = self.batches.place
         x_0 = self.batches(step)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape)
-        t = options.timestep_sampler.draw(noise.uniform(seed, "timestep", place, step), diffusion.T)
+        uniform = noise.uniform(seed, "timestep", place, step)
+        t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
         torch.manual_seed(noise.stream_seed(seed, "dropout", step))
         losses = []
         for part in place.split(options.batch_size // options.accumulate):
-            at = self.chain.at(t[part])
-            x_t = q_sample(x_0[part], epsilon[part], at).contiguous(memory_format=self.layout)
-            with devices.autocast(self.dtype, self.device):
-                output = self.forward(x_t, t[part])
-            target = diffusion.parameterization.target(x_0[part], epsilon[part], at)
-            loss = diffusion.loss(output, target, at).sum() / options.batch_size
-            self.scaler.scale(loss).backward()
-            losses.append(loss.detach())
-        return torch.stack(losses).sum(), self._optimize(step)
+            each = self.losses(x_0[part], epsilon[part], t[part])
+            self.scaler.scale((weight[part] * each).sum() / options.batch_size).backward()
+            losses.append(each.detach())
+        each = torch.cat(losses)
+        options.timestep_sampler.update(self.timesteps, t, each)
+        return (weight * each).mean(), self._optimize(step)
+
+    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
+        """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64."""
+        chosen = self.config.diffusion
+        at = self.chain.at(t)
+        x_t = q_sample(x_0, epsilon, at).contiguous(memory_format=self.layout)
+        with devices.autocast(self.dtype, self.device):
+            output = self.forward(x_t, t)
+        output, variance_output = chosen.variance.split(output.float())
+        return chosen.loss(
+            Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
+        )
 
     def _optimize(self, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -159,6 +171,7 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on: random numbers are functions of the step and need no state."""
         tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
+        tensors |= _prefixed("timesteps.", self.timesteps)
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= _prefixed(f"optimizer.{index}.", values)
         if self.scaler.is_enabled():
@@ -175,6 +188,7 @@ class Trainer:
         self.network.load_state_dict(_under("network.", tensors))
         for name, value in _under("ema.", tensors).items():
             self.ema.averages[name].copy_(value)
+        self.timesteps = _under("timesteps.", tensors)
         state = {i: _under(f"optimizer.{i}.", tensors) for i in range(len(self.parameters))}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         if self.scaler.is_enabled():

@@ -142,10 +142,18 @@ def test_good_params_pass_and_the_networks_size_is_told(repository: Path, capsys
     ("sections", "message"),
     [
         ({"data": {"image_size": 9}}, "data.image_size: 9 must be a multiple of 2"),
-        ({"model": {"name": "unet", "unet": {"groups": 32, "base_channels": 8}}}, "groups: 32 must divide"),
         (
-            {"model": {"name": "unet", "unet": {"groups": 4, "base_channels": 8, "attention_heads": 3}}},
-            "attention_heads: 3 must divide the 16 channels",
+            {"model": {"name": "unet", "unet": {"groups": 32, "base_channels": 8, "attention_sizes": []}}},
+            "groups: 32 must divide",
+        ),
+        (
+            {
+                "model": {
+                    "name": "unet",
+                    "unet": {"groups": 4, "base_channels": 8, "attention_sizes": [8], "attention_heads": 3},
+                }
+            },
+            "attention_heads: 3 must divide the 8 channels",
         ),
         ({"model": {"name": "unet", "unet": {"base": 8}}}, "model.unet.base: unknown key"),
         ({"sample": {"count": 99}}, "sample.count: 99 images are too few for evaluate.metrics 'isc'"),
@@ -265,7 +273,14 @@ def rewritten(model_file: Path, **changes: Any) -> Path:
         ({"config": [1]}, "must be a mapping of sections, it is list"),
         ({"config": {}}, "seed: missing"),
         ({"config": small(diffusion={"T": 1}, sample={"steps": 1}).to_dict()}, "device: unknown key"),
-        ({"config": small(model={"name": "unet", "unet": {"base_channels": 32}}).training().to_dict()}, "do not fit"),
+        (
+            {
+                "config": small(model={"name": "unet", "unet": {"base_channels": 32, "attention_sizes": []}})
+                .training()
+                .to_dict()
+            },
+            "do not fit",
+        ),
     ],
 )
 def test_a_model_file_with_other_metadata_is_refused(

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
+from torch.distributions import Normal
 
 from ddpm import diffusion, variants
 from ddpm.diffusion import Chain
@@ -79,23 +83,6 @@ def test_the_true_target_gives_back_x_0_and_epsilon(name: str, chain: Chain, ima
     torch.testing.assert_close(prediction.epsilon, epsilon, rtol=1e-9, atol=1e-9)
 
 
-def test_v_target_equals_diffusers(chain: Chain, images: tuple[Tensor, Tensor]) -> None:
-    x_0, epsilon = images
-    ours = variants.build("parameterizations", {"name": "v"}, "p").target(x_0, epsilon, chain.at(STEPS))
-    torch.testing.assert_close(ours, peer().get_velocity(x_0, epsilon, STEPS - 1), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", variants.names("variances"))
-def test_log_variances_are_finite_and_in_order(name: str, chain: Chain) -> None:
-    variance = variants.build("variances", {"name": name}, "diffusion.variance")
-    at = chain.at(torch.arange(1, T + 1))
-    output = torch.zeros(T, 3, 2, 2, dtype=torch.float64) if variance.outputs == 2 else None
-    log_variance = variance.log_variance(output, at)
-    assert log_variance.isfinite().all()
-    assert (log_variance >= at.log_beta_tilde - 1e-12).all()
-    assert (log_variance <= at.log_beta + 1e-12).all()
-
-
 def test_normal_kl_equals_torch_distributions() -> None:
     generator = torch.Generator().manual_seed(2)
     mean_1, log_1, mean_2, log_2 = torch.randn(4, 50, generator=generator, dtype=torch.float64)
@@ -103,6 +90,91 @@ def test_normal_kl_equals_torch_distributions() -> None:
         torch.distributions.Normal(mean_1, (0.5 * log_1).exp()), torch.distributions.Normal(mean_2, (0.5 * log_2).exp())
     )
     torch.testing.assert_close(diffusion.normal_kl(mean_1, log_1, mean_2, log_2), theirs)
+
+
+def test_prior_kl_is_the_distance_of_the_last_step_from_noise(chain: Chain) -> None:
+    x_0, alpha_bar = torch.tensor([-0.5, 1.0], dtype=torch.float64), float(chain.schedule.alpha_bar[9])
+    theirs = torch.distributions.kl_divergence(Normal(alpha_bar**0.5 * x_0, (1 - alpha_bar) ** 0.5), Normal(0.0, 1.0))
+    torch.testing.assert_close(diffusion.prior_kl(x_0, chain.at_step(10)).flatten(), theirs, rtol=1e-9, atol=0)
+
+
+LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(mean=st.floats(-1.5, 1.5), log_variance=st.floats(-14, 4))
+def test_the_256_levels_have_all_the_likelihood(mean: float, log_variance: float) -> None:
+    log_likelihood = diffusion.discretized_log_likelihood(LEVELS, torch.tensor(mean), torch.tensor(log_variance))
+    assert log_likelihood.isfinite().all()
+    assert (log_likelihood <= 0).all()
+    assert float(log_likelihood.exp().sum()) == pytest.approx(1, abs=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mean=st.floats(-1, 1), log_variance=st.floats(-12, 2), level=st.integers(0, 255))
+def test_the_likelihood_of_a_level_is_the_mass_of_its_bin(mean: float, log_variance: float, level: int) -> None:
+    below = -math.inf if level == 0 else LEVELS[level] - 1 / 255
+    above = math.inf if level == 255 else LEVELS[level] + 1 / 255
+    normal = stats.norm(mean, math.exp(log_variance / 2))
+    mass = normal.cdf(above) - normal.cdf(below) if level < 128 else normal.sf(below) - normal.sf(above)
+    belief = torch.tensor([mean, log_variance], dtype=torch.float64)
+    ours = diffusion.discretized_log_likelihood(LEVELS[level], *belief)
+    assert float(ours.exp()) == pytest.approx(mass, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("mean", [-500.0, -2.0, 0.0, 2.0, 500.0])
+def test_the_likelihoods_gradient_is_finite_however_far_the_mean(mean: float) -> None:
+    means = torch.full((256,), mean, requires_grad=True)
+    log_variance = torch.full((256,), -9.0, requires_grad=True)
+    diffusion.discretized_log_likelihood(LEVELS.float(), means, log_variance).sum().backward()
+    assert means.grad is not None
+    assert means.grad.isfinite().all()
+    assert log_variance.grad is not None
+    assert log_variance.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["fixed_small", "fixed_large"])
+def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
+    """-log p(x_{0:T}) / q(x_{1:T} | x_0) along chains drawn step by step, with a poor model: x_0 told to be 0.8 x_t."""
+    steps, count = 6, 200_000
+    schedule = NoiseSchedule.from_betas(np.linspace(0.05, 0.6, steps))
+    chain = Chain(schedule, dtype=torch.float64)
+    variance = variants.build("variances", {"name": name}, "v")
+    x_0 = LEVELS[150].expand(count, 1, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+
+    def noise() -> Tensor:
+        return torch.randn(count, 1, 1, 1, generator=generator, dtype=torch.float64)
+
+    def reverse(x_t: Tensor, at: diffusion.Coefficients) -> tuple[Tensor, Tensor]:
+        return diffusion.posterior_mean(0.8 * x_t, x_t, at), variance.log_variance(None, at)
+
+    terms = [diffusion.prior_kl(x_0, chain.at_step(steps))]
+    for step in range(1, steps + 1):
+        at = chain.at_step(step)
+        x_t = diffusion.q_sample(x_0, noise(), at)
+        terms.append(diffusion.bound_term(x_0, x_t, *reverse(x_t, at), at))
+        assert terms[-1].min() >= 0
+
+    direct, before = torch.zeros_like(x_0), x_0
+    for step in range(1, steps + 1):
+        beta = schedule.beta[step - 1]
+        forward = Normal(math.sqrt(1 - beta) * before, math.sqrt(beta))
+        x_t = forward.mean + forward.stddev * noise()
+        mean, log_variance = reverse(x_t, chain.at_step(step))
+        backward = Normal(mean, (0.5 * log_variance).exp().expand_as(mean))
+        if step == 1:
+            log_p = (backward.cdf(x_0 + 1 / 255) - backward.cdf(x_0 - 1 / 255)).clamp(min=1e-300).log()
+        else:
+            log_p = backward.log_prob(before)
+        direct = direct + forward.log_prob(x_t) - log_p
+        before = x_t
+    direct = direct - Normal(0.0, 1.0).log_prob(before)
+
+    ours = sum(float(term.mean()) for term in terms)
+    error = math.sqrt(float(direct.var()) / count + sum(float(term.var()) / count for term in terms if len(term) > 1))
+    assert ours == pytest.approx(float(direct.mean()), abs=4 * error)
+    assert error < 0.02 * ours
 
 
 def test_images_survive_the_way_to_floats_and_back() -> None:

@@ -63,16 +63,19 @@ def test_a_variant_is_immutable(family: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("linear", r"s: 'linear' must be a mapping with `name: ` one of cosine, linear"),
+        ("linear", r"s: 'linear' must be a mapping with `name: ` one of constant, cosine, jsd, "),
         (None, "s: None must be a mapping"),
         ({}, "s: {} must be a mapping"),
         ({"name": 3}, "s: {'name': 3} must be a mapping"),
-        ({"name": "cosin"}, r"s\.name: unknown 'cosin' \(did you mean 'cosine'\?\); allowed: cosine, linear"),
+        ({"name": "cosin"}, r"s\.name: unknown 'cosin' \(did you mean 'cosine'\?\); allowed: constant, cosine, "),
         ({"name": "_layers"}, r"s\.name: unknown '_layers'"),
         ({"name": "../models/unet"}, r"s\.name: unknown '\.\./models/unet'"),
         ({"name": "linear", "cosin": {}}, r"s\.cosin: unknown 'cosin' \(did you mean 'cosine'\?\)"),
         ({"name": "linear", "linear": 3}, r"s\.linear: 3 is not allowed"),
-        ({"name": "linear", "linear": {"beta_strat": 0.1}}, r"unknown key \(did you mean 'beta_start'\?\); allowed: b"),
+        (
+            {"name": "linear", "linear": {"beta_strat": 0.1}},
+            r"unknown key \(did you mean 'beta_start'\?\); allowed: .*beta_start, beta_end",
+        ),
         ({"name": "linear", "linear": {"beta_start": "0.1"}}, r"s\.linear\.beta_start: '0\.1' is not allowed"),
         ({"name": "linear", "linear": {"beta_start": 0}}, r"s\.linear\.beta_start: 0 is not .*greater than 0"),
         ({"name": "linear", "linear": {"beta_end": float("nan")}}, r"s\.linear\.beta_end: nan is not .*finite"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddpm.losses import Loss
+from ddpm.losses import Denoised, Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpm.diffusion import Coefficients
-
 
 class Simple(Loss):
-    def __call__(self, output: Tensor, target: Tensor, at: Coefficients) -> Tensor:
-        return (output.float() - target).square().mean(dim=(1, 2, 3))
+    def __call__(self, denoised: Denoised) -> Tensor:
+        return denoised.squared_error()

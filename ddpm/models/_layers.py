@@ -1,4 +1,4 @@
-"""Blocks that architectures share. Feature maps are (B, C, H, W), time embeddings (B, E)."""
+"""Blocks that architectures share. Feature maps are (B, C, H, W), tokens (B, N, C), time embeddings (B, E)."""
 
 from __future__ import annotations
 
@@ -29,36 +29,54 @@ def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
     return layer
 
 
+def attend(qkv: Tensor, heads: int) -> Tensor:
+    """Multi-head self-attention: (B, N, 3C), queries, keys and values side by side, to (B, N, C)."""
+    batch, tokens, width = qkv.shape
+    query, key, value = qkv.view(batch, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, width // 3)
+
+
 class SelfAttention(nn.Module):
     """Residual multi-head self-attention over pixels. Ho et al. 2020, appendix B."""
 
     def __init__(self, channels: int, heads: int, groups: int, zero_init: bool):
         super().__init__()
-        if channels % heads:
-            raise ValueError(f"attention_heads: {heads} must divide the {channels} channels that attention sees")
         self.heads = heads
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels), zero_init)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
         pixels = self.norm(x).flatten(2).transpose(1, 2)
-        qkv = self.qkv(pixels).view(batch, height * width, 3, self.heads, channels // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        mixed = self.out(mixed.transpose(1, 2).reshape(batch, height * width, channels))
-        return x + mixed.transpose(1, 2).view(batch, channels, height, width)
+        mixed = self.out(attend(self.qkv(pixels), self.heads))
+        return x + mixed.transpose(1, 2).reshape(x.shape)
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding added between. Ho et al. 2020, appendix B."""
+    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding coming in between. Ho et al. 2020, appendix B.
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: nn.Module, zero_init: bool):
+    ``resample`` changes height and width before the first convolution and on the skip connection. With
+    ``scale_shift`` the embedding scales and shifts what the second GroupNorm puts out, instead of being added before
+    it: adaptive group normalization. Both are of Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        groups: int,
+        dropout: nn.Module,
+        zero_init: bool,
+        scale_shift: bool,
+        resample: nn.Module,
+    ):
         super().__init__()
+        self.scale_shift = scale_shift
         self.norm_1 = nn.GroupNorm(groups, inputs)
+        self.resample = resample
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time = nn.Linear(embedding, outputs)
+        self.time = nn.Linear(embedding, 2 * outputs if scale_shift else outputs)
         self.norm_2 = nn.GroupNorm(groups, outputs)
         self.dropout = dropout
         self.conv_2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1), zero_init)
@@ -66,24 +84,34 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """``embedding`` has passed its SiLU already: all blocks share that."""
-        h = self.conv_1(F.silu(self.norm_1(x)))
-        h = h + self.time(embedding)[:, :, None, None]
-        h = self.conv_2(self.dropout(F.silu(self.norm_2(h))))
-        return h + self.skip(x)
+        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
+        time = self.time(embedding)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm_2(h) * (1 + scale) + shift
+        else:
+            h = self.norm_2(h + time)
+        h = self.conv_2(self.dropout(F.silu(h)))
+        return h + self.skip(self.resample(x))
 
 
-class Downsample(nn.Conv2d):
-    """Halve height and width by a strided convolution."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, stride=2, padding=1)
-
-
-class Upsample(nn.Conv2d):
-    """Double height and width: nearest neighbour, then a convolution."""
+class Downsample(nn.Module):
+    """Halve height and width by a strided convolution; no time embedding comes in."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, padding=1)
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Double height and width: nearest neighbour, then a convolution; no time embedding comes in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -1,4 +1,5 @@
-"""The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size."""
+"""The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size, with the options that make it ADM, the UNet
+of Dhariwal & Nichol 2021 (arXiv:2105.05233)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class UNet(Architecture):
 
     Level i has base_channels * multipliers[i] channels and half the height and width of the level before.
     Attention follows each block of the levels whose height is in ``attention_sizes``, and the first of the two
-    middle blocks. ``time_multiple`` * base_channels is the width of the time embedding.
+    middle blocks; it has ``attention_heads`` heads or, where that is set, heads of ``attention_head_width`` channels.
+    ``resample`` between levels is a convolution or a residual block. ``scale_shift_norm``: time scales and shifts each
+    block's second normalization. ``time_multiple`` * base_channels is the width of the time embedding.
     """
 
     base_channels: Annotated[int, Field(ge=2)] = 128
@@ -35,7 +38,10 @@ class UNet(Architecture):
     blocks: Positive = 2
     attention_sizes: tuple[Positive, ...] = (16,)
     attention_heads: Positive = 1
+    attention_head_width: Positive | None = None
     middle_attention: bool = True
+    scale_shift_norm: bool = False
+    resample: Literal["conv", "residual"] = "conv"
     groups: Positive = 32
     time_multiple: Positive = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -49,11 +55,43 @@ class UNet(Architecture):
                 f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times, "
                 f"so data.image_size: {image_size} must be a multiple of {factor}"
             )
+        heights = [image_size >> level for level in range(len(self.multipliers))]
+        if wrong := [size for size in self.attention_sizes if size not in heights]:
+            raise ValueError(f"attention_sizes: {wrong[0]} is the height of no level; allowed: {heights}")
         if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
             raise ValueError(
                 f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
             )
         return UNetModule(self, image_size, channels, outputs)
+
+    def heads(self, channels: int) -> int:
+        """Of an attention layer over ``channels``. Raises ValueError when they cannot be shared out evenly."""
+        name = "attention_head_width" if self.attention_head_width else "attention_heads"
+        divisor = self.attention_head_width or self.attention_heads
+        if channels % divisor:
+            raise ValueError(f"{name}: {divisor} must divide the {channels} channels that attention sees")
+        return channels // divisor if self.attention_head_width else divisor
+
+    def residual(self, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResidualBlock:
+        """A residual block with this shape's options; ``resample`` has no weights."""
+        return ResidualBlock(
+            inputs,
+            outputs,
+            self.base_channels * self.time_multiple,
+            self.groups,
+            nn.Dropout(self.dropout) if self.dropout_kind == "pixel" else nn.Dropout2d(self.dropout),
+            self.zero_init,
+            self.scale_shift_norm,
+            resample or nn.Identity(),
+        )
+
+    def downsample(self, channels: int) -> nn.Module:
+        return Downsample(channels) if self.resample == "conv" else self.residual(channels, channels, nn.AvgPool2d(2))
+
+    def upsample(self, channels: int) -> nn.Module:
+        if self.resample == "conv":
+            return Upsample(channels)
+        return self.residual(channels, channels, nn.Upsample(scale_factor=2.0, mode="nearest"))
 
 
 class UNetModule(nn.Module):
@@ -65,10 +103,6 @@ class UNetModule(nn.Module):
         self.base_channels = base
         self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.stem = nn.Conv2d(channels, base, 3, padding=1)
-
-        def block(inputs: int, outputs: int, attends: bool) -> Block:
-            return Block(shape, inputs, outputs, attends)
-
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         skips = [base]
@@ -77,20 +111,22 @@ class UNetModule(nn.Module):
         for level, multiplier in enumerate(shape.multipliers):
             attends = image_size >> level in shape.attention_sizes
             for _ in range(shape.blocks):
-                self.down.append(block(width, base * multiplier, attends))
+                self.down.append(Block(shape, width, base * multiplier, attends))
                 width = base * multiplier
                 skips.append(width)
             if level < last:
-                self.down.append(Downsample(width))
+                self.down.append(shape.downsample(width))
                 skips.append(width)
-        self.middle = nn.ModuleList([block(width, width, shape.middle_attention), block(width, width, False)])
+        self.middle = nn.ModuleList(
+            [Block(shape, width, width, shape.middle_attention), Block(shape, width, width, False)]
+        )
         for level in range(last, -1, -1):
             attends = image_size >> level in shape.attention_sizes
             for _ in range(shape.blocks + 1):
-                self.up.append(block(width + skips.pop(), base * shape.multipliers[level], attends))
+                self.up.append(Block(shape, width + skips.pop(), base * shape.multipliers[level], attends))
                 width = base * shape.multipliers[level]
             if level > 0:
-                self.up.append(Upsample(width))
+                self.up.append(shape.upsample(width))
         self.norm = nn.GroupNorm(shape.groups, width)
         self.head = zeroed(nn.Conv2d(width, outputs, 3, padding=1), shape.zero_init)
 
@@ -99,12 +135,14 @@ class UNetModule(nn.Module):
         x = self.stem(x_t)
         skips = [x]
         for layer in self.down:
-            x = layer(x, embedding) if isinstance(layer, Block) else layer(x)
+            x = layer(x, embedding)
             skips.append(x)
         for layer in self.middle:
             x = layer(x, embedding)
         for layer in self.up:
-            x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if isinstance(layer, Block) else layer(x)
+            if isinstance(layer, Block):
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = layer(x, embedding)
         return self.head(F.silu(self.norm(x)))
 
 
@@ -113,13 +151,10 @@ class Block(nn.Module):
 
     def __init__(self, shape: UNet, inputs: int, outputs: int, attends: bool):
         super().__init__()
-        dropout = nn.Dropout(shape.dropout) if shape.dropout_kind == "pixel" else nn.Dropout2d(shape.dropout)
-        embedding = shape.base_channels * shape.time_multiple
-        self.residual = ResidualBlock(inputs, outputs, embedding, shape.groups, dropout, shape.zero_init)
+        self.residual = shape.residual(inputs, outputs)
         self.attention = (
-            SelfAttention(outputs, shape.attention_heads, shape.groups, shape.zero_init) if attends else nn.Identity()
+            SelfAttention(outputs, shape.heads(outputs), shape.groups, shape.zero_init) if attends else nn.Identity()
         )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        x = self.residual(x, embedding)
-        return self.attention(x)
+        return self.attention(self.residual(x, embedding))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ddpm.parameterizations import Parameterization, Prediction
 
@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 
 
 class Epsilon(Parameterization):
+    divides_by_signal: ClassVar[bool] = True
+
     def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
         return epsilon
 
     def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
         return Prediction((x_t - at.sigma * output) / at.signal, output)
+
+    def x_0_scale(self, at: Coefficients) -> Tensor:
+        """1 / SNR."""
+        return (at.sigma / at.signal).square()

@@ -18,3 +18,7 @@ class V(Parameterization):
 
     def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
         return Prediction(at.signal * x_t - at.sigma * output, at.sigma * x_t + at.signal * output)
+
+    def x_0_scale(self, at: Coefficients) -> Tensor:
+        """1 / (1 + SNR)."""
+        return at.sigma.square()

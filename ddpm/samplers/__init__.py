@@ -1,13 +1,15 @@
 """Samplers: from noise to images.
 
-Contract: ``steps`` is a function of the denoiser, x_T, the chain and the noise; nothing else is drawn.
+Contract: ``steps`` is a function of the denoiser, x_T, the chain and the noise; nothing else is drawn. A step's
+coefficients are Python floats, computed in float64 from the chain's ``levels``.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ddpm.variants import Variant
 
@@ -16,12 +18,34 @@ if TYPE_CHECKING:
 
     from ddpm.diffusion import Chain
     from ddpm.parameterizations import Prediction
+    from ddpm.schedules import NoiseSchedule
     from ddpm.variances import Variance
 
 # (x_t, t of the training chain) -> the network's belief
 Denoise = Callable[["Tensor", int], "Prediction"]
 # t of the training chain -> standard normal noise of x's shape
 Noise = Callable[[int], "Tensor"]
+
+
+class Level(NamedTuple):
+    """One noise level that sampling visits: x_t = signal x_0 + sigma epsilon, with signal^2 + sigma^2 = 1.
+
+    t is the training chain's, 0 for the image itself; log_ratio is log(signal / sigma), half the log-SNR and the
+    lambda of DPM-Solver: -inf where nothing of the image is left (zero terminal SNR), inf at the image.
+    """
+
+    t: int
+    signal: float
+    sigma: float
+    log_ratio: float
+
+
+def levels(schedule: NoiseSchedule) -> list[Level]:
+    """The schedule's levels from noise to image: its steps in descending t, then the image."""
+    signal, sigma = schedule.alpha_bar**0.5, schedule.one_minus_alpha_bar**0.5
+    columns = (schedule.timesteps, signal, sigma, schedule.log_snr / 2)
+    noisy = map(Level, *(column[::-1].tolist() for column in columns))
+    return [*noisy, Level(0, 1.0, 0.0, math.inf)]
 
 
 class Sampler(Variant, ABC):

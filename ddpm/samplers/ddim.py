@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from ddpm.samplers import Denoise, Noise, Sampler
+from ddpm.samplers import Denoise, Noise, Sampler, levels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +24,10 @@ class DDIM(Sampler):
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
-        for step in range(len(chain), 0, -1):
-            t = chain.timestep(step)
-            at = chain.at_step(step)
-            x_0, epsilon, _ = denoise(x, t)
-            ratio = at.signal / at.signal_prev
-            sigma = self.eta * at.sigma_prev / at.sigma * (1 - ratio.square()).clamp(min=0).sqrt()
-            x = at.signal_prev * x_0 + (at.sigma_prev.square() - sigma.square()).clamp(min=0).sqrt() * epsilon
-            if self.eta > 0 and step > 1:
-                x = x + sigma * noise(t)
+        deviations = self.eta * chain.schedule.beta_tilde[::-1] ** 0.5
+        for (start, end), deviation in zip(pairwise(levels(chain.schedule)), deviations.tolist(), strict=True):
+            x_0, epsilon, _ = denoise(x, start.t)
+            x = end.signal * x_0 + max(end.sigma**2 - deviation**2, 0) ** 0.5 * epsilon
+            if deviation > 0:
+                x = x + deviation * noise(start.t)
             yield x

@@ -7,15 +7,15 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ddpm.schedules import Array, Schedule
+from ddpm.schedules import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
 class Cosine(Schedule):
     """``s`` keeps beta from vanishing near t = 0; beta is held under ``max_beta`` near t = T."""
 
     s: Annotated[float, Field(ge=0, lt=1)] = 0.008
-    max_beta: Annotated[float, Field(gt=0, le=1)] = 0.999
+    max_beta: Beta = MAX_BETA
 
     def betas(self, T: int) -> Array:
         f = np.cos((np.arange(T + 1) / T + self.s) / (1 + self.s) * np.pi / 2) ** 2
-        return np.minimum(1 - f[1:] / f[:-1], self.max_beta)
+        return betas_of(f, self.max_beta)

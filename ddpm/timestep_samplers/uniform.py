@@ -11,5 +11,7 @@ if TYPE_CHECKING:
 
 
 class Uniform(TimestepSampler):
-    def draw(self, uniform: Tensor, T: int) -> Tensor:
-        return (uniform * T).long() + 1
+    def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        import torch
+
+        return (uniform * T).long() + 1, torch.ones_like(uniform, dtype=torch.float32)

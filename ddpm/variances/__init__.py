@@ -25,3 +25,10 @@ class Variance(Variant, ABC):
     @abstractmethod
     def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
         """log sigma_t^2, broadcastable to (B, C, H, W); ``variance_output`` is the network's second half or None."""
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The network's output, (B, outputs * C, H, W), as prediction and variance_output, (B, C, H, W) each."""
+        if self.outputs == 1:
+            return output, None
+        prediction, variance_output = output.chunk(2, dim=1)
+        return prediction, variance_output

@@ -16,4 +16,6 @@ class FixedLarge(Variance):
     """beta_tilde_2 stands in for beta_1 at t = 1, as in the paper's code: the last step's noise would be seen."""
 
     def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
-        return at.log_beta
+        import torch
+
+        return torch.where(at.sigma_prev == 0, at.log_beta_tilde, at.log_beta)

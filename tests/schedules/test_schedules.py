@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm import variants
 from ddpm.schedules import NoiseSchedule, Schedule
 
+NAMES = variants.names("schedules")
+ROOT = Path(__file__).parents[2]
 
-def schedule(name: str) -> Schedule:
-    return variants.build("schedules", {"name": name}, "diffusion.schedule")
+
+def schedule(name: str, **fields: float) -> Schedule:
+    return variants.build("schedules", {"name": name, name: fields}, "diffusion.schedule")
 
 
-@pytest.mark.parametrize("name", variants.names("schedules"))
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=20, deadline=None)
 @given(T=st.integers(10, 4000))
 def test_signal_falls_and_noise_grows_at_every_step(name: str, T: int) -> None:
@@ -28,7 +40,44 @@ def test_signal_falls_and_noise_grows_at_every_step(name: str, T: int) -> None:
     assert np.all(np.diff(chain.alpha_bar) < 0)
     assert np.all(np.diff(chain.log_snr) < 0)
     assert chain.alpha_bar[0] < 1
-    assert chain.alpha_bar[-1] >= 0
+    assert chain.alpha_bar[-1] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=20, deadline=None)
+@given(T=st.integers(10, 4000), shift=st.floats(-6, 6))
+def test_a_shift_adds_to_log_snr_and_zero_terminal_snr_ends_without_signal(name: str, T: int, shift: float) -> None:
+    plain = schedule(name).noise_schedule(T)
+    shifted = schedule(name, log_snr_shift=shift).noise_schedule(T)
+    np.testing.assert_allclose(shifted.log_snr, plain.log_snr + shift, rtol=0, atol=1e-12)
+    chain = schedule(name, log_snr_shift=shift, zero_terminal_snr=True).noise_schedule(T)
+    assert chain.alpha_bar[-1] == 0
+    assert chain.beta[-1] == 1
+    assert np.all(np.diff(chain.log_snr) < 0)
+    assert np.all(np.isfinite(chain.beta_tilde))
+    assert chain.alpha_bar[0] == pytest.approx(shifted.alpha_bar[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_terminal_snr_equals_diffusers(name: str) -> None:
+    ours = schedule(name, zero_terminal_snr=True).noise_schedule(1000)
+    betas = rescale_zero_terminal_snr(torch.from_numpy(schedule(name).noise_schedule(1000).beta))
+    np.testing.assert_allclose(ours.alpha_bar, np.cumprod(1 - betas.numpy()), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("b", [0.1, 0.6, 1.0])
+def test_an_input_scale_is_a_shift(b: float) -> None:
+    """Chen's sqrt(alpha_bar) b x_0 + sqrt(1 - alpha_bar) epsilon, divided by its norm for x_0 of unit variance."""
+    plain = schedule("cosine").noise_schedule(1000).alpha_bar
+    shifted = schedule("cosine", log_snr_shift=2 * math.log(b)).noise_schedule(1000).alpha_bar
+    np.testing.assert_allclose(shifted, b**2 * plain / (b**2 * plain + 1 - plain), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "peer"), [("linear", "linear"), ("scaled_linear", "scaled_linear")])
+def test_ramps_equal_diffusers_at_the_papers_length(name: str, peer: str) -> None:
+    chosen = schedule(name)
+    theirs = DDPMScheduler(1000, chosen.beta_start, chosen.beta_end, beta_schedule=peer)
+    torch.testing.assert_close(torch.tensor(chosen.betas(1000)), theirs.betas.double(), rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("T", [100, 1000, 4000])
@@ -37,28 +86,85 @@ def test_cosine_equals_diffusers(T: int) -> None:
     torch.testing.assert_close(torch.tensor(schedule("cosine").betas(T)), peer.betas.double(), rtol=1e-5, atol=1e-8)
 
 
-def test_linear_equals_diffusers_at_the_papers_length() -> None:
-    peer = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
-    torch.testing.assert_close(torch.tensor(schedule("linear").betas(1000)), peer.betas.double(), rtol=1e-6, atol=1e-9)
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
+def laplace_log_snr(u: float) -> float:
+    """The quantile function of a Laplace distribution of scale 0.5, falling."""
+    return 0.5 * (-math.log(2 * u) if u < 0.5 else math.log(2 * (1 - u))) if 0 < u < 1 else math.copysign(700, 0.5 - u)
+
+
+# name -> alpha_bar as a function of t / T, written out apart from the code
+CURVES = {
+    "cosine": lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2,
+    "sigmoid": lambda u: (sigma(3.0) - sigma(6 * u - 3)) / (sigma(3.0) - sigma(-3.0)),
+    "laplace": lambda u: sigma(laplace_log_snr(u)),
+    "jsd": lambda u: 1 - u,
+}
+# name -> beta at step t = 1..1000 of a chain of 1000
+BETAS = {
+    "linear": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 999,
+    "quadratic": lambda t: (0.01 + (math.sqrt(0.02) - 0.01) * (t - 1) / 999) ** 2,
+    "scaled_linear": lambda t: (math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * (t - 1) / 999) ** 2,
+    "constant": lambda t: 0.02,
+    "warmup": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 99 if t <= 100 else 0.02,
+    "jsd": lambda t: 1 / (1001 - t) if t < 1000 else 0.999,
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
 @settings(max_examples=20, deadline=None)
 @given(T=st.integers(10, 4000))
-def test_cosine_is_the_published_formula(T: int) -> None:
-    chain = schedule("cosine").noise_schedule(T)
+def test_alpha_bar_is_the_published_curve(name: str, T: int) -> None:
+    chain = schedule(name).noise_schedule(T)
+    published = np.array([CURVES[name](t / T) for t in range(1, T + 1)])
+    free = chain.beta < 0.999 - 1e-9  # where beta is held down alpha_bar departs from the curve: the very end
+    assert free[:-2].all()
+    np.testing.assert_allclose(chain.alpha_bar[free], published[free], rtol=0, atol=1e-12)
+    log_snr = np.log(published[free]) - np.log1p(-published[free])
+    np.testing.assert_allclose(chain.log_snr[free], log_snr, rtol=1e-9, atol=1e-9)  # 1 - published lost its digits
 
-    def f(t: float) -> float:
-        return float(np.cos((t / T + 0.008) / 1.008 * np.pi / 2) ** 2)
 
-    published = np.array([f(t) / f(0) for t in range(1, T + 1)])
-    free = chain.beta < 0.999 - 1e-9  # beta is held there, so alpha_bar departs from the curve at the very end
-    np.testing.assert_allclose(chain.alpha_bar[free], published[free], rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize("name", BETAS)
+def test_betas_are_the_published_ones(name: str) -> None:
+    published = np.array([BETAS[name](t) for t in range(1, 1001)])
+    chain = schedule(name).noise_schedule(1000)
+    np.testing.assert_allclose(chain.beta, published, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(chain.alpha_bar, np.cumprod(1 - published), rtol=0, atol=1e-12)
+
+
+def test_warmup_50_takes_half_the_steps() -> None:
+    betas = schedule("warmup", fraction=0.5).betas(1000)
+    assert betas[499] == pytest.approx(0.02, rel=1e-12)
+    assert betas[498] < 0.02
+    assert np.all(betas[500:] == betas[500])
+
+
+@settings(max_examples=30, deadline=None)
+@given(tau=st.floats(0.1, 10), start=st.floats(-10, 0), width=st.floats(0.5, 10))
+def test_sigmoid_is_a_chain_or_says_why_not(tau: float, start: float, width: float) -> None:
+    chosen = schedule("sigmoid", tau=tau, start=start, end=start + width)
+    try:
+        chain = chosen.noise_schedule(1000)
+    except ValueError as error:
+        assert "beta" in str(error)  # noqa: PT017
+    else:
+        assert np.all(np.diff(chain.log_snr) < 0)
+
+
+def test_log_snr_keeps_its_digits_where_alpha_bar_is_near_1() -> None:
+    chain = schedule("linear").noise_schedule(4000)
+    exact = [math.log(float((1 - noise) / noise)) for noise in map(Fraction, chain.beta[:1].tolist())]
+    assert chain.log_snr[0] == pytest.approx(exact[0], rel=1e-14)
+    assert chain.one_minus_alpha_bar[0] == pytest.approx(2.5e-5, rel=1e-14)
 
 
 def test_the_constants_obey_the_papers_identities() -> None:
     chain = schedule("linear").noise_schedule(50)
     np.testing.assert_allclose(np.cumprod(chain.alpha), chain.alpha_bar, rtol=1e-12)
     np.testing.assert_allclose(chain.alpha + chain.beta, 1, rtol=1e-12)
+    np.testing.assert_allclose(chain.alpha_bar + chain.one_minus_alpha_bar, 1, rtol=1e-12)
     assert chain.beta_tilde[0] == 0
     assert np.all(chain.beta_tilde <= chain.beta)
 
@@ -76,3 +182,50 @@ def test_a_respaced_chain_has_the_same_signal_at_the_steps_it_visits() -> None:
 def test_impossible_betas_are_refused(betas: list[float]) -> None:
     with pytest.raises(ValueError, match="every beta"):
         NoiseSchedule.from_betas(np.array(betas))
+
+
+def test_betas_too_small_to_matter_are_refused() -> None:
+    with pytest.raises(ValueError, match="beta_3 does not"):
+        NoiseSchedule.from_betas(np.array([0.5, 0.5, 1e-20, 0.5]))
+
+
+def test_a_chain_of_one_step_cannot_end_without_signal() -> None:
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        schedule("linear", zero_terminal_snr=True).noise_schedule(1)
+
+
+MINE = '''\
+"""alpha_bar falls as a cube. Nobody 2026."""
+
+import numpy as np
+
+from ddpm.schedules import MAX_BETA, Array, Schedule, betas_of
+
+
+class Mine(Schedule):
+    def betas(self, T: int) -> Array:
+        return betas_of((1 - np.arange(T + 1) / T) ** 3, MAX_BETA)
+'''
+
+
+def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested(tmp_path: Path) -> None:
+    for part in ("ddpm", "tests/schedules"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "ddpm/schedules/mine.py").write_text(MINE)
+    preset = (ROOT / "ddpm/presets/digits.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(preset.replace("name: cosine ", "name: mine "))
+
+    def run(*command: str) -> str:
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    show = (
+        "from ddpm import catalogue, config; print(catalogue.listing()); print(config.load().diffusion.schedule.name)"
+    )
+    *listed, selected = run("-c", show).splitlines()
+    assert "  mine                 alpha_bar falls as a cube. Nobody 2026." in listed
+    assert selected == "mine"
+    tested = run("-m", "pytest", "-q", "tests/schedules", "-k", "[mine]", "-p", "no:cacheprovider")
+    assert re.search(r"^3 passed", tested, re.MULTILINE)

@@ -1,0 +1,80 @@
+"""What there is to choose from, and what goes together: read off the variants themselves."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+from ddpm import config, variants
+
+# params key -> the folder of ddpm/ that holds what can stand there
+SHELVES = {**config.FAMILIES, "model": "models", "evaluate.extractors": "extractors"}
+
+
+class Combination(NamedTuple):
+    """Names of variants of the ``diffusion`` section; ``reasons`` say why they are refused, none where they go."""
+
+    parameterization: str
+    loss: str
+    variance: str
+    zero_terminal_snr: bool
+    reasons: tuple[str, ...]
+
+
+def members(family: str) -> dict[str, str]:
+    """Name -> the first paragraph of the docstring of each of the family's files, as one line; nothing is imported."""
+    folder = Path(__file__).parent / family
+    docs = {name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text())) for name in variants.names(family)}
+    return {name: " ".join((doc or "").split("\n\n")[0].split()) for name, doc in docs.items()}
+
+
+def listing() -> str:
+    """Every family with its params key, and every member with its description and paper."""
+    lines = []
+    for key, family in SHELVES.items():
+        lines.append(f"{key}  (ddpm/{family}/)")
+        for name, description in members(family).items():
+            lines += textwrap.wrap(description, 118, initial_indent=f"  {name:20} ", subsequent_indent=" " * 23)
+    return "\n".join(lines)
+
+
+def combinations() -> list[Combination]:
+    """Every parameterization with every loss, variance and end of the schedule, as reading a config judges them."""
+    families = ("parameterizations", "losses", "variances")
+    return [
+        _judged(parameterization, loss, variance, zero_terminal_snr)
+        for parameterization, loss, variance in itertools.product(*map(variants.names, families))
+        for zero_terminal_snr in (False, True)
+    ]
+
+
+def _judged(parameterization: str, loss: str, variance: str, zero_terminal_snr: bool) -> Combination:
+    schedule = {"name": "linear", "linear": {"zero_terminal_snr": zero_terminal_snr}}
+    diffusion = config.Diffusion.model_construct(
+        schedule=variants.build("schedules", schedule, "schedule"),
+        parameterization=variants.build("parameterizations", {"name": parameterization}, "parameterization"),
+        variance=variants.build("variances", {"name": variance}, "variance"),
+        loss=variants.build("losses", {"name": loss}, "loss"),
+    )
+    return Combination(parameterization, loss, variance, zero_terminal_snr, tuple(diffusion.refusals()))
+
+
+def combinations_table() -> str:
+    """``combinations`` in Markdown: a row per loss and variance, a column per parameterization, reasons as notes."""
+    parameterizations = variants.names("parameterizations")
+    notes: dict[str, int] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for found in combinations():
+        row = rows.setdefault((found.loss, found.variance), {})
+        if found.zero_terminal_snr and row[found.parameterization] != "yes":
+            continue
+        numbers = ", ".join(str(notes.setdefault(reason, len(notes) + 1)) for reason in found.reasons)
+        refused = f"not with zero terminal SNR ({numbers})" if found.zero_terminal_snr else f"no ({numbers})"
+        row[found.parameterization] = refused if found.reasons else "yes"
+    lines = [f"| loss | variance | {' | '.join(parameterizations)} |", "| --- " * (2 + len(parameterizations)) + "|"]
+    for (loss, variance), row in rows.items():
+        lines.append(f"| {loss} | {variance} | {' | '.join(row[name] for name in parameterizations)} |")
+    return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in notes.items())])

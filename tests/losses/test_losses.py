@@ -1,0 +1,160 @@
+"""Every loss of the folder: one weighting for all parameterizations, and every allowed combination trains."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm import noise, variants
+from ddpm.catalogue import combinations
+from ddpm.diffusion import Chain, posterior_mean, q_sample
+from ddpm.losses import Denoised, Loss
+from ddpm.training import Trainer
+from tests.small import pictures, small
+
+T = 100
+STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
+PARAMETERIZATIONS = variants.names("parameterizations")
+ALLOWED = [found for found in combinations() if not found.reasons and not found.zero_terminal_snr]
+WITHOUT_SIGNAL = [found for found in combinations() if not found.reasons and found.zero_terminal_snr]
+
+
+def loss(name: str, **fields: float) -> Loss:
+    return variants.build("losses", {"name": name, name: fields}, "diffusion.loss")
+
+
+def denoised(parameterization: str, variance: str = "fixed_small", grad: bool = False) -> Denoised:
+    """The same wrong belief about x_0, told in ``parameterization``'s terms, float64."""
+    schedule = variants.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
+    at = Chain(schedule, dtype=torch.float64).at(STEPS)
+    told = variants.build("parameterizations", {"name": parameterization}, "p")
+    spread = variants.build("variances", {"name": variance}, "v")
+    generator = torch.Generator().manual_seed(0)
+    x_0, epsilon, error = torch.randn(3, len(STEPS), 3, 4, 4, generator=generator, dtype=torch.float64)
+    x_0 = x_0.clamp(-1, 1).mul(127.5).round() / 127.5
+    x_t = q_sample(x_0, epsilon, at)
+    belief = x_0 + 0.1 * error
+    output = told.target(belief, (x_t - at.signal * belief) / at.sigma, at).requires_grad_(grad)
+    head = torch.zeros_like(output, requires_grad=grad) if spread.outputs == 2 else None
+    return Denoised(output, head, x_0, epsilon, x_t, at, T, told, spread)
+
+
+def x_0_error() -> Tensor:
+    case = denoised("x0")
+    return case.squared_error()
+
+
+def snr() -> Tensor:
+    at = denoised("x0").at
+    return (at.alpha_bar / (1 - at.alpha_bar)).flatten()
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("name", ["min_snr", "p2", "vlb"])
+def test_a_weighting_is_the_same_objective_for_every_parameterization(name: str, parameterization: str) -> None:
+    ours, other = (loss(name)(denoised(chosen)) for chosen in (parameterization, "x0"))
+    assert ours.shape == (len(STEPS),)
+    torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-12)
+
+
+def test_the_published_weights() -> None:
+    ratio, squared = snr(), x_0_error()
+    torch.testing.assert_close(loss("min_snr", gamma=3.0)(denoised("v")), ratio.clamp(max=3) * squared)
+    epsilon = denoised("epsilon")
+    published = epsilon.squared_error() / (2 + ratio) ** 0.5
+    torch.testing.assert_close(loss("p2", k=2.0, gamma=0.5)(epsilon), published)
+    torch.testing.assert_close(loss("p2", gamma=0.0)(epsilon), loss("simple")(epsilon))
+    torch.testing.assert_close(loss("min_snr")(epsilon), (5 / ratio).clamp(max=1) * epsilon.squared_error())
+
+
+def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteriors() -> None:
+    case = denoised("epsilon")
+    schedule = variants.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
+    beta, alpha, alpha_bar = (
+        torch.from_numpy(a)[STEPS - 1] for a in (schedule.beta, schedule.alpha, schedule.alpha_bar)
+    )
+    weight = beta**2 / (2 * case.at.log_beta_tilde.flatten().exp() * alpha * (1 - alpha_bar))
+    bits = weight * case.squared_error() * T / math.log(2)
+    torch.testing.assert_close(loss("vlb")(case)[1:], bits[1:], rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("variance", variants.names("variances"))
+def test_vlb_is_never_negative_and_least_for_the_truth(variance: str) -> None:
+    case = denoised("x0", variance)
+    wrong, right = loss("vlb")(case), loss("vlb")(case._replace(output=case.x_0))
+    assert (right >= 0).all()
+    assert (right < wrong).all()
+
+
+def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb() -> None:
+    gradients = []
+    for name in ("hybrid", "simple", "vlb"):
+        case = denoised("epsilon", "learned_range", grad=True)
+        loss(name)(case).sum().backward()
+        head = case.variance_output
+        assert head is not None
+        gradients.append((case.output.grad, head.grad))
+    hybrid, simple, vlb = gradients
+    torch.testing.assert_close(hybrid[0], simple[0])
+    torch.testing.assert_close(hybrid[1], 0.001 * vlb[1])
+    assert simple[1] is None
+    assert (hybrid[1].flatten(1).abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("name", variants.names("losses"))
+def test_the_flags_tell_the_truth(name: str) -> None:
+    chosen = loss(name)
+    case = denoised("v", "learned_range", grad=True)
+    chosen(case).sum().backward()
+    head = case.variance_output
+    assert head is not None
+    assert (head.grad is not None) == chosen.trains_variance
+    zero_snr = case.at._replace(signal=torch.zeros_like(case.at.signal), sigma=torch.ones_like(case.at.sigma))
+    case = denoised("v", "learned_range", grad=True)
+    chosen(case._replace(at=zero_snr, x_t=case.epsilon)).sum().backward()
+    assert bool(case.output.grad.any()) == chosen.trains_zero_snr  # type: ignore[union-attr]
+
+
+def config_of(parameterization: str, name: str, variance: str, zero_terminal_snr: bool) -> dict[str, object]:
+    return {
+        "T": 50,
+        "schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": zero_terminal_snr}},
+        "parameterization": {"name": parameterization},
+        "loss": {"name": name},
+        "variance": {"name": variance},
+    }
+
+
+@pytest.mark.parametrize("found", ALLOWED + WITHOUT_SIGNAL, ids=lambda found: "-".join(map(str, found[:4])))
+def test_every_allowed_combination_trains_and_its_loss_falls(found: tuple[str, str, str, bool, object]) -> None:
+    options = {"steps": 20, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
+    trainer = Trainer(
+        small(diffusion=config_of(*found[:4]), train=options).training(), pictures(16), torch.device("cpu")
+    )
+    t = torch.arange(1, 51)
+    place = torch.arange(50)
+    x_0, epsilon = trainer.batches(1)[place % 8], noise.gaussian(0, "test", place, 0, trainer.shape)
+
+    def mean_loss() -> float:
+        trainer.network.eval()
+        with torch.no_grad():
+            value = float(trainer.losses(x_0, epsilon, t).mean())
+        trainer.network.train()
+        return value
+
+    before = mean_loss()
+    for step in range(1, 21):
+        trainer.step(step)
+    after = mean_loss()
+    assert math.isfinite(before)
+    assert after < before
+
+
+def test_the_means_bound_is_that_of_its_own_output() -> None:
+    """Predicting the posterior mean, the network's output is the reverse mean."""
+    case = denoised("mean")
+    x_0 = case.parameterization.predict(case.output, case.x_t, case.at).x_0
+    torch.testing.assert_close(posterior_mean(x_0, case.x_t, case.at), case.output)

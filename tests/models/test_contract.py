@@ -1,0 +1,142 @@
+"""What every architecture keeps to: a new file in ddpm/models/ is covered the moment it exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm import variants
+from ddpm.models import Architecture
+
+# the smallest shape of each architecture that has all its parts; an architecture not listed is built by its defaults
+SMALL: dict[str, list[dict[str, Any]]] = {
+    "unet": [
+        {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,), "groups": 4},
+        {
+            "base_channels": 8,
+            "multipliers": (1, 2),
+            "blocks": 1,
+            "attention_sizes": (8,),
+            "attention_head_width": 4,
+            "scale_shift_norm": True,
+            "resample": "residual",
+            "groups": 4,
+        },
+    ],
+    "dit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
+}
+SHAPES = pytest.mark.parametrize(
+    ("name", "fields"),
+    [(name, fields) for name in variants.names("models") for fields in SMALL.get(name, [{}])],
+)
+SIZE = 16
+
+
+def architecture(name: str, **fields: Any) -> Architecture:
+    return variants.build("models", {"name": name, name: fields}, "model")
+
+
+def network(name: str, fields: dict[str, Any], channels: int = 3, outputs: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return architecture(name, **fields).network(SIZE, channels, outputs)
+
+
+def awake(module: nn.Module) -> nn.Module:
+    """The network with its zero initialisation undone, as after some steps of training."""
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return module
+
+
+def batch(channels: int = 3) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(2, channels, SIZE, SIZE), torch.tensor([3, 900])
+
+
+@SHAPES
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (1, 2), (3, 3), (3, 6)])
+def test_an_image_goes_in_and_the_outputs_asked_for_come_out(
+    name: str, fields: dict[str, Any], channels: int, outputs: int
+) -> None:
+    made = awake(network(name, fields, channels, outputs))
+    out = made(*batch(channels))
+    assert out.shape == (2, outputs, SIZE, SIZE)
+    assert out.dtype == torch.float32
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "fields"), [(name, fields) for name in SMALL for fields in SMALL[name]])
+def test_the_output_is_zero_when_freshly_made_as_the_papers_say(name: str, fields: dict[str, Any]) -> None:
+    assert not network(name, fields)(*batch()).any()
+
+
+@SHAPES
+def test_evaluation_is_deterministic_and_each_image_and_its_time_stand_alone(name: str, fields: dict[str, Any]) -> None:
+    made = awake(network(name, fields)).eval()
+    x, t = batch()
+    out = made(x, t)
+    assert torch.equal(out, made(x, t))
+    alone = torch.cat([made(x[i : i + 1], t[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(out, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(made(x, t.flip(0)), out, atol=1e-3), "time must matter"
+
+
+@SHAPES
+def test_the_gradient_reaches_every_parameter(name: str, fields: dict[str, Any]) -> None:
+    made = awake(network(name, fields))
+    made(*batch()).square().sum().backward()
+    without = [key for key, parameter in made.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not without
+
+
+@SHAPES
+def test_zero_initialised_parameters_wake_up_by_training(name: str, fields: dict[str, Any]) -> None:
+    made = network(name, fields)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (made(*batch()) - 1).square().mean().backward()
+        optimizer.step()
+    assert [key for key, parameter in made.named_parameters() if not parameter.any()] == []
+
+
+@SHAPES
+def test_bfloat16_autocast_gives_nearly_the_same_output(name: str, fields: dict[str, Any]) -> None:
+    made = awake(network(name, fields)).eval()
+    expected = made(*batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        out = made(*batch())
+    assert out.dtype == torch.bfloat16
+    assert (out.float() - expected).std() < 0.05 * expected.std()
+
+
+@SHAPES
+def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name: str, fields: dict[str, Any]) -> None:
+    first, second = network(name, fields), network(name, fields)
+    state = first.state_dict()
+    assert set(state) == {key for key, _ in first.named_parameters()}, "EMA averages no buffers"
+    assert all(torch.equal(state[key], value) for key, value in second.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "image_size", "named"),
+    [
+        ("unet", {"multipliers": (1, 2, 2), "attention_sizes": ()}, 18, "multipliers"),
+        ("unet", {"base_channels": 48, "multipliers": (1,), "attention_sizes": ()}, 16, "groups"),
+        ("unet", {"multipliers": (1, 2), "attention_sizes": (7,)}, 16, "attention_sizes"),
+        ("unet", {"multipliers": (1, 2), "attention_heads": 3}, 16, "attention_heads"),
+        ("unet", {"multipliers": (1, 2), "attention_head_width": 48}, 16, "attention_head_width"),
+        ("dit", {"patch_size": 3}, 16, "patch_size"),
+        ("dit", {"width": 390, "heads": 6}, 16, "width"),
+        ("dit", {"width": 384, "heads": 5}, 16, "heads"),
+    ],
+)
+def test_an_impossible_shape_is_refused_by_its_fields_name(
+    name: str, fields: dict[str, Any], image_size: int, named: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{named}: "), torch.device("meta"):
+        architecture(name, **fields).network(image_size, 3, 3)

@@ -1,0 +1,77 @@
+"""The diffusion transformer against published parameter counts and against diffusers with the same weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DiTTransformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm.models.dit import DiT
+
+CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed and these do not
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "heads", "millions", "gigaflops"),
+    [(12, 384, 6, 33, 6.06), (12, 768, 12, 130, 23.01), (24, 1024, 16, 458, 80.71), (28, 1152, 16, 675, 118.64)],
+    ids=["S/2", "B/2", "L/2", "XL/2"],
+)
+def test_parameters_and_flops_are_the_papers(
+    depth: int, width: int, heads: int, millions: int, gigaflops: float
+) -> None:
+    """On latents of 32x32x4 with doubled outputs; a multiplication with its addition is one flop in the paper."""
+    with torch.device("meta"):
+        network = DiT(depth=depth, width=width, heads=heads).network(32, 4, 8)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, 4, 32, 32), torch.ones(1))
+    found = sum(parameter.numel() for parameter in network.parameters()) + CLASSES * width
+    assert round(found / 1e6) == millions
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gigaflops, rel=2e-3)
+
+
+def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None:
+    torch.manual_seed(0)
+    shape = DiT(patch_size=2, depth=2, width=24, heads=3)
+    ours = shape.network(8, 3, 6).eval()
+    theirs = DiTTransformer2DModel(
+        num_attention_heads=3,
+        attention_head_dim=8,
+        in_channels=3,
+        out_channels=6,
+        num_layers=2,
+        sample_size=8,
+        num_embeds_ada_norm=1,
+        norm_eps=1e-6,
+    ).eval()
+    torch.testing.assert_close(ours.positions, theirs.pos_embed.pos_embed[0].float(), rtol=1e-5, atol=1e-6)
+    embedding = theirs.transformer_blocks[0].norm1.emb
+    pairs = [
+        (ours.patches, theirs.pos_embed.proj),
+        (ours.time[0], embedding.timestep_embedder.linear_1),
+        (ours.time[2], embedding.timestep_embedder.linear_2),
+        (ours.modulation, theirs.proj_out_1),
+        (ours.head, theirs.proj_out_2),
+    ]
+    for block, other in zip(ours.blocks, theirs.transformer_blocks, strict=True):
+        other.norm1.emb = embedding  # theirs has an embedding a block, the paper one for all
+        attention = other.attn1
+        pairs += [
+            (block.out, attention.to_out[0]),
+            (block.mlp[0], other.ff.net[0].proj),
+            (block.mlp[2], other.ff.net[2]),
+            (block.modulation, other.norm1.linear),
+        ]
+        parts = (attention.to_q, attention.to_k, attention.to_v)
+        block.qkv.load_state_dict(
+            {kind: torch.cat([getattr(part, kind) for part in parts]) for kind in ("weight", "bias")}
+        )
+    for layer, other in pairs:
+        layer.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        torch.nn.init.zeros_(embedding.class_embedder.embedding_table.weight)
+        # theirs has the cosines first
+        ours.time[0].weight.copy_(ours.time[0].weight.roll(128, dims=1))
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 999])
+    expected = theirs(x, t, class_labels=torch.zeros(2, dtype=torch.long)).sample
+    torch.testing.assert_close(ours(x, t), expected, rtol=1e-4, atol=1e-5)

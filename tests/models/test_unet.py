@@ -1,0 +1,187 @@
+"""The UNet against published parameter counts and against other implementations with the same weights."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from ddpm.models._layers import ResidualBlock, SelfAttention
+from ddpm.models.unet import Block, UNet, UNetModule
+from tests.peers import article
+
+ARTICLE = UNet(
+    base_channels=64,
+    multipliers=(1, 2, 4, 4),
+    attention_sizes=(16, 8),
+    attention_heads=4,
+    groups=8,
+    dropout_kind="channel",
+    zero_init=False,
+)
+ADM: dict[str, Any] = {"attention_head_width": 64, "scale_shift_norm": True, "resample": "residual"}
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def adm(base_channels: int, *multipliers: int, blocks: int = 2) -> UNet:
+    return UNet(base_channels=base_channels, multipliers=multipliers, blocks=blocks, attention_sizes=(32, 16, 8), **ADM)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_size", "outputs", "classes", "published"),
+    [
+        (UNet(), 32, 3, 0, 35_746_307),  # Ho et al. 2020, appendix B: 35.7 million
+        (ARTICLE, 32, 3, 0, 25_636_483),
+        # Dhariwal & Nichol 2021: the released unconditional 256x256 model, 552.8 million
+        (adm(256, 1, 1, 2, 2, 4, 4), 256, 6, 0, 552_814_086),
+        # their class-conditional models: the table's millions count an embedding of 1000 classes
+        (adm(192, 1, 2, 3, 4, blocks=3), 64, 6, 1000, 296e6),
+        (adm(256, 1, 1, 2, 3, 4), 128, 6, 1000, 422e6),
+        (adm(256, 1, 1, 2, 2, 4, 4), 256, 6, 1000, 554e6),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(
+    shape: UNet, image_size: int, outputs: int, classes: int, published: float
+) -> None:
+    with torch.device("meta"):
+        found = count(shape.network(image_size, 3, outputs)) + classes * shape.base_channels * shape.time_multiple
+    assert found == published if isinstance(published, int) else round(found / 1e6) * 1e6 == published
+
+
+def test_the_articles_network_has_the_same_weights_and_gives_the_same_output() -> None:
+    torch.manual_seed(0)
+    peer = article.ArticleUNet().eval()
+    assert count(peer) == 25_636_483
+    ours = ARTICLE.network(32, 3, 3).eval()
+    theirs = [parameter for parameter in peer.parameters() if parameter.requires_grad]
+    # both were written in the order of the forward pass, so that their parameters pair off
+    with torch.no_grad():
+        for parameter, other in zip(_in_order(ours), theirs, strict=True):
+            parameter.copy_(other)
+    x, t = torch.randn(2, 3, 32, 32), torch.tensor([1, 999])
+    torch.testing.assert_close(ours(x, t), peer(x, t), rtol=1e-4, atol=1e-5)
+
+
+def _in_order(network: UNetModule) -> list[nn.Parameter]:
+    """time, stem, down, middle, up, head: the article's order."""
+    parts = (network.time, network.stem, network.down, network.middle, network.up, network.norm, network.head)
+    return list(chain.from_iterable(part.parameters() for part in parts))
+
+
+def _ddpm_peer() -> UNet2DModel:
+    return UNet2DModel(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(16, 32, 32),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=None,
+        norm_num_groups=8,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+    )
+
+
+def _adm_peer() -> UNet2DModel:
+    return UNet2DModel(
+        in_channels=3,
+        out_channels=6,
+        block_out_channels=(16, 32, 48),
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        downsample_type="resnet",
+        upsample_type="resnet",
+        resnet_time_scale_shift="scale_shift",
+        attention_head_dim=8,
+        norm_num_groups=8,
+        attn_norm_num_groups=8,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+    )
+
+
+SMALL: dict[str, Any] = {"base_channels": 16, "groups": 8, "dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("peer", "shape", "outputs"),
+    [
+        (_ddpm_peer, UNet(multipliers=(1, 2, 2), attention_sizes=(8,), **SMALL), 3),
+        (
+            _adm_peer,
+            UNet(multipliers=(1, 2, 3), attention_sizes=(8, 4), **SMALL, **{**ADM, "attention_head_width": 8}),
+            6,
+        ),
+    ],
+)
+def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer: Any, shape: UNet, outputs: int) -> None:
+    torch.manual_seed(0)
+    theirs, ours = peer().eval(), shape.network(16, 3, outputs).eval()
+    assert count(ours) == count(theirs)
+    for layer, other in [
+        (ours.time[0], theirs.time_embedding.linear_1),
+        (ours.time[2], theirs.time_embedding.linear_2),
+        (ours.stem, theirs.conv_in),
+        *zip([*ours.down, *ours.middle, *ours.up], _their_layers(theirs), strict=True),
+        (ours.norm, theirs.conv_norm_out),
+        (ours.head, theirs.conv_out),
+    ]:
+        _copy(layer, other)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 999])
+    torch.testing.assert_close(ours(x, t), theirs(x, t).sample, rtol=1e-4, atol=1e-5)
+
+
+def _their_layers(peer: UNet2DModel) -> list[Any]:
+    """In the forward pass' order: (residual, attention or None) pairs, and resampling layers."""
+    layers: list[Any] = []
+    for block in [*peer.down_blocks, peer.mid_block, *peer.up_blocks]:
+        attentions = list(getattr(block, "attentions", []))
+        layers += [
+            (residual, attentions[i] if i < len(attentions) else None) for i, residual in enumerate(block.resnets)
+        ]
+        layers += getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []
+    return layers
+
+
+def _copy(ours: nn.Module, theirs: Any) -> None:
+    """Their weights into ours."""
+    if isinstance(ours, Block):
+        residual, attention = theirs
+        _copy(ours.residual, residual)
+        if attention is not None:
+            _copy(ours.attention, attention)
+    elif isinstance(ours, ResidualBlock):
+        names = {"norm1": "norm_1", "conv1": "conv_1", "time_emb_proj": "time", "norm2": "norm_2", "conv2": "conv_2",
+                 "conv_shortcut": "skip"}  # fmt: skip
+        ours.load_state_dict(_renamed(theirs, names))
+    elif isinstance(ours, SelfAttention):
+        state = _renamed(theirs, {"group_norm": "norm", "to_out.0": "out"})
+        for kind in ("weight", "bias"):
+            state[f"qkv.{kind}"] = torch.cat([state.pop(f"to_{part}.{kind}") for part in "qkv"])
+        ours.load_state_dict(state)
+    else:
+        ours.load_state_dict(theirs.state_dict())
+
+
+def _renamed(module: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
+    state = module.state_dict()
+    for theirs, ours in names.items():
+        state = {key.replace(f"{theirs}.", f"{ours}."): value for key, value in state.items()}
+    return state
+
+
+def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(4, 8, 6, 6)
+    for kind, whole in (("pixel", False), ("channel", True)):
+        block = UNet(base_channels=8, groups=4, dropout=0.5, dropout_kind=kind).residual(8, 8)
+        dropped = (block.dropout(x) == 0).flatten(2)
+        assert dropped.any()
+        assert torch.equal(dropped.any(2), dropped.all(2)) == whole

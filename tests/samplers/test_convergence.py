@@ -1,0 +1,78 @@
+"""Order of convergence, measured: the error of each solver against the probability-flow ODE's own solution."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from ddpm import noise, variants
+from ddpm.diffusion import Chain
+from ddpm.samplers import Level
+from tests.peers import exact
+
+FINE = 160
+WHOLE = exact.even_in_log_snr(FINE)
+X_T = noise.gaussian(0, "x_T", torch.arange(64), 0, (2, 1, 1)).double()
+
+
+@pytest.fixture(scope="module")
+def solution() -> Tensor:
+    """x at t = 1: d(x / sigma) / d(log ratio) = signal / sigma x_0, by SciPy's Runge-Kutta of order 8."""
+    data = exact.mixture(WHOLE)
+    first, last = data.level[1], data.level[FINE + 1]
+
+    def velocity(log_ratio: float, scaled: np.ndarray) -> np.ndarray:
+        sigma = 1 / math.sqrt(1 + math.exp(2 * log_ratio))
+        level = Level(0, sigma * math.exp(log_ratio), sigma, log_ratio)
+        x_t = torch.from_numpy(scaled).reshape(-1, 2) * sigma
+        return (data.x_0(x_t, level) * math.exp(log_ratio)).numpy().ravel()
+
+    path = solve_ivp(
+        velocity,
+        (last.log_ratio, first.log_ratio),
+        (X_T / last.sigma).numpy().ravel(),
+        method="DOP853",
+        rtol=1e-11,
+        atol=1e-11,
+    )
+    assert path.success
+    return torch.from_numpy(path.y[:, -1]).reshape(X_T.shape) * first.sigma
+
+
+def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> float:
+    """At t = 1, before the step to the image, which is of first order for all; root mean square."""
+    chosen = variants.build("samplers", {"name": name, name: fields}, "sample.sampler")
+    visited = np.arange(1, FINE + 2, FINE // steps)
+    chain = Chain(WHOLE.respace(visited), dtype=torch.float64)
+    states = list(chosen.steps(exact.mixture(WHOLE), X_T, chain, lambda t: torch.zeros(1), None))
+    return float((states[-2] - solution).square().mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "order"),
+    [
+        ("ddim", {}, 1),
+        ("dpmpp_2m", {}, 2),
+        ("heun", {}, 2),
+        ("unipc", {"order": 1}, 2),
+        ("unipc", {"order": 2}, 3),
+        ("unipc", {"order": 3}, 3),  # of its 4, the first step has 2, which caps the whole at 3
+    ],
+)
+def test_error_falls_with_the_power_of_the_step_that_the_papers_prove(
+    name: str, fields: dict[str, float], order: int, solution: Tensor
+) -> None:
+    coarse, fine = (error(name, fields, steps, solution) for steps in (FINE // 2, FINE))
+    assert order - 0.05 < math.log2(coarse / fine) < order + 0.5
+
+
+def test_higher_order_is_nearer_at_the_same_number_of_evaluations(solution: Tensor) -> None:
+    ddim, dpmpp_2m, unipc = (error(name, {}, 40, solution) for name in ("ddim", "dpmpp_2m", "unipc"))
+    heun = error("heun", {}, 20, solution)
+    assert max(dpmpp_2m, heun) < ddim / 2
+    assert unipc < dpmpp_2m

@@ -1,0 +1,71 @@
+"""Which steps of the training chain sampling visits."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm import variants
+from ddpm.config import Spacing
+from ddpm.sampling import SPACINGS, timesteps
+from ddpm.schedules import NoiseSchedule
+
+SCHEDULES = variants.names("schedules")
+
+
+def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False) -> NoiseSchedule:
+    spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
+    return variants.build("schedules", spec, "s").noise_schedule(T)
+
+
+def test_the_config_allows_each_spacing_that_there_is() -> None:
+    assert set(get_args(Spacing)) == set(SPACINGS)
+
+
+@given(
+    spacing=st.sampled_from(sorted(SPACINGS)),
+    name=st.sampled_from(SCHEDULES),
+    length=st.integers(10, 1200),
+    data=st.data(),
+    terminal=st.booleans(),
+)
+def test_timesteps_are_distinct_ascending_and_end_at_T(
+    spacing: Spacing, name: str, length: int, data: st.DataObject, terminal: bool
+) -> None:
+    schedule = whole(length, name, terminal)
+    steps = data.draw(st.integers(1, length))
+    visited = timesteps(schedule, steps, spacing)
+    assert visited.shape == (steps,)
+    assert np.all(np.diff(visited) > 0)
+    assert visited[0] >= 1
+    assert visited[-1] == length
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_as_many_steps_as_the_chain_has_visit_all(spacing: Spacing) -> None:
+    assert timesteps(whole(100), 100, spacing).tolist() == list(range(1, 101))
+    assert timesteps(whole(1), 1, spacing).tolist() == [1]
+
+
+def test_the_papers_spacings() -> None:
+    assert timesteps(whole(1000), 5, "uniform").tolist() == [1, 251, 500, 750, 1000]
+    assert timesteps(whole(1000), 5, "trailing").tolist() == [200, 400, 600, 800, 1000]
+    # Lin et al. 2023, table 2: trailing at 50 steps is 1000, 980, ... 20
+    assert timesteps(whole(1000), 50, "trailing").tolist() == list(range(20, 1001, 20))
+    assert np.diff(np.sqrt(timesteps(whole(1000), 20, "quadratic"))) == pytest.approx(
+        np.full(19, (1000**0.5 - 1) / 19), abs=0.1
+    )
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_log_snr_is_even_where_the_chain_is_fine_enough(name: str) -> None:
+    schedule = whole(4000, name)
+    visited = timesteps(schedule, 12, "log_snr")
+    log_snr = schedule.log_snr[visited - 1]
+    even = np.linspace(schedule.log_snr[0], schedule.log_snr[-1], 12)
+    between = visited < 3900  # the cosine's last steps are each several even steps wide
+    np.testing.assert_allclose(log_snr[between], even[between], atol=0.35)

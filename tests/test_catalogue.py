@@ -1,0 +1,91 @@
+"""What can be chosen is listed, and what makes no sense together is refused with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ddpm import catalogue, cli, variants
+from ddpm.errors import UserError
+from tests.small import small
+
+
+@pytest.mark.parametrize("family", catalogue.SHELVES.values())
+def test_every_variant_says_in_a_line_or_two_what_it_is(family: str) -> None:
+    described = catalogue.members(family)
+    assert list(described) == variants.names(family)
+    assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
+
+
+def test_the_command_lists_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["variants"])
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    for key, family in catalogue.SHELVES.items():
+        assert {key, *variants.names(family)} <= listed
+
+
+def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["variants", "--combinations"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + len(variants.names("losses")) * len(variants.names("variances"))
+    assert len({row.count("|") for row in rows}) == 1
+    shown = {reason for found in catalogue.combinations() for reason in found.reasons}
+    assert {line.partition(". ")[2] for line in lines if line[:1].isdigit()} <= shown
+    assert "| hybrid | learned_range | not with zero terminal SNR (3) | yes | yes | yes |" in rows
+
+
+@pytest.mark.parametrize("found", catalogue.combinations(), ids=lambda found: "-".join(map(str, found[:4])))
+def test_reading_a_config_agrees_with_the_table(found: catalogue.Combination) -> None:
+    diffusion: dict[str, Any] = {
+        "T": 50,
+        "schedule": {"name": "linear", "linear": {"zero_terminal_snr": found.zero_terminal_snr}},
+        "parameterization": {"name": found.parameterization},
+        "loss": {"name": found.loss},
+        "variance": {"name": found.variance},
+    }
+    if not found.reasons:
+        small(diffusion=diffusion)
+        return
+    with pytest.raises(UserError) as refused:
+        small(diffusion=diffusion)
+    assert all(reason in str(refused.value) for reason in found.reasons)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "words"),
+    [
+        (
+            {
+                "schedule": {"name": "linear", "linear": {"zero_terminal_snr": True}},
+                "parameterization": {"name": "epsilon"},
+            },
+            r"diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true .*allowed: mean, v, x0$",
+        ),
+        ({"variance": {"name": "learned_range"}}, r"loss: simple .*variance: learned_range .*allowed: hybrid, vlb$"),
+        ({"loss": {"name": "hybrid"}}, r"variance: fixed_small .*loss: hybrid .*allowed: learned_range$"),
+        (
+            {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "loss": {"name": "min_snr"}},
+            r"loss: min_snr .*schedule.cosine.zero_terminal_snr: true .*allowed: hybrid, simple, vlb$",
+        ),
+        ({"schedule": {"name": "constant"}, "T": 20}, r"schedule: constant with T: 20 .*float32"),
+        (
+            {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "T": 1},
+            r"schedule: cosine makes no chain of T: 1 steps: .*at least 2 steps",
+        ),
+        (
+            {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},
+            r"diffusion.schedule.sigmoid: start: 2.0 must be less than end: 1.0",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_both_keys_and_the_reason(diffusion: dict[str, Any], words: str) -> None:
+    base: dict[str, Any] = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
+    with pytest.raises(UserError, match=words):
+        small(diffusion={"T": 50, **base, **diffusion}, sample={"steps": 1})
