@@ -50,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     sample.set_defaults(run=sample_from_file)
 
+    gallery = commands.add_parser("gallery", help="pictures of all schedules and of all samplers on the current model")
+    gallery.add_argument("--out", type=Path, default=Path("docs"), help="folder (%(default)s)")
+    gallery.set_defaults(run=draw_gallery)
+
     summary = commands.add_parser("summary", help="print the current scores and where the pictures lie")
     summary.set_defaults(run=print_summary)
 
@@ -145,6 +149,18 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     batches = generator.batches(options.count, options.batch_size, parsed.seed, model.image_shape)
     images.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
     print(f"{parsed.out}: {options.count} images, {generator.evaluations} evaluations each")
+
+
+def draw_gallery(parsed: argparse.Namespace) -> None:
+    from ddpm import devices, gallery
+    from ddpm.checkpoint import load_model
+    from ddpm.processed import open_split
+
+    device = devices.resolve("auto")
+    model = load_model(Path("data/model/model.safetensors"), device)
+    pictures, _ = open_split(Path("data/processed"), "test")
+    for path in gallery.draw(model, pictures, 0, parsed.out, device):
+        print(path)
 
 
 def print_summary(_: argparse.Namespace) -> None:

@@ -1,0 +1,60 @@
+"""Pictures that set variants side by side: schedules, the forward process of each, one noise under each sampler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpm import noise, plots, variants
+from ddpm.checkpoint import Loaded
+from ddpm.config import Sample
+from ddpm.diffusion import Chain, from_images, q_sample, to_images
+from ddpm.sampling import Generator
+
+COLUMNS = 11
+EVALUATIONS = (10, 20, 50)
+IMAGES = 4
+
+
+def draw(model: Loaded, pictures: np.ndarray, seed: int, folder: Path, device: torch.device) -> list[Path]:
+    """schedules.png, forward.png and samplers.png in ``folder``.
+
+    pictures: real images, (N, C, H, W) uint8; the first is noised. The samplers start from the same noise.
+    """
+    T = model.config.diffusion.T
+    schedules = {
+        name: variants.build("schedules", {"name": name}, "schedule").noise_schedule(T)
+        for name in variants.names("schedules")
+    }
+    paths = [folder / name for name in ("schedules.png", "forward.png", "samplers.png")]
+    plots.schedules(
+        paths[0], {n: s.alpha_bar for n, s in schedules.items()}, {n: s.log_snr for n, s in schedules.items()}
+    )
+    x_0 = from_images(torch.from_numpy(pictures[:1].copy()))
+    epsilon = noise.gaussian(seed, "forward", torch.zeros(1, dtype=torch.int64), 0, x_0.shape[1:])
+    steps = np.linspace(1, T, COLUMNS).round().astype(int)
+    rows = {
+        name: np.concatenate([to_images(q_sample(x_0, epsilon, Chain(s).at_step(int(t)))).numpy() for t in steps])
+        for name, s in schedules.items()
+    }
+    plots.rows(paths[1], rows, [f"t = {t}" for t in steps])
+    plots.rows(paths[2], *_sampled(model, seed, device))
+    return paths
+
+
+def _sampled(model: Loaded, seed: int, device: torch.device) -> tuple[dict[str, np.ndarray], list[str]]:
+    """For each sampler the same IMAGES noises, brought back by each number of EVALUATIONS, and the columns' titles."""
+    rows = {}
+    for name in variants.names("samplers"):
+        sampler = variants.build("samplers", {"name": name}, "sampler")
+        drawn = []
+        for evaluations in EVALUATIONS:
+            # the most steps that this many evaluations pay for
+            steps = max(s for s in range(1, evaluations + 1) if sampler.evaluations(s) <= evaluations)
+            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing="log_snr")
+            generator = Generator.of(model, options, device)
+            drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
+        rows[name] = np.concatenate(drawn)
+    return rows, [f"{n} evaluations" if i == 0 else "" for n in EVALUATIONS for i in range(IMAGES)]

@@ -1,0 +1,29 @@
+"""The gallery shows every schedule and every sampler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ddpm import gallery, variants
+from ddpm.checkpoint import load_model
+from tests.small import pictures
+
+
+def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path) -> None:
+    cpu = torch.device("cpu")
+    rows, titles = gallery._sampled(load_model(model_file, cpu), 0, cpu)
+    assert sorted(rows) == variants.names("samplers")
+    assert [title for title in titles if title] == [f"{n} evaluations" for n in gallery.EVALUATIONS]
+    assert all(images.shape == (len(titles), 1, 8, 8) for images in rows.values())
+
+
+def test_the_pictures_are_written(model_file: Path, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    paths = gallery.draw(load_model(model_file, cpu), pictures(), 0, tmp_path, cpu)
+    assert [path.name for path in paths] == ["schedules.png", "forward.png", "samplers.png"]
+    for path in paths:
+        with Image.open(path) as image:
+            assert min(image.size) > 100
