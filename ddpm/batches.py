@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm import noise
+from ddpm import devices, noise
 from ddpm.diffusion import from_images
 from ddpm.noise import stream_seed
 
 
 class Batches:
-    """The whole dataset as one uint8 tensor on the device; a batch is a gather, a flip and a scale there.
+    """The dataset as one uint8 tensor on the device; a batch is a gather, a flip and a scale there.
 
-    Image order is an endless chain of shuffled epochs; step s takes its next ``batch_size`` places, whatever ran
-    before: a function of (seed, s) needs no state to resume.
+    Where it would take more than half of the free memory, it stays in its memory-mapped file, and a thread reads
+    the next batch while this one is trained on. Image order is an endless chain of shuffled epochs; step s takes its
+    next ``batch_size`` places, whatever ran before: a function of (seed, s) needs no state to resume. Of each batch
+    only ``part`` is fetched, this rank's.
     """
 
-    def __init__(self, images: np.ndarray, batch_size: int, seed: int, flip: bool, device: torch.device):
-        self.images = torch.from_numpy(np.array(images)).to(device)  # a copy: the file is mapped read-only
+    def __init__(
+        self,
+        images: np.ndarray,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        device: torch.device,
+        part: slice = slice(None),
+        resident: bool | None = None,
+    ):
+        if resident is None:
+            resident = images.nbytes < devices.free_memory(device) / 2
+        self.images = images
+        # a copy: the file is mapped read-only
+        self.on_device = torch.from_numpy(np.array(images)).to(device) if resident else None
+        self.device = device
         self.batch_size = batch_size
         self.seed = seed
         self.flip = flip
-        self.place = torch.arange(batch_size, device=device)
+        self.part = part
+        self.place = torch.arange(batch_size, device=device)[part]
         self.epoch = lru_cache(maxsize=2)(self._shuffled)
+        self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self.ahead: dict[int, Future[Tensor]] = {}
 
     def __call__(self, step: int) -> Tensor:
-        """(B, C, H, W) float32 in [-1, 1] for step 1, 2, ..."""
-        x = from_images(self.images[self._indices(step).to(self.images.device, non_blocking=True)])
+        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ..."""
+        if self.on_device is None:
+            x = from_images(self._read(step))
+        else:
+            x = from_images(self.on_device[self._indices(step).to(self.device, non_blocking=True)])
         if self.flip:
             flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
         return x
+
+    def _read(self, step: int) -> Tensor:
+        ready = self.ahead.pop(step, None)
+        batch = ready.result() if ready else self._from_file(step)
+        self.ahead = {step + 1: self.reader.submit(self._from_file, step + 1)}
+        return batch.to(self.device, non_blocking=True)
+
+    def _from_file(self, step: int) -> Tensor:
+        indices = self._indices(step).numpy()
+        order = np.argsort(indices)  # the disk is read forwards
+        batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
+        batch[order] = self.images[indices[order]]
+        tensor = torch.from_numpy(batch)
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _indices(self, step: int) -> Tensor:
         size = len(self.images)
@@ -43,7 +80,7 @@ class Batches:
         for epoch in range(first // size, (end - 1) // size + 1):
             start = epoch * size
             parts.append(self.epoch(epoch)[max(first - start, 0) : end - start])
-        return torch.cat(parts)
+        return torch.cat(parts)[self.part]
 
     def _shuffled(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, "order", epoch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -115,12 +114,7 @@ class Checkpoints:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the yielded list instead of dying, so that a step can be finished and saved.
-
-    On Linux this process also gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    """Collect SIGINT and SIGTERM in the yielded list instead of dying, so that a step can be finished and saved."""
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda caught, _: received.append(caught))

@@ -15,21 +15,26 @@ if TYPE_CHECKING:
 
 
 def resolve(device: str) -> torch.device:
-    """``auto`` takes a GPU when there is one. Raises UserError when the asked device is missing."""
+    """``auto`` takes a GPU when there is one; ``auto`` and ``cuda`` that of this rank.
+
+    Raises UserError when the asked device is missing.
+    """
     import torch
 
     if not re.fullmatch(DEVICE, device):
         raise UserError(f"device: {device!r} is not allowed: auto, cpu, cuda or cuda:N")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.startswith("cuda"):
-        index = torch.device(device).index or 0
+        index = rank if device == "cuda" else torch.device(device).index
         if index >= torch.cuda.device_count():
             build = torch.version.cuda or "a CPU build of torch"
             raise UserError(
                 f"device: {device!r} is not there ({torch.cuda.device_count()} GPUs seen, {build}); "
                 "set device: auto or cpu, or install a CUDA build of torch"
             )
+        return torch.device("cuda", index)
     return torch.device(device)
 
 
@@ -63,10 +68,22 @@ def make_deterministic(device: torch.device) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def describe(device: torch.device) -> str:
-    """The device's name for a person, e.g. ``cpu (2 threads)``."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the GPU, or in the CPU's memory."""
+    import psutil
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def describe(device: torch.device) -> str:
+    """The device's name for a person, e.g. ``cpu (2 ranks of 1 thread)``."""
+    import torch
+
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if device.type == "cuda":
+        return f"{ranks} x {torch.cuda.get_device_name(device)}"
+    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() != 1)}"
+    return f"cpu ({ranks} ranks of {threads})" if ranks > 1 else f"cpu ({threads})"

@@ -35,6 +35,26 @@ def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
     return (high * 2**21 + (low >> 11)).double() * 2**-53
 
 
+def words(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
+    """32 random bits each, (B,) int32: entry i depends on (seed, purpose, index[i], step)."""
+    return _words(seed, purpose, index, step, blocks=1)[0, :, 0].to(torch.int32)
+
+
+def kept(keys: Tensor, size: int, p: float) -> Tensor:
+    """A mask, (B, size) bool, each entry False with probability ``p`` to within 2**-17: row i depends on keys[i] alone.
+
+    keys: (B,) int32. Two entries to a word of a 32-bit hash of the place: a multiply-xorshift finalizer like
+    MurmurHash3's. Dropout needs millions of bits a step that look independent, and Philox would cost it ten times more.
+    """
+    place = torch.arange(-(-size // 2), dtype=torch.int32, device=keys.device) * -1640531527  # 2**32 / golden ratio
+    x = keys[:, None] + place
+    for shift, multiplier in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
+        x.bitwise_xor_(x >> shift)
+        x.mul_(multiplier)
+    x.bitwise_xor_((x >> 16) & 0xFFFF)
+    return x.view(torch.int16)[:, :size] >= round(p * 2**16) - 2**15
+
+
 def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
     """A seed for torch's own generators, below 2**63."""
     name = f"{seed}/{purpose}/{step}".encode()

@@ -10,7 +10,7 @@ from tqdm import tqdm
 LOG_SECONDS = 15.0
 
 
-def bar(total: int, description: str, unit: str, done: int = 0) -> tqdm[NoReturn]:
+def bar(total: int, description: str, unit: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
     """A bar that shows share, speed and time left; ``done`` units are there already."""
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -21,4 +21,5 @@ def bar(total: int, description: str, unit: str, done: int = 0) -> tqdm[NoReturn
         dynamic_ncols=terminal,
         mininterval=0.1 if terminal else LOG_SECONDS,
         maxinterval=LOG_SECONDS,
+        disable=not shown,
     )

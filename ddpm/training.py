@@ -6,20 +6,22 @@ import copy
 import math
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from ddpm import devices, images, models, noise, progress, sampling
+from ddpm import devices, images, memory, models, noise, progress, sampling
 from ddpm.batches import Batches
 from ddpm.checkpoint import Checkpoints, interruptible, save_model
 from ddpm.config import TrainingConfig
 from ddpm.denoiser import Denoiser
 from ddpm.diffusion import Chain, q_sample
+from ddpm.distributed import ALONE, Ranks
 from ddpm.ema import EMA
 from ddpm.errors import UserError
 from ddpm.history import History, Row
@@ -45,19 +47,20 @@ def train(
     out: Path,
     checkpoints: Checkpoints,
     log: Log,
+    ranks: Ranks = ALONE,
 ) -> History:
     """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/.
 
-    Raises UserError when the loss stops being finite, SystemExit after SIGINT or SIGTERM; both leave the last good
-    checkpoint, from which the same call goes on.
+    Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
+    SIGINT or SIGTERM; both leave the last good checkpoint, from which the same call goes on.
     """
     options = config.train
-    trainer = Trainer(config, pictures, device)
-    history = History(trainer.total, options.batch_size, trainer.scaler.is_enabled())
+    trainer = Trainer(config, pictures, device, ranks)
+    history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     previews = Previews(trainer, checkpoints.folder / "grids")
-    with checkpoints.locked(), interruptible() as signals:
+    with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
         done = trainer.resume(checkpoints, history)
-        with progress.bar(trainer.total, "train", "step", done) as bar:
+        with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
             for step in range(done + 1, trainer.total + 1):
                 loss, gradient_norm = trainer.step(step)
                 if row := history.add(step, loss, gradient_norm, trainer.learning_rate(step)):
@@ -65,23 +68,25 @@ def train(
                     bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
                 bar.update()
                 previews.draw_if_due(step)
-                if signals or step % options.checkpoint_every == 0:
+                stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
+                if ranks.main and (stopped or step % options.checkpoint_every == 0):
                     checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
                     log.flush()
-                if signals:
-                    raise SystemExit(128 + signals[0])
-        save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})
-        if previews.folder.exists():
-            shutil.copytree(previews.folder, out / "grids", dirs_exist_ok=True)
-        log.flush()
-        checkpoints.delete()
+                if stopped:
+                    raise SystemExit(128 + stopped)
+        if ranks.main:
+            save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})
+            if previews.folder.exists():
+                shutil.copytree(previews.folder, out / "grids", dirs_exist_ok=True)
+            log.flush()
+            checkpoints.delete()
     return history
 
 
 class Trainer:
     """Network, optimizer, average and data of one run; ``step`` is one optimizer step of Algorithm 1."""
 
-    def __init__(self, config: TrainingConfig, pictures: np.ndarray, device: torch.device):
+    def __init__(self, config: TrainingConfig, pictures: np.ndarray, device: torch.device, ranks: Ranks = ALONE):
         data, options = config.data, config.train
         shape = (data.channels, data.image_size, data.image_size)
         if pictures.shape[1:] != shape:
@@ -89,17 +94,25 @@ class Trainer:
                 f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
                 f"params.yaml ask for {shape}: run `dvc repro`"
             )
+        self.batch_size = memory.whole_batch(config, device, ranks)
+        if self.batch_size // options.accumulate < ranks.size:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} in {options.accumulate} parts leaves nothing to some of "
+                f"{ranks.size} ranks; use at least {options.accumulate * ranks.size}, or a smaller launch.processes"
+            )
         if options.deterministic:
             devices.make_deterministic(device)
         torch.manual_seed(noise.stream_seed(config.seed, "weights"))
         self.config = config
         self.device = device
-        self.total = options.steps or math.ceil((options.epochs or 0) * len(pictures) / options.batch_size)
-        self.epoch_steps = len(pictures) / options.batch_size
+        self.ranks = ranks
+        self.total = options.steps or math.ceil((options.epochs or 0) * len(pictures) / self.batch_size)
+        self.epoch_steps = len(pictures) / self.batch_size
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network = models.build(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.forward = torch.compile(self.network) if options.compile else self.network
+        forward: nn.Module = torch.compile(self.network) if options.compile else self.network  # type: ignore[assignment]
+        self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.parameters = list(self.network.parameters())
@@ -113,30 +126,41 @@ class Trainer:
         self.ema = EMA(self.network, options.ema)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(config.diffusion.T, device)
-        self.batches = Batches(pictures, options.batch_size, config.seed, options.horizontal_flip, device)
+        self.own = ranks.share(self.batch_size)
+        self.batches = Batches(pictures, self.batch_size, config.seed, options.horizontal_flip, device, self.own)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Loss and gradient norm, scalars on the device; nothing waits for them."""
+        """Loss and gradient norm of the whole batch, scalars on the device; nothing waits for them.
+
+        Each rank learns from its share: the mean of the ranks' gradients is the whole batch's.
+        """
         diffusion, options, seed = self.config.diffusion, self.config.train, self.config.seed
-        place = self.batches.place
+        whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
+        uniform = noise.uniform(seed, "timestep", whole, step)
+        t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
         x_0 = self.batches(step)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape)
-        uniform = noise.uniform(seed, "timestep", place, step)
-        t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
-        torch.manual_seed(noise.stream_seed(seed, "dropout", step))
+        words = noise.words(seed, "dropout", place, step)
+        own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
+        parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
         losses = []
-        for part in place.split(options.batch_size // options.accumulate):
-            each = self.losses(x_0[part], epsilon[part], t[part])
-            self.scaler.scale((weight[part] * each).sum() / options.batch_size).backward()
+        for part in parts:
+            with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
+                each = self.losses(x_0[part], epsilon[part], own_t[part], words[part])
+                self.scaler.scale((own_weight[part] * each).sum()).backward()
             losses.append(each.detach())
-        each = torch.cat(losses)
+        each = self.ranks.gather(torch.cat(losses), self.batch_size)
         options.timestep_sampler.update(self.timesteps, t, each)
         return (weight * each).mean(), self._optimize(step)
 
-    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
-        """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64."""
+    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64.
+
+        words: (B,) int32, the random bits that choose what dropout drops.
+        """
         chosen = self.config.diffusion
         at = self.chain.at(t)
+        models.key_dropout(self.network, words)
         x_t = q_sample(x_0, epsilon, at).contiguous(memory_format=self.layout)
         with devices.autocast(self.dtype, self.device):
             output = self.forward(x_t, t)
@@ -195,7 +219,8 @@ class Trainer:
             scale, growth = tensors["scaler"].tolist()
             self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)})
         history.restore(_under("history.", tensors))
-        print(f"resuming after step {step} of {self.total}", file=sys.stderr)
+        if self.ranks.main:
+            print(f"resuming after step {step} of {self.total}", file=sys.stderr)
         return step
 
 
@@ -217,8 +242,11 @@ class Previews:
         self.network.load_state_dict(trainer.ema.averages)
         denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
         generator = sampling.Generator(denoiser, DDIM(), min(PREVIEW_STEPS, diffusion.T), "uniform", diffusion.variance)
-        samples = generator.images(range(PREVIEW_IMAGES), trainer.config.seed, trainer.shape)
-        images.save_grid(samples, self.folder / f"step-{step:07d}.png")
+        own = range(PREVIEW_IMAGES)[trainer.ranks.share(PREVIEW_IMAGES)]
+        samples = generator.images(own, trainer.config.seed, trainer.shape).to(trainer.device)
+        samples = trainer.ranks.gather(samples, PREVIEW_IMAGES)
+        if trainer.ranks.main:
+            images.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png")
 
 
 def _multiples(every: int, end: float) -> range:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddpm import devices, tracking
+from ddpm import devices, distributed, memory, tracking
 from ddpm.checkpoint import Checkpoints
 from ddpm.config import Config
 from ddpm.files import write_json
@@ -14,11 +14,14 @@ from stages import METRICS, MODEL, PROCESSED, run
 def main(config: Config, fingerprint: str) -> None:
     device = devices.resolve(config.device)
     images, _ = open_split(PROCESSED, "train")
-    with tracking.live() as log:
-        history = train(config.training(), images, device, MODEL, Checkpoints(fingerprint), log)
-        history.write(METRICS / "loss.csv")
-        write_json(METRICS / "train.json", {**history.facts(), "device": devices.describe(device)})
+    ranks = distributed.current()
+    needed = memory.estimate(config.training(), device)
+    with tracking.live(ranks.main) as log:
+        history = train(config.training(), images, device, MODEL, Checkpoints(fingerprint), log, ranks)
+        if ranks.main:
+            history.write(METRICS / "loss.csv")
+            write_json(METRICS / "train.json", history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)})
 
 
 if __name__ == "__main__":
-    run("train", main)
+    run("train", main, ranks=True)

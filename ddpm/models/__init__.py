@@ -13,7 +13,7 @@ from ddpm.errors import UserError
 from ddpm.variants import Variant
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ddpm.config import TrainingConfig
 
@@ -34,3 +34,12 @@ def build(config: TrainingConfig) -> nn.Module:
         return architecture.network(data.image_size, data.channels, data.channels * config.diffusion.variance.outputs)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
+
+
+def key_dropout(network: nn.Module, words: Tensor) -> None:
+    """Give each dropout layer its keys of the next forward pass: ``words``, (B,) int32, one an image."""
+    from ddpm.models._layers import Dropout
+
+    layers = [layer for layer in network.modules() if isinstance(layer, Dropout)]
+    for index, layer in enumerate(layers):
+        layer.keys = words + index * 0x3C6EF372  # 2**32 / golden ratio**2: layers far apart in the hash's places

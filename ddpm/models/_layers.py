@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm import noise
+
 
 def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
     """(B, size) float32: sines, then cosines, of t at frequencies from 1 to 1/10000.
@@ -27,6 +29,31 @@ def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return layer
+
+
+class Dropout(nn.Module):
+    """In training, zeroes each value, or each channel where ``channels``, with probability ``p``, and scales the rest.
+
+    ``keys``, (B,) int32, are set before each forward pass of training (``ddpm.models.key_dropout``): an image's mask
+    depends on its key and on nothing else, so it is the same in whatever part of a batch and on whatever rank. Without
+    keys they are drawn from torch's generator.
+    """
+
+    def __init__(self, p: float, channels: bool):
+        super().__init__()
+        self.p = p
+        self.channels = channels
+        self.keys: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        keys = self.keys
+        if keys is None:
+            keys = torch.randint(-(2**31), 2**31, (len(x),), dtype=torch.int32, device=x.device)
+        shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
+        mask = noise.kept(keys, math.prod(shape[1:]), self.p).view(shape)
+        return x * mask.to(x.dtype).mul_(1 / (1 - self.p))
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ddpm.models import Architecture
 from ddpm.models._layers import (
     Downsample,
+    Dropout,
     ResidualBlock,
     SelfAttention,
     Upsample,
@@ -29,11 +30,13 @@ class UNet(Architecture):
     Level i has base_channels * multipliers[i] channels and half the height and width of the level before.
     Attention follows each block of the levels whose height is in ``attention_sizes``, and the first of the two
     middle blocks; it has ``attention_heads`` heads or, where that is set, heads of ``attention_head_width`` channels.
+    The first level sees the image in patches of ``patch_size`` pixels a side, each pixel a channel (space to depth).
     ``resample`` between levels is a convolution or a residual block. ``scale_shift_norm``: time scales and shifts each
     block's second normalization. ``time_multiple`` * base_channels is the width of the time embedding.
     """
 
     base_channels: Annotated[int, Field(ge=2)] = 128
+    patch_size: Positive = 1
     multipliers: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 2, 2)
     blocks: Positive = 2
     attention_sizes: tuple[Positive, ...] = (16,)
@@ -49,13 +52,13 @@ class UNet(Architecture):
     zero_init: bool = True
 
     def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
-        factor = 2 ** (len(self.multipliers) - 1)
+        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
         if image_size % factor:
             raise ValueError(
-                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times, "
-                f"so data.image_size: {image_size} must be a multiple of {factor}"
+                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times, patch_size: "
+                f"{self.patch_size} comes before, so data.image_size: {image_size} must be a multiple of {factor}"
             )
-        heights = [image_size >> level for level in range(len(self.multipliers))]
+        heights = [image_size // self.patch_size >> level for level in range(len(self.multipliers))]
         if wrong := [size for size in self.attention_sizes if size not in heights]:
             raise ValueError(f"attention_sizes: {wrong[0]} is the height of no level; allowed: {heights}")
         if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
@@ -79,7 +82,7 @@ class UNet(Architecture):
             outputs,
             self.base_channels * self.time_multiple,
             self.groups,
-            nn.Dropout(self.dropout) if self.dropout_kind == "pixel" else nn.Dropout2d(self.dropout),
+            Dropout(self.dropout, self.dropout_kind == "channel"),
             self.zero_init,
             self.scale_shift_norm,
             resample or nn.Identity(),
@@ -102,14 +105,15 @@ class UNetModule(nn.Module):
         base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
         self.base_channels = base
         self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        self.stem = nn.Conv2d(channels, base, 3, padding=1)
+        self.patch_size, pixels = shape.patch_size, shape.patch_size**2
+        self.stem = nn.Conv2d(channels * pixels, base, 3, padding=1)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         skips = [base]
         width = base
         last = len(shape.multipliers) - 1
         for level, multiplier in enumerate(shape.multipliers):
-            attends = image_size >> level in shape.attention_sizes
+            attends = image_size // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks):
                 self.down.append(Block(shape, width, base * multiplier, attends))
                 width = base * multiplier
@@ -121,18 +125,18 @@ class UNetModule(nn.Module):
             [Block(shape, width, width, shape.middle_attention), Block(shape, width, width, False)]
         )
         for level in range(last, -1, -1):
-            attends = image_size >> level in shape.attention_sizes
+            attends = image_size // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks + 1):
                 self.up.append(Block(shape, width + skips.pop(), base * shape.multipliers[level], attends))
                 width = base * shape.multipliers[level]
             if level > 0:
                 self.up.append(shape.upsample(width))
         self.norm = nn.GroupNorm(shape.groups, width)
-        self.head = zeroed(nn.Conv2d(width, outputs, 3, padding=1), shape.zero_init)
+        self.head = zeroed(nn.Conv2d(width, outputs * pixels, 3, padding=1), shape.zero_init)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         embedding = F.silu(self.time(sinusoidal_embedding(t, self.base_channels)))
-        x = self.stem(x_t)
+        x = self.stem(F.pixel_unshuffle(x_t, self.patch_size))
         skips = [x]
         for layer in self.down:
             x = layer(x, embedding)
@@ -143,7 +147,7 @@ class UNetModule(nn.Module):
             if isinstance(layer, Block):
                 x = torch.cat([x, skips.pop()], dim=1)
             x = layer(x, embedding)
-        return self.head(F.silu(self.norm(x)))
+        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch_size)
 
 
 class Block(nn.Module):

@@ -1,0 +1,200 @@
+"""One stage on several processes: torchrun starts them, each is a rank with a share of every batch.
+
+Whatever a rank draws at random is a function of (seed, purpose, index, step), so results agree to rounding on any
+number of ranks, and a run may be resumed on another number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ddpm.errors import EXIT_USER_ERROR, UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+# environment variables from the launcher to its ranks
+ERROR_FILE = "DDPM_ERROR_FILE"  # where a rank leaves the line that the launcher prints
+FINGERPRINT = "DDPM_FINGERPRINT"  # of the stage's inputs
+LOST = 75  # exit code of a rank that lost another
+
+
+def processes(choice: int | Literal["auto"], device: str) -> int:
+    """How many ranks this machine runs. Raises UserError when more are asked for than there are GPUs."""
+    import torch
+
+    gpus = torch.cuda.device_count() if device in {"auto", "cuda"} else 0
+    if choice == "auto":
+        return gpus or (1 if device.startswith("cuda") else min(2, cores()))
+    if choice > 1 and device.startswith("cuda:"):
+        raise UserError(f"launch.processes: {choice} with device: {device}, which is one GPU; set device: cuda, or 1")
+    if 0 < gpus < choice:
+        raise UserError(
+            f"launch.processes: {choice} is more than the {gpus} GPUs here; set {gpus}, auto or device: cpu"
+        )
+    return choice
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_rank() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
+
+
+def die_with_parent() -> None:
+    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def launch(module: str, count: int, fingerprint: str) -> int:
+    """Run ``python -m module`` on ``count`` ranks of this machine by torchrun; the exit code that they end with.
+
+    A rank that fails ends the others. Raises UserError with its line, or with the signal that killed it.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, this function says
+    ranks = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=f"ddpm-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    os.environ[FINGERPRINT] = fingerprint
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    with tempfile.TemporaryDirectory() as folder:
+        line = Path(folder) / "error"
+        os.environ[ERROR_FILE] = str(line)
+        try:
+            elastic_launch(ranks, sys.executable)("-m", module)
+        except SignalException as stopped:
+            return 128 + int(stopped.sigval)
+        except ChildFailedError as error:
+            if line.exists():
+                raise UserError(line.read_text()) from error
+            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+            for rank, code in codes.items():
+                if code < 0:
+                    raise UserError(
+                        f"rank {rank} of {count} was killed by {signal.Signals(-code).name}: run the same command "
+                        "again, it resumes"
+                    ) from error
+            return next(iter(code for code in codes.values() if code != LOST), LOST)
+    return 0
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Take part in torchrun's group. A user's mistake is left for ``launch`` to print: ranks that agree on it would
+    print it once each. A rank whose peers are gone ends quietly: ``launch`` says which died, and how."""
+    import torch
+    import torch.distributed as dist
+
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        yield
+    except UserError as error:
+        if ERROR_FILE not in os.environ:
+            raise
+        target = Path(os.environ[ERROR_FILE])
+        temporary = target.with_suffix(f".{dist.get_rank()}")
+        temporary.write_text(str(error))
+        temporary.replace(target)
+        sys.exit(EXIT_USER_ERROR)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        sys.exit(LOST)
+    dist.destroy_process_group()
+
+
+def current() -> Ranks:
+    """This process's place in the group that it has joined; the only one where it has joined none."""
+    import torch.distributed as dist
+
+    return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``size``; alone, all operations return what they were given."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the rank that writes files and talks to a person."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This rank's part of ``count`` things: contiguous, in the order of ranks, as even as can be."""
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def gather(self, tensor: Tensor, count: int) -> Tensor:
+        """The (count, ...) whole of which every rank holds its ``share``; on every rank."""
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return tensor
+        shares = [Ranks(rank, self.size).share(count) for rank in range(self.size)]
+        longest = max(share.stop - share.start for share in shares)
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in shares]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: share.stop - share.start] for part, share in zip(parts, shares, strict=True)])
+
+    def largest(self, value: int) -> int:
+        """The largest ``value`` of any rank, on every rank."""
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return value
+        found = torch.tensor(value)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network whose backward pass averages gradients over the ranks, while it still runs."""
+        from torch.nn.parallel import DistributedDataParallel
+
+        if self.size == 1:
+            return network
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+    def alone(self, network: nn.Module) -> AbstractContextManager[None]:
+        """While it lasts, a ``parallel`` network's backward pass keeps its gradients to itself, to be added to."""
+        from torch.nn.parallel import DistributedDataParallel
+
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+ALONE = Ranks()

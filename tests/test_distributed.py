@@ -1,0 +1,126 @@
+"""Training on ranks of gloo: as on one, and an end in one line when a rank fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from ddpm import distributed
+from ddpm.distributed import Ranks
+from ddpm.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+LAUNCH = """
+import sys
+from ddpm import distributed
+from ddpm.errors import exit_code
+sys.exit(exit_code(lambda: distributed.launch("tests.two_ranks", int(sys.argv[1]), "fingerprint")))
+"""
+HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
+
+
+def start(folder: Path, ranks: int, options: dict[str, Any]) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "TWO_RANKS_FOLDER": str(folder), "TWO_RANKS_TRAIN": json.dumps(options)}
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def curve(folder: Path, rank: int = 0) -> np.ndarray:
+    return np.array(json.loads((folder / f"rank-{rank}.json").read_text()))
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
+    """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
+    for ranks in (1, 2):
+        assert finish(start(tmp_path / str(ranks), ranks, HARD))[0] == 0
+    np.testing.assert_allclose(curve(tmp_path / "2"), curve(tmp_path / "1"), rtol=1e-4)
+    np.testing.assert_array_equal(curve(tmp_path / "2", 0), curve(tmp_path / "2", 1))
+    one, two = (load_file(tmp_path / ranks / "model.safetensors") for ranks in ("1", "2"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_signalled_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
+    options = {"train": {"steps": 400, "checkpoint_every": 5}}
+    first = start(tmp_path / "stopped", 2, options)
+    wait_for(lambda: list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors")), first)
+    first.send_signal(signal.SIGTERM)
+    assert finish(first)[0] == 128 + signal.SIGTERM
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    code, said = finish(start(tmp_path / "stopped", 1, options))
+    assert code == 0
+    assert "resuming after step" in said
+    assert finish(start(tmp_path / "whole", 1, options))[0] == 0
+    np.testing.assert_allclose(curve(tmp_path / "stopped"), curve(tmp_path / "whole"), rtol=0.02)
+
+
+def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> None:
+    launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
+    wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
+    ranks = psutil.Process(launched.pid).children()
+    ranks[-1].kill()
+    code, said = finish(launched)
+    assert code == 2
+    lines = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "was killed by SIGKILL: run the same command again, it resumes" in lines[0]
+    assert "Traceback" not in said
+    assert not any(rank.is_running() for rank in ranks)
+
+
+def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path: Path) -> None:
+    code, said = finish(start(tmp_path, 2, {"train": {"batch_size": 1}}))
+    assert code == 2
+    assert said.count("error:") == 1
+    assert "train.batch_size: 1 in 1 parts leaves nothing to some of 2 ranks" in said
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_the_shares_are_the_whole_in_order_and_even(count: int, size: int) -> None:
+    shares = [range(count)[Ranks(rank, size).share(count)] for rank in range(size)]
+    assert [item for share in shares for item in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_processes_follow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(distributed, "cores", lambda: 8)
+    assert distributed.processes("auto", "auto") == 2
+    assert distributed.processes(5, "cpu") == 5
+    monkeypatch.setattr(distributed, "cores", lambda: 1)
+    assert distributed.processes("auto", "auto") == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert distributed.processes("auto", "auto") == 4
+    assert distributed.processes("auto", "cpu") == 1
+    assert distributed.processes("auto", "cuda:1") == 1
+    assert distributed.processes(2, "cuda") == 2
+    for count, device in ((8, "auto"), (2, "cuda:1")):
+        with pytest.raises(UserError, match=r"launch.processes: \d"):
+            distributed.processes(count, device)

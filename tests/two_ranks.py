@@ -1,0 +1,33 @@
+"""What a rank of tests/test_distributed.py does: train the small model and write what came out. Run by torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from ddpm import distributed
+from ddpm.checkpoint import Checkpoints
+from ddpm.errors import exit_code
+from ddpm.training import train
+from tests.small import Memory, pictures, small
+
+
+def main() -> None:
+    folder, options = Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"])
+    checkpoints = Checkpoints("two-ranks")
+    checkpoints.folder = folder / "checkpoints"
+    device = torch.device("cpu")
+    with distributed.joined(device):
+        ranks = distributed.current()
+        history = train(small(**options).training(), pictures(), device, folder, checkpoints, Memory(), ranks)
+        (folder / f"rank-{ranks.rank}.json").write_text(
+            json.dumps([[row.loss, row.gradient_norm] for row in history.rows])
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
