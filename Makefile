@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test ui lint setup
+.PHONY: repro test ui lint setup bench
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -22,6 +23,9 @@ ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000
 lint: $(READY)  ## style and types
 	ruff check . && ruff format --check . && mypy
 
+bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; make bench ARGS='train --quick'
+	python -m tests.benchmarks $(ARGS)
+
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -29,3 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	@touch $(PEERS)

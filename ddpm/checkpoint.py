@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,11 +24,15 @@ from ddpm import config as configuration
 from ddpm import models
 from ddpm.config import TrainingConfig
 from ddpm.errors import UserError
-from ddpm.files import atomic_path
+from ddpm.files import atomic_path, digest
 
 FORMAT = "ddpm-1"
 METADATA = "ddpm"
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
+CHECKPOINTS = Path(".ddpm/checkpoints")
+FINISHED = "finished"
+CHECKSUM = "sha256"
+DVC_LOCK = Path("dvc.lock")
 
 
 class Loaded(NamedTuple):
@@ -67,11 +73,14 @@ class Checkpoints:
 
     ``fingerprint`` hashes all that DVC sees as the stage's inputs, so a run never resumes another's state. It lies
     outside DVC's outs, because DVC removes those before it runs a stage.
+
+    ``record`` is what DVC has on record of the stage, as ``recorded`` tells. With it, the state of a complete run stays
+    until that changes: a run whose result DVC has not taken yet is then not lost when it is killed.
     """
 
-    def __init__(self, fingerprint: str):
-        root = Path(os.environ.get("DVC_ROOT", "."))
-        self.folder = root / ".ddpm" / "checkpoints" / fingerprint
+    def __init__(self, fingerprint: str, record: str | None = None):
+        self.folder = _root() / fingerprint
+        self.record = record
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,6 +90,9 @@ class Checkpoints:
         try:
             with FileLock(self.folder / "lock", timeout=0):
                 holder.write_text(str(os.getpid()))
+                finished = self.folder / FINISHED
+                if finished.exists() and finished.read_text() != self.record:
+                    self._clear()
                 yield
         except Timeout as error:
             pid = holder.read_text() if holder.exists() else "unknown"
@@ -98,18 +110,46 @@ class Checkpoints:
         for path in self._generations():
             try:
                 tensors, metadata = _read(path, "checkpoint", device)
+                if CHECKSUM not in metadata:
+                    raise UserError(f"{path}: no checksum in this checkpoint file")
             except UserError as error:
-                print(f"warning: {error}; going back to the one before", file=sys.stderr)
+                print(f"warning: {error}; going back to the one before, or to the start", file=sys.stderr)
                 continue
             return tensors, metadata["step"]
         return None
 
-    def delete(self) -> None:
-        """The run is complete: its result is DVC's now."""
-        shutil.rmtree(self.folder)
+    def finish(self) -> None:
+        """The run is complete."""
+        if self.record is None:
+            shutil.rmtree(self.folder)
+        else:
+            with atomic_path(self.folder / FINISHED) as temporary:
+                temporary.write_text(self.record)
+
+    def _clear(self) -> None:
+        for path in self._generations():
+            path.unlink()
+        shutil.rmtree(self.folder / "grids", ignore_errors=True)
+        (self.folder / FINISHED).unlink()
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
+
+
+def recorded(stage: str) -> str:
+    """Digest of what dvc.lock says of a stage; another one as soon as DVC has taken a result of it."""
+    lock = yaml.safe_load(DVC_LOCK.read_text()) if DVC_LOCK.exists() else None
+    return digest(((lock or {}).get("stages") or {}).get(stage))
+
+
+def forget_finished() -> None:
+    """Delete the states of complete runs. For the stage after: DVC has taken the result before it starts that one."""
+    for finished in _root().glob(f"*/{FINISHED}"):
+        shutil.rmtree(finished.parent)
+
+
+def _root() -> Path:
+    return Path(os.environ.get("DVC_ROOT", ".")) / CHECKPOINTS
 
 
 @contextmanager
@@ -129,19 +169,31 @@ def interruptible() -> Iterator[list[int]]:
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     # one key: safetensors writes several in another order each time, and equal models must be equal bytes
-    text = {METADATA: json.dumps(metadata, sort_keys=True)}
+    text = {METADATA: json.dumps(metadata | {CHECKSUM: _checksum(tensors, metadata)}, sort_keys=True)}
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, text)
 
 
 def _read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             if not isinstance(metadata, dict):
                 raise UserError(f"{path}: its metadata is no mapping; not a {kind} file of this project")
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind} file") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError) as error:  # also of bytes that are no UTF-8, or no JSON
         raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
+        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum is another")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    """sha256 of names, types, shapes, values and metadata: safetensors itself takes a flipped bit for a value."""
+    found = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

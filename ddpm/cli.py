@@ -7,12 +7,13 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from ddpm import config, variants
 from ddpm.errors import UserError, exit_code
 from ddpm.files import atomic_path, flatten, read_json
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
     sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
     sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
-    sample.add_argument("--seed", type=int, default=0, help="image i depends on the seed and i alone (%(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="one of sample.seeds draws its set again (%(default)s)")
     sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variants.names('samplers'))} (%(default)s)")
     sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
     sample.add_argument("--spacing", default="uniform", choices=get_args(config.Spacing), help="(%(default)s)")
@@ -54,6 +55,14 @@ def parser() -> argparse.ArgumentParser:
     gallery.add_argument("--out", type=Path, default=Path("docs"), help="folder (%(default)s)")
     gallery.set_defaults(run=draw_gallery)
 
+    _add_compare(commands)
+
+    gate = commands.add_parser("gate", help="the current scores against metrics/baseline.json: 1 if they are worse")
+    gate.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
+    gate.set_defaults(run=gate_scores)
+
+    _add_pages(commands)
+
     summary = commands.add_parser("summary", help="print the current scores and where the pictures lie")
     summary.set_defaults(run=print_summary)
 
@@ -62,6 +71,34 @@ def parser() -> argparse.ArgumentParser:
     sync = track_commands.add_parser("sync", help="write the run of the current results, or complete it")
     sync.set_defaults(run=track_sync)
     return top
+
+
+def _add_pages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What draws the current model's results."""
+    frontier = commands.add_parser("frontier", help="quality against cost: one model over samplers and evaluations")
+    frontier.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
+    frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
+    frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
+    frontier.add_argument("--spacing", choices=get_args(config.Spacing), help="(what suits each sampler's few steps)")
+    frontier.set_defaults(run=draw_frontier)
+
+    page = commands.add_parser("report", help="one HTML file of all that is known of the current model")
+    page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="its variants too: as in `ddpm compare`")
+    page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
+    page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
+    page.set_defaults(run=write_report)
+
+
+def _add_compare(commands: Commands) -> None:
+    compare = commands.add_parser("compare", help="which variant is better, over runs paired by training seed")
+    what = compare.add_mutually_exclusive_group(required=True)
+    what.add_argument("--by", nargs="+", metavar="KEY", help="params keys, such as diffusion.schedule.name")
+    what.add_argument("--between", nargs=2, metavar=("BASELINE", "OTHER"), help="two experiments or git revisions")
+    compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="(those that all runs have)")
+    compare.add_argument("--all-pairs", action="store_true", help="every pair, not each against the baseline alone")
+    compare.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
+    compare.set_defaults(run=compare_runs)
 
 
 def preset_names() -> list[str]:
@@ -103,7 +140,7 @@ def _refuse_uncommitted(path: Path) -> None:
 
 def check_params(_: argparse.Namespace) -> None:
     from ddpm import extractors, models
-    from ddpm.evaluation import check_counts
+    from ddpm.scores import check_counts
 
     checked = config.load()
     for name in checked.evaluate.extractors:
@@ -127,6 +164,7 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
 
     from ddpm import devices, images
     from ddpm.checkpoint import load_model
+    from ddpm.samples import noise_seed
     from ddpm.sampling import Generator
 
     if parsed.out.suffix.lower() not in PICTURE_SUFFIXES:
@@ -137,6 +175,7 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
         config.Sample,
         {
             "count": parsed.count,
+            "seeds": (parsed.seed,),
             "batch_size": parsed.batch_size,
             "sampler": variants.build("samplers", {"name": parsed.sampler}, "--sampler"),
             "steps": parsed.steps,
@@ -146,7 +185,8 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     device = devices.resolve(parsed.device)
     model = load_model(parsed.model, device)
     generator = Generator.of(model, options, device)
-    batches = generator.batches(options.count, options.batch_size, parsed.seed, model.image_shape)
+    seed = noise_seed(model.config.seed, options.seeds[0])
+    batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
     images.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
     print(f"{parsed.out}: {options.count} images, {generator.evaluations} evaluations each")
 
@@ -161,6 +201,66 @@ def draw_gallery(parsed: argparse.Namespace) -> None:
     pictures, _ = open_split(Path("data/processed"), "test")
     for path in gallery.draw(model, pictures, 0, parsed.out, device):
         print(path)
+
+
+def draw_frontier(parsed: argparse.Namespace) -> None:
+    from ddpm import devices, frontier, plots
+
+    settings = config.load()
+    samplers = frontier.chosen_samplers(parsed.samplers or variants.names("samplers"))
+    measured = frontier.Frontier(parsed.model, Path("data/reference"), settings, devices.resolve(settings.device))
+    points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing)
+    out = Path("metrics")
+    frontier.write_csv(out / "frontier.csv", points)
+    plots.lines(out / "frontier.png", frontier.panels(points))
+    print(frontier.table(points))
+    print(f"\n{len(points)} points, {measured.measured} cells measured now: {out / 'frontier.csv'}, frontier.png")
+
+
+def compare_runs(parsed: argparse.Namespace) -> None:
+    from ddpm import comparison, results, verdicts
+
+    working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
+    if parsed.between:
+        before, after = map(results.at_revision, parsed.between)
+        found = comparison.between(before, after, working.compare, *options)
+    else:
+        found = comparison.compare(results.gather(), parsed.by, working, *options, all_pairs=parsed.all_pairs)
+    print(verdicts.table(found))
+    if parsed.out:
+        print("", *verdicts.write(found, parsed.out), sep="\n")
+
+
+def gate_scores(parsed: argparse.Namespace) -> int:
+    """Exit code 0 for a pass, 1 for a regression; 2, as ever, where nothing can be said."""
+    from ddpm import regression
+
+    try:
+        settings = config.load()
+        if parsed.update:
+            baseline, notes = regression.update(settings)
+            print("\n".join([*notes, regression.baseline_markdown(baseline, settings.gate)]))
+            return 0
+        checks = regression.gate(regression.read_run(), regression.read_baseline(), settings.gate)
+    except UserError as error:
+        regression.summarize(f"### ddpm gate: not comparable\n\n{error}")
+        raise
+    text = regression.markdown(checks, settings.gate)
+    print(text)
+    regression.summarize(text)
+    return 1 if regression.failed(checks) else 0
+
+
+def write_report(parsed: argparse.Namespace) -> None:
+    from ddpm import report, tracking
+
+    report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch)
+    print(f"{parsed.out}: open it in a browser")
+    try:
+        if run_id := tracking.attach(parsed.out):
+            print(f"and an artifact of MLflow run {run_id}")
+    except UserError as error:
+        print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
 
 
 def print_summary(_: argparse.Namespace) -> None:

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -51,6 +60,19 @@ FAMILIES = {
 T = TypeVar("T", bound="TrainingConfig")
 S = TypeVar("S", bound="Section")
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _count(value: object) -> int | str:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError("a whole number of at least 1, or auto")
+    return value
+
+
+Count = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_count),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]  # of the steps that sampling visits
 
@@ -148,7 +170,7 @@ class Train(Section):
 
     steps: Positive | None = None
     epochs: Positive | None = None
-    batch_size: Positive
+    batch_size: Count
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     lr_decay: Literal["constant", "cosine"] = "constant"
@@ -171,7 +193,7 @@ class Train(Section):
     def _divisible(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set exactly one of steps and epochs, and the other to null")
-        if self.batch_size % self.accumulate:
+        if isinstance(self.batch_size, int) and self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
         return self
 
@@ -180,12 +202,26 @@ class Sample(Section):
     """How images are drawn from the model."""
 
     count: Positive
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
     batch_size: Positive = 256
     sampler: InstanceOf[Sampler]
     steps: Positive
     spacing: Spacing = "uniform"
     clip_denoised: bool = True
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} names one twice; each draws another set of images")
+        return self
+
+
+class Likelihood(Section):
+    """How much of the bound on the likelihood is computed: of ``images`` of each split, at ``timesteps`` of its t."""
+
+    images: Annotated[int, Field(ge=0)] = 0
+    timesteps: Positive = 50
 
 
 class Evaluate(Section):
@@ -202,6 +238,7 @@ class Evaluate(Section):
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000
     prc_neighborhood: Positive = 3
+    likelihood: Likelihood = Likelihood()
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -211,6 +248,39 @@ class Evaluate(Section):
             if len(set(chosen)) < len(chosen):
                 raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; each may stand once")
         return self
+
+
+class Launch(Section):
+    """On how many processes a stage runs: no choice of the experiment, whose results agree to rounding on any number.
+
+    ``auto`` is one a GPU, or two on a CPU with two cores or more.
+    """
+
+    processes: Count = "auto"
+
+
+class Compare(Section):
+    """When ``ddpm compare`` calls a difference one. No stage reads it.
+
+    threshold: the smallest gap that matters, as a share of the baseline's mean. confidence: of the intervals; one
+    minus it is the false-positive rate of a verdict. power: the chance of a verdict that "seeds needed" aims at.
+    """
+
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.013
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    power: Annotated[float, Field(ge=0.5, le=0.99)] = 0.8
+
+
+class Gate(Section):
+    """When ``ddpm gate`` calls a run worse than its baseline. No stage reads it.
+
+    k: standard deviations between training seeds. metrics: the ones that decide, without their extractor's name.
+    floors: changes that never count, in the metric's own unit.
+    """
+
+    k: Annotated[float, Field(gt=0)] = 3.0
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
+    floors: dict[str, Annotated[float, Field(ge=0)]] = {"fid": 0.05, "fd": 0.02, "bits_per_dim": 0.01}
 
 
 class TrainingConfig(Section):
@@ -233,8 +303,11 @@ class Config(TrainingConfig):
 
     data: Data
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
+    launch: Launch = Launch()
     sample: Sample
     evaluate: Evaluate
+    compare: Compare = Compare()
+    gate: Gate = Gate()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -283,15 +356,20 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    return decode(text, str(path))
+
+
+def decode(text: str, source: str) -> dict[str, Any]:
+    """A params file's text as plain values; ``source`` begins every message. Raises UserError."""
     try:
         value = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path}: not valid YAML: {line}{error.problem}") from error
+        raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error
     except (YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
+        raise UserError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: must be a mapping of sections, it is {type(value).__name__}")
+        raise UserError(f"{source}: must be a mapping of sections, it is {type(value).__name__}")
     return value
 
 

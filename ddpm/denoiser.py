@@ -12,7 +12,7 @@ from ddpm.parameterizations import Prediction
 
 
 class Denoiser:
-    """``denoiser(x_t, t)`` for one t of the training chain; x_t is (B, C, H, W) float32 or float64.
+    """``denoiser(x_t, t)``: t is one of the training chain for all, or (B,) int64; x_t is (B, C, H, W), float32 or 64.
 
     With ``clip`` x_0 is held to [-1, 1] and epsilon made to agree with it, so that
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon stays true.
@@ -28,9 +28,9 @@ class Denoiser:
         self.clip = clip
 
     @torch.inference_mode()
-    def __call__(self, x_t: Tensor, t: int) -> Prediction:
-        timesteps = torch.full((len(x_t),), t, device=self.device)
-        at = self.chain.at(timesteps[:1])
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
+        timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
+        at = self.chain.at(timesteps)
         with devices.autocast(self.dtype, self.device):
             output, variance_output = self.variance.split(self.network(x_t, timesteps).float())
         x_0, epsilon, _ = self.parameterization.predict(output, x_t, at)

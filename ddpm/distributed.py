@@ -6,13 +6,12 @@ number of ranks, and a run may be resumed on another number.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 # environment variables from the launcher to its ranks
 ERROR_FILE = "DDPM_ERROR_FILE"  # where a rank leaves the line that the launcher prints
 FINGERPRINT = "DDPM_FINGERPRINT"  # of the stage's inputs
+LAUNCHER = "DDPM_LAUNCHER"  # its process id
 LOST = 75  # exit code of a rank that lost another
 
 
@@ -55,36 +55,32 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
-def die_with_parent() -> None:
-    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
 def launch(module: str, count: int, fingerprint: str) -> int:
     """Run ``python -m module`` on ``count`` ranks of this machine by torchrun; the exit code that they end with.
 
     A rank that fails ends the others. Raises UserError with its line, or with the signal that killed it.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, this function says
-    ranks = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=f"ddpm-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
     os.environ[FINGERPRINT] = fingerprint
+    os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
+        ranks = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=f"ddpm-{os.getpid()}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            monitor_interval=0.1,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),  # else torchelastic_* in /tmp, for good
+        )
         line = Path(folder) / "error"
         os.environ[ERROR_FILE] = str(line)
         try:
@@ -115,8 +111,8 @@ def joined(device: torch.device) -> Iterator[None]:
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         yield
     except UserError as error:
         if ERROR_FILE not in os.environ:
@@ -156,20 +152,26 @@ class Ranks:
         """This rank's part of ``count`` things: contiguous, in the order of ranks, as even as can be."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
+    def shares(self, count: int) -> list[slice]:
+        """Every rank's ``share``."""
+        return [Ranks(rank, self.size).share(count) for rank in range(self.size)]
+
     def gather(self, tensor: Tensor, count: int) -> Tensor:
         """The (count, ...) whole of which every rank holds its ``share``; on every rank."""
+        return self.join(tensor, [share.stop - share.start for share in self.shares(count)])
+
+    def join(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
+        """What the ranks hold, one below the other, on every rank: rank r holds (rows[r], ...)."""
         import torch
         import torch.distributed as dist
 
         if self.size == 1:
             return tensor
-        shares = [Ranks(rank, self.size).share(count) for rank in range(self.size)]
-        longest = max(share.stop - share.start for share in shares)
-        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded = tensor.new_zeros(max(rows), *tensor.shape[1:])
         padded[: len(tensor)] = tensor
-        parts = [torch.empty_like(padded) for _ in shares]
+        parts = [torch.empty_like(padded) for _ in rows]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: share.stop - share.start] for part, share in zip(parts, shares, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
 
     def largest(self, value: int) -> int:
         """The largest ``value`` of any rank, on every rank."""

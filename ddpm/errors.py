@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
+MEND = "check the disk's space and the folder's permissions, and run the same command again"
+STORAGE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+}
 
 
 class UserError(Exception):
@@ -13,9 +27,31 @@ class UserError(Exception):
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Run ``main``; a UserError becomes one line on stderr and exit code 2."""
+    """Run ``main``; a UserError becomes one line on stderr and exit code 2, and so does storage that fails."""
     try:
         return main() or 0
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        line = str(error)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except OSError as error:
+        if not (reason := storage_fault(error)):
+            raise
+        line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {MEND}"
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def storage_fault(error: BaseException) -> str | None:
+    """Why storage refused, where that is what ``error`` says; libraries tell it in words of their own."""
+    if isinstance(error, OSError) and error.errno in STORAGE:
+        return os.strerror(error.errno)
+    if isinstance(error, OSError) and error.errno:
+        return None
+    text = str(error)
+    if code := re.search(r"os error (\d+)", text):  # safetensors
+        return os.strerror(int(code[1])) if int(code[1]) in STORAGE else None
+    # numpy's tofile, and ffmpeg
+    told = re.search(r"\d+ requested and \d+ written|No space left on device|File too large", text)
+    return told and told[0]

@@ -1,213 +1,291 @@
-"""Scores: samples against the real train images, by torch-fidelity's metrics on an extractor's features.
+"""What is said of a model: its sets' scores, how near they come to real images, its likelihood, and a fingerprint.
 
-Scoring is a pure function of samples, reference and settings. The Fréchet distance, precision and recall do not
-depend on the samples' order; the Inception Score's splits and KID's subsets are drawn by row, so theirs do.
-``kid_std`` is the spread over KID's subsets, no standard error of ``kid_mean``.
+Each set of samples is scored by itself, and evaluate.json holds the mean over the sets, with what real images score
+beside it. The fingerprint says which other models' scores these may be compared with.
 """
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch_fidelity
 from numpy.typing import NDArray
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
-from ddpm import devices, extractors, files
+from ddpm import calibration, devices, extractors, files, frechet, likelihood, memorisation
+from ddpm.checkpoint import Loaded
 from ddpm.config import Evaluate
+from ddpm.denoiser import Denoiser
+from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
-from ddpm.extractors import Extractor, Features
-from ddpm.processed import open_split
+from ddpm.files import atomic_path
+from ddpm.likelihood import Bound
+from ddpm.memorisation import Nearest
+from ddpm.processed import SPLITS, Split, open_split
 from ddpm.reference import WEIGHTS, RealFeatures, Reference, load_features, read_reference
+from ddpm.samples import read_samples
+from ddpm.scores import ISC_SPLITS, RNG_SEED, check_counts, score
 
-ISC_SPLITS = 10
-RNG_SEED = 2020  # torch-fidelity's default, on which published scores rest
-PRC_ROWS = 1000  # rows of the distance matrix held at once: 50,000 images take 0.2 GB instead of 10
+PIXELS = "pixels"
+PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
+SEED = 2020  # of the choice of images whose likelihood is bounded: the same for every model
 
-Scores = dict[str, float]
+Images = NDArray[np.uint8]
+Rows = list[dict[str, float | int | str]]
+
+
+class Evaluation(NamedTuple):
+    """scores: what evaluate.json says. The rest are rows of CSV files, and what nearest.png shows.
+
+    sets: seed and every score of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
+    ``likelihood_rows``. nearest: ``pairs``.
+    """
+
+    scores: dict[str, Any]
+    sets: Rows
+    fd_n: Rows
+    bound: Rows
+    nearest: Images
+
+
+class Report(NamedTuple):
+    """One set of samples: its scores, nested as in evaluate.json, its Fréchet distances against N by extractor, and
+    its nearest train images by space."""
+
+    scores: dict[str, Any]
+    curves: dict[str, frechet.Curve]
+    nearest: dict[str, Nearest]
 
 
 def evaluate(
-    samples: Path, reference: Path, settings: Evaluate, sampling: dict[str, Any], device: torch.device
-) -> tuple[dict[str, Scores], dict[str, Any]]:
-    """Metrics by extractor, and the fingerprint that says which other scores they may be compared with.
+    sets: dict[int, Path],
+    processed: Path,
+    reference: Path,
+    model: Loaded,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Evaluation:
+    """Score ``sets``, .npy of uint8 (N, C, H, W) by their seeds, and ``model``, which drew them; on every rank, between
+    which the passes through the networks are shared.
 
-    samples: .npy of uint8 (N, C, H, W). sampling: how they were drawn, as JSON-able values; part of the fingerprint.
     Raises UserError when the samples are too few for a metric or do not look like the real images.
     """
-    images = read_samples(samples)
     index = read_reference(reference)
+    floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
+    images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
+    real = Real.open(processed, reference, settings, device)
+    reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
+    bounds = likelihoods(model, processed, settings, device, ranks)
+    scores = mean([found.scores for found in reports]) | {"real": floor} | bits_per_dim(bounds)
+    if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
+        raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
+    return Evaluation(
+        scores,
+        [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
+        fd_rows([found.curves for found in reports]),
+        likelihood_rows(bounds),
+        pairs(next(iter(images.values())), real.train, reports[0].nearest),
+    )
+
+
+def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
+    """Raises UserError when a set's images are too few for a metric, or of another shape than the real ones."""
+    images = read_samples(path)
     expected = (index.channels, index.image_size, index.image_size)
     if images.shape[1:] != expected:
         raise UserError(
-            f"{samples}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
+            f"{path}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
             f"{index.dataset}'s {expected}: train and sample again with this data.image_size and data.channels"
         )
     for name in settings.extractors:
         check_counts(settings, extractors.get(name), {"sample.count": len(images), "the train split": index.count})
-    scores = {name: score(images, load_features(reference, name), settings, device) for name in settings.extractors}
-    return scores, fingerprint(index, settings, len(images), sampling, device)
-
-
-def calibrate(settings: Evaluate, processed: Path, reference: Path, device: torch.device) -> dict[str, Scores]:
-    """What real images that no model has seen score: the test split against the reference, by extractor.
-
-    ``count`` stands beside the scores: the Fréchet distance falls as the number of images grows. Metrics for which
-    the split is too small are left out.
-    """
-    images, _ = open_split(processed, "test")
-    scores = {}
-    for name in settings.extractors:
-        real = load_features(reference, name)
-        counts = min(len(images), len(real.features))
-        enough = [m for m in settings.metrics if counts >= minimum(m, settings, real.extractor)[0]]
-        possible = settings.model_copy(update={"metrics": tuple(enough)})
-        scores[name] = {"count": len(images), **score(images, real, possible, device)}
-    return scores
-
-
-def score(images: NDArray[np.uint8], real: RealFeatures, settings: Evaluate, device: torch.device) -> Scores:
-    """``settings.metrics`` of uint8 (N, C, H, W) images against ``real``. Raises UserError rather than give a NaN."""
-    fake = extractors.extract(real.network, images, settings.batch_size, device)
-    name = real.extractor.name
-    if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
-        raise UserError(f"evaluate.extractors: {name} gives infinite features for these images; check its weights")
-    scores: Scores = {}
-    for metric in settings.metrics:
-        scores |= METRICS[metric](fake, real, settings)
-    bad = [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]
-    if bad:
-        raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")
-    return scores
-
-
-def _frechet(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    real_statistics = {"mu": real.mu, "sigma": real.sigma}
-    found = fid_statistics_to_metric(fid_features_to_statistics(fake.features), real_statistics, verbose=False)
-    return {real.extractor.frechet: found[torch_fidelity.KEY_METRIC_FID]}
-
-
-def _inception_score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    found = isc_features_to_metric(fake.logits, splits=ISC_SPLITS, shuffle=True, rng_seed=RNG_SEED)
-    return {
-        "is_mean": found[torch_fidelity.KEY_METRIC_ISC_MEAN],
-        "is_std": found[torch_fidelity.KEY_METRIC_ISC_STD],
-    }
-
-
-def _kernel_distance(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    found = kid_features_to_metric(
-        fake.features,
-        real.features,
-        kid_subsets=settings.kid_subsets,
-        kid_subset_size=settings.kid_subset_size,
-        rng_seed=RNG_SEED,
-        verbose=False,
-    )
-    return {
-        "kid_mean": found[torch_fidelity.KEY_METRIC_KID_MEAN],
-        "kid_std": found[torch_fidelity.KEY_METRIC_KID_STD],
-    }
-
-
-def _precision_recall(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    found = prc_features_to_metric(
-        fake.features,
-        real.features,
-        prc_neighborhood=settings.prc_neighborhood,
-        prc_batch_size=PRC_ROWS,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    return {
-        "precision": found[torch_fidelity.KEY_METRIC_PRECISION],
-        "recall": found[torch_fidelity.KEY_METRIC_RECALL],
-    }
-
-
-METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], Scores]] = {
-    "fid": _frechet,
-    "isc": _inception_score,
-    "kid": _kernel_distance,
-    "prc": _precision_recall,
-}
-
-
-def minimum(metric: str, settings: Evaluate, extractor: Extractor) -> tuple[int, str]:
-    """The fewest images that give ``metric`` a meaning, and why. torch-fidelity gives numbers, or NaN, for fewer."""
-    neighbours = settings.prc_neighborhood + 1
-    return {
-        "fid": (
-            extractor.dimensions + 1,
-            f"more than the {extractor.dimensions} features, or their covariance is singular",
-        ),
-        "isc": (10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"),
-        "kid": (settings.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"),
-        "prc": (10 * neighbours, f"10 times the {neighbours} that evaluate.prc_neighborhood spans"),
-    }[metric]
-
-
-def check_counts(settings: Evaluate, extractor: Extractor, counts: dict[str, int]) -> None:
-    """Raises UserError that names the key, the number and the minimum when a metric has too few images.
-
-    counts: images by where they are set: ``sample.count``, and the real ones under any other name.
-    """
-    for metric in settings.metrics:
-        least, why = minimum(metric, settings, extractor)
-        for where, count in counts.items():
-            if count < least and (metric != "isc" or where == "sample.count"):
-                raise UserError(
-                    f"{where}: {count:,} images are too few for evaluate.metrics {metric!r} with {extractor.name}: "
-                    f"at least {least:,} are needed ({why}); use more images or leave {metric!r} out"
-                )
-
-
-def read_samples(path: Path) -> NDArray[np.uint8]:
-    """Memory-mapped uint8 (N, C, H, W). Raises UserError when the file is anything else; pickles are refused."""
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a readable .npy of samples ({error}); run `dvc repro -f sample`") from error
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "an archive"
-        raise UserError(f"{path}: samples must be uint8 (count, channels, height, width), this is {found}")
     return images
 
 
-def fingerprint(
-    index: Reference, settings: Evaluate, count: int, sampling: dict[str, Any], device: torch.device
-) -> dict[str, Any]:
-    """``comparable``: what two scores must share to be compared; ``hash``: its digest, the same on every machine.
+class Real(NamedTuple):
+    """What samples are held against.
 
+    train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
+    whether a test image is no copy of a train image.
+    """
+
+    train: Images
+    features: dict[str, RealFeatures]
+    held_out: dict[str, Nearest]
+    new: NDArray[np.bool_]
+
+    @classmethod
+    def open(cls, processed: Path, reference: Path, settings: Evaluate, device: torch.device) -> Real:
+        train, test = (open_split(processed, split)[0] for split in SPLITS)
+        features = {name: load_features(reference, name) for name in settings.extractors}
+        held_out = {PIXELS: memorisation.nearest(test, train, device)}
+        for name, found in features.items():
+            held_out[name] = memorisation.nearest(found.held_out.features, found.features, device)
+        return cls(train, features, held_out, held_out[PIXELS].distance > 0)
+
+
+def report(images: Images, real: Real, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE) -> Report:
+    """Score one set of uint8 (N, C, H, W) images."""
+    scores: dict[str, Any] = {}
+    curves = {}
+    near = {PIXELS: memorisation.nearest(images, real.train, device)}
+    for name, found in real.features.items():
+        fake = extractors.extract(found.network, images, settings.batch_size, device, ranks)
+        scores[name] = score(fake, found, settings)
+        if curve := calibration.fd_curve(fake, found, settings, device):
+            scores[name] |= calibration.extrapolated(found, curve)
+            curves[name] = curve
+        near[name] = memorisation.nearest(fake.features, found.features, device)
+    closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
+    for space in (space for space, found in closeness.items() if not found):
+        print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
+    scores["memorisation"] = {space: found for space, found in closeness.items() if found}
+    return Report(scores, curves, near)
+
+
+def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of nested numbers, key by key; standard errors, ``*_se``, of independent sets become that of the mean."""
+    found: dict[str, Any] = {}
+    for key, first in values[0].items():
+        column = [value[key] for value in values]
+        if isinstance(first, dict):
+            found[key] = mean(column)
+        else:
+            found[key] = float(np.linalg.norm(column) / len(column) if key.endswith("_se") else np.mean(column))
+    return found
+
+
+def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
+    """The sets' Fréchet distances against N, averaged over the sets."""
+    rows: Rows = []
+    for name in curves[0]:
+        fd, fd_sd = (np.mean([getattr(found[name], key) for found in curves], axis=0) for key in ("fd", "fd_sd"))
+        for n, value, sd in zip(curves[0][name].n, fd, fd_sd, strict=True):
+            rows.append({"extractor": name, "n": int(n), "fd": value, "fd_sd": "" if math.isnan(sd) else sd})
+    return rows
+
+
+def likelihoods(
+    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+) -> dict[Split, Bound]:
+    """The bound on ``settings.likelihood.images`` of each split, in full float32; nothing where that is 0."""
+    diffusion, options = model.config.diffusion, settings.likelihood
+    denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
+    bounds: dict[Split, Bound] = {}
+    for split in SPLITS if options.images else ():
+        images, _ = open_split(processed, split)
+        chosen = np.random.default_rng(SEED).permutation(len(images))[: options.images]
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            bounds[split] = likelihood.bound(
+                denoiser,
+                denoiser.chain.schedule,
+                diffusion.variance,
+                images[np.sort(chosen)],
+                options.timesteps,
+                settings.batch_size,
+                device,
+                ranks=ranks if len(chosen) >= ranks.size else ALONE,
+            )
+    return bounds
+
+
+def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
+    """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
+    found = {}
+    for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
+        if split in bounds:
+            each = bounds[split].bits_per_dim
+            found[name] = float(each.mean())
+            found[f"{name}_se"] = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
+    return found
+
+
+def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
+    """The bound by t: t, steps, and per split ``vlb_*``, bits per dimension of one step, and ``mse_*``, of epsilon.
+
+    L_{t-1} stands at t, L_T at T + 1, where nothing is denoised. A row is a stratum of ``steps`` steps around t, so
+    that the sum of steps times vlb is the whole bound.
+    """
+    rows: Rows = []
+    for split, found in bounds.items():
+        columns = [found.middle, found.steps, found.terms.mean(0), found.mse.mean(0)]
+        last = (found.first[-1] + found.steps[-1], 1, found.prior.mean(), "")
+        for place, (t, steps, vlb, mse) in enumerate([*zip(*columns, strict=True), last]):
+            if place == len(rows):
+                rows.append({"t": t, "steps": steps})
+            rows[place] |= {f"vlb_{split}": vlb, f"mse_{split}": mse}
+    return rows
+
+
+def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images:
+    """(rows, columns, C, H, W): the closest pairs of each space in turn, in pixels first, the nearest pair leftmost: a
+    row of samples, and below it the row of their train images."""
+    rows = []
+    for found in nearest.values():
+        chosen = memorisation.closest(found, PAIRS)
+        rows += [samples[chosen], train[found.row[chosen]]]
+    return np.stack(rows)
+
+
+def write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
+    """A CSV file with a header, which begins with ``columns`` and is whole where there are no rows."""
+    names = dict.fromkeys([*columns, *(key for row in rows for key in row)])
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(names))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+
+
+def fingerprint(
+    index: Reference, settings: Evaluate, sets: int, count: int, sampling: dict[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """``comparable``: what two models' scores must share to be compared; ``hash``: its digest, on every machine the
+    same; ``hash_without_sampling``: the digest of the rest, for comparing samplers.
+
+    sets, count: how many sets of how many images; sampling: how they were drawn, as JSON-able values.
     ``environment`` is recorded beside it and not hashed: it moves scores in their last digits only.
     """
     comparable = {
-        "images": {"sha256": index.images, "count": index.count, "channels": index.channels, "size": index.image_size},
+        "images": {
+            "sha256": index.images,
+            "held_out": index.held_out,
+            "count": index.count,
+            "channels": index.channels,
+            "size": index.image_size,
+        },
         "extractors": {name: index.extractors[name][WEIGHTS] for name in settings.extractors},
+        "sets": sets,
         "samples": count,
         "sampling": sampling,
         "metrics": {
             **settings.model_dump(
-                mode="json", include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood"}
+                mode="json", include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
             ),
             "isc_splits": ISC_SPLITS,
             "rng_seed": RNG_SEED,
+            "fd_parts": frechet.PARTS,
         },
         "torch_fidelity": torch_fidelity.__version__,
     }
     environment = {
         "torch": torch.__version__,
         "device": devices.describe(device),
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
     }
-    return {"hash": files.digest(comparable), "comparable": comparable, "environment": environment}
+    rest = {key: value for key, value in comparable.items() if key != "sampling"}
+    return {
+        "hash": files.digest(comparable),
+        "hash_without_sampling": files.digest(rest),
+        "comparable": comparable,
+        "environment": environment,
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -12,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ddpm.errors import UserError
+from ddpm.errors import MEND, UserError, storage_fault
+
+PART = ".part"  # ends the name of what is being written
 
 
 @contextmanager
@@ -20,33 +24,70 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it is synced and renamed to ``path``, else removed.
 
     What is written may be a file or a folder. The temporary name keeps the suffix, because writers choose
-    their format by it. Raises UserError when the folder cannot be written to.
+    their format by it. What a killed process left of the same name is removed. Raises UserError when the folder
+    cannot be written to, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        holder, lock = _holder(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write here ({error.strerror}): check the folder's permissions") from error
+        raise UserError(f"{path}: cannot write here ({error.strerror}): {MEND}") from error
     temporary = holder / path.name
     try:
         yield temporary
-        if temporary.is_file():
-            if path.is_dir():
-                raise UserError(
-                    f"{path}: a folder stands where a file is to be written: remove it, or choose another name"
-                )
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-        elif path.is_dir():
+        if temporary.is_file() and path.is_dir():
+            raise UserError(f"{path}: a folder stands where a file is to be written: remove it, or choose another name")
+        for written in (*temporary.rglob("*"), temporary):
+            _sync(written)
+        if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync(path.parent)
+    except Exception as error:
+        if reason := storage_fault(error):
+            raise UserError(f"{path}: cannot be written ({reason}): {MEND}") from error
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        os.close(lock)
+
+
+def _holder(path: Path) -> tuple[Path, int]:
+    """A new folder beside ``path``, and a descriptor of it. It is locked while its process lives: those that are not
+    were left by a killed one, and go."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
+        if (lock := _lock(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    while True:
+        holder = Path(tempfile.mkdtemp(PART, f".{path.name}.", path.parent))
+        # another process may take it for a leftover before it is locked
+        if (lock := _lock(holder)) is not None:
+            if holder.exists():
+                return holder, lock
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock, or None where another process does, or has removed the folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The real train images as the extractors see them: made once per dataset and extractor, read by every scoring.
+"""The real images as the extractors see them: made once per dataset and extractor, read by every scoring.
 
 data/reference/ holds, per extractor, ``weights.safetensors`` and ``features.safetensors``, and ``reference.json``
 with the sha256 of each and of the images. torch-fidelity's own cache is not used: it is keyed by name alone and
@@ -21,7 +21,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics
 from ddpm import extractors
 from ddpm.config import Evaluate
 from ddpm.errors import UserError
-from ddpm.extractors import Extractor
+from ddpm.extractors import Extractor, Features
 from ddpm.files import atomic_path, read_json, sha256, write_json
 from ddpm.processed import open_split, read_manifest
 
@@ -34,12 +34,13 @@ INDEX = "reference.json"
 class Reference:
     """What ``reference.json`` says.
 
-    images: sha256 of the train split; count, channels, image_size: its shape; extractors: the sha256 of each
-    extractor's files, by extractor and file name.
+    images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
+    shape; extractors: the sha256 of each extractor's files, by extractor and file name.
     """
 
     dataset: str
     images: str
+    held_out: str
     count: int
     channels: int
     image_size: int
@@ -50,7 +51,8 @@ class Reference:
 class RealFeatures:
     """One extractor, and what it says of the N real images.
 
-    features: (N, D) float32; mu: (D,) float32 and sigma: (D, D) float64, their mean and covariance.
+    features: (N, D) float32 of the train split; mu: (D,) float32 and sigma: (D, D) float64, their mean and covariance;
+    held_out: of the test split.
     """
 
     extractor: Extractor
@@ -58,6 +60,7 @@ class RealFeatures:
     features: Tensor
     mu: NDArray[np.float32]
     sigma: NDArray[np.float64]
+    held_out: Features
 
 
 def make_reference(settings: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:
@@ -67,6 +70,7 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
     """
     manifest = read_manifest(processed)
     images, _ = open_split(processed, "train")
+    held_out, _ = open_split(processed, "test")
     with atomic_path(folder) as temporary:
         digests = {}
         for name in settings.extractors:
@@ -75,11 +79,14 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
             extractor.write_weights(processed, temporary / name / WEIGHTS, device)
             network = extractor.load(temporary / name / WEIGHTS)
             features = extractors.extract(network, images, settings.batch_size, device).features
-            save_file(_with_statistics(features), temporary / name / FEATURES)
+            test = extractors.extract(network, held_out, settings.batch_size, device)
+            tensors = _with_statistics(features) | {"test.features": test.features, "test.logits": test.logits}
+            save_file(tensors, temporary / name / FEATURES)
             digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
         index = Reference(
             dataset=manifest.dataset,
             images=manifest.sha256["train"],
+            held_out=manifest.sha256["test"],
             count=len(images),
             channels=manifest.channels,
             image_size=manifest.image_size,
@@ -120,4 +127,7 @@ def load_features(folder: Path, name: str) -> RealFeatures:
     extractor = extractors.get(name)
     tensors = load_file(folder / name / FEATURES)
     network = extractor.load(folder / name / WEIGHTS)
-    return RealFeatures(extractor, network, tensors["features"], tensors["mu"].numpy(), tensors["sigma"].numpy())
+    held_out = Features(tensors["test.features"], tensors["test.logits"])
+    return RealFeatures(
+        extractor, network, tensors["features"], tensors["mu"].numpy(), tensors["sigma"].numpy(), held_out
+    )

@@ -38,9 +38,17 @@ PICTURES = {
         "data/samples/reverse.mp4",
         "data/samples/reverse.gif",
     ),
-    "evaluate": ("metrics/fingerprint.json",),
+    "evaluate": (
+        "metrics/fingerprint.json",
+        "metrics/scores.csv",
+        "metrics/fd_n.csv",
+        "metrics/likelihood.csv",
+        "data/evaluation/nearest.png",
+        "data/reference/calibration.json",
+    ),
 }
 STAGES = tuple(PICTURES)
+FINGERPRINTS = {"ddpm.fingerprint": "hash", "ddpm.fingerprint_without_sampling": "hash_without_sampling"}  # by tag
 
 
 class Point(NamedTuple):
@@ -114,6 +122,9 @@ def read(upto: str | None) -> Record:
                 scores[name] = float(value)
             else:
                 facts[name] = masked(_text(value))
+    if "evaluate" in done:
+        found = files.read_json(METRICS / "fingerprint.json")
+        facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(
         key=inputs.read(*KEYED, leave_out=DERIVED).fingerprint(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm import devices, images, noise, progress
+from ddpm import devices, images, noise, progress, samples
 from ddpm.checkpoint import Loaded
 from ddpm.config import Sample, Spacing
 from ddpm.denoiser import Denoiser
 from ddpm.diffusion import Chain, from_images, q_sample, to_images
+from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
 from ddpm.files import atomic_path
 from ddpm.samplers import Sampler
@@ -110,36 +112,68 @@ class Generator:
         return to_images(last).cpu()
 
     def batches(
-        self, count: int, batch_size: int, seed: int, shape: tuple[int, int, int]
+        self, count: int, batch_size: int, seed: int, shape: tuple[int, int, int], ranks: Ranks = ALONE
     ) -> Iterator[tuple[range, Tensor]]:
-        """Images 0..count - 1 as (their indices, (B, C, H, W) uint8), with a progress bar."""
-        with progress.bar(count, "sample", "image") as bar:
-            for first in range(0, count, batch_size):
-                indices = range(first, min(first + batch_size, count))
-                yield indices, self.images(indices, seed, shape)
+        """Images 0..count - 1 as (their indices, (B, C, H, W) uint8), with a progress bar.
+
+        The ranks draw a batch each, the same batches as one rank alone, and every rank gets all of them.
+        """
+        with progress.bar(count, "sample", "image", shown=ranks.main) as bar:
+            for first in range(0, count, batch_size * ranks.size):
+                indices = range(first, min(first + batch_size * ranks.size, count))
+                shares = [indices[rank * batch_size : (rank + 1) * batch_size] for rank in range(ranks.size)]
+                own = shares[ranks.rank]
+                drawn = self.images(own, seed, shape) if own else torch.empty(0, *shape, dtype=torch.uint8)
+                yield indices, ranks.join(drawn, [len(share) for share in shares])
                 bar.update(len(indices))
 
 
 def write_samples(
-    generator: Generator, options: Sample, seed: int, shape: tuple[int, int, int], out: Path
+    generator: Generator,
+    options: Sample,
+    training_seed: int,
+    shape: tuple[int, int, int],
+    out: Path,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """samples.npy, grid.png, reverse.mp4 and reverse.gif in ``out``; returns what metrics/sample.json says."""
+    """A set of images for each of ``options.seeds``; grid.png, reverse.mp4 and reverse.gif of the first, in ``out``.
+
+    training_seed: the model's, which its sets' noise is told by. Every rank draws, the main one writes. Returns what
+    metrics/sample.json says.
+    """
     started = time.perf_counter()
-    with atomic_path(out / "samples.npy") as temporary:
-        samples = np.lib.format.open_memmap(temporary, "w+", np.uint8, (options.count, *shape))
-        for indices, batch in generator.batches(options.count, options.batch_size, seed, shape):
-            samples[indices.start : indices.stop] = batch.numpy()
-        samples.flush()
+    paths = samples.set_paths(out, options.seeds)
+    for seed, path in paths.items():
+        write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks)
     seconds = time.perf_counter() - started
-    shown = range(min(FILM_IMAGES, options.count))
-    images.save_grid(torch.from_numpy(samples[shown.start : shown.stop]), out / "grid.png")
-    images.save_films(film(generator, shown, seed, shape), out, "reverse")
+    if ranks.main:
+        first = samples.read_samples(paths[options.seeds[0]])
+        shown = range(min(FILM_IMAGES, options.count))
+        images.save_grid(torch.from_numpy(first[shown.start : shown.stop].copy()), out / "grid.png")
+        states = film(generator, shown, samples.noise_seed(training_seed, options.seeds[0]), shape)
+        images.save_films(states, out, "reverse")
     return {
         "count": options.count,
+        "sets": len(paths),
         "evaluations_per_image": generator.evaluations,
         "seconds": round(seconds, 2),
-        "images_per_second": round(options.count / seconds, 2),
+        "images_per_second": round(options.count * len(paths) / seconds, 2),
     }
+
+
+def write_set(
+    generator: Generator, options: Sample, seed: int, shape: tuple[int, int, int], path: Path, ranks: Ranks = ALONE
+) -> None:
+    """``options.count`` images as uint8 (N, C, H, W) .npy; row i is image i of the noise of ``seed``."""
+    batches = generator.batches(options.count, options.batch_size, seed, shape, ranks)
+    if not ranks.main:
+        deque(batches, maxlen=0)
+        return
+    with atomic_path(path) as temporary:
+        drawn = np.lib.format.open_memmap(temporary, "w+", np.uint8, (options.count, *shape))
+        for indices, batch in batches:
+            drawn[indices.start : indices.stop] = batch.numpy()
+        drawn.flush()
 
 
 def film(generator: Generator, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> list[Tensor]:

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from PIL import Image
@@ -43,13 +44,18 @@ ARTIFACTS = "ddpm.artifacts"
 NOTE = "mlflow.note.content"
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
+SQLITE = "sqlite:///"
 LOCK_SECONDS = 60.0
 
+# Seconds. A store that hangs costs a train, a sample and an evaluate stage 10 in all, whenever it begins.
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+FIRST_ANSWER = "2"
+LATER_ANSWERS = "5"
 # what a user has set stays; a server that is down must cost seconds, not a quarter of an hour of MLflow's retries
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    TIMEOUT: FIRST_ANSWER,
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -65,22 +71,50 @@ def sync(upto: str | None = None) -> str | None:
     return Tracker().sync(upto)
 
 
-def live() -> Live:
-    """A context for the train stage: the curve is sent as it grows, system metrics every ten seconds.
+def live(on: bool = True) -> Live:
+    """A context for the train stage: the curve is sent as it grows, system metrics every ten seconds; or not ``on``.
 
     Left without an error it syncs the run, so the stage's files are written inside it.
     """
-    return Live(Tracker())
+    tracker = Tracker()
+    tracker.off |= not on
+    return Live(tracker)
+
+
+def attach(path: Path) -> str | None:
+    """Log a file with the configuration's run, brought up to date first, in place of one of that name; as ``sync``."""
+    tracker = Tracker()
+    run_id = tracker.sync()
+    return run_id and tracker.attempt(lambda: tracker.attach(run_id, path))
+
+
+class Logged(NamedTuple):
+    """A run as the store has it: params in text, each metric's last value, seconds since the epoch of its start."""
+
+    name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    started: float
+
+
+def logged() -> list[Logged]:
+    """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
+    tracker = Tracker()
+    if tracker.uri.startswith(SQLITE) and not Path(tracker.uri.removeprefix(SQLITE)).exists():
+        return []  # to open it would be to make it
+    return tracker.attempt(tracker.logged) or []
 
 
 class Tracker:
     """A process's way to MLflow. No method raises because of the store."""
 
     def __init__(self) -> None:
+        self.patience = os.environ.get(TIMEOUT, LATER_ANSWERS)
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{self.root / 'mlflow.db'}"
         self.off = os.environ.get("DDPM_TRACKING") == "off"
 
     def sync(self, upto: str | None = None) -> str | None:
@@ -120,7 +154,11 @@ class Tracker:
         # its thread reports a store that is down, which ``attempt`` has done
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        return MlflowClient(tracking_uri=self.uri)
+        _probe(self.uri)
+        client = MlflowClient(tracking_uri=self.uri)
+        client.get_experiment_by_name(self.experiment_name)
+        os.environ[TIMEOUT] = self.patience
+        return client
 
     def locked(self) -> FileLock:
         """Raises filelock.Timeout, an OSError."""
@@ -147,14 +185,42 @@ class Tracker:
         self._describe(run, record)
         return run, []
 
+    def attach(self, run_id: str, path: Path) -> str:
+        self.client.log_artifact(run_id, str(path))
+        return run_id
+
+    def logged(self) -> list[Logged]:
+        with self.locked():
+            experiment = self.client.get_experiment_by_name(self.experiment_name)
+        if experiment is None:
+            return []
+        pages = [self.client.search_runs([experiment.experiment_id])]
+        while pages[-1].token:
+            pages.append(self.client.search_runs([experiment.experiment_id], page_token=pages[-1].token))
+        return [
+            Logged(
+                name=run.info.run_name or run.info.run_id,
+                params=run.data.params,
+                metrics=run.data.metrics,
+                tags=run.data.tags,
+                started=run.info.start_time / 1000,
+            )
+            for page in pages
+            for run in page
+        ]
+
+    @property
+    def experiment_name(self) -> str:
+        return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
+
     @cached_property
     def experiment(self) -> str:
         from mlflow.exceptions import MlflowException
 
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
+        name = self.experiment_name
         if found := self.client.get_experiment_by_name(name):
             return str(found.experiment_id)
-        local = self.uri.startswith("sqlite:")
+        local = self.uri.startswith(SQLITE)
         try:
             return self.client.create_experiment(name, (self.root / "mlartifacts").as_uri() if local else None)
         except MlflowException:
@@ -291,17 +357,31 @@ class Live:
         self.monitor.start()
 
     def _stop(self, status: str) -> None:
-        self.monitor.finish()
         self.tracker.client.set_terminated(self.run.info.run_id, status)
+        self.monitor.finish()
 
     def _flush(self) -> None:
         if not self.flushed:
             # the first row tells whether training went on from a checkpoint or began again
             first = self.waiting[0].step
+            # the monitor's end waits for a thread which may itself wait for the store: see first that it answers
+            self.tracker.client.get_run(self.run.info.run_id)
             self.monitor.finish()
             self._resume(lambda _, history: all(metric.step < first for metric in history))
             self.flushed = True
         self.tracker.send(self.run, self.waiting)
+
+
+def _probe(uri: str) -> None:
+    """Raise when a database is down or locked: MLflow would try again for most of an hour. Nothing to do for others."""
+    import sqlalchemy
+
+    if not urlsplit(uri).scheme.startswith(("sqlite", "postgresql", "mysql", "mssql")):
+        return
+    seconds = {"timeout": float(FIRST_ANSWER)} if uri.startswith(SQLITE) else {}
+    engine = sqlalchemy.create_engine(uri, connect_args=seconds, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("BEGIN IMMEDIATE" if seconds else "SELECT 1"))
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -24,6 +24,7 @@ from ddpm.diffusion import Chain, q_sample
 from ddpm.distributed import ALONE, Ranks
 from ddpm.ema import EMA
 from ddpm.errors import UserError
+from ddpm.files import atomic_path
 from ddpm.history import History, Row
 from ddpm.losses import Denoised
 from ddpm.samplers.ddim import DDIM
@@ -59,6 +60,7 @@ def train(
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     previews = Previews(trainer, checkpoints.folder / "grids")
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
+        ranks.largest(0)  # the main rank has the lock before any rank reads what it guards
         done = trainer.resume(checkpoints, history)
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
             for step in range(done + 1, trainer.total + 1):
@@ -77,9 +79,10 @@ def train(
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})
             if previews.folder.exists():
-                shutil.copytree(previews.folder, out / "grids", dirs_exist_ok=True)
+                with atomic_path(out / "grids") as temporary:
+                    shutil.copytree(previews.folder, temporary)
             log.flush()
-            checkpoints.delete()
+            checkpoints.finish()
     return history
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import ctypes
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from ddpm import config, devices, distributed, inputs
+from ddpm import config, inputs
 from ddpm.config import Config
 from ddpm.errors import UserError, exit_code
 
@@ -19,35 +21,28 @@ SAMPLES = Path("data/samples")
 METRICS = Path("metrics")
 
 
-def run(name: str, main: Callable[[Config, str], None], ranks: bool = False) -> None:
-    """Call ``main(config, fingerprint)`` with what dvc.yaml lists for the stage, and exit.
+def run(name: str, work: Callable[[Config, str], int | None]) -> NoReturn:
+    """Call ``work(config, fingerprint)`` with what dvc.yaml lists for the stage, and exit with what it returns.
 
-    With ``ranks`` it is called on ``launch.processes`` processes. Raises UserError, hence exit code 2, when a
-    dependency changed while the stage ran: its outs would be recorded as made by code or data that did not make them.
+    Raises UserError, hence exit code 2, when a dependency changed while the stage ran: its outs would be recorded
+    as made by code or data that did not make them.
     """
 
     def guarded() -> int:
         loaded = config.load()  # before the inputs: it says more about a wrong name than the file that is missing
         before = inputs.read(name)
-        part, fingerprint = loaded.only(before.params), before.fingerprint()
-        count = distributed.processes(loaded.launch.processes, loaded.device) if ranks else 1
-        if count > 1:
-            code = distributed.launch(f"stages.{name}", count, fingerprint)
-        else:
-            code = 0
-            main(part, fingerprint)
+        code = work(loaded.only(before.params), before.fingerprint()) or 0
         after = inputs.read(name)
         changed = [file for file in before.files if before.files[file] != after.files.get(file)]
         if changed and not code:
             raise UserError(f"{changed[0]}: changed while the {name} stage ran; run `dvc repro` again")
         return code
 
-    def rank() -> None:
-        loaded = config.load()
-        keys, _ = inputs.stage(name, config.read())
-        fingerprint = os.environ.get(distributed.FINGERPRINT) or inputs.read(name).fingerprint()
-        with distributed.joined(devices.resolve(loaded.device)):
-            main(loaded.only(keys), fingerprint)
+    die_with_parent()
+    sys.exit(exit_code(guarded))
 
-    distributed.die_with_parent()
-    sys.exit(exit_code(rank if distributed.is_rank() else guarded))
+
+def die_with_parent() -> None:
+    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

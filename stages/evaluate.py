@@ -1,16 +1,25 @@
-"""data/samples and data/reference -> metrics/evaluate.json, metrics/fingerprint.json."""
+"""data/samples, data/model, data/processed and data/reference -> metrics/evaluate.json and others, data/evaluation."""
 
 from __future__ import annotations
 
-from ddpm import devices, tracking
+from pathlib import Path
+
+import torch
+
+from ddpm import devices, distributed, evaluation, images, tracking
+from ddpm.checkpoint import load_model
 from ddpm.config import Config
-from ddpm.evaluation import evaluate
+from ddpm.evaluation import write_rows
 from ddpm.files import write_json
-from stages import METRICS, REFERENCE, SAMPLES, run
+from ddpm.reference import read_reference
+from ddpm.samples import set_paths
+from stages import METRICS, MODEL, PROCESSED, REFERENCE, SAMPLES, ranks
+
+EVALUATION = Path("data/evaluation")
 
 
 def main(config: Config, fingerprint: str) -> None:
-    sample = config.sample
+    sample, settings = config.sample, config.evaluate
     sampling = {
         "sampler": sample.sampler.model_dump(),
         "steps": sample.steps,
@@ -19,11 +28,22 @@ def main(config: Config, fingerprint: str) -> None:
         "clip_denoised": sample.clip_denoised,
     }
     device = devices.resolve(config.device)
-    scores, comparable = evaluate(SAMPLES / "samples.npy", REFERENCE, config.evaluate, sampling, device)
-    write_json(METRICS / "evaluate.json", scores)
+    model = load_model(MODEL / "model.safetensors", device)
+    sets = set_paths(SAMPLES, sample.seeds)
+    here = distributed.current()
+    found = evaluation.evaluate(sets, PROCESSED, REFERENCE, model, settings, device, here)
+    if not here.main:
+        return
+    comparable = evaluation.fingerprint(read_reference(REFERENCE), settings, len(sets), sample.count, sampling, device)
+    write_rows(METRICS / "scores.csv", found.sets, ["seed"])
+    write_rows(METRICS / "fd_n.csv", found.fd_n, ["extractor", "n", "fd", "fd_sd"])
+    write_rows(METRICS / "likelihood.csv", found.bound, ["t", "steps"])
+    nearest = torch.from_numpy(found.nearest)
+    images.save_grid(nearest.flatten(0, 1), EVALUATION / "nearest.png", columns=nearest.shape[1])
+    write_json(METRICS / "evaluate.json", found.scores)
     write_json(METRICS / "fingerprint.json", comparable)
     tracking.sync("evaluate")
 
 
 if __name__ == "__main__":
-    run("evaluate", main)
+    ranks.run("evaluate", main)

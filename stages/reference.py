@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ddpm import devices
+from ddpm import calibration, devices
 from ddpm.config import Config
-from ddpm.evaluation import calibrate
 from ddpm.files import write_json
 from ddpm.reference import make_reference
 from stages import PROCESSED, REFERENCE, run
@@ -13,10 +12,10 @@ from stages import PROCESSED, REFERENCE, run
 def main(config: Config, fingerprint: str) -> None:
     device = devices.resolve(config.device)
     make_reference(config.evaluate, PROCESSED, REFERENCE, device)
-    scores = calibrate(config.evaluate, PROCESSED, REFERENCE, device)
-    write_json(REFERENCE / "calibration.json", scores)
-    for extractor, found in scores.items():
-        for metric, value in found.items():
+    found = calibration.calibrate(config.evaluate, PROCESSED, REFERENCE, device)
+    write_json(REFERENCE / calibration.FILE, found)
+    for extractor, about in found.items():
+        for metric, value in about["floor"].items():
             print(f"real test split, {extractor}.{metric}: {value:.6g}")
 
 

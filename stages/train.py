@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from ddpm import devices, distributed, memory, tracking
-from ddpm.checkpoint import Checkpoints
+from ddpm.checkpoint import Checkpoints, recorded
 from ddpm.config import Config
 from ddpm.files import write_json
 from ddpm.processed import open_split
 from ddpm.training import train
-from stages import METRICS, MODEL, PROCESSED, run
+from stages import METRICS, MODEL, PROCESSED, ranks
 
 
 def main(config: Config, fingerprint: str) -> None:
     device = devices.resolve(config.device)
     images, _ = open_split(PROCESSED, "train")
-    ranks = distributed.current()
+    here = distributed.current()
     needed = memory.estimate(config.training(), device)
-    with tracking.live(ranks.main) as log:
-        history = train(config.training(), images, device, MODEL, Checkpoints(fingerprint), log, ranks)
-        if ranks.main:
+    checkpoints = Checkpoints(fingerprint, recorded("train"))
+    with tracking.live(here.main) as log:
+        history = train(config.training(), images, device, MODEL, checkpoints, log, here)
+        if here.main:
             history.write(METRICS / "loss.csv")
-            write_json(METRICS / "train.json", history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)})
+            write_json(
+                METRICS / "train.json",
+                history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)},
+            )
 
 
 if __name__ == "__main__":
-    run("train", main, ranks=True)
+    ranks.run("train", main)

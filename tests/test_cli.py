@@ -207,8 +207,10 @@ def test_a_model_file_alone_gives_a_picture(model_file: Path, name: str) -> None
 
 def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_file: Path) -> None:
     model = load_model(model_file, CPU)
-    options = small(sample={"count": 12, "batch_size": 5, "steps": 20, "precision": "auto"}).sample
-    sampling.write_samples(sampling.Generator.of(model, options, CPU), options, 7, (1, 8, 8), Path("samples"))
+    fields = {"count": 12, "seeds": [7], "batch_size": 5, "steps": 20, "precision": "auto"}
+    options = small(sample=fields).sample
+    generator = sampling.Generator.of(model, options, CPU)
+    sampling.write_samples(generator, options, model.config.seed, (1, 8, 8), Path("samples"))
     stage = np.load("samples/samples.npy")[:10, 0]
     for batch_size in ("10", "3"):
         command = sample(model_file, "--seed", "7", "--steps", "20", "--batch-size", batch_size)

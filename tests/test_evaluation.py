@@ -1,25 +1,28 @@
+"""What evaluate.json and the files beside it say of a model and its sets of samples."""
+
 from __future__ import annotations
 
+import csv
 import json
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch_fidelity
-from numpy.typing import NDArray
-from torch_fidelity.defaults import DEFAULTS
 
-from ddpm import evaluation, reference
-from ddpm.config import Evaluate
+from ddpm import calibration, evaluation, models, reference
+from ddpm.checkpoint import Loaded
+from ddpm.config import Evaluate, Likelihood
 from ddpm.errors import UserError
+from ddpm.evaluation import Evaluation
+from ddpm.extractors.classifier import Classifier
+from ddpm.files import flatten, write_json
 from ddpm.processed import open_split
-from ddpm.reference import RealFeatures
+from tests.small import small
 
 CPU = torch.device("cpu")
-SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
+SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
 SAMPLING = {"sampler": {"name": "ddim"}, "steps": 50}
 
 
@@ -27,233 +30,172 @@ SAMPLING = {"sampler": {"name": "ddim"}, "steps": 50}
 def folder(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference") / "reference"
     reference.make_reference(SETTINGS, digits, folder, CPU)
+    write_json(folder / calibration.FILE, calibration.calibrate(SETTINGS, digits, folder, CPU))
     return folder
 
 
 @pytest.fixture(scope="module")
-def real(folder: Path) -> RealFeatures:
-    return reference.load_features(folder, "classifier")
+def model() -> Loaded:
+    """Untrained, of the digits' shape."""
+    torch.manual_seed(0)
+    unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+    trained_as = small(data={"image_size": 16}, model={"unet": unet}).training()
+    return Loaded(models.build(trained_as).eval().requires_grad_(False), trained_as, {})
 
 
-@pytest.fixture(scope="module")
-def held_out(digits: Path) -> NDArray[np.uint8]:
-    return np.array(open_split(digits, "test")[0])
+def evaluate(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path, *sets: np.ndarray, settings: Evaluate = SETTINGS
+) -> Evaluation:
+    paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
+    for path, images in zip(paths.values(), sets, strict=True):
+        np.save(path, images)
+    return evaluation.evaluate(paths, digits, folder, model, settings, CPU)
 
 
-def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:
-    noise = np.random.default_rng(0).normal(0, sd, images.shape)
-    return np.clip(images + noise, 0, 255).astype(np.uint8)
+def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndarray:
+    """Train images with noise: samples of a model that is better the smaller ``sd``."""
+    draw = np.random.default_rng(seed)
+    train, _ = open_split(digits, "train")
+    chosen = train[np.sort(draw.choice(len(train), count, replace=False))]
+    return np.clip(chosen + draw.normal(0, sd, chosen.shape), 0, 255).round().astype(np.uint8)
 
 
-def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
-    return evaluation.score(images, real, SETTINGS.model_copy(update={"metrics": metrics}), CPU)
-
-
-class Images(torch.utils.data.Dataset[torch.Tensor]):
-    def __init__(self, images: NDArray[np.uint8]):
-        self.images = torch.from_numpy(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.images[index]
-
-
-def test_scores_are_those_of_torch_fidelity_end_to_end(
-    digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]
+def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
 ) -> None:
-    """Its one public call, with the network registered as an extractor, on images rather than stored features."""
+    sets = [spoiled(digits, 30, 0), spoiled(digits, 30, 1)]
+    both = evaluate(digits, folder, model, tmp_path, *sets)
+    alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
 
-    class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
-        def __init__(self, name: str, features_list: list[str], **_: Any):
-            super().__init__(name, features_list)
-            self.network = real.network
-
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(getattr(self.network(images), layer) for layer in self.features_list)
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return "features", "logits"
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: str) -> str:
-            return "logits" if metric == "isc" else "features"
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-    torch_fidelity.register_feature_extractor("digits-classifier", Registered)
-    settings = {
-        "feature_extractor": "digits-classifier",
-        "kid_subsets": SETTINGS.kid_subsets,
-        "kid_subset_size": SETTINGS.kid_subset_size,
-        "prc_neighborhood": SETTINGS.prc_neighborhood,
-        "isc": True,
-        "fid": True,
-        "kid": True,
-        "prc": True,
-        "cuda": False,
-        "save_cpu_ram": True,
-        "cache": False,
-        "verbose": False,
-    }
-    assert settings.keys() <= DEFAULTS.keys()  # it ignores what it does not know
-    train = np.array(open_split(digits, "train")[0])
-    expected = torch_fidelity.calculate_metrics(input1=Images(held_out), input2=Images(train), **settings)
-
-    found = score(held_out, real, *evaluation.METRICS)
-
-    names = {
-        "fd": "frechet_inception_distance",
-        "is_mean": "inception_score_mean",
-        "is_std": "inception_score_std",
-        "kid_mean": "kernel_inception_distance_mean",
-        "kid_std": "kernel_inception_distance_std",
-        "precision": "precision",
-        "recall": "recall",
-    }
-    assert found.keys() == names.keys()
-    for key, name in names.items():
-        assert found[key] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), key
+    means = flatten({key: value for key, value in both.scores.items() if key != "real"})
+    assert [row["seed"] for row in both.sets] == [0, 1]
+    for row, single in zip(both.sets, alone, strict=True):
+        assert {key: value for key, value in row.items() if key != "seed"}.items() <= flatten(single.scores).items()
+    assert means.keys() == both.sets[0].keys() - {"seed"}
+    for key, value in means.items():
+        column = [row[key] for row in both.sets]
+        expected = np.hypot(*column) / 2 if key.endswith("_se") else np.mean(column)
+        assert value == pytest.approx(float(expected)), key
+    assert both.sets[0]["classifier.fd"] != both.sets[1]["classifier.fd"]
 
 
-def test_every_metric_that_the_config_allows_is_there() -> None:
-    annotation = Evaluate.model_fields["metrics"].annotation
-    assert set(get_args(get_args(annotation)[0])) == evaluation.METRICS.keys()
+def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: Loaded, tmp_path: Path) -> None:
+    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
+
+    calibrated = json.loads((folder / calibration.FILE).read_text())
+    assert found.scores["real"] == {"classifier": calibrated["classifier"]["floor"]}
+    assert found.scores["real"]["classifier"]["fd"] < found.scores["classifier"]["fd"]
 
 
-def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows() -> None:
-    assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
-    assert DEFAULTS["isc_splits"] == evaluation.ISC_SPLITS
-    assert DEFAULTS["rng_seed"] == evaluation.RNG_SEED
-
-
-def test_scoring_twice_gives_the_same_numbers_and_order_matters_to_no_distance(
-    real: RealFeatures, held_out: NDArray[np.uint8]
+def test_the_distance_against_n_begins_with_the_score(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
 ) -> None:
-    first = score(held_out, real, *evaluation.METRICS)
+    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 60))
 
-    assert score(held_out, real, *evaluation.METRICS) == first
-    turned = score(held_out[::-1], real, "fid", "prc")
-    assert turned == pytest.approx({key: first[key] for key in turned}, rel=1e-3)
-
-
-def test_worse_images_score_worse(digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]) -> None:
-    labels = open_split(digits, "test")[1]
-    clean = score(held_out, real, "fid", "kid", "prc")
-    scores = [score(noisy(held_out, sd), real, "fid", "kid") for sd in (30, 60, 90)]
-    without_nines = score(held_out[labels != 9], real, "fid", "prc")
-
-    distances = [clean, *scores]
-    assert all(a["fd"] < b["fd"] and a["kid_mean"] < b["kid_mean"] for a, b in pairwise(distances))
-    assert without_nines["fd"] > 2 * clean["fd"]
-    assert without_nines["recall"] < clean["recall"] - 0.03
+    assert [(row["extractor"], row["n"]) for row in found.fd_n] == [("classifier", n) for n in (600, 300, 200, 150)]
+    assert found.fd_n[0]["fd"] == pytest.approx(found.scores["classifier"]["fd"], rel=1e-4)
+    assert found.fd_n[0]["fd_sd"] == ""
+    assert 0 < found.scores["classifier"]["fd_infinity"] < found.scores["classifier"]["fd"]
 
 
-def test_the_real_images_themselves_are_at_distance_zero(digits: Path, real: RealFeatures) -> None:
-    train = np.array(open_split(digits, "train")[0])
-
-    found = score(train, real, "fid", "prc")
-
-    assert found["fd"] == pytest.approx(0, abs=1e-3)
-    assert found["precision"] == found["recall"] == 1
-
-
-@pytest.mark.parametrize("value", [0, 255])
-def test_samples_that_are_all_alike_get_finite_numbers(real: RealFeatures, value: int) -> None:
-    images = np.full((200, 1, 16, 16), value, dtype=np.uint8)
-
-    found = score(images, real, *evaluation.METRICS)
-
-    assert np.isfinite(list(found.values())).all()
-    assert found["is_mean"] == pytest.approx(1)
-    assert found["fd"] > 10
-
-
-def test_a_number_that_is_not_finite_is_refused(real: RealFeatures, held_out: NDArray[np.uint8]) -> None:
-    class Overconfident(torch.nn.Module):
-        def forward(self, images: torch.Tensor) -> evaluation.Features:
-            found = real.network(images)
-            return evaluation.Features(found.features, found.logits * 1e6)
-
-    extreme = RealFeatures(real.extractor, Overconfident(), real.features, real.mu, real.sigma)
-
-    with pytest.raises(UserError, match=r"classifier\.is_mean, classifier\.is_std is not a finite number"):
-        score(held_out, extreme, "isc")
-
-
-@pytest.mark.parametrize(
-    ("metric", "count", "least"), [("fid", 64, 65), ("isc", 99, 100), ("kid", 149, 150), ("prc", 39, 40)]
-)
-def test_too_few_images_are_refused_with_the_minimum_and_enough_are_scored(
-    metric: str, count: int, least: int, folder: Path, tmp_path: Path, held_out: NDArray[np.uint8]
+def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
 ) -> None:
-    settings = SETTINGS.model_copy(update={"metrics": (metric,)})
-    np.save(tmp_path / "few.npy", held_out[:count])
-    np.save(tmp_path / "enough.npy", held_out[:least])
+    train, test = (np.array(open_split(digits, split)[0]) for split in ("train", "test"))
 
-    with pytest.raises(UserError, match=rf"sample\.count: {count} images .* '{metric}' .* at least {least} "):
-        evaluation.evaluate(tmp_path / "few.npy", folder, settings, SAMPLING, CPU)
-    scores, _ = evaluation.evaluate(tmp_path / "enough.npy", folder, settings, SAMPLING, CPU)
-    assert np.isfinite(list(scores["classifier"].values())).all()
+    copied = evaluate(digits, folder, model, tmp_path, train[100:500])
+    new = evaluate(digits, folder, model, tmp_path, test)
+
+    for space in ("pixels", "classifier"):
+        assert copied.scores["memorisation"][space]["share"] > 0.99
+        assert copied.scores["memorisation"][space]["ratio"] < 1e-3
+        assert new.scores["memorisation"][space] == {"share": 0, "ratio": 1}
+    assert copied.nearest.shape == (4, evaluation.PAIRS, 1, 16, 16)
+    np.testing.assert_array_equal(copied.nearest[0], copied.nearest[1])
+    assert (new.nearest[0] != new.nearest[1]).any()
 
 
-def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real: RealFeatures) -> None:
-    with pytest.raises(UserError, match=r"the train split: 30 images are too few .* 'fid'"):
-        evaluation.check_counts(SETTINGS, real.extractor, {"sample.count": 1000, "the train split": 30})
-    alone = SETTINGS.model_copy(update={"metrics": ("isc",)})
-    evaluation.check_counts(alone, real.extractor, {"sample.count": 1000, "the train split": 30})
+def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=6, timesteps=5)})
+    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30), settings=settings)
+    off = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
+
+    for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
+        total = sum(row["steps"] * row[f"vlb_{split}"] for row in found.bound)
+        assert found.scores[name] == pytest.approx(total)
+        assert 0 < found.scores[f"{name}_se"] < found.scores[name]
+    assert [row["t"] for row in found.bound[:2]] == [1, pytest.approx(3, abs=1.5)]
+    assert found.bound[-1]["t"] == model.config.diffusion.T + 1
+    assert found.bound[-1]["mse_test"] == ""
+    assert not {key for key in off.scores if key.startswith("bits_per_dim")}
+    assert off.bound == []
+
+
+def test_a_model_whose_likelihood_is_no_number_is_refused(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
+) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return x * torch.nan
+
+    settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=2, timesteps=2)})
+    with pytest.raises(UserError, match=r"evaluate: bits_per_dim, .* is not a finite number"):
+        evaluate(digits, folder, model._replace(network=Broken()), tmp_path, spoiled(digits, 30), settings=settings)
+
+
+def test_scoring_passes_no_real_image_through_the_extractor(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    load = Classifier.load
+
+    def counting(self: Classifier, weights: Path) -> torch.nn.Module:
+        network = load(self, weights)
+        network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        return network
+
+    monkeypatch.setattr(Classifier, "load", counting)
+    evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=200), spoiled(digits, 30, 1, count=200))
+    assert sum(seen) == 400
+
+
+def test_too_few_images_in_any_set_are_refused(digits: Path, folder: Path, model: Loaded, tmp_path: Path) -> None:
+    images = spoiled(digits, 30, count=150)
+
+    with pytest.raises(UserError, match=r"sample\.count: 149 images .* 'kid' .* at least 150 "):
+        evaluate(digits, folder, model, tmp_path, images, images[1:])
+    assert evaluate(digits, folder, model, tmp_path, images).fd_n == []
 
 
 @pytest.mark.parametrize("shape", [(200, 3, 16, 16), (200, 1, 32, 32), (200, 1, 16, 8)])
-def test_images_of_another_shape_are_refused(shape: tuple[int, ...], folder: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "samples.npy", np.zeros(shape, dtype=np.uint8))
-
+def test_images_of_another_shape_are_refused(
+    shape: tuple[int, ...], digits: Path, folder: Path, model: Loaded, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=r"can't be scored against digits's \(1, 16, 16\)"):
-        evaluation.evaluate(tmp_path / "samples.npy", folder, SETTINGS, SAMPLING, CPU)
+        evaluate(digits, folder, model, tmp_path, np.zeros(shape, dtype=np.uint8))
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros((9, 1, 16, 16), dtype=np.float32),
-        np.zeros((9, 16, 16), dtype=np.uint8),
-        np.zeros((0, 1, 16, 16), dtype=np.uint8),
-        np.array([{"a": "pickle"}], dtype=object),
-    ],
-    ids=["float", "three axes", "none", "pickle"],
-)
-def test_what_is_no_set_of_images_is_refused(array: NDArray[Any], tmp_path: Path) -> None:
-    np.save(tmp_path / "samples.npy", array, allow_pickle=True)
+def test_rows_are_written_with_their_columns_even_when_there_are_none(tmp_path: Path) -> None:
+    evaluation.write_rows(tmp_path / "a.csv", [{"n": 3, "fd": 1 / 3}, {"n": 2, "fd": ""}], ["extractor", "n"])
+    evaluation.write_rows(tmp_path / "b.csv", [], ["t", "steps"])
 
-    with pytest.raises(UserError, match=r"samples\.npy: "):
-        evaluation.read_samples(tmp_path / "samples.npy")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"extractor": "", "n": "3", "fd": "0.333333"},
+            {"extractor": "", "n": "2", "fd": ""},
+        ]
+    assert (tmp_path / "b.csv").read_text().split() == ["t,steps"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an array", b"\x93NUMPY\x01\x00"])
-def test_a_damaged_samples_file_is_refused(content: bytes | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "samples.npy").write_bytes(content)
-
-    with pytest.raises(UserError, match=r"samples\.npy: "):
-        evaluation.read_samples(tmp_path / "samples.npy")
-
-
-def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "samples.npz", images=np.zeros((9, 1, 16, 16), dtype=np.uint8))
-
-    with pytest.raises(UserError, match=r"this is an archive"):
-        evaluation.read_samples(tmp_path / "samples.npz")
-
-
-def fingerprint(folder: Path, settings: Evaluate = SETTINGS, count: int = 200, steps: int = 50) -> str:
+def fingerprint(
+    folder: Path, settings: Evaluate = SETTINGS, count: int = 200, steps: int = 50, sets: int = 1, key: str = "hash"
+) -> str:
     index = reference.read_reference(folder)
-    found = evaluation.fingerprint(index, settings, count, {**SAMPLING, "steps": steps}, CPU)
-    hashed: str = found["hash"]
-    return hashed
+    found: dict[str, Any] = evaluation.fingerprint(index, settings, sets, count, {**SAMPLING, "steps": steps}, CPU)
+    assert found["comparable"]["sets"] == sets
+    return str(found[key])
 
 
 def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tmp_path: Path) -> None:
@@ -261,9 +203,20 @@ def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tm
 
     assert fingerprint(folder, count=201) != own
     assert fingerprint(folder, steps=51) != own
-    for change in ({"kid_subset_size": 151}, {"prc_neighborhood": 4}, {"metrics": ("fid",)}):
+    assert fingerprint(folder, sets=2) != own
+    changes: list[dict[str, Any]] = [
+        {"kid_subset_size": 151},
+        {"prc_neighborhood": 4},
+        {"metrics": ("fid",)},
+        {"likelihood": Likelihood(images=8)},
+    ]
+    for change in changes:
         assert fingerprint(folder, SETTINGS.model_copy(update=change)) != own
-    for key, value in (("images", "0" * 64), ("extractors", {"classifier": {reference.WEIGHTS: "0" * 64}})):
+    for key, value in (
+        ("images", "0" * 64),
+        ("held_out", "0" * 64),
+        ("extractors", {"classifier": {reference.WEIGHTS: "0" * 64}}),
+    ):
         index = json.loads((folder / "reference.json").read_text())
         (tmp_path / "reference.json").write_text(json.dumps({**index, key: value}))
         assert fingerprint(tmp_path) != own
@@ -280,12 +233,10 @@ def test_the_fingerprint_is_the_same_on_every_machine(folder: Path) -> None:
     assert fingerprint(folder, SETTINGS.model_copy(update={"batch_size": 7})) == own
 
 
-def test_calibration_scores_held_out_images_by_the_metrics_that_they_suffice_for(
-    digits: Path, folder: Path, real: RealFeatures, held_out: NDArray[np.uint8]
-) -> None:
-    settings = SETTINGS.model_copy(update={"kid_subset_size": len(held_out) + 1})
+def test_one_hash_leaves_the_sampler_out(folder: Path) -> None:
+    rest = fingerprint(folder, key="hash_without_sampling")
 
-    found = evaluation.calibrate(settings, digits, folder, CPU)
-
-    expected = score(held_out, real, "fid", "isc", "prc")
-    assert found == {"classifier": {"count": len(held_out), **expected}}
+    assert rest != fingerprint(folder)
+    assert fingerprint(folder, steps=51, key="hash_without_sampling") == rest
+    assert fingerprint(folder, count=201, key="hash_without_sampling") != rest
+    assert fingerprint(folder, sets=2, key="hash_without_sampling") != rest

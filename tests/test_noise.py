@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,3 +63,41 @@ def test_each_argument_gives_other_noise(other: tuple[int, str, int, int]) -> No
     second = noise.gaussian(seed, purpose, torch.tensor([index]), step, (4000,))
     assert stats.pearsonr(first[0].numpy(), second[0].numpy()).pvalue > 1e-3
     assert not torch.equal(first, second)
+
+
+def mask(rows: int, size: int, p: float, offset: int = 0) -> np.ndarray:
+    keys = noise.words(3, "dropout", torch.arange(rows) + offset, 5)
+    return noise.kept(keys, size, p).numpy()
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_a_mask_drops_the_share_that_is_asked_for(p: float) -> None:
+    dropped = 1 - mask(64, 4096, p).mean()
+    assert abs(dropped - p) < 5 * math.sqrt(p * (1 - p) / (64 * 4096))
+
+
+def test_a_mask_is_a_function_of_the_images_key_alone() -> None:
+    whole = mask(8, 101, 0.3)
+    np.testing.assert_array_equal(mask(3, 101, 0.3, offset=5), whole[5:])
+    np.testing.assert_array_equal(mask(8, 60, 0.3), whole[:, :60])
+
+
+def test_masks_are_independent_between_places_images_and_layers() -> None:
+    """No pair of neighbours, near or at a power of two, in place, image or layer, agrees more often than by chance."""
+    keys = noise.words(0, "dropout", torch.arange(256), 1)
+    layers = [noise.kept(keys + index * 0x3C6EF372, 4096, 0.5).numpy() for index in range(4)]
+    base = layers[0]
+    pairs = [(base[:, :-lag], base[:, lag:]) for lag in (1, 2, 3, 16, 64, 256, 1024, 2048)]
+    pairs += [(base[:-lag], base[lag:]) for lag in (1, 2, 7, 64)]
+    pairs += [(base, other) for other in layers[1:]]
+    for one, other in pairs:
+        agreement = (one == other).mean()
+        assert abs(agreement - 0.5) < 5 * 0.5 / math.sqrt(one.size)
+
+
+def test_a_masks_rows_and_columns_have_no_bias() -> None:
+    """Chi-squared of each column's and each row's count of kept entries."""
+    kept = mask(2048, 2048, 0.5)
+    for counts in (kept.sum(axis=0), kept.sum(axis=1)):
+        chi_squared = ((counts - 1024) ** 2 / 512).sum()
+        assert abs(chi_squared - 2048) < 5 * math.sqrt(2 * 2048)

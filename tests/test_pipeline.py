@@ -29,14 +29,15 @@ UP_TO_DATE = "Data and pipelines are up to date."
 
 # the digits preset in seconds: a tiny network on a short chain, 40 steps
 PARAMS: dict[str, dict[str, Any]] = {
+    "launch": {"processes": 1},
     "diffusion": {"T": 50},
     "model": {
         "name": "unet",
         "unet": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [8], "groups": 4},
     },
     "train": {"steps": 40, "batch_size": 16, "precision": "float32", "checkpoint_every": 10, "grid_every": 20},
-    "sample": {"count": 120, "batch_size": 64, "steps": 10, "precision": "float32"},
-    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50},
+    "sample": {"count": 120, "seeds": [0, 1], "batch_size": 64, "steps": 10, "precision": "float32"},
+    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
 STAGES = ["download", "preprocess", "reference", "train", "sample", "evaluate"]
 
@@ -164,8 +165,9 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     with safe_open(folder / "data/model/model.safetensors", "pt") as file:
         assert json.loads(file.metadata()["ddpm"])["config"]["diffusion"]["T"] == 50
     assert len(list((folder / "data/model/grids").iterdir())) == 2
-    samples = np.load(folder / "data/samples/samples.npy", mmap_mode="r")
-    assert (samples.shape, samples.dtype) == ((120, 1, 16, 16), np.uint8)
+    for name in ("samples.npy", "samples-1.npy"):
+        samples = np.load(folder / "data/samples" / name, mmap_mode="r")
+        assert (samples.shape, samples.dtype) == ((120, 1, 16, 16), np.uint8)
     for name in ("grid.png", "reverse.mp4", "reverse.gif", "forward.png"):
         assert (folder / "data/samples" / name).stat().st_size > 0
     train = read_json(folder / "metrics/train.json")
@@ -174,8 +176,24 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     assert read_json(folder / "metrics/sample.json")["evaluations_per_image"] == 10
     assert len(curve(folder)) == 40
     names = {"fd", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall"}
-    assert set(read_json(folder / "metrics/evaluate.json")["classifier"]) == names
-    assert re.fullmatch("[0-9a-f]{64}", read_json(folder / "metrics/fingerprint.json")["hash"])
+    scores = read_json(folder / "metrics/evaluate.json")
+    assert set(scores["classifier"]) == names
+    assert set(scores["real"]["classifier"]) == names | {"count"}
+    assert set(scores["memorisation"]) == {"pixels", "classifier"}
+    assert min(scores["bits_per_dim"], scores["bits_per_dim_se"], scores["bits_per_dim_train"]) > 0
+    assert (folder / "data/evaluation/nearest.png").stat().st_size > 0
+    assert [row["seed"] for row in rows(folder, "scores")] == ["0", "1"]
+    assert [row["t"] for row in (rows(folder, "likelihood")[0], rows(folder, "likelihood")[-1])] == ["1", "51"]
+    assert rows(folder, "fd_n") == []  # too few samples
+    fingerprint = read_json(folder / "metrics/fingerprint.json")
+    assert fingerprint["comparable"]["sets"] == 2
+    assert re.fullmatch("[0-9a-f]{64}", fingerprint["hash"])
+    assert re.fullmatch("[0-9a-f]{64}", fingerprint["hash_without_sampling"])
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"metrics/{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def curve(folder: Path) -> dict[int, float]:

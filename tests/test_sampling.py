@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm import sampling, variants
+from ddpm import samples, sampling, variants
 from ddpm.checkpoint import Loaded, load_model
 from ddpm.config import Sample
 from ddpm.diffusion import to_images
@@ -101,12 +101,23 @@ def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
     chosen = options(count=12, batch_size=5)
     facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["grid.png", "reverse.gif", "reverse.mp4", "samples.npy"]
-    samples = np.load(tmp_path / "samples.npy", mmap_mode="r")
-    assert (samples.shape, samples.dtype) == ((12, *SHAPE), np.uint8)
-    assert_same_images(torch.from_numpy(np.array(samples)), draw(model, chosen))
+    drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
+    assert_same_images(torch.from_numpy(np.array(drawn)), draw(model, chosen, samples.noise_seed(0, 0)))
     assert len(imageio.imread(tmp_path / "reverse.mp4", index=None)) == 11 + 15
-    assert {key: facts[key] for key in ("count", "evaluations_per_image")} == {"count": 12, "evaluations_per_image": 10}
+    expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
+    assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
+
+
+def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model: Loaded, tmp_path: Path) -> None:
+    chosen = options(count=6, seeds=(3, 0), steps=2)
+    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, SHAPE, tmp_path)
+    assert facts["sets"] == 2
+    first, other = (torch.from_numpy(np.load(tmp_path / name)) for name in ("samples.npy", "samples-0.npy"))
+    assert_same_images(first, draw(model, chosen, samples.noise_seed(7, 3)))
+    assert_same_images(other, draw(model, chosen, samples.noise_seed(7, 0)))
+    assert not torch.equal(first, other)
 
 
 def test_what_stops_halfway_leaves_no_samples(model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

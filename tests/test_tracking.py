@@ -76,7 +76,7 @@ def write_folder(root: Path) -> None:
     write_json(root / "metrics/train.json", {"loss": 0.1, "steps": 8, "device": "cpu"})
     write_json(root / "metrics/sample.json", {"images_per_second": 50.0})
     write_json(root / "metrics/evaluate.json", {"classifier": {"fd": 1.5, "kid_mean": 0.25}, "bits_per_dim": 3.5})
-    write_json(root / "metrics/fingerprint.json", {"hash": "abc"})
+    write_json(root / "metrics/fingerprint.json", {"hash": "abc", "hash_without_sampling": "def"})
     manifest = {
         "dataset": "digits",
         "classes": ["0", "1"],
@@ -175,6 +175,8 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     scores = {"classifier.fd": 1.5, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5, "sample.images_per_second": 50.0}
     assert scores.items() <= run.data.metrics.items()
     assert run.data.tags["train.device"] == "cpu"
+    assert run.data.tags["ddpm.fingerprint"] == "abc"
+    assert run.data.tags["ddpm.fingerprint_without_sampling"] == "def"
     assert {f"version.{name}" for name in ("torch", "mlflow", "dvc", "python")} <= run.data.tags.keys()
     assert "| classifier.fd | 1.5 |" in run.data.tags["mlflow.note.content"]
     (used,) = run.inputs.dataset_inputs

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -185,6 +186,15 @@ def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count: int
     seen = torch.cat([batches(step) for step in range(1, -(-epochs * count // batch_size) + 1)]).flatten()
     levels = ((seen + 1) * 127.5).round().long()[: epochs * count].view(epochs, count)
     assert all(sorted(epoch.tolist()) == list(range(count)) for epoch in levels)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(2, 5)])
+def test_images_that_stay_in_their_file_make_the_same_batches(part: slice) -> None:
+    np.save("images.npy", pictures(30))
+    mapped = np.load("images.npy", mmap_mode="r")
+    here, there = (Batches(mapped, 8, 3, True, CPU, part, resident) for resident in (True, False))
+    for step in (1, 2, 3, 7, 5, 6):  # in order, and as after a resume
+        torch.testing.assert_close(there(step), here(step), rtol=0, atol=0)
 
 
 def test_half_of_the_images_are_flipped() -> None:

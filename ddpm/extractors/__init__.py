@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ddpm.distributed import ALONE, Ranks
 from ddpm.variants import Variant, variant_class
 
 
@@ -49,20 +50,27 @@ def get(name: str) -> Extractor:
     return cast(Extractor, variant_class("extractors", name)())
 
 
-def extract(network: nn.Module, images: NDArray[np.uint8], batch_size: int, device: torch.device) -> Features:
-    """Features of every image, (N, D) and (N, K) on the CPU, in the images' order.
+def extract(
+    network: nn.Module, images: NDArray[np.uint8], batch_size: int, device: torch.device, ranks: Ranks = ALONE
+) -> Features:
+    """Features of every image, (N, D) and (N, K) on the CPU, in the images' order; on every rank, each of which passes
+    its share of the batches.
 
     Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
     inputs. Shows a progress bar when it takes longer than a second.
     """
     network = network.to(device)
+    batches = [range(len(images))[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    shares = ranks.shares(len(batches))
+    own = batches[shares[ranks.rank]] or [range(1)]  # a rank without a batch passes one image, to know the shapes
     parts = []
-    starts = tqdm(range(0, len(images), batch_size), desc="features", unit="batch", delay=1, leave=False)
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
     ):
-        for start in starts:
-            batch = torch.from_numpy(np.array(images[start : start + batch_size]))
+        for rows in tqdm(own, desc="features", unit="batch", delay=1, leave=False, disable=not ranks.main):
+            batch = torch.from_numpy(np.array(images[rows.start : rows.stop]))
             parts.append([part.cpu() for part in network(batch.to(device))])
-    return Features(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    counts = [sum(map(len, batches[share])) for share in shares]
+    whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))
+    return Features(*(ranks.join(part, counts) for part in whole))

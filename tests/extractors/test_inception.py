@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from ddpm import evaluation, extractors, files, reference
+from ddpm import extractors, files, reference, scores
 from ddpm.config import Evaluate
 from ddpm.errors import UserError
 from ddpm.extractors import inception
@@ -113,9 +113,8 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     real = reference.load_features(tmp_path / "reference", "inception")
     torch.testing.assert_close(real.features, features)
     assert features.std(dim=0).mean() > 0.01 * features.mean()
-    np.save(tmp_path / "samples.npy", gray[:, :, ::-1] // 2)
-    scores, _ = evaluation.evaluate(tmp_path / "samples.npy", tmp_path / "reference", settings, {}, CPU)
-    assert scores["inception"]["kid_mean"] > 0
+    fake = extractors.extract(real.network, gray[:, :, ::-1] // 2, 4, CPU)
+    assert scores.score(fake, real, settings)["kid_mean"] > 0
     found = extractors.extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
 
@@ -124,4 +123,4 @@ def test_inception_needs_more_images_than_its_features() -> None:
     settings = Evaluate(extractors=("inception",), metrics=("fid",))
 
     with pytest.raises(UserError, match=r"sample\.count: 2,048 images are too few .* at least 2,049"):
-        evaluation.check_counts(settings, Inception(), {"sample.count": 2048, "the train split": 50_000})
+        scores.check_counts(settings, Inception(), {"sample.count": 2048, "the train split": 50_000})

@@ -185,3 +185,26 @@ def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
         dropped = (block.dropout(x) == 0).flatten(2)
         assert dropped.any()
         assert torch.equal(dropped.any(2), dropped.all(2)) == whole
+
+
+def test_patches_are_the_images_pixels_as_channels() -> None:
+    """A network on patches is the plain one of the same weights on the image with its pixels as channels."""
+    shape = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (), "groups": 4}
+    patched = UNet(patch_size=2, **shape).network(16, 1, 2).eval()
+    plain = UNet(**shape).network(8, 4, 8).eval()
+    for parameter in patched.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    plain.load_state_dict(patched.state_dict())
+    x_t, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 9])
+    pixels = torch.stack([x_t[:, 0, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=1)
+    out = patched(x_t, t)
+    assert out.shape == (2, 2, 16, 16)
+    expected = plain(pixels, t)
+    for channel in range(2):
+        for index, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+            torch.testing.assert_close(out[:, channel, i::2, j::2], expected[:, 4 * channel + index])
+
+
+def test_patches_that_do_not_fit_the_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="patch_size: 3 comes before"):
+        UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=()).network(16, 1, 1)

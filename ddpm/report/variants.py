@@ -1,0 +1,215 @@
+"""The variants side by side: verdicts, images of the same noise, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm import comparison, config, pairing, plots, results, verdicts
+from ddpm.comparison import Comparison, Verdict
+from ddpm.config import Config
+from ddpm.errors import UserError
+from ddpm.plots import Panel
+from ddpm.processed import open_split
+from ddpm.report.parts import (
+    COLUMNS,
+    Figure,
+    Figures,
+    Note,
+    Part,
+    Strips,
+    Table,
+    data_uri,
+    figure,
+    number,
+    optional,
+    signed,
+    strip,
+)
+from ddpm.revisions import WORKSPACE, Revision
+
+PROCESSED = Path("data/processed")
+SAMPLES = "data/samples/samples.npy"
+LOSS = "metrics/loss.csv"
+LIKELIHOOD = "metrics/likelihood.csv"
+BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
+BINS = 100  # points of a loss curve
+OUTCOMES = ("better", "worse", "equivalent", "inconclusive")
+
+Arrays = list[NDArray[np.float64]]
+Curves = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the page is about: the current params, and the variants beside them, if any.
+
+    arms: label -> its runs by training seed; the working folder's alone where no variants were asked for, or none was
+    run. refused: why there is no comparison.
+    """
+
+    settings: Config
+    arms: dict[str, dict[int, Revision]]
+    comparison: Comparison | None = None
+    refused: str = ""
+
+    @classmethod
+    def read(cls, by: Sequence[str] = (), allow_budget_mismatch: bool = False) -> Subject:
+        """Raises UserError when params.yaml can't be read, or runs do not have a key of ``by``."""
+        settings = config.load()
+        alone = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
+        if not by:
+            how = "`ddpm report --by diffusion.schedule.name`, or by another params key, compares the variants of it"
+            return cls(settings, alone, refused=how)
+        gathered = results.gather()
+        pairing.check_keys(by, gathered.results, settings)
+        try:
+            matched = results.matching(gathered.results, settings, by)
+            sides = pairing.sides(matched.results, by, settings)
+        except UserError as error:
+            return cls(settings, alone, refused=str(error))
+        arms = {side.label: {seed: Revision.of(run) for seed, run in side.runs.items()} for side in sides}
+        try:
+            compared = comparison.compare(gathered, by, settings, allow_budget_mismatch=allow_budget_mismatch)
+        except UserError as error:
+            return cls(settings, arms, refused=str(error))
+        return cls(settings, arms, compared)
+
+
+def verdict(subject: Subject) -> list[Part]:
+    """The comparison's verdicts, and what they rest on."""
+    found = subject.comparison
+    if found is None:
+        raise UserError(subject.refused)
+    pairs: dict[tuple[str, str], list[Verdict]] = {}
+    for row in found.verdicts:
+        pairs.setdefault((row.variant, row.baseline), []).append(row)
+    budgets = [
+        (arm.label, " ".join(map(str, arm.seeds)), *(_count(getattr(arm, budget)) for budget in pairing.BUDGETS))
+        for arm in found.arms
+    ]
+    light, dark = plots.themed(lambda path: verdicts.draw(found, path))
+    shown = "Each training seed's difference from the baseline, the mean and its interval."
+    return [
+        *(_table(rows, found.confidence) for rows in pairs.values()),
+        Figures([Figure(shown, data_uri(light), data_uri(dark), wide=True)]),
+        Table(("variant", "training seeds", *pairing.BUDGETS.values()), budgets, text_columns=(0, 1)),
+        Note(
+            "Runs are paired by training seed. Better or worse needs both tests, a gap above "
+            f"{found.threshold:.3g} of the baseline's mean, and KID agreeing."
+        ),
+        *(Note(note) for note in found.notes),
+    ]
+
+
+def _table(verdicts: Sequence[Verdict], confidence: float) -> Table:
+    """The verdicts on one variant against one baseline."""
+    first = verdicts[0]
+    heads = ("metric", "verdict", first.baseline, first.variant, "difference", f"{confidence:.4g} interval",
+             "p (Holm)", "sign-flip p", "why")  # fmt: skip
+    rows = [
+        (
+            row.metric,
+            row.outcome,
+            number(row.baseline_mean),
+            number(row.variant_mean),
+            signed(row.difference) + optional(row.relative, lambda share: f" ({share:+.1%})"),
+            "" if row.low is None or row.high is None else f"{signed(row.low)} to {signed(row.high)}",
+            optional(row.holm_p, lambda p: f"{p:.2g}"),
+            optional(row.sign_flip_p, lambda p: f"{p:.2g}"),
+            row.reason,
+        )
+        for row in verdicts
+    ]
+    caption = f"{first.variant} against {first.baseline}: means over {len(first.seeds)} training seeds."
+    return Table(heads, rows, caption, text_columns=(0, 1, 8), badges=OUTCOMES)
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def samples(subject: Subject) -> list[Part]:
+    """The first images of each variant, drawn from the same noise, above real ones."""
+    shared = set.intersection(*(set(arm) for arm in subject.arms.values()))
+    if not shared:
+        seeds = "; ".join(f"{label} has {' '.join(map(str, sorted(arm)))}" for label, arm in subject.arms.items())
+        raise UserError(
+            f"no training seed in common, so no noise either ({seeds}): run the variants with the same seed"
+        )
+    seed = min(shared)
+    rows = [strip(label, partial(arm[seed].first_images, SAMPLES, COLUMNS)) for label, arm in subject.arms.items()]
+    real = strip("real test images", lambda: open_split(PROCESSED, "test")[0][:COLUMNS])
+    same = "the images of a column were drawn from the same noise" if len(rows) > 1 else "the first of the set"
+    return [Note(f"Training seed {seed}; {same}."), Strips([*rows, real])]
+
+
+def curves(subject: Subject) -> list[Part]:
+    """Loss over training, and the terms of the bound on the likelihood over t, of each variant; means over seeds."""
+    losses, lost = _read(subject, LOSS, ("step", "loss"))
+    bounds, unbound = _read(subject, LIKELIHOOD, ("t", *BOUND_COLUMNS))
+    figures = [*(_loss(losses) if losses else ()), *(_bound(bounds) if bounds else ())]
+    return [*([Figures(figures)] if figures else ()), *(Note(line, missing=True) for line in (*lost, *unbound))]
+
+
+def _read(subject: Subject, path: str, names: Sequence[str]) -> tuple[dict[str, Arrays], list[str]]:
+    """A file's columns for each run of each arm, and why some are left out."""
+    found: dict[str, Arrays] = {}
+    left_out = []
+    for label, arm in subject.arms.items():
+        for run in arm.values():
+            try:
+                found.setdefault(label, []).append(run.columns(path, *names))
+            except UserError as error:
+                left_out.append(str(error))
+    return {label: arrays for label, arrays in found.items() if arrays}, left_out
+
+
+def _loss(found: dict[str, Arrays]) -> list[Figure]:
+    smooth = {label: _mean([_binned(curve) for curve in arrays]) for label, arrays in found.items()}
+    caption = f"Training loss: mean over the training seeds, in at most {BINS} averages of successive rows."
+    if len(found) > 1:
+        caption += " Losses of different targets or weightings stand on different scales."
+    return [figure(Panel("training loss", "step", "loss", smooth, log="y"), caption)]
+
+
+def _bound(found: dict[str, Arrays]) -> list[Figure]:
+    # the last row is L_T, which stands at T + 1 and where nothing is denoised
+    means = {label: _mean(arrays)[:-1] for label, arrays in found.items()}
+    label, own = next(iter(means.items()))
+    terms = {name: mean[:, [0, 1]] for name, mean in means.items()}
+    if len(means) == 1:
+        terms = {"test": own[:, [0, 1]], "train": own[:, [0, 2]]}
+    errors = {"test": own[:, [0, 3]], "train": own[:, [0, 4]]}
+    split, whose = (", test split", f", {label}") if len(means) > 1 else ("", "")
+    return [
+        figure(
+            Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", _positive(terms), log="y"),
+            "The variational bound's terms by t; over all t, and with L_T, they add up to bits_per_dim.",
+        ),
+        figure(
+            Panel(f"denoising error{whose}", "t", "mean squared error of epsilon", _positive(errors), log="y"),
+            "On held-out and on train images: a gap between the two is overfitting.",
+        ),
+    ]
+
+
+def _positive(curves: Curves) -> Curves:
+    """Less the points for which a logarithmic axis has no place."""
+    return {name: curve[curve[:, 1] > 0] for name, curve in curves.items()}
+
+
+def _binned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([part.mean(0) for part in np.array_split(curve, min(BINS, len(curve)))])
+
+
+def _mean(arrays: Arrays) -> NDArray[np.float64]:
+    """Row by row, over as many rows as all have."""
+    least = min(map(len, arrays))
+    mean: NDArray[np.float64] = np.mean([array[:least] for array in arrays], axis=0)
+    return mean

@@ -1,0 +1,1 @@
+"""What is timed, and never asserted: ``make bench``."""

@@ -1,0 +1,90 @@
+"""Time this project against its peers; print one table and write docs/bench.json.
+
+    make bench    # all topics, on a quiet machine; the only call that writes docs/bench.json unasked
+    python -m tests.benchmarks [TOPIC ...] [--quick] [--only REGEX] [--rounds N] [--threads N] [--clock wall|cpu]
+                               [--photos FOLDER] [--device DEVICE] [--out FILE]
+
+    # to tune a training step by, while others use the machine too: a minute
+    python -m tests.benchmarks train --quick --threads 1 --clock cpu --only 'article: (ours|its own code) |peak'
+    # the same network through the train stage, in as many ranks as launch.processes says
+    python -m tests.benchmarks train --only 'article: .*(stage|code)' --rounds 3
+    python -m tests.benchmarks train --only digits
+
+Topics: end_to_end train data scoring sample. --only keeps the cases in whose name, e.g. ``article: ours [float32]``,
+the pattern is found. --photos takes JPEGs of a folder in place of synthesised ones. Peers come with
+``pip install -c constraints.txt -e '.[dev,peers]'``. Leave OMP_NUM_THREADS unset: the figures are of all cores.
+
+Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. On a
+busy machine ``--threads 1 --clock cpu`` counts this process's CPU seconds instead: good enough to tune by, but nothing
+that runs in a process of its own is timed then. The train stage takes --threads for each of its ranks, so that with
+``--threads 1`` its two ranks have two cores and its peers one: compare them with all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ddpm import devices
+from ddpm.errors import UserError, exit_code
+from ddpm.files import write_json
+from tests.benchmarks import harness, table
+
+TOPICS = ("end_to_end", "train", "data", "scoring", "sample")
+QUICK_ROUNDS = 3
+OUT = Path("docs/bench.json")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", metavar="REGEX")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--photos", type=Path, metavar="FOLDER")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--threads", type=int, help="of torch (all cores)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help=f"JSON ({OUT} after all topics, else none)")
+    parsed = parser.parse_args(arguments)
+    sys.exit(exit_code(lambda: run(parsed)))
+
+
+def run(parsed: argparse.Namespace) -> None:
+    if unknown := [topic for topic in parsed.topics if topic not in TOPICS]:
+        raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS)}")
+    machine = harness.OwnTime() if parsed.clock == "cpu" else harness.ThisMachine()
+    device = devices.resolve(parsed.device)
+    if parsed.threads:
+        torch.set_num_threads(parsed.threads)
+        os.environ["OMP_NUM_THREADS"] = str(parsed.threads)  # of the stages that run as processes
+    results, goals = harness.Results(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        options = harness.Options(parsed.quick, Path(scratch), parsed.photos, device)
+        for topic in parsed.topics or TOPICS:
+            module = importlib.import_module(f"tests.benchmarks.{topic}")
+            for bench in module.benches(options):
+                chosen = bench.only(parsed.only) if parsed.only else bench
+                rounds = parsed.rounds or (min(QUICK_ROUNDS, bench.rounds) if parsed.quick else bench.rounds)
+                results |= harness.measure(chosen.cases, rounds, machine)
+                goals += chosen.goals
+    described = table.describe(device) | {"clock": parsed.clock}
+    print(", ".join(f"{name} {value}" for name, value in described.items()), end="\n\n")
+    print(table.table(results, goals))
+    partial = parsed.quick or parsed.only or parsed.topics
+    out = parsed.out or (None if partial else OUT)
+    if out:
+        write_json(out, {"machine": described, **table.record(results, goals)})
+        print(f"\n{out}")
+
+
+if __name__ == "__main__":
+    main()

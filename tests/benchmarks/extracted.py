@@ -1,0 +1,48 @@
+"""``python -m tests.benchmarks.extracted STAGE``: run a stage, then print how many real images extractors saw.
+
+Those of the train split. An image is known by its bytes, so that it is found in whatever order, batch or file it comes.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddpm.processed import open_split
+
+
+class Seen:
+    """A forward pre-hook of all modules that counts the images of ``real``, (N, C, H, W) uint8, among their inputs."""
+
+    def __init__(self, real: NDArray[np.uint8]):
+        self.real = {image.tobytes() for image in real}
+        self.count = 0
+
+    def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        # only an extractor takes bytes, and only its outermost module does
+        if arguments and isinstance(arguments[0], Tensor) and arguments[0].dtype == torch.uint8:
+            self.count += sum(image.tobytes() in self.real for image in arguments[0].cpu().numpy())
+
+
+def main(stage: str) -> None:
+    from stages import PROCESSED
+
+    images, _ = open_split(PROCESSED, "train")
+    seen = Seen(images)
+    nn.modules.module.register_module_forward_pre_hook(seen)
+    try:
+        runpy.run_module(f"stages.{stage}", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+    print(seen.count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

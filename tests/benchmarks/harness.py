@@ -1,0 +1,348 @@
+"""Timing on a machine that others use too: round robin, contended samples dropped, medians and quartiles.
+
+Cases that are compared run in turn in one process, a sample of each in a round, each round beginning with another
+case: what heats, throttles or fills the machine falls on all alike. Ratios are taken within a round. A sample during
+which other processes used more than ``CONTENDED`` of a core is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from tests.benchmarks.project import QUICK, Project
+
+CONTENDED = 0.15  # cores; /proc/stat counts in hundredths of a second, so a sample of 0.3 s errs by up to 0.07
+FEWEST = 3  # clean samples that make a median; a case with fewer falls back on all it has, and its row says so
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. scratch: a folder that is removed in the end; photos: a folder of JPEGs, or None."""
+
+    quick: bool
+    scratch: Path
+    photos: Path | None
+    device: torch.device
+
+    @cached_property
+    def pipeline(self) -> Project:
+        """The digits preset, for topics to share; whoever needs its outs calls ``repro``, which is quick when done."""
+        return Project(self.scratch / "pipeline", "digits", QUICK if self.quick else {})
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to time.
+
+    run: one call; where a call's start-up does not count, it returns the seconds that do. items: images that a call
+    handles. flops: floating-point operations of a call, 0 where they say nothing. least_seconds: calls are repeated
+    until a sample lasts as long. warm: whether to call once before the first sample.
+    """
+
+    name: str
+    precision: str
+    run: Callable[[], float | None]
+    items: int = 1
+    flops: float = 0.0
+    least_seconds: float = 0.3
+    warm: bool = True
+
+    @property
+    def key(self) -> str:
+        return f"{self.name} [{self.precision}]"
+
+
+class Spread(NamedTuple):
+    """Quartiles and median."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(*(float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])))
+
+
+class Sample(NamedTuple):
+    """seconds: of one call; foreign: cores that other processes used meanwhile."""
+
+    seconds: float
+    foreign: float
+
+    @property
+    def contended(self) -> bool:
+        return self.foreign > CONTENDED
+
+
+class Machine(Protocol):
+    """Where time and load are read."""
+
+    def now(self) -> float:
+        """Seconds."""
+
+    def foreign(self) -> float:
+        """CPU seconds that others than this process and its children have used since some moment."""
+
+
+class ThisMachine:
+    """The wall clock, and the load that the kernel counts."""
+
+    def now(self) -> float:
+        return perf_counter()
+
+    def foreign(self) -> float:
+        times = psutil.cpu_times()
+        # guest time is part of user; what a hypervisor took away is foreign too
+        busy = sum(getattr(times, field, 0.0) for field in ("user", "nice", "system", "irq", "softirq", "steal"))
+        return busy - sum(os.times()[:4]) - sum(_cpu_seconds(child) for child in psutil.Process().children(True))
+
+
+class OwnTime:
+    """CPU seconds of this process, whatever others do: for tuning on a busy machine, on one thread."""
+
+    def now(self) -> float:
+        return process_time()
+
+    def foreign(self) -> float:
+        return 0.0
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:4])
+    except psutil.NoSuchProcess:  # ended since it was listed: from now on os.times counts it
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A case and its samples, one a round."""
+
+    case: Case
+    samples: tuple[Sample, ...]
+
+    @property
+    def used(self) -> list[int]:
+        """The rounds that count: the clean ones, or all where those are too few."""
+        clean = [i for i, sample in enumerate(self.samples) if not sample.contended]
+        return clean if len(clean) >= min(FEWEST, len(self.samples)) else list(range(len(self.samples)))
+
+    @property
+    def contended(self) -> int:
+        return sum(sample.contended for sample in self.samples)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the samples that count are clean."""
+        return not any(self.samples[i].contended for i in self.used)
+
+    @property
+    def seconds(self) -> Spread:
+        return Spread.of([self.samples[i].seconds for i in self.used])
+
+    @property
+    def items_per_second(self) -> float:
+        return self.case.items / self.seconds.median
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.case.flops / self.seconds.median
+
+
+class Results:
+    """Timings by their case's key."""
+
+    def __init__(self, timings: Sequence[Timing] = ()):
+        self.timings = {timing.case.key: timing for timing in timings}
+
+    def __or__(self, other: Results) -> Results:
+        return Results([*self.timings.values(), *other.timings.values()])
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.timings
+
+    def __getitem__(self, key: str) -> Timing:
+        return self.timings[key]
+
+    def peak(self, precision: str) -> float:
+        """FLOP/s of the fastest kernel measured in ``precision``; NaN when none was."""
+        found = [t for t in self.timings.values() if t.case.name in PEAKS and t.case.precision == precision]
+        return max((timing.flops_per_second for timing in found), default=math.nan)
+
+
+def measure(cases: Sequence[Case], rounds: int, machine: Machine) -> Results:
+    """Time ``cases`` against each other, each ``rounds`` times."""
+    calls: list[int] = []
+    samples: list[list[Sample]] = [[] for _ in cases]
+    with tqdm(total=(rounds + 1) * len(cases), desc="bench", unit="sample", leave=False) as bar:
+        for case in cases:
+            bar.set_postfix_str(f"warming {case.key}", refresh=False)
+            calls.append(_calls(case, machine))
+            bar.update()
+        for shift in range(rounds):
+            for place in range(len(cases)):
+                chosen = (place + shift) % len(cases)
+                bar.set_postfix_str(cases[chosen].key, refresh=False)
+                samples[chosen].append(_sample(cases[chosen], calls[chosen], machine))
+                bar.update()
+    return Results([Timing(case, tuple(found)) for case, found in zip(cases, samples, strict=True)])
+
+
+def _calls(case: Case, machine: Machine) -> int:
+    """Warm up; how many calls then make a sample of ``case.least_seconds``, 1 where a call keeps its own time."""
+    if not case.warm:
+        return 1
+    for _ in range(2):  # the first call pays for what is set up once; where it is short all the same, a second tells
+        started = machine.now()
+        if case.run() is not None:
+            return 1
+        seconds = machine.now() - started
+        if seconds > 3 * case.least_seconds:
+            return 1
+    return max(1, math.ceil(case.least_seconds / max(seconds, 1e-6)))
+
+
+def _sample(case: Case, calls: int, machine: Machine) -> Sample:
+    foreign, started = machine.foreign(), machine.now()
+    own = [case.run() for _ in range(calls)]
+    wall = machine.now() - started
+    counted = [seconds for seconds in own if seconds is not None]
+    seconds = sum(counted) if counted else wall
+    return Sample(seconds / calls, max(machine.foreign() - foreign, 0.0) / wall)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something that the results should reach.
+
+    value: made of the results of the cases whose keys are ``needs``; at_most: whether less is better.
+    """
+
+    what: str
+    precision: str
+    value: Callable[[Results], Spread]
+    bound: float
+    needs: tuple[str, ...]
+    unit: str = "x"
+    at_most: bool = False
+
+    def met(self, value: Spread) -> bool:
+        return value.median <= self.bound if self.at_most else value.median >= self.bound
+
+    def trusted(self, results: Results) -> bool:
+        return all(results[key].trusted for key in self.needs)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Cases that take turns, and what they should show."""
+
+    cases: list[Case]
+    goals: list[Goal]
+    rounds: int = 9
+
+    def only(self, pattern: str) -> Bench:
+        """Less the cases in whose key ``pattern`` is not found, and the goals that need them."""
+        cases = [case for case in self.cases if re.search(pattern, case.key)]
+        keys = {case.key for case in cases}
+        return Bench(cases, [goal for goal in self.goals if keys.issuperset(goal.needs)], self.rounds)
+
+
+def faster(ours: Case, theirs: Case, bound: float, per: str = "image") -> Goal:
+    """How many times less time ``ours`` takes than ``theirs`` per image or per FLOP, within a round."""
+    scale = ours.items / theirs.items if per == "image" else ours.flops / theirs.flops
+    precision = ours.precision if ours.precision == theirs.precision else f"{ours.precision} / {theirs.precision}"
+
+    def value(results: Results) -> Spread:
+        a, b = results[ours.key], results[theirs.key]
+        common = sorted(set(a.used) & set(b.used))
+        if len(common) < FEWEST:
+            return Spread(*[b.seconds.median / a.seconds.median * scale] * 3)
+        return Spread.of([b.samples[i].seconds / a.samples[i].seconds * scale for i in common])
+
+    what = f"{ours.name} against {theirs.name}" + (", per FLOP" if per == "FLOP" else "")
+    return Goal(what, precision, value, bound, (ours.key, theirs.key))
+
+
+def at_most_seconds(case: Case, bound: float) -> Goal:
+    return Goal(case.name, case.precision, lambda r: r[case.key].seconds, bound, (case.key,), "s", at_most=True)
+
+
+def at_least_rate(case: Case, bound: float) -> Goal:
+    """Images a second."""
+
+    def value(results: Results) -> Spread:
+        low, median, high = results[case.key].seconds
+        return Spread(case.items / high, case.items / median, case.items / low)
+
+    return Goal(case.name, case.precision, value, bound, (case.key,), "images/s")
+
+
+def count_flops(call: Callable[[], Tensor]) -> float:
+    """Of ``call`` and the backward pass of what it returns; attention counts as the products that define it."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        call().sum().backward()
+    return float(counter.get_total_flops())
+
+
+def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Of one image's forward and backward pass through ``network(x_t, t)``."""
+    device = next(network.parameters()).device
+    x_t, t = torch.randn(1, *shape, device=device), torch.ones(1, dtype=torch.long, device=device)
+
+    def call() -> Tensor:
+        output = network(x_t, t)
+        return output if isinstance(output, Tensor) else output.sample  # diffusers' networks wrap theirs
+
+    training = network.training
+    network.eval()  # dropout needs no products
+    flops = count_flops(call)
+    network.train(training).zero_grad()
+    return flops
+
+
+PEAKS = ("peak: convolution", "peak: matmul")
+
+
+def peaks(precision: str, device: torch.device) -> list[Case]:
+    """A 3x3 convolution over 256 channels of 16x16, forward and backward, and a product of square matrices."""
+    images, side = (512, 8192) if device.type == "cuda" else (32, 2048)
+    dtype = getattr(torch, precision)
+    layer = nn.Conv2d(256, 256, 3, padding=1).to(device, dtype)
+    x = torch.randn(images, 256, 16, 16, device=device, dtype=dtype, requires_grad=True)
+    a, b = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
+
+    def convolution() -> None:
+        layer(x).sum().backward()
+        synchronize(device)
+
+    def matmul() -> None:
+        a @ b
+        synchronize(device)
+
+    runs = (convolution, matmul)
+    flops = (3 * 2 * images * 16**2 * 256**2 * 9, 2 * side**3)
+    return [Case(name, precision, run, flops=n) for name, run, n in zip(PEAKS, runs, flops, strict=True)]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device; a CPU never lags."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,118 @@
+"""Results for people and for programs."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from tests.benchmarks.harness import Goal, Results
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "machine": _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", listing.read_text(), re.M) if listing.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def table(results: Results, goals: Sequence[Goal]) -> str:
+    """What was measured, then what it says of the goals."""
+    timings = list(results.timings.values())
+    lines = [[
+        "what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak", "samples", "dropped",
+    ]]  # fmt: skip
+    for timing in timings:
+        case, spread = timing.case, timing.seconds
+        share = timing.flops_per_second / results.peak(case.precision)
+        lines.append(
+            [
+                case.name,
+                case.precision,
+                _seconds(spread.median),
+                f"{_seconds(spread.low)} to {_seconds(spread.high)}",
+                f"{timing.items_per_second:,.1f}" if case.items > 1 else "",
+                f"{timing.flops_per_second / 1e9:,.1f}" if case.flops else "",
+                f"{share:.0%}" if case.flops and math.isfinite(share) else "",
+                str(len(timing.used)) + ("" if timing.trusted else " (contended)"),
+                str(timing.contended) if timing.trusted else "0",
+            ]
+        )
+    verdicts = [["goal", "precision", "found", "quartiles", "wanted", "met"]]
+    for goal in goals:
+        value = goal.value(results)
+        verdicts.append(
+            [
+                goal.what,
+                goal.precision,
+                f"{_short(value.median)} {goal.unit}",
+                f"{_short(value.low)} to {_short(value.high)}",
+                f"{'at most' if goal.at_most else 'at least'} {_short(goal.bound)} {goal.unit}",
+                ("yes" if goal.met(value) else "NO") + ("" if goal.trusted(results) else " (contended)"),
+            ]
+        )
+    return "\n\n".join(_markdown(rows) for rows in (lines, verdicts) if len(rows) > 1)
+
+
+def record(results: Results, goals: Sequence[Goal]) -> dict[str, Any]:
+    """The same as JSON-able values."""
+    return {
+        "timings": {
+            key: {
+                "seconds": timing.seconds._asdict(),
+                "items": timing.case.items,
+                "flops": timing.case.flops,
+                "items_per_second": timing.items_per_second,
+                "samples": len(timing.used),
+                "contended": timing.contended,
+                "trusted": timing.trusted,
+            }
+            for key, timing in results.timings.items()
+        },
+        "goals": [
+            {
+                "what": goal.what,
+                "precision": goal.precision,
+                "unit": goal.unit,
+                "found": goal.value(results)._asdict(),
+                "at_most" if goal.at_most else "at_least": goal.bound,
+                "met": goal.met(goal.value(results)),
+                "trusted": goal.trusted(results),
+            }
+            for goal in goals
+        ],
+    }
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join([lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]])

@@ -1,0 +1,120 @@
+"""Kill the pipeline, fill its disk, tear its files, take its server away; then see what is lost. Nothing may be.
+
+    make faults                                      # all of it: 200 kills and the rest, hours on a busy machine
+    python -m tests.faults [FAMILY ...] [--kills N] [--seed N] [--scratch FOLDER] [--out FOLDER]
+
+    python -m tests.faults repro --kills 6           # one run that is killed in each stage
+
+Families: repro temp queue ranks (kills of each way to run the pipeline), storage, tracking, concurrency. --kills is
+their number in all: as many in repro as in the other three together. What is tried depends on the machine: small disks
+are mounted by root alone, and PostgreSQL stands behind the MLflow server where it and psycopg2 are installed.
+
+Writes faults.json and faults.md to --out after every trial; the exit code is 1 when anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ddpm.errors import UserError, exit_code
+from tests.faults import concurrency, kills, storage, table, tracking
+from tests.faults.project import Victim
+from tests.faults.table import Trial
+
+SHARES = {"repro": 0.5, "temp": 0.2, "queue": 0.1, "ranks": 0.2}  # of the kills
+OTHERS: dict[str, Callable[[Victim, Path, random.Random], Iterator[Trial]]] = {
+    "storage": storage.trials,
+    "tracking": tracking.trials,
+    "concurrency": concurrency.trials,
+}
+FAMILIES = (*SHARES, *OTHERS)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(FAMILIES))
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments, signals and offsets (%(default)s)")
+    parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="(%(default)s)")  # noqa: S108
+    parser.add_argument("--out", type=Path, default=Path("faults"), help="(%(default)s)")
+    parsed = parser.parse_args(arguments)
+    sys.exit(exit_code(lambda: run(parsed)))
+
+
+def run(parsed: argparse.Namespace) -> int:
+    chosen = parsed.families or list(FAMILIES)
+    if unknown := [family for family in chosen if family not in FAMILIES]:
+        raise UserError(f"family: unknown {unknown[0]!r}; allowed: {', '.join(FAMILIES)}")
+    scratch = Path(tempfile.mkdtemp(prefix="ddpm-faults-", dir=parsed.scratch))
+    about = {"seed": parsed.seed, "families": ", ".join(chosen)}
+    trials: list[Trial] = []
+    try:
+        for found in all_trials(chosen, parsed.kills, parsed.seed, scratch):
+            trials += found
+            table.write(parsed.out, about, trials)
+            for trial in found:
+                print(f"{trial.family}: {trial.fault} in {trial.where}: {'; '.join(trial.lost) or 'ok'}", flush=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print(table.markdown(trials))
+    return 1 if any(trial.lost for trial in trials) else 0
+
+
+def all_trials(chosen: list[str], number: int, seed: int, scratch: Path) -> Iterator[list[Trial]]:
+    blank = Victim(scratch / "blank", {})
+    of_kills = [family for family in chosen if family in SHARES]
+    whole = sum(SHARES[family] for family in of_kills)
+    for family in chosen:
+        generator = random.Random(f"{seed} {family}")  # noqa: S311
+        if family in SHARES:
+            wanted = round(number * SHARES[family] / whole)
+            yield from of_way(family, wanted, blank, scratch, generator)
+        else:
+            for trial in OTHERS[family](blank, scratch, generator):
+                yield [trial]
+
+
+def of_way(
+    family: str, wanted: int, blank: Victim, scratch: Path, generator: random.Random
+) -> Iterator[list[Trial]]:
+    """Lives until so many kills have struck."""
+    way = kills.WAYS[family]
+    if family == "ranks":
+        blank = Victim(scratch / "blank-ranks", {"launch": {"processes": 2}})
+    whole = blank.copy(scratch / f"{family}-whole")
+    reference = kills.uninterrupted(whole)
+    shutil.rmtree(whole.folder)
+    done = number = 0
+    while done < wanted:
+        number += 1
+        folder = scratch / f"{family}-{number}"
+        start = blank if family != "ranks" else prepared(blank, scratch)
+        for found in kills.life(start, folder, way, reference, generator):
+            done += len(found)
+            yield found
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def prepared(blank: Victim, scratch: Path) -> Victim:
+    """With the stages before train done, once."""
+    folder = scratch / f"{blank.folder.name}-prepared"
+    if folder.exists():
+        made = object.__new__(Victim)
+        made.environment = dict(blank.environment)
+        made._adopt(folder)
+        return made
+    made = blank.copy(folder)
+    made.run("dvc", "repro", "reference")
+    return made
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""A small project to do harm to, and what must be whole afterwards."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+
+from ddpm.files import flatten, read_json, sha256
+from tests.benchmarks.project import ROOT, Project
+
+STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")
+STEPS, GRIDS = 120, 40
+PARAMS: dict[str, Any] = {
+    "launch": {"processes": 1},
+    "device": "cpu",
+    "diffusion": {"T": 50},
+    "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "groups": 4}},
+    "train": {
+        "steps": STEPS,
+        "batch_size": 8,
+        "precision": "float32",
+        "checkpoint_every": 10,
+        "grid_every": GRIDS,
+    },
+    "sample": {"count": 120, "seeds": [0, 1], "batch_size": 64, "steps": 10, "precision": "float32"},
+    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
+}
+OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
+SCORES = ("evaluate.json", "fingerprint.json", "scores.csv", "fd_n.csv", "likelihood.csv")
+MARK = "DDPM_FAULTS_MARK"
+LIMIT = 600.0  # seconds that a whole pipeline may take on a busy machine
+ORPHAN_SECONDS = 60.0
+
+
+class Victim(Project):
+    """The project with tiny params, committed; its processes carry a mark, so that none is overlooked."""
+
+    def __init__(self, folder: Path, changes: Mapping[str, Any]):
+        super().__init__(folder, "digits", PARAMS)
+        self._adopt(folder)
+        if changes:
+            self.set(YAML().load(folder / "params.yaml"), changes)
+        (folder / "data").mkdir()
+        (folder / "metrics").mkdir()
+        shutil.copy(ROOT / "data/.gitignore", folder / "data")
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", "start")
+
+    def copy(self, folder: Path) -> Victim:
+        """As it stands; its MLflow store, which holds absolute paths, stays behind."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+        made = object.__new__(Victim)
+        made.environment = dict(self.environment)
+        made._adopt(folder)
+        return made
+
+    def _adopt(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = uuid.uuid4().hex
+        self.log = folder.parent / f"{folder.name}.log"
+        self.environment |= {
+            "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DVC_SITE_CACHE_DIR": str(folder / ".dvc/site"),
+            "OMP_NUM_THREADS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            MARK: self.mark,
+            **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+
+    def start(
+        self,
+        *command: str,
+        extra: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+        log: Path | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """In a session of its own; what it says is the new content of ``log``."""
+        with (log or self.log).open("wb") as out:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment | (extra or {}),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=before,
+            )
+
+    def call(
+        self,
+        *command: str,
+        extra: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> tuple[int, str]:
+        """Exit code and all that was said."""
+        process = self.start(*command, extra=extra, before=before)
+        try:
+            code = process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.end_all()
+            return -1, f"did not end within {LIMIT:.0f} s\n{self.said()}"
+        return code, self.said()
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def alive(self) -> list[psutil.Process]:
+        """The marked processes."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def stages(self) -> dict[str, list[psutil.Process]]:
+        """The marked processes of each stage that is running, the one that DVC started first."""
+        found: dict[str, list[psutil.Process]] = {}
+        for process in self.alive():
+            try:
+                arguments = process.cmdline()
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+            for stage in STAGES:
+                if arguments[1:3] == ["-m", f"stages.{stage}"] or arguments[2:4] == ["-m", f"stages.{stage}"]:
+                    found.setdefault(stage, []).append(process)
+        return {name: sorted(processes, key=_depth) for name, processes in found.items()}
+
+    def ended_within(self, seconds: float) -> float | None:
+        """How long it took until no marked process was left; None: some are left, and are killed now."""
+        started = time.monotonic()
+        while self.alive():
+            if time.monotonic() - started > seconds:
+                self.end_all()
+                return None
+            time.sleep(0.1)
+        return time.monotonic() - started
+
+    def end_all(self) -> None:
+        for process in self.alive():
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+
+    def contents(self) -> dict[str, Any]:
+        """What must be the same after any fault: digests of outs and scores, and the curve without its clock."""
+        folder = self.folder
+        found: dict[str, Any] = {f"data/{out}": sha256(folder / "data" / out) for out in OUTS}
+        found |= {f"metrics/{name}": sha256(folder / "metrics" / name) for name in SCORES}
+        return found | {"metrics/loss.csv": [(row["step"], row["loss"], row["gradient_norm"]) for row in self.curve()]}
+
+    def curve(self) -> list[dict[str, str]]:
+        with (self.folder / "metrics/loss.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def lost(self, reference: Mapping[str, Any]) -> list[str]:
+        """What is not as in the reference, or was left behind."""
+        try:
+            found = self.contents()
+        except OSError as error:
+            return [f"missing: {error}"]
+        changed = [f"changed: {name}" for name, value in reference.items() if found[name] != value]
+        places = [self.folder / name for name in ("data", "metrics", ".ddpm") if (self.folder / name).exists()]
+        litter = [path for place in places for path in place.rglob(".*.part")]
+        return changed + [f"left behind: {path.relative_to(self.folder)}" for path in litter]
+
+    def run_problems(self, uri: str | None = None, runs: int = 1) -> list[str]:
+        """What the MLflow store at ``uri`` (the project's own) lacks, or has twice, of the run of these files."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri or f"sqlite:///{self.folder / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("ddpm")
+        if experiment is None:
+            return ["MLflow: no experiment"]
+        found = client.search_runs([experiment.experiment_id])
+        if len(found) != runs:
+            return [f"MLflow: {len(found)} runs, {runs} expected"]
+        scores = {name: float(value) for name, value in flatten(read_json(self.folder / "metrics/evaluate.json")).items()}
+        mine = [run for run in found if scores.items() <= run.data.metrics.items()]
+        if len(mine) != 1:
+            return [f"MLflow: {len(mine)} runs with these scores"]
+        (run,) = mine
+        problems = [] if run.info.status == "FINISHED" else [f"MLflow: status {run.info.status}"]
+        sent = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss")]
+        if sorted(sent) != [(int(row["step"]), float(row["loss"])) for row in self.curve()]:
+            problems.append(f"MLflow: {len(sent)} rows of the curve, of which {len(set(sent))} differ")
+        names = {file.path for at in ("samples", "images", "metrics") for file in client.list_artifacts(run.info.run_id, at)}
+        wanted = {"samples/grid.png", "samples/reverse.mp4", "metrics/fingerprint.json"}
+        grids = {name.split("+")[2] for name in names if name.startswith("images/")}
+        if not wanted <= names or grids != {str(step) for step in range(GRIDS, STEPS + 1, GRIDS)}:
+            problems.append(f"MLflow: artifacts {sorted(names)}")
+        return problems
+
+
+def _depth(process: psutil.Process) -> int:
+    """Of ranks and their launcher, the launcher is the first."""
+    try:
+        return int("RANK" in process.environ())
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = LIMIT) -> Any:
+    """What ``condition`` gives once it is true; None when the process ends first. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if process.poll() is not None:
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)
+    return found
+
+
+def one_line(code: int, said: str, code_wanted: int = 2) -> list[str]:
+    """What is wrong with the way in which a stage ended that had to end in one line."""
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    problems = [] if code == code_wanted else [f"exit code {code}: {said[-300:]!r}"]
+    if len(lines) != 1 or "Traceback" in said:
+        problems.append(f"{len(lines)} error lines: {said[-300:]!r}")
+    return problems
+
+
+def stage(name: str) -> Sequence[str]:
+    """The command that dvc.yaml has for it."""
+    return ("python", "-m", f"stages.{name}")

@@ -1,0 +1,133 @@
+"""Runs that were never trained: results with given scores, and DVC's experiments with given files."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ddpm import config, results
+from ddpm.config import Config
+from ddpm.results import Result
+from tests.small import PARAMS
+
+BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
+
+
+def params(**changes: Any) -> dict[str, Any]:
+    """The small params with some keys set: sections joined by two underscores (``train__steps=3``)."""
+    changed = copy.deepcopy(PARAMS)
+    for key, value in changes.items():
+        *sections, name = key.split("__")
+        block = changed
+        for section in sections:
+            block = block.setdefault(section, {})
+        block[name] = value
+    return changed
+
+
+def working(**changes: Any) -> Config:
+    return config.parse(params(**changes), "test")
+
+
+def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: Any) -> Result:
+    """fields: what is to differ of the Result; ``params`` are changes as ``params()`` takes them."""
+    changes = {"diffusion__schedule": {"name": schedule}, "seed": seed, **fields.pop("params", {})}
+    made = {
+        "name": f"{schedule}-{seed}",
+        "source": "dvc",
+        "params": results.plain_params(working(**changes)),
+        "scores": {"classifier.fd": fd},
+        "seed": seed,
+        "images_seen": 96,
+        "parameters": 1000,
+        "evaluations": 5,
+        "fingerprint": "f" * 64,
+        "fingerprint_without_sampling": "e" * 64,
+        "when": 100.0,
+    }
+    return Result(**made | fields)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Of a DVC experiment, what is not usual: params as ``params()`` takes them; files replace or, None, lack."""
+
+    name: str
+    fd: float = 1.0
+    params: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str | None] = field(default_factory=dict)
+    evaluations: int = 5
+    when: int = 1_700_000_000
+
+    def contents(self) -> dict[str, str]:
+        """Path -> text, dvc.lock included, which says that the metrics are of the params."""
+        ran = params(**self.params)
+        metrics: dict[str, Any] = {
+            "metrics/evaluate.json": {"classifier": {"fd": self.fd, "kid_mean": self.fd / 100}},
+            "metrics/fingerprint.json": {"hash": "f" * 64, "hash_without_sampling": "e" * 64, "comparable": {}},
+            "metrics/train.json": {"images_seen": 96, "parameters": 1000, "device": "cpu"},
+            "metrics/sample.json": {"evaluations_per_image": self.evaluations, "seconds": 0.5},
+        }
+        texts = {path: json.dumps(value) for path, value in metrics.items()}
+        outs = [{"path": path, "md5": md5(text), "hash": "md5"} for path, text in texts.items()]
+        stage = {"cmd": "true", "params": {"params.yaml": ran}, "outs": outs}
+        texts |= {
+            "params.yaml": yaml.safe_dump(ran),
+            "dvc.lock": yaml.safe_dump({"schema": "2.0", "stages": {"evaluate": stage}}),
+        }
+        return {path: text for path, text in (texts | self.files).items() if text is not None}
+
+    def write(self, folder: Path) -> None:
+        """Into a working folder."""
+        for path, text in self.contents().items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+
+
+def grid(schedules: dict[str, float], seeds: Iterable[int], spread: float = 0.01) -> list[Experiment]:
+    """An experiment for each schedule, whose mean distance is given, and seed, which moves all nearly alike."""
+    return [
+        Experiment(
+            f"{schedule}-{seed}",
+            mean + spread * (seed % 3) + spread / 10 * ((seed * 7 + number * 3) % 5),
+            {"diffusion__schedule": {"name": schedule}, "seed": seed},
+        )
+        for number, (schedule, mean) in enumerate(schedules.items())
+        for seed in seeds
+    ]
+
+
+def record(folder: Path, experiments: Iterable[Experiment]) -> None:
+    """Make the folder a git repository, where it is none, and put the experiments where DVC keeps its own."""
+    git("init", "--quiet", "--template=", cwd=folder)
+    stream = []
+    for experiment in experiments:
+        stream.append(f"commit {reference(experiment.name)}")
+        stream.append(f"committer t <t@example.org> {experiment.when} +0000")
+        stream += ["data 0", "deleteall"]
+        for path, text in experiment.contents().items():
+            stream += [f"M 100644 inline {path}", f"data {len(text.encode())}", text]
+    given = "\n".join([*stream, ""]).encode()
+    git("fast-import", "--quiet", cwd=folder, given=given)
+
+
+def reference(name: str) -> str:
+    """Where DVC keeps an experiment of that name."""
+    return f"refs/exps/{BASELINE[:2]}/{BASELINE[2:]}/{name}"
+
+
+def git(*arguments: str, cwd: Path | None = None, given: bytes = b"") -> str:
+    answer = subprocess.run(["git", *arguments], cwd=cwd, input=given, check=True, capture_output=True)
+    return answer.stdout.decode().strip()
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,108 @@
+"""What real images score, and that spoiled ones score worse and worse."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ddpm import calibration, extractors, frechet, reference, scores
+from ddpm.config import Evaluate
+from ddpm.processed import open_split
+from ddpm.reference import RealFeatures
+
+CPU = torch.device("cpu")
+SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=150)
+
+
+@pytest.fixture(scope="module")
+def folder(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "reference"
+    reference.make_reference(SETTINGS, digits, folder, CPU)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(folder: Path) -> RealFeatures:
+    return reference.load_features(folder, "classifier")
+
+
+@pytest.fixture(scope="module")
+def held_out(digits: Path) -> NDArray[np.uint8]:
+    return np.array(open_split(digits, "test")[0])
+
+
+def test_the_floor_is_what_held_out_images_score_by_the_metrics_that_they_suffice_for(
+    digits: Path, folder: Path, real: RealFeatures, held_out: NDArray[np.uint8]
+) -> None:
+    settings = SETTINGS.model_copy(update={"kid_subset_size": len(held_out) + 1})
+
+    found = calibration.calibrate(settings, digits, folder, CPU)
+
+    fake = extractors.extract(real.network, held_out, 64, CPU)
+    possible = settings.model_copy(update={"metrics": ("fid", "isc", "prc")})
+    assert found["classifier"]["floor"] == {"count": len(held_out), **scores.score(fake, real, possible)}
+
+
+def test_the_ladder_climbs_from_the_floor_and_nothing_is_warned_of(
+    digits: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = calibration.calibrate(SETTINGS, digits, folder, CPU)["classifier"]
+
+    assert found["ladder"].keys() == {"blur", "noise"}
+    for rungs in found["ladder"].values():
+        assert rungs[0] == {"level": 0, **{key: found["floor"][key] for key in ("fd", "kid_mean", "kid_std")}}
+        for key in ("level", "fd", "kid_mean"):
+            assert all(before[key] < after[key] for before, after in pairwise(rungs))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_ladder_that_does_not_climb_is_warned_of(
+    digits: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(calibration.SPOILING, "noise", (calibration.noised, (0.25, 0.125)))
+
+    calibration.calibrate(SETTINGS.model_copy(update={"metrics": ("fid",)}), digits, folder, CPU)
+
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert line.startswith(
+        "warning: classifier.fd does not grow with each step of noise on real test images (0.178 at "
+    )
+
+
+def test_there_is_no_ladder_without_a_distance(real: RealFeatures, held_out: NDArray[np.uint8]) -> None:
+    settings = SETTINGS.model_copy(update={"metrics": ("isc", "prc")})
+    assert calibration.ladder(held_out, real, settings, CPU) == {}
+    assert calibration.ladder(held_out[:30], real, SETTINGS.model_copy(update={"metrics": ("fid",)}), CPU) == {}
+
+
+def test_spoiling_keeps_shape_and_mean_and_does_more_at_a_higher_level(held_out: NDArray[np.uint8]) -> None:
+    images = held_out[:50] // 2 + 64  # away from the ends, where noise is cut off
+    for spoil, levels in calibration.SPOILING.values():
+        spoiled = [spoil(images, level) for level in levels]
+        assert all(part.shape == images.shape and part.dtype == np.uint8 for part in spoiled)
+        changes = [np.abs(part.astype(int) - images).mean() for part in spoiled]
+        assert all(a < b for a, b in pairwise([0.5, *changes]))
+    assert calibration.blurred(images, 1 / 16).mean() == pytest.approx(images.mean(), abs=2)
+    noise = calibration.noised(images, 1 / 16).astype(float) - images
+    assert noise.mean() == pytest.approx(0, abs=0.5)
+    assert noise.std() == pytest.approx(255 / 16, rel=0.05)
+
+
+def test_an_image_has_its_own_noise(held_out: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = calibration.noised(held_out[:9], 0.1)
+    monkeypatch.setattr(calibration, "NOISE_BATCH", 4)
+    np.testing.assert_array_equal(calibration.noised(held_out[:9], 0.1), whole)
+
+
+def test_the_limit_is_named_after_the_distance_and_left_out_where_images_are_few(real: RealFeatures) -> None:
+    many = extractors.Features(real.features, torch.zeros(len(real.features), 10))
+    curve = calibration.fd_curve(many, real, SETTINGS, CPU)
+    assert isinstance(curve, frechet.Curve)
+    assert calibration.extrapolated(real, curve).keys() == {"fd_infinity", "fd_infinity_se"}
+    assert calibration.fd_curve(real.held_out, real, SETTINGS, CPU) is None
+    assert calibration.fd_curve(many, real, SETTINGS.model_copy(update={"metrics": ("kid",)}), CPU) is None

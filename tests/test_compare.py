@@ -1,0 +1,177 @@
+"""``ddpm compare``: from recorded runs to a verdict in a terminal and in files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from ddpm import cli, results, tracking
+from tests.scored import Experiment, grid, params, record
+
+BY = ("compare", "--by", "diffusion.schedule.name")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose params are the small ones, without experiments."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracking.SETTINGS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params()))
+    record(tmp_path, [])
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command that must fail."""
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    return line.removeprefix("error: ")
+
+
+def test_a_table_says_who_is_better(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
+    assert run(*BY) == 0
+    shown = capsys.readouterr().out
+    assert "cosine (baseline)  6      96           1,000       5" in shown
+    linear, sigmoid = (block.splitlines() for block in shown.split("\n\n")[1:3])
+    assert linear[0] == "linear against cosine, seeds 0 1 2 3 4 5"
+    assert linear[2].split()[0] == "classifier.fd"
+    assert linear[2].endswith("worse")
+    assert sigmoid[2].endswith("better")
+
+
+def test_the_files_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
+    assert run(*BY, "--out", "verdict") == 0
+    assert set(Path("verdict").iterdir()) == {Path(f"verdict/verdict.{kind}") for kind in ("md", "csv", "json", "png")}
+    verdicts = json.loads(Path("verdict/verdict.json").read_text())["verdicts"]
+    assert [(row["metric"], row["outcome"]) for row in verdicts] == [
+        ("classifier.fd", "worse"),
+        ("classifier.kid_mean", "worse"),
+    ]
+    with Path("verdict/verdict.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["outcome"] for row in rows] == ["worse", "worse"]
+    assert [float(row["difference"]) for row in rows] == [row["difference"] for row in verdicts]
+    assert rows[0]["seeds"] == "0 1 2 3 4 5"
+    assert rows[0]["variant_images_seen"] == "96"
+    tables = [
+        line for line in Path("verdict/verdict.md").read_text().splitlines() if line.startswith("| classifier.fd ")
+    ]
+    assert len(tables) == 1
+    assert tables[0].endswith("| worse |")
+    with Image.open("verdict/verdict.png") as picture:
+        assert picture.size[0] > 300
+
+
+def test_two_experiments_are_set_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(folder, grid({"cosine": 1, "linear": 2}, [0]))
+    assert run("compare", "--between", "cosine-0", "linear-0", "--out", "out") == 0
+    shown = capsys.readouterr().out
+    assert "inconclusive: one seed proves nothing" in shown
+    assert json.loads(Path("out/verdict.json").read_text())["verdicts"][0]["low"] is None
+
+
+def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps, fd in ((5, 1.0), (9, 2.0)):
+        ran = {"sample__steps": steps}
+        record(
+            folder,
+            [Experiment(f"{steps}-{seed}", fd + seed, {**ran, "seed": seed}, evaluations=steps) for seed in range(6)],
+        )
+    by = ("compare", "--by", "sample.steps")
+    line = refused(capsys, *by)
+    assert line.startswith("budgets differ: evaluations: 5 5, 9 9; spend the same, or pass --allow-budget-mismatch")
+    assert run(*by, "--allow-budget-mismatch") == 0
+    assert "9             6      96           1,000       9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--by", "diffusion.schedul.name"), "no run has the key 'diffusion.schedul.name' (did you mean"),
+        (
+            ("--by", "diffusion.loss.name"),
+            "only simple was run: `dvc exp run -S diffusion.loss.name=VALUE` runs",
+        ),
+        (("--by", "diffusion.schedule.name", "--metrics", "classifier.fdd"), "(did you mean 'classifier.fd'?)"),
+        (("--between", "cosine-0", "nothing"), "nothing: neither an experiment nor a git revision"),
+    ],
+)
+def test_mistakes_are_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
+    assert says in refused(capsys, "compare", *arguments)
+
+
+def test_an_empty_repository_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no scored run" in refused(capsys, *BY)
+
+
+def test_one_seed_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(folder, grid({"cosine": 1, "linear": 2}, [0]))
+    assert "linear against cosine: 1 seed in common" in refused(capsys, *BY)
+
+
+def test_a_score_that_is_no_number_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(folder, [*grid({"cosine": 1}, range(3)), *grid({"linear": float("nan")}, range(3))])
+    assert "linear-0 (dvc), seed 0: classifier.fd is nan" in refused(capsys, *BY, "--out", "out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.slow
+def test_what_dvc_itself_ran_is_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The layout of refs and of dvc.lock is DVC's own, not this test's idea of it."""
+    contents = Experiment("x").contents()
+    (folder / "score.py").write_text(
+        "import json, pathlib, yaml\n"
+        "params = yaml.safe_load(open('params.yaml'))\n"
+        "fd = {'cosine': 1, 'linear': 2}[params['diffusion']['schedule']['name']] + params['seed'] / 10\n"
+        f"files = { ({path: text for path, text in contents.items() if path.startswith('metrics/')})!r}\n"
+        "files['metrics/evaluate.json'] = json.dumps({'classifier': {'fd': fd, 'kid_mean': fd}})\n"
+        "for path, text in files.items():\n"
+        "    pathlib.Path(path).parent.mkdir(exist_ok=True)\n"
+        "    pathlib.Path(path).write_text(text)\n"
+    )
+    stage = {
+        "cmd": f"{sys.executable} score.py",
+        "params": [key for key in params() if key != "device"],
+        "metrics": [{path: {"cache": False}} for path in contents if path.startswith("metrics/")],
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": stage}}))
+    dvc = [sys.executable, "-m", "dvc"]
+    for command in (
+        [*dvc, "init", "--quiet"],
+        ["git", "config", "user.name", "t"],
+        ["git", "config", "user.email", "t@example.org"],
+        ["git", "add", "."],
+        ["git", "commit", "--quiet", "-m", "begin"],
+        [*dvc, "exp", "run", "--quiet", "-n", "a"],
+        [*dvc, "exp", "run", "--quiet", "-n", "b", "-S", "diffusion.schedule.name=linear"],
+        ["git", "checkout", "--quiet", "params.yaml"],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    found = results.gather()
+    assert [(each.name, each.source) for each in found.results] == [("a", "dvc"), ("b", "dvc")]
+    assert found.notes[0].startswith("left out workspace: its scores are not of its params")
+    assert run("compare", "--between", "a", "b") == 0
+    assert "+1 (+100.0%)" in capsys.readouterr().out

@@ -1,0 +1,302 @@
+"""Verdicts, and the rules by which runs are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddpm import comparison, metrics, paired
+from ddpm.comparison import Verdict
+from ddpm.config import Compare
+from ddpm.errors import UserError
+from ddpm.pairing import Pair
+from ddpm.results import Gathered, Result
+from tests.scored import result, working
+
+BY = ("diffusion.schedule.name",)
+SIX = range(6)
+
+
+def pair(gaps: Sequence[float], metric: str = "classifier.fd", kid: float | None = None, baseline: float = 1.0) -> Pair:
+    """Runs whose scores in ``metric`` differ by ``gaps``; ``kid``: the difference of the kernel distance."""
+    shared = [baseline + 0.003 * seed for seed in range(len(gaps))]
+
+    def side(name: str, values: Sequence[float], kernel: float) -> tuple[Result, ...]:
+        kernels = {} if kid is None else {"classifier.kid_mean": kernel}
+        return tuple(result(name, seed, scores={metric: value} | kernels) for seed, value in enumerate(values))
+
+    after = [value + gap for value, gap in zip(shared, gaps, strict=True)]
+    return Pair("a", "b", tuple(range(len(gaps))), side("cosine", shared, 1), side("linear", after, 1 + (kid or 0)))
+
+
+def judged(*pairs: Pair, metric: str = "classifier.fd", **options: float) -> Verdict:
+    """The verdict on the first pair."""
+    return comparison.judge(pairs, [metric], Compare(**options))[0]
+
+
+CLEAR = [0.050, 0.052, 0.048, 0.051, 0.049, 0.050]
+
+
+@pytest.mark.parametrize("metric", ["classifier.fd", "classifier.precision", "inception.fid", "bits_per_dim"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric: str, sign: int) -> None:
+    verdict = judged(pair([sign * gap for gap in CLEAR], metric), metric=metric)
+    assert verdict.outcome == ("better" if metrics.gain(metric, sign) > 0 else "worse")
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert verdict.low * verdict.high > 0
+    assert verdict.difference == pytest.approx(sign * 0.05)
+    assert verdict.sign_flip_p == 1 / 32
+    assert verdict.more_seeds is None
+
+
+def test_five_seeds_are_too_few_for_better_or_worse() -> None:
+    verdict = judged(pair(CLEAR[:5]))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reason == "fewer than 6 seeds; about 1 more seeds would settle it"
+    assert verdict.more_seeds == 1
+
+
+@pytest.mark.parametrize(("kid", "outcome"), [(0.01, "worse"), (-0.01, "inconclusive"), (0.0, "inconclusive")])
+def test_kid_has_to_agree_where_it_was_measured(kid: float, outcome: str) -> None:
+    verdict = judged(pair(CLEAR, kid=kid))
+    assert verdict.outcome == outcome
+    assert (verdict.reason == "KID moved the other way") == (outcome == "inconclusive")
+
+
+def test_a_certain_gap_below_the_threshold_is_equivalent() -> None:
+    small = [gap / 10 for gap in CLEAR]
+    assert judged(pair(small)).outcome == "equivalent"
+    assert judged(pair(small), threshold=0.004).outcome == "worse"
+
+
+def test_identical_runs_are_equivalent() -> None:
+    assert judged(pair([0.0] * 3)).outcome == "equivalent"
+
+
+def test_what_one_pair_would_show_can_be_lost_among_many() -> None:
+    unsure = [0.02, 0.05, 0.03, 0.09, 0.01, 0.06]
+    noise = pair([0.05, -0.05, 0.02, -0.03, 0.01, 0.0])
+    alone, among = judged(pair(unsure)), judged(pair(unsure), *[noise] * 5)
+    assert alone.outcome == "worse"
+    assert among.outcome == "inconclusive"
+    assert among.reason.startswith("not after Holm's adjustment for 6 pairs")
+    assert alone.p == among.p == alone.holm_p
+    assert among.holm_p == pytest.approx(6 * (among.p or 0))
+
+
+def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it() -> None:
+    verdict = judged(pair([0.05, -0.03, 0.06, 0.01, -0.02, 0.07]))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.more_seeds
+    assert verdict.reason == f"the interval holds 0; about {verdict.more_seeds} more seeds would settle it"
+    expected = paired.seeds_needed(verdict.difference, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8)
+    assert verdict.more_seeds == (expected or 0) - 6
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([2, 5, 6, 7]), st.floats(0, 3), st.integers(1, 3))
+def test_a_verdict_never_contradicts_its_interval(seed: int, n: int, effect: float, pairs: int) -> None:
+    gaps = 0.02 * (effect + np.random.default_rng(seed).standard_normal((pairs, n)))
+    for verdict in comparison.judge([pair(row.tolist()) for row in gaps], ["classifier.fd"], Compare()):
+        assert verdict.low is not None
+        assert verdict.high is not None
+        if verdict.outcome in ("better", "worse"):
+            assert verdict.low * verdict.high > 0
+            assert abs(verdict.difference) > verdict.margin
+        if verdict.outcome == "equivalent":
+            assert abs(verdict.difference) < verdict.margin
+        assert (verdict.more_seeds is None) or verdict.outcome == "inconclusive"
+        assert bool(verdict.reason) == (verdict.outcome in ("equivalent", "inconclusive"))
+
+
+# --- comparisons
+
+
+def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields: Any) -> list[Result]:
+    return [result(schedule, seed, fd + 0.01 * seed + 0.001 * (seed * 7 % 5), **fields) for seed in seeds]
+
+
+def compare(*found: Result, **options: Any) -> comparison.Comparison:
+    return comparison.compare(Gathered(found, ()), options.pop("by", BY), options.pop("here", working()), **options)
+
+
+def refusal(*found: Result, **options: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        compare(*found, **options)
+    return str(refused.value)
+
+
+def test_each_variant_stands_against_the_working_params_variant() -> None:
+    found = compare(*runs("linear", 2), *runs("cosine", 1), *runs("sigmoid", 0.5))
+    assert [arm.label for arm in found.arms] == ["cosine", "linear", "sigmoid"]
+    assert [(row.variant, row.baseline, row.outcome) for row in found.verdicts] == [
+        ("linear", "cosine", "worse"),
+        ("sigmoid", "cosine", "better"),
+    ]
+
+
+def test_without_the_working_variant_the_first_is_the_baseline_and_all_pairs_can_be_had() -> None:
+    here = working(diffusion__schedule={"name": "jsd"})
+    found = compare(*runs("linear", 2), *runs("cosine", 1), *runs("sigmoid", 0.5), here=here, all_pairs=True)
+    pairs = [(row.variant, row.baseline) for row in found.verdicts]
+    assert pairs == [("linear", "cosine"), ("sigmoid", "cosine"), ("sigmoid", "linear")]
+
+
+def test_runs_of_one_seed_are_partners_in_whatever_order_they_come() -> None:
+    found = compare(*reversed(runs("linear", 2)), *runs("cosine", 1))
+    (verdict,) = found.verdicts
+    assert verdict.seeds == tuple(SIX)
+    assert verdict.baseline_scores == tuple(run.scores["classifier.fd"] for run in runs("cosine", 1))
+    assert verdict.differences == pytest.approx([1.0] * 6)
+
+
+def test_seeds_without_a_partner_are_left_out_and_said() -> None:
+    found = compare(*runs("cosine", 1, range(8)), *runs("linear", 2, range(1, 7)))
+    assert found.verdicts[0].seeds == (1, 2, 3, 4, 5, 6)
+    assert "linear against cosine: cosine's seeds 0 7 left out, which linear lacks" in found.notes
+
+
+def test_a_variant_with_too_few_seeds_does_not_hinder_the_others() -> None:
+    found = compare(*runs("cosine", 1), *runs("linear", 2), *runs("sigmoid", 3, [0]))
+    assert {row.variant for row in found.verdicts} == {"linear"}
+    assert any("left out: sigmoid against cosine: 1 seed in common" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [([0], "1 seed in common"), ([7, 8], "no seed in common (cosine has seeds 0 1 2 3 4 5, linear has seeds 7 8)")],
+)
+def test_fewer_than_two_common_seeds_are_refused(seeds: list[int], says: str) -> None:
+    assert f"linear against cosine: {says}" in refusal(*runs("cosine", 1), *runs("linear", 2, seeds))
+
+
+def test_fewer_than_six_seeds_is_said_plainly() -> None:
+    found = compare(*runs("cosine", 1, range(5)), *runs("linear", 2, range(5)))
+    assert found.verdicts[0].outcome == "inconclusive"
+    assert any(note.startswith("5 seeds, fewer than 6: the sign-flip test cannot go below") for note in found.notes)
+
+
+def test_other_hyperparameters_of_the_same_schedule_are_another_variant() -> None:
+    mild = {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}}
+    found = compare(*runs("cosine", 1), *runs("linear", 2), *runs("linear", 3, params=mild))
+    assert [arm.label for arm in found.arms] == [
+        "cosine",
+        "linear (linear.beta_end=0.01)",
+        "linear (linear.beta_end=0.02)",
+    ]
+
+
+def test_a_section_varies_with_all_that_is_in_it() -> None:
+    steps = [run for number in (5, 4) for run in runs("cosine", number, params={"sample__steps": number})]
+    found = compare(*steps, by=["sample"])
+    assert [arm.label for arm in found.arms] == ["steps=5", "steps=4"]
+    assert found.fingerprint == "e" * 64
+
+
+def test_several_keys_make_a_variant_together() -> None:
+    v_linear = runs("linear", 2)
+    x0_cosine = runs("cosine", 3, params={"diffusion__parameterization": {"name": "x0"}})
+    found = compare(*runs("cosine", 1), *v_linear, *x0_cosine, by=[*BY, "diffusion.parameterization.name"])
+    assert [arm.label for arm in found.arms] == ["cosine, v", "cosine, x0", "linear, v"]
+
+
+def test_a_run_that_differs_in_anything_else_takes_no_part() -> None:
+    other = runs("linear", 2, params={"train__learning_rate": 0.5})
+    assert "only cosine was run" in (line := refusal(*runs("cosine", 1), *other))
+    assert "the nearest, linear-0, differs in train.learning_rate (0.5 there, 0.001 here)" in line
+
+
+def test_mechanical_keys_may_differ() -> None:
+    other = runs("linear", 2, params={"device": "cuda", "sample__batch_size": 7, "train__checkpoint_every": 1})
+    assert compare(*runs("cosine", 1), *other).verdicts
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({"fingerprint": "a" * 64}, {}, "fingerprints differ, so these scores can't be compared (fffffff: cosine-0, "),
+        ({"images_seen": 97}, {}, "budgets differ: images seen: cosine 96, linear 97; spend the same, or pass"),
+        ({"parameters": 2000}, {}, "budgets differ: parameters: cosine 1,000, linear 2,000"),
+        ({"evaluations": 6}, {}, "budgets differ: evaluations: cosine 5, linear 6"),
+        ({"scores": {"classifier.fd": float("nan")}}, {}, "linear-0 (dvc), seed 0: classifier.fd is nan"),
+        ({}, {"chosen": ["classifier.fdd"]}, "no run has 'classifier.fdd' (did you mean 'classifier.fd'?); allowed: "),
+        (
+            {},
+            {"by": ["diffusion.schedul.name"]},
+            "no run has the key 'diffusion.schedul.name' (did you mean 'diffusion",
+        ),
+        ({}, {"by": ["seed"]}, "--by seed: runs are paired by seed"),
+        ({}, {"by": ["diffusion.loss.name"], "here": working()}, "--by diffusion.loss.name: only simple was run"),
+        ({"scores": {"bits_per_dim": 1.0}}, {}, "no metric is in all runs; in some: classifier.fd, bits_per_dim"),
+        (
+            {"scores": {"bits_per_dim": 1.0}},
+            {"chosen": ["classifier.fd"]},
+            "classifier.fd is missing in linear-0",
+        ),
+    ],
+)
+def test_what_must_not_be_compared_is_refused(changes: dict[str, Any], options: dict[str, Any], says: str) -> None:
+    linear = [result("linear", seed, 2.0, **changes) for seed in SIX]
+    assert says in refusal(*runs("cosine", 1), *linear, **options)
+
+
+def test_a_budget_may_differ_where_that_is_allowed() -> None:
+    found = compare(*runs("cosine", 1), *runs("linear", 2, images_seen=97), allow_budget_mismatch=True)
+    assert [arm.images_seen for arm in found.arms] == [96, 97]
+    assert "budgets differ: images seen: cosine 96, linear 97" in found.notes
+
+
+def test_samplers_are_compared_without_the_fingerprint_of_sampling() -> None:
+    ancestral = runs("cosine", 2, params={"sample__sampler": {"name": "ancestral"}}, fingerprint="a" * 64)
+    found = compare(*runs("cosine", 1), *ancestral, by=["sample.sampler.name"])
+    assert (found.fingerprint, found.verdicts[0].variant) == ("e" * 64, "ancestral")
+    unknown = [result("cosine", seed, params={"sample__sampler": {"name": "heun"}}, fingerprint_without_sampling=None)
+               for seed in SIX]  # fmt: skip
+    assert "has no hash_without_sampling" in refusal(*runs("cosine", 1), *unknown, by=["sample.sampler.name"])
+
+
+def test_metrics_are_those_that_all_runs_have_the_headline_first() -> None:
+    scores = {
+        "bits_per_dim": 1.0,
+        "a.recall": 0.5,
+        "a.kid_mean": 0.1,
+        "a.fd": 2.0,
+        "a.kid_std": 1.0,
+        "a.fd_infinity": 1.0,
+    }
+    found = [result(name, seed, scores=scores) for name in ("cosine", "linear") for seed in SIX]
+    assert compare(*found).metrics == ("a.fd", "a.kid_mean", "a.recall", "bits_per_dim")
+    assert compare(*found, chosen=["bits_per_dim", "a.fd_infinity", "a.fd"]).metrics == (
+        "a.fd",
+        "a.fd_infinity",
+        "bits_per_dim",
+    )
+
+
+def test_what_was_not_gathered_is_said_with_a_comparison_and_with_its_failure() -> None:
+    notes = ("left out x: broken",)
+    found = comparison.compare(Gathered((*runs("cosine", 1), *runs("linear", 2)), notes), BY, working())
+    assert found.notes[0] == notes[0]
+    with pytest.raises(UserError, match=r"only cosine was run.*; left out x: broken"):
+        comparison.compare(Gathered((*runs("cosine", 1),), notes), BY, working())
+
+
+def test_two_runs_of_one_seed_give_a_difference_and_no_verdict() -> None:
+    found = comparison.between(result(fd=1.0), result("linear", fd=3.0), Compare())
+    (verdict,) = found.verdicts
+    assert (verdict.difference, verdict.relative, verdict.outcome, verdict.low) == (2.0, 2.0, "inconclusive", None)
+    assert found.by == BY
+    assert found.notes[-1].startswith("one seed proves nothing")
+
+
+def test_two_runs_of_other_seeds_or_fingerprints() -> None:
+    found = comparison.between(result(fd=1.0), result("linear", 3, fd=3.0), Compare())
+    assert "cosine-0's seed is 0" in found.notes
+    with pytest.raises(UserError, match="fingerprints differ"):
+        comparison.between(result(), result("linear", fingerprint="a" * 64), Compare())

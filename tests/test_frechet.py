@@ -1,0 +1,81 @@
+"""The Fréchet distance and its limit, on Gaussians whose distance is known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+from ddpm import frechet
+from ddpm.frechet import Distance
+
+CPU = torch.device("cpu")
+D = 8
+SPREAD = torch.logspace(0, -2, D, dtype=torch.float64).sqrt()
+
+
+def draw(count: int, seed: int, scale: float = 1.3, mean: float = 0.1) -> Tensor:
+    """N(mean, scale^2 diag(SPREAD^2))."""
+    generator = torch.Generator().manual_seed(seed)
+    return mean + scale * SPREAD * torch.randn(count, D, generator=generator, dtype=torch.float64)
+
+
+def true_distance(scale: float = 1.3, mean: float = 0.1) -> float:
+    """Between that and N(0, diag(SPREAD^2)): their covariances commute."""
+    return D * mean**2 + (scale - 1) ** 2 * float(SPREAD.square().sum())
+
+
+@pytest.fixture
+def distance() -> Distance:
+    return Distance(np.zeros(D), torch.diag(SPREAD.square()).numpy(), CPU)
+
+
+def test_the_distance_is_torch_fidelitys() -> None:
+    mixing = torch.randn(D, D, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    real, fake = draw(200, 0, mean=0.0) @ mixing, draw(150, 1)
+    statistics = fid_features_to_statistics(real)
+    expected = fid_statistics_to_metric(fid_features_to_statistics(fake), statistics, verbose=False)
+
+    found = Distance(statistics["mu"], statistics["sigma"], CPU)(fake)
+
+    assert found == pytest.approx(expected["frechet_inception_distance"], rel=1e-9)
+
+
+def test_fewer_images_than_features_have_a_finite_distance(distance: Distance) -> None:
+    assert np.isfinite(distance(draw(3, 0)))
+
+
+def test_the_distance_falls_with_the_number_of_images_towards_its_limit(distance: Distance) -> None:
+    curve = frechet.extrapolate(draw(200, 0), distance)
+
+    assert curve.n.tolist() == [200, 100, 66, 50]
+    assert curve.fd[0] == pytest.approx(distance(draw(200, 0)), rel=1e-12)
+    assert all(a < b for a, b in pairwise([curve.infinity, *curve.fd]))
+    assert np.isnan(curve.fd_sd[0])
+    assert (curve.fd_sd[1:] > 0).all()
+
+
+def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(distance: Distance) -> None:
+    curves = [frechet.extrapolate(draw(80, seed), distance) for seed in range(40)]
+    limits = np.array([curve.infinity for curve in curves])
+    measured = np.array([curve.fd[0] for curve in curves])
+    error = limits.std(ddof=1)
+
+    assert limits.mean() == pytest.approx(true_distance(), abs=3 * error / np.sqrt(len(limits)))
+    assert measured.mean() > true_distance() + 4 * measured.std() / np.sqrt(len(measured))
+    said = np.mean([curve.infinity_se for curve in curves])
+    assert 0.7 * error < said < 2 * error
+
+
+def test_it_is_the_same_each_time(distance: Distance) -> None:
+    first, again = (frechet.extrapolate(draw(100, 0), distance) for _ in range(2))
+    assert (first.infinity, first.infinity_se) == (again.infinity, again.infinity_se)
+
+
+def test_the_smallest_part_must_have_two_images_for_each_feature() -> None:
+    assert frechet.is_enough(64, D)
+    assert not frechet.is_enough(63, D)

@@ -1,0 +1,339 @@
+"""A frontier's points are the pipeline's scores, each cell is measured once, and the front is the best that is had."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from ruamel.yaml import YAML
+
+from ddpm import cli, extractors, frontier, inputs, models, samples, sampling, scores, variants
+from ddpm.checkpoint import load_model, save_model
+from ddpm.config import Config, Spacing
+from ddpm.errors import UserError
+from ddpm.files import write_json
+from ddpm.frontier import Frontier, Point
+from ddpm.reference import load_features, make_reference
+from ddpm.samplers import Sampler
+from tests.small import small
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+MODEL = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+
+
+def settings(**sections: dict[str, Any]) -> Config:
+    """120 images of 16x16, which the shipped classifier knows."""
+    evaluate = {"extractors": ["classifier"], "metrics": ["fid", "kid"], "kid_subsets": 5, "kid_subset_size": 50}
+    sample = {"count": 120, "batch_size": 60}
+    return small(
+        data={"image_size": 16},
+        model={"unet": MODEL},
+        sample=sample | sections.get("sample", {}),
+        evaluate=evaluate | sections.get("evaluate", {}),
+    )
+
+
+@pytest.fixture(scope="session")
+def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/reference and the model file of an untrained network. Read only."""
+    folder = tmp_path_factory.mktemp("made")
+    make_reference(settings().evaluate, digits, folder / "data/reference", CPU)
+    options = settings().training()
+    torch.manual_seed(0)
+    weights = dict(models.build(options).state_dict())
+    save_model(folder / "data/model/model.safetensors", weights, options, {})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the project's code, data/, and params.yaml set to ``settings``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    shutil.copytree(made / "data", tmp_path / "data")
+    shutil.copytree(ROOT / "ddpm", tmp_path / "ddpm", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(settings().to_dict(), file)
+    return tmp_path
+
+
+def measuring(**sections: dict[str, Any]) -> Frontier:
+    return Frontier(Path("data/model/model.safetensors"), Path("data/reference"), settings(**sections), CPU)
+
+
+def sampler(name: str, **fields: Any) -> Sampler:
+    built: Sampler = variants.build("samplers", {"name": name, name: fields}, "sampler")
+    return built
+
+
+DDIM, HEUN = sampler("ddim"), sampler("heun")
+
+
+# --- points
+
+
+def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write(project: Path) -> None:
+    options = settings(sample={"seeds": [0, 3], "spacing": "trailing"})
+    model = load_model(Path("data/model/model.safetensors"), CPU)
+    generator = sampling.Generator.of(model, options.sample, CPU)
+    sampling.write_samples(generator, options.sample, model.config.seed, model.image_shape, Path("samples"))
+    real = load_features(Path("data/reference"), "classifier")
+    drawn = [samples.read_samples(path) for path in samples.set_paths(Path("samples"), (0, 3)).values()]
+    scored = [scores.score(extractors.extract(real.network, one, 64, CPU), real, options.evaluate) for one in drawn]
+
+    (point,) = measuring(sample={"seeds": [0, 3]}).points([DDIM], [5], None)
+
+    assert (point.sampler, point.steps, point.evaluations, point.spacing) == ("ddim", 5, 5, "trailing")
+    assert (point.images, point.sets) == (120, 2)
+    assert scored[0]["fd"] != scored[1]["fd"]
+    for name in ("fd", "kid_mean", "kid_std"):
+        assert point.scores[f"classifier.{name}"] == pytest.approx(np.mean([one[name] for one in scored]), rel=1e-6)
+
+
+def test_what_was_measured_is_not_measured_again() -> None:
+    first = measuring(sample={"seeds": [0, 1]})
+    points = first.points([DDIM, HEUN], [2, 5], None)
+    assert first.measured == 8
+
+    again = measuring(sample={"seeds": [1, 2]})
+    again.points([DDIM], [5, 10], None)
+    assert again.measured == 3  # set 2 at 5 evaluations, both at 10
+
+    same = measuring(sample={"seeds": [0, 1]})
+    assert same.points([DDIM, HEUN], [2, 5], None) == points
+    assert same.measured == 0
+
+
+def test_a_damaged_cell_is_said_and_measured_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = measuring().points([DDIM], [5], None)
+    (cell,) = (project / ".ddpm/frontier").iterdir()
+    for damage in ("{", '{"seconds": 1, "scores": {"classifier.fd": "low"}}', "[]"):
+        cell.write_text(damage)
+        again = measuring()
+        assert again.points([DDIM], [5], None)[0].scores == points[0].scores
+        assert again.measured == 1
+        assert "not a measured cell" in capsys.readouterr().err
+
+
+CHANGES: list[tuple[dict[str, dict[str, Any]], Sampler, int]] = [
+    ({}, sampler("ddim", eta=0.5), 0),
+    ({}, HEUN, 0),
+    ({}, DDIM, 1),
+    ({"sample": {"steps": 6}}, DDIM, 0),
+    ({"sample": {"spacing": "quadratic"}}, DDIM, 0),
+    ({"sample": {"count": 121}}, DDIM, 0),
+    ({"sample": {"clip_denoised": False}}, DDIM, 0),
+    ({"sample": {"precision": "bfloat16"}}, DDIM, 0),
+    ({"evaluate": {"kid_subsets": 6}}, DDIM, 0),
+    ({"evaluate": {"metrics": ["fid"]}}, DDIM, 0),
+]
+
+
+def key(frontier: Frontier, using: Sampler, seed: int) -> str:
+    return frontier.key(frontier.settings.sample.model_copy(update={"sampler": using}), seed)
+
+
+@pytest.mark.parametrize(("sections", "using", "seed"), CHANGES)
+def test_whatever_changes_a_score_changes_the_cell(sections: dict[str, Any], using: Sampler, seed: int) -> None:
+    assert key(measuring(), DDIM, 0) == key(measuring(), DDIM, 0)
+    assert key(measuring(**sections), using, seed) != key(measuring(), DDIM, 0)
+
+
+def test_what_changes_no_score_keeps_the_cell() -> None:
+    same = measuring(sample={"seeds": [4, 0]}, evaluate={"batch_size": 7, "likelihood": {"images": 9}})
+    assert key(same, DDIM, 0) == key(measuring(), DDIM, 0)
+
+
+def test_another_model_is_measured_anew(project: Path) -> None:
+    before = measuring()
+    options = settings().training()
+    torch.manual_seed(1)
+    save_model(Path("data/model/model.safetensors"), dict(models.build(options).state_dict()), options, {})
+    assert key(measuring(), DDIM, 0) != key(before, DDIM, 0)
+
+
+def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path) -> None:
+    before = {one.name: key(measuring(), one, 0) for one in (DDIM, HEUN)}
+    for file, changed in (("samplers/heun", {"heun"}), ("schedules/linear", set()), ("diffusion", {"ddim", "heun"})):
+        path = project / f"ddpm/{file}.py"
+        whole = path.read_text()
+        path.write_text(whole + "# changed\n")
+        assert {one.name for one in (DDIM, HEUN) if key(measuring(), one, 0) != before[one.name]} == changed
+        path.write_text(whole)
+
+
+@given(name=st.sampled_from(variants.names("samplers")), evaluations=st.integers(1, 200), T=st.integers(1, 100))
+def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T: int) -> None:
+    one = sampler(name)
+    steps = frontier.steps_within(one, evaluations, T)
+    assert one.evaluations(steps) <= evaluations
+    assert steps == T or one.evaluations(steps + 1) > evaluations
+
+
+def test_numbers_that_come_out_as_the_same_steps_are_one_point() -> None:
+    found = measuring().points([HEUN], [4, 3, 100, 99, 1000], "uniform")
+    assert [(point.steps, point.evaluations) for point in found] == [(2, 3), (50, 99)]
+
+
+@pytest.mark.parametrize(("name", "spacing"), [("ancestral", "uniform"), ("ddim", "trailing")])
+def test_a_sampler_has_its_spacing_unless_one_is_asked_for(name: str, spacing: Spacing) -> None:
+    assert measuring().points([sampler(name)], [2], None)[0].spacing == spacing
+    assert measuring().points([sampler(name)], [2], "quadratic")[0].spacing == "quadratic"
+
+
+# --- the front
+
+COSTS = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=20)
+
+
+@given(COSTS)
+def test_the_front_is_what_is_best_at_some_budget(costs: Sequence[tuple[float, float]]) -> None:
+    on_it = frontier.pareto(costs)
+    for budget in range(1, 9):
+        within = [i for i, (cost, _) in enumerate(costs) if cost <= budget]
+        if within:
+            best = min(costs[i][1] for i in within)
+            cheapest = min(cost for cost, score in costs if score == best)
+            assert any(on_it[i] and costs[i] == (cheapest, best) for i in within)
+    steps = sorted({pair for pair, on in zip(costs, on_it, strict=True) if on})
+    assert all(a[0] < b[0] and a[1] > b[1] for a, b in pairwise(steps))
+
+
+def point(sampler: str, evaluations: int, fd: float, seconds: float = 1.0) -> Point:
+    found = {"classifier.kid_mean": 0.5, "classifier.fd": fd}
+    return Point("0123456789ab", sampler, evaluations, evaluations, "uniform", 99, 1, seconds, found)
+
+
+POINTS = frontier.marked(
+    [point("ddim", 5, 4.0), point("ddim", 10, 2.0, 2.0), point("heun", 9, 4.5), point("heun", 19, 1.5)]
+)
+
+
+def test_the_table_is_the_front_by_rising_cost() -> None:
+    header, *rows = frontier.table(POINTS[::-1]).splitlines()
+    assert header.split()[:3] == ["evaluations", "sampler", "steps"]
+    assert [(row.split()[0], row.split()[1]) for row in rows] == [("5", "ddim"), ("10", "ddim"), ("19", "heun")]
+
+
+def test_each_picture_has_a_line_for_each_sampler_and_its_own_front() -> None:
+    by_evaluations, by_seconds = frontier.panels(POINTS)
+    np.testing.assert_array_equal(by_evaluations.curves["ddim"], [[5, 4], [10, 2]])
+    np.testing.assert_array_equal(by_evaluations.curves["heun"], [[9, 4.5], [19, 1.5]])
+    np.testing.assert_array_equal(by_evaluations.front, [[5, 4], [10, 2], [19, 1.5]])
+    np.testing.assert_array_equal(by_seconds.front, [[1, 1.5]])
+
+
+# --- files
+
+
+def test_the_csv_is_read_back_as_it_was(tmp_path: Path) -> None:
+    frontier.write_csv(tmp_path / "frontier.csv", POINTS)
+    assert frontier.read_csv(tmp_path / "frontier.csv") == POINTS
+    frontier.write_csv(tmp_path / "frontier.csv", [replace(POINTS[0], sampler='a,"b"\n<i>')])
+    assert frontier.read_csv(tmp_path / "frontier.csv")[0].sampler == 'a,"b"\n<i>'
+
+
+@pytest.mark.parametrize("text", ["model,sampler\n", "a,b\n1,2\n", "\x00", "model,sampler,steps\nx,y,z\n", "{}\n[]"])
+def test_a_file_that_is_no_frontier_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "frontier.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"frontier\.csv: (not a frontier|holds no point).*`ddpm frontier`"):
+        frontier.read_csv(path)
+    with pytest.raises(UserError, match=r"no such file; `ddpm frontier` makes it"):
+        frontier.read_csv(tmp_path / "nowhere.csv")
+
+
+# --- the command
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["frontier", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_command_writes_csv_and_picture_and_prints_the_front(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--samplers", "ddim", "heun", "--evaluations", "3", "5") == 0
+    printed = capsys.readouterr().out
+    points = frontier.read_csv(project / "metrics/frontier.csv")
+    assert [(one.sampler, one.evaluations) for one in points] == [("ddim", 3), ("ddim", 5), ("heun", 3), ("heun", 5)]
+    assert printed.startswith(frontier.table(points).splitlines()[0])
+    assert "4 points, 4 cells measured now" in printed
+    with Image.open(project / "metrics/frontier.png") as picture:
+        assert picture.width > 2 * picture.height
+
+    before = (project / "metrics/frontier.csv").read_bytes()
+    assert run("--samplers", "ddim", "heun", "--evaluations", "3", "5") == 0
+    assert "4 points, 0 cells measured now" in capsys.readouterr().out
+    assert (project / "metrics/frontier.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sections", "message"),
+    [
+        (["--samplers", "ddmi"], {}, "--samplers: unknown 'ddmi' (did you mean 'ddim'?); allowed: "),
+        (["--evaluations", "0"], {}, "--evaluations: 0 is not allowed: "),
+        (["--evaluations", "5", "-3"], {}, "--evaluations: -3 is not allowed: "),
+        (["--model", "nowhere"], {}, "nowhere: no such model file"),
+        ([], {"evaluate": {"metrics": ["kid"]}}, "evaluate.metrics: a frontier ranks by the Fréchet distance; add fid"),
+        ([], {"sample": {"count": 12}}, "sample.count: 12 images are too few for evaluate.metrics 'fid'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sections: dict[str, dict[str, Any]],
+    message: str,
+) -> None:
+    with (project / "params.yaml").open("w") as file:
+        YAML().dump(settings(**sections).to_dict(), file)
+    assert run(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not (project / "metrics").exists()
+    assert not (project / ".ddpm").exists()
+
+
+def test_a_model_of_other_images_than_the_reference_is_refused(
+    project: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", str(model_file)) == 2
+    assert "draws images of (1, 8, 8)" in capsys.readouterr().err
+
+
+def test_a_missing_reference_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("data/reference")
+    assert run() == 2
+    assert "reference.json: no such file; `dvc repro` makes it" in capsys.readouterr().err
+
+
+def test_outside_the_project_it_says_where_to_run_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dvc.yaml").unlink()
+    assert run("--samplers", "ddim") == 2
+    assert "dvc.yaml: no such file; run this in the project's folder" in capsys.readouterr().err
+
+
+def test_the_code_of_a_cell_is_what_the_stages_that_draw_and_score_depend_on(project: Path) -> None:
+    used = frontier.code(load_model(Path("data/model/model.safetensors"), CPU), HEUN)
+    _, sample = inputs.stage("sample", settings(sample={"sampler": {"name": "heun"}}).to_dict())
+    assert {dep for dep in sample if dep.startswith("ddpm/")} <= used.keys()
+    assert {"ddpm/samplers/heun.py", "ddpm/schedules/cosine.py", "ddpm/models/unet.py"} <= used.keys()
+    assert not any("${" in dep for dep in used)
+    write_json(project / "ddpm/models/other.json", {})
+    assert frontier.code(load_model(Path("data/model/model.safetensors"), CPU), HEUN) == used

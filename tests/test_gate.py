@@ -1,0 +1,410 @@
+"""``ddpm gate`` as CI calls it: its exit code, what it prints and where, and that nothing doubtful ever passes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+
+from ddpm import cli, config, results
+from ddpm.files import digest
+from ddpm.results import Gathered, Result
+from tests.scored import Experiment, md5, record
+
+PARAMS = Path(config.__file__).parent / "presets" / "digits.yaml"
+COMPARABLE: dict[str, Any] = {"samples": 1437, "sampling": {"steps": 50}}
+HASH = digest(COMPARABLE)
+SEEDS = 6
+# by training seed
+HONEST = [
+    {"classifier": {"fd": 0.25 + 0.01 * s, "is_mean": 8.9, "recall": 0.9 - 0.002 * s}, "bits_per_dim": 1.5 + 0.01 * s}
+    for s in range(SEEDS)
+]
+BASELINE = "metrics/baseline.json"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_scored_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """params.yaml, the scores of an honest seed and their fingerprint, and the baseline of six."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    shutil.copy(PARAMS, "params.yaml")
+    Path("metrics").mkdir()
+    write("evaluate", {**HONEST[0], "real": {"classifier": {"fd": 0.1}}})
+    write("fingerprint", {"hash": HASH, "comparable": COMPARABLE, "environment": {"threads": 2}})
+    columns = {
+        "classifier.fd": [run["classifier"]["fd"] for run in HONEST],
+        "classifier.recall": [run["classifier"]["recall"] for run in HONEST],
+        "bits_per_dim": [run["bits_per_dim"] for run in HONEST],
+    }
+    write("baseline", {name: entry(name, values) for name, values in columns.items()})
+
+
+def entry(name: str, values: list[float]) -> dict[str, Any]:
+    direction = "higher" if name.endswith("recall") else "lower"
+    return {
+        "mean": mean(values),
+        "sd": stdev(values),
+        "n": len(values),
+        "direction": direction,
+        "fingerprint": HASH,
+    }
+
+
+def write(name: str, value: Any) -> None:
+    Path(f"metrics/{name}.json").write_text(json.dumps(value))
+
+
+def change(name: str, place: str, value: Any) -> None:
+    """Set one value of a metrics file, at ``a/b``; None removes it."""
+    content = json.loads(Path(f"metrics/{name}.json").read_text())
+    *path, last = place.split("/")
+    inner = content
+    for key in path:
+        inner = inner[key]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    write(name, content)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["gate", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr, and nothing on stdout, of a gate that can't tell."""
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    return line.removeprefix("error: ")
+
+
+# --- its three answers
+
+
+def test_an_honest_run_passes_and_says_every_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    text = capsys.readouterr().out
+    assert text.startswith("### ddpm gate: pass\n")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row.split()[1] for row in rows] == ["**classifier.fd**", "classifier.recall", "**bits_per_dim**"]
+    assert all(row.endswith("| ok |") for row in rows)
+
+
+@pytest.mark.parametrize(("place", "value"), [("classifier/fd", 0.40), ("bits_per_dim", 1.65)])
+def test_a_metric_that_decides_and_is_worse_fails(capsys: pytest.CaptureFixture[str], place: str, value: float) -> None:
+    name = place.replace("/", ".")
+    change("evaluate", place, value)
+    assert run() == 1
+    text = capsys.readouterr().out
+    assert text.startswith(f"### ddpm gate: regression in {name}\n")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| **{name}**")]
+    assert row.endswith("| **regression** |")
+
+
+def test_one_that_does_not_decide_is_told_and_passes_until_the_params_let_it_decide(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change("evaluate", "classifier/recall", 0.5)
+    assert run() == 0
+    assert "| worse (does not decide) |" in capsys.readouterr().out
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("metrics: [fid, fd, bits_per_dim]", "metrics: [fd, recall]"))
+    assert run() == 1
+
+
+def test_better_than_the_baseline_is_a_pass_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    change("evaluate", "classifier/fd", 0.1)
+    assert run() == 0
+    text = capsys.readouterr().out
+    assert "| improved |" in text
+    assert "Better than the baseline: classifier.fd." in text
+
+
+def test_the_floor_saves_a_run_when_seeds_lay_close_by_luck() -> None:
+    change("baseline", "classifier.fd/sd", 1e-6)
+    change("baseline", "classifier.fd/mean", 0.24)
+    assert run() == 0  # 0.01 above, floor 0.02
+    change("baseline", "classifier.fd/mean", 0.22)
+    assert run() == 1
+
+
+def test_k_is_read_from_the_params() -> None:
+    change("evaluate", "classifier/fd", 0.32)  # 2.4 standard deviations
+    assert run() == 0
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("k: 3.0", "k: 1.0"))
+    assert run() == 1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "deciding", "warned"), [(5, "[fd, bits_per_dim]", False), (5, "[fd, recall, bits_per_dim]", True)]
+)
+def test_how_often_honest_runs_fail_is_said_and_warned_of_above_one_in_twenty(
+    capsys: pytest.CaptureFixture[str], seeds: int, deciding: str, warned: bool
+) -> None:
+    for name in ("classifier.fd", "classifier.recall", "bits_per_dim"):
+        change("baseline", f"{name}/n", seeds)
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("metrics: [fid, fd, bits_per_dim]", f"metrics: {deciding}"))
+    assert run() == 0
+    text = capsys.readouterr().out
+    assert f"At most {'6.0%' if warned else '4.0%'} of honest runs" in text
+    assert ("take a baseline of 6 seeds" in text) == warned
+
+
+# --- on GitHub
+
+
+@pytest.mark.parametrize(("value", "code"), [(0.25, 0), (0.9, 1)])
+def test_the_same_markdown_is_added_to_the_workflows_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: float, code: int
+) -> None:
+    Path("summary.md").write_text("earlier\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    change("evaluate", "classifier/fd", value)
+    assert run() == code
+    assert Path("summary.md").read_text() == "earlier\n" + capsys.readouterr().out
+
+
+def test_what_could_not_be_compared_is_said_there_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    Path(BASELINE).unlink()
+    line = refused(capsys)
+    assert Path("summary.md").read_text() == f"### ddpm gate: not comparable\n\n{line}\n"
+
+
+def test_a_page_that_cannot_be_written_is_no_pass(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "nowhere/summary.md")
+    assert run() == 2
+    assert "error: GITHUB_STEP_SUMMARY: nowhere/summary.md cannot be written to" in capsys.readouterr().err
+
+
+# --- what is never a pass
+
+
+@pytest.mark.parametrize("name", ["evaluate", "fingerprint", "baseline"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b'"x"', b"\xff", b"null"])
+def test_a_file_that_is_missing_or_damaged(
+    capsys: pytest.CaptureFixture[str], name: str, content: bytes | None
+) -> None:
+    path = Path(f"metrics/{name}.json")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert refused(capsys).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.25", True, [0.25], {}])
+@pytest.mark.parametrize("place", ["classifier/fd", "classifier/recall"])
+def test_a_score_that_is_no_finite_number(capsys: pytest.CaptureFixture[str], place: str, value: Any) -> None:
+    change("evaluate", place, value)
+    line = refused(capsys)
+    assert line.startswith(f"metrics/evaluate.json: {place.replace('/', '.')}")
+
+
+@pytest.mark.parametrize("place", ["classifier/fd", "classifier/recall", "bits_per_dim", "classifier"])
+def test_a_metric_of_the_baseline_that_was_not_scored(capsys: pytest.CaptureFixture[str], place: str) -> None:
+    change("evaluate", place, None)
+    line = refused(capsys)
+    assert line.startswith("metrics/evaluate.json: ")
+    assert "is missing, which metrics/baseline.json has" in line
+
+
+def test_a_metric_that_decides_and_that_the_baseline_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    change("baseline", "classifier.fd", None)
+    assert refused(capsys).startswith("metrics/baseline.json: classifier.fd is missing, which gate.metrics lets decide")
+
+
+@pytest.mark.parametrize("sampling", [{"samples": 100}, {"sampling": {"steps": 49}}])
+def test_scores_of_another_number_of_samples_or_sampler(
+    capsys: pytest.CaptureFixture[str], sampling: dict[str, Any]
+) -> None:
+    other = COMPARABLE | sampling
+    write("fingerprint", {"hash": digest(other), "comparable": other})
+    line = refused(capsys)
+    assert line.startswith(f"metrics/baseline.json: its fingerprint {HASH[:12]} is not {digest(other)[:12]}")
+    assert f"of {other['samples']} samples" in line
+
+
+def test_a_fingerprint_whose_content_was_changed_but_for_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
+    change("fingerprint", "comparable/samples", 100)
+    assert "metrics/fingerprint.json: its hash is not that of its content" in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("classifier.fd/mean", float("nan")),
+        ("classifier.fd/mean", "0.25"),
+        ("classifier.fd/mean", None),
+        ("classifier.fd/sd", -0.01),
+        ("classifier.fd/sd", float("inf")),
+        ("classifier.fd/sd", None),
+        ("classifier.fd/n", 4),
+        ("classifier.fd/n", 5.5),
+        ("classifier.fd/n", "6"),
+        ("classifier.fd/direction", "higher"),
+        ("classifier.fd/direction", "up"),
+        ("classifier.fd/fingerprint", "short"),
+        ("classifier.fd/fingerprint", "0" * 64),
+        ("classifier.fd/margin", 1.0),
+        ("classifier.fd", 0.25),
+        ("classifier.fdd", entry("fd", [0.1, 0.2])),
+        ("classifier.kid_std", entry("fd", [0.1, 0.2, 0.3, 0.4, 0.5])),
+    ],
+)
+def test_a_baseline_that_was_mangled_by_hand(capsys: pytest.CaptureFixture[str], place: str, value: Any) -> None:
+    change("baseline", place, value)
+    line = refused(capsys)
+    assert line.startswith("metrics/baseline.json: ")
+    assert "`ddpm gate --update` makes it anew" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("metrics: [fdd]", "gate.metrics: unknown 'fdd' (did you mean 'fd'?); allowed: fid, fd, "),
+        ("metrics: [fid]", "gate.metrics: none of fid is among the scores (classifier.fd, "),
+        ("metrics: []", "params.yaml: gate.metrics: "),
+        ("metrics: [fid, fd, bits_per_dim]\n  k: 0", "params.yaml: "),
+    ],
+)
+def test_params_that_let_nothing_sensible_decide(capsys: pytest.CaptureFixture[str], given: str, message: str) -> None:
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("metrics: [fid, fd, bits_per_dim]", given))
+    assert refused(capsys).startswith(message)
+
+
+def test_a_floor_of_no_known_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("    fd: 0.02", "    fdd: 0.02"))
+    assert refused(capsys).startswith("gate.floors: unknown 'fdd' (did you mean 'fd'?)")
+
+
+# --- ddpm gate --update
+
+
+def result(seed: int, scores: dict[str, Any], **changes: Any) -> Result:
+    params = results.plain_params(config.load())
+    flat = {f"classifier.{name}": value for name, value in scores["classifier"].items()}
+    values: dict[str, Any] = {
+        "name": f"exp-{seed}",
+        "source": "dvc",
+        "params": {**params, "seed": seed},
+        "scores": {**flat, "bits_per_dim": scores["bits_per_dim"]},
+        "seed": seed,
+        "images_seen": 1,
+        "parameters": 1,
+        "evaluations": 50,
+        "fingerprint": HASH,
+        "fingerprint_without_sampling": HASH,
+        "when": float(seed),
+    }
+    return Result(**values | changes)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
+    """What there is to gather; a test may change it."""
+    found = [result(seed, scores) for seed, scores in enumerate(HONEST)]
+    monkeypatch.setattr(results, "gather", lambda: Gathered(tuple(found), ("a note of the gathering",)))
+    return found
+
+
+def test_update_writes_the_baseline_which_then_gates(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(BASELINE).unlink()
+    assert run("--update") == 0
+    text = capsys.readouterr().out
+    assert "| **classifier.fd** | 0.275 | 0.019 | 6 |" in text
+    assert "a note of the gathering" in text
+    written = json.loads(Path(BASELINE).read_text())
+    assert written.keys() == {"classifier.fd", "classifier.is_mean", "classifier.recall", "bits_per_dim"}
+    expected = entry("classifier.fd", [run["classifier"]["fd"] for run in HONEST])
+    assert written["classifier.fd"] == pytest.approx(expected)
+    assert written["classifier.recall"]["direction"] == "higher"
+    assert run() == 0
+
+
+@pytest.mark.parametrize("kept", [1, 4])
+def test_update_wants_five_seeds_and_leaves_the_old_baseline(
+    runs: list[Result], capsys: pytest.CaptureFixture[str], kept: int
+) -> None:
+    before = Path(BASELINE).read_bytes()
+    del runs[kept:]
+    line = refused(capsys, "--update")
+    assert line.startswith(f"gate --update: {kept} training seeds (0")
+    assert "allowed: at least 5" in line
+    assert Path(BASELINE).read_bytes() == before
+
+
+def test_update_counts_a_seed_once(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+    runs[4:] = [result(3, HONEST[4], when=9.0)]
+    assert "4 training seeds (0, 1, 2, 3)" in refused(capsys, "--update")
+
+
+def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
+    runs: list[Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = copy.deepcopy(HONEST[0])
+    far["classifier"]["fd"] = 9.0
+    runs.append(result(7, far, fingerprint="0" * 64))
+    runs.append(result(8, far, params={**runs[0].params, "train.batch_size": 7}))
+    assert run("--update") == 0
+    assert "left out, of another fingerprint: 1" in capsys.readouterr().out
+    written = json.loads(Path(BASELINE).read_text())["classifier.fd"]
+    assert (written["n"], written["mean"]) == (6, pytest.approx(0.275))
+
+
+def test_update_refuses_a_run_with_a_number_that_is_not_finite(
+    runs: list[Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs[3].scores["classifier.fd"] = float("nan")
+    before = Path(BASELINE).read_bytes()
+    assert "exp-3 (seed 3): classifier.fd: nan is no finite number" in refused(capsys, "--update")
+    assert Path(BASELINE).read_bytes() == before
+
+
+def test_update_leaves_out_what_not_every_run_has(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+    del runs[0].scores["bits_per_dim"]
+    assert run("--update") == 0
+    assert "bits_per_dim: left out, not every run has it" in capsys.readouterr().out
+    assert "bits_per_dim" not in json.loads(Path(BASELINE).read_text())
+
+
+def test_update_needs_the_current_fingerprint(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("metrics/fingerprint.json").unlink()
+    assert refused(capsys, "--update").startswith("metrics/fingerprint.json: no such file")
+
+
+def experiment(name: str, fd: float, **params: Any) -> Experiment:
+    """One whose fingerprint is this file's, in dvc.lock too."""
+    plain = Experiment(name, fd, params).contents()
+    path, own = "metrics/fingerprint.json", json.dumps({"hash": HASH, "comparable": COMPARABLE})
+    return Experiment(name, fd, params, {path: own, "dvc.lock": plain["dvc.lock"].replace(md5(plain[path]), md5(own))})
+
+
+def test_update_reads_the_experiments_that_dvc_keeps(tmp_path: Path) -> None:
+    runs = [experiment(f"seed-{seed}", 1 + seed / 100, seed=seed) for seed in range(5)]
+    record(tmp_path, [*runs, experiment("longer", 9.0, seed=5, train__steps=24)])
+    runs[0].write(tmp_path)
+    assert run("--update") == 0
+    written = json.loads(Path(BASELINE).read_text())
+    assert written["classifier.fd"] == pytest.approx(entry("classifier.fd", [1.0, 1.01, 1.02, 1.03, 1.04]))
+    assert run() == 0
+    change("evaluate", "classifier/fd", 1.2)
+    assert run() == 1

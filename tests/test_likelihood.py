@@ -1,0 +1,210 @@
+"""The bound on the likelihood: against a Gaussian in closed form, and against terms computed another way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from ddpm import likelihood, variants
+from ddpm.denoiser import Denoiser
+from ddpm.diffusion import Chain, from_images
+from ddpm.likelihood import Bound, Denoises
+from ddpm.parameterizations import Prediction
+from ddpm.schedules import NoiseSchedule
+from ddpm.variances import Variance
+from tests.small import small
+
+CPU = torch.device("cpu")
+BITS = math.log(2)
+MEAN, SD = 0.1, 0.2  # of the one-pixel images of the closed form
+
+
+def schedule(T: int, name: str = "cosine") -> NoiseSchedule:
+    return variants.build("schedules", {"name": name}, "schedule").noise_schedule(T)
+
+
+def variance(name: str = "fixed_small") -> Variance:
+    return variants.build("variances", {"name": name}, "variance")
+
+
+def pixels(count: int) -> np.ndarray:
+    """One-pixel images of N(MEAN, SD^2), to the nearest grey level."""
+    x = np.random.default_rng(0).normal(MEAN, SD, (count, 1, 1, 1))
+    return np.clip(np.round((x + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def perfect(chain: NoiseSchedule) -> Denoises:
+    """E[x_0 | x_t] of that Gaussian."""
+
+    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
+        at = Chain(chain, dtype=torch.float64).at(t)
+        gain = at.signal * SD**2 / (at.signal**2 * SD**2 + at.sigma**2)
+        x_0 = MEAN + gain * (x_t.double() - at.signal * MEAN)
+        return Prediction(x_0, (x_t.double() - at.signal * x_0) / at.sigma)
+
+    return denoise
+
+
+def crude(x_t: Tensor, t: Tensor) -> Prediction:
+    """Wrong, and by how much depends on x_t and t."""
+    x_0 = torch.tanh(1.2 * x_t + 0.01 * t[:, None, None, None])
+    return Prediction(x_0, torch.sin(3 * x_t), torch.cos(x_t))
+
+
+def bound(
+    denoiser: Denoises,
+    chain: NoiseSchedule,
+    images: np.ndarray,
+    timesteps: int,
+    reverse: str = "fixed_small",
+    batch_size: int = 500,
+    seed: int = 0,
+) -> Bound:
+    return likelihood.bound(denoiser, chain, variance(reverse), images, timesteps, batch_size, CPU, seed)
+
+
+def noisy_images(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, 1, 3, 3), dtype=np.uint8)
+
+
+def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form() -> None:
+    T = 20
+    chain = schedule(T)
+    found = bound(perfect(chain), chain, pixels(4000), T)
+
+    signal2, sigma2 = chain.alpha_bar, chain.one_minus_alpha_bar
+    unexplained = SD**2 * sigma2 / (signal2 * SD**2 + sigma2)  # Var[x_0 | x_t]
+    weight = chain.alpha_bar_prev * (chain.beta / sigma2) ** 2  # of x_0 in equation 7, squared
+    terms = weight[1:] * unexplained[1:] / (2 * chain.beta_tilde[1:]) / BITS
+    errors = found.terms[:, 1:].std(axis=0) / math.sqrt(len(found.terms))
+    assert (np.abs(found.terms[:, 1:].mean(axis=0) - terms) < 4.5 * errors + 1e-3 * terms).all()
+    np.testing.assert_allclose(found.mse.mean(axis=0)[1:], (signal2 / sigma2 * unexplained)[1:], rtol=0.15)
+    last = signal2[-1] * (SD**2 + MEAN**2) + sigma2[-1] - 1 - math.log(sigma2[-1])
+    assert found.prior.mean() == pytest.approx(last / 2 / BITS, rel=0.05, abs=1e-9)
+
+
+@pytest.mark.parametrize(("reverse", "gap"), [("fixed_small", 0.8), ("fixed_large", 0.15)])
+def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy(reverse: str, gap: float) -> None:
+    entropy = (0.5 * math.log(2 * math.pi * math.e * SD**2) + math.log(127.5)) / BITS
+    images = pixels(2000)
+    few, many = (
+        float(bound(perfect(schedule(T)), schedule(T), images, 60, reverse).bits_per_dim.mean()) for T in (30, 1000)
+    )
+    assert entropy - 0.02 < many < entropy + gap
+    assert many < few
+
+
+def test_a_term_is_the_one_computed_from_distributions() -> None:
+    chain = schedule(40, "linear")
+    table = Chain(chain, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x_0 = from_images(torch.from_numpy(noisy_images(5) // 4 + 96)).double()
+    epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+    t = torch.tensor([1, 2, 7, 39, 40])
+
+    bits, mse = likelihood.term(crude, table, variance("learned_range"), x_0, epsilon, t)
+
+    betas = chain.beta
+    alpha_bar = np.cumprod(1 - betas)
+    for i, step in enumerate(t.tolist()):
+        a_bar, beta = alpha_bar[step - 1], betas[step - 1]
+        a_bar_prev = alpha_bar[step - 2] if step > 1 else 1.0
+        clean, noise = x_0[i].numpy(), epsilon[i].numpy()
+        x_t = (math.sqrt(a_bar) * clean + math.sqrt(1 - a_bar) * noise).astype(np.float32).astype(float)
+        guess, mixture = np.tanh(1.2 * x_t + 0.01 * step), (np.cos(x_t) + 1) / 2
+
+        def mean(image: np.ndarray, x_t: np.ndarray = x_t, a: float = a_bar, b: float = beta, p: float = a_bar_prev):
+            return (math.sqrt(p) * b * image + math.sqrt(1 - b) * (1 - p) * x_t) / (1 - a)
+
+        tilde = (1 - a_bar_prev) / (1 - a_bar) * beta
+        floor = tilde if step > 1 else (1 - alpha_bar[0]) / (1 - alpha_bar[1]) * betas[1]
+        sd = np.exp(0.5 * (mixture * math.log(beta) + (1 - mixture) * math.log(floor)))
+        if step == 1:
+            upper = np.where(clean > 0.999, np.inf, clean + 1 / 255)
+            lower = np.where(clean < -0.999, -np.inf, clean - 1 / 255)
+            nats = -np.log(stats.norm.cdf(upper, mean(guess), sd) - stats.norm.cdf(lower, mean(guess), sd))
+        else:
+            p = torch.distributions.Normal(torch.from_numpy(mean(guess)), torch.from_numpy(sd))
+            q = torch.distributions.Normal(torch.from_numpy(mean(clean)), math.sqrt(tilde))
+            nats = torch.distributions.kl_divergence(q, p).numpy()
+        assert float(bits[i]) == pytest.approx(nats.mean() / BITS, rel=1e-4)
+        error = np.square(np.sin(3 * x_t) - noise).mean()
+        assert float(mse[i]) == pytest.approx(error, rel=1e-5)
+
+
+def test_few_strata_agree_with_the_whole_sum_on_the_average() -> None:
+    chain, images = schedule(20), noisy_images(20)
+    whole = np.array([bound(crude, chain, images, 19, seed=seed).bits_per_dim.mean() for seed in range(20)])
+    few = np.array([bound(crude, chain, images, 3, seed=seed).bits_per_dim.mean() for seed in range(100)])
+
+    error = math.hypot(whole.std() / math.sqrt(len(whole)), few.std() / math.sqrt(len(few)))
+    assert few.mean() == pytest.approx(whole.mean(), abs=4 * error)
+    assert error < 0.03 * whole.mean()
+
+
+def test_an_image_has_its_own_noise_whatever_the_batch() -> None:
+    chain, images = schedule(30), noisy_images(7)
+    whole, parts = (bound(crude, chain, images, 5, batch_size=size) for size in (7, 3))
+    np.testing.assert_array_equal(whole.terms, parts.terms)
+    np.testing.assert_array_equal(whole.mse, parts.mse)
+    assert (bound(crude, chain, images, 5, seed=1).terms != whole.terms).any()
+
+
+def test_train_images_that_are_remembered_cost_fewer_bits_than_held_out_ones() -> None:
+    chain, images = schedule(50), noisy_images(20)
+    remembered = from_images(torch.from_numpy(images[:10])).flatten(1)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
+        at = Chain(chain).at(t)
+        nearest = torch.cdist(x_t.flatten(1) / at.signal.flatten(1), remembered).argmin(1)
+        x_0 = remembered[nearest].view_as(x_t)
+        return Prediction(x_0, (x_t - at.signal * x_0) / at.sigma)
+
+    train, held_out = (bound(denoise, chain, part, 49) for part in (images[:10], images[10:]))
+    assert train.bits_per_dim.mean() < held_out.bits_per_dim.mean() / 2
+    assert train.mse.mean() < held_out.mse.mean()
+
+
+@given(st.integers(1, 3000), st.integers(1, 200))
+def test_strata_are_t_1_alone_and_then_every_t_once(T: int, timesteps: int) -> None:
+    first, steps = likelihood.strata(T, timesteps)
+    assert [t for low, count in zip(first, steps, strict=True) for t in range(low, low + count)] == [*range(1, T + 1)]
+    assert len(first) == 1 + min(timesteps, T - 1)
+    assert steps[0] == 1
+    assert (steps >= 1).all()
+
+
+@pytest.mark.parametrize("name", variants.names("schedules"))
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+def test_it_is_finite_on_every_schedule(name: str, zero_terminal_snr: bool) -> None:
+    spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
+    chain = variants.build("schedules", spec, "schedule").noise_schedule(30)
+    found = bound(crude, chain, noisy_images(3), 6)
+    assert np.isfinite(found.bits_per_dim).all()
+    assert (found.prior >= -1e-12).all()
+    assert (found.terms >= -1e-12).all()
+
+
+def test_a_denoiser_takes_a_t_for_each_image() -> None:
+    config = small()
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 1, 3, padding=1).requires_grad_(False)
+
+    class Timed(torch.nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return network(x) + t[:, None, None, None] / 50
+
+    denoiser = Denoiser(Timed(), config.diffusion, CPU, torch.float32, clip=True)
+    x_t = torch.randn(3, 1, 8, 8)
+    mixed = denoiser(x_t, torch.tensor([1, 20, 50]))
+    for i, t in enumerate((1, 20, 50)):
+        alone = denoiser(x_t[i : i + 1], t)
+        torch.testing.assert_close(mixed.x_0[i : i + 1], alone.x_0)
+        torch.testing.assert_close(mixed.epsilon[i : i + 1], alone.epsilon)

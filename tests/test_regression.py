@@ -1,0 +1,224 @@
+"""The gate's statistics, against scipy and by simulation, and what it makes of models that were really trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from ddpm import metrics, regression
+from ddpm.config import Gate
+from ddpm.emas.constant import Constant
+from ddpm.regression import Check, Expected, Scored
+
+HASH = "0" * 64
+FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
+NO_FLOORS = Gate(floors={})
+positive = st.floats(0.01, 100)
+Runs = NDArray[np.float64]
+Scores = dict[str, float]
+
+
+def expected(name: str, values: Runs | list[float]) -> Expected:
+    mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
+    return Expected(mean=mean, sd=sd, n=len(values), direction=metrics.direction(name), fingerprint=HASH)
+
+
+def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
+    return {name: expected(name, [run[name] for run in runs]) for name in runs[0]}
+
+
+def checks(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> list[Check]:
+    return regression.gate(Scored(scores, HASH, 100), baseline, settings)
+
+
+def passes(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> bool:
+    return not regression.failed(checks(scores, baseline, settings))
+
+
+# --- one metric
+
+
+@given(mean=positive, sd=positive, n=st.integers(5, 30), k=st.floats(0.5, 6))
+def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: int, k: float) -> None:
+    """Which ``k`` stands for which level is scipy's to say."""
+    one = Expected(mean=mean, sd=sd, n=n, direction="lower", fingerprint=HASH)
+    level = 1 - 2 * stats.t.sf(k, n - 1)
+    _, high = stats.t.interval(level, n - 1, loc=mean, scale=sd * math.sqrt(1 + 1 / n))
+    (check,) = checks({FD: mean}, {FD: one}, Gate(k=k, floors={}))
+    assert check.limit == pytest.approx(high, rel=1e-6)
+
+
+@given(sd=positive, offset=st.floats(0, 10))
+def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offset: float) -> None:
+    for name, bad in ((FD, 1), (PRECISION, -1)):
+        one = Expected(mean=5.0, sd=sd, n=5, direction="lower" if bad > 0 else "higher", fingerprint=HASH)
+        settings = Gate(metrics=("fd", "precision"), floors={})
+        reach = 3 * sd * math.sqrt(1.2)
+        assert passes({name: 5.0 - bad * offset}, {name: one}, settings)
+        assert passes({name: 5.0 + bad * 0.999 * reach}, {name: one}, settings)
+        assert not passes({name: 5.0 + bad * (1.001 * reach + offset)}, {name: one}, settings)
+
+
+@given(sd=st.floats(0, 0.01), floor=st.floats(0.1, 1))
+def test_a_change_below_the_floor_never_fails(sd: float, floor: float) -> None:
+    one = Expected(mean=1.0, sd=sd, n=5, direction="lower", fingerprint=HASH)
+    settings = Gate(floors={"fd": floor})
+    assert passes({FD: 1 + 0.999 * floor}, {FD: one}, settings)
+    assert not passes({FD: 1 + 1.001 * floor}, {FD: one}, settings)
+
+
+# --- how often an honest run fails
+
+
+def honest_failures(
+    n: int, names: list[str], correlation: float, settings: Gate, transform: Callable[[Runs], Runs] = lambda runs: runs
+) -> float:
+    """The share of runs that fail a baseline of ``n`` seeds of their own kind.
+
+    Scores are standard normals with that correlation, (trials, n + 1, metrics), which ``transform`` may change.
+    """
+    trials = 6000
+    covariance = np.full((len(names), len(names)), correlation) + (1 - correlation) * np.eye(len(names))
+    drawn = np.random.default_rng(1).multivariate_normal(np.zeros(len(names)), covariance, (trials, n + 1))
+    failures = 0
+    for runs in transform(drawn):
+        baseline = {name: expected(name, runs[:n, column]) for column, name in enumerate(names)}
+        failures += not passes(dict(zip(names, map(float, runs[n]), strict=True)), baseline, settings)
+    return failures / trials
+
+
+@pytest.mark.parametrize(
+    ("n", "names", "correlation"),
+    [
+        (5, [FD, BITS], -0.9),
+        (5, [FD, BITS], 0.0),
+        (5, [FD, BITS], 0.9),
+        (6, [FD, BITS, "inception.fid"], 0.0),
+        (6, [FD, BITS, "inception.fid"], 0.7),
+    ],
+)
+def test_honest_runs_pass_nineteen_times_in_twenty(n: int, names: list[str], correlation: float) -> None:
+    found = honest_failures(n, names, correlation, NO_FLOORS)
+    bound = regression.false_alarms([n] * len(names), NO_FLOORS.k)
+    assert bound <= 0.05
+    assert found <= bound + 0.005  # two standard errors of the simulation
+    if correlation == 0:
+        assert found == pytest.approx(bound, abs=0.008)
+
+
+def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side() -> None:
+    """A log-normal that spreads by 10%: 2.6 of 100 fail by it, where 2.0 of a normal do."""
+
+    def skewed(runs: Runs) -> Runs:
+        return np.exp(runs * [0.1, 0.002])
+
+    assert 0.04 <= honest_failures(5, [FD, BITS], 0.0, NO_FLOORS, skewed) <= 0.05
+
+
+def test_were_every_metric_to_decide_more_honest_runs_would_fail() -> None:
+    """Why precision, recall and the Inception Score are told only."""
+    names = [FD, BITS, PRECISION, "classifier.recall", "classifier.is_mean"]
+    every = Gate(metrics=("fd", "bits_per_dim", "precision", "recall", "is_mean"), floors={})
+    assert honest_failures(5, names, 0.0, every) > 0.07
+
+
+@given(seeds=st.lists(st.integers(5, 40), min_size=1, max_size=4), k=st.floats(1, 5))
+def test_the_bound_is_the_sum_of_students_tails(seeds: list[int], k: float) -> None:
+    assert regression.false_alarms(seeds, k) == pytest.approx(min(1, sum(stats.t.sf(k, n - 1) for n in seeds)))
+
+
+@pytest.mark.parametrize(("deciding", "needed"), [(1, 5), (2, 5), (3, 6), (4, 7), (8, 12)])
+def test_seeds_needed_are_the_fewest_that_keep_the_bound(deciding: int, needed: int) -> None:
+    assert regression.seeds_needed(deciding, 3.0) == needed
+    assert regression.false_alarms([needed] * deciding, 3.0) <= 0.05
+    assert needed == regression.MIN_SEEDS or regression.false_alarms([needed - 1] * deciding, 3.0) > 0.05
+
+
+def test_a_k_that_no_number_of_seeds_makes_up_for_is_told_apart() -> None:
+    assert regression.seeds_needed(2, 1.0) is None
+
+
+# --- models that were trained: digits at 8x8, scored at 16x16 in the features of the classifier that ships
+
+SEEDS = range(6)
+FLOORS = Gate(floors={"fd": 3.0, "bits_per_dim": 0.4})  # two or three standard deviations of models this small
+Score = Callable[..., Scores]
+
+
+@pytest.fixture
+def score(digits: Path, tmp_path: Path) -> Score:
+    """``score(seed, beta_end)``: what a model trained on the linear schedule for seconds scores."""
+    import torch
+    from PIL import Image
+
+    from ddpm import config, evaluation, extractors, reference, scores
+    from ddpm.checkpoint import Checkpoints, load_model
+    from ddpm.preprocessing import preprocess
+    from ddpm.processed import open_split
+    from ddpm.samples import noise_seed
+    from ddpm.sampling import Generator
+    from ddpm.training import train
+    from tests.conftest import ROOT
+    from tests.small import Memory, small
+
+    cpu = torch.device("cpu")
+    data = config.load(ROOT / "ddpm/presets/digits.yaml").data.model_copy(update={"image_size": 8})
+    data.dataset.download(None, tmp_path / "raw")
+    preprocess(data, tmp_path / "raw", tmp_path / "processed", workers=1)
+    pictures = np.array(open_split(tmp_path / "processed", "train")[0])
+    settings = config.Evaluate(
+        extractors=("classifier",), metrics=("fid", "prc"), likelihood=config.Likelihood(images=64, timesteps=10)
+    )
+    reference.make_reference(settings, digits, tmp_path / "reference", cpu)
+    real = reference.load_features(tmp_path / "reference", "classifier")
+
+    def trained(seed: int, beta_end: float = 0.02) -> Scores:
+        options = small(
+            diffusion={"T": 100, "schedule": {"name": "linear", "linear": {"beta_end": beta_end}}},
+            model={"unet": {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes": [], "groups": 4,
+                            "middle_attention": False}},
+            train={"steps": 200, "batch_size": 32, "learning_rate": 1e-2, "lr_decay": "cosine", "warmup_steps": 20,
+                   "gradient_clip": 1.0, "checkpoint_every": 10_000},
+            sample={"count": 300, "steps": 20},
+        ).model_copy(update={"seed": seed})  # fmt: skip
+        checkpoints = Checkpoints("gate")
+        checkpoints.folder = tmp_path / "checkpoints"
+        train(options.training(), pictures, cpu, tmp_path / "model", checkpoints, Memory())
+        model = load_model(tmp_path / "model" / "model.safetensors", cpu)
+        generator = Generator.of(model, options.sample, cpu)
+        drawn = generator.images(range(options.sample.count), noise_seed(seed, 0), model.image_shape).numpy()
+        # as preprocessing made the 16x16 digits of the 8x8 ones
+        large = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BICUBIC) for image in drawn]
+        fake = extractors.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
+        found = scores.score(fake, real, settings)
+        bits = evaluation.bits_per_dim(evaluation.likelihoods(model, tmp_path / "processed", settings, cpu))
+        return {**{f"classifier.{name}": value for name, value in found.items()}, BITS: bits[BITS]}
+
+    return trained
+
+
+@pytest.mark.slow
+def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught(
+    score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One test, because all its parts want the same six trainings."""
+    honest = [score(seed) for seed in SEEDS]
+    baselines = [baseline_of(honest[:seed] + honest[seed + 1 :]) for seed in SEEDS]  # each of the five others
+    passing = [seed for seed in SEEDS if passes(honest[seed], baselines[seed], FLOORS)]
+    assert len(passing) >= len(SEEDS) - 1  # how often one fails by chance is simulated above
+
+    seed = passing[-1]
+    assert not passes(score(seed, beta_end=0.08), baselines[seed], FLOORS)  # in place of 0.02
+
+    decay = Constant.decay
+    # a hundredth: at this size a tenth is lost among the seeds
+    monkeypatch.setattr(Constant, "decay", lambda profile, step: 1 - (1 - decay(profile, step)) / 100)
+    assert not passes(score(seed), baselines[seed], FLOORS)

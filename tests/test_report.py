@@ -1,0 +1,527 @@
+"""The page says what the files say, never turns text into markup, needs nothing but itself, and names what lacks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from ruamel.yaml import YAML
+
+from ddpm import cli, evaluation, files, frontier, plots, report, results, tracking
+from ddpm.errors import UserError
+from ddpm.files import write_json
+from ddpm.frontier import Point
+from ddpm.report import model, parts, variants
+from ddpm.report.parts import Figure, Figures, Note, Section, Strip, Strips, Table
+from ddpm.report.variants import Subject
+from ddpm.results import Gathered, Result
+from ddpm.revisions import Revision
+from tests import test_tracking
+from tests.small import small
+
+SETTINGS = small(data={"image_size": 16}, model={"unet": {"base_channels": 8, "multipliers": [1, 2]}})
+HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
+SCORES = {
+    "classifier": {"fd": 1.25, "fd_infinity": 0.75, "fd_infinity_se": 0.125, "kid_mean": 0.0625, "precision": 0.875},
+    "memorisation": {"pixels": {"share": 0.015625, "ratio": 0.984}, "classifier": {"share": 0.5, "ratio": 0.25}},
+    "real": {"classifier": {"count": 359.0, "fd": 0.1875, "fd_infinity": -0.25, "kid_mean": -0.015625}},
+    "bits_per_dim": 3.5,
+    "bits_per_dim_se": 0.25,
+}
+DRAW = plots.themed
+PIXEL = io.BytesIO()
+Image.new("L", (1, 1)).save(PIXEL, "PNG")
+RUNGS = [{"level": 0.0, "fd": 0.1875}, {"level": 0.25, "fd": 2.0}]
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page: its elements' attributes, its text by element."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.missing: list[str] = []
+        self.text = ""
+        self.open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.open = dict(attrs).get("class") or ""
+
+    def handle_data(self, data: str) -> None:
+        if self.open == "missing" and data.strip():
+            self.missing.append(data)
+        self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = ""
+
+
+def page(by: tuple[str, ...] = ()) -> Page:
+    report.write(Path("report.html"), by)
+    return Page(Path("report.html").read_text())
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with nothing but params.yaml, outside any repository."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "themed", lambda draw: (PIXEL.getvalue(), PIXEL.getvalue()))  # drawing takes seconds
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(SETTINGS.to_dict(), file)
+    return tmp_path
+
+
+@pytest.fixture
+def complete(folder: Path, digits: Path) -> Path:
+    """With every file that a page is made of."""
+    write_json(Path("metrics/evaluate.json"), SCORES)
+    comparable = {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}}
+    write_json(Path("metrics/fingerprint.json"), {"hash": "f" * 64, "comparable": comparable})
+    write_json(Path("metrics/train.json"), {"images_seen": 256000, "device": "a certain GPU"})
+    write_json(Path("metrics/sample.json"), {"images_per_second": 83.4})
+    write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
+    bound = [{"t": t, "steps": 1, **dict.fromkeys(variants.BOUND_COLUMNS, 1.0 / t)} for t in range(1, 51)]
+    write_rows("likelihood", [*bound, {"t": 51, "steps": 1, "vlb_test": 0.001, "vlb_train": 0.001}])
+    write_rows(
+        "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
+    )
+    write_json(
+        Path("data/reference/calibration.json"),
+        {"classifier": {"floor": SCORES["real"]["classifier"], "ladder": {"blur": RUNGS, "noise": RUNGS}}},
+    )
+    for split in ("train", "test"):
+        shutil.copytree(digits / split, Path("data/processed") / split)
+    shutil.copy(digits / "manifest.json", "data/processed")
+    Path("data/model").mkdir()
+    Path("data/model/model.safetensors").write_bytes(b"weights")
+    Path("data/evaluation").mkdir()
+    Image.new("L", (30, 20), 77).save("data/evaluation/nearest.png")
+    Path("data/samples").mkdir()
+    np.save("data/samples/samples.npy", pictures(20))
+    frontier.write_csv(Path("metrics/frontier.csv"), points(files.sha256(Path("data/model/model.safetensors"))[:12]))
+    return folder
+
+
+def write_rows(name: str, rows: evaluation.Rows) -> None:
+    evaluation.write_rows(Path(f"metrics/{name}.csv"), rows, [])
+
+
+def pictures(count: int, size: int = 16) -> np.ndarray:
+    """Image i is of shade i."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
+
+
+def points(of: str) -> list[Point]:
+    rows = [("ddim", 5, 40.0), ("ddim", 10, 3.0), ("heun", 9, 2.0), ("heun", 19, 1.75)]
+    return frontier.marked(
+        [Point(of, name, n, n, "trailing", 1437, 2, n / 8, {"classifier.fd": fd}) for name, n, fd in rows]
+    )
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+# --- a page
+
+
+def test_where_nothing_has_run_each_section_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    shown = Page(Path("report.html").read_text())
+    titles = ["Scores", "Verdict", "Samples", "Curves", "Quality against cost", "Calibration", "Memorisation"]
+    assert re.findall(r"<h2>([^<]*)</h2>", Path("report.html").read_text()) == [*titles, "Provenance"]
+    for lacking, command in (
+        ("metrics/evaluate.json", "dvc repro"),
+        ("variants", "ddpm report --by diffusion.schedule.name"),
+        ("data/samples/samples.npy", "dvc repro"),
+        ("metrics/loss.csv", "dvc repro"),
+        ("metrics/likelihood.csv", "dvc repro"),
+        ("metrics/fd_n.csv", "dvc repro"),
+        ("metrics/frontier.csv", "ddpm frontier"),
+        ("data/reference/calibration.json", "dvc repro"),
+        ("metrics/fingerprint.json", "dvc repro"),
+    ):
+        assert any(lacking in line and command in line for line in shown.missing), (lacking, shown.missing)
+
+
+def test_a_complete_folder_leaves_nothing_missing_but_variants(complete: Path) -> None:
+    shown = page()
+    assert len(shown.missing) == 2
+    assert any("ddpm report --by" in line for line in shown.missing)
+    assert any("no dvc.lock" in line for line in shown.missing)
+    for value in ("1.250", "0.7500 ± 0.1250", "0.1875", "-0.2500", "3.500 ± 0.2500", "lower", "higher"):  # scores
+        assert value in shown.text
+    for value in ("1.56%", "0.984", "50.00%"):  # memorisation
+        assert value in shown.text
+    for value in ("f" * 64, "a certain GPU", "256000", "cosine", "1437"):  # provenance
+        assert value in shown.text
+    assert "0.7500 + 500" not in shown.text
+    assert f"This model at the same number of images: {parts.number(0.75 + 500 / 359)}" in shown.text
+
+
+def test_it_needs_nothing_but_itself(complete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "themed", DRAW)
+    shown = page()
+    loaded = [
+        (tag, name, value) for tag, name, value in shown.attributes if name in {"src", "srcset", "href", "action"}
+    ]
+    assert len(loaded) > 20
+    for tag, _, value in loaded:
+        assert value.startswith("#" if tag == "a" else "data:image/png;base64,")
+        if tag != "a":
+            with Image.open(io.BytesIO(base64.b64decode(value.partition(",")[2]))) as image:
+                image.load()
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(shown.tags)
+    css = Path("report.html").read_text().partition("<style>")[2].partition("</style>")[0]
+    assert len(Path("report.html").read_bytes()) < 5_000_000
+    assert "url(" not in css
+    assert "@import" not in css
+    assert ("meta", "content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in shown.attributes
+
+
+def test_every_figure_has_a_dark_twin_and_a_caption(complete: Path) -> None:
+    report.write(Path("report.html"))
+    text = Path("report.html").read_text()
+    drawn = re.findall(r"<figure[^>]*>(.*?)</figure>", text, re.DOTALL)
+    assert len(drawn) == 8
+    assert sum("(prefers-color-scheme: dark)" in one for one in drawn) == 7  # all but the picture of real images
+    assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in drawn)
+
+
+def test_links_lead_to_sections(complete: Path) -> None:
+    shown = page()
+    links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
+    assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
+
+
+def test_text_never_becomes_markup() -> None:
+    uri = "data:image/png;base64,"
+    every = [
+        Note(HOSTILE),
+        Note(HOSTILE, missing=True),
+        Table([HOSTILE, HOSTILE], [(HOSTILE, HOSTILE)], HOSTILE),
+        Table([HOSTILE], [(HOSTILE,)], HOSTILE, folded=True, badges=(HOSTILE,)),
+        Strips([Strip(HOSTILE, picture=uri), Strip(HOSTILE, missing=HOSTILE)]),
+        Figures([Figure(HOSTILE, uri, uri), Figure(HOSTILE, uri, wide=True)]),
+    ]
+    html = report.render(HOSTILE, [Section(HOSTILE, HOSTILE, every)])
+    shown = Page(html)
+    assert "script" not in shown.tags
+    assert {name for _, name, _ in shown.attributes} & {"onerror", "onload", "onclick"} == set()
+    assert shown.text.count(HOSTILE) == 19
+    assert html.count("<script") == 0
+
+
+def test_params_that_hold_markup_or_a_password_are_shown_as_text_and_masked(folder: Path) -> None:
+    with Path("params.yaml").open("w") as file:
+        source = "https://user:secret@host/<b>x</b>"
+        YAML().dump(small(data={"source": source}).to_dict(), file)
+    shown = page()
+    assert "secret" not in Path("report.html").read_text()
+    assert "https://***@host/<b>x</b>" in shown.text
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("metrics/evaluate.json", "{"),
+        ("metrics/evaluate.json", "[]"),
+        ("metrics/evaluate.json", '{"classifier": {"fd": "low"}}'),
+        ("metrics/evaluate.json", '{"memorisation": {"pixels": 3}}'),
+        ("metrics/fd_n.csv", "extractor,n\nclassifier,9\n"),
+        ("metrics/fd_n.csv", "extractor,n,fd\n"),
+        ("metrics/loss.csv", "step,loss\n1,low\n"),
+        ("metrics/likelihood.csv", "t\n1\n"),
+        ("metrics/likelihood.csv", "t,steps\n"),
+        ("metrics/frontier.csv", "a,b\n1,2\n"),
+        ("metrics/fingerprint.json", "[1]"),
+        ("metrics/train.json", "3"),
+        ("data/reference/calibration.json", '{"classifier": {"count": 3}}'),
+        ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
+    ],
+)
+def test_a_damaged_file_costs_its_part_alone(complete: Path, path: str, text: str) -> None:
+    whole = len(page().missing)
+    Path(path).write_text(text, encoding="latin-1")
+    shown = page()
+    assert len(shown.missing) > whole
+    assert any(path in line for line in shown.missing)
+    assert shown.text.count("Provenance") == 2
+
+
+def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete: Path) -> None:
+    assert "heun" in page().text
+    Path("data/model/model.safetensors").write_bytes(b"other weights")
+    shown = page()
+    assert "heun" not in shown.text
+    assert any("of another model" in line and "ddpm frontier" in line for line in shown.missing)
+
+
+def test_the_front_alone_is_in_the_table(complete: Path) -> None:
+    report.write(Path("report.html"))
+    text = Path("report.html").read_text()
+    (table,) = re.findall(r"<table aria-label=\"The Pareto front.*?</table>", text, re.DOTALL)
+    cells = re.findall(r"<(?:th scope=row|td)[^>]*>([^<]*)<", table.partition("<tbody>")[2])
+    assert [(cells[i], cells[i + 1]) for i in range(0, len(cells), 6)] == [("ddim", "5"), ("heun", "9"), ("heun", "19")]
+
+
+@given(st.floats(0.01, 100), st.floats(0, 1000), st.lists(st.integers(50, 5000), min_size=2, max_size=5, unique=True))
+def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(
+    limit: float, slope: float, counts: list[int]
+) -> None:
+    rows: evaluation.Rows = [{"extractor": "classifier", "n": n, "fd": repr(limit + slope / n)} for n in counts]
+    write_rows("fd_n", rows)
+    middle = (min(counts) + max(counts)) // 2
+    assert model.at_count("classifier", middle) == pytest.approx(limit + slope / middle)
+    assert model.at_count("classifier", min(counts) - 1) is None
+    assert model.at_count("classifier", max(counts) + 1) is None
+    assert model.at_count("inception", middle) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (1.25, "1.250"), (-12.3456, "-12.35"), (123.456, "123.5"), (12345.6, "12,346"), (0.0123456, "0.01235"),
+     (-0.00001234, "-1.234e-05"), (2e7, "2.000e+07"), (0.999999, "1.000"), (0.75, "0.7500")],
+)  # fmt: skip
+def test_numbers_have_four_significant_digits(value: float, shown: str) -> None:
+    assert parts.number(value) == shown
+
+
+def test_tiles_stand_side_by_side_and_the_rest_is_clear() -> None:
+    picture = parts.tiles(np.full((3, 3, 8, 6), 9, np.uint8) * np.arange(1, 4, dtype=np.uint8)[:, None, None, None])
+    scale = picture.shape[0] // 8
+    assert picture.shape[1] >= parts.STRIP_WIDTH
+    small_picture = picture[::scale, ::scale]
+    for i in range(3):
+        assert (small_picture[:, 7 * i : 7 * i + 6] == [9 * (i + 1)] * 3 + [255]).all()
+        assert (small_picture[:, 7 * i + 6] == 0).all()
+    assert (small_picture[:, 21:] == 0).all()
+
+
+# --- variants
+
+LINEAR = {"name": "linear"}
+
+
+def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Result:
+    params = results.plain_params(
+        small(
+            data={"image_size": 16},
+            model={"unet": {"base_channels": 8, "multipliers": [1, 2]}},
+            diffusion={"schedule": {"name": schedule}},
+        ).model_copy(update={"seed": seed})
+    )
+    scores = {"classifier.fd": fd, "classifier.kid_mean": fd / 100}
+    return Result(f"{schedule}-{seed}", source, params, scores, seed, 9, 9, 5, "f" * 64, "e" * 64, 0.0)
+
+
+def gathered(monkeypatch: pytest.MonkeyPatch, *found: Result) -> None:
+    monkeypatch.setattr(results, "gather", lambda: Gathered(found, ()))
+
+
+def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, (2, 8))
+    runs = [result("cosine", seed, 1 + noise[0, seed]) for seed in range(8)]
+    gathered(monkeypatch, *runs, *(result("linear", seed, 2 + noise[1, seed]) for seed in range(8)))
+    subject = Subject.read(("diffusion.schedule.name",))
+    assert subject.comparison is not None
+    expected = next(row for row in subject.comparison.verdicts if row.metric == "classifier.fd")
+    assert expected.outcome == "worse"
+
+    report.write(Path("report.html"), ("diffusion.schedule.name",))
+
+    text = Path("report.html").read_text()
+    assert '<span class="badge worse">worse</span>' in text
+    shown = Page(text).text
+    assert all(parts.number(value) in shown for value in (expected.baseline_mean, expected.variant_mean))
+    assert all(f"{value:.2g}" in shown for value in (expected.holm_p, expected.sign_flip_p))
+    assert expected.low is not None
+    assert expected.high is not None
+    assert f"{parts.signed(expected.low)} to {parts.signed(expected.high)}" in shown
+    assert "linear against cosine" in shown
+    assert all(note in shown for note in subject.comparison.notes)
+
+
+def test_why_variants_cannot_be_compared_is_said_and_their_images_are_shown_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gathered(monkeypatch, result("cosine", 0, 1.0), result("linear", 0, 2.0))
+    monkeypatch.setattr(Revision, "first_images", lambda self, path, count: pictures(12))
+    shown = page(("diffusion.schedule.name",))
+    assert any("seed" in line and "at least two are needed" in line for line in shown.missing)
+    alts = [value for tag, name, value in shown.attributes if (tag, name) == ("img", "alt")]
+    assert {"cosine", "linear"} <= set(alts)
+
+
+def test_images_of_a_column_are_of_one_training_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def first_images(self: Revision, path: str, count: int) -> np.ndarray:
+        asked.append(self.name)
+        return pictures(count)
+
+    monkeypatch.setattr(Revision, "first_images", first_images)
+    gathered(
+        monkeypatch, *(result("cosine", seed, 1.0) for seed in (0, 1, 2)), *(result("linear", s, 1.0) for s in (2, 1))
+    )
+    variants.samples(Subject.read(("diffusion.schedule.name",)))
+    assert asked == ["cosine-1", "linear-1"]
+    gathered(monkeypatch, result("cosine", 0, 1.0), result("linear", 1, 2.0))
+    with pytest.raises(UserError, match=r"no training seed in common.*cosine has 0; linear has 1"):
+        variants.samples(Subject.read(("diffusion.schedule.name",)))
+
+
+def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    def columns(self: Revision, path: str, *names: str) -> np.ndarray:
+        if path != variants.LOSS or self.name == "linear-1":
+            raise UserError(f"{self.name}: {path} is not kept here")
+        level = {"cosine-0": 1.0, "cosine-1": 3.0, "linear-0": 5.0}[self.name]
+        return np.stack([np.arange(250.0), np.full(250, level)], axis=1)
+
+    drawn: list[parts.Panel] = []
+    monkeypatch.setattr(Revision, "columns", columns)
+    monkeypatch.setattr(variants, "figure", lambda panel, caption: drawn.append(panel) or Figure(caption, ""))
+    gathered(monkeypatch, *(result(name, seed, 1.0) for name in ("cosine", "linear") for seed in (0, 1)))
+    _, *lacking = variants.curves(Subject.read(("diffusion.schedule.name",)))
+    (panel,) = drawn
+    assert set(panel.curves) == {"cosine", "linear"}
+    assert (panel.curves["cosine"][:, 1] == 2).all()
+    assert (panel.curves["linear"][:, 1] == 5).all()
+    assert len(panel.curves["cosine"]) == variants.BINS
+    assert (np.diff(panel.curves["cosine"][:, 0]) > 0).all()
+    assert [note.text for note in lacking if isinstance(note, Note) and "linear-1: metrics/loss.csv" in note.text]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("diffusion.shcedule.name", "did you mean 'diffusion.schedule.name'"),
+        ("seed", "--by seed: runs are paired by seed"),
+    ],
+)
+def test_a_key_that_cannot_be_compared_by_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str, message: str
+) -> None:
+    gathered(monkeypatch, result("cosine", 0, 1.0))
+    assert run("--by", key) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("report.html").exists()
+
+
+def test_a_folder_in_the_way_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("report.html").mkdir()
+    assert run() == 2
+    assert "report.html: a folder stands where a file is to be written" in capsys.readouterr().err
+
+
+# --- where files come from
+
+
+@pytest.fixture
+def experiment(folder: Path) -> Path:
+    """A commit whose tag ``before`` has a loss curve in git and samples in DVC's cache; the folder has moved on."""
+    dvc = Path(sys.executable).parent / "dvc"
+
+    def call(*command: str | Path) -> None:
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    call("git", "init")
+    call(dvc, "init", "--quiet")
+    Path("data/samples").mkdir(parents=True)
+    np.save("data/samples/samples.npy", pictures(30))
+    write_rows("loss", [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}])
+    call(dvc, "add", "--quiet", "data/samples")
+    call("git", "add", "--all")
+    call("git", *identity, "commit", "-m", "before")
+    call("git", "tag", "before")
+    shutil.rmtree("data/samples")
+    Path("metrics/loss.csv").unlink()
+    return folder
+
+
+def test_files_of_a_revision_come_from_git_and_from_the_cache(experiment: Path) -> None:
+    before = Revision("before", "git")
+    np.testing.assert_array_equal(before.columns("metrics/loss.csv", "loss", "step"), [[0.5, 1], [0.25, 2]])
+    np.testing.assert_array_equal(before.first_images("data/samples/samples.npy", 12), pictures(12))
+    np.testing.assert_array_equal(before.first_images("data/samples/samples.npy", 99), pictures(30))
+    for missing in (replace_name(before, "workspace"), replace_name(before, "nowhere")):
+        with pytest.raises(UserError, match=rf"{missing.name}: data/samples/samples\.npy is not kept here"):
+            missing.first_images("data/samples/samples.npy", 12)
+    shutil.rmtree(experiment / ".dvc/cache")
+    with pytest.raises(UserError, match=r"before: data/samples/samples\.npy is not kept here; `dvc pull`"):
+        Revision("before", "git").first_images("data/samples/samples.npy", 12)
+
+
+def replace_name(revision: Revision, name: str) -> Revision:
+    return Revision(name, "workspace" if name == "workspace" else revision.source)
+
+
+def test_of_a_run_that_mlflow_alone_has_no_file_is_read() -> None:
+    with pytest.raises(UserError, match="only MLflow has this run"):
+        Revision("a run", "mlflow").columns("metrics/loss.csv", "loss")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8), np.asfortranarray(np.zeros((3, 1, 4, 4), np.uint8))]
+)
+def test_an_array_that_holds_no_images_is_refused(array: np.ndarray) -> None:
+    np.save("odd.npy", array)
+    with pytest.raises(UserError, match=r"odd\.npy holds no images"):
+        Revision("workspace", "workspace").first_images("odd.npy", 2)
+
+
+def test_pickles_are_never_opened() -> None:
+    np.save("odd.npy", np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"odd\.npy holds no images"):
+        Revision("workspace", "workspace").first_images("odd.npy", 2)
+
+
+# --- MLflow
+
+
+@pytest.mark.slow
+def test_the_page_is_an_artifact_of_the_configurations_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test_tracking.write_folder(tmp_path)
+    for name in (*test_tracking.STORE_VARIABLES, *tracking.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("ddpm.runs.finished", lambda: "evaluate")
+    for _ in range(2):
+        assert run() == 0
+        (logged,) = test_tracking.all_runs()
+        assert f"an artifact of MLflow run {logged.info.run_id}" in capsys.readouterr().out
+        assert "report.html" in test_tracking.artifacts(logged.info.run_id)
+
+
+def test_where_no_stage_is_up_to_date_the_page_is_written_and_only_the_logging_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DDPM_TRACKING")
+    monkeypatch.setattr("ddpm.runs.finished", lambda: None)
+    assert run("--out", "here/page.html") == 0
+    assert Path("here/page.html").exists()
+    assert "not logged with a run of MLflow: track sync: no stage is up to date" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists()

@@ -1,0 +1,374 @@
+"""Runs are found wherever they were recorded, once each, and never under params that they did not run with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from ddpm import config, results, tracking
+from ddpm.errors import UserError
+from ddpm.files import flatten
+from ddpm.results import Result
+from tests.scored import Experiment, git, grid, md5, params, record, reference, result, working
+
+BY = ("diffusion.schedule.name",)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MLflow store without runs: making one takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").create_experiment("ddpm")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository without a commit; tracking is off."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracking.SETTINGS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    record(tmp_path, [])
+    return tmp_path
+
+
+@pytest.fixture
+def store(folder: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    (folder / "mlflow.db").write_bytes(empty_store)
+    for name in ("DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | None = None) -> None:
+    """The run that the stages would log of this experiment."""
+    files = {path: json.loads(text) for path, text in experiment.contents().items() if path.endswith(".json")}
+    stages = {stage: files[f"metrics/{stage}.json"] for stage in ("train", "sample")}
+    scores = flatten(files["metrics/evaluate.json"] | stages)
+    numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
+    plain = results.plain_params(working(**experiment.params))
+    made = client.create_run(client.get_experiment_by_name("ddpm").experiment_id, run_name=f"run-{experiment.name}")
+    client.log_batch(
+        made.info.run_id,
+        [Metric(name, value, 0, 0) for name, value in {**numbers, "loss": 0.1, "system/cpu": 3.0}.items()],
+        [Param(name, value if isinstance(value, str) else json.dumps(value)) for name, value in plain.items()],
+        [RunTag(key, value) for key, value in (TAGS if tags is None else tags).items()],
+    )
+
+
+TAGS = {"ddpm.fingerprint": "f" * 64, "ddpm.fingerprint_without_sampling": "e" * 64}
+
+
+def names(found: results.Gathered) -> set[str]:
+    return {run.name for run in found.results}
+
+
+# --- DVC's experiments
+
+
+def test_an_experiment_is_read_from_git(folder: Path) -> None:
+    record(folder, [Experiment("linear-3", 0.5, {"diffusion__schedule": {"name": "linear"}, "seed": 3}, when=1234)])
+    (found,) = results.gather().results
+    expected = result("linear", 3, scores={"classifier.fd": 0.5, "classifier.kid_mean": 0.005}, when=1234.0)
+    assert found == expected
+    assert found.params["diffusion.schedule.linear.beta_end"] == 0.02  # a default
+
+
+def test_a_hundred_experiments_are_read_by_as_few_processes_as_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    real = subprocess.run
+
+    def counted(command: list[str], **options: Any) -> Any:
+        started.append(command[1])
+        return real(command, **options)
+
+    record(folder, [Experiment("first", params={"seed": 99})])
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "run", counted)
+        results.gather()
+    one = len(started)
+    record(folder, grid({"cosine": 1, "linear": 2}, range(50)))
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "run", counted)
+        assert len(results.gather().results) == 101
+    assert len(started) == 2 * one
+
+
+def test_stashes_and_locks_beside_the_experiments_are_none(folder: Path) -> None:
+    record(folder, [Experiment("a")])
+    for name in ("stash", "exec/EXEC_HEAD", "celery/stash"):
+        git("update-ref", f"refs/exps/{name}", reference("a"))
+    assert names(results.gather()) == {"a"}
+
+
+def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = {f"project/{path}": text for path, text in Experiment("x").contents().items()}
+    record(folder, [Experiment("a", files={**dict.fromkeys(Experiment("x").contents()), **below})])
+    (folder / "project").mkdir()
+    monkeypatch.chdir(folder / "project")
+    assert names(results.gather()) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"params.yaml": None}, "params.yaml is missing"),
+        ({"metrics/fingerprint.json": None}, "metrics/fingerprint.json is missing"),
+        ({"dvc.lock": None}, "no dvc.lock"),
+        ({"dvc.lock": "stages: [1"}, "its dvc.lock can't be read"),
+        ({"dvc.lock": "stages: [1]"}, "its dvc.lock can't be read"),
+        ({"params.yaml": "seed: [1"}, "params.yaml: not valid YAML"),
+        ({"metrics/evaluate.json": "{"}, "its metrics/evaluate.json is not what stage evaluate wrote"),
+    ],
+)
+def test_a_broken_experiment_is_left_out_and_named(folder: Path, files: dict[str, str | None], reason: str) -> None:
+    record(folder, [Experiment("whole"), Experiment("broken", 2.0, {"seed": 1}, files=files)])
+    found = results.gather()
+    assert names(found) == {"whole"}
+    assert [note for note in found.notes if note.startswith(f"left out broken: {reason}")]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"metrics/evaluate.json": "{"},
+        {"metrics/evaluate.json": "[1]"},
+        {"metrics/evaluate.json": '{"classifier": {"fd": "low"}}'},
+        {"metrics/fingerprint.json": "{}"},
+        {"metrics/fingerprint.json": '{"hash": 3}'},
+        {"metrics/train.json": '{"images_seen": "many"}'},
+        {"metrics/sample.json": "[]"},
+    ],
+)
+def test_metrics_that_make_no_sense_are_left_out(folder: Path, texts: dict[str, str]) -> None:
+    lock = Experiment("x").contents()["dvc.lock"]
+    for path, text in texts.items():
+        lock = lock.replace(md5(Experiment("x").contents()[path]), md5(text))
+    record(folder, [Experiment("whole", params={"seed": 1}), Experiment("broken", files={**texts, "dvc.lock": lock})])
+    found = results.gather()
+    assert names(found) == {"whole"}
+    assert found.notes[0].startswith("left out broken: its metrics/ can't be read: ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 7},
+        {"train__learning_rate": 0.25},
+        {"diffusion__schedule": {"name": "linear"}},
+        {"model__unet__multipliers": [1, 4]},
+        {"train__channels_last": True},
+    ],
+)
+def test_scores_are_never_taken_for_those_of_params_that_did_not_run(folder: Path, changes: dict[str, Any]) -> None:
+    lock = Experiment("x").contents()["dvc.lock"]
+    record(folder, [Experiment("whole"), Experiment("stale", 2.0, changes, {"dvc.lock": lock})])
+    found = results.gather()
+    assert names(found) == {"whole"}
+    assert found.notes[0].startswith(
+        "left out stale: its scores are not of its params: stage evaluate ran with another "
+    )
+
+
+@pytest.mark.parametrize(("used", "kept"), [("a" * 32, True), ("b" * 32, False)])
+@pytest.mark.parametrize("cached", [True, False])
+def test_scores_of_a_model_that_was_trained_anew_since_are_left_out(
+    folder: Path, used: str, kept: bool, cached: bool
+) -> None:
+    """As after ``dvc exp run -S train.learning_rate=... train``, which samples and evaluates nothing."""
+    listing = "12" + "3" * 30 + ".dir"
+    lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
+    lock["stages"]["train"] = {"outs": [{"path": "data/model", "md5": listing}]}
+    lock["stages"]["sample"] = {"deps": [{"path": "data/model/model.safetensors", "md5": used}]}
+    if cached:
+        path = folder / ".dvc/cache/files/md5" / listing[:2] / listing[2:]
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([{"md5": "a" * 32, "relpath": "model.safetensors"}]))
+    record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
+    found = results.gather()
+    assert names(found) == ({"a", "b"} if kept or not cached else {"a"})
+    assert any("stage sample ran with another data/model/model.safetensors" in note for note in found.notes) == (
+        cached and not kept
+    )
+
+
+@pytest.mark.parametrize("spelled", ["1e-5", "0.00001", "10.0E-6"])
+def test_dvcs_spelling_of_a_number_is_no_other_number(folder: Path, spelled: str) -> None:
+    changes = {"train__learning_rate": 1e-5}
+    text = Experiment("x", params=changes).contents()["params.yaml"]
+    files: dict[str, str | None] = {"params.yaml": text.replace("1.0e-05", spelled)}
+    assert files["params.yaml"] != text
+    record(folder, [Experiment("a", params=changes, files=files)])
+    assert names(results.gather()) == {"a"}
+
+
+def test_a_word_that_yaml_1_1_takes_for_a_boolean_stays_a_word(folder: Path) -> None:
+    contents = Experiment("x", params={"train__ema": {"name": "off"}}).contents()
+    unquoted: dict[str, str | None] = {
+        path: contents[path].replace("'off'", "off") for path in ("params.yaml", "dvc.lock")
+    }
+    record(folder, [Experiment("a", files=unquoted)])
+    assert results.gather().results[0].params["train.ema.name"] == "off"
+
+
+def test_a_repository_without_a_scored_run_says_how_to_make_one(folder: Path) -> None:
+    with pytest.raises(UserError, match="no scored run: none in DVC's experiments, metrics/ and MLflow; `dvc exp run"):
+        results.gather()
+
+
+def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UserError, match=r"not a git repository.*; run this in the project's clone"):
+        results.gather()
+
+
+# --- the working folder, and revisions
+
+
+def test_the_working_folder_counts_where_it_is_no_experiment_yet(folder: Path) -> None:
+    applied, fresh = Experiment("applied"), Experiment("fresh", 2.0, {"seed": 5})
+    record(folder, [applied])
+    applied.write(folder)
+    assert names(results.gather()) == {"applied"}
+    fresh.write(folder)
+    assert names(results.gather()) == {"applied", "workspace"}
+
+
+def test_a_working_folder_whose_params_were_set_since_is_left_out(folder: Path) -> None:
+    record(folder, [Experiment("a")])
+    Experiment("b", 2.0).write(folder)
+    (folder / "params.yaml").write_text(Experiment("b", 2.0, {"seed": 9}).contents()["params.yaml"])
+    found = results.gather()
+    assert names(found) == {"a"}
+    assert found.notes == (
+        "left out workspace: its scores are not of its params: stage evaluate ran with another seed",
+    )
+
+
+def test_a_run_is_named_by_experiment_revision_or_workspace(folder: Path) -> None:
+    record(folder, [Experiment("a", 3.0)])
+    Experiment("b", 4.0).write(folder)
+    commit = git("rev-parse", reference("a"))
+    scores = {name: results.at_revision(name).scores["classifier.fd"] for name in ("a", commit[:10], "workspace")}
+    assert scores == {"a": 3.0, commit[:10]: 3.0, "workspace": 4.0}
+
+
+@pytest.mark.parametrize("name", ["nothing", "--all", "HEAD"])
+def test_an_unknown_name_is_refused(folder: Path, name: str) -> None:
+    record(folder, [Experiment("a")])
+    with pytest.raises(UserError, match=f"^{name}: neither an experiment nor a git revision"):
+        results.at_revision(name)
+
+
+def test_a_revision_that_was_never_scored_is_refused(folder: Path) -> None:
+    record(folder, [Experiment("a", files={"metrics/evaluate.json": None})])
+    with pytest.raises(UserError, match=r"^a: metrics/evaluate.json is missing"):
+        results.at_revision("a")
+
+
+# --- MLflow
+
+
+def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
+    experiment = Experiment("linear-3", 0.7, {"diffusion__schedule": {"name": "linear"}, "seed": 3})
+    log(store, experiment)
+    (alone,) = results.gather().results
+    assert (alone.source, alone.name) == ("mlflow", "run-linear-3")
+    record(folder, [experiment])
+    (both,) = results.gather().results
+    assert (both.source, both.name) == ("dvc", "linear-3")
+    assert replace(alone, name=both.name, source=both.source, when=both.when) == both
+
+
+def test_runs_that_are_nowhere_else_are_taken_from_mlflow(store: MlflowClient, folder: Path) -> None:
+    record(folder, [Experiment("a")])
+    log(store, Experiment("b", 2.0, {"seed": 1}))
+    assert names(results.gather()) == {"a", "run-b"}
+
+
+def test_a_logged_run_without_a_fingerprint_or_of_other_params_is_left_out(store: MlflowClient, folder: Path) -> None:
+    record(folder, [Experiment("a")])
+    log(store, Experiment("old", 2.0), tags={})
+    run_id = store.create_run(store.get_experiment_by_name("ddpm").experiment_id, run_name="strange").info.run_id
+    store.log_batch(
+        run_id, [Metric("x.fd", 1.0, 0, 0)], [Param("colour", "red")], [RunTag(*tag) for tag in TAGS.items()]
+    )
+    store.create_run(store.get_experiment_by_name("ddpm").experiment_id, run_name="unfinished")
+    found = results.gather()
+    assert names(found) == {"a"}
+    assert [note.partition(":")[0] for note in found.notes] == ["left out strange", "left out run-old"]
+
+
+def test_reading_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DDPM_TRACKING")
+    record(folder, [Experiment("a")])
+    results.gather()
+    assert not (folder / "mlflow.db").exists()
+
+
+# --- which match
+
+
+def alike(*found: Result, by: tuple[str, ...] = (), **changes: Any) -> results.Gathered:
+    return results.matching(found, working(**changes), by)
+
+
+def test_runs_of_the_working_params_match_whatever_their_seed() -> None:
+    found = alike(result(seed=2), result(seed=1), result("linear", seed=3))
+    assert [run.seed for run in found.results] == [1, 2]
+    assert found.notes == ()
+
+
+def test_what_varies_may_differ_with_its_hyperparameters() -> None:
+    mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
+    assert len(alike(result(), mild, by=BY).results) == 2
+
+
+def test_blocks_of_what_is_not_chosen_do_not_count() -> None:
+    block = {"diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.01}}, "model__dit": {"depth": 2}}
+    assert alike(result(params=block)).results
+
+
+def test_a_missing_hyperparameter_of_the_network_is_its_default() -> None:
+    block = dict(params()["model"]["unet"])
+    del block["blocks"], block["dropout"]  # 1 is no default of blocks, 0.1 is dropout's
+    assert alike(result(params={"model__unet": block | {"blocks": 1}})).results
+    with pytest.raises(UserError, match=r"differs in model.unet.blocks \(2 there, 1 here\)"):
+        alike(result(params={"model__unet": block}))
+
+
+@pytest.mark.parametrize("by", [(), BY])
+def test_where_nothing_matches_the_nearest_run_is_named(by: tuple[str, ...]) -> None:
+    near, far = result(params={"train__steps": 9}), result(seed=1, params={"train__steps": 9, "sample__steps": 3})
+    with pytest.raises(UserError, match=r"the nearest, cosine-0, differs in train.steps \(9 there, 12 here\)$"):
+        alike(far, near, by=by)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_runs_with_the_same_params_and_other_scores_the_newest_is_taken_and_said(order: int) -> None:
+    old, new = result(fd=1, when=1.0, name="old"), result(fd=2, when=2.0, name="new")
+    found = alike(*[old, new][::order])
+    assert found.results == (new,)
+    assert found.notes == (
+        "same params and other scores, by other code or data: old (dvc), new (dvc); the last is the newest: taken",
+    )
+
+
+def test_every_mechanical_key_is_one() -> None:
+    sections = config.Config.model_fields
+    for key in results.MECHANICAL:
+        section, _, field = key.partition(".")
+        assert section in sections
+        assert not field or field in sections[section].annotation.model_fields

@@ -1,0 +1,65 @@
+"""The sets of samples: where they lie, and the noise that they are drawn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ddpm import samples
+from ddpm.errors import UserError
+
+seeds = st.integers(0, 2**63 - 1)
+
+
+@given(seeds, seeds, seeds, seeds)
+def test_each_set_of_each_training_seed_has_noise_of_its_own(a: int, b: int, s: int, t: int) -> None:
+    assert 0 <= samples.noise_seed(a, s) < 2**63
+    assert (samples.noise_seed(a, s) == samples.noise_seed(b, t)) == ((a, s) == (b, t))
+
+
+def test_the_first_set_has_the_fixed_name_and_the_others_their_seeds() -> None:
+    found = samples.set_paths(Path("data"), (7, 0, 3))
+    assert list(found.items()) == [
+        (7, Path("data/samples.npy")),
+        (0, Path("data/samples-0.npy")),
+        (3, Path("data/samples-3.npy")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((9, 1, 16, 16), dtype=np.float32),
+        np.zeros((9, 16, 16), dtype=np.uint8),
+        np.zeros((0, 1, 16, 16), dtype=np.uint8),
+        np.array([{"a": "pickle"}], dtype=object),
+    ],
+    ids=["float", "three axes", "none", "pickle"],
+)
+def test_what_is_no_set_of_images_is_refused(array: NDArray[Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "samples.npy", array, allow_pickle=True)
+
+    with pytest.raises(UserError, match=r"samples\.npy: "):
+        samples.read_samples(tmp_path / "samples.npy")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an array", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_samples_file_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "samples.npy").write_bytes(content)
+
+    with pytest.raises(UserError, match=r"samples\.npy: "):
+        samples.read_samples(tmp_path / "samples.npy")
+
+
+def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", images=np.zeros((9, 1, 16, 16), dtype=np.uint8))
+
+    with pytest.raises(UserError, match=r"this is an archive"):
+        samples.read_samples(tmp_path / "samples.npz")

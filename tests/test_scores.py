@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from numpy.typing import NDArray
+from torch_fidelity.defaults import DEFAULTS
+
+from ddpm import extractors, reference, scores
+from ddpm.config import Evaluate
+from ddpm.errors import UserError
+from ddpm.extractors import Features
+from ddpm.processed import open_split
+from ddpm.reference import RealFeatures
+
+CPU = torch.device("cpu")
+SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
+
+
+@pytest.fixture(scope="module")
+def folder(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "reference"
+    reference.make_reference(SETTINGS, digits, folder, CPU)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(folder: Path) -> RealFeatures:
+    return reference.load_features(folder, "classifier")
+
+
+@pytest.fixture(scope="module")
+def held_out(digits: Path) -> NDArray[np.uint8]:
+    return np.array(open_split(digits, "test")[0])
+
+
+def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).normal(0, sd, images.shape)
+    return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
+    fake = extractors.extract(real.network, images, SETTINGS.batch_size, CPU)
+    return scores.score(fake, real, SETTINGS.model_copy(update={"metrics": metrics}))
+
+
+class Images(torch.utils.data.Dataset[torch.Tensor]):
+    def __init__(self, images: NDArray[np.uint8]):
+        self.images = torch.from_numpy(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+def test_scores_are_those_of_torch_fidelity_end_to_end(
+    digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]
+) -> None:
+    """Its one public call, with the network registered as an extractor, on images rather than stored features."""
+
+    class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
+        def __init__(self, name: str, features_list: list[str], **_: Any):
+            super().__init__(name, features_list)
+            self.network = real.network
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(getattr(self.network(images), layer) for layer in self.features_list)
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return "features", "logits"
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+    torch_fidelity.register_feature_extractor("digits-classifier", Registered)
+    settings = {
+        "feature_extractor": "digits-classifier",
+        "kid_subsets": SETTINGS.kid_subsets,
+        "kid_subset_size": SETTINGS.kid_subset_size,
+        "prc_neighborhood": SETTINGS.prc_neighborhood,
+        "isc": True,
+        "fid": True,
+        "kid": True,
+        "prc": True,
+        "cuda": False,
+        "save_cpu_ram": True,
+        "cache": False,
+        "verbose": False,
+    }
+    assert settings.keys() <= DEFAULTS.keys()  # it ignores what it does not know
+    train = np.array(open_split(digits, "train")[0])
+    expected = torch_fidelity.calculate_metrics(input1=Images(held_out), input2=Images(train), **settings)
+
+    found = score(held_out, real, *scores.METRICS)
+
+    names = {
+        "fd": "frechet_inception_distance",
+        "is_mean": "inception_score_mean",
+        "is_std": "inception_score_std",
+        "kid_mean": "kernel_inception_distance_mean",
+        "kid_std": "kernel_inception_distance_std",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    assert found.keys() == names.keys()
+    for key, name in names.items():
+        assert found[key] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), key
+
+
+def test_every_metric_that_the_config_allows_is_there() -> None:
+    annotation = Evaluate.model_fields["metrics"].annotation
+    assert set(get_args(get_args(annotation)[0])) == scores.METRICS.keys()
+
+
+def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows() -> None:
+    assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
+    assert DEFAULTS["isc_splits"] == scores.ISC_SPLITS
+    assert DEFAULTS["rng_seed"] == scores.RNG_SEED
+
+
+def test_scoring_twice_gives_the_same_numbers_and_order_matters_to_no_distance(
+    real: RealFeatures, held_out: NDArray[np.uint8]
+) -> None:
+    first = score(held_out, real, *scores.METRICS)
+
+    assert score(held_out, real, *scores.METRICS) == first
+    turned = score(held_out[::-1], real, "fid", "prc")
+    assert turned == pytest.approx({key: first[key] for key in turned}, rel=1e-3)
+
+
+def test_worse_images_score_worse(digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]) -> None:
+    labels = open_split(digits, "test")[1]
+    clean = score(held_out, real, "fid", "kid", "prc")
+    worse = [score(noisy(held_out, sd), real, "fid", "kid") for sd in (30, 60, 90)]
+    without_nines = score(held_out[labels != 9], real, "fid", "prc")
+
+    distances = [clean, *worse]
+    assert all(a["fd"] < b["fd"] and a["kid_mean"] < b["kid_mean"] for a, b in pairwise(distances))
+    assert without_nines["fd"] > 2 * clean["fd"]
+    assert without_nines["recall"] < clean["recall"] - 0.03
+
+
+def test_the_real_images_themselves_are_at_distance_zero(digits: Path, real: RealFeatures) -> None:
+    train = np.array(open_split(digits, "train")[0])
+
+    found = score(train, real, "fid", "prc")
+
+    assert found["fd"] == pytest.approx(0, abs=1e-3)
+    assert found["precision"] == found["recall"] == 1
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_samples_that_are_all_alike_get_finite_numbers(real: RealFeatures, value: int) -> None:
+    images = np.full((200, 1, 16, 16), value, dtype=np.uint8)
+
+    found = score(images, real, *scores.METRICS)
+
+    assert np.isfinite(list(found.values())).all()
+    assert found["is_mean"] == pytest.approx(1)
+    assert found["fd"] > 10
+
+
+def test_a_number_that_is_not_finite_is_refused(real: RealFeatures) -> None:
+    overconfident = Features(real.held_out.features, real.held_out.logits * 1e6)
+
+    with pytest.raises(UserError, match=r"classifier\.is_mean, classifier\.is_std is not a finite number"):
+        scores.score(overconfident, real, SETTINGS.model_copy(update={"metrics": ("isc",)}))
+
+
+def test_features_that_are_not_finite_are_refused(real: RealFeatures) -> None:
+    broken = Features(real.held_out.features / 0, real.held_out.logits)
+
+    with pytest.raises(UserError, match=r"classifier gives infinite features"):
+        scores.score(broken, real, SETTINGS)
+
+
+@pytest.mark.parametrize(("metric", "least"), [("fid", 65), ("isc", 100), ("kid", 150), ("prc", 40)])
+def test_too_few_images_are_refused_with_the_minimum_and_enough_are_scored(
+    metric: str, least: int, real: RealFeatures, held_out: NDArray[np.uint8]
+) -> None:
+    settings = SETTINGS.model_copy(update={"metrics": (metric,)})
+
+    with pytest.raises(UserError, match=rf"sample\.count: {least - 1} images .* '{metric}' .* at least {least} "):
+        scores.check_counts(settings, real.extractor, {"sample.count": least - 1})
+    scores.check_counts(settings, real.extractor, {"sample.count": least})
+    assert scores.possible(settings, real.extractor, least).metrics == (metric,)
+    assert scores.possible(settings, real.extractor, least - 1).metrics == ()
+    assert np.isfinite(list(score(held_out[:least], real, metric).values())).all()
+
+
+def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real: RealFeatures) -> None:
+    with pytest.raises(UserError, match=r"the train split: 30 images are too few .* 'fid'"):
+        scores.check_counts(SETTINGS, real.extractor, {"sample.count": 1000, "the train split": 30})
+    alone = SETTINGS.model_copy(update={"metrics": ("isc",)})
+    scores.check_counts(alone, real.extractor, {"sample.count": 1000, "the train split": 30})
