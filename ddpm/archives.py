@@ -5,17 +5,19 @@ An archive comes from outside, so its names, its links and its size are checked 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple, cast
+from typing import IO, Literal, NamedTuple, NoReturn, Self, cast
 
 from ddpm.errors import UserError
 
@@ -25,7 +27,19 @@ MAX_MEMBERS = 2_000_000
 MAX_EXPANSION = 100
 ALWAYS_ALLOWED_BYTES = 2**30
 
+# A member's name and attributes are read whole before the member is seen, and those of an attack have gigabytes.
+MAX_HEADER_BYTES = 2**20
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+# what tarfile and zipfile raise, beside these, for damaged tables of contents
+MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
 
 
 class Member(NamedTuple):
@@ -80,9 +94,36 @@ def _folder(source: Path) -> Iterator[Member]:
                     yield Member(path.relative_to(source).as_posix(), path.stat().st_size, stream)
 
 
+class _Header(tarfile.TarInfo):
+    """A tar member's header, of a page or so, and of a file whose map of holes is not to be read first."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in HEADERS and header.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
+        return header
+
+    def _proc_gnusparse_10(self, *_: object) -> NoReturn:
+        raise tarfile.ReadError("a sparse file")  # as ``frombuf`` does for the older formats
+
+
+def open_tar(path: Path, mode: Literal["r:", "r:*"]) -> tarfile.TarFile:
+    return tarfile.open(path, mode, tarinfo=_Header)
+
+
+def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Each in turn, and none kept: tarfile's list takes a kilobyte a member."""
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]
+        yield member
+
+
 def _tar(source: Path) -> Iterator[Member]:
-    with tarfile.open(source, "r:*") as archive:
-        for member in archive:
+    with open_tar(source, "r:*") as archive:
+        for member in members(archive):
             _check_name(source, member.name)
             if not (member.isfile() or member.isdir()) or member.size < 0:
                 raise UserError(f"{source}: member {member.name!r} is a link or a device; only files are allowed")
@@ -120,10 +161,10 @@ def _check_name(source: Path, name: str) -> None:
         raise UserError(f"{source}: member {name!r} leads outside the archive; do not trust this file")
 
 
-def _bounded(source: Path, members: Iterator[Member]) -> Iterator[Member]:
+def _bounded(source: Path, found: Iterator[Member]) -> Iterator[Member]:
     allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
     total = 0
-    for count, member in enumerate(members, start=1):
+    for count, member in enumerate(_understood(found), start=1):
         total += member.size
         if count > MAX_MEMBERS or total > allowed:
             raise UserError(
@@ -131,3 +172,15 @@ def _bounded(source: Path, members: Iterator[Member]) -> Iterator[Member]:
                 "unpack it by hand and name the folder in data.source"
             )
         yield member
+
+
+def _understood(found: Iterator[Member]) -> Iterator[Member]:
+    """The members; a table of contents that makes no sense is a TarError. What a reader does is not seen here."""
+    try:
+        yield from found
+    except MISREAD as error:
+        raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # to go to a place before the file's first byte, or far behind its last
+            raise
+        raise tarfile.ReadError("a member lies outside the file") from error

@@ -49,7 +49,11 @@ class Loaded(NamedTuple):
 
 
 def save_model(path: Path, tensors: dict[str, Tensor], config: TrainingConfig, facts: dict[str, Any]) -> None:
-    """Write weights with their whole config, so that the file alone is enough to sample from."""
+    """Write weights with their whole config, so that the file alone is enough to sample from.
+
+    Raises UserError when a weight is not finite.
+    """
+    _check_finite(path, tensors)
     _write(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
 
 
@@ -60,11 +64,13 @@ def load_model(path: Path, device: torch.device) -> Loaded:
         found = metadata.get("format", "none")
         raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
     config = configuration.parse(metadata.get("config"), str(path), TrainingConfig)
-    network = models.build(config).to(device)
     try:
-        network.load_state_dict(tensors)
+        models.outline(config).load_state_dict(tensors, assign=True)  # before memory is taken for what the config asks for
     except RuntimeError as error:
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
+    _check_finite(path, tensors)
+    network = models.build(config).to(device)
+    network.load_state_dict(tensors)
     return Loaded(network.eval().requires_grad_(False), config, metadata.get("facts", {}))
 
 
@@ -110,7 +116,7 @@ class Checkpoints:
         for path in self._generations():
             try:
                 tensors, metadata = _read(path, "checkpoint", device)
-                if CHECKSUM not in metadata:
+                if CHECKSUM not in metadata or "step" not in metadata:
                     raise UserError(f"{path}: no checksum in this checkpoint file")
             except UserError as error:
                 print(f"warning: {error}; going back to the one before, or to the start", file=sys.stderr)
@@ -167,6 +173,14 @@ def interruptible() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise UserError(
+            f"{path}: {broken[0]} and {len(broken) - 1} more of {len(tensors)} weights are not finite: train again "
+            "with a lower train.learning_rate or train.weight_decay, or in float32"
+        )
+
+
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     # one key: safetensors writes several in another order each time, and equal models must be equal bytes
     text = {METADATA: json.dumps(metadata | {CHECKSUM: _checksum(tensors, metadata)}, sort_keys=True)}
@@ -183,7 +197,12 @@ def _read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind} file") from error
-    except (SafetensorError, OSError, ValueError) as error:  # also of bytes that are no UTF-8, or no JSON
+    except (
+        SafetensorError,
+        OSError,
+        RecursionError,
+        ValueError,
+    ) as error:  # also of bytes that are no UTF-8, or no JSON
         raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
     if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
         raise UserError(f"{path}: damaged since this {kind} file was written: its checksum is another")

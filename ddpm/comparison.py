@@ -7,8 +7,8 @@ runs of one seed share what noise they can. A variant is **better** (or worse) t
   all pairs of a metric together, false verdicts are as rare as of one;
 - the exact sign-flip test rejects it too, which assumes no distribution and takes six seeds at least;
 - the gap is above ``compare.threshold`` of the baseline's mean;
-- the kernel distance (KID) in the same features moved the same way, where it was measured: it has no bias, and the
-  Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
+- for a Fréchet distance, the kernel distance (KID) in the same features moved the same way, where it was measured: it
+  has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
 
 It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. All else is
 **inconclusive**, with a reason, and with the number of seeds that would settle it.

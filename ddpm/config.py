@@ -23,6 +23,7 @@ from pydantic import (
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import CollectionNode
 
 from ddpm import variants
 from ddpm.errors import UserError
@@ -42,6 +43,7 @@ else:
 
 PARAMS = Path("params.yaml")
 MAX_BYTES = 1_000_000
+MAX_VALUES = 10_000  # of a params file, each alias counted as what it stands for
 DEVICE = r"(auto|cpu|cuda(:\d+)?)"
 MIN_LOG_SNR = -80  # alpha_bar below e^-87 is no normal float32
 
@@ -362,15 +364,33 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
 def decode(text: str, source: str) -> dict[str, Any]:
     """A params file's text as plain values; ``source`` begins every message. Raises UserError."""
     try:
+        if _values(YAML(typ="safe").compose(text), {}) > MAX_VALUES:
+            raise UserError(
+                f"{source}: stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases"
+            )
         value = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error
-    except (YAMLError, RecursionError, ValueError) as error:
+    except (YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # the last five: what its constructors raise for a tag on a value that it does not fit
         raise UserError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{source}: must be a mapping of sections, it is {type(value).__name__}")
     return value
+
+
+def _values(node: Any, known: dict[int, int]) -> int:
+    """How many values a composed node stands for, up to one more than MAX_VALUES; ``known``: of nodes seen, by id.
+
+    A node that contains itself counts as none there: ``parse`` refuses it.
+    """
+    if id(node) not in known:
+        known[id(node)] = 0
+        children = node.value if isinstance(node, CollectionNode) else ()
+        parts = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = min(1 + sum(_values(part, known) for part in parts), MAX_VALUES + 1)
+    return known[id(node)]
 
 
 def parse(value: Any, source: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
@@ -411,7 +431,7 @@ def _freeze(value: Any) -> Any:
     """Lists become tuples: sections are immutable all the way down. Raises UserError for a key that is no word."""
     if isinstance(value, dict):
         if odd := [key for key in value if not isinstance(key, str)]:
-            raise UserError(f"{odd[0]!r} is not allowed as a key: keys are words")
+            raise UserError(f"{variants.shown(odd[0])} is not allowed as a key: keys are words")
         return {key: _freeze(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return tuple(_freeze(item) for item in value)

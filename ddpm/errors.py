@@ -39,8 +39,23 @@ def exit_code(main: Callable[[], int | None]) -> int:
         if not (reason := storage_fault(error)):
             raise
         line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {MEND}"
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, what would steer a terminal escaped: names of files and folders come from outside."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+
+
+def masked(text: str) -> str:
+    """``text`` with every URL's user and password starred and its query, where tokens travel, dropped."""
+    return re.sub(
+        r"(\w+://)([^/\s]*@)?([^\s?#]*)\S*",
+        lambda url: url[1] + ("***@" if url[2] else "") + url[3],
+        text,
+    )
 
 
 def storage_fault(error: BaseException) -> str | None:

@@ -112,7 +112,7 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
         lock = _Lock.model_validate(yaml.load(files[LOCK], yaml.CBaseLoader))  # noqa: S506 (makes nothing but text)
     except KeyError:
         return f"no {LOCK}"
-    except (yaml.YAMLError, ValidationError):
+    except (yaml.YAMLError, RecursionError, ValueError):
         return f"its {LOCK} can't be read"
     for name, stage in lock.stages.items():
         for key, locked in stage.params.get(str(config.PARAMS), {}).items():

@@ -12,10 +12,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 from ddpm.errors import MEND, UserError, storage_fault
 
+MAX_JSON_BYTES = 2**27
+# what numpy's reader of .npy files raises for bytes that are none
+NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 PART = ".part"  # ends the name of what is being written
 
 
@@ -97,12 +101,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError when the file is missing or is no JSON."""
+    """Raises UserError when the file is missing, is no JSON, or more of it than any file here holds."""
     try:
-        return json.loads(path.read_text())
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(f"{path}: larger than {MAX_JSON_BYTES:,} bytes; remove it and run `dvc repro`")
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (IsADirectoryError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run `dvc repro`") from error
 
 

@@ -15,6 +15,8 @@ from ddpm.errors import UserError
 from ddpm.files import atomic_path
 
 ROWS = 400
+# The scaler halves its scale, 65,536 at first, at each overflow: after so many on end float16 holds no gradient at all.
+STORM = 60
 
 
 class Row(NamedTuple):
@@ -38,6 +40,7 @@ class History:
         self.gradients_may_overflow = gradients_may_overflow
         self.rows: list[Row] = []
         self.pending: list[Tensor] = []  # (2,) loss and gradient norm of each step since the last row
+        self.overflows = 0  # of the gradient on end, up to the last row
         self.before = 0.0  # seconds trained by earlier processes
         self.started = time.perf_counter()
 
@@ -54,6 +57,7 @@ class History:
         if step % self.every and step != self.total:
             return None
         values = self.check(step)
+        self.overflows = self._overflows(values)
         self.pending = []
         last = self.rows[-1] if self.rows else Row(0, 0.0, 0.0, 0.0, 0.0, 0.0)
         seconds = self.seconds
@@ -74,7 +78,17 @@ class History:
                 f"train: the loss or its gradient is not finite at step {bad} (loss {values[0, first]:.4g}); the last "
                 "good checkpoint is kept: lower train.learning_rate, set train.gradient_clip, or use float32"
             )
+        if self._overflows(values) >= STORM:
+            raise UserError(
+                f"train: the gradient overflowed float16 at each of the {self._overflows(values)} steps up to {step}, "
+                "however it was scaled: nothing is learned; use train.precision: bfloat16 or float32"
+            )
         return values
+
+    def _overflows(self, values: Tensor) -> int:
+        """On end, up to the last of the pending ``values``."""
+        fine = values[1].isfinite().nonzero()
+        return values.shape[1] - 1 - int(fine[-1]) if len(fine) else self.overflows + values.shape[1]
 
     def state(self, step: int) -> dict[str, Tensor]:
         """Tensors for a checkpoint after ``step``; raises UserError rather than let a broken state be saved."""

@@ -58,9 +58,9 @@ def is_headline(name: str) -> bool:
 
 
 def kid_of(name: str) -> str | None:
-    """The kernel distance in the same extractor's features; None for a score that has no extractor."""
-    extractor = name.rpartition(".")[0]
-    return f"{extractor}.kid_mean" if extractor else None
+    """The kernel distance in the same extractor's features, which a Fréchet distance is held against; else None."""
+    extractor, _, metric = name.rpartition(".")
+    return f"{extractor}.kid_mean" if metric in (*HEADLINE, *EXTRAPOLATED) else None
 
 
 def judged(names: Iterable[str]) -> list[str]:

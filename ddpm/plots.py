@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Curve = NDArray[np.float64]
 MAX_ROWS = 12
 COLUMNS = 10
+MAX_NAME = 24  # characters
 MARKERS = "osD^vPX*<>"
 # told apart by colour-blind readers too, after Okabe and Ito; the second row is lighter, for a dark ground
 COLOURS = {
@@ -81,10 +82,15 @@ def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) ->
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     for row, (name, pictures) in zip(grid, images.items(), strict=True):
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        # as it is written: a class may be called $5
+        row[0].set_ylabel(_short(name), rotation=0, ha="right", va="center", parse_math=False)
         for axes, image in zip(row, pictures, strict=False):
             axes.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     _save(figure, path)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
 
 
 def schedules(path: Path, alpha_bar: dict[str, Curve], log_snr: dict[str, Curve]) -> None:

@@ -15,12 +15,12 @@ from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ddpm import files, plots
 from ddpm.config import Data
 from ddpm.datasets import Records
-from ddpm.errors import UserError
+from ddpm.errors import UserError, printable
 from ddpm.processed import MANIFEST, SPLITS, Manifest
 from ddpm.progress import bar
 
@@ -179,6 +179,8 @@ def _decode(records: Records, index: int, data: Data) -> Pixels | str:
     try:
         with records.open(index) as image:
             return to_pixels(image, data)
+    except UnidentifiedImageError:  # which tells the address of a buffer
+        return "no image, or of a kind that is not read"
     except BROKEN as error:
         return str(error) or type(error).__name__
 
@@ -208,7 +210,7 @@ def _report(broken: dict[str, str], total: int, on_error: str) -> None:
             "mend or remove them, or set data.on_error: skip"
         )
     for line in lines:
-        print(f"skipped {line}", file=sys.stderr)
+        print(f"skipped {printable(line)}", file=sys.stderr)
 
 
 def _cpus() -> int:

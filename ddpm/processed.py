@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddpm import files
 from ddpm.errors import UserError
@@ -28,11 +28,11 @@ class Manifest(BaseModel):
 
     dataset: str
     classes: tuple[str, ...]
-    image_size: int
-    channels: int
-    counts: dict[Split, int]
-    skipped: int
-    sha256: dict[Split, str]
+    image_size: Annotated[int, Field(ge=1)]
+    channels: Literal[1, 3]
+    counts: Annotated[dict[Split, Annotated[int, Field(ge=1)]], Field(min_length=len(SPLITS))]
+    skipped: Annotated[int, Field(ge=0)]
+    sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
 
 
 def read_manifest(processed: Path) -> Manifest:
@@ -53,15 +53,22 @@ def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArra
     count = manifest.counts[split]
     shape = (count, manifest.channels, manifest.image_size, manifest.image_size)
     images = _load(processed / split / "images.npy", shape, np.uint8)
-    labels = _load(processed / split / "labels.npy", (count,), np.int64)
-    return images, np.asarray(labels)
+    labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64))
+    if labels.min() < 0 or labels.max() >= len(manifest.classes):
+        raise UserError(
+            f"{processed / split / 'labels.npy'}: labels run over {labels.min()}..{labels.max()}, the manifest has "
+            f"{len(manifest.classes)} classes; remove it and run `dvc repro`"
+        )
+    return images, labels
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except files.NO_ARRAY as error:
         raise UserError(f"{path}: missing or damaged ({error}); remove it and run `dvc repro`") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: damaged (an archive of arrays); remove it and run `dvc repro`")
     if array.shape != shape or array.dtype != dtype:
         raise UserError(
             f"{path}: holds {array.dtype} {array.shape}, the manifest says {np.dtype(dtype)} {shape}; "

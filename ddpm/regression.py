@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,7 +273,7 @@ def _expected(name: str, values: Sequence[float], fingerprint: str) -> Expected:
 
 def _finite(scores: Mapping[str, Any], source: str) -> dict[str, float]:
     for name, value in scores.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise UserError(
                 f"{source}: {name}: {value!r} is no finite number: run `dvc repro` again, or mend the model"
             )

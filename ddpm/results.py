@@ -125,7 +125,7 @@ def of_snapshot(snapshot: Snapshot) -> Result:
         )
     except ValidationError as error:
         raise UserError(f"its metrics/ can't be read: {variants.explain(error, _Facts, '')}") from error
-    except (AttributeError, ValueError) as error:  # no JSON, or no mapping
+    except (AttributeError, RecursionError, ValueError) as error:  # no JSON, or no mapping
         raise UserError(f"its metrics/ can't be read: {error}") from error
     return _result(snapshot.name, snapshot.source, config.parse(raw, PARAMS), scores, facts, snapshot.when)
 

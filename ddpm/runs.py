@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import platform
-import re
 import subprocess
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ddpm import config, files, inputs
-from ddpm.errors import UserError
+from ddpm.errors import UserError, masked
 from ddpm.processed import Manifest, read_manifest
 
 KEYED = ("reference", "train", "sample", "evaluate")
@@ -170,15 +169,6 @@ def environment() -> dict[str, str]:
         tags["mlflow.source.git.repoURL"] = masked(remote)
     experiment = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}
     return tags | {tag: os.environ[name] for tag, name in experiment.items() if os.environ.get(name)}
-
-
-def masked(text: str) -> str:
-    """``text`` with every URL's user and password starred and its query, where tokens travel, dropped."""
-    return re.sub(
-        r"(\w+://)([^/\s]*@)?([^\s?#]*)\S*",
-        lambda url: url[1] + ("***@" if url[2] else "") + url[3],
-        text,
-    )
 
 
 def _commands(tags: Mapping[str, str]) -> list[str]:

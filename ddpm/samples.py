@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm import noise
+from ddpm import files, noise
 from ddpm.errors import UserError
 
 
@@ -33,7 +33,7 @@ def read_samples(path: Path) -> NDArray[np.uint8]:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (OSError, ValueError, EOFError) as error:
+    except files.NO_ARRAY as error:
         raise UserError(f"{path}: not a readable .npy of samples ({error}); run `dvc repro -f sample`") from error
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "an archive"

@@ -106,9 +106,14 @@ class Generator:
         )
 
     def images(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Tensor:
-        """(B, C, H, W) uint8 on the CPU."""
+        """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is no finite number."""
         for x in self.trajectory(indices, seed, shape):
             last = x
+        if not last.isfinite().all():
+            raise UserError(
+                f"sample: images {indices[0]} to {indices[-1]} are not finite numbers: use sample.precision: float32, "
+                "sample.clip_denoised: true or another sampler; if they stay so, the model is broken"
+            )
         return to_images(last).cpu()
 
     def batches(

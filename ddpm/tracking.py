@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from PIL import Image
 
-from ddpm import files, runs
+from ddpm import errors, files, runs
 from ddpm.errors import UserError
 from ddpm.runs import Point, Record
 
@@ -137,9 +137,9 @@ class Tracker:
             return action()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self.off = True
-            reason = runs.masked(str(_root_cause(error)).strip().partition("\n")[0])
+            reason = errors.masked(str(_root_cause(error)).strip().partition("\n")[0])
             print(
-                f"warning: MLflow at {runs.masked(self.uri)} failed ({reason}); going on without it: "
+                f"warning: MLflow at {errors.masked(self.uri)} failed ({reason}); going on without it: "
                 "`ddpm track sync` logs the run later",
                 file=sys.stderr,
             )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from ddpm.errors import UserError
+
+MAX_FINDINGS = 12
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
+SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = 10
 
 
 class Variant(BaseModel):
@@ -66,7 +72,7 @@ def build(family: str, spec: Any, key: str) -> Any:
     a typo does not lie in wait. ``key`` is where the spec stands in params.yaml, for messages.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise UserError(f"{key}: {spec!r} must be a mapping with `name: ` one of {', '.join(names(family))}")
+        raise UserError(f"{key}: {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
     check_name(family, spec["name"], f"{key}.name")
     built = {}
     for name, block in {spec["name"]: {}, **spec}.items():
@@ -85,7 +91,7 @@ def check_name(family: str, name: str, key: str) -> None:
     """Raises UserError that lists the known names when ``name`` is not one of the family's variants."""
     known = names(family)
     if name not in known:
-        raise UserError(f"{key}: unknown {name!r}{closest(name, known)}; allowed: {', '.join(known)}")
+        raise UserError(f"{clipped(key)}: unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -94,11 +100,21 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
+def shown(value: object) -> str:
+    """``repr`` for a message, cut short where the value is long."""
+    return SHORT.repr(value)
+
+
+def clipped(text: str) -> str:
+    return text if len(text) <= SHORT.maxstring else f"{text[: SHORT.maxstring]}..."
+
+
 def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     """Pydantic's findings as one line: each names the key, the value and what is allowed."""
     lines = []
-    for found in error.errors(include_url=False):
-        key = ".".join([prefix, *map(str, found["loc"])]).strip(".")
+    findings = error.errors(include_url=False)
+    for found in findings[:MAX_FINDINGS]:
+        key = ".".join([prefix, *(clipped(str(part)) for part in found["loc"])]).strip(".")
         if found["type"] == "extra_forbidden":
             known = list(_fields_at(model, found["loc"][:-1]))
             unknown = str(found["loc"][-1])
@@ -110,7 +126,10 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
             # a rule over several keys, which its message names
             lines.append(f"{key}: {found['ctx']['error']}".removeprefix(": "))
         else:
-            lines.append(f"{key}: {found['input']!r} is not allowed: {found['msg'].removeprefix('Value error, ')}")
+            told = f"{shown(found['input'])} is not allowed: {found['msg'].removeprefix('Value error, ')}"
+            lines.append(f"{key}: {told}".removeprefix(": "))
+    if len(findings) > MAX_FINDINGS:
+        lines.append(f"and {len(findings) - MAX_FINDINGS} more")
     return "; ".join(lines)
 
 

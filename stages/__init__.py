@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -42,7 +43,16 @@ def run(name: str, work: Callable[[Config, str], int | None]) -> NoReturn:
     sys.exit(exit_code(guarded))
 
 
-def die_with_parent() -> None:
-    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work.
+
+    Raises SystemExit when it has died already, while this process was starting: it is not the process ``parent``, or,
+    under DVC, not in DVC's process group, as who takes in orphans is not.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    now = os.getppid()
+    orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
+    if orphan:
+        sys.exit(128 + signal.SIGTERM)

@@ -32,6 +32,7 @@ def run(name: str, main: Callable[[Config, str], None]) -> NoReturn:
             main(whole.only(keys), fingerprint)
 
     if distributed.is_rank():
-        stages.die_with_parent()
+        launcher = os.environ.get(distributed.LAUNCHER)
+        stages.die_with_parent(int(launcher) if launcher else None)
         sys.exit(exit_code(rank))
     stages.run(name, launch)

@@ -11,13 +11,13 @@ from stages import METRICS, MODEL, PROCESSED, SAMPLES, ranks
 
 
 def main(config: Config, fingerprint: str) -> None:
-    forget_finished()
     device = devices.resolve(config.device)
     model = load_model(MODEL / "model.safetensors", device)
     generator = sampling.Generator.of(model, config.sample, device)
     here = distributed.current()
     facts = sampling.write_samples(generator, config.sample, model.config.seed, model.image_shape, SAMPLES, here)
     if here.main:
+        forget_finished()
         test, _ = open_split(PROCESSED, "test")
         sampling.forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")
         write_json(METRICS / "sample.json", facts)

@@ -54,6 +54,10 @@ class Records:
     def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Records:
         """Images (N, H, W) or (N, H, W, 3) and labels (N,) of each split; with "test" among them the split is kept."""
         counts = [len(split_images) for split_images, _ in splits.values()]
+        if len(shapes := {split_images.shape[1:] for split_images, _ in splits.values()}) > 1:
+            raise UserError(
+                f"dataset: its splits hold images of {' and '.join(map(str, sorted(shapes)))}; one is allowed"
+            )
         images = np.concatenate([split_images for split_images, _ in splits.values()])
 
         def open_image(index: int) -> Image:

@@ -14,6 +14,19 @@ from ddpm.datasets._published import Published
 from ddpm.errors import UserError
 
 ROW = 3 * 32 * 32
+# what unpickling bytes that are no batch raises, beside PicklingErrors
+BROKEN = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 ALLOWED = {("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
 
@@ -35,11 +48,17 @@ class CifarDataset(Published):
             batches = [self._read_batch(raw / file) for file in files]
             images = np.concatenate([rows for rows, _ in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             splits[split] = (images, np.concatenate([labels for _, labels in batches]))
-        return Records.of_arrays(splits, tuple(map(str, _unpickle(raw / self.meta)[self.class_key])))
+        classes = _content(raw / self.meta, self.class_key)
+        if not isinstance(classes, list):
+            raise UserError(f"{raw / self.meta}: its {self.class_key} are no list; not the file of the class names")
+        return Records.of_arrays(splits, tuple(map(str, classes)))
 
     def _read_batch(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        batch = _unpickle(path)
-        images, labels = batch["data"], np.asarray(batch[self.label_key], dtype=np.int64)
+        images = np.asarray(_content(path, "data"))
+        try:
+            labels = np.asarray(_content(path, self.label_key), dtype=np.int64)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: its {self.label_key} are no numbers ({error}); not a batch") from error
         if images.dtype != np.uint8 or images.shape != (len(labels), ROW):
             raise UserError(f"{path}: holds {images.dtype} {images.shape} images and {len(labels)} labels; not a batch")
         return images, labels
@@ -60,8 +79,16 @@ def _unpickle(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as handle:
             value = _ArraysOnly(handle, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError) as error:
+    except BROKEN as error:
         raise UserError(f"{path}: refused, not a CIFAR batch ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: refused, not a CIFAR batch (it holds a {type(value).__name__})")
     return value
+
+
+def _content(path: Path, key: str) -> Any:
+    """What a batch holds under ``key``. Raises UserError where it holds nothing."""
+    batch = _unpickle(path)
+    if key not in batch:
+        raise UserError(f"{path}: has no {key!r}; not a CIFAR batch")
+    return batch[key]

@@ -54,12 +54,13 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
                 raise UserError(f"{path}: not an idx file of {dimensions}-dimensional bytes (it begins {header!r})")
             shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
             size = math.prod(shape)
-            if size > MAX_BYTES:
-                raise UserError(f"{path}: announces {size:,} bytes; at most {MAX_BYTES:,} are allowed")
+            if size > MAX_BYTES or max(shape) > MAX_BYTES:  # of a size of 0, one length may be any
+                shown = " x ".join(f"{length:,}" for length in shape)
+                raise UserError(f"{path}: announces {shown} bytes; at most {MAX_BYTES:,} are allowed")
             content = stream.read(size + 1)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro download`") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error, struct.error) as error:
+    except (gzip.BadGzipFile, EOFError, IsADirectoryError, zlib.error, struct.error) as error:
         raise UserError(f"{path}: truncated or broken gzip file ({error}); fetch it again") from error
     if len(content) != size:
         raise UserError(f"{path}: holds {'more' if len(content) > size else 'fewer'} than the {size:,} bytes announced")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm.archives import reading
+from ddpm.archives import MISREAD, members, open_tar, reading
 from ddpm.datasets import Dataset, Records, _sources
 from ddpm.errors import UserError
 
@@ -69,16 +69,16 @@ class Photos(Dataset):
     def read(self, raw: Path) -> Records:
         path = raw / FILE
         try:
-            with tarfile.open(path, "r:") as tar:
-                members = {member.name: (member.offset_data, member.size) for member in tar}
-        except (FileNotFoundError, tarfile.TarError) as error:
+            with open_tar(path, "r:") as tar:
+                places = {member.name: (member.offset_data, member.size) for member in members(tar)}
+        except (*MISREAD, FileNotFoundError, IsADirectoryError, tarfile.TarError) as error:
             raise UserError(f"{path}: missing or broken ({error}); run `dvc repro --force download`") from error
-        names, labels, classes, is_test = self.arrange(sorted(members))
+        names, labels, classes, is_test = self.arrange(sorted(places))
 
         def open_image(index: int) -> Image:
             from PIL import Image
 
-            offset, size = members[names[index]]
+            offset, size = places[names[index]]
             with path.open("rb") as handle:
                 handle.seek(offset)
                 return Image.open(io.BytesIO(handle.read(size)), formats=FORMATS)
@@ -96,8 +96,8 @@ def is_image(name: str) -> bool:
 def _pack(found: Path, tar_path: Path) -> None:
     """Raises UserError when there is no image below ``found``."""
     count = 0
-    with tarfile.open(tar_path, "w") as tar, reading(found) as members:
-        for member in members:
+    with tarfile.open(tar_path, "w") as tar, reading(found) as found_files:
+        for member in found_files:
             name = str(PurePosixPath(member.name))
             if is_image(name):
                 info = tarfile.TarInfo(name)  # without times and owners: the same images give the same bytes

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import re
+import time
 import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,6 +20,9 @@ from ddpm.errors import UserError
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
 CHUNK = 2**20
+# A server that drips a byte now and then never times out.
+PATIENCE_S = 120
+MIN_BYTES_PER_S = 1000
 
 UNREACHABLE = (OSError, http.client.HTTPException, ValueError)
 
@@ -33,6 +37,10 @@ def locate(source: str, files: tuple[str, ...], scratch: Path) -> Path:
     if source.startswith("kaggle:"):
         return _kaggle(source.removeprefix("kaggle:"))
     if re.match(r"https?://", source):
+        try:
+            urlsplit(source)
+        except ValueError as error:
+            raise UserError(f"data.source: {source!r} is no address ({error})") from error
         path, files = scratch, _mirror(source, files, scratch)
     else:
         path = Path(os.environ.get("DVC_ROOT", "."), Path(source).expanduser())
@@ -61,16 +69,22 @@ def download(url: str, path: Path) -> None:
     """Fetch an http(s) address. Raises UserError when it cannot be reached, ends early or is endless."""
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "ddpm"})  # noqa: S310 - locate allows http(s)
+        started = time.monotonic()
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:  # noqa: S310
+            if urlsplit(response.url).scheme not in {"https", urlsplit(url).scheme}:
+                raise OSError(f"it redirects to {response.url}, which is not followed")
             length = response.headers.get("Content-Length")
             expected = int(length) if length else None
             received = 0
             with tqdm(total=expected, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
-                while chunk := response.read(CHUNK):
+                while chunk := response.read1(CHUNK):
                     received += out.write(chunk)
                     bar.update(len(chunk))
                     if received > MAX_DOWNLOAD_BYTES:
                         raise UserError(f"{url}: larger than {MAX_DOWNLOAD_BYTES:,} bytes; fetch it by hand")
+                    seconds = time.monotonic() - started
+                    if seconds > PATIENCE_S and received < MIN_BYTES_PER_S * seconds:
+                        raise OSError(f"{received:,} bytes in {seconds:.0f} s")
         if expected is not None and received != expected:
             raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
     except UNREACHABLE as error:

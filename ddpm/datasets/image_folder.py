@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ddpm.datasets._photos import Arrangement, Photos
+from ddpm.errors import printable
 
 CLASSLESS = "images"
 HELD_OUT = frozenset({"test", "val", "valid", "validation"})
@@ -31,4 +32,4 @@ class ImageFolder(Photos):
             inner = [parts[1:] for parts in inner]
         folders = [parts[0] if parts else CLASSLESS for parts in inner]
         classes, labels = np.unique(folders, return_inverse=True)
-        return Arrangement(names, labels.astype(np.int64), tuple(map(str, classes)), is_test)
+        return Arrangement(names, labels.astype(np.int64), tuple(map(printable, classes)), is_test)

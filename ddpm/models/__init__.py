@@ -27,7 +27,36 @@ class Architecture(Variant, ABC):
 
 
 def build(config: TrainingConfig) -> nn.Module:
-    """The network that ``config.model`` chooses, freshly initialised. Raises UserError when its shape is impossible."""
+    """The network that ``config.model`` chooses, freshly initialised.
+
+    Raises UserError when its shape is impossible, or its weights alone are more than the memory that is free.
+    """
+    import psutil
+
+    size = sum(parameter.numel() * parameter.element_size() for parameter in outline(config).parameters())
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise UserError(
+            f"model.{config.model.name}: its weights take {size / 2**30:,.1f} GiB, {free / 2**30:,.1f} are free; "
+            "choose a smaller network"
+        )
+    return _network(config)
+
+
+def outline(config: TrainingConfig) -> nn.Module:
+    """The network's shape, without memory for its weights. Raises UserError when it is impossible."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return _network(config)
+    except (OverflowError, RuntimeError) as error:
+        raise UserError(
+            f"model.{config.model.name}: no tensor has these sizes ({error}); choose smaller ones"
+        ) from error
+
+
+def _network(config: TrainingConfig) -> nn.Module:
     architecture: Architecture = variants.build("models", config.model.model_dump(), "model")
     data = config.data
     try:

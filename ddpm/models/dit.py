@@ -24,7 +24,7 @@ class DiT(Architecture):
     """
 
     patch_size: Positive = 2
-    depth: Positive = 12
+    depth: Annotated[int, Field(ge=1, le=1000)] = 12
     width: Positive = 384
     heads: Positive = 6
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0

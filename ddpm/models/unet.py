@@ -22,6 +22,7 @@ from ddpm.models._layers import (
 )
 
 Positive = Annotated[int, Field(ge=1)]
+Few = Annotated[int, Field(ge=1, le=100)]
 
 
 class UNet(Architecture):
@@ -37,8 +38,8 @@ class UNet(Architecture):
 
     base_channels: Annotated[int, Field(ge=2)] = 128
     patch_size: Positive = 1
-    multipliers: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 2, 2)
-    blocks: Positive = 2
+    multipliers: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=9)] = (1, 2, 2, 2)
+    blocks: Few = 2
     attention_sizes: tuple[Positive, ...] = (16,)
     attention_heads: Positive = 1
     attention_head_width: Positive | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from ddpm import config, experiments, files, frontier, metrics, results, runs
+from ddpm import config, errors, experiments, files, frontier, metrics, results, runs
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.plots import Panel
@@ -227,5 +227,5 @@ def environment() -> list[Part]:
 
 
 def params(settings: Config) -> list[Part]:
-    rows = [(key, runs.masked(plain(value))) for key, value in results.plain_params(settings).items()]
+    rows = [(key, errors.masked(plain(value))) for key, value in results.plain_params(settings).items()]
     return [Table(("key", "value"), rows, "params.yaml with every default", text_columns=(0, 1), folded=True)]

@@ -82,38 +82,24 @@ def all_trials(chosen: list[str], number: int, seed: int, scratch: Path) -> Iter
                 yield [trial]
 
 
-def of_way(
-    family: str, wanted: int, blank: Victim, scratch: Path, generator: random.Random
-) -> Iterator[list[Trial]]:
+def of_way(family: str, wanted: int, blank: Victim, scratch: Path, generator: random.Random) -> Iterator[list[Trial]]:
     """Lives until so many kills have struck."""
-    way = kills.WAYS[family]
+    way, start = kills.WAYS[family], blank
     if family == "ranks":
-        blank = Victim(scratch / "blank-ranks", {"launch": {"processes": 2}})
-    whole = blank.copy(scratch / f"{family}-whole")
+        start = Victim(scratch / "ranks-blank", {"launch": {"processes": 2}})
+    whole = start.copy(scratch / f"{family}-whole")
     reference = kills.uninterrupted(whole)
     shutil.rmtree(whole.folder)
+    if family == "ranks":
+        start.run("dvc", "repro", "reference")
     done = number = 0
     while done < wanted:
         number += 1
         folder = scratch / f"{family}-{number}"
-        start = blank if family != "ranks" else prepared(blank, scratch)
-        for found in kills.life(start, folder, way, reference, generator):
-            done += len(found)
-            yield found
+        found = kills.life(start, folder, way, reference, generator)
+        done += len(found)
+        yield found
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def prepared(blank: Victim, scratch: Path) -> Victim:
-    """With the stages before train done, once."""
-    folder = scratch / f"{blank.folder.name}-prepared"
-    if folder.exists():
-        made = object.__new__(Victim)
-        made.environment = dict(blank.environment)
-        made._adopt(folder)
-        return made
-    made = blank.copy(folder)
-    made.run("dvc", "repro", "reference")
-    return made
 
 
 if __name__ == "__main__":

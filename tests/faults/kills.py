@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,9 @@ class Queue(Temporary):
         victim.run("dvc", "exp", "run", "--queue", "--name", f"attempt-{attempt}")
         # the worker is a daemon: wait for it and for its end
         wait = 'dvc queue start -j 1 && while dvc queue status | grep -qE "Queued|Running"; do sleep 1; done'
-        return victim.start("sh", "-c", f'{wait}; dvc queue status; dvc queue status | grep "attempt-{attempt} .*Success"')
+        return victim.start(
+            "sh", "-c", f'{wait}; dvc queue status; dvc queue status | grep "attempt-{attempt} .*Success"'
+        )
 
 
 WAYS = {
@@ -90,8 +91,8 @@ def uninterrupted(victim: Victim) -> Reference:
     return Reference(victim.contents(), seconds, ends[-1] - started)
 
 
-def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator: random.Random) -> Iterator[list[Trial]]:
-    """A copy of ``blank`` is killed once in each stage, and then allowed to end: the trials of it, all at once.
+def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator: random.Random) -> list[Trial]:
+    """A copy of ``blank`` is killed once in each stage, and then allowed to end: the trials.
 
     What is lost at the end is charged to the kills in the stage that made it, or to all where no stage did.
     """
@@ -102,7 +103,6 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     attempt = 0
     for stage in way.stages:
         attempt += 1
-        started = time.monotonic()
         process = way.start(victim, attempt)
         if not wait_for(lambda stage=stage: stage in victim.stages(), process):
             process.wait()
@@ -115,8 +115,6 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
             fault, where, problems = hit
             waiting = (len(kills), time.monotonic())
             kills.append((where, fault, problems))
-        del started
-    last = time.monotonic()
     attempt += 1
     process = way.start(victim, attempt)
     try:
@@ -131,8 +129,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     if not lost:
         way.fetch(victim, attempt)
         lost = victim.lost(reference.contents) + victim.run_problems()
-    del last
-    yield [
+    return [
         Trial(way.name, fault, where, (*problems, *lost), recovery.get(index))
         for index, (where, fault, problems) in enumerate(kills)
     ]

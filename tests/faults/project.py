@@ -180,18 +180,20 @@ class Victim(Project):
         litter = [path for place in places for path in place.rglob(".*.part")]
         return changed + [f"left behind: {path.relative_to(self.folder)}" for path in litter]
 
-    def run_problems(self, uri: str | None = None, runs: int = 1) -> list[str]:
+    def run_problems(self, uri: str | None = None, runs: int = 1, experiment: str = "ddpm") -> list[str]:
         """What the MLflow store at ``uri`` (the project's own) lacks, or has twice, of the run of these files."""
         from mlflow import MlflowClient
 
         client = MlflowClient(uri or f"sqlite:///{self.folder / 'mlflow.db'}")
-        experiment = client.get_experiment_by_name("ddpm")
-        if experiment is None:
+        store = client.get_experiment_by_name(experiment)
+        if store is None:
             return ["MLflow: no experiment"]
-        found = client.search_runs([experiment.experiment_id])
+        found = client.search_runs([store.experiment_id])
         if len(found) != runs:
             return [f"MLflow: {len(found)} runs, {runs} expected"]
-        scores = {name: float(value) for name, value in flatten(read_json(self.folder / "metrics/evaluate.json")).items()}
+        scores = {
+            name: float(value) for name, value in flatten(read_json(self.folder / "metrics/evaluate.json")).items()
+        }
         mine = [run for run in found if scores.items() <= run.data.metrics.items()]
         if len(mine) != 1:
             return [f"MLflow: {len(mine)} runs with these scores"]
@@ -200,7 +202,9 @@ class Victim(Project):
         sent = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss")]
         if sorted(sent) != [(int(row["step"]), float(row["loss"])) for row in self.curve()]:
             problems.append(f"MLflow: {len(sent)} rows of the curve, of which {len(set(sent))} differ")
-        names = {file.path for at in ("samples", "images", "metrics") for file in client.list_artifacts(run.info.run_id, at)}
+        names = {
+            file.path for at in ("samples", "images", "metrics") for file in client.list_artifacts(run.info.run_id, at)
+        }
         wanted = {"samples/grid.png", "samples/reverse.mp4", "metrics/fingerprint.json"}
         grids = {name.split("+")[2] for name in names if name.startswith("images/")}
         if not wanted <= names or grids != {str(step) for step in range(GRIDS, STEPS + 1, GRIDS)}:
