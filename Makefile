@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test ui lint setup bench
+.PHONY: repro test ui lint setup bench faults
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -25,6 +25,9 @@ lint: $(READY)  ## style and types
 
 bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; make bench ARGS='train --quick'
 	python -m tests.benchmarks $(ARGS)
+
+faults: $(READY)  ## kill the pipeline 200 times, fill its disk, take its server away: hours; make faults ARGS='repro --kills 6'
+	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)
 
 setup: $(READY)
 

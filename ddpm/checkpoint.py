@@ -65,7 +65,8 @@ def load_model(path: Path, device: torch.device) -> Loaded:
         raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
     config = configuration.parse(metadata.get("config"), str(path), TrainingConfig)
     try:
-        models.outline(config).load_state_dict(tensors, assign=True)  # before memory is taken for what the config asks for
+        # before memory is taken for what the config asks for
+        models.outline(config).load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
     _check_finite(path, tensors)
@@ -214,5 +215,5 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
     found = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

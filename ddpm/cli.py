@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import get_args
 
-from ddpm import config, variants
+from ddpm import config, params_file, terminal, variants
 from ddpm.errors import UserError, exit_code
 from ddpm.files import atomic_path, flatten, read_json
+from ddpm.terminal import Commands, print_json
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -36,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=check_params)
 
     listing = commands.add_parser("variants", help="list what can be chosen, with the papers")
-    listing.add_argument("--combinations", action="store_true", help="which go together, as a Markdown table")
+    form = listing.add_mutually_exclusive_group()
+    form.add_argument("--combinations", action="store_true", help="which go together, as a Markdown table")
+    form.add_argument("--json", action="store_true", help="as JSON, by params key and name")
     listing.set_defaults(run=list_variants)
 
     sample = commands.add_parser("sample", help="sample from a model file, anywhere")
@@ -58,22 +61,42 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands)
 
     gate = commands.add_parser("gate", help="the current scores against metrics/baseline.json: 1 if they are worse")
-    gate.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
+    form = gate.add_mutually_exclusive_group()
+    form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
+    form.add_argument("--json", action="store_true", help="the checks as JSON")
     gate.set_defaults(run=gate_scores)
 
     _add_pages(commands)
 
     summary = commands.add_parser("summary", help="print the current scores and where the pictures lie")
+    summary.add_argument("--json", action="store_true", help="as JSON, by stage")
     summary.set_defaults(run=print_summary)
+
+    _add_aids(commands)
 
     track = commands.add_parser("track", help="MLflow runs")
     track_commands = track.add_subparsers(metavar="COMMAND", required=True)
     sync = track_commands.add_parser("sync", help="write the run of the current results, or complete it")
     sync.set_defaults(run=track_sync)
+
+    samplers = variants.names("samplers")
+    terminal.dress(top, commands, {"name": preset_names(), "sampler": samplers, "samplers": samplers})
     return top
 
 
-def _add_pages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_aids(commands: Commands) -> None:
+    """What helps before anything runs."""
+    doctor = commands.add_parser("doctor", help="what this machine and folder have, and what is missing: then 1")
+    doctor.add_argument("--offline", action="store_true", help="what has to be downloaded is missing too")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(run=examine)
+
+    schema = commands.add_parser("schema", help="write the JSON schema of params.yaml, for editors")
+    schema.add_argument("--out", type=Path, help="(beside the package's code, where params.yaml looks for it)")
+    schema.set_defaults(run=write_schema)
+
+
+def _add_pages(commands: Commands) -> None:
     """What draws the current model's results."""
     frontier = commands.add_parser("frontier", help="quality against cost: one model over samplers and evaluations")
     frontier.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
@@ -98,6 +121,7 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("--all-pairs", action="store_true", help="every pair, not each against the baseline alone")
     compare.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
+    compare.add_argument("--json", action="store_true", help="print what verdict.json says, in place of the table")
     compare.set_defaults(run=compare_runs)
 
 
@@ -115,10 +139,10 @@ def write_preset(parsed: argparse.Namespace) -> None:
         hint = variants.closest(parsed.name, known)
         raise UserError(f"preset: unknown {parsed.name!r}{hint}; allowed: {', '.join(known)}")
     if not parsed.force:
-        _refuse_uncommitted(config.PARAMS)
-    with atomic_path(config.PARAMS) as temporary:
+        _refuse_uncommitted(params_file.PATH)
+    with atomic_path(params_file.PATH) as temporary:
         temporary.write_text((resources.files("ddpm.presets") / f"{parsed.name}.yaml").read_text())
-    print(f"{config.PARAMS} is now the preset {parsed.name!r}; run it by `dvc repro`")
+    print(f"{params_file.PATH} is now the preset {parsed.name!r}; run it by `dvc repro`")
 
 
 def _refuse_uncommitted(path: Path) -> None:
@@ -150,13 +174,16 @@ def check_params(_: argparse.Namespace) -> None:
             raise UserError(f"{Path.cwd()}: no {folder} here or above; the pipeline runs in a clone: {mend}")
     network = models.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    print(f"{config.PARAMS}: ok; {checked.model.name} with {parameters:,} parameters")
+    print(f"{params_file.PATH}: ok; {checked.model.name} with {parameters:,} parameters")
 
 
 def list_variants(parsed: argparse.Namespace) -> None:
     from ddpm import catalogue
 
-    print(catalogue.combinations_table() if parsed.combinations else catalogue.listing())
+    if parsed.json:
+        print_json({key: catalogue.members(family) for key, family in catalogue.SHELVES.items()})
+    else:
+        print(catalogue.combinations_table() if parsed.combinations else catalogue.listing())
 
 
 def sample_from_file(parsed: argparse.Namespace) -> None:
@@ -226,9 +253,11 @@ def compare_runs(parsed: argparse.Namespace) -> None:
         found = comparison.between(before, after, working.compare, *options)
     else:
         found = comparison.compare(results.gather(), parsed.by, working, *options, all_pairs=parsed.all_pairs)
-    print(verdicts.table(found))
-    if parsed.out:
-        print("", *verdicts.write(found, parsed.out), sep="\n")
+    written = verdicts.write(found, parsed.out) if parsed.out else []
+    if parsed.json:
+        print_json(asdict(found))
+    else:
+        print(verdicts.table(found), *([""] if written else []), *written, sep="\n")
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:
@@ -246,7 +275,11 @@ def gate_scores(parsed: argparse.Namespace) -> int:
         regression.summarize(f"### ddpm gate: not comparable\n\n{error}")
         raise
     text = regression.markdown(checks, settings.gate)
-    print(text)
+    if parsed.json:
+        rows = [asdict(c) | {"limit": c.limit, "is_worse": c.is_worse, "is_better": c.is_better} for c in checks]
+        print_json({"passed": not regression.failed(checks), "checks": rows})
+    else:
+        print(text)
     regression.summarize(text)
     return 1 if regression.failed(checks) else 0
 
@@ -263,13 +296,36 @@ def write_report(parsed: argparse.Namespace) -> None:
         print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
 
 
-def print_summary(_: argparse.Namespace) -> None:
-    for stage in ("train", "sample", "evaluate"):
-        for name, value in flatten(read_json(Path("metrics") / f"{stage}.json")).items():
+def print_summary(parsed: argparse.Namespace) -> None:
+    measured = {stage: read_json(Path("metrics") / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
+    if parsed.json:
+        print_json(measured)
+        return
+    for stage, values in measured.items():
+        for name, value in flatten(values).items():
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
             print(f"{stage:9} {name:24} {shown}")
     print("\npictures: data/samples/grid.png reverse.mp4 reverse.gif forward.png; data/processed/dataset.png")
     print("runs:     `make ui`, then http://127.0.0.1:5000")
+
+
+def examine(parsed: argparse.Namespace) -> int:
+    """Exit code 1 when something needed is missing."""
+    from ddpm import doctor
+
+    findings = doctor.examine()
+    lacking = doctor.lacking(findings, parsed.offline)
+    if parsed.json:
+        print_json({"ok": not lacking, "findings": [found._asdict() for found in findings]})
+    else:
+        print(doctor.listing(findings, parsed.offline))
+    return 1 if lacking else 0
+
+
+def write_schema(parsed: argparse.Namespace) -> None:
+    from ddpm import schema
+
+    print(f"{schema.write(parsed.out or schema.PATH)}: name it in the first line of a params file, or in your editor")
 
 
 def track_sync(_: argparse.Namespace) -> None:

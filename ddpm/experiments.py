@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ddpm import config
+from ddpm import params_file
 from ddpm.errors import UserError
 from ddpm.inputs import lookup
 
 LOCK = "dvc.lock"
 EVALUATE = "metrics/evaluate.json"
-FILES = (str(config.PARAMS), LOCK, EVALUATE, "metrics/fingerprint.json", "metrics/train.json", "metrics/sample.json")
+FILES = (str(params_file.PATH), LOCK, EVALUATE, "metrics/fingerprint.json", "metrics/train.json", "metrics/sample.json")
 WORKSPACE = "workspace"
 CACHE = Path(".dvc/cache/files/md5")
 EXPERIMENT_FORMAT = "%(objectname) %(committerdate:unix) %(refname)"
@@ -115,7 +115,7 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
     except (yaml.YAMLError, RecursionError, ValueError):
         return f"its {LOCK} can't be read"
     for name, stage in lock.stages.items():
-        for key, locked in stage.params.get(str(config.PARAMS), {}).items():
+        for key, locked in stage.params.get(str(params_file.PATH), {}).items():
             if not _is_locked(lookup(params, key), locked):
                 return f"its scores are not of its params: stage {name} ran with another {key}"
         for out in stage.outs:

@@ -21,7 +21,7 @@ import torch
 import torch_fidelity
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ddpm import config, devices, extractors, files, inputs, metrics, plots, samples, scores, variants
+from ddpm import devices, extractors, files, inputs, metrics, params_file, plots, samples, scores, variants
 from ddpm.checkpoint import Loaded, load_model
 from ddpm.config import Config, Sample, Spacing
 from ddpm.errors import UserError
@@ -199,7 +199,7 @@ def chosen_samplers(names: Sequence[str]) -> list[Sampler]:
     """Samplers by name, with the hyperparameters of their blocks in params.yaml. Raises UserError for unknown ones."""
     for name in names:
         variants.check_name("samplers", name, "--samplers")
-    spec = config.read()["sample"]["sampler"]
+    spec = params_file.read()["sample"]["sampler"]
     return [variants.build("samplers", {**spec, "name": name}, "sample.sampler") for name in names]
 
 

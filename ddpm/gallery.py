@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm import noise, plots, variants
+from ddpm import frontier, noise, plots, variants
 from ddpm.checkpoint import Loaded
 from ddpm.config import Sample
 from ddpm.diffusion import Chain, from_images, q_sample, to_images
@@ -51,9 +51,9 @@ def _sampled(model: Loaded, seed: int, device: torch.device) -> tuple[dict[str, 
         sampler = variants.build("samplers", {"name": name}, "sampler")
         drawn = []
         for evaluations in EVALUATIONS:
-            # the most steps that this many evaluations pay for
-            steps = max(s for s in range(1, evaluations + 1) if sampler.evaluations(s) <= evaluations)
-            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing="log_snr")
+            steps = frontier.steps_within(sampler, evaluations, model.config.diffusion.T)
+            spacing = frontier.SPACINGS.get(name, frontier.FEW_STEPS)
+            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing=spacing)
             generator = Generator.of(model, options, device)
             drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
         rows[name] = np.concatenate(drawn)

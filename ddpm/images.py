@@ -33,7 +33,11 @@ def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:
     with atomic_path(folder / f"{name}.mp4") as temporary:
         imageio.imwrite(temporary, np.stack(even), fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=2)
     with atomic_path(folder / f"{name}.gif") as temporary:
-        imageio.imwrite(temporary, np.stack(pictures), duration=1000 / FRAMES_PER_SECOND, loop=0)
+        # in memory first: on a full disk the writer prints a traceback of its own
+        picture = imageio.imwrite(
+            "<bytes>", np.stack(pictures), extension=".gif", duration=1000 / FRAMES_PER_SECOND, loop=0
+        )
+        temporary.write_bytes(picture)
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:

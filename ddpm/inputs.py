@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ddpm import config, files
+from ddpm import files, params_file
 from ddpm.errors import UserError
 
 DVC_YAML = Path("dvc.yaml")
@@ -39,7 +39,7 @@ def read(*names: str, leave_out: tuple[str, ...] = ()) -> Inputs:
 
     Raises UserError when a dependency is missing.
     """
-    params = config.read()
+    params = params_file.read()
     listed = [stage(name, params) for name in names]
     keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
     deps = dict.fromkeys(dep for _, stage_deps in listed for dep in stage_deps)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from ddpm.errors import UserError
-from ddpm.variants import closest
+from ddpm.variants import closest, shown
 
 Direction = Literal["lower", "higher"]
 
@@ -41,7 +41,7 @@ def direction(name: str) -> Direction:
     if not is_judged(name):
         known = [*ALONE, *OF_EXTRACTOR]
         raise UserError(
-            f"metric: unknown {name!r}{closest(name.rpartition('.')[2], known)}; allowed: {', '.join(ALONE)}, and "
+            f"metric: unknown {shown(name)}{closest(name.rpartition('.')[2], known)}; allowed: {', '.join(ALONE)}, and "
             f"after an extractor's name and a dot {', '.join(OF_EXTRACTOR)}"
         )
     return (OF_EXTRACTOR | ALONE)[name.rpartition(".")[2]]

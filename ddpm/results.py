@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
 
-from ddpm import config, experiments, metrics, tracking, variants
+from ddpm import config, experiments, metrics, params_file, tracking, variants
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.experiments import Snapshot
@@ -33,7 +33,7 @@ MECHANICAL = (
 )
 SEED = "seed"
 SHOWN_KEYS = 4
-PARAMS = str(config.PARAMS)
+PARAMS = str(params_file.PATH)
 FINGERPRINT = "metrics/fingerprint.json"
 FACTS = (FINGERPRINT, "metrics/train.json", "metrics/sample.json")
 REQUIRED = (PARAMS, experiments.EVALUATE, FINGERPRINT)
@@ -115,7 +115,7 @@ def of_snapshot(snapshot: Snapshot) -> Result:
     files = snapshot.files
     if missing := [path for path in REQUIRED if path not in files]:
         raise UserError(f"{missing[0]} is missing")
-    raw = config.decode(files[PARAMS].decode(errors="replace"), PARAMS)
+    raw = params_file.decode(files[PARAMS].decode(errors="replace"), PARAMS)
     if reason := experiments.why_stale(files, raw):
         raise UserError(reason)
     try:

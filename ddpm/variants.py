@@ -96,6 +96,8 @@ def check_name(family: str, name: str, key: str) -> None:
 
 def closest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` or nothing."""
+    if len(name) > SHORT.maxstring:
+        return ""  # matching takes the square of its length
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import stages
-from ddpm import config, devices, distributed, inputs
+from ddpm import config, devices, distributed, inputs, params_file
 from ddpm.config import Config
 from ddpm.errors import exit_code
 
@@ -26,7 +26,7 @@ def run(name: str, main: Callable[[Config, str], None]) -> NoReturn:
 
     def rank() -> None:
         whole = config.load()
-        keys, _ = inputs.stage(name, config.read())
+        keys, _ = inputs.stage(name, params_file.read())
         fingerprint = os.environ.get(distributed.FINGERPRINT) or inputs.read(name).fingerprint()
         with distributed.joined(devices.resolve(whole.device)):
             main(whole.only(keys), fingerprint)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ddpm.archives import is_archive
 from ddpm.errors import UserError
+from ddpm.variants import shown
 
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
@@ -43,10 +44,10 @@ def locate(source: str, files: tuple[str, ...], scratch: Path) -> Path:
             raise UserError(f"data.source: {source!r} is no address ({error})") from error
         path, files = scratch, _mirror(source, files, scratch)
     else:
-        path = Path(os.environ.get("DVC_ROOT", "."), Path(source).expanduser())
-    if not path.exists():
+        path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (an unknown ~user stays)
+    if not os.path.exists(path):  # noqa: PTH110 (no name is too long, or too odd, to be absent)
         raise UserError(
-            f"data.source: no such file or folder {source!r}; allowed: a folder, an archive, an http(s) address, "
+            f"data.source: no such file or folder {shown(source)}; allowed: a folder, an archive, an http(s) address, "
             "kaggle:OWNER/NAME, or null for the public address"
         )
     known = [path / name for name in files if is_archive(name) and (path / name).is_file()]

@@ -50,10 +50,9 @@ def outline(config: TrainingConfig) -> nn.Module:
     try:
         with torch.device("meta"):
             return _network(config)
-    except (OverflowError, RuntimeError) as error:
-        raise UserError(
-            f"model.{config.model.name}: no tensor has these sizes ({error}); choose smaller ones"
-        ) from error
+    except (OverflowError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]  # below it torch tells its own stack
+        raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
 
 
 def _network(config: TrainingConfig) -> nn.Module:

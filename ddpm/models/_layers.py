@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ddpm import noise
 
-
 FEW_TOKENS = 64  # up to which two products beat the CPU's tiled attention, threefold in bfloat16
 
 

@@ -55,9 +55,10 @@ class UNet(Architecture):
     def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
         factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
         if image_size % factor:
+            patches = f" after patch_size: {self.patch_size}" if self.patch_size > 1 else ""
             raise ValueError(
-                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times, patch_size: "
-                f"{self.patch_size} comes before, so data.image_size: {image_size} must be a multiple of {factor}"
+                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times{patches}, "
+                f"so data.image_size: {image_size} must be a multiple of {factor}"
             )
         heights = [image_size // self.patch_size >> level for level in range(len(self.multipliers))]
         if wrong := [size for size in self.attention_sizes if size not in heights]:

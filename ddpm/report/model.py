@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from ddpm import config, errors, experiments, files, frontier, metrics, results, runs
+from ddpm import errors, experiments, files, frontier, metrics, params_file, results, runs
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.plots import Panel
@@ -84,7 +84,7 @@ def _scores() -> dict[str, float]:
 
 def staleness() -> list[Part]:
     """Whether the working folder's metrics are those of its params."""
-    reason = experiments.why_stale(experiments.workspace().files, config.read())
+    reason = experiments.why_stale(experiments.workspace().files, params_file.read())
     return [Note(f"These files may be of other params than params.yaml holds: {reason}.", True)] if reason else []
 
 

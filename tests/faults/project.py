@@ -96,7 +96,7 @@ class Victim(Project):
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=before,
+                preexec_fn=before,  # noqa: PLW1509
             )
 
     def call(

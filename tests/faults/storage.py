@@ -16,6 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from ddpm.files import read_json, sha256
 from tests.faults.project import OUTS, STAGES, Victim, one_line, stage, wait_for
 from tests.faults.table import Trial
 
@@ -58,7 +59,7 @@ def full_disks(whole: Victim, wanted: dict[str, Any], scratch: Path, generator: 
                     lost = [] if code else ["`dvc repro` ended well on a full disk"]
                 else:
                     lost = one_line(*victim.call(*stage(name), extra=UNTRACKED))
-                    lost += half_written(victim, wanted)
+                    lost += half_written(victim, whole)
                 ballast.unlink()
                 more, seconds = recovered(victim, wanted)
             yield Trial("disk full", "under dvc" if under_dvc else "a stage", name, (*lost, *more), seconds)
@@ -69,7 +70,7 @@ def full_disks(whole: Victim, wanted: dict[str, Any], scratch: Path, generator: 
 
         victim = without(whole.copy(scratch / "limited"), name)
         code, said = piped(victim, stage(name), limited)
-        lost = one_line(code, said) + half_written(victim, wanted)
+        lost = one_line(code, said) + half_written(victim, whole)
         more, seconds = recovered(victim, wanted)
         yield Trial("disk full", "RLIMIT_FSIZE", name, (*lost, *more), seconds)
         shutil.rmtree(victim.folder)
@@ -78,12 +79,12 @@ def full_disks(whole: Victim, wanted: dict[str, Any], scratch: Path, generator: 
 def read_only_folders(whole: Victim, wanted: dict[str, Any], scratch: Path) -> Iterator[Trial]:
     for name in STAGES:
         for folder in ("data", "metrics", ".ddpm"):
-            if folder == ".ddpm" and name != "train" or folder == "metrics" and name in STAGES[:3]:
+            if (folder == ".ddpm" and name != "train") or (folder == "metrics" and name in STAGES[:3]):
                 continue  # not written to
             victim = without(whole.copy(scratch / "read-only"), name)
             (victim.folder / folder).mkdir(exist_ok=True)
             with read_only(victim.folder / folder):
-                lost = one_line(*victim.call(*stage(name), extra=UNTRACKED)) + half_written(victim, wanted)
+                lost = one_line(*victim.call(*stage(name), extra=UNTRACKED)) + half_written(victim, whole)
             more, seconds = recovered(victim, wanted)
             yield Trial("read-only", folder, name, (*lost, *more), seconds)
             shutil.rmtree(victim.folder)
@@ -135,7 +136,7 @@ def torn_samples(whole: Victim, wanted: dict[str, Any], scratch: Path, generator
 
 
 def full_temporary_folder(whole: Victim, wanted: dict[str, Any], scratch: Path) -> Iterator[Trial]:
-    """/tmp itself where a mount of one's own can be had and the scratch folder lies elsewhere, else TMPDIR."""
+    """A mount over it that the run alone sees; the scratch folder has to lie elsewhere."""
     if not can_mount():
         return
     for processes in (1, 2):
@@ -184,16 +185,15 @@ def recovered(victim: Victim, wanted: dict[str, Any]) -> tuple[list[str], float]
     return lost, time.monotonic() - started
 
 
-def half_written(victim: Victim, wanted: dict[str, Any]) -> list[str]:
-    """Outs that are there and are not as they should be: a stage that failed leaves whole ones, or none."""
-    found: list[str] = []
-    for out in OUTS:
-        folder = victim.folder / "data" / out
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        # a stage may have written some of its outs: each has to be whole, which the caches of DVC tell
-        found += [f"half-written: {path}" for path in files if path.stat().st_size == 0]
-    parts = [path for path in victim.folder.rglob(".*.part")]
-    return found + [f"left behind: {path}" for path in parts]
+def half_written(victim: Victim, whole: Victim) -> list[str]:
+    """Files that are there and are not as in ``whole``, but for those that hold timings: these are JSON, or absent."""
+    found = []
+    for path in (path for out in OUTS for path in (victim.folder / "data" / out).rglob("*") if path.is_file()):
+        if sha256(path) != sha256(whole.folder / path.relative_to(victim.folder)):
+            found.append(f"half-written: {path}")
+    for path in (victim.folder / "metrics").glob("*.json"):
+        read_json(path)
+    return found + [f"left behind: {path}" for path in victim.folder.rglob(".*.part")]
 
 
 def piped(victim: Victim, command: Any, before: Callable[[], None]) -> tuple[int, str]:

@@ -299,7 +299,7 @@ def a_database(scratch: Path) -> Iterator[tuple[str, str]]:
     control = [programs[-1] / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log"]
     subprocess.run([*control, "-o", options, "start"], **as_user)
     try:
-        yield f"postgresql://ddpm@127.0.0.1:{port}/postgres", "PostgreSQL"
+        yield f"postgresql+psycopg2://ddpm@127.0.0.1:{port}/postgres", "PostgreSQL"
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], **as_user)
 

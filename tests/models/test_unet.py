@@ -206,5 +206,5 @@ def test_patches_are_the_images_pixels_as_channels() -> None:
 
 
 def test_patches_that_do_not_fit_the_image_are_refused() -> None:
-    with pytest.raises(ValueError, match="patch_size: 3 comes before"):
+    with pytest.raises(ValueError, match="after patch_size: 3"):
         UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=()).network(16, 1, 1)

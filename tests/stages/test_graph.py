@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm import config, inputs
+from ddpm import config, inputs, params_file
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -50,7 +50,7 @@ def _without_type_checking(tree: ast.Module) -> ast.Module:
 
 def needed(stage: str) -> set[str]:
     """Code that the stage can run: its imports, and the chosen variants of the params it is given, with theirs."""
-    params = config.read(ROOT / "params.yaml")
+    params = params_file.read(ROOT / "params.yaml")
     files = {ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "__init__.py"}
     for key, family in CHOICES.items():
         if _given(stage, key):
@@ -66,19 +66,19 @@ def _given(stage: str, key: str) -> bool:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_file_that_a_stage_imports_is_its_dependency(stage: str) -> None:
-    _, deps = inputs.stage(stage, config.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    _, deps = inputs.stage(stage, params_file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in deps)}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {sorted(missing)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_depends_on_a_file_that_it_does_not_use(stage: str) -> None:
-    _, deps = inputs.stage(stage, config.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    _, deps = inputs.stage(stage, params_file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     code = {dep for dep in deps if dep.endswith(".py") and not Path(dep).name.startswith("_")} - {SHARED}
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
 
 def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
-    params = config.read(ROOT / "params.yaml")
+    params = params_file.read(ROOT / "params.yaml")
     return {f"ddpm/{family}/{inputs.lookup(params, key)['name']}.py" for key, family in CHOICES.items()}

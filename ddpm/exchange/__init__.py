@@ -1,0 +1,287 @@
+"""Models to give away and to take in: ``ddpm export`` and ``ddpm import``.
+
+A folder of format ``ddpm`` holds the model file as it is, with a card. One of format ``diffusers`` is what
+``DDPMPipeline.from_pretrained`` and ``DDIMPipeline.from_pretrained`` load; ``RECORD`` beside it keeps what that
+library has no place for, so that the model comes back bit for bit. Neither needs diffusers to be written or read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ddpm import config as configuration
+from ddpm import models, variants
+from ddpm.checkpoint import FORMAT, METADATA, Loaded, load_model, save_model
+from ddpm.config import TrainingConfig
+from ddpm.errors import UserError
+from ddpm.exchange import card, chain, unet2d
+from ddpm.exchange.chain import Scheduler
+from ddpm.exchange.unet2d import UNet2D
+from ddpm.files import atomic_path, sha256, write_json
+from ddpm.models.unet import UNet
+
+MODEL = "model.safetensors"
+RECORD = "ddpm.json"
+DIFFUSERS = "0.32.0"  # the oldest version that the written folders are meant for
+UNET, UNET_WEIGHTS = "unet/config.json", "unet/diffusion_pytorch_model.safetensors"
+UNET_PICKLE = "unet/diffusion_pytorch_model.bin"
+SCHEDULER = "scheduler/scheduler_config.json"
+MAX_JSON_BYTES = 2**22
+EMA_KEYS = {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power"}
+GUIDED = {"time_embed.0.weight", "input_blocks.0.0.weight"}  # of guided-diffusion's and improved-diffusion's UNet
+CPU = torch.device("cpu")
+
+# What an imported model's training is said to have been, for want of a record; nothing that samples reads it.
+UNKNOWN = ("seed", "diffusion.loss", "train")
+STAND_IN: dict[str, Any] = {
+    "steps": 1,
+    "batch_size": 1,
+    "learning_rate": 1e-4,
+    "timestep_sampler": {"name": "uniform"},
+    "ema": {"name": "off"},
+}
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Record(BaseModel):
+    """``RECORD``: a model file's metadata."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: str
+    config: dict[str, JsonValue]
+    facts: dict[str, JsonValue]
+
+
+def export_model(source: Path, out: Path, form: str) -> Loaded:
+    """Write the model file ``source`` as the folder ``out``, with a README.md, in one of ``FORMATS``.
+
+    Raises UserError when it is no model file, ``out`` holds something already, or the format has no place for the
+    model; then nothing is written.
+    """
+    out = _free(out)
+    source = model_file(source)
+    model = load_model(source, CPU)
+    with atomic_path(out) as folder:
+        folder.mkdir()
+        usage = FORMATS[form](source, model, folder)
+        (folder / "README.md").write_text(card.write(source, model, out.name, usage), encoding="utf-8")
+    return model
+
+
+def import_model(source: Path, out: Path) -> Loaded:
+    """Write the model file ``out`` of a folder that ``export_model`` or diffusers wrote, or of a file.
+
+    Raises UserError in one line that names what has no counterpart here, is missing or damaged; then nothing is
+    written.
+    """
+    out = _free(out)
+    if model_file(source).is_file():
+        source = model_file(source)
+        _refuse_checkpoint(source)
+        load_model(source, CPU)
+        with atomic_path(out) as temporary:
+            shutil.copyfile(source, temporary)
+    elif source.is_dir():
+        tensors, config, facts = read_diffusers(source)
+        save_model(out, tensors, config, facts)
+    else:
+        raise UserError(f"{source}: no such file or folder; allowed: a model file, or a folder with one or a {UNET}")
+    return load_model(out, CPU)
+
+
+def model_file(path: Path) -> Path:
+    """The model file, where ``path`` may be its folder."""
+    return path / MODEL if path.is_dir() else path
+
+
+def write_ddpm(source: Path, model: Loaded, folder: Path) -> card.Usage:
+    shutil.copyfile(source, folder / MODEL)
+    text = yaml.safe_dump(model.config.to_dict(), sort_keys=False)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    return card.OURS
+
+
+def write_diffusers(source: Path, model: Loaded, folder: Path) -> card.Usage:
+    """Raises UserError that names the option that diffusers has not."""
+    network, scheduler = _described(model.config)
+    shape = _shape(model.config)
+    write_json(folder / "model_index.json", {"_class_name": "DDPMPipeline", "_diffusers_version": DIFFUSERS,
+               "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]})  # fmt: skip
+    version = {"_diffusers_version": DIFFUSERS}
+    write_json(folder / UNET, network.model_dump(mode="json", by_alias=True) | version)
+    chosen = scheduler.model_dump(mode="json", by_alias=True) | chain.sampling() | version
+    write_json(folder / SCHEDULER, chosen)
+    tensors = unet2d.weights_out(model.network.state_dict(), shape, model.config.diffusion.T)
+    with atomic_path(folder / UNET_WEIGHTS) as temporary:
+        save_file(tensors, temporary, {"format": "pt"})
+    write_json(folder / RECORD, {"format": FORMAT, "config": model.config.to_dict(), "facts": model.facts})
+    return card.DIFFUSERS
+
+
+FORMATS: dict[str, Callable[[Path, Loaded, Path], card.Usage]] = {"ddpm": write_ddpm, "diffusers": write_diffusers}
+
+
+def read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, dict[str, Any]]:
+    """Weights, config and facts of a pipeline's folder. Raises UserError."""
+    network = _read(folder / UNET, UNet2D)
+    scheduler = _read(folder / SCHEDULER, Scheduler)
+    read = _recorded if (folder / RECORD).exists() else _told
+    config, facts = read(folder, network, scheduler)
+    with _about(folder / UNET):
+        outline = models.outline(config).state_dict()
+    weights = _weights(folder)
+    with _about(folder / UNET_WEIGHTS):
+        return unet2d.weights_in(weights, network, _shape(config), outline), config, facts
+
+
+def _recorded(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[TrainingConfig, dict[str, Any]]:
+    """As the record says, where the rest of the folder agrees."""
+    path = folder / RECORD
+    record = _read(path, Record)
+    if record.format != FORMAT:
+        raise UserError(f"{path}: format {record.format!r}, this version reads {FORMAT!r}: remove it to do without")
+    config = configuration.parse(record.config, str(path), TrainingConfig)
+    ours = _described(config)
+    for name, (described, found) in {UNET: (ours[0], network), SCHEDULER: (ours[1], scheduler)}.items():
+        if keys := unet2d.differing(described, found, {"class_name"}):
+            raise UserError(
+                f"{path}: not the record of {folder / name}, whose {keys[0]} is another: remove it to do without"
+            )
+    return config, dict(record.facts)
+
+
+def _told(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[TrainingConfig, dict[str, Any]]:
+    """As the folder says, and stand-ins for what it does not."""
+    with _about(folder / UNET):
+        shape = unet2d.shape_of(network)
+        if network.time_embedding_type == "learned" and network.num_train_timesteps != scheduler.num_train_timesteps:
+            raise UserError(
+                f"num_train_timesteps: {network.num_train_timesteps} is another than the scheduler's, "
+                f"{scheduler.num_train_timesteps}"
+            )
+        outputs, rest = divmod(network.out_channels, network.in_channels)
+        if rest or outputs not in chain.LOSSES:
+            raise UserError(
+                f"out_channels: {network.out_channels} for {network.in_channels} in_channels is not allowed: as many, or "
+                "twice as many where the variance is learned"
+            )
+    with _about(folder / SCHEDULER):
+        diffusion = chain.section(scheduler, outputs)
+    values = {
+        "seed": 0,
+        "data": {"image_size": network.sample_size, "channels": network.in_channels},
+        "diffusion": diffusion,
+        "model": json.loads(shape.model_dump_json()),
+        "train": STAND_IN,
+    }
+    origin = {"from": "diffusers", "sha256": sha256(folder / UNET_WEIGHTS), "unknown": list(UNKNOWN)}
+    return configuration.parse(values, str(folder), TrainingConfig), {"imported": origin}
+
+
+def _described(config: TrainingConfig) -> tuple[UNet2D, Scheduler]:
+    diffusion, data = config.diffusion, config.data
+    outputs = data.channels * diffusion.variance.outputs
+    network = unet2d.describe(_shape(config), data.image_size, data.channels, outputs, diffusion.T)
+    return network, chain.describe(diffusion)
+
+
+def _shape(config: TrainingConfig) -> UNet:
+    shape = variants.build("models", config.model.model_dump(), "model")
+    if not isinstance(shape, UNet):
+        raise UserError(f"model.name: {shape.name} has no counterpart in UNet2DModel; allowed: unet")
+    return shape
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Begin the line of a UserError with the file that it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    """A JSON file from outside. Raises UserError that names the key."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(f"{path}: larger than {MAX_JSON_BYTES:,} bytes; a config is a page of text")
+        found = TypeAdapter(dict[str, JsonValue]).validate_json(path.read_bytes())
+        # keys with an underscore are notes of diffusers to itself, the others those of a saved EMA
+        told = {key: value for key, value in found.items() if key not in EMA_KEYS and not key.startswith("_")}
+        told |= {key: found[key] for key in ("_class_name",) if key in found}
+        return kind.model_validate_json(json.dumps(told))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no such file; a folder of DDPMPipeline.save_pretrained has it") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: a folder stands where a file is to be") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {variants.explain(error, kind, '')}") from error
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    path, pickled = folder / UNET_WEIGHTS, folder / UNET_PICKLE
+    if not path.exists() and pickled.exists():
+        raise UserError(
+            f"{pickled}: a pickle, which can run any code when it is read: where you trust it, convert it by "
+            'UNet2DModel.from_pretrained(FOLDER, subfolder="unet", use_safetensors=False).save_pretrained(FOLDER/unet)'
+        )
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; weights of several files must be saved as one") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable file of safetensors ({error})") from error
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    """Raises UserError where a file is another project's checkpoint, with what of it does not fit."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                names = set() if METADATA in (file.metadata() or {}) else set(file.keys())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{path}: not a readable file of safetensors ({error})") from error
+    else:
+        names = _pickled_names(path)
+    if names >= GUIDED:
+        raise UserError(
+            f"{path}: a checkpoint of guided-diffusion or improved-diffusion: its time embedding has the frequencies "
+            "10000^(-i/h), model.unet's are 10000^(-i/(h-1)), i = 0..h-1, and no weights make up for it"
+        )
+    if names or path.suffix != ".safetensors":
+        raise UserError(
+            f"{path}: a checkpoint of no known kind; allowed: a model file, a folder of a diffusers pipeline"
+        )
+
+
+def _pickled_names(path: Path) -> set[str]:
+    """Of the tensors that torch.save wrote; nothing but tensors is unpickled."""
+    try:
+        state = torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # there is no end to what a crafted file makes the reader raise
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise UserError(f"{path}: holds more than tensors, or is broken: {type(error).__name__}: {reason}") from error
+    return set(map(str, state)) if isinstance(state, dict) else set()
+
+
+def _free(out: Path) -> Path:
+    """``out``, resolved. Raises UserError when something stands there that writing would replace."""
+    out = out.resolve()
+    if out.exists():
+        raise UserError(f"{out}: is there already: remove it, or choose another name by --out")
+    return out

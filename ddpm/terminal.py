@@ -1,0 +1,87 @@
+"""What the terminal shows of ``ddpm`` besides its commands: examples, exit codes, completion by the Tab key."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import shtab
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    gate: worse than the baseline allows; doctor: something needed is missing
+  2    a mistake, told in one line on stderr
+  130  stopped by Ctrl-C; any other signal N: 128 + N"""
+
+# command -> its examples, each with what it is for
+EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "preset": {
+        "ddpm preset fashion_mnist": "refused where params.yaml has changes that git does not hold",
+        "ddpm preset digits --force": "also then",
+    },
+    "check": {"ddpm check": "before hours of training"},
+    "variants": {
+        "ddpm variants": "every schedule, loss, sampler ... with its paper",
+        "ddpm variants --combinations": "what goes together",
+        "ddpm variants --json": "for a program",
+    },
+    "sample": {
+        "ddpm sample -n 16 --out digits.png": "16 images of the current model",
+        "ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250": "of a model file, anywhere",
+    },
+    "gallery": {"ddpm gallery --out pictures": "schedules.png, forward.png and samplers.png in pictures/"},
+    "compare": {
+        "ddpm compare --by diffusion.schedule.name": "every schedule that was run against that of params.yaml",
+        "ddpm compare --by sample.sampler sample.steps --all-pairs --allow-budget-mismatch": "each against each",
+        "ddpm compare --between main workspace": "two commits or experiments; one seed each is no verdict",
+        "ddpm compare --by diffusion.loss.name --json": "verdicts for a program",
+    },
+    "gate": {
+        "ddpm gate": "in CI: fails when scores are worse than seeds make them",
+        "ddpm gate --update": "takes the runs of these params as the new baseline",
+    },
+    "frontier": {"ddpm frontier --samplers ddim heun --evaluations 10 20 50": "quality against cost of two samplers"},
+    "report": {"ddpm report --by diffusion.schedule.name": "report.html, with the schedules side by side"},
+    "summary": {"ddpm summary": "the current scores", "ddpm summary --json": "for a program"},
+    "doctor": {
+        "ddpm doctor": "what this machine has, and what is missing",
+        "ddpm doctor --offline": "what would have to be downloaded counts as missing",
+    },
+    "schema": {"ddpm schema": "after a new variant: the file that editors complete params.yaml by"},
+    "track": {"ddpm track sync": "after a training whose MLflow server was down"},
+}
+
+
+def dress(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, Sequence[str]]) -> None:
+    """Give the finished parsers their examples, the exit codes and ``--print-completion``.
+
+    words: argument -> what Tab offers for it. Paths get files, or folders where the argument is called FOLDER.
+    """
+    shtab.add_argument_to(top, "--print-completion", help="the script that makes the Tab key complete `ddpm`")
+    top.epilog = EXIT_CODES
+    for name, command in commands.choices.items():
+        command.epilog = _table(EXAMPLES.get(name, {}))
+    for each in (top, *commands.choices.values()):
+        each.formatter_class = argparse.RawDescriptionHelpFormatter
+        each.description = each.description and textwrap.fill(each.description, 100)
+        for action in each._actions:
+            if action.dest in words:
+                action.complete = shtab.cmd(f"echo {' '.join(words[action.dest])}")  # type: ignore[attr-defined]
+            elif action.type is Path:
+                action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE  # type: ignore[attr-defined]
+
+
+def _table(examples: Mapping[str, str]) -> str:
+    return "\n".join(["examples:", *(f"  {line}\n      {purpose}" for line, purpose in examples.items())])
+
+
+def print_json(value: object) -> None:
+    """``value`` on stdout as one JSON document; NaN and infinity are refused (ValueError)."""
+    print(json.dumps(value, indent=2, allow_nan=False))

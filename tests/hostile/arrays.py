@@ -1,0 +1,126 @@
+"""Files of arrays that lie: idx, CIFAR's pickles, .npy, manifests."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm.datasets import Records
+from ddpm.datasets._idx import read_idx
+from ddpm.datasets.cifar10 import Cifar10
+from ddpm.processed import open_split
+from ddpm.samples import read_samples
+from tests.hostile.case import Case
+
+IDX, BATCH, SAMPLES = Path("images.gz"), Path("data_batch_1"), Path("samples.npy")
+
+
+def idx(*shape: int, content: bytes = b"") -> bytes:
+    return gzip.compress(bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content)
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+def batch(**changes: object) -> bytes:
+    return pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1], **changes}, protocol=3)
+
+
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode()
+
+
+def shaped(shape: str) -> bytes:
+    return npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}")
+
+
+def npz() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, images=np.zeros(3))
+    return buffer.getvalue()
+
+
+def processed(images: bytes | None = None, label: int = 0, **changes: Any) -> None:
+    """A folder of two 4x4 images, as preprocessing leaves it but for the changes."""
+    each = {"train": 1, "test": 1}
+    manifest = {"dataset": "digits", "classes": ["a"], "image_size": 4, "channels": 1, "counts": each, "skipped": 0,
+                "sha256": {"train": "1", "test": "2"}}  # fmt: skip
+    Path("manifest.json").write_text(json.dumps(manifest | changes))
+    Path("train").mkdir()
+    np.save("train/images.npy", np.zeros((1, 1, 4, 4), np.uint8))
+    np.save("train/labels.npy", np.full(1, label))
+    if images is not None:
+        Path("train/images.npy").write_bytes(images)
+
+
+def two_sizes() -> Records:
+    splits = {
+        split: (np.zeros((1, side, side), np.uint8), np.zeros(1)) for split, side in {"train": 4, "test": 5}.items()
+    }
+    return Records.of_arrays(splits, ("a",))
+
+
+IDX_FILES: list[tuple[str, bytes, str]] = [
+    ("an idx of no images, each of 2^64 pixels", idx(0, 2**32 - 1, 2**32 - 1), "at most 1,073,741,824 are allowed"),
+    ("an idx of 2^96 bytes", idx(*[2**32 - 1] * 3), "at most 1,073,741,824 are allowed"),
+    ("an idx that announces 1 GB and holds none", idx(1, 2**10, 2**20), "fewer than the 1,073,741,824 bytes announced"),
+    ("an idx of labels for images", idx(5, content=bytes(5)), "not an idx file of 3-dimensional bytes"),
+]
+BATCHES: list[tuple[str, bytes, str]] = [
+    ("a CIFAR batch that runs a command", pickle.dumps(Attack()), "asks for posix.system"),
+    ("one that imports", b"cimportlib\nimport_module\n(S'antigravity'\ntR.", "asks for importlib.import_module"),
+    ("one that gets at a builtin", b"c__builtin__\neval\n(S'1'\ntR.", "asks for __builtin__.eval"),
+    ("one that makes an array of objects", batch(data=np.array([Attack()])), "asks for"),
+    ("one of a protocol that does not exist", b"\x80\x63.", "unsupported pickle protocol"),
+    ("one that announces 2^60 bytes", b"\x80\x04\x8e" + struct.pack("<Q", 2**60), "refused, not a CIFAR batch"),
+    ("one of a memo of 2^31 places", b"Nr" + struct.pack("<I", 2**31 - 1) + b".", "refused, not a CIFAR batch"),
+    ("one of a type that numpy does not have", b"cnumpy\ndtype\n(S'zz'\ntR.", "refused, not a CIFAR batch"),
+    ("one that holds a list", pickle.dumps([]), "it holds a list"),
+    ("one without images", pickle.dumps({"labels": [0]}), "has no 'data'"),
+    ("one whose images are text", batch(data="cat"), "not a batch"),
+    ("one whose labels are words", batch(labels=["cat", "dog"]), "its labels are no numbers"),
+    ("one with labels beyond 64 bits", batch(labels=[2**70, 0]), "its labels are no numbers"),
+]
+NPY: list[tuple[str, bytes, str]] = [
+    ("samples that are a pickle", pickle.dumps(Attack()), "not a readable .npy"),
+    ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "not a readable .npy"),
+    ("samples of 2^80 bytes", shaped(f"({2**80},)"), "not a readable .npy"),
+    ("samples of 2^62 bytes", shaped(f"({2**62},)"), "not a readable .npy"),
+    ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "not a readable .npy"),
+    ("a header that is code", npy("__import__('os').system('touch pwned')"), "not a readable .npy"),
+    ("a header of brackets", npy("(" * 900), "not a readable .npy"),
+    ("a header of minus signs", npy("-" * 9000), "not a readable .npy"),
+    ("an archive of arrays", npz(), "an archive"),
+]
+FOLDERS: list[tuple[str, dict[str, Any], str]] = [
+    ("a manifest that knows no train split", {"counts": {"test": 1}}, "not a manifest"),
+    ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "not a manifest"),
+    ("a manifest of another size", {"image_size": 10**30}, "the manifest says"),
+    ("images that are an archive", {"images": npz()}, "an archive of arrays"),
+    ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "missing or damaged"),
+    ("labels of a class that is not there", {"label": 7}, "labels run over 7..7"),
+    ("labels below 0", {"label": -1}, "labels run over -1..-1"),
+]
+
+CASES = [Case("array", name, partial(IDX.write_bytes, content), partial(read_idx, IDX, 3), line)
+         for name, content, line in IDX_FILES]  # fmt: skip
+CASES += [Case("array", "an idx that is a folder", IDX.mkdir, partial(read_idx, IDX, 3), "broken gzip file")]
+CASES += [Case("array", "splits of images of two sizes", lambda: None, two_sizes, "its splits hold images of (4, 4)")]
+CASES += [Case("array", name, partial(BATCH.write_bytes, content), partial(Cifar10()._read_batch, BATCH), line)
+          for name, content, line in BATCHES]  # fmt: skip
+CASES += [Case("array", name, partial(SAMPLES.write_bytes, content), partial(read_samples, SAMPLES), line)
+          for name, content, line in NPY]  # fmt: skip
+CASES += [Case("array", name, partial(processed, **changes), partial(open_split, Path(), "train"), line)
+          for name, changes, line in FOLDERS]  # fmt: skip

@@ -1,0 +1,42 @@
+"""All bad inputs, and the page that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.hostile import archives, arrays, metrics, numbers, params, pictures, sources, weights
+from tests.hostile.case import Case, Outcome
+
+CASES: list[Case] = [
+    case for module in (params, archives, pictures, arrays, weights, metrics, sources, numbers) for case in module.CASES
+]
+HEAD = """# Bad inputs
+
+What the project prints for input that means harm or makes no sense. Each ends with exit code 2 and this one line on
+stderr, within 1 GiB of memory, and writes nothing. Made by `python -m tests.hostile`; tests/hostile/test_bad_inputs.py
+runs each of them and holds this page to them.
+"""
+WIDEST = 300
+
+
+def document(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
+    """Markdown, a table for each group."""
+    parts = [HEAD, f"\n{len(cases)} inputs.\n"]
+    group = None
+    for case, outcome in zip(cases, outcomes, strict=True):
+        if case.group != group:
+            group = case.group
+            parts.append(f"\n## {group}\n\n| input | line |\n| --- | --- |\n")
+        parts.append(row(case, outcome.line))
+    return "".join(parts)
+
+
+def row(case: Case, line: str) -> str:
+    shown = line if len(line) <= WIDEST else f"{line[:WIDEST]}..."
+    return f"| {case.name} | {_code(shown)} |\n"
+
+
+def _code(text: str) -> str:
+    ticks = "``" if "`" in text else "`"
+    pad = " " if "`" in text else ""
+    return f"{ticks}{pad}{text.replace('|', chr(92) + '|')}{pad}{ticks}"

@@ -1,0 +1,75 @@
+"""A bad input, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddpm.errors import exit_code
+
+HEADROOM = 2**30  # bytes of address space that reading a bad input may take beside what the process has
+
+
+@dataclass(frozen=True)
+class Case:
+    """given: write the input into the working folder. when: read it as the project does. line: what the line holds.
+
+    left: the top-level names that may stand in the working folder afterwards and did not before.
+    """
+
+    group: str
+    name: str
+    given: Callable[[], object]
+    when: Callable[[], object]
+    line: str
+    left: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    printed: str
+    before: frozenset[str]
+    after: frozenset[str]
+
+    @property
+    def line(self) -> str:
+        """The last that was printed, after progress bars, without what differs from run to run."""
+        last = re.split(r"[\r\n]", self.printed.strip())[-1]
+        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", last)
+
+
+def run(case: Case) -> Outcome:
+    """In the working folder, which should be a scratch folder one level below another that is watched too."""
+    case.given()
+    before = listing()
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()), bounded():
+        code = exit_code(lambda: case.when() and None)
+    return Outcome(code, printed.getvalue(), before, listing())
+
+
+def listing() -> frozenset[str]:
+    """All that lies in the working folder and beside it."""
+    return frozenset(str(path.relative_to(Path.cwd().parent)) for path in Path.cwd().parent.rglob("*"))
+
+
+@contextlib.contextmanager
+def bounded(headroom: int = HEADROOM) -> Iterator[None]:
+    """The process may take so many more bytes, else MemoryError; without effect where the system has no such limit."""
+    if sys.platform != "linux":
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + headroom, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

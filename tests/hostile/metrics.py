@@ -1,0 +1,76 @@
+"""Scores, baselines and curves that were written by somebody else."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from ddpm import experiments, files, frontier, regression, results, runs
+from ddpm.experiments import Snapshot
+from tests.hostile.case import Case
+from tests.hostile.params import write as write_params
+
+SCORES, FINGERPRINT, BASELINE = Path("evaluate.json"), Path("fingerprint.json"), Path("baseline.json")
+COMPARABLE = {"samples": 1}
+GOOD = json.dumps({"hash": files.digest(COMPARABLE), "comparable": COMPARABLE}).encode()
+DEEP = b"[" * 100_000
+DIGITS = b"9" * 5000
+
+
+def both(scores: bytes, fingerprint: bytes = GOOD) -> None:
+    SCORES.write_bytes(scores)
+    FINGERPRINT.write_bytes(fingerprint)
+
+
+def expected(name: str = "classifier.fd", **changes: str) -> bytes:
+    """A baseline of one metric, its fields as JSON text."""
+    fields = {"mean": "1", "sd": "0.1", "n": "5", "direction": '"lower"', "fingerprint": json.dumps("0" * 64)}
+    entry = ", ".join(f'"{key}": {value}' for key, value in (fields | changes).items())
+    return f"{{{json.dumps(name)}: {{{entry}}}}}".encode()
+
+
+def snapshot(content: bytes) -> None:
+    """Reads an experiment whose metrics/evaluate.json is that."""
+    write_params({})
+    held = {"params.yaml": Path("params.yaml").read_bytes(), experiments.LOCK: b"stages: {}",
+            experiments.EVALUATE: content, "metrics/fingerprint.json": GOOD}  # fmt: skip
+    results.of_snapshot(Snapshot("mine", "dvc", 0.0, held))
+
+
+RUNS: list[tuple[str, tuple[bytes, ...], str]] = [
+    ("scores 100,000 brackets deep", (DEEP,), "not valid JSON"),
+    ("a score of 5,000 digits", (b'{"fd": %s}' % DIGITS,), "not valid JSON"),
+    ("a score of 400 digits", (b'{"fd": 1%s}' % (b"0" * 400),), "is no finite number"),
+    ("a score of 1e400", (b'{"fd": 1e400}',), "is no finite number"),
+    ("a score that is text", (b'{"fd": "0.1"}',), "is no finite number"),
+    ("a score that is a list", (b'{"fd": [0.1]}',), "is no finite number"),
+    ("scores that are null", (b"null",), "must be a mapping of scores"),
+    ("scores in UTF-16", ('{"fd": 1}'.encode("utf-16"),), "not valid JSON"),
+    ("a fingerprint that is a list", (b"{}", b"[]"), "is not allowed"),
+    ("a fingerprint whose content was changed", (b"{}", GOOD.replace(b": 1", b": 2")), "changed by hand"),
+]
+BASELINES: list[tuple[str, bytes, str]] = [
+    ("a baseline 100,000 brackets deep", DEEP, "no baseline"),
+    ("a baseline of no metric", b"{}", "names no metric"),
+    ("a mean out of any range", expected(mean="1e999"), "is not allowed"),
+    ("a negative spread", expected(sd="-1"), "sd: -1 is not allowed"),
+    ("seeds of 5,000 digits", expected(n=DIGITS.decode()), "baseline"),
+    ("a direction turned round", expected(direction='"higher"'), "is wrong: 'lower'"),
+    ("a metric with escape codes", expected("x\n\x1b[2J"), "unknown 'x\\n\\x1b[2J'"),
+    ("a metric of 100,000 letters", expected("x" * 100_000), "unknown"),
+]
+CASES = [Case("scores", name, partial(both, *given), partial(regression.read_run, SCORES, FINGERPRINT), line)
+         for name, given, line in RUNS]  # fmt: skip
+CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), partial(regression.read_baseline, BASELINE), line)
+          for name, content, line in BASELINES]  # fmt: skip
+CASES += [
+    Case("scores", "a baseline that is a folder", BASELINE.mkdir, partial(regression.read_baseline, BASELINE), "directory"),
+    Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
+    Case("scores", "an experiment's scores, 100,000 brackets deep", lambda: None, partial(snapshot, DEEP),
+         "its metrics/ can't be read", frozenset({"params.yaml"})),
+    Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
+         partial(runs._curve, Path("loss.csv")), "not a loss curve"),
+    Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
+         partial(frontier.read_csv, Path("frontier.csv")), "not a frontier"),
+]  # fmt: skip

@@ -1,0 +1,121 @@
+"""Numbers that break a training, a sampling or a score."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ddpm import checkpoint, history
+from ddpm.checkpoint import Checkpoints
+from ddpm.config import Config
+from ddpm.datasets.image_folder import ImageFolder
+from ddpm.denoiser import Denoiser
+from ddpm.extractors.classifier import Classifier
+from ddpm.preprocessing import preprocess
+from ddpm.sampling import Generator
+from ddpm.training import Trainer, train
+from tests.hostile.case import Case
+from tests.hostile.pictures import data
+from tests.small import Memory, pictures, small
+
+CPU = torch.device("cpu")
+LEFT = frozenset({".ddpm"})
+
+
+def learn(config: Config, images: np.ndarray | None = None) -> None:
+    images = pictures() if images is None else images
+    train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory())
+
+
+def poisoned(part: str) -> None:
+    """Trains on from a checkpoint one of whose tensors is NaN."""
+    config = small().training()
+    trainer = Trainer(config, pictures(), CPU)
+    trainer.step(1)
+    state = trainer.state()
+    name = next(key for key in state if key.startswith(part))
+    state[name] = state[name] * torch.nan
+    told = {"rows": torch.empty(0, 6), "pending": torch.empty(2, 0), "seconds": torch.tensor(1.0)}
+    Checkpoints("run").save(1, state | {f"history.{key}": value.double() for key, value in told.items()})
+    train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory())
+
+
+def storm() -> None:
+    """float16, and a loss whose gradient overflows at any scale."""
+    config = small(train={"precision": "float16", "steps": 400, "checkpoint_every": 1000})
+    original = Trainer.losses
+
+    def losses(self: Trainer, *batch: Any) -> torch.Tensor:
+        each = original(self, *batch)
+        each.register_hook(lambda gradient: gradient * torch.inf)
+        return each
+
+    with mock.patch.object(Trainer, "losses", losses), mock.patch.object(history, "STORM", 5):
+        learn(config)
+
+
+def draw_from(value: float) -> None:
+    """A network that answers ``value`` everywhere, and no clipping."""
+
+    class Constant(nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, value)
+
+    diffusion = small().diffusion
+    denoiser = Denoiser(Constant(), diffusion, CPU, torch.float32, clip=False)
+    generator = Generator(denoiser, small().sample.sampler, 5, "uniform", diffusion.variance)
+    generator.images(range(3), 0, (1, 8, 8))
+
+
+def photos(*names: str) -> None:
+    for name in names:
+        path = Path("photos") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), "white").save(path)
+    if names:
+        ImageFolder().download("photos", Path("raw"))
+
+
+def fit() -> None:
+    preprocess(data(), Path("raw"), Path("processed"), workers=1)
+    Classifier().write_weights(Path("processed"), Path("weights.safetensors"), CPU)
+
+
+def save_infinity() -> None:
+    """As after the last good step of a training, whose weights then leave all bounds."""
+    weights = {"a": torch.ones(2), "b": torch.tensor([1.0, torch.inf])}
+    checkpoint.save_model(Path("out/model.safetensors"), weights, small().training(), {})
+
+
+CASES = [
+    Case("numbers", "weights that decay beyond all bounds", lambda: None,
+         partial(learn, small(train={"weight_decay": 1e30})), "not finite at step", LEFT),
+    Case("numbers", "a rate of 1 without a clip, on a network of 16 bits", lambda: None,
+         partial(learn, small(train={"weight_decay": 1e6, "learning_rate": 1.0, "precision": "bfloat16", "steps": 60})),
+         "not finite", LEFT),
+    Case("numbers", "gradients that overflow float16 at every scale", lambda: None, storm,
+         "overflowed float16 at each of the 5 steps", LEFT),
+    Case("numbers", "a NaN in a checkpoint's weights", lambda: None, partial(poisoned, "network."), "not finite at step 2",
+         LEFT),
+    Case("numbers", "a NaN in a checkpoint's average", lambda: None, partial(poisoned, "ema."), "are not finite", LEFT),
+    Case("numbers", "a NaN in a checkpoint's optimizer", lambda: None, partial(poisoned, "optimizer.0.exp_avg"),
+         "not finite at step", LEFT),
+    Case("numbers", "an infinite weight after the last step", lambda: None, save_infinity, "are not finite"),
+    Case("numbers", "a network that answers NaN", lambda: None, partial(draw_from, torch.nan), "are not finite numbers"),
+    Case("numbers", "a network that answers infinity", lambda: None, partial(draw_from, torch.inf), "are not finite"),
+    Case("numbers", "images of another size than the network's", lambda: None,
+         partial(learn, small(), np.zeros((3, 1, 9, 9), np.uint8)), "images of shape (1, 9, 9)"),
+    Case("numbers", "a folder without images", partial(Path("photos").mkdir), partial(ImageFolder().download, "photos",
+         Path("raw")), "no images in"),
+    Case("numbers", "one image", partial(photos, "a/1.png"),
+         partial(preprocess, data(), Path("raw"), Path("processed"), 1), "leaves none for"),
+    Case("numbers", "one class, and a classifier to tell it by", partial(photos, "a/1.png", "a/2.png", "a/3.png"), fit,
+         "needs at least 2 classes", frozenset({"processed"})),
+]  # fmt: skip

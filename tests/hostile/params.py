@@ -1,0 +1,98 @@
+"""params.yaml from somebody else."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ddpm import config, models
+from tests.hostile.case import Case
+from tests.small import PARAMS
+
+PATH = Path("params.yaml")
+
+
+def _bomb(width: int, depth: int, item: bytes = b"[%s]") -> bytes:
+    """Each line nine aliases of the line before."""
+    lines = [b"a0: &a0 {x: 1, y: 2}"]
+    for level in range(1, depth):
+        aliases = b", ".join([b"*a%d" % (level - 1)] * width)
+        lines.append(b"a%d: &a%d " % (level, level) + item % aliases)
+    return b"\n".join(lines)
+
+
+TEXTS: list[tuple[str, bytes, str]] = [
+    ("nine aliases of nine aliases, ten levels deep", _bomb(9, 10), "aliases (*) of aliases"),
+    ("the same, merged by <<", _bomb(9, 10, b"{<<: [%s]}"), "aliases (*) of aliases"),
+    (
+        "one long list, named a thousand times",
+        _bomb(1000, 2).replace(b"{x: 1, y: 2}", b"[1,2,3,4,5,6,7,8,9]"),
+        "10,000",
+    ),
+    ("6,000 keys", b"\n".join(b"k%d: 1" % i for i in range(6000)), "stands for more than 10,000 values"),
+    ("10 MB", b"seed: 0 #" + b"-" * 10_000_000, "larger than 100,000 bytes"),
+    ("a word of 90,000 letters", b"seed: " + b"x" * 90_000, "seed: 'xxxx"),
+    ("a number of 6,000 digits", b"seed: " + b"9" * 6000, "not valid YAML: Exceeds the limit"),
+    ("5,000 brackets", b"seed: " + b"[" * 5000, "maximum recursion depth"),
+    ("a tag that its value does not fit", b"seed: !!bool x", "not valid YAML: 'x'"),
+    ("a date that does not exist", b"seed: 2001-99-99", "not valid YAML: month must be in 1..12"),
+    ("a set for a number", b"seed: !!set {a}", "seed: {'a'} is not allowed"),
+    ("bytes for a number", b"seed: !!binary aGVsbG8=", "seed: b'hello' is not allowed"),
+    (
+        "a call of a function",
+        b"seed: !!python/object/apply:os.system ['touch pwned']",
+        "could not determine a constructor",
+    ),
+    ("an object of this package", b"seed: !!python/object:ddpm.config.Config {}", "could not determine a constructor"),
+    ("NUL", b"seed: 0\0", "unacceptable character #x0000"),
+    ("Latin-1", "seed: ä".encode("latin-1"), "cannot be read as UTF-8 text"),
+    ("half of a UTF-16 pair", b'seed: "\\ud800"', "seed: '\\ud800' is not allowed"),
+    ("a terminal's escape codes", b'"\\e[2J\\a": 1', "unknown key"),
+    ("a key of 90,000 letters", b"? " + b"x" * 90_000 + b"\n: 1", "seed: missing"),
+    ("YAML of a version that does not exist", b"%YAML 9.9\n---\nseed: 1", "incompatible YAML document"),
+    ("a number out of any range", b"seed: 1e999", "seed: inf is not allowed"),
+]
+
+
+def _one_step() -> dict[str, Any]:
+    schedule = {"name": "linear", "linear": {"zero_terminal_snr": True}}
+    return {"diffusion": {**PARAMS["diffusion"], "T": 1, "schedule": schedule}, "sample": {"steps": 1}}
+
+
+def _unet(**shape: Any) -> dict[str, Any]:
+    return {"model": {"name": "unet", "unet": {"groups": 1, "attention_sizes": [], **shape}}}
+
+
+VALUES: list[tuple[str, dict[str, Any], str]] = [
+    ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
+    ("a variant named as an inner module", {"data": {"dataset": {"name": "_photos"}}}, "unknown '_photos'"),
+    ("a variant's name with a line break", {"train": {"ema": {"name": "off\n"}}}, "unknown 'off\\n'"),
+    ("10^18 steps of noise", {"diffusion": {"T": 10**18}}, "diffusion.T: 1000000000000000000 is not allowed"),
+    ("a network wider than memory", _unet(base_channels=200_000), "its weights take"),
+    ("a network wider than numbers go", _unet(base_channels=10**30), "no tensor has these sizes"),
+    ("a billion blocks", _unet(blocks=10**9), "model.unet.blocks: 1000000000 is not allowed"),
+    ("a transformer a billion deep", {"model": {"name": "dit", "dit": {"depth": 10**9}}}, "depth: 1000000000 is not"),
+    ("an odd image for a network that halves it", {"data": {"image_size": 15}}, "must be a multiple of 2"),
+    ("one step of noise, and that without signal", _one_step(), "needs a chain of at least 2 steps"),
+    ("no images to draw", {"sample": {"count": 0}}, "sample.count: 0 is not allowed"),
+]
+
+
+def write(changes: dict[str, Any]) -> None:
+    value = {key: {**found, **changes.get(key, {})} if isinstance(found, dict) else found
+             for key, found in PARAMS.items()}  # fmt: skip
+    with PATH.open("w") as file:
+        YAML().dump(value, file)
+
+
+def check() -> None:
+    """As ``ddpm check`` does."""
+    models.build(config.load(PATH).training())
+
+
+CASES = [Case("params.yaml", name, partial(PATH.write_bytes, text), partial(config.load, PATH), line)
+         for name, text, line in TEXTS]  # fmt: skip
+CASES += [Case("params.yaml", name, partial(write, changes), check, line) for name, changes, line in VALUES]

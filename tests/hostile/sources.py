@@ -1,0 +1,111 @@
+"""``data.source`` that leads astray, and mirrors that do not play fair."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from ddpm.datasets import _sources
+from ddpm.datasets.image_folder import ImageFolder
+from tests.hostile.case import Case
+
+Respond = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+@contextlib.contextmanager
+def serving(respond: Respond) -> Iterator[str]:
+    """The address of a server on this machine that answers each request so."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with contextlib.suppress(ConnectionError):  # the client has had enough
+                respond(self)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def answer(body: bytes, code: int = 200, **headers: str) -> Respond:
+    def respond(to: http.server.BaseHTTPRequestHandler) -> None:
+        to.send_response(code)
+        for name, value in headers.items():
+            to.send_header(name.replace("_", "-"), value.format(host=to.headers["Host"]))
+        to.end_headers()
+        to.wfile.write(body)
+
+    return respond
+
+
+def endless(to: http.server.BaseHTTPRequestHandler) -> None:
+    to.send_response(200)
+    to.end_headers()
+    while True:
+        to.wfile.write(bytes(2**16))
+
+
+def dripping(to: http.server.BaseHTTPRequestHandler) -> None:
+    """A byte at a time, each long before the time-out."""
+    to.send_response(200)
+    to.end_headers()
+    stop = threading.Event()
+    for _ in range(100):
+        to.wfile.write(b"x")
+        stop.wait(0.01)
+
+
+def headers_without_end(to: http.server.BaseHTTPRequestHandler) -> None:
+    to.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-Header: 1\r\n" * 1000)
+
+
+def fetch(source: str) -> None:
+    ImageFolder().download(source, Path("raw"))
+
+
+def from_mirror(respond: Respond, login: str = "", query: str = "") -> None:
+    limits = mock.patch.multiple(_sources, MAX_DOWNLOAD_BYTES=2**20, PATIENCE_S=0.2, TIMEOUT_S=5)
+    with serving(respond) as host, limits:
+        fetch(f"http://{login}{host}/photos.zip{query}")
+
+
+MIRRORS: list[tuple[str, Respond, str]] = [
+    ("a web page", answer(b"<!doctype html><h1>Sign in</h1>"), "not a zip file"),
+    ("a refusal", answer(b"", 403), "HTTP Error 403"),
+    ("a redirection to ftp", answer(b"", 302, Location="ftp://127.0.0.1/photos.zip"), "cannot be fetched"),
+    ("a redirection to a file", answer(b"", 302, Location="file:///etc/passwd"), "cannot be fetched"),
+    ("a redirection to itself", answer(b"", 302, Location="http://{host}/photos.zip"), "infinite loop"),
+    ("more than was said", answer(b"x" * 100, Content_Length="10"), "not a zip file"),
+    ("less than was said", answer(b"x" * 10, Content_Length="100"), "cannot be fetched"),
+    ("a length that is no number", answer(b"", Content_Length="ten"), "cannot be fetched"),
+    ("a length below 0", answer(b"x", Content_Length="-5"), "cannot be fetched"),
+    ("bytes without end", endless, "larger than 1,048,576 bytes"),
+    ("headers without end", headers_without_end, "cannot be fetched"),
+    ("a byte now and then", dripping, "bytes in"),
+]
+SOURCES: list[tuple[str, str, str]] = [
+    ("an address that is none", "http://[::1/photos.zip", "is no address"),
+    ("an address with a line break", "http://127.0.0.1:1/a\nHost: b/photos.zip", "cannot be fetched"),
+    ("a port that is none", "http://127.0.0.1:999999/photos.zip", "cannot be fetched"),
+    ("an address of another kind", "file:///etc/passwd", "no such file or folder"),
+    ("a path with NUL", "photos\0.zip", "no such file or folder 'photos\\x00.zip'"),
+    ("a path of 100,000 letters", "x" * 100_000, "no such file or folder 'xxx"),
+    ("a home that nobody has", "~nobody-of-this-name/photos", "no such file or folder"),
+]
+CASES = [Case("data.source", f"a mirror that sends {name}", lambda: None, partial(from_mirror, respond), line)
+         for name, respond, line in MIRRORS]  # fmt: skip
+CASES += [Case("data.source", name, lambda: None, partial(fetch, source), line) for name, source, line in SOURCES]
+CASES += [
+    Case("data.source", "a password and a token in the address", lambda: None,
+         partial(from_mirror, answer(b"", 403), "me:hunter2@", "?token=hunter2"), "http://***@127.0.0.1"),
+]  # fmt: skip

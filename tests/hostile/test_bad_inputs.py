@@ -1,0 +1,51 @@
+"""Every bad input of tests/hostile: exit code 2, one line that says what is wrong, bounded memory, nothing written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.bad_inputs import CASES
+from tests.hostile.case import Case, run
+
+ROOT = Path(__file__).parents[2]
+LONGEST = 2000
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}: {case.name}")
+def test_it_ends_in_one_line_and_leaves_nothing(case: Case) -> None:
+    outcome = run(case)
+    assert outcome.code == 2
+    assert outcome.line.startswith("error: ")
+    assert outcome.line.isprintable()
+    assert len(outcome.line) < LONGEST
+    assert outcome.printed.count("error: ") == 1
+    assert "Traceback" not in outcome.printed
+    assert case.line in outcome.line
+    assert "hunter2" not in outcome.printed
+    new = {
+        name for name in outcome.after - outcome.before if Path(name).parts[:2] not in {("work", n) for n in case.left}
+    }
+    assert not new
+    assert outcome.before <= outcome.after
+
+
+def test_names_are_told_apart() -> None:
+    assert len({(case.group, case.name) for case in CASES}) == len(CASES) >= 60
+
+
+def test_the_page_lists_them_all_with_the_lines_that_they_print() -> None:
+    page = (ROOT / "docs/bad-inputs.md").read_text()
+    rows = re.findall(r"^\| (.*?) \| `+ ?(.*?) ?`+ \|$", page, re.MULTILINE)
+    assert [name for name, _ in rows] == [case.name for case in CASES], "run `python -m tests.hostile`"
+    for case, (_, line) in zip(CASES, rows, strict=True):
+        assert case.line in line.replace("\\|", "|"), "run `python -m tests.hostile`"

@@ -1,0 +1,217 @@
+"""Readers of files from outside: whatever the bytes, the right value or a UserError, and never another exception."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from ddpm import archives, params_file, regression
+from ddpm.checkpoint import Checkpoints, load_model
+from ddpm.config import parse
+from ddpm.datasets._cifar import _unpickle
+from ddpm.datasets._idx import read_idx
+from ddpm.errors import UserError
+from ddpm.preprocessing import BROKEN, to_pixels
+from ddpm.processed import open_split, read_manifest
+from ddpm.samples import read_samples
+from tests.hostile import arrays, metrics, pictures, weights
+from tests.hostile.case import bounded
+from tests.small import PARAMS
+
+quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """``whole`` with some bytes changed, cut out, put in or cut off."""
+    content = bytearray(whole)
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, max(len(content) - 1, 0)))
+        new = draw(st.sampled_from([b"\0", b"\xff", b"\xff\xff\xff\xff", b"\x7f"]) | st.binary(max_size=4))
+        content[place : place + draw(st.integers(0, 4))] = new
+    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
+
+
+def understood_or_refused(read: Callable[[], object], *others: type[BaseException]) -> None:
+    with bounded():
+        try:
+            read()
+        except (UserError, *others):
+            return
+
+
+def packed(suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    names = ("a/1.png", "x" * 120 + "/2.png", "ü.png")
+    if suffix == ".zip":
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, b"hello" * 30)
+    else:
+        with tarfile.open(fileobj=buffer, mode={".tar": "w:", ".tar.gz": "w:gz"}[suffix]) as tar:  # type: ignore[call-overload]
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = 150
+                tar.addfile(info, io.BytesIO(b"hello" * 30))
+    return buffer.getvalue()
+
+
+@quick
+@given(data=st.data(), suffix=st.sampled_from([".zip", ".tar", ".tar.gz"]))
+def test_archives(data: st.DataObject, suffix: str) -> None:
+    path = Path(f"archive{suffix}")
+    path.write_bytes(data.draw(damaged(packed(suffix))))
+
+    def read() -> None:
+        with archives.reading(path) as members:
+            for member in members:
+                member.stream.read()
+
+    understood_or_refused(read)
+
+
+PICTURES = [pictures.encoded(*kind) for kind in
+            (("PNG",), ("JPEG",), ("GIF", "P"), ("BMP",), ("TIFF",), ("WEBP",), ("PPM",), ("PNG", "P"))]  # fmt: skip
+
+
+@quick
+@given(data=st.data(), whole=st.sampled_from(PICTURES))
+def test_pictures(data: st.DataObject, whole: bytes) -> None:
+    from PIL import Image
+
+    content, chosen = data.draw(damaged(whole)), pictures.data()
+
+    def read() -> None:
+        with Image.open(io.BytesIO(content)) as image:
+            assert to_pixels(image, chosen).shape == (3, 8, 8)
+
+    understood_or_refused(read, *BROKEN)
+
+
+@quick
+@given(content=damaged(arrays.idx(2, 3, 4, content=bytes(24))))
+def test_idx(content: bytes) -> None:
+    arrays.IDX.write_bytes(content)
+    understood_or_refused(lambda: read_idx(arrays.IDX, 3))
+
+
+@quick
+@given(content=damaged(arrays.batch()) | st.binary(max_size=60))
+def test_cifar_batches(content: bytes) -> None:
+    arrays.BATCH.write_bytes(content)
+    understood_or_refused(lambda: _unpickle(arrays.BATCH))
+
+
+@quick
+@given(content=damaged(arrays.shaped("(1, 1, 4, 4)") + bytes(16)))
+def test_samples_and_processed_arrays(content: bytes) -> None:
+    arrays.SAMPLES.write_bytes(content)
+    understood_or_refused(lambda: read_samples(arrays.SAMPLES))
+    if not Path("train").exists():
+        arrays.processed()
+    Path("train/images.npy").write_bytes(content)
+    understood_or_refused(lambda: open_split(Path(), "train"))
+
+
+@quick
+@given(text=st.text("ab:[]{}*&!<>|-? \n\"'0.e#%@,~", max_size=40) | st.text(max_size=30))
+def test_params(text: str) -> None:
+    understood_or_refused(lambda: parse(params_file.decode(text, "params.yaml"), "params.yaml"))
+
+
+@quick
+@given(key=st.sampled_from(sorted(PARAMS)), value=JSON)
+def test_params_with_any_value_at_a_section(key: str, value: Any) -> None:
+    understood_or_refused(lambda: parse({**PARAMS, key: value}, "params.yaml"))
+
+
+@quick
+@given(value=JSON, place=st.sampled_from(["classes", "counts", "image_size", "sha256", "skipped", "dataset"]))
+def test_manifests(value: Any, place: str) -> None:
+    if not Path("train").exists():
+        arrays.processed()
+    whole = json.loads(Path("manifest.json").read_text())
+    Path("other").mkdir(exist_ok=True)
+    Path("other/manifest.json").write_text(json.dumps(whole | {place: value}))
+    understood_or_refused(lambda: read_manifest(Path("other")))
+
+
+@quick
+@given(scores=JSON, fingerprint=JSON)
+def test_scores(scores: Any, fingerprint: Any) -> None:
+    metrics.both(json.dumps(scores).encode(), json.dumps(fingerprint).encode())
+    understood_or_refused(lambda: regression.read_run(metrics.SCORES, metrics.FINGERPRINT))
+    metrics.both(json.dumps(scores).encode())
+    understood_or_refused(lambda: regression.read_run(metrics.SCORES, metrics.FINGERPRINT))
+
+
+@quick
+@given(content=damaged(metrics.expected()) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_baselines(content: bytes) -> None:
+    metrics.BASELINE.write_bytes(content)
+    understood_or_refused(lambda: regression.read_baseline(metrics.BASELINE))
+
+
+@quick
+@given(data=st.data(), config=st.booleans())
+def test_model_files(data: st.DataObject, config: bool) -> None:
+    if not weights.PATH.exists():
+        weights.model()
+        Path("whole").write_bytes(weights.PATH.read_bytes())
+    whole = Path("whole").read_bytes()
+    if config:
+        # the header alone, or nearly all damage would be to weights
+        size = 8 + int.from_bytes(whole[:8], "little")
+        content = data.draw(damaged(whole[:size])) + whole[size:]
+    else:
+        content = save({"x": torch.zeros(2)}, {"ddpm": json.dumps(data.draw(JSON))})
+    weights.PATH.write_bytes(content)
+    understood_or_refused(lambda: load_model(weights.PATH, torch.device("cpu")))
+
+
+@quick
+@given(data=st.data())
+def test_checkpoints(data: st.DataObject) -> None:
+    """A damaged one is never taken up: the one before is."""
+    checkpoints = Checkpoints("fuzz")
+    for step in (1, 2):
+        checkpoints.save(step, {"x": torch.full((20,), float(step))})
+    last = max(checkpoints.folder.glob("*.safetensors"))
+    whole = last.read_bytes()
+    content = data.draw(damaged(whole))
+    last.write_bytes(content)
+    loaded = checkpoints.load(torch.device("cpu"))
+    assert loaded is not None
+    tensors, step = loaded
+    assert step == (2 if content == whole else step)
+    torch.testing.assert_close(tensors["x"], torch.full((20,), float(step)), rtol=0, atol=0)
+
+
+def test_a_fuzzed_reader_that_breaks_is_seen() -> None:
+    def broken() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        understood_or_refused(broken)

@@ -1,0 +1,118 @@
+"""Folders, files and classes named by somebody with bad intent."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ddpm import archives
+from ddpm.datasets.image_folder import ImageFolder
+from ddpm.errors import masked, printable
+from ddpm.preprocessing import preprocess
+from ddpm.processed import open_split, read_manifest
+from tests.hostile.case import listing
+from tests.hostile.pictures import data, encoded
+
+# what a folder is called -> the class's name
+NAMES = {
+    "<script>alert(1)</script>".replace("/", "\u2215"): "<script>alert(1)<\u2215script>",
+    "a\nb": "a b",
+    "'; DROP TABLE runs; --": "'; DROP TABLE runs; --",
+    "\x1b[2J\x07": "\\x1b[2J\\x07",
+    r"$\frac{1}$": r"$\frac{1}$",
+    "..\\..\\evil": "..\\..\\evil",
+    "%s{0}{{x}}": "%s{0}{{x}}",
+    "\u202egnp": "\\u202egnp",
+    os.fsdecode(b"caf\xe9"): "caf\\udce9",
+    "x" * 200: "x" * 200,
+    "-rf": "-rf",
+    " ": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def photos() -> Path:
+    for name in NAMES:
+        folder = Path("photos") / name
+        folder.mkdir(parents=True)
+        for index in range(2):
+            Image.new("RGB", (9, 9), "red").save(folder / f"{index}.png")
+    return Path("photos")
+
+
+def test_any_folder_is_a_class_whose_name_can_be_shown(photos: Path) -> None:
+    before = listing()
+    ImageFolder().download(str(photos), Path("raw"))
+    preprocess(data(), Path("raw"), Path("processed"), workers=1)
+    assert sorted(read_manifest(Path("processed")).classes) == sorted(NAMES.values())
+    assert json.loads(read_manifest(Path("processed")).model_dump_json())["counts"] == {"train": 12, "test": 12}
+    assert len(open_split(Path("processed"), "train")[0]) == 12
+    assert Image.open("processed/dataset.png").format == "PNG"
+    assert {Path(name).parts[:2] for name in listing() - before} == {("work", "raw"), ("work", "processed")}
+
+
+def test_members_of_one_name_are_one_image() -> None:
+    with tarfile.open("photos.tar", "w") as tar:
+        for name in ("a/1.png", "a/./1.png", "a/1.png", "b/1.png"):
+            info = tarfile.TarInfo(name)
+            content = encoded("PNG")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    ImageFolder().download("photos.tar", Path("raw"))
+    assert ImageFolder().read(Path("raw")).names == ["a/1.png", "b/1.png"]
+
+
+def test_a_picture_that_is_an_archive_too_is_a_picture() -> None:
+    polyglot = encoded("GIF", "P") + b"PK\5\6" + bytes(18)
+    for folder in ("a", "b"):
+        Path("photos", folder).mkdir(parents=True)
+        Path("photos", folder, "1.jpg").write_bytes(polyglot)  # under another kind's name, which does not matter
+    ImageFolder().download("photos", Path("raw"))
+    assert preprocess(data(), Path("raw"), Path("processed"), workers=1).skipped == 0
+
+
+def test_a_million_members_are_not_kept() -> None:
+    """5,000 stand for them: what is held does not grow with their number."""
+    import tracemalloc
+
+    member = tarfile.TarInfo("a/1.png").tobuf()
+    Path("photos.tar").write_bytes(member * 5000 + bytes(1024))
+    tracemalloc.start()
+    try:
+        with archives.reading(Path("photos.tar")) as members:
+            assert sum(1 for _ in members) == 5000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\tc", "a b c"),
+        ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"),
+        ("\udcff", "\\udcff"),
+        ("\u202e", "\\u202e"),
+        ("grün · σ × 日本", "grün · σ × 日本"),
+    ],
+)
+def test_a_message_is_one_line_that_steers_no_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).isprintable()
+
+
+def test_masking_takes_no_longer_than_the_text_is() -> None:
+    assert masked("x" * 300_000) == "x" * 300_000

@@ -1,0 +1,125 @@
+"""Numbers at the edge that end in the right result; those that end in a line stand in numbers.py."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ddpm import config, models, variants
+from ddpm.denoiser import Denoiser
+from ddpm.errors import UserError
+from ddpm.extractors import Features
+from ddpm.extractors.classifier import Classifier
+from ddpm.history import STORM, History
+from ddpm.reference import RealFeatures
+from ddpm.sampling import Generator
+from ddpm.scores import score
+from tests.hostile.numbers import CPU, learn
+from tests.small import pictures, small
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pytest.param(np.zeros((30, 1, 8, 8), np.uint8), id="black"),
+        pytest.param(np.full((30, 1, 8, 8), 255, np.uint8), id="white"),
+        pytest.param(pictures(1), id="one image, fewer than a batch"),
+        pytest.param(pictures(3), id="three images, fewer than a batch"),
+    ],
+)
+def test_images_that_hardly_vary_are_learned(images: np.ndarray) -> None:
+    learn(small(train={"steps": 4}), images)
+    assert all(weight.isfinite().all() for weight in load_file("out/model.safetensors").values())
+
+
+@pytest.mark.parametrize("T", [1, 2, 4000])
+@pytest.mark.parametrize("name", variants.names("schedules"))
+def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
+    steps = min(T, 3)
+    diffusion = {"T": T, "schedule": {"name": name}}
+    try:
+        chosen = small(diffusion={**small().to_dict()["diffusion"], **diffusion}, sample={"steps": steps})
+    except UserError as error:
+        assert f"T: {T}" in str(error)  # a schedule made for many steps
+        return
+    learn(config.parse({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
+    denoiser = Denoiser(models.build(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
+    for sampler in variants.names("samplers"):
+        built = variants.build("samplers", {"name": sampler}, "sampler")
+        generator = Generator(denoiser, built, steps, "uniform", chosen.diffusion.variance)
+        assert generator.images(range(2), 0, (1, 8, 8)).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "unet", "unet": {"base_channels": 8, "multipliers": [1], "groups": 4, "attention_sizes": []}},
+        {"name": "dit", "dit": {"patch_size": 1, "depth": 1, "width": 16, "heads": 2}},
+    ],
+)
+def test_images_of_an_odd_size(model: dict[str, Any]) -> None:
+    whole = small().to_dict()
+    whole |= {"model": model, "data": {**whole["data"], "image_size": 5}, "train": {**whole["train"], "steps": 2}}
+    learn(config.parse(whole, "odd"), np.zeros((3, 1, 5, 5), np.uint8))
+
+
+@pytest.mark.parametrize("what", ["fake", "real", "both"])
+def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what: str) -> None:
+    """A covariance of 0, distances of 0, and one class."""
+    varied = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))
+    same = torch.zeros(200, 64)
+    fake = same if what in {"fake", "both"} else varied
+    held = same if what in {"real", "both"} else varied
+    real = RealFeatures(
+        Classifier(), torch.nn.Identity(), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
+        Features(held, held[:, :10]),
+    )  # fmt: skip
+    settings = small(evaluate={"kid_subset_size": 50, "kid_subsets": 3}).evaluate
+    try:
+        found = score(Features(fake, fake[:, :10]), real, settings)
+    except UserError as error:
+        assert "is not a finite number" in str(error)
+    else:
+        assert all(map(math.isfinite, found.values()))
+        assert what != "both" or found["fd"] == pytest.approx(0, abs=1e-6)
+
+
+def told(history: History, norms: list[float]) -> None:
+    for norm in norms:
+        history.add(len(history.rows) + 1, torch.tensor(1.0), torch.tensor(norm), 1e-3)
+
+
+def test_overflows_now_and_then_are_the_scalers_business() -> None:
+    told(History(400, 8, True), ([math.inf] * (STORM - 1) + [1.0]) * 3)
+
+
+def test_overflows_on_end_are_not() -> None:
+    with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM + 1}"):
+        told(History(400, 8, True), [1.0] + [math.inf] * STORM)
+
+
+def test_they_are_counted_over_the_rows_of_a_long_run() -> None:
+    history = History(4000, 8, True)  # a row in ten steps
+    with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM}"):
+        for step in range(1, STORM + 1):
+            history.add(step, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_or_gradient_that_is_none_ends_training_at_once(value: float) -> None:
+    with pytest.raises(UserError, match="not finite at step 1 "):
+        History(400, 8, False).add(1, torch.tensor(1.0), torch.tensor(value), 1e-3)
+    with pytest.raises(UserError, match="not finite at step 1 "):
+        History(400, 8, True).add(1, torch.tensor(value), torch.tensor(1.0), 1e-3)

@@ -1,0 +1,211 @@
+"""No pickle is loaded, no port is open to others, no secret is logged, and what is installed is pinned."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ddpm import runs
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path for folder in ("ddpm", "stages") for path in (ROOT / folder).rglob("*.py"))
+CIFAR = "ddpm/datasets/_cifar.py"  # whose published files are pickles, read by an unpickler that makes arrays alone
+PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def keyword(call: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(found.value) for found in call.keywords if found.arg == name), None)
+
+
+def unsafe(source: str, name: str) -> list[str]:
+    """What of a file's source could run what it reads."""
+    tree = ast.parse(source)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.partition(".")[0] in PICKLES and name != CIFAR]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in PICKLES:
+            found.append(str(node.module))
+    for function, call in calls(tree):
+        last = function.rpartition(".")[2]
+        if last in {"eval", "exec", "system", "popen"} and function in {last, f"os.{last}"}:
+            found.append(function)
+        if function.partition(".")[0] in PICKLES and last in {"load", "loads", "Unpickler"}:
+            found.append(function)
+        if function == "torch.load" and keyword(call, "weights_only") != "True":
+            found.append("torch.load without weights_only=True")
+        if last == "load" and keyword(call, "allow_pickle") not in {None, "False"}:
+            found.append("allow_pickle")
+        if function == "yaml.load" and "BaseLoader" not in ast.unparse(call):
+            found.append("yaml.load")
+        if keyword(call, "shell") == "True":
+            found.append("shell=True")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_loads_what_could_run(path: Path) -> None:
+    assert unsafe(path.read_text(), path.relative_to(ROOT).as_posix()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import cloudpickle.x",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "yaml.load(text, yaml.Loader)",
+        "eval(text)",
+        "os.system('x')",
+        "subprocess.run('x', shell=True)",
+    ],
+)
+def test_what_could_run_is_seen(source: str) -> None:
+    assert unsafe(source, "ddpm/x.py")
+
+
+# every stage in one process, in which whatever unpickling asks for is noted
+PIPELINE = """
+import runpy, sys
+asked = []
+on = True
+def hook(event, arguments):
+    if event == "pickle.find_class" and on:
+        asked.append(".".join(arguments))
+sys.addaudithook(hook)
+import torch
+loaded = torch.load
+def load(*arguments, **options):
+    assert options.get("weights_only") is True
+    return loaded(*arguments, **options)
+torch.load = load
+for stage in ("download", "preprocess", "reference", "train", "sample", "evaluate"):
+    sys.argv = [stage]
+    try:
+        runpy.run_module(f"stages.{stage}", run_name="__main__")
+    except SystemExit as stop:
+        assert not stop.code, (stage, stop.code)
+print("asked:", asked)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_unpickled_by_the_pipeline(tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    for name in ("ddpm", "stages", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    yaml = YAML()
+    params = yaml.load(ROOT / "ddpm/presets/digits.yaml")
+    params["launch"]["processes"] = 1
+    params["diffusion"]["T"] = 20
+    unet = {"base_channels": 8, "multipliers": [1, 2], "groups": 4, "attention_sizes": [], "middle_attention": False}
+    params["model"] = {"name": "unet", "unet": unet}
+    params["train"] |= {"steps": 6, "batch_size": 8, "precision": "float32", "grid_every": 0, "checkpoint_every": 3}
+    params["sample"] |= {"count": 100, "batch_size": 50, "steps": 2, "precision": "float32"}
+    params["evaluate"] |= {"kid_subsets": 2, "kid_subset_size": 50, "likelihood": {"images": 2, "timesteps": 2}}
+    yaml.dump(params, tmp_path / "params.yaml")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "DDPM_TRACKING": "off"}
+    command = [sys.executable, "-c", PIPELINE]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.splitlines()[-1] == "asked: []"
+    assert (tmp_path / "metrics/evaluate.json").exists()
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob(".ci/*"))]
+SERVER = re.compile(r"^.*\bmlflow (?:ui|server)\b.*$", re.MULTILINE)
+
+
+def test_every_documented_server_listens_on_this_machine_alone() -> None:
+    commands = [line for path in DOCUMENTS for line in SERVER.findall(path.read_text())]
+    assert commands
+    for command in commands:
+        assert "--host 127.0.0.1" in command, command
+    assert not any("0.0.0.0" in path.read_text() for path in DOCUMENTS)  # noqa: S104
+
+
+SECRETS = (
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "GITHUB_TOKEN",
+    "KAGGLE_KEY",
+)
+
+
+def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("DVC_EXP_NAME", "mine")
+    tags = runs.environment()
+    assert tags["dvc.exp.name"] == "mine"
+    assert "hunter2" not in str(tags)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_environment_is_read_by_name_and_never_as_a_whole(path: Path) -> None:
+    """So none of it can end in a param, a tag or a file by accident."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os.environ":
+            assert node.attr in {"get", "setdefault", "pop"}, ast.unparse(node)
+        if isinstance(node, ast.Call):
+            handed = [*node.args, *(found.value for found in node.keywords)]
+            assert "os.environ" not in map(ast.unparse, handed), ast.unparse(node)
+
+
+def pins() -> dict[str, str]:
+    text = (ROOT / "constraints.txt").read_text()
+    return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)}
+
+
+def needed() -> dict[str, str]:
+    """Every installed distribution that pyproject.toml's dependencies and its extra ``dev`` lead to, with its version.
+
+    Less torch, torchvision and what they alone bring: each platform has its own build.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    found: dict[str, str] = {}
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in {"torch", "torchvision", *found}:
+            continue
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:  # for another platform or version of Python
+            continue
+        found[name] = installed.version
+        extras = requirement.extras or {""}
+        inner = map(Requirement, installed.requires or ())
+        waiting += [
+            each for each in inner if not each.marker or any(each.marker.evaluate({"extra": x}) for x in extras)
+        ]
+    return found
+
+
+def test_every_installed_distribution_is_pinned_to_its_version() -> None:
+    pinned = pins()
+    wrong = {name: (version, pinned.get(name)) for name, version in needed().items() if pinned.get(name) != version}
+    assert not wrong, "make setup, then the command in the first lines of constraints.txt"

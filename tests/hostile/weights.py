@@ -1,0 +1,104 @@
+"""Model files that are something else."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ddpm import models
+from ddpm.checkpoint import FORMAT, METADATA, load_model
+from ddpm.datasets.image_folder import ImageFolder
+from tests.hostile.arrays import Attack
+from tests.hostile.case import Case
+from tests.small import small
+
+PATH = Path("model.safetensors")
+
+
+def raw(header: bytes, length: int | None = None, content: bytes = b"") -> None:
+    PATH.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + content)
+
+
+def tensor(begin: int, end: int, shape: list[int], kind: str = "F32") -> bytes:
+    return json.dumps({"x": {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}}).encode()
+
+
+def pickled() -> None:
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.zeros(3)}, buffer)
+    PATH.write_bytes(buffer.getvalue())
+
+
+def model(change: Callable[[dict[str, Tensor]], object] = lambda tensors: None, **sections: dict[str, Any]) -> None:
+    """A model file of the small config, whose config says otherwise in ``sections``."""
+    tensors = dict(models.build(small().training()).state_dict())
+    change(tensors)
+    config = small().training().to_dict()
+    config |= {key: {**config[key], **values} for key, values in sections.items()}
+    save_file(tensors, PATH, {METADATA: json.dumps({"format": FORMAT, "config": config, "facts": {}})})
+
+
+def metadata(text: str) -> None:
+    save_file({"x": torch.zeros(1)}, PATH, {METADATA: text})
+
+
+def _first(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], object]:
+    def changed(tensors: dict[str, Tensor]) -> None:
+        name = next(iter(tensors))
+        tensors[name] = change(tensors[name])
+
+    return changed
+
+
+def _unet(**shape: Any) -> dict[str, Any]:
+    return {"name": "unet", "unet": {**small().training().to_dict()["model"]["unet"], **shape}}
+
+
+def raw_tar(content: bytes) -> None:
+    Path("raw").mkdir()
+    Path("raw/images.tar").write_bytes(content)
+
+
+UNREADABLE = "not a readable model file of safetensors"
+FILES: list[tuple[str, Callable[[], object], str]] = [
+    ("a pickle that runs a command", lambda: PATH.write_bytes(pickle.dumps(Attack())), UNREADABLE),
+    ("what torch.save writes", pickled, UNREADABLE),
+    ("nothing", lambda: PATH.write_bytes(b""), UNREADABLE),
+    ("a folder", PATH.mkdir, UNREADABLE),
+    ("a header of 2^63 bytes", partial(raw, b"{}", 2**63), UNREADABLE),
+    ("a header of 1 GB that is not there", partial(raw, b"{}", 2**30), UNREADABLE),
+    ("a header that is no JSON", partial(raw, b"hello!!!"), UNREADABLE),
+    ("a header of 5,000 brackets", partial(raw, b"[" * 5000), UNREADABLE),
+    ("a tensor of 2^60 bytes in a file of none", partial(raw, tensor(0, 2**60, [2**58])), UNREADABLE),
+    ("a tensor that ends before it begins", partial(raw, tensor(8, 0, [2])), UNREADABLE),
+    ("a tensor larger than its bytes", partial(raw, tensor(0, 4, [1000]), content=bytes(4)), UNREADABLE),
+    ("a tensor whose shape overflows", partial(raw, tensor(0, 4, [2**40, 2**40]), content=bytes(4)), UNREADABLE),
+    ("a tensor of an unknown type", partial(raw, tensor(0, 4, [1], "OBJ"), content=bytes(4)), UNREADABLE),
+    ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
+    ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
+    ("a config that is a list", partial(metadata, "[]"), "its metadata is no mapping"),
+    ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),
+    ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "blocks: 1000000000 is not allowed"),
+    ("a weight too few", partial(model, lambda tensors: tensors.pop("head.weight")), "do not fit its own config"),
+    ("a weight too many", partial(model, lambda tensors: tensors.update(evil=torch.ones(1))), "do not fit its own"),
+    ("a NaN among the weights", partial(model, _first(lambda weight: weight * torch.nan)), "are not finite"),
+    ("an infinity among the weights", partial(model, _first(lambda weight: weight / 0)), "are not finite"),
+]  # fmt: skip
+
+CASES = [Case("model file", name, given, partial(load_model, PATH, torch.device("cpu")), line)
+         for name, given, line in FILES]  # fmt: skip
+CASES += [
+    Case("model file", f"raw photos that are {name}", partial(raw_tar, content), partial(ImageFolder().read, Path("raw")),
+         "missing or broken")
+    for name, content in {"a pickle": pickle.dumps(Attack()), "nothing": b""}.items()
+]  # fmt: skip

@@ -1,0 +1,256 @@
+"""The short version of `make faults`: one small run that is killed again and again, and each mending by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from sqlalchemy.exc import OperationalError
+
+from ddpm import checkpoint, files, tracking
+from ddpm.checkpoint import Checkpoints
+from ddpm.errors import UserError, exit_code, storage_fault
+from tests.faults import kills, storage, table
+from tests.faults.project import Victim
+from tests.faults.table import Trial
+
+CPU = torch.device("cpu")
+STATE = {
+    "weights": torch.linspace(-1, 1, 300),
+    "half": torch.ones(3, 5, dtype=torch.bfloat16),
+    "step": torch.tensor(7.0),
+}
+WRITE_TOO_MUCH = """
+import resource, sys
+from pathlib import Path
+import numpy as np, torch
+from ddpm import checkpoint, files
+from ddpm.errors import exit_code
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+def json(): files.write_json(Path("out"), list(range(5000)))
+def array():
+    with files.atomic_path(Path("out")) as path, path.open("wb") as file: np.save(file, np.zeros(5000))
+def tensors(): checkpoint._write(Path("out"), {"x": torch.zeros(5000)}, {})
+def plain(): Path("out").write_bytes(bytes(9000))
+sys.exit(exit_code(globals()[sys.argv[1]]))
+"""
+START_LATE = "import os, sys, time, stages; time.sleep(1); stages.die_with_parent(); print('at work')"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path: Path) -> None:
+    blank = Victim(tmp_path / "blank", {})
+    whole = blank.copy(tmp_path / "whole")
+    reference = kills.uninterrupted(whole)
+    way = kills.Repro("dvc repro", ("child", "dvc", "group"), ("reference", "train", "evaluate"))
+    trials = kills.life(blank, tmp_path / "killed", way, reference, random.Random(1))  # noqa: S311
+    assert len(trials) >= 2
+    assert [trial for trial in trials if trial.lost] == []
+
+
+@pytest.fixture(scope="session")
+def two_generations(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    checkpoints = Checkpoints("damaged")
+    checkpoints.folder = tmp_path_factory.mktemp("generations")
+    for step in (5, 10):
+        checkpoints.save(step, STATE)
+    return checkpoints
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from([storage.truncated, storage.flipped, storage.blanked]))
+def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(
+    two_generations: Checkpoints, seed: int, damage: Callable[[Path, random.Random], None]
+) -> None:
+    last = two_generations.folder / "000000010.safetensors"
+    content = last.read_bytes()
+    damage(last, random.Random(seed))  # noqa: S311
+    loaded = two_generations.load(CPU)
+    last.write_bytes(content)
+    assert loaded is not None
+    assert loaded[1] == 5
+    for name, tensor in STATE.items():
+        torch.testing.assert_close(loaded[0][name], tensor, rtol=0, atol=0)
+
+
+def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = Checkpoints("torn")
+    for step in (5, 10):
+        checkpoints.save(step, STATE)
+    for path in checkpoints.folder.glob("*.safetensors"):
+        storage.flipped(path, random.Random(0))  # noqa: S311
+    assert checkpoints.load(CPU) is None
+    assert capsys.readouterr().err.count("going back") == 2
+
+
+def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
+    Path("dvc.lock").write_text(json.dumps({"stages": {"train": {"outs": [{"md5": "1"}]}}}))
+
+    def state() -> Checkpoints:
+        return Checkpoints("run", checkpoint.recorded("train"))
+
+    first = state()
+    first.save(5, STATE)
+    first.finish()
+    with (again := state()).locked():  # killed before DVC took the result
+        assert again.load(CPU) is not None
+    Path("dvc.lock").write_text(json.dumps({"stages": {"train": {"outs": [{"md5": "2"}]}}}))
+    with (forced := state()).locked():
+        assert forced.load(CPU) is None
+        forced.save(5, STATE)
+    forced.finish()
+    checkpoint.forget_finished()
+    assert not forced.folder.exists()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not() -> None:
+    left = "from ddpm.files import atomic_path; from pathlib import Path; import os, signal\n"
+    left += "with atomic_path(Path('out.json')) as path: path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", left], check=False)
+    (remains,) = Path().glob(".out.json.*")
+    Path(".out.json.swp").write_text("an editor's")
+    with files.atomic_path(Path("out.json")) as slow:
+        assert not remains.exists()
+        slow.write_text("slow")
+        files.write_json(Path("out.json"), "quick")
+        assert slow.exists()
+    assert Path("out.json").read_text() == "slow"
+    assert sorted(path.name for path in Path().iterdir()) == [".out.json.swp", "out.json"]
+
+
+@pytest.mark.parametrize("what", ["json", "array", "tensors", "plain"])
+def test_a_disk_that_is_full_ends_in_one_line_and_exit_code_2(what: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WRITE_TOO_MUCH, what], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: the disk" if what == "plain" else "error: out")
+    assert "space" in done.stderr
+    assert what == "plain" or list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "is_storage"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (PermissionError(13, "Permission denied"), True),
+        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), True),
+        (OSError("5000 requested and 12 written"), True),
+        (FileNotFoundError(2, "No such file or directory"), False),
+        (SafetensorError("I/O error: No such file or directory (os error 2)"), False),
+        (ValueError("5 is odd"), False),
+    ],
+)
+def test_storage_that_refuses_is_told_from_other_errors(error: Exception, is_storage: bool) -> None:
+    assert (storage_fault(error) is not None) == is_storage
+
+
+def test_ctrl_c_ends_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert exit_code(interrupted) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "interrupted: run the same command again\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process of its parent's death")
+@pytest.mark.parametrize(("dies", "expected"), [(False, "at work\n"), (True, "")])
+def test_a_stage_whose_parent_died_while_it_was_starting_does_not_begin(dies: bool, expected: str) -> None:
+    """As DVC starts a stage: in its own process group, which is not that of the process that takes in orphans."""
+    parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {START_LATE!r}])"
+    parent += "" if dies else "; child.wait()"
+    environment = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with Path("said").open("w") as said:
+        group = subprocess.Popen(
+            [sys.executable, "-c", parent], env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+        group.wait()
+    deadline = time.monotonic() + 60
+    while _group_lives(group.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert Path("said").read_text() == expected
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in (*tracking.SETTINGS, "DDPM_TRACKING"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    waits: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def never_answer() -> None:
+            while True:
+                client, _ = server.accept()
+                started = time.monotonic()
+                while client.recv(65536):
+                    pass
+                waits.append(time.monotonic() - started)
+
+        threading.Thread(target=never_answer, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        tracker = tracking.Tracker()
+        assert tracker.attempt(tracker.logged) is None
+        assert tracker.attempt(tracker.logged) is None
+        time.sleep(0.1)
+    assert len(waits) == 1
+    assert waits[0] < float(tracking.FIRST_ANSWER) + 2
+    assert capfd.readouterr().err.count("warning:") == 1
+
+
+def test_a_database_that_another_process_holds_is_given_up_in_seconds() -> None:
+    with sqlite3.connect("store.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="locked"):
+            tracking._probe("sqlite:///store.db")
+        assert time.monotonic() - started < float(tracking.FIRST_ANSWER) + 3
+        other.execute("ROLLBACK")
+    tracking._probe("sqlite:///store.db")
+
+
+def test_the_table_counts_what_was_lost_and_says_what_it_was(tmp_path: Path) -> None:
+    trials = [Trial("a", "SIGKILL", "train", recovery=2.0), Trial("a", "SIGKILL", "sample", ("changed: x",), 4.0)]
+    table.write(tmp_path, {"seed": 0}, trials)
+    (row,) = files.read_json(tmp_path / "faults.json")["rows"]
+    assert (row["tried"], row["lost"], row["recovery_median"], row["recovery_max"]) == (2, 1, 3.0, 4.0)
+    text = (tmp_path / "faults.md").read_text()
+    assert "2 faults, 1 lost anything." in text
+    assert "- a, SIGKILL, sample: changed: x" in text
+
+
+def test_a_damaged_model_file_is_refused(model_file: Path) -> None:
+    copy = Path("model.safetensors")
+    copy.write_bytes(model_file.read_bytes())
+    content = bytearray(copy.read_bytes())
+    content[-100] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(UserError, match="checksum"):
+        checkpoint.load_model(copy, CPU)
