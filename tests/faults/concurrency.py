@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.project import LIMIT, Victim, stage
+from tests.faults.project import Victim, stage
 from tests.faults.table import Trial
 
 TIMES = 3
@@ -36,7 +36,7 @@ def together(victim: Victim, commands: list[tuple[str, ...]], apart: float = 0.0
         processes.append(victim.start(*command, log=log))
         time.sleep(apart)
     return [
-        (process.wait(LIMIT), log.read_text(errors="replace"), process.pid)
+        (victim.wait(process), log.read_text(errors="replace"), process.pid)
         for process, log in zip(processes, logs, strict=True)
     ]
 

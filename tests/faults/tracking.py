@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from tests.faults.project import LIMIT, Victim, wait_for
+from tests.faults.project import Victim, wait_for
 from tests.faults.storage import read_only
 from tests.faults.table import Trial
 
@@ -128,7 +128,7 @@ def run_through(
     if begins == "in mid-run":
         wait_for(lambda: list((victim.folder / ".ddpm/checkpoints").glob("*/*.safetensors")), process)
         harm()
-    code = process.wait(LIMIT)
+    code = victim.wait(process)
     lost = [] if code == 0 else [f"exit code {code}: {victim.said()[-400:]!r}"]
     said = victim.said()
     if "Traceback" in said:
