@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test ui lint setup bench faults
+.PHONY: repro test ui lint setup bench faults coverage docs
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -19,6 +19,12 @@ test: $(READY)  ## run the tests
 
 ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
+
+coverage: $(READY)  ## the tests, and which lines they leave out: htmlcov/index.html
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
+
+docs: $(READY)  ## the API reference, from the docstrings: site/index.html
+	DDPM_TRACKING=off pdoc --output-directory site ddpm stages
 
 lint: $(READY)  ## style and types
 	ruff check . && ruff format --check . && mypy

@@ -101,13 +101,15 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type in HEADERS and header.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+            raise tarfile.TarError(
+                f"a header of {header.size:,} bytes"
+            )  # a ReadError would be one of a list of guesses
         if header.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError("a sparse file")
+            raise tarfile.TarError("a sparse file")
         return header
 
     def _proc_gnusparse_10(self, *_: object) -> NoReturn:
-        raise tarfile.ReadError("a sparse file")  # as ``frombuf`` does for the older formats
+        raise tarfile.TarError("a sparse file")  # as ``frombuf`` does for the older formats
 
 
 def open_tar(path: Path, mode: Literal["r:", "r:*"]) -> tarfile.TarFile:

@@ -67,6 +67,8 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     try:
         # before memory is taken for what the config asks for
         models.outline(config).load_state_dict(tensors, assign=True)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except RuntimeError as error:
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
     _check_finite(path, tensors)

@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
 
     _add_pages(commands)
 
+    _add_exchange(commands)
+
     summary = commands.add_parser("summary", help="print the current scores and where the pictures lie")
     summary.add_argument("--json", action="store_true", help="as JSON, by stage")
     summary.set_defaults(run=print_summary)
@@ -123,6 +125,19 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
     compare.add_argument("--json", action="store_true", help="print what verdict.json says, in place of the table")
     compare.set_defaults(run=compare_runs)
+
+
+def _add_exchange(commands: Commands) -> None:
+    export = commands.add_parser("export", help="the model with a card, as a folder to share")
+    export.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
+    export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")
+    export.add_argument("--format", choices=("ddpm", "diffusers"), default="ddpm", help="(%(default)s)")
+    export.set_defaults(run=export_model)
+
+    taken = commands.add_parser("import", help="a model file of a folder that was exported, or that diffusers saved")
+    taken.add_argument("source", type=Path, metavar="FOLDER|FILE")
+    taken.add_argument("--out", type=Path, default=Path("model.safetensors"), help="a new file (%(default)s)")
+    taken.set_defaults(run=import_model)
 
 
 def preset_names() -> list[str]:
@@ -210,7 +225,7 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
         },
     )
     device = devices.resolve(parsed.device)
-    model = load_model(parsed.model, device)
+    model = load_model(parsed.model / "model.safetensors" if parsed.model.is_dir() else parsed.model, device)
     generator = Generator.of(model, options, device)
     seed = noise_seed(model.config.seed, options.seeds[0])
     batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
@@ -276,7 +291,11 @@ def gate_scores(parsed: argparse.Namespace) -> int:
         raise
     text = regression.markdown(checks, settings.gate)
     if parsed.json:
-        rows = [asdict(c) | {"limit": c.limit, "is_worse": c.is_worse, "is_better": c.is_better} for c in checks]
+        told = ("limit", "is_worse", "is_better")
+        rows = [
+            asdict(check) | {"expected": check.expected.model_dump()} | {name: getattr(check, name) for name in told}
+            for check in checks
+        ]
         print_json({"passed": not regression.failed(checks), "checks": rows})
     else:
         print(text)
@@ -294,6 +313,23 @@ def write_report(parsed: argparse.Namespace) -> None:
             print(f"and an artifact of MLflow run {run_id}")
     except UserError as error:
         print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
+
+
+def export_model(parsed: argparse.Namespace) -> None:
+    from ddpm import exchange
+
+    exchange.export_model(parsed.model, parsed.out, parsed.format)
+    print(f"{parsed.out}: {parsed.model} as a folder to share; read its README.md before you do")
+
+
+def import_model(parsed: argparse.Namespace) -> None:
+    from ddpm import exchange
+
+    model = exchange.import_model(parsed.source, parsed.out)
+    unknown = model.facts.get("imported", {}).get("unknown", [])
+    print(f"{parsed.out}: {model.config.model.name} for {'x'.join(map(str, model.image_shape))} images")
+    if unknown:
+        print(f"stand-ins are in its config for what {parsed.source} does not tell: {', '.join(unknown)}")
 
 
 def print_summary(parsed: argparse.Namespace) -> None:

@@ -230,7 +230,11 @@ def _judged(pair: Pair, row: Verdict, found: Evidence, holm_p: float, family: in
         row.difference, float(found.sd), row.margin, settings.confidence, settings.power, family
     )
     more = None if needed is None else max(needed - len(row.seeds), 1)
-    settled = f"about {more} more seeds would settle it" if more else f"{paired.MOST_SEEDS} seeds would not settle it"
+    settled = (
+        f"about {more} more seed{'s' * (more > 1)} would settle it"
+        if more
+        else f"{paired.MOST_SEEDS} seeds would not settle it"
+    )
     return replace(row, reason=f"{_doubt(row, holm_p, alpha, family)}; {settled}", more_seeds=more)
 
 

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from ddpm import config, params_file
+from ddpm import config
 from ddpm.config import Config
+from ddpm.datasets import Dataset, _sources
 from ddpm.errors import UserError, masked, printable
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -21,6 +22,7 @@ State = Literal["ok", "note", "fetch", "missing"]
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 RAW, PROCESSED, REFERENCE = Path("data/raw"), Path("data/processed"), Path("data/reference")
 GIB = 2**30
+BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 CHECKPOINTS = 3  # two generations and the one that is being written
 TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 
@@ -182,7 +184,7 @@ def store() -> Finding:
 
 def dataset(settings: Config) -> Iterator[Finding]:
     """The images: processed, raw, or where they are to come from."""
-    from ddpm.processed import MANIFEST, read_manifest
+    from ddpm.processed import MANIFEST, SPLITS, read_manifest
 
     data = settings.data
     wanted = (data.dataset.name, data.image_size, data.channels)
@@ -193,7 +195,7 @@ def dataset(settings: Config) -> Iterator[Finding]:
             yield Finding("dataset", "note", "not readable", str(error))
         else:
             shown = f"{made.dataset} {made.image_size}x{made.image_size}x{made.channels}"
-            counts = ", ".join(f"{count:,} {split}" for split, count in made.counts.items())
+            counts = ", ".join(f"{made.counts[split]:,} {split}" for split in SPLITS)
             if (made.dataset, made.image_size, made.channels) == wanted:
                 yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {counts} images")
                 return
@@ -203,29 +205,13 @@ def dataset(settings: Config) -> Iterator[Finding]:
 
 def source(settings: Config) -> Finding:
     """Where ``data.source`` leads."""
-    from ddpm.datasets import _sources
-
-    data = settings.data
-    name = data.dataset.name
+    data, name = settings.data, settings.data.dataset.name
     if data.source is None:
-        # datasets without a public address have the attribute empty, those that need none lack it
-        address = getattr(data.dataset, "address", "")
-        if address is None:
-            return Finding("dataset", "missing", f"{name} has no public address", "set data.source to a folder")
-        if not address:
-            return Finding("dataset", "ok", f"{name} comes with a package")
-        return Finding(
-            "dataset",
-            "fetch",
-            f"{name} from {address}",
-            f"without a network: data.source: FOLDER with {_files(settings)}",
-        )
+        return _default_source(data.dataset)
     if data.source.startswith("kaggle:") and util.find_spec("kagglehub") is None:
         return Finding("dataset", "missing", f"{data.source} needs kagglehub", "pip install 'ddpm[kaggle]'")
     if data.source.startswith(("kaggle:", "http://", "https://")):
-        return Finding(
-            "dataset", "fetch", f"{name} from {masked(data.source)}", "without a network: data.source: FOLDER"
-        )
+        return Finding("dataset", "fetch", f"{name} from {masked(data.source)}", BY_HAND)
     try:
         found = _sources.locate(data.source, (), RAW)
     except UserError as error:
@@ -233,16 +219,23 @@ def source(settings: Config) -> Finding:
     return Finding("dataset", "ok", f"{name} in {found}")
 
 
-def _files(settings: Config) -> str:
-    return ", ".join(getattr(settings.data.dataset, "mirrored", ("its archive",)))
+def _default_source(dataset: Dataset) -> Finding:
+    """Datasets without a public address have the attribute empty; those that need none lack it."""
+    address = getattr(dataset, "address", "")
+    if address is None:
+        return Finding("dataset", "missing", f"{dataset.name} has no public address", "set data.source to a folder")
+    if not address:
+        return Finding("dataset", "ok", f"{dataset.name} comes with a package")
+    return Finding("dataset", "fetch", f"{dataset.name} from {address}", BY_HAND)
 
 
 def weights(settings: Config) -> Iterator[Finding]:
     """Of the extractors that params.yaml names: in data/reference/, shipped, or to be downloaded."""
     import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     from ddpm import extractors, files
-    from ddpm.extractors.inception import SHA256, URL_INCEPTION_V3, Inception
+    from ddpm.extractors.inception import SHA256, Inception
     from ddpm.reference import INDEX, WEIGHTS, read_reference
 
     for name in settings.evaluate.extractors:

@@ -46,7 +46,8 @@ def decode(text: str, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error
     except (YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         # the last five: what its constructors raise for a tag on a value that it does not fit
-        raise UserError(f"{source}: not valid YAML: {error}") from error
+        reason = f"{error} does not fit its tag" if isinstance(error, LookupError) else error
+        raise UserError(f"{source}: not valid YAML: {reason}") from error
     if not isinstance(value, dict):
         raise UserError(f"{source}: must be a mapping of sections, it is {type(value).__name__}")
     return value

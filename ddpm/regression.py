@@ -275,7 +275,8 @@ def _finite(scores: Mapping[str, Any], source: str) -> dict[str, float]:
     for name, value in scores.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise UserError(
-                f"{source}: {name}: {value!r} is no finite number: run `dvc repro` again, or mend the model"
+                f"{source}: {name}: {variants.shown(value)} is no finite number: run `dvc repro` again, or mend "
+                "the model"
             )
     return {name: float(value) for name, value in scores.items()}
 

@@ -47,6 +47,8 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "ddpm gate": "in CI: fails when scores are worse than seeds make them",
         "ddpm gate --update": "takes the runs of these params as the new baseline",
     },
+    "export": {"ddpm export --out shared": "a folder to share: the model file and its card"},
+    "import": {"ddpm import shared --out other.safetensors": "for `ddpm sample --model other.safetensors`"},
     "frontier": {"ddpm frontier --samplers ddim heun --evaluations 10 20 50": "quality against cost of two samplers"},
     "report": {"ddpm report --by diffusion.schedule.name": "report.html, with the schedules side by side"},
     "summary": {"ddpm summary": "the current scores", "ddpm summary --json": "for a program"},

@@ -68,6 +68,8 @@ def sync(upto: str | None = None) -> str | None:
     ``upto`` is the stage that has just run: files of later stages may be another configuration's. None asks DVC
     which stages are up to date. Raises UserError when a file is missing, or no stage is up to date.
     """
+    if upto is None:
+        os.environ.setdefault(TIMEOUT, "60")  # no training waits
     return Tracker().sync(upto)
 
 

@@ -58,7 +58,7 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric: str, si
 def test_five_seeds_are_too_few_for_better_or_worse() -> None:
     verdict = judged(pair(CLEAR[:5]))
     assert verdict.outcome == "inconclusive"
-    assert verdict.reason == "fewer than 6 seeds; about 1 more seeds would settle it"
+    assert verdict.reason == "fewer than 6 seeds; about 1 more seed would settle it"
     assert verdict.more_seeds == 1
 
 

@@ -73,7 +73,7 @@ def download(url: str, path: Path) -> None:
         started = time.monotonic()
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:  # noqa: S310
             if urlsplit(response.url).scheme not in {"https", urlsplit(url).scheme}:
-                raise OSError(f"it redirects to {response.url}, which is not followed")
+                raise OSError(f"it redirects to {response.url}, an address of another kind")
             length = response.headers.get("Content-Length")
             expected = int(length) if length else None
             received = 0

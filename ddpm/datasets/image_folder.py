@@ -32,4 +32,5 @@ class ImageFolder(Photos):
             inner = [parts[1:] for parts in inner]
         folders = [parts[0] if parts else CLASSLESS for parts in inner]
         classes, labels = np.unique(folders, return_inverse=True)
-        return Arrangement(names, labels.astype(np.int64), tuple(map(printable, classes)), is_test)
+        shown = tuple(printable(name) or repr(str(name)) for name in classes)
+        return Arrangement(names, labels.astype(np.int64), shown, is_test)

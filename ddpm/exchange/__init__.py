@@ -18,7 +18,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm import config as configuration
@@ -127,7 +127,7 @@ def write_diffusers(source: Path, model: Loaded, folder: Path) -> card.Usage:
     write_json(folder / SCHEDULER, chosen)
     tensors = unet2d.weights_out(model.network.state_dict(), shape, model.config.diffusion.T)
     with atomic_path(folder / UNET_WEIGHTS) as temporary:
-        save_file(tensors, temporary, {"format": "pt"})
+        temporary.write_bytes(save(tensors, {"format": "pt"}))  # save_file would let nobody else read it
     write_json(folder / RECORD, {"format": FORMAT, "config": model.config.to_dict(), "facts": model.facts})
     return card.DIFFUSERS
 
@@ -176,8 +176,8 @@ def _told(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[Training
         outputs, rest = divmod(network.out_channels, network.in_channels)
         if rest or outputs not in chain.LOSSES:
             raise UserError(
-                f"out_channels: {network.out_channels} for {network.in_channels} in_channels is not allowed: as many, or "
-                "twice as many where the variance is learned"
+                f"out_channels: {network.out_channels} for {network.in_channels} in_channels is not allowed: as many, "
+                "or twice as many where the variance is learned"
             )
     with _about(folder / SCHEDULER):
         diffusion = chain.section(scheduler, outputs)

@@ -32,6 +32,7 @@ LICENCES = {
     "flowers": "CC BY 2.0, each photo by its own author",
     "mnist": "usually given as CC BY-SA 3.0 (Y. LeCun, C. Cortes)",
 }
+FRONT = "pipeline_tag: unconditional-image-generation\ntags: [ddpm, diffusion]"
 
 
 class Usage(NamedTuple):
@@ -84,7 +85,7 @@ def write(source: Path, model: Loaded, folder: str, usage: Usage) -> str:
         known = error
     T = model.config.diffusion.T
     blocks = [
-        f"---\nlibrary_name: {usage.library}\npipeline_tag: unconditional-image-generation\ntags: [ddpm, diffusion]\n---",
+        f"---\nlibrary_name: {usage.library}\n{FRONT}\n---",
         f"# {_title(model, known)}",
         "A denoising diffusion probabilistic model, trained and scored by the project `ddpm`.",
         _table(
@@ -179,7 +180,7 @@ def _scores(known: Evidence | UserError) -> str:
         notes.append("One training seed: another one moves these scores, by how much is not known.")
     sampling = known.settings.sample
     notes += [
-        f"Of {sampling.count:,} samples by {_spec(sampling.sampler)}, {sampling.steps} steps, {sampling.spacing} spacing.",
+        f"Of {sampling.count:,} samples: {_spec(sampling.sampler)}, {sampling.steps} steps, {sampling.spacing}.",
         f"Fingerprint `{own.fingerprint}`: scores compare only where it is the same.",
     ]
     return "\n\n".join([_table(heads, rows), *notes])
@@ -187,7 +188,7 @@ def _scores(known: Evidence | UserError) -> str:
 
 def _limits(model: Loaded, known: Evidence | UserError) -> Iterable[str]:
     _, size, _ = model.image_shape
-    yield f"It draws images of {size}x{size} pixels like those that it was trained on, of no class that can be asked for."
+    yield f"It draws images of {size}x{size} pixels like those that it was trained on; no class can be asked for."
     yield "A Fréchet distance falls as the number of samples grows: compare at the same number."
     yield "What is rare, wrong or unfair in the data is so in the samples."
     shares = known.run.scores if isinstance(known, Evidence) else {}

@@ -33,7 +33,7 @@ Beta = Annotated[float, Field(gt=0, le=MAX_BETA)]
 
 
 class Scheduler(BaseModel):
-    """Of scheduler/scheduler_config.json, what says how the model was trained; how it samples is the caller's choice."""
+    """Of scheduler/scheduler_config.json, what tells how the model was trained; how it samples is a choice."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -60,8 +60,8 @@ def describe(diffusion: Diffusion) -> Scheduler:
     if not np.all(np.diff(alpha_bar, prepend=np.float32(1)) < 0):
         step = int(np.argmax(np.diff(alpha_bar, prepend=np.float32(1)) >= 0)) + 1
         raise UserError(
-            f"diffusion.schedule: {diffusion.schedule.name} has a beta_{step} of {betas[step - 1]:.1e}, which is lost in "
-            "the float32 of diffusers; allowed: schedules whose every beta lowers a float32 alpha_bar"
+            f"diffusion.schedule: {diffusion.schedule.name} has a beta_{step} of {betas[step - 1]:.1e}, which is lost "
+            "in the float32 of diffusers; allowed: schedules whose every beta lowers a float32 alpha_bar"
         )
     return Scheduler.model_validate(
         {

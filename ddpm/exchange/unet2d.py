@@ -149,9 +149,10 @@ def shape_of(found: UNet2D) -> UNet:
     base, *_ = widths = found.block_out_channels
     if wrong := [width for width in widths if width % base]:
         raise UserError(f"block_out_channels: {wrong[0]} is no multiple of the first, {base}, as model.unet's must be")
+    time_width = found.time_embedding_dim or 4 * base
     complete = found.model_copy(
         update={
-            "time_embedding_dim": found.time_embedding_dim or 4 * base,
+            "time_embedding_dim": time_width,
             # a network whose blocks add the time embedding gives its middle attention their number of groups
             "attn_norm_num_groups": found.attn_norm_num_groups
             or (found.norm_num_groups if found.resnet_time_scale_shift == "default" else None),
@@ -169,7 +170,7 @@ def shape_of(found: UNet2D) -> UNet:
         "scale_shift_norm": found.resnet_time_scale_shift == "scale_shift",
         "resample": "residual" if found.downsample_type == "resnet" else "conv",
         "groups": found.norm_num_groups,
-        "time_multiple": max(complete.time_embedding_dim // base, 1),
+        "time_multiple": max(time_width // base, 1),
         "dropout": found.dropout,
     }
     shape: UNet = variants.build("models", {"name": "unet", "unet": block}, "model")

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.faults.project import LIMIT, ORPHAN_SECONDS, STAGES, Victim, wait_for
+from tests.faults.project import ORPHANS, STAGES, Victim, wait_for
 from tests.faults.table import Trial
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -22,7 +22,8 @@ LINE = "was killed by SIGKILL: run the same command again, it resumes"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run the pipeline. targets: who may be killed; kinds of process of one running stage."""
+    """A way to run the pipeline. targets: who may be killed: the ``child`` that DVC started, a ``rank`` of it, ``dvc``
+    itself, or the process ``group``, as Ctrl-C and a closed terminal do."""
 
     name: str
     targets: tuple[str, ...]
@@ -33,6 +34,19 @@ class Way:
 
     def fetch(self, victim: Victim, attempt: int) -> None:
         """Put the result into the working folder."""
+
+    def choose(
+        self, process: subprocess.Popen[bytes], running: list[psutil.Process], target: str
+    ) -> tuple[str, int] | None:
+        """The target and its process id, of a stage's ``running`` processes; DVC where there is none of that kind."""
+        if process.poll() is not None:
+            return None
+        child, ranks = running[:1], running[1:]
+        if target == "rank" and ranks:
+            return target, ranks[-1].pid
+        if target == "child" and child:
+            return target, child[0].pid
+        return ("group" if target == "group" else "dvc"), process.pid
 
 
 class Repro(Way):
@@ -48,13 +62,23 @@ class Temporary(Way):
 
 
 class Queue(Temporary):
+    """Its worker is a daemon: the process that is started here waits for its end."""
+
     def start(self, victim: Victim, attempt: int) -> subprocess.Popen[bytes]:
         victim.run("dvc", "exp", "run", "--queue", "--name", f"attempt-{attempt}")
-        # the worker is a daemon: wait for it and for its end
-        wait = 'dvc queue start -j 1 && while dvc queue status | grep -qE "Queued|Running"; do sleep 1; done'
-        return victim.start(
-            "sh", "-c", f'{wait}; dvc queue status; dvc queue status | grep "attempt-{attempt} .*Success"'
+        command = (
+            'dvc queue start -j 1 && while dvc queue status | grep -qE "Queued|Running"; do sleep 1; done; '
+            f'dvc queue status; dvc queue status | grep "attempt-{attempt} .*Success"'
         )
+        return victim.start("sh", "-c", command)
+
+    def choose(
+        self, process: subprocess.Popen[bytes], running: list[psutil.Process], target: str
+    ) -> tuple[str, int] | None:
+        if not running:
+            return None
+        parent = running[0].parent()
+        return (target, running[0].pid) if target == "child" else (target, parent.pid) if parent else None
 
 
 WAYS = {
@@ -82,7 +106,7 @@ def uninterrupted(victim: Victim) -> Reference:
     for name in STAGES:
         wait_for(lambda name=name: name in victim.stages(), process)
         began[name] = time.monotonic()
-    if process.wait(LIMIT):
+    if victim.wait(process):
         raise RuntimeError(victim.said()[-2000:])
     ends = [*list(began.values())[1:], time.monotonic()]
     seconds = {name: end - begin for (name, begin), end in zip(began.items(), ends, strict=True)}
@@ -94,40 +118,29 @@ def uninterrupted(victim: Victim) -> Reference:
 def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator: random.Random) -> list[Trial]:
     """A copy of ``blank`` is killed once in each stage, and then allowed to end: the trials.
 
-    What is lost at the end is charged to the kills in the stage that made it, or to all where no stage did.
+    What is lost at the end is charged to every kill. A kill's recovery lasts from the next start until the stage that
+    follows it begins, or all is done.
     """
     victim = blank.copy(folder)
-    kills: list[tuple[str, str, list[str]]] = []  # stage, fault, problems
+    kills: list[tuple[str, str, list[str]]] = []
     recovery: dict[int, float] = {}
-    waiting: tuple[int, float] | None = None  # the kill that is being made up for, and since when
-    attempt = 0
-    for stage in way.stages:
-        attempt += 1
+    restarted = time.monotonic()
+    for attempt, stage in enumerate(way.stages):
         process = way.start(victim, attempt)
         if not wait_for(lambda stage=stage: stage in victim.stages(), process):
-            process.wait()
             continue  # through, or it failed: the last attempt tells
-        if waiting:
-            recovery[waiting[0]] = time.monotonic() - waiting[1]
-            waiting = None
+        recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
         time.sleep(generator.uniform(0, reference.seconds[stage]))
-        if hit := strike(victim, process, generator.choice(way.targets), generator.choice(SIGNALS)):
-            fault, where, problems = hit
-            waiting = (len(kills), time.monotonic())
-            kills.append((where, fault, problems))
-    attempt += 1
-    process = way.start(victim, attempt)
-    try:
-        code = process.wait(LIMIT)
-    except subprocess.TimeoutExpired:
-        code = -1
-    if waiting:
-        recovery[waiting[0]] = time.monotonic() - waiting[1]
+        if hit := strike(victim, process, way, generator.choice(way.targets), generator.choice(SIGNALS)):
+            kills.append(hit)
+            restarted = time.monotonic()
+    last = len(way.stages)
+    code = victim.wait(way.start(victim, last))
+    recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
     lost = [] if code == 0 else [f"run again: exit code {code}: {victim.said()[-400:]!r}"]
-    if victim.ended_within(ORPHAN_SECONDS) is None:
-        lost.append("processes were left after the end")
+    lost += victim.orphans()
     if not lost:
-        way.fetch(victim, attempt)
+        way.fetch(victim, last)
         lost = victim.lost(reference.contents) + victim.run_problems()
     return [
         Trial(way.name, fault, where, (*problems, *lost), recovery.get(index))
@@ -136,56 +149,25 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
 
 
 def strike(
-    victim: Victim, process: subprocess.Popen[bytes], target: str, number: signal.Signals
+    victim: Victim, process: subprocess.Popen[bytes], way: Way, target: str, number: signal.Signals
 ) -> tuple[str, str, list[str]] | None:
-    """Kill; the fault, the stage that it fell in, and what went wrong at once. None: the run had ended by itself."""
-    running = victim.stages()
-    where, processes = next(iter(running.items()), ("between stages", []))
-    try:
-        hit = _hit(process, target, processes, number)
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        hit = None
-    if hit is None:
-        process.poll()
-        if process.returncode is None:  # DVC is busy with what the stage made
-            hit = "dvc"
-            try:
-                os.kill(process.pid, number)
-            except ProcessLookupError:
-                return None
-        else:
-            return None
-    fault = f"{number.name} to {hit}"
-    try:
-        process.wait(LIMIT)
-    except subprocess.TimeoutExpired:
-        victim.end_all()
-        return fault, where, [f"did not end within {LIMIT:.0f} s"]
-    problems = []
-    if victim.ended_within(ORPHAN_SECONDS) is None:
-        problems.append(f"processes were left {ORPHAN_SECONDS:.0f} s after the end")
-    said = victim.said()
-    if hit == "rank" and number == signal.SIGKILL and said.count(LINE) != 1 and process.returncode:
-        problems.append(f"no clear line: {said[-400:]!r}")
-    return fault, where, problems
-
-
-def _hit(
-    process: subprocess.Popen[bytes], target: str, processes: list[psutil.Process], number: signal.Signals
-) -> str | None:
-    """Send the signal; the target, or None where there is no such process at this moment."""
-    if not processes:
+    """Kill: the stage that it fell in, the fault, and what went wrong at once. None: there was nothing to kill."""
+    where, processes = next(iter(victim.stages().items()), ("between stages", []))
+    struck = way.choose(process, processes, target)
+    if struck is None:
         return None
-    child = processes[0]
-    if target == "rank":
-        ranks = processes[1:]
-        if not ranks:
-            return None
-        ranks[number % len(ranks)].send_signal(number)
-    elif target == "child":
-        child.send_signal(number)
-    elif target == "dvc":
-        child.parent().send_signal(number)
-    else:
-        os.killpg(os.getpgid(child.pid), number)
-    return target
+    target, pid = struck
+    started = time.monotonic()
+    try:
+        (os.killpg if target == "group" else os.kill)(pid, number)
+    except ProcessLookupError:
+        return None
+    victim.wait(process)
+    seconds = time.monotonic() - started
+    problems = victim.orphans()
+    if target == "rank" and seconds > ORPHANS * victim.patience:
+        problems.append(f"the others ended {seconds:.0f} s after it")
+    said = victim.said()
+    if target == "rank" and number == signal.SIGKILL and process.returncode and said.count(LINE) != 1:
+        problems.append(f"no clear line: {said[-400:]!r}")
+    return where, f"{number.name} to {target}", problems

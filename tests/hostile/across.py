@@ -81,10 +81,8 @@ def main() -> None:
     for kernels, threads in [PLACES[0], *PLACES]:  # the first twice: the same bytes
         found = measured(kernels, threads)
         digests = f"{str(found['model'])[:8]} | {str(found['samples'])[:8]}"
-        print(
-            f"| {kernels} | {found['kernels']} | {found['threads']} | {digests} | {found['loss']:.6f} | {found['fd']:.5f} |",
-            flush=True,
-        )
+        numbers = f"{found['loss']:.6f} | {found['fd']:.5f}"
+        print(f"| {kernels} | {found['kernels']} | {found['threads']} | {digests} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

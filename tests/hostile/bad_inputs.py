@@ -13,8 +13,8 @@ CASES: list[Case] = [
 HEAD = """# Bad inputs
 
 What the project prints for input that means harm or makes no sense. Each ends with exit code 2 and this one line on
-stderr, within 1 GiB of memory, and writes nothing. Made by `python -m tests.hostile`; tests/hostile/test_bad_inputs.py
-runs each of them and holds this page to them.
+stderr, takes no more than 1 GiB of memory for it, and leaves no result. Made by `python -m tests.hostile`;
+tests/hostile/test_bad_inputs.py runs each of them and holds this page to them.
 """
 WIDEST = 300
 

@@ -42,7 +42,7 @@ class Outcome:
     def line(self) -> str:
         """The last that was printed, after progress bars, without what differs from run to run."""
         last = re.split(r"[\r\n]", self.printed.strip())[-1]
-        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", last)
+        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", re.sub(r"\.raw\.\w+\.part/\w+/", "", last))
 
 
 def run(case: Case) -> Outcome:

@@ -62,10 +62,11 @@ BASELINES: list[tuple[str, bytes, str]] = [
 ]
 CASES = [Case("scores", name, partial(both, *given), partial(regression.read_run, SCORES, FINGERPRINT), line)
          for name, given, line in RUNS]  # fmt: skip
-CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), partial(regression.read_baseline, BASELINE), line)
+read_baseline = partial(regression.read_baseline, BASELINE)
+CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
           for name, content, line in BASELINES]  # fmt: skip
 CASES += [
-    Case("scores", "a baseline that is a folder", BASELINE.mkdir, partial(regression.read_baseline, BASELINE), "directory"),
+    Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "an experiment's scores, 100,000 brackets deep", lambda: None, partial(snapshot, DEEP),
          "its metrics/ can't be read", frozenset({"params.yaml"})),

@@ -26,13 +26,13 @@ NAMES = {
     "'; DROP TABLE runs; --": "'; DROP TABLE runs; --",
     "\x1b[2J\x07": "\\x1b[2J\\x07",
     r"$\frac{1}$": r"$\frac{1}$",
-    "..\\..\\evil": "..\\..\\evil",
+    "a\\..\\..\\evil": "a\\..\\..\\evil",
     "%s{0}{{x}}": "%s{0}{{x}}",
     "\u202egnp": "\\u202egnp",
     os.fsdecode(b"caf\xe9"): "caf\\udce9",
     "x" * 200: "x" * 200,
     "-rf": "-rf",
-    " ": "",
+    " ": "' '",
 }
 
 
@@ -96,7 +96,7 @@ def test_a_million_members_are_not_kept() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 1_000_000
+    assert peak < 2_000_000  # half of it the last read, to the archive's end
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,9 @@ def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
     try:
         chosen = small(diffusion={**small().to_dict()["diffusion"], **diffusion}, sample={"steps": steps})
     except UserError as error:
-        assert f"T: {T}" in str(error)  # a schedule made for many steps
-        return
+        if f"T: {T}" not in str(error):
+            raise
+        return  # a schedule made for many steps
     learn(config.parse({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
     denoiser = Denoiser(models.build(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
     for sampler in variants.names("samplers"):
@@ -90,7 +91,8 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what: str
     try:
         found = score(Features(fake, fake[:, :10]), real, settings)
     except UserError as error:
-        assert "is not a finite number" in str(error)
+        if "is not a finite number" not in str(error):
+            raise
     else:
         assert all(map(math.isfinite, found.values()))
         assert what != "both" or found["fd"] == pytest.approx(0, abs=1e-6)
@@ -112,9 +114,10 @@ def test_overflows_on_end_are_not() -> None:
 
 def test_they_are_counted_over_the_rows_of_a_long_run() -> None:
     history = History(4000, 8, True)  # a row in ten steps
+    for step in range(1, STORM):
+        history.add(step, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
     with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM}"):
-        for step in range(1, STORM + 1):
-            history.add(step, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
+        history.add(STORM, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

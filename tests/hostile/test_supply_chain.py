@@ -182,7 +182,8 @@ def pins() -> dict[str, str]:
 def needed() -> dict[str, str]:
     """Every installed distribution that pyproject.toml's dependencies and its extra ``dev`` lead to, with its version.
 
-    Less torch, torchvision and what they alone bring: each platform has its own build.
+    Less torch, torchvision and what they alone bring: each platform has its own build. Less setuptools, which `pip
+    freeze` leaves out as a part of the environment.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     waiting = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
@@ -190,7 +191,7 @@ def needed() -> dict[str, str]:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in {"torch", "torchvision", *found}:
+        if name in {"torch", "torchvision", "setuptools", *found}:
             continue
         try:
             installed = distribution(name)

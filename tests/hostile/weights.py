@@ -88,7 +88,7 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
     ("a config that is a list", partial(metadata, "[]"), "its metadata is no mapping"),
     ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),
-    ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "blocks: 1000000000 is not allowed"),
+    ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "s: model.unet.blocks: 1000"),
     ("a weight too few", partial(model, lambda tensors: tensors.pop("head.weight")), "do not fit its own config"),
     ("a weight too many", partial(model, lambda tensors: tensors.update(evil=torch.ones(1))), "do not fit its own"),
     ("a NaN among the weights", partial(model, _first(lambda weight: weight * torch.nan)), "are not finite"),
@@ -98,7 +98,7 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
 CASES = [Case("model file", name, given, partial(load_model, PATH, torch.device("cpu")), line)
          for name, given, line in FILES]  # fmt: skip
 CASES += [
-    Case("model file", f"raw photos that are {name}", partial(raw_tar, content), partial(ImageFolder().read, Path("raw")),
-         "missing or broken")
+    Case("model file", f"raw photos that are {name}", partial(raw_tar, content),
+         partial(ImageFolder().read, Path("raw")), "missing or broken")
     for name, content in {"a pickle": pickle.dumps(Attack()), "nothing": b""}.items()
 ]  # fmt: skip

@@ -1,0 +1,405 @@
+"""The pages of docs/ say what the code does: commands parse or run, examples work, links hold, lines are real.
+
+A block of shell has a comment above it: ``run`` is run here, with what follows the colon in place; ``needs: X`` is
+parsed by the commands' own parsers, and its -S keys and values are checked as params.yaml is.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib.util
+import itertools
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from ddpm import cli, config, models, params_file, regression, results, sampling, schema, variants
+from ddpm.checkpoint import load_model
+from ddpm.datasets import Dataset
+from ddpm.extractors import Extractor
+from ddpm.files import digest
+from ddpm.models import Architecture
+from ddpm.samplers import Sampler
+from ddpm.schedules import Schedule
+from tests.scored import grid, params, record
+
+ROOT = Path(__file__).parents[1]
+CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
+GENERATED = {"bad-inputs.md"}
+PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in GENERATED)
+LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
+RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
+NEEDS = {"needs: the pipeline", "needs: a GPU", "needs: the internet", "needs: other machines", "needs: a server"}
+TRUSTED = {"git", "mlflow", "export"}  # programs whose lines are taken as they are
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+class Block(NamedTuple):
+    """preset: the last that the page has written before this block, or in it."""
+
+    page: str
+    mark: str
+    language: str
+    text: str
+    preset: str
+
+    @property
+    def lines(self) -> list[list[str]]:
+        joined = self.text.replace("\\\n", " ").splitlines()
+        return [words for line in joined if (words := shlex.split(line, comments=True))]
+
+
+@cache
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        preset = "digits"
+        for mark, language, text in re.findall(
+            r"(?:<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M
+        ):
+            presets = re.findall(r"^ddpm preset (\w+)", text, re.M)
+            preset = presets[-1] if presets else preset
+            found.append(Block(page.name, mark, language, text, preset))
+    return found
+
+
+def shell() -> list[Block]:
+    return [block for block in blocks() if block.language == "sh"]
+
+
+def named(block: Block) -> str:
+    return f"{block.page}-{block.lines[0][0]}-{block.lines[0][-1]}"
+
+
+def test_every_page_has_blocks_that_say_how_they_are_tested() -> None:
+    assert len(shell()) > 20
+    for block in blocks():
+        assert block.language in {"sh", "python", "mermaid"}, block
+        if block.language == "sh":
+            assert block.mark in RUN | NEEDS, block
+        if block.language == "python":
+            assert re.fullmatch(r"file: ddpm/\w+/\w+\.py", block.mark), block
+
+
+def test_the_contents_name_every_page() -> None:
+    contents = (ROOT / "docs/README.md").read_text()
+    assert all(f"({page.name})" in contents for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
+
+
+# --- commands
+
+
+@pytest.mark.parametrize("block", shell(), ids=named)
+def test_every_command_is_one_that_its_program_takes(block: Block) -> None:
+    for program, *arguments in block.lines:
+        if program not in TRUSTED:
+            CHECKS[program](arguments)
+
+
+@pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
+def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> None:
+    base = params_file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
+    for words in block.lines:
+        settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
+        for combination in itertools.product(*map(assignments, settings)):
+            config.parse(with_values(base, dict(combination)), " ".join(words))
+
+
+def assignments(setting: str) -> list[tuple[str, Any]]:
+    """``key=a,b`` is one of two assignments."""
+    key, _, values = setting.partition("=")
+    each = [values] if values.startswith(("[", "{")) else values.split(",")
+    return [(key, yaml.safe_load(value)) for value in each]
+
+
+def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    changed = copy.deepcopy(base)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        block = changed
+        for section in sections:
+            block = block[section]
+        block[name] = value
+    return changed
+
+
+def parses_ddpm(arguments: list[str]) -> None:
+    if arguments[0] == "--print-completion":
+        assert arguments[1:] in (["bash"], ["zsh"])
+        return
+    parsed = cli.parser().parse_args(arguments)
+    known = results.plain_params(config.load(ROOT / "params.yaml"))
+    for key in getattr(parsed, "by", None) or ():
+        assert any(results.under(name, key) for name in known), key
+    for name in getattr(parsed, "samplers", None) or ():
+        variants.check_name("samplers", name, "--samplers")
+
+
+def parses_dvc(arguments: list[str]) -> None:
+    from dvc.cli.parser import get_main_parser
+
+    parsed = get_main_parser().parse_args(arguments)
+    assert set(getattr(parsed, "targets", None) or ()) <= STAGES.keys()
+
+
+def parses_torchrun(arguments: list[str]) -> None:
+    from torch.distributed.run import get_args_parser
+
+    parsed = get_args_parser().parse_args(arguments)
+    assert parsed.module
+    assert importlib.util.find_spec(parsed.training_script)
+
+
+def finds_module(arguments: list[str]) -> None:
+    assert arguments[0] == "-m"
+    assert importlib.util.find_spec(arguments[1])
+
+
+CHECKS = {"ddpm": parses_ddpm, "dvc": parses_dvc, "torchrun": parses_torchrun, "python": finds_module}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(targets)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_file: Path) -> Path:
+    """A clone in which nothing ran, and all that a ``run:`` block may ask for."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".git").mkdir()
+    shutil.copy(ROOT / "ddpm/presets/digits.yaml", "params.yaml")
+    (tmp_path / "data/model").mkdir(parents=True)
+    shutil.copy(model_file, "data/model/model.safetensors")
+    return tmp_path
+
+
+def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a block runs on."""
+    wanted = mark.removeprefix("run").removeprefix(": ")
+    if wanted == "schedules":
+        (folder / ".git").rmdir()
+        (folder / "params.yaml").write_text(yaml.safe_dump(params()))
+        record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
+    if wanted in {"scores", "gate"}:
+        comparable = {"samples": 100}
+        expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower", "fingerprint": digest(comparable)}
+        written = {
+            "train": {"loss": 0.1},
+            "sample": {"images_per_second": 9.5},
+            "evaluate": {"classifier": {"fd": 0.25}},
+            "fingerprint": {"hash": digest(comparable), "comparable": comparable},
+            "baseline": {"classifier.fd": expected},
+        }
+        (folder / "metrics").mkdir()
+        for name, value in written.items():
+            (folder / f"metrics/{name}.json").write_text(json.dumps(value))
+        assert regression.read_baseline()
+    monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
+
+
+@pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)
+def test_what_is_to_be_run_runs(
+    block: Block, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(block.mark, project, monkeypatch)
+    for program, *arguments in block.lines:
+        assert program == "ddpm"
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        output = capsys.readouterr()
+        assert ended.value.code == 0, (arguments, output.err)
+        assert output.out
+        if "--json" in arguments:
+            json.loads(output.out)
+
+
+# --- examples of variants
+
+
+@pytest.fixture(params=[block for block in blocks() if block.language == "python"], ids=lambda block: block.mark)
+def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
+    """The variant that a block defines, as if its file were there."""
+    family, name = request.param.mark.removeprefix("file: ddpm/").removesuffix(".py").split("/")
+    module = ModuleType(f"ddpm.{family}.{name}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(request.param.text, request.param.mark, "exec"), module.__dict__)  # noqa: S102
+    assert name not in variants.names(family), f"{name} is no example any more"
+    assert 20 < len((module.__doc__ or "").split("\n\n")[0]) < 250
+    return variants.variant_class(family, name)
+
+
+def test_an_example_works(example: type[variants.Variant], tmp_path: Path, model_file: Path) -> None:
+    variant = example()
+    (contract,) = [contract for contract in WORKS if isinstance(variant, contract)]
+    WORKS[contract](variant, tmp_path, model_file)
+
+
+def schedule_works(variant: Schedule, tmp_path: Path, model_file: Path) -> None:
+    for T in (10, 1000):
+        chain = variant.noise_schedule(T)
+        assert len(chain) == T
+        assert np.all(np.diff(chain.log_snr) < 0)
+    with pytest.raises(ValidationError, match="must be more than"):
+        type(variant)(first=-1.0, last=1.0)  # type: ignore[call-arg]
+
+
+def sampler_works(variant: Sampler, tmp_path: Path, model_file: Path) -> None:
+    cpu = torch.device("cpu")
+    options = config.Sample(count=4, sampler=variant, steps=8, precision="float32")
+    generator = sampling.Generator.of(load_model(model_file, cpu), options, cpu)
+    alone, together = (generator.images(indices, 0, (1, 8, 8)) for indices in ([2], range(4)))
+    assert (alone[0].int() - together[2].int()).abs().max() <= 1
+    assert len({image.numpy().tobytes() for image in together}) == 4
+
+
+def architecture_works(variant: Architecture, tmp_path: Path, model_file: Path) -> None:
+    network = variant.network(8, 1, 2)
+    assert network(torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])).shape == (3, 2, 8, 8)
+
+
+def dataset_works(variant: Dataset, tmp_path: Path, model_file: Path) -> None:
+    images = np.arange(5 * 8 * 8, dtype=np.uint8).reshape(5, 8, 8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=[0, 1, 2, 0, 1])
+    variant.download(str(tmp_path / "mine.npz"), tmp_path / "raw")
+    records = variant.read(tmp_path / "raw")
+    assert records.classes == ("0", "1", "2")
+    assert np.array_equal(np.asarray(records.open(3)), images[3])
+
+
+def extractor_works(variant: Extractor, tmp_path: Path, model_file: Path) -> None:
+    variant.write_weights(tmp_path, tmp_path / "weights.safetensors", torch.device("cpu"))
+    network = variant.load(tmp_path / "weights.safetensors")
+    found = network(torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8))
+    assert found.features.shape == (3, variant.dimensions)
+    assert len(found.features.unique(dim=0)) == 3
+
+
+WORKS: dict[type, Any] = {
+    Schedule: schedule_works,
+    Sampler: sampler_works,
+    Architecture: architecture_works,
+    Dataset: dataset_works,
+    Extractor: extractor_works,
+}
+
+
+def test_there_is_an_example_of_each_kind() -> None:
+    families = {block.mark.split("/")[1] for block in blocks() if block.language == "python"}
+    assert families == {"schedules", "samplers", "models", "datasets", "extractors"}
+    assert models.Architecture in WORKS
+
+
+# --- links
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+THEORY = (ROOT / "docs/theory.md").read_text()
+NAMED = re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", THEORY)
+
+
+@pytest.mark.parametrize(("name", "path"), NAMED, ids=lambda part: part)
+def test_what_the_theory_names_stands_in_the_file(name: str, path: str) -> None:
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
+    for part in name.split("."):
+        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
+        assert found, f"{part} is not in {path}"
+        body = found[0].body
+
+
+def test_the_theory_names_every_paper_of_the_code() -> None:
+    papers = {paper for file in CODE for paper in re.findall(r"arXiv:\d{4}\.\d{5}", file.read_text())}
+    assert len(papers) > 20
+    assert papers <= set(re.findall(r"arXiv:\d{4}\.\d{5}", THEORY)), papers - set(re.findall(r"arXiv:\S{10}", THEORY))
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_file_of_the_project_that_is_named_in_code_type_exists(page: Path) -> None:
+    for name in re.findall(r"`((?:ddpm|stages|tests)/[\w/.]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+# --- diagrams and lines
+
+
+def test_the_diagram_of_the_pipeline_is_that_of_dvc() -> None:
+    drawn = next(block.text for block in blocks() if block.page == "concepts.md" and block.language == "mermaid")
+    edges = {tuple(line.split(" --> ")) for line in map(str.strip, drawn.splitlines()) if "-->" in line}
+    assert edges == {
+        (maker, user)
+        for maker, user in itertools.permutations(STAGES, 2)
+        for out in STAGES[maker]["outs"]
+        if any(Path(dep).is_relative_to(out) for dep in STAGES[user]["deps"])
+    }
+
+
+def test_every_diagram_is_a_flowchart() -> None:
+    drawn = [block.text for block in blocks() if block.language == "mermaid"]
+    assert len(drawn) >= 3
+    assert all(re.match(r"flowchart (TD|LR)\n", text) for text in drawn)
+
+
+@cache
+def messages() -> list[str]:
+    """Every string of the code; what is filled in is a null character."""
+    return [text for file in CODE for text in strings(ast.parse(file.read_text()))]
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+
+
+LINES = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line: str) -> None:
+    pattern = re.compile(".*".join(map(re.escape, line.split("..."))), re.S)
+    assert any(pattern.search(message) for message in messages())
+
+
+def test_a_line_that_no_code_prints_would_be_found() -> None:
+    assert len(LINES) > 30
+    with pytest.raises(AssertionError):
+        test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")

@@ -1,0 +1,209 @@
+"""``ddpm doctor``: what is there, what is missing, how to get it, and the exit code that says which."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ddpm import cli, config, doctor, params_file, tracking
+
+PRESETS = Path(config.__file__).parent / "presets"
+DIGITS = params_file.read(PRESETS / "digits.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with git, DVC and the digits preset, nothing run yet, and an empty cache of torch.hub."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *tracking.SETTINGS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    write()
+
+
+def write(**changes: Any) -> None:
+    """params.yaml: the digits preset with some sections' keys set otherwise."""
+    params = {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else changes.get(key, value)
+              for key, value in DIGITS.items()}  # fmt: skip
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """The exit code, and the findings by topic."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor", "--json", *options])
+    assert isinstance(ended.value.code, int)
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] == (ended.value.code == 0)
+    topics: dict[str, list[dict[str, str]]] = {}
+    for found in told["findings"]:
+        topics.setdefault(found["topic"], []).append(found)
+    return ended.value.code, topics
+
+
+def states(found: list[dict[str, str]]) -> list[str]:
+    return [each["state"] for each in found]
+
+
+def test_a_fresh_clone_lacks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code, topics = run(capsys, "--offline")
+    assert code == 0, topics
+    assert topics.keys() >= {"packages", "git", "dvc", "repository", "device", "precision", "model", "disk", "mlflow"}
+    assert topics["dataset"][0]["found"] == "digits comes with a package"
+    assert not Path("mlflow.db").exists()
+
+
+def test_the_listing_ends_in_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    write(data={"dataset": {"name": "image_folder"}})
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["doctor"])
+    out = capsys.readouterr().out
+    assert "missing  dataset      image_folder has no public address\n" in out
+    assert "-> set data.source to a folder" in out
+    assert out.endswith("\nmissing: dataset\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "state", "words"),
+    [
+        ({"dataset": {"name": "mnist"}}, "fetch", "mnist from http"),
+        ({"dataset": {"name": "mnist"}, "source": "nowhere"}, "missing", "no such file or folder 'nowhere'"),
+        ({"dataset": {"name": "mnist"}, "source": "downloads"}, "ok", "mnist in downloads"),
+        ({"dataset": {"name": "mnist"}, "source": "https://me:secret@example.org/m"}, "fetch", "https://***@example"),
+    ],
+)
+def test_images_are_where_the_source_says_or_not(
+    capsys: pytest.CaptureFixture[str], data: dict[str, Any], state: str, words: str
+) -> None:
+    Path("downloads").mkdir()
+    write(data=data)
+    code, topics = run(capsys)
+    assert states(topics["dataset"]) == [state]
+    assert words in topics["dataset"][0]["found"] + topics["dataset"][0]["mend"]
+    assert code == (state == "missing")
+
+
+def test_offline_what_would_be_downloaded_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    write(data={"dataset": {"name": "cifar10"}}, evaluate={"extractors": ["inception"]})
+    code, topics = run(capsys)
+    assert (code, states(topics["dataset"]), states(topics["weights"])) == (0, ["fetch"], ["fetch"])
+    assert run(capsys, "--offline")[0] == 1
+
+
+def test_damaged_weights_are_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write(evaluate={"extractors": ["classifier", "inception"]})
+    cached = tmp_path / "torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half of it")
+    code, topics = run(capsys)
+    assert code == 1
+    assert states(topics["weights"]) == ["ok", "missing"]
+
+
+def test_images_that_were_made_are_counted_and_others_are_said(
+    digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(digits, "data/processed")
+    assert run(capsys)[1]["dataset"][0]["found"] == "data/processed: digits 16x16x1, 1,438 train, 359 test images"
+    write(data={"image_size": 32})
+    assert states(run(capsys)[1]["dataset"]) == ["note", "ok"]
+
+
+@pytest.mark.parametrize("folder", [".git", ".dvc"])
+def test_outside_a_clone_the_repository_is_missing(capsys: pytest.CaptureFixture[str], folder: str) -> None:
+    Path(folder).rmdir()
+    code, topics = run(capsys)
+    assert code == 1
+    assert topics["repository"][0]["found"] == f"no {folder} here or above"
+
+
+def test_params_that_cannot_be_read_are_the_last_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    write(seed=-1)
+    code, topics = run(capsys)
+    assert code == 1
+    assert topics["params"][0]["mend"].startswith("params.yaml: seed: -1 is not allowed")
+    assert "device" not in topics
+
+
+def test_an_impossible_network_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write(data={"image_size": 18})
+    code, topics = run(capsys)
+    assert code == 1
+    assert "must be a multiple of 4" in topics["model"][0]["mend"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    write(device="cuda")
+    code, topics = run(capsys)
+    assert (code, states(topics["device"])) == (1, ["missing"])
+
+
+def test_a_program_that_is_not_there_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    code, topics = run(capsys)
+    assert (code, states(topics["git"]), states(topics["dvc"]), states(topics["make"])) == (
+        1,
+        ["missing"],
+        ["missing"],
+        ["note"],
+    )
+
+
+def test_a_full_disk_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000_000))
+    code, topics = run(capsys)
+    assert (code, states(topics["disk"])) == (1, ["missing"])
+
+
+def test_tracking_that_is_off_or_down_ends_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    assert states(run(capsys)[1]["mlflow"]) == ["note"]
+    monkeypatch.delenv("DDPM_TRACKING")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    code, topics = run(capsys)
+    assert (code, states(topics["mlflow"])) == (0, ["note"])
+    assert "secret" not in topics["mlflow"][0]["found"]
+
+
+REAL_PACKAGES: Callable[[], doctor.Finding] = doctor.packages
+
+
+@pytest.mark.parametrize(
+    ("requirement", "state", "words"),
+    [
+        ("torch>=2.6,<3", "ok", "torch "),
+        ("torch<2", "missing", "torch is "),
+        ("no-such-package>=1", "missing", "no-such-package is not installed"),
+        ("no-such-package>=1; extra == 'kaggle'", "ok", "python 3"),
+    ],
+)
+def test_packages_are_held_to_what_the_project_asks_for(
+    monkeypatch: pytest.MonkeyPatch, requirement: str, state: str, words: str
+) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda name: [requirement])
+    found = REAL_PACKAGES()
+    assert found.state == state
+    assert words in found.found
+
+
+def test_names_from_outside_cannot_steer_the_terminal() -> None:
+    shown = doctor.listing([doctor.Finding("dataset", "ok", "a\x1b[31mred\nline")])
+    assert "\x1b" not in shown
+    assert "a\\x1b[31mred line" in shown

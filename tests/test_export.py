@@ -1,0 +1,585 @@
+"""Models that are given away and taken in: round trips, the same images from diffusers, what is refused and how."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.pipelines.ddim import pipeline_ddim
+from diffusers.pipelines.ddpm import pipeline_ddpm
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ddpm import cli, config, exchange, models, noise, results, variants
+from ddpm.checkpoint import load_model, save_model
+from ddpm.errors import UserError
+from ddpm.exchange import card
+from ddpm.files import sha256
+from ddpm.sampling import Generator
+from tests.scored import result
+from tests.small import small
+
+CPU = torch.device("cpu")
+UNET, SCHEDULER = Path("unet/config.json"), Path("scheduler/scheduler_config.json")
+WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
+SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
+         "groups": 4, "dropout": 0.1, "zero_init": False}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+
+def unet(**fields: Any) -> dict[str, Any]:
+    return {"name": "unet", "unet": {**SHAPE, **fields}}
+
+
+def chosen(parameterization: str = "v", variance: str = "fixed_small", T: int = 50, **schedule: Any) -> dict[str, Any]:
+    """A diffusion section; schedule: name -> its hyperparameters."""
+    ((name, fields),) = (schedule or {"cosine": {}}).items()
+    return {"T": T, "schedule": {"name": name, name: fields}, "parameterization": {"name": parameterization},
+            "variance": {"name": variance},
+            "loss": {"name": "hybrid" if variance == "learned_range" else "simple"}}  # fmt: skip
+
+
+def model(path: str = "model.safetensors", **sections: Any) -> Path:
+    """A model file with random weights, none of them zero."""
+    settings = small(**{"model": unet(), **sections}).training()
+    torch.manual_seed(0)
+    network = models.build(settings)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.15)
+    save_model(Path(path), network.state_dict(), settings, {"steps": 12})
+    return Path(path)
+
+
+def diffusers_folder(**sections: Any) -> Path:
+    """A model, exported, less the record of ours: as if it came from elsewhere."""
+    exchange.export_model(model(**sections), Path("pipeline"), "diffusers")
+    Path("pipeline/ddpm.json").unlink()
+    return Path("pipeline")
+
+
+def change(path: Path, **keys: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The one line of what must fail, and leave nothing behind."""
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError) as refused:
+        call()
+    assert "\n" not in str(refused.value)
+    assert sorted(Path().rglob("*")) == before
+    return str(refused.value)
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+# --- round trips
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "heads of one width": {},
+    "one head": {"attention_heads": 1, "attention_sizes": [8, 4], "multipliers": [1, 2], "time_multiple": 2},
+    "no attention": {"attention_sizes": [], "middle_attention": False, "attention_heads": 4},
+    "ADM": {"scale_shift_norm": True, "resample": "residual", "attention_head_width": 4, "attention_sizes": [4, 2],
+            "multipliers": [1, 2, 3], "blocks": 2},
+    "three levels": {"multipliers": [1, 1, 2], "blocks": 2, "attention_sizes": [8], "attention_head_width": 8},
+    "odd width": {"base_channels": 9, "groups": 3, "attention_heads": 1},
+    "one level": {"multipliers": [1], "attention_sizes": []},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", exchange.FORMATS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_an_exported_model_comes_back_bit_for_bit(form: str, shape: dict[str, Any]) -> None:
+    path = model(model=unet(**shape, dropout_kind="channel"), seed=7)
+    exchange.export_model(path, Path("out"), form)
+    exchange.import_model(Path("out"), Path("back.safetensors"))
+    assert Path("back.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_model_comes_back_after_diffusers_saved_it_anew() -> None:
+    path = model()
+    exchange.export_model(path, Path("out"), "diffusers")
+    DDPMPipeline.from_pretrained("out").save_pretrained("again")
+    shutil.copy("out/ddpm.json", "again")
+    exchange.import_model(Path("again"), Path("back.safetensors"))
+    assert Path("back.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_the_same_model_is_exported_as_the_same_bytes() -> None:
+    path = model()
+    for form in exchange.FORMATS:
+        for name in ("one", "two"):
+            exchange.export_model(path, Path(name) / form, form)
+        assert sha256(Path("one") / form) == sha256(Path("two") / form)
+
+
+@pytest.mark.parametrize(
+    "diffusion",
+    [
+        chosen("epsilon", "fixed_large", linear={"beta_start": 2e-4}, T=1000),
+        chosen("x0", "learned_range", scaled_linear={}),
+        chosen("v", cosine={"zero_terminal_snr": True}),
+    ],
+)
+def test_without_our_record_only_training_is_unknown(diffusion: dict[str, Any]) -> None:
+    path = Path("model.safetensors")
+    folder = diffusers_folder(diffusion=diffusion, seed=3)
+    if diffusion["schedule"]["name"] == "linear":  # not the default, and named as diffusers names it
+        change(folder / SCHEDULER, trained_betas=None, beta_start=2e-4, beta_schedule="linear")
+    found = exchange.import_model(folder, Path("back.safetensors"))
+    expected = load_model(path, CPU)
+    assert found.config.to_dict()["diffusion"] == expected.config.to_dict()["diffusion"]
+    assert found.config.data == expected.config.data
+    assert found.facts["imported"]["unknown"] == ["seed", "diffusion.loss", "train"]
+    for key, tensor in expected.network.state_dict().items():
+        assert torch.equal(found.network.state_dict()[key], tensor)
+
+
+# --- the same function in diffusers
+
+
+class Draws:
+    """In place of diffusers' randn_tensor: x_T first, then each step's noise of ours."""
+
+    def __init__(self, steps: list[int], shape: tuple[int, ...]):
+        self.index, self.shape = torch.arange(2), shape
+        self.draws = iter([("x_T", 0), *(("reverse", t) for t in steps)])
+
+    def __call__(self, *_: Any, **__: Any) -> Tensor:
+        purpose, step = next(self.draws)
+        return noise.gaussian(5, purpose, self.index, step, self.shape)
+
+
+def ours(path: Path, sampler: dict[str, Any], steps: int) -> tuple[Tensor, list[int]]:
+    """Two images in [0, 1], and the training chain's t of each step."""
+    loaded = load_model(path, CPU)
+    values = {"count": 2, "sampler": variants.build("samplers", sampler, "s"), "steps": steps, "spacing": "trailing",
+              "precision": "float32"}  # fmt: skip
+    generator = Generator.of(loaded, config.section(config.Sample, values), CPU)
+    for x in generator.trajectory([0, 1], 5, loaded.image_shape):
+        last = x
+    return (last / 2 + 0.5).clamp(0, 1), generator.chain.schedule.timesteps[::-1].tolist()
+
+
+def theirs(pipeline: Any, monkeypatch: pytest.MonkeyPatch, draws: Draws, **options: Any) -> Tensor:
+    for module in (pipeline_ddim, pipeline_ddpm, scheduling_ddim, scheduling_ddpm):
+        monkeypatch.setattr(module, "randn_tensor", draws)
+    pipeline.set_progress_bar_config(disable=True)
+    return torch.from_numpy(pipeline(batch_size=2, output_type="np", **options).images).permute(0, 3, 1, 2)
+
+
+DIFFUSIONS = {
+    "cosine v": chosen(),
+    "linear epsilon": chosen("epsilon", "fixed_large", linear={}),
+    "linear epsilon, 1000 steps": chosen("epsilon", linear={}, T=1000),
+    "sigmoid x0": chosen("x0", sigmoid={}),
+    "no signal at T": chosen("v", cosine={"zero_terminal_snr": True}),
+}
+
+
+@pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS)
+def test_ddim_of_diffusers_gives_the_same_images(diffusion: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = model(diffusion=diffusion)
+    exchange.export_model(path, Path("out"), "diffusers")
+    expected, visited = ours(path, {"name": "ddim", "ddim": {"eta": 0.5}}, 10)
+    draws = Draws(visited, (1, 8, 8))
+    options = {"num_inference_steps": 10, "eta": 0.5, "use_clipped_model_output": True}
+    found = theirs(DDIMPipeline.from_pretrained("out"), monkeypatch, draws, **options)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+    assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "steps"),
+    [
+        *((diffusion, 50) for diffusion in DIFFUSIONS.values()),
+        (chosen("epsilon", "learned_range", linear={}), 50),
+        (chosen("v", "learned_range"), 25),
+    ],
+)
+def test_ddpm_of_diffusers_gives_the_same_images(
+    diffusion: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model(diffusion=diffusion)
+    exchange.export_model(path, Path("out"), "diffusers")
+    expected, visited = ours(path, {"name": "ancestral"}, steps)
+    pipeline = DDPMPipeline.from_pretrained("out")
+    found = theirs(pipeline, monkeypatch, Draws(visited, (1, 8, 8)), num_inference_steps=steps)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+
+
+def test_a_trained_model_gives_the_same_images_in_diffusers(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange.export_model(model_file, Path("out"), "diffusers")
+    expected, visited = ours(model_file, {"name": "ancestral"}, 50)
+    found = theirs(DDPMPipeline.from_pretrained("out"), monkeypatch, Draws(visited, (1, 8, 8)), num_inference_steps=50)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_every_shape_is_the_same_function_in_diffusers(shape: dict[str, Any]) -> None:
+    path = model(model=unet(**shape))
+    exchange.export_model(path, Path("out"), "diffusers")
+    network = UNet2DModel.from_pretrained("out", subfolder="unet").eval()
+    x, t = torch.randn(3, 1, 8, 8), torch.tensor([1, 20, 50])
+    with torch.no_grad():
+        expected = load_model(path, CPU).network(x, t)
+        torch.testing.assert_close(network(x, t - 1).sample, expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 0.05
+
+
+# --- what diffusers saved
+
+
+FOREIGN: dict[str, Any] = {
+    "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": (8, 16), "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 4, "freq_shift": 1, "attention_head_dim": 4,
+}  # fmt: skip
+
+
+def foreign(scheduler: Any = None, **fields: Any) -> Path:
+    torch.manual_seed(0)
+    network = UNet2DModel(**FOREIGN | fields)
+    DDPMPipeline(network, scheduler or DDPMScheduler()).save_pretrained("foreign")
+    return Path("foreign")
+
+
+@pytest.mark.parametrize("cosines_first", [False, True])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"attention_head_dim": None, "add_attention": False, "time_embedding_dim": 24},
+        {
+            "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+            "downsample_type": "resnet",
+            "upsample_type": "resnet",
+            "resnet_time_scale_shift": "scale_shift",
+            "attn_norm_num_groups": 4,
+        },
+    ],
+)
+def test_a_network_of_diffusers_is_the_same_function_here(fields: dict[str, Any], cosines_first: bool) -> None:
+    folder = foreign(**fields, flip_sin_to_cos=cosines_first)
+    found = exchange.import_model(folder, Path("back.safetensors"))
+    network = UNet2DModel.from_pretrained(folder, subfolder="unet").eval()
+    x, t = torch.randn(4, 3, 8, 8), torch.tensor([1, 2, 500, 1000])
+    with torch.no_grad():
+        expected = network(x, t - 1).sample
+        torch.testing.assert_close(found.network(x, t), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(found.network(x, t - 1), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDPMScheduler(),
+        DDPMScheduler(200, beta_start=1e-3, beta_end=0.1, prediction_type="v_prediction", rescale_betas_zero_snr=True),
+        DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="fixed_large", prediction_type="sample"),
+        DDIMScheduler(300, beta_start=1e-3, beta_schedule="scaled_linear"),
+        DDPMScheduler(trained_betas=np.linspace(1e-4, 0.02, 1000).astype(np.float32).tolist()),
+    ],
+)
+def test_a_scheduler_of_diffusers_is_the_same_chain_here(scheduler: Any) -> None:
+    found = exchange.import_model(foreign(scheduler), Path("back.safetensors")).config.diffusion
+    alpha_bar = found.schedule.noise_schedule(found.T).alpha_bar
+    np.testing.assert_allclose(alpha_bar, scheduler.alphas_cumprod.numpy(), rtol=1e-3, atol=1e-6)
+    named = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}
+    assert named[found.parameterization.name] == scheduler.config.prediction_type
+    assert found.variance.name == scheduler.config.get("variance_type", "fixed_small")
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"freq_shift": 0}, "freq_shift: 0 makes frequencies of time that model.unet has not"),
+        ({"norm_eps": 1e-6}, "norm_eps: 1e-06 has no counterpart in model.unet; allowed: 1e-05"),
+        ({"downsample_padding": 0}, "downsample_padding: 0 has no counterpart"),
+        ({"block_out_channels": (8, 12)}, "block_out_channels: 12 is no multiple of the first, 8"),
+        ({"num_class_embeds": 10}, "num_class_embeds: 10 has no counterpart"),
+        ({"class_embed_type": "timestep"}, "class_embed_type: 'timestep' has no counterpart"),
+        ({"act_fn": "gelu"}, "act_fn: 'gelu' has no counterpart"),
+        ({"center_input_sample": True}, "center_input_sample: True has no counterpart"),
+        ({"up_block_types": ("UpBlock2D", "UpBlock2D")}, "up_block_types: ('UpBlock2D', 'UpBlock2D') has no"),
+        (
+            {"down_block_types": ("KDownBlock2D", "AttnDownBlock2D")},
+            "down_block_types.0: 'KDownBlock2D' is not allowed",
+        ),
+        ({"sample_size": None}, "sample_size: None is not allowed"),
+        ({"sample_size": 9}, "data.image_size: 9 must be a multiple of 2"),
+        ({"in_channels": 4}, "in_channels: 4 is not allowed"),
+        ({"out_channels": 4}, "out_channels: 4 for 3 in_channels is not allowed"),
+        ({"out_channels": 6}, "variance_type: fixed_small does not go with a network of 2 times"),
+        ({"layers_per_block": 10**6}, "model.unet.blocks: 1000000 is not allowed"),
+        ({"norm_num_groups": 3}, "groups: 3 must divide"),
+        ({"surprise": 1}, "surprise: unknown key"),
+        ({"_class_name": "UNet2DConditionModel"}, "_class_name: 'UNet2DConditionModel' is not allowed"),
+        ({"time_embedding_type": "fourier"}, "time_embedding_type: 'fourier' is not allowed"),
+        ({"layers_per_block": 2}, "weights that are missing for its config: "),
+        ({"attention_head_dim": 5}, "attention_head_width: 5 must divide"),
+        ({"block_out_channels": (16, 32)}, "is not allowed: its config asks for floats"),
+        ({"add_attention": False}, "weights that are too many for its config: 'mid_block.attentions.0"),
+    ],
+)
+def test_what_has_no_counterpart_is_named(fields: dict[str, Any], line: str) -> None:
+    folder = foreign()
+    change(folder / UNET, **fields)
+    assert line in refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"_class_name": "PNDMScheduler"}, "_class_name: 'PNDMScheduler' is not allowed"),
+        ({"beta_schedule": "sigmoid"}, "beta_schedule: 'sigmoid' is not allowed"),
+        ({"variance_type": "learned"}, "variance_type: 'learned' is not allowed"),
+        ({"variance_type": "learned_range"}, "variance_type: learned_range does not go with a network of 1 times"),
+        ({"trained_betas": [0.1, 0.2]}, "trained_betas: 2 of them for num_train_timesteps: 1000"),
+        ({"trained_betas": [0.01] * 999 + [0.5]}, "trained_betas: none of our schedules has them"),
+        ({"num_train_timesteps": 10**9}, "num_train_timesteps: 1000000000 is not allowed"),
+        ({"beta_start": float("nan")}, "beta_start: nan is not allowed"),
+    ],
+)
+def test_a_scheduler_without_counterpart_is_named(fields: dict[str, Any], line: str) -> None:
+    folder = foreign()
+    change(folder / SCHEDULER, **fields)
+    assert f"{SCHEDULER}: {line}" in refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+
+
+def damaged(path: Path, content: bytes | None) -> Path:
+    folder = foreign()
+    (folder / path).unlink() if content is None else (folder / path).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("path", [UNET, SCHEDULER, WEIGHTS])
+@pytest.mark.parametrize("content", [None, b"", b"[1]", b"[" * 9999, b"\xff{}", b'{"a": NaN}', pickle.dumps(print)])
+def test_missing_and_damaged_files_are_named(path: Path, content: bytes | None) -> None:
+    folder = damaged(path, content)
+    assert str(path) in refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them() -> None:
+    folder = damaged(WEIGHTS, None)
+    torch.save({}, folder / "unet/diffusion_pytorch_model.bin")
+    line = refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+    assert "a pickle" in line
+    assert "use_safetensors=False).save_pretrained" in line
+
+
+def test_a_trained_table_of_times_is_refused() -> None:
+    folder = diffusers_folder()
+    weights = load_file(folder / WEIGHTS)
+    weights["time_proj.weight"] += 0.01
+    save_file(weights, folder / WEIGHTS)
+    line = refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+    assert "time_proj.weight: a table that was trained" in line
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    folder = foreign()
+    weights = load_file(folder / WEIGHTS)
+    weights["conv_in.bias"][0] = torch.nan
+    save_file(weights, folder / WEIGHTS)
+    assert "finite" in refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+
+
+def test_a_record_of_another_model_is_refused() -> None:
+    exchange.export_model(model(), Path("out"), "diffusers")
+    change(Path("out") / SCHEDULER, prediction_type="epsilon")
+    line = refusal(lambda: exchange.import_model(Path("out"), Path("back.safetensors")))
+    assert "not the record of out/scheduler/scheduler_config.json, whose prediction_type is another" in line
+
+
+# --- files
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("attacked",)
+
+
+GUIDED = {"time_embed.0.weight": torch.zeros(2), "input_blocks.0.0.weight": torch.zeros(2), "out.2.bias": torch.ones(1)}
+
+
+@pytest.mark.parametrize("write", [torch.save, save_file])
+def test_a_checkpoint_of_guided_diffusion_is_recognised(write: Callable[..., None]) -> None:
+    path = Path("ema_0.9999.pt" if write is torch.save else "ema.safetensors")
+    write(GUIDED, path)
+    assert "guided-diffusion or improved-diffusion" in refusal(lambda: exchange.import_model(path, Path("back")))
+
+
+def test_a_pickle_in_a_checkpoint_runs_nothing() -> None:
+    torch.save({**GUIDED, "evil": Attack()}, "ema.pt")
+    line = refusal(lambda: exchange.import_model(Path("ema.pt"), Path("back.safetensors")))
+    assert "ema.pt: holds more than tensors" in line
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.sampled_from(["x.pt", "x.safetensors"]))
+def test_any_bytes_are_refused_in_one_line(content: bytes, name: str) -> None:
+    Path(name).write_bytes(content)
+    assert name in refusal(lambda: exchange.import_model(Path(name), Path("back.safetensors")))
+
+
+def test_other_tensors_are_refused() -> None:
+    save_file({"x": torch.zeros(1)}, "x.safetensors")
+    assert "a checkpoint of no known kind" in refusal(lambda: exchange.import_model(Path("x.safetensors"), Path("b")))
+
+
+@pytest.mark.parametrize("source", ["nothing", "empty"])
+def test_a_missing_source_is_refused(source: str) -> None:
+    Path("empty").mkdir()
+    assert source in refusal(lambda: exchange.import_model(Path(source), Path("back.safetensors")))
+
+
+# --- export
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"model": unet(patch_size=2, attention_sizes=[])}, "model.unet.patch_size: 2 has no counterpart"),
+        ({"model": unet(multipliers=[2, 2])}, "model.unet.multipliers: [2, 2]: the first level"),
+        ({"model": unet(attention_sizes=[8])}, "model.unet.attention_heads: 2 makes heads of 4 and 8 channels"),
+        ({"model": {"name": "dit", "dit": {}}}, "model.name: dit has no counterpart in UNet2DModel; allowed: unet"),
+        ({"diffusion": chosen("mean")}, "diffusion.parameterization: mean has no counterpart"),
+        (
+            {"diffusion": chosen(constant={"log_snr_shift": 19.0})},
+            "diffusion.schedule: constant has a beta_1 of",
+        ),
+    ],
+)
+def test_what_diffusers_cannot_say_is_named(sections: dict[str, Any], line: str) -> None:
+    path = model(**sections)
+    assert line in refusal(lambda: exchange.export_model(path, Path("out"), "diffusers"))
+    exchange.export_model(path, Path("out"), "ddpm")
+
+
+@pytest.mark.parametrize("taken", ["out", "out/kept.txt"])
+def test_nothing_that_stands_there_is_replaced(taken: str) -> None:
+    path = model()
+    Path("out").mkdir()
+    Path("out/kept.txt").touch()
+    for call in (lambda: exchange.export_model(path, Path(taken), "ddpm"),
+                 lambda: exchange.import_model(path, Path(taken))):  # fmt: skip
+        assert "is there already" in refusal(call)
+
+
+def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known() -> None:
+    exchange.export_model(model(), Path("out"), "ddpm")
+    text = Path("out/README.md").read_text()
+    assert "12 steps of 8 images, seed 0" in text
+    assert "None known" in text
+    assert sha256(Path("model.safetensors")) in text
+    assert "ddpm sample --model out " in text
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The card of the working folder's model, with the scores of its training seeds; the first is its own."""
+
+    def write(*fds: float, licence: str = "digits", **scores: float) -> str:
+        sections = {"model": unet(), "data": {"dataset": {"name": licence}}}
+        settings = small(**sections)
+        Path("params.yaml").write_text(json.dumps(settings.to_dict()))
+        runs = [result(seed=seed, fd=fd) for seed, fd in enumerate(fds)]
+        runs[0].scores.update(scores)
+        stranger = result(seed=99, fd=77.0, fingerprint="a" * 64)
+        alike = results.Gathered((*runs, stranger), ())
+        monkeypatch.setattr(results, "at_revision", lambda name: runs[0])
+        monkeypatch.setattr(results, "gather", lambda: alike)
+        monkeypatch.setattr(results, "matching", lambda found, working: alike)
+        Path("metrics").mkdir()
+        Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
+        exchange.export_model(model("data/model/model.safetensors", **sections), Path("out"), "ddpm")
+        return Path("out/README.md").read_text()
+
+    return write
+
+
+def test_the_card_gives_scores_with_the_interval_over_seeds(scored: Callable[..., str]) -> None:
+    text = scored(1.0, 2.0, 3.0)
+    # Student's t with 2 degrees of freedom: 2 +- 4.303 / sqrt(3)
+    assert "| classifier.fd | lower | 1 | 2 | -0.4841 to 4.484 |" in text
+    assert "mean of 3 training seeds" in text
+    assert f"`{'f' * 64}`" in text
+
+
+def test_the_card_of_one_seed_gives_the_standard_error(scored: Callable[..., str]) -> None:
+    text = scored(1.5, **{"classifier.fd_se": 0.25, "memorisation.pixels.share": 0.5})
+    assert "| classifier.fd | lower | 1.5 ± 0.25 |" in text
+    assert "One training seed" in text
+    assert "50.00% of its samples lie nearer to a train image" in text
+    assert "12.5 s on a certain GPU" in text
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
+def test_the_card_gives_the_licence_of_the_data(scored: Callable[..., str], dataset: str, said: str) -> None:
+    assert f"{dataset}: {said}" in scored(1.0, licence=dataset)
+
+
+def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str]) -> None:
+    scored(1.0)
+    other = Path("other.safetensors")
+    loaded = load_model(Path("data/model/model.safetensors"), CPU)
+    changed = {key: tensor + 1 for key, tensor in loaded.network.state_dict().items()}
+    save_model(other, changed, loaded.config, {"steps": 12})
+    for path, reason in ((other, "is another model"), (model("third", seed=9), "params.yaml is another model's")):
+        with pytest.raises(UserError, match=reason):
+            card.evidence(path, load_model(path, CPU))
+
+
+def test_every_dataset_with_a_licence_exists() -> None:
+    assert card.LICENCES.keys() <= set(variants.names("datasets"))
+
+
+# --- the command
+
+
+def test_the_command_exports_imports_and_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    path = model()
+    for form in exchange.FORMATS:
+        assert run("export", "--model", path, "--out", form, "--format", form) == 0
+        assert run("import", form, "--out", f"{form}.safetensors") == 0
+        assert Path(f"{form}.safetensors").read_bytes() == path.read_bytes()
+    assert run("sample", "--model", "ddpm", "-n", "2", "--steps", "2", "--device", "cpu") == 0
+    assert Path("grid.png").exists()
+    assert run("import", foreign(), "--out", "b.safetensors") == 0
+    assert (
+        "stand-ins are in its config for what foreign does not tell: seed, diffusion.loss, train"
+        in capsys.readouterr().out
+    )
+
+
+def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", "--model", "nothing.safetensors") == 2
+    assert run("import", "nothing") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: nothing") for line in lines] == [True, True]

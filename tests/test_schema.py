@@ -1,0 +1,151 @@
+"""The schema of params.yaml says what the config says: it never marks what may stand, and marks what may not."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddpm import catalogue, cli, config, models, params_file, schema, variants
+from ddpm.errors import UserError
+from ddpm.files import flatten
+
+PRESETS = sorted((Path(config.__file__).parent / "presets").glob("*.yaml"))
+DIGITS = params_file.read(Path(config.__file__).parent / "presets" / "digits.yaml")
+COMMITTED = json.loads(schema.PATH.read_text())
+
+
+def test_the_committed_schema_is_that_of_the_code() -> None:
+    assert schema.params_schema() == COMMITTED, "run `ddpm schema`"
+
+
+def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["schema", "--out", str(tmp_path / "other.json")])
+    assert json.loads((tmp_path / "other.json").read_text()) == COMMITTED
+    assert "other.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yaml(preset: Path) -> None:
+    named = preset.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert (schema.PATH.parents[1] / named).samefile(schema.PATH)
+
+
+def unknown(part: dict[str, Any], value: Any, key: str = "") -> Iterator[str]:
+    """Keys of ``value`` that ``part`` of the schema does not have, and names that it does not list."""
+    while "$ref" in part:
+        part = COMMITTED["$defs"][part["$ref"].removeprefix("#/$defs/")]
+    if "oneOf" in part and value not in [option["const"] for option in part["oneOf"]]:
+        yield f"{key}: {value}"
+    part = next((option for option in part.get("anyOf", []) if "properties" in option), part)
+    if isinstance(value, dict) and "additionalProperties" in part and part["additionalProperties"] is False:
+        for name, inner in value.items():
+            if name in part["properties"]:
+                yield from unknown(part["properties"][name], inner, f"{key}.{name}")
+            else:
+                yield f"{key}.{name}"
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_key_of_every_preset_stands_in_the_schema(preset: Path) -> None:
+    value = params_file.read(preset)
+    assert not list(unknown(COMMITTED, value))
+    value["train"]["stpes"] = 3
+    value["diffusion"]["schedule"] = {"name": "cosin", "linear": {"beta": 1}}
+    assert list(unknown(COMMITTED, value)) == [
+        ".diffusion.schedule.name: cosin",
+        ".diffusion.schedule.linear.beta",
+        ".train.stpes",
+    ]
+
+
+@pytest.mark.parametrize("family", catalogue.SHELVES.values())
+def test_every_variant_can_be_named_and_is_described(family: str) -> None:
+    assert schema.name(family)["oneOf"] == [
+        {"const": name, "description": catalogue.members(family)[name]} for name in variants.names(family)
+    ]
+
+
+# --- with a validator
+
+
+def accepts(value: Any) -> bool:
+    jsonschema = pytest.importorskip("jsonschema")
+    return bool(jsonschema.Draft202012Validator(COMMITTED).is_valid(value))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_valid(preset: Path) -> None:
+    assert accepts(params_file.read(preset))
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The digits preset with one key set otherwise."""
+    params = copy.deepcopy(DIGITS)
+    *sections, name = key.split(".")
+    block = params
+    for section in sections:
+        block = block.setdefault(section, {})
+    block[name] = value
+    return params
+
+
+VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 16, 0.5, 1.5, "auto", "cpu", "linear", "ddim", "x", [], [1], {}]
+
+
+@given(st.sampled_from(sorted(flatten(DIGITS))), st.sampled_from(VALUES))
+@settings(deadline=None, max_examples=60)
+def test_what_the_config_accepts_is_never_marked(key: str, value: Any) -> None:
+    params = changed(key, value)
+    try:
+        models.outline(config.parse(params, "test"))
+    except UserError:
+        return
+    assert accepts(params), f"{key}: {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("seed", "0"),
+        ("device", "gpu"),
+        ("launch.processes", 0),
+        ("data.channels", 2),
+        ("data.image_size", 2000),
+        ("data.resize", "stretch"),
+        ("data.dataset.name", "mnits"),
+        ("data.extra", 1),
+        ("diffusion.T", 0),
+        ("diffusion.schedule", "cosine"),
+        ("diffusion.schedule", {}),
+        ("diffusion.schedule.linear", {"beta_start": 0}),
+        ("diffusion.schedule.cosine", {"beta_start": 0.1}),
+        ("diffusion.loss.min_snr", {"gamma": -1}),
+        ("model.name", "unett"),
+        ("model.unet.groups", 0),
+        ("model.unet.base", 8),
+        ("model.dit", {"heads": "many"}),
+        ("train.batch_size", "all"),
+        ("train.learning_rate", 0),
+        ("train.adam_betas", [0.9]),
+        ("train.compile", "off"),
+        ("sample.seeds", []),
+        ("sample.spacing", "even"),
+        ("evaluate.extractors", ["clasifier"]),
+        ("evaluate.metrics", ["fidd"]),
+        ("gate.floors", {"fd": -1}),
+    ],
+)
+def test_what_no_key_may_hold_is_marked_and_refused(key: str, value: Any) -> None:
+    params = changed(key, value)
+    assert not accepts(params)
+    with pytest.raises(UserError):
+        models.outline(config.parse(params, "test"))

@@ -1,0 +1,135 @@
+"""Help, completion and JSON: what a terminal and a program get from ``ddpm``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddpm import catalogue, cli, regression, terminal, variants
+from ddpm.files import digest
+from tests.scored import grid, params, record
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = [action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_help_of_every_command_ends_in_examples_that_it_takes(command: str) -> None:
+    examples = terminal.EXAMPLES[command]
+    assert examples
+    for line in examples:
+        program, *arguments = shlex.split(line)
+        assert program == "ddpm"
+        assert arguments[0] == command
+        assert callable(cli.parser().parse_args(arguments).run)
+        assert line in commands()[command].format_help()
+
+
+def test_there_are_no_examples_of_other_commands() -> None:
+    assert terminal.EXAMPLES.keys() <= commands().keys()
+
+
+def test_the_help_tells_the_exit_codes() -> None:
+    assert terminal.EXIT_CODES in cli.parser().format_help()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_names_and_options(tmp_path: Path) -> None:
+    script = tmp_path / "ddpm.bash"
+    program = [sys.executable, "-c", "from ddpm.cli import main; main()"]
+    script.write_text(subprocess.run([*program, "--print-completion", "bash"], text=True, capture_output=True).stdout)
+    for typed, offered in {
+        "ddpm pre": ["preset"],
+        "ddpm preset fash": ["fashion_mnist"],
+        "ddpm sample --sampler dp": ["dpmpp_2m"],
+        "ddpm compare --all": ["--all-pairs", "--allow-budget-mismatch"],
+    }.items():
+        words = typed.split()
+        line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_ddpm; echo ${{COMPREPLY[@]}}"
+        shown = subprocess.run(["bash", "-c", f"source {script}; {line}"], text=True, capture_output=True)
+        assert set(shown.stdout.split()) >= set(offered[:1]), (typed, shown)
+        assert all(word.startswith(words[-1]) for word in shown.stdout.split()), (typed, shown)
+
+
+def test_zsh_gets_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--print-completion", "zsh"])
+    assert capsys.readouterr().out.startswith("#compdef ddpm")
+
+
+# --- JSON
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    assert ended.value.code == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "variants", "--json")
+    assert {key: sorted(names) for key, names in found.items()} == {
+        key: variants.names(family) for key, family in catalogue.SHELVES.items()
+    }
+
+
+def test_a_summary_as_json_is_what_the_stages_wrote(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("metrics").mkdir()
+    written = {stage: {"of": stage, "value": 0.1} for stage in ("train", "sample", "evaluate")}
+    for stage, value in written.items():
+        Path(f"metrics/{stage}.json").write_text(json.dumps(value))
+    assert told(capsys, "summary", "--json") == written
+    Path("metrics/sample.json").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["summary", "--json"])
+    assert capsys.readouterr().out == ""
+
+
+def test_verdicts_as_json_are_those_of_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text(json.dumps(params()))
+    record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
+    found = told(capsys, "compare", "--by", "diffusion.schedule.name", "--json", "--out", "verdict")
+    assert found == json.loads(Path("verdict/verdict.json").read_text())
+    assert found["verdicts"][0]["outcome"] == "worse"
+
+
+@pytest.mark.parametrize(("fd", "passed"), [(0.25, True), (0.9, False)])
+def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str], fd: float, passed: bool) -> None:
+    comparable = {"samples": 100}
+    Path("params.yaml").write_text(json.dumps(params()))
+    Path("metrics").mkdir()
+    Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": fd}}))
+    Path("metrics/fingerprint.json").write_text(json.dumps({"hash": digest(comparable), "comparable": comparable}))
+    expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower", "fingerprint": digest(comparable)}
+    regression.BASELINE.write_text(json.dumps({"classifier.fd": expected}))
+    found = told(capsys, "gate", "--json", code=0 if passed else 1)
+    (check,) = found["checks"]
+    assert found["passed"] == passed
+    assert check["is_worse"] != passed
+    assert check["expected"] == expected
+    assert check["limit"] == pytest.approx(0.25 + 3 * 0.01 * 1.2**0.5)
+
+
+def test_json_has_no_place_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        terminal.print_json({"fd": float("nan")})
