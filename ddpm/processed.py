@@ -66,7 +66,8 @@ def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArra
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except files.NO_ARRAY as error:
-        raise UserError(f"{path}: missing or damaged ({error}); remove it and run `dvc repro`") from error
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: missing or damaged ({reason}); remove it and run `dvc repro`") from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: damaged (an archive of arrays); remove it and run `dvc repro`")
     if array.shape != shape or array.dtype != dtype:

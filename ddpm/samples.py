@@ -34,7 +34,8 @@ def read_samples(path: Path) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
     except files.NO_ARRAY as error:
-        raise UserError(f"{path}: not a readable .npy of samples ({error}); run `dvc repro -f sample`") from error
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: not a readable .npy of samples ({reason}); run `dvc repro -f sample`") from error
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "an archive"
         raise UserError(f"{path}: samples must be uint8 (count, channels, height, width), this is {found}")

@@ -29,7 +29,7 @@ from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded
 from tests.small import PARAMS
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -191,7 +191,7 @@ def test_model_files(data: st.DataObject, config: bool) -> None:
     understood_or_refused(lambda: load_model(weights.PATH, torch.device("cpu")))
 
 
-@quick
+@settings(quick, max_examples=25)
 @given(data=st.data())
 def test_checkpoints(data: st.DataObject) -> None:
     """A damaged one is never taken up: the one before is."""
