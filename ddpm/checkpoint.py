@@ -70,7 +70,9 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except RuntimeError as error:
-        raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
+        reasons = str(error).split("\n\t")[1:] or [str(error)]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise UserError(f"{path}: its weights do not fit its own config: {reasons[0]}{more}") from error
     _check_finite(path, tensors)
     network = models.build(config).to(device)
     network.load_state_dict(tensors)

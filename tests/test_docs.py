@@ -44,7 +44,7 @@ PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
 NEEDS = {"needs: the pipeline", "needs: a GPU", "needs: the internet", "needs: other machines", "needs: a server"}
-TRUSTED = {"git", "mlflow", "export"}  # programs whose lines are taken as they are
+TRUSTED = {"git", "mlflow", "export", "pip"}  # programs whose lines are taken as they are
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 

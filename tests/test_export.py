@@ -115,7 +115,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("form", exchange.FORMATS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_an_exported_model_comes_back_bit_for_bit(form: str, shape: dict[str, Any]) -> None:
-    path = model(model=unet(**shape, dropout_kind="channel"), seed=7)
+    path = model(model=unet(**shape, dropout_kind="channel"), train={"steps": 9})
     exchange.export_model(path, Path("out"), form)
     exchange.import_model(Path("out"), Path("back.safetensors"))
     assert Path("back.safetensors").read_bytes() == path.read_bytes()
@@ -148,7 +148,7 @@ def test_the_same_model_is_exported_as_the_same_bytes() -> None:
 )
 def test_without_our_record_only_training_is_unknown(diffusion: dict[str, Any]) -> None:
     path = Path("model.safetensors")
-    folder = diffusers_folder(diffusion=diffusion, seed=3)
+    folder = diffusers_folder(diffusion=diffusion, train={"steps": 9})
     if diffusion["schedule"]["name"] == "linear":  # not the default, and named as diffusers names it
         change(folder / SCHEDULER, trained_betas=None, beta_start=2e-4, beta_schedule="linear")
     found = exchange.import_model(folder, Path("back.safetensors"))
@@ -551,7 +551,10 @@ def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str])
     loaded = load_model(Path("data/model/model.safetensors"), CPU)
     changed = {key: tensor + 1 for key, tensor in loaded.network.state_dict().items()}
     save_model(other, changed, loaded.config, {"steps": 12})
-    for path, reason in ((other, "is another model"), (model("third", seed=9), "params.yaml is another model's")):
+    for path, reason in (
+        (other, "is another model"),
+        (model("third", train={"steps": 9}), "params.yaml is another model's"),
+    ):
         with pytest.raises(UserError, match=reason):
             card.evidence(path, load_model(path, CPU))
 

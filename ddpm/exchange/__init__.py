@@ -139,11 +139,11 @@ def read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, dic
     """Weights, config and facts of a pipeline's folder. Raises UserError."""
     network = _read(folder / UNET, UNet2D)
     scheduler = _read(folder / SCHEDULER, Scheduler)
+    weights = _weights(folder)
     read = _recorded if (folder / RECORD).exists() else _told
     config, facts = read(folder, network, scheduler)
     with _about(folder / UNET):
         outline = models.outline(config).state_dict()
-    weights = _weights(folder)
     with _about(folder / UNET_WEIGHTS):
         return unet2d.weights_in(weights, network, _shape(config), outline), config, facts
 

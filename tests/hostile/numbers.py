@@ -36,7 +36,7 @@ def learn(config: Config, images: np.ndarray | None = None) -> None:
 
 def poisoned(part: str) -> None:
     """Trains on from a checkpoint one of whose tensors is NaN."""
-    config = small().training()
+    config = small(train={"steps": 3}).training()
     trainer = Trainer(config, pictures(), CPU)
     trainer.step(1)
     state = trainer.state()
