@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -91,28 +92,37 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """An uninterrupted run: what it made, and seconds of each stage, DVC's part included."""
+    """An uninterrupted run: what it made, and how many CPU seconds each stage took, whoever else was at work."""
 
     contents: dict[str, Any]
     seconds: dict[str, float]
-    whole: float
 
 
 def uninterrupted(victim: Victim) -> Reference:
     """Raises RuntimeError when not even this works."""
     process = victim.start("dvc", "repro")
-    began: dict[str, float] = {}
-    started = time.monotonic()
+    seconds = {}
     for name in STAGES:
-        wait_for(lambda name=name: name in victim.stages(), process)
-        began[name] = time.monotonic()
+        if running := wait_for(lambda name=name: victim.stages().get(name), process):
+            seconds[name] = wait_for_cpu(running[0], math.inf)
     if victim.wait(process):
         raise RuntimeError(victim.said()[-2000:])
-    ends = [*list(began.values())[1:], time.monotonic()]
-    seconds = {name: end - begin for (name, begin), end in zip(began.items(), ends, strict=True)}
     if problems := victim.run_problems():
         raise RuntimeError(str(problems))
-    return Reference(victim.contents(), seconds, ends[-1] - started)
+    return Reference(victim.contents(), seconds)
+
+
+def wait_for_cpu(process: psutil.Process, seconds: float) -> float:
+    """Until a process and its children have used so many CPU seconds, or it has ended; what it has used."""
+    used = 0.0
+    try:
+        while used < seconds and process.status() != psutil.STATUS_ZOMBIE:
+            family = [process, *process.children(recursive=True)]
+            used = max(used, sum(sum(member.cpu_times()[:2]) for member in family))
+            time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        return used
+    return used
 
 
 def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator: random.Random) -> list[Trial]:
@@ -127,10 +137,13 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     restarted = time.monotonic()
     for attempt, stage in enumerate(way.stages):
         process = way.start(victim, attempt)
-        if not wait_for(lambda stage=stage: stage in victim.stages(), process):
+        running = wait_for(lambda stage=stage: victim.stages().get(stage), process)
+        if not running:
             continue  # through, or it failed: the last attempt tells
         recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
-        time.sleep(generator.uniform(0, reference.seconds[stage]))
+        moment = generator.uniform(0, 1.2) * reference.seconds.get(stage, 0.0)
+        if wait_for_cpu(running[0], moment) < moment:
+            time.sleep(generator.uniform(0, 0.5))  # DVC is busy with what the stage made
         if hit := strike(victim, process, way, generator.choice(way.targets), generator.choice(SIGNALS)):
             kills.append(hit)
             restarted = time.monotonic()
