@@ -42,7 +42,7 @@ def start(folder: Path, ranks: int, options: dict[str, Any]) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     return process.returncode, said
 
 
@@ -68,7 +68,7 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
 
 
 def test_a_signalled_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
-    options = {"train": {"steps": 400, "checkpoint_every": 5}}
+    options = {"train": {"steps": 120, "checkpoint_every": 5}}
     first = start(tmp_path / "stopped", 2, options)
     wait_for(lambda: list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors")), first)
     first.send_signal(signal.SIGTERM)
