@@ -170,7 +170,7 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params["diffusion.schedule.name"] == "cosine"
     assert run.data.params["diffusion.schedule.cosine.s"] == "0.008"
-    assert run.data.params["model.unet.multipliers"] == "[1, 2, 4]"
+    assert run.data.params["model.unet.multipliers"] == "[1, 2]"
     assert run.data.params["train.epochs"] == "null"
     scores = {"classifier.fd": 1.5, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5, "sample.images_per_second": 50.0}
     assert scores.items() <= run.data.metrics.items()
