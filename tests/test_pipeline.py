@@ -6,10 +6,8 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,24 +81,6 @@ class Clone:
         for section, values in sections.items():
             params[section].update(values)
         yaml.dump(params, path)
-
-    def checkpoints(self) -> list[Path]:
-        return sorted((self.folder / ".ddpm" / "checkpoints").glob("*/*.safetensors"))
-
-    def stop_training(self, number: signal.Signals) -> str:
-        """``dvc repro train`` whose train process gets a signal once it has saved a further checkpoint; the output."""
-        before = self.checkpoints()
-        process = self.start("dvc", "repro", "train")
-        deadline = time.monotonic() + 120
-        while not (new := self.checkpoints()[-1:]) or new[0] in before:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        os.kill(int((new[0].parent / "pid").read_text()), number)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode != 0
-        assert not (self.folder / "data" / "model" / "model.safetensors").exists()
-        return output
 
 
 @pytest.fixture
@@ -221,30 +201,6 @@ def assert_two_complete_runs(folder: Path) -> None:
     history = client.get_metric_history(linear.info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == curve(folder)
     assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
-
-
-@pytest.mark.slow
-def test_training_that_was_stopped_and_killed_ends_with_the_same_bytes(clone: Clone) -> None:
-    clone.set({"train": {"steps": 400, "checkpoint_every": 20, "grid_every": 0}})
-    output = clone.stop_training(signal.SIGTERM)
-    assert "resuming" not in output
-    output = clone.stop_training(signal.SIGKILL)
-    assert re.search(r"resuming after step \d+ of 400", output)
-
-    output = clone.run("dvc", "repro", "train")
-    assert ran(output) == ["train"]
-    assert re.search(r"resuming after step \d+ of 400", output)
-    stopped = sha256(clone.folder / "data/model/model.safetensors")
-    losses = curve(clone.folder)
-    assert list(losses) == list(range(1, 401))
-    # a finished run's state stays until the next stage shows that DVC has taken the result
-    assert all((run / "finished").exists() for run in (clone.folder / ".ddpm" / "checkpoints").iterdir())
-    assert UP_TO_DATE in clone.run("dvc", "repro", "train")
-
-    output = clone.run("dvc", "repro", "--force", "--single-item", "train")
-    assert "resuming" not in output
-    assert sha256(clone.folder / "data/model/model.safetensors") == stopped
-    assert curve(clone.folder) == losses
 
 
 def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
