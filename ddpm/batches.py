@@ -51,13 +51,13 @@ class Batches:
     def __call__(self, step: int) -> Tensor:
         """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ..."""
         if self.on_device is None:
-            x = from_images(self._read(step))
+            x = self._read(step)
         else:
-            x = from_images(self.on_device[self._indices(step).to(self.device, non_blocking=True)])
+            x = self.on_device[self._indices(step).to(self.device, non_blocking=True)]
         if self.flip:
             flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
-        return x
+        return from_images(x)
 
     def _read(self, step: int) -> Tensor:
         ready = self.ahead.pop(step, None)

@@ -133,4 +133,4 @@ def to_images(x: Tensor) -> Tensor:
 
 def from_images(images: Tensor) -> Tensor:
     """uint8 to float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
+    return (images / 127.5).sub_(1)
