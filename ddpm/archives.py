@@ -101,9 +101,8 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type in HEADERS and header.size > MAX_HEADER_BYTES:
-            raise tarfile.TarError(
-                f"a header of {header.size:,} bytes"
-            )  # a ReadError would be one of a list of guesses
+            # a ReadError would be one of a list of guesses
+            raise tarfile.TarError(f"a header of {header.size:,} bytes")
         if header.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.TarError("a sparse file")
         return header
@@ -164,22 +163,18 @@ def _check_name(source: Path, name: str) -> None:
 
 
 def _bounded(source: Path, found: Iterator[Member]) -> Iterator[Member]:
+    """The members, within the limits; a table of contents that makes no sense is a TarError."""
     allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
     total = 0
-    for count, member in enumerate(_understood(found), start=1):
-        total += member.size
-        if count > MAX_MEMBERS or total > allowed:
-            raise UserError(
-                f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
-                "unpack it by hand and name the folder in data.source"
-            )
-        yield member
-
-
-def _understood(found: Iterator[Member]) -> Iterator[Member]:
-    """The members; a table of contents that makes no sense is a TarError. What a reader does is not seen here."""
     try:
-        yield from found
+        for count, member in enumerate(found, start=1):
+            total += member.size
+            if count > MAX_MEMBERS or total > allowed:
+                raise UserError(
+                    f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
+                    "unpack it by hand and name the folder in data.source"
+                )
+            yield member
     except MISREAD as error:
         raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
     except OSError as error:

@@ -133,4 +133,4 @@ def to_images(x: Tensor) -> Tensor:
 
 def from_images(images: Tensor) -> Tensor:
     """uint8 to float32 in [-1, 1]."""
-    return (images / 127.5).sub_(1)
+    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)

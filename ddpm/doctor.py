@@ -213,7 +213,7 @@ def source(settings: Config) -> Finding:
     if data.source.startswith(("kaggle:", "http://", "https://")):
         return Finding("dataset", "fetch", f"{name} from {masked(data.source)}", BY_HAND)
     try:
-        found = _sources.locate(data.source, (), RAW)
+        found = _sources.locate(data.source, None, (), RAW)
     except UserError as error:
         return Finding("dataset", "missing", f"{name} is not there", str(error))
     return Finding("dataset", "ok", f"{name} in {found}")

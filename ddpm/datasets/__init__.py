@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,12 +53,11 @@ class Records:
     @classmethod
     def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Records:
         """Images (N, H, W) or (N, H, W, 3) and labels (N,) of each split; with "test" among them the split is kept."""
-        counts = [len(split_images) for split_images, _ in splits.values()]
-        if len(shapes := {split_images.shape[1:] for split_images, _ in splits.values()}) > 1:
-            raise UserError(
-                f"dataset: its splits hold images of {' and '.join(map(str, sorted(shapes)))}; one is allowed"
-            )
-        images = np.concatenate([split_images for split_images, _ in splits.values()])
+        parts = [part for part, _ in splits.values()]
+        counts = [len(part) for part in parts]
+        if len(shapes := sorted({part.shape[1:] for part in parts})) > 1:
+            raise UserError(f"dataset: its splits hold images of {' and '.join(map(str, shapes))}; one is allowed")
+        images = np.concatenate(parts)
 
         def open_image(index: int) -> Image:
             from PIL import Image
@@ -75,7 +74,9 @@ class Records:
 
 
 class Dataset(Variant, ABC):
-    """Contract of a dataset."""
+    """Contract of a dataset. licence: what its authors say."""
+
+    licence: ClassVar[str] = "not known to the project: look it up before you share this"
 
     def download(self, source: str | None, raw: Path) -> None:
         """Put the verified files under ``raw``, all or none.

@@ -24,21 +24,12 @@ class IdxDataset(Published):
     """Four gzipped idx files: images and labels of 60,000 train and 10,000 test pictures, 28x28 gray."""
 
     classes: ClassVar[tuple[str, ...]]
-    mirrored = (
-        "train-images-idx3-ubyte.gz",
-        "train-labels-idx1-ubyte.gz",
-        "t10k-images-idx3-ubyte.gz",
-        "t10k-labels-idx1-ubyte.gz",
-    )
 
     def read(self, raw: Path) -> Records:
-        splits = {
-            split: (
-                read_idx(raw / f"{prefix}-images-idx3-ubyte.gz", 3),
-                read_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", 1),
-            )
-            for split, prefix in {"train": "train", "test": "t10k"}.items()
-        }
+        splits = {}
+        for split, prefix in {"train": "train", "test": "t10k"}.items():
+            images = read_idx(raw / f"{prefix}-images-idx3-ubyte.gz", 3)
+            splits[split] = (images, read_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", 1))
         return Records.of_arrays(splits, self.classes)
 
 

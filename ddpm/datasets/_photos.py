@@ -47,20 +47,10 @@ class Photos(Dataset):
 
     def fetch(self, source: str | None, folder: Path) -> None:
         with TemporaryDirectory(dir=folder.parent) as scratch:
-            found = self._default(Path(scratch)) if source is None else self._locate(source, Path(scratch))
+            found = _sources.locate(source, self.address, (), Path(scratch))
+            if source is None and self.sha256:
+                _sources.verify(found, "sha256", self.sha256)
             _pack(found, folder / FILE)
-
-    def _default(self, scratch: Path) -> Path:
-        if self.address is None or self.sha256 is None:
-            raise UserError("data.source: null is not allowed here; name a folder or an archive of images")
-        archive = scratch / PurePosixPath(self.address).name
-        _sources.download(self.address, archive)
-        _sources.verify(archive, "sha256", self.sha256)
-        return archive
-
-    def _locate(self, source: str, scratch: Path) -> Path:
-        mirrored = () if self.address is None else (PurePosixPath(self.address).name,)
-        return _sources.locate(source, mirrored, scratch)
 
     @abstractmethod
     def arrange(self, names: list[str]) -> Arrangement:

@@ -8,9 +8,7 @@ from ddpm.datasets._cifar import CifarDataset
 
 
 class Cifar10(CifarDataset):
-    torchvision_name = "CIFAR10"
     address = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-    mirrored = ("cifar-10-python.tar.gz",)
     md5: ClassVar = {
         "data_batch_1": "c99cafc152244af753f735de768cd75f",
         "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",

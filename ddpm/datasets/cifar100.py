@@ -8,9 +8,7 @@ from ddpm.datasets._cifar import CifarDataset
 
 
 class Cifar100(CifarDataset):
-    torchvision_name = "CIFAR100"
     address = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
-    mirrored = ("cifar-100-python.tar.gz",)
     md5: ClassVar = {
         "train": "16019d7e3df5f24257cddd939b257f8d",
         "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",

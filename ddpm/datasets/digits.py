@@ -14,6 +14,8 @@ LEVELS = 16
 
 
 class Digits(Dataset):
+    licence = "CC BY 4.0 (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998)"
+
     def fetch(self, source: str | None, folder: Path) -> None:
         if source is not None:
             raise UserError(f"data.source: {source!r} is not allowed: digits come with scikit-learn; set it to null")

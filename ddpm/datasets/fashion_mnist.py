@@ -8,7 +8,7 @@ from ddpm.datasets._idx import IdxDataset
 
 
 class FashionMnist(IdxDataset):
-    torchvision_name = "FashionMNIST"
+    licence = "MIT (Zalando SE)"
     address = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     md5: ClassVar = {
         "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -18,20 +18,10 @@ class FashionMnist(IdxDataset):
     }
     # Debian's package dataset-fashion-mnist leaves name and time out of the gzip headers; the rest is the same
     repacked_md5: ClassVar = {
-        "train-images-idx3-ubyte.gz": ("cf8536b0aa1a6ac5fa3f23001093305c",),
-        "train-labels-idx1-ubyte.gz": ("10bea18fdb374794d4bb42e356e600c9",),
-        "t10k-images-idx3-ubyte.gz": ("f78720b4224f21cce2f2ccf2d7a94c9a",),
-        "t10k-labels-idx1-ubyte.gz": ("0d30e22e447f3c33dab9ed536400ac01",),
+        "train-images-idx3-ubyte.gz": "cf8536b0aa1a6ac5fa3f23001093305c",
+        "train-labels-idx1-ubyte.gz": "10bea18fdb374794d4bb42e356e600c9",
+        "t10k-images-idx3-ubyte.gz": "f78720b4224f21cce2f2ccf2d7a94c9a",
+        "t10k-labels-idx1-ubyte.gz": "0d30e22e447f3c33dab9ed536400ac01",
     }
-    classes = (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    )
+    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+               "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip

@@ -15,6 +15,7 @@ CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 class Flowers(Photos):
     """Any tree with the five class folders, in the singular or the plural; other folders are left out."""
 
+    licence = "CC BY 2.0, each photo by its own author"
     address = "http://download.tensorflow.org/example_images/flower_photos.tgz"
     # as TensorFlow Datasets publishes it (url_checksums/tf_flowers.txt); 228,813,984 bytes
     sha256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"

@@ -8,7 +8,7 @@ from ddpm.datasets._idx import IdxDataset
 
 
 class Mnist(IdxDataset):
-    torchvision_name = "MNIST"
+    licence = "usually given as CC BY-SA 3.0 (Y. LeCun, C. Cortes)"
     address = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     md5: ClassVar = {
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",

@@ -50,7 +50,7 @@ def _cifar(dataset: CifarDataset, folder: Path) -> Path:
                 dataset.label_key: list(range(10)),
                 "filenames": ["x.png"] * 10,
             }
-    archive = folder / dataset.mirrored[0]
+    archive = folder / Path(dataset.address).name
     with tarfile.open(archive, "w:gz") as tar:
         for file, content in contents.items():
             data = pickle.dumps(content, protocol=3)

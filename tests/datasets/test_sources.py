@@ -57,16 +57,15 @@ def test_a_mirror(name: str, small: Small, server: tuple[str, Any], tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
 
 
-def test_the_public_address_through_torchvision(
-    small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "file"), [("mnist", ""), ("cifar10", "cifar-10-python.tar.gz")])
+def test_the_public_address(
+    name: str, file: str, small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = pytest.importorskip("torchvision.datasets").MNIST
-    dataset, _ = small("mnist")
-    monkeypatch.setattr(theirs, "mirrors", [f"{server[0]}/"])
-    monkeypatch.setattr(theirs, "resources", list(dataset.md5.items()))  # type: ignore[attr-defined]
+    dataset, _ = small(name)
+    monkeypatch.setattr(type(dataset), "address", f"{server[0]}/{file}")
     dataset.download(None, tmp_path / "raw")
     assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
-    assert len(dataset.read(tmp_path / "raw").labels) == 40
+    assert len(dataset.read(tmp_path / "raw").labels) > 0
 
 
 def test_the_address_of_an_archive(small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
@@ -135,10 +134,7 @@ def test_a_kaggle_dataset(small: Small, tmp_path: Path, monkeypatch: pytest.Monk
         asked.append(handle)
         return str(source)
 
-    names = ("BackendError", "CredentialError", "DataCorruptionError", "NotFoundError", "UnauthenticatedError")
-    exceptions = types.SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names})
-    kagglehub = types.SimpleNamespace(dataset_download=dataset_download, exceptions=exceptions)
-    monkeypatch.setitem(sys.modules, "kagglehub", kagglehub)
+    monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=dataset_download))
     dataset.download("kaggle:alxmamaev/flowers-recognition", tmp_path / "raw")
     assert asked == ["alxmamaev/flowers-recognition"]
     assert len(dataset.read(tmp_path / "raw").names) == 15
