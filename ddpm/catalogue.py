@@ -44,27 +44,26 @@ def listing() -> str:
 def combinations() -> list[Combination]:
     """Every parameterization with every loss, variance and end of the schedule, as reading a config judges them."""
     families = ("parameterizations", "losses", "variances")
-    return [
-        _judged(parameterization, loss, variance, zero_terminal_snr)
-        for parameterization, loss, variance in itertools.product(*map(variants.names, families))
-        for zero_terminal_snr in (False, True)
-    ]
-
-
-def _judged(parameterization: str, loss: str, variance: str, zero_terminal_snr: bool) -> Combination:
-    schedule = {"name": "linear", "linear": {"zero_terminal_snr": zero_terminal_snr}}
-    diffusion = config.Diffusion.model_construct(
-        schedule=variants.build("schedules", schedule, "schedule"),
-        parameterization=variants.build("parameterizations", {"name": parameterization}, "parameterization"),
-        variance=variants.build("variances", {"name": variance}, "variance"),
-        loss=variants.build("losses", {"name": loss}, "loss"),
-    )
-    return Combination(parameterization, loss, variance, zero_terminal_snr, tuple(diffusion.refusals()))
+    found = []
+    named = itertools.product(*map(variants.names, families))
+    for names, zero_terminal_snr in itertools.product(named, (False, True)):
+        parameterization, loss, variance = (
+            variants.build(family, {"name": name}, family) for family, name in zip(families, names, strict=True)
+        )
+        schedule = {"name": "linear", "linear": {"zero_terminal_snr": zero_terminal_snr}}
+        diffusion = config.Diffusion.model_construct(
+            schedule=variants.build("schedules", schedule, "schedule"),
+            parameterization=parameterization,
+            variance=variance,
+            loss=loss,
+        )
+        reasons = tuple(diffusion.refusals())
+        found.append(Combination(parameterization.name, loss.name, variance.name, zero_terminal_snr, reasons))
+    return found
 
 
 def combinations_table() -> str:
     """``combinations`` in Markdown: a row per loss and variance, a column per parameterization, reasons as notes."""
-    parameterizations = variants.names("parameterizations")
     notes: dict[str, int] = {}
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for found in combinations():
@@ -74,7 +73,7 @@ def combinations_table() -> str:
         numbers = ", ".join(str(notes.setdefault(reason, len(notes) + 1)) for reason in found.reasons)
         refused = f"not with zero terminal SNR ({numbers})" if found.zero_terminal_snr else f"no ({numbers})"
         row[found.parameterization] = refused if found.reasons else "yes"
-    lines = [f"| loss | variance | {' | '.join(parameterizations)} |", "| --- " * (2 + len(parameterizations)) + "|"]
-    for (loss, variance), row in rows.items():
-        lines.append(f"| {loss} | {variance} | {' | '.join(row[name] for name in parameterizations)} |")
-    return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in notes.items())])
+    names = variants.names("parameterizations")
+    lines = [("loss", "variance", *names), ("---",) * (2 + len(names)), *((*key, *rows[key].values()) for key in rows)]
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*table, "", *(f"{number}. {reason}" for reason, number in notes.items())])

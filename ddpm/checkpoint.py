@@ -103,7 +103,10 @@ class Checkpoints:
                 holder.write_text(str(os.getpid()))
                 finished = self.folder / FINISHED
                 if finished.exists() and finished.read_text() != self.record:
-                    self._clear()
+                    for path in self._generations():
+                        path.unlink()
+                    shutil.rmtree(self.folder / "grids", ignore_errors=True)
+                    finished.unlink()
                 yield
         except Timeout as error:
             pid = holder.read_text() if holder.exists() else "unknown"
@@ -136,12 +139,6 @@ class Checkpoints:
         else:
             with atomic_path(self.folder / FINISHED) as temporary:
                 temporary.write_text(self.record)
-
-    def _clear(self) -> None:
-        for path in self._generations():
-            path.unlink()
-        shutil.rmtree(self.folder / "grids", ignore_errors=True)
-        (self.folder / FINISHED).unlink()
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
@@ -202,12 +199,7 @@ def _read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind} file") from error
-    except (
-        SafetensorError,
-        OSError,
-        RecursionError,
-        ValueError,
-    ) as error:  # also of bytes that are no UTF-8, or no JSON
+    except (SafetensorError, OSError, RecursionError, ValueError) as error:  # also of what is no UTF-8, or no JSON
         raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
     if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
         raise UserError(f"{path}: damaged since this {kind} file was written: its checksum is another")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import get_args
@@ -80,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
     track_commands = track.add_subparsers(metavar="COMMAND", required=True)
     sync = track_commands.add_parser("sync", help="write the run of the current results, or complete it")
     sync.set_defaults(run=track_sync)
+    registered = track_commands.add_parser("register", help="make the current model a version in MLflow's registry")
+    registered.add_argument("--name", default="ddpm", help="of the registered model (%(default)s)")
+    registered.set_defaults(run=track_register)
 
     samplers = variants.names("samplers")
     terminal.dress(top, commands, {"name": preset_names(), "sampler": samplers, "samplers": samplers})
@@ -246,6 +248,8 @@ def draw_gallery(parsed: argparse.Namespace) -> None:
 
 
 def draw_frontier(parsed: argparse.Namespace) -> None:
+    from tabulate import tabulate
+
     from ddpm import devices, frontier, plots
 
     settings = config.load()
@@ -255,7 +259,7 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
     out = Path("metrics")
     frontier.write_csv(out / "frontier.csv", points)
     plots.lines(out / "frontier.png", frontier.panels(points))
-    print(frontier.table(points))
+    print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
     print(f"\n{len(points)} points, {measured.measured} cells measured now: {out / 'frontier.csv'}, frontier.png")
 
 
@@ -270,7 +274,7 @@ def compare_runs(parsed: argparse.Namespace) -> None:
         found = comparison.compare(results.gather(), parsed.by, working, *options, all_pairs=parsed.all_pairs)
     written = verdicts.write(found, parsed.out) if parsed.out else []
     if parsed.json:
-        print_json(asdict(found))
+        print_json(verdicts.to_dict(found))
     else:
         print(verdicts.table(found), *([""] if written else []), *written, sep="\n")
 
@@ -282,21 +286,17 @@ def gate_scores(parsed: argparse.Namespace) -> int:
     try:
         settings = config.load()
         if parsed.update:
-            baseline, notes = regression.update(settings)
-            print("\n".join([*notes, regression.baseline_markdown(baseline, settings.gate)]))
+            print(
+                *regression.update(settings), f"{regression.BASELINE} is written; `ddpm gate` tells its worth", sep="\n"
+            )
             return 0
-        checks = regression.gate(regression.read_run(), regression.read_baseline(), settings.gate)
+        checks = regression.gate(*regression.read_run(), regression.read_baseline(), settings.gate)
     except UserError as error:
         regression.summarize(f"### ddpm gate: not comparable\n\n{error}")
         raise
     text = regression.markdown(checks, settings.gate)
     if parsed.json:
-        told = ("limit", "is_worse", "is_better")
-        rows = [
-            asdict(check) | {"expected": check.expected.model_dump()} | {name: getattr(check, name) for name in told}
-            for check in checks
-        ]
-        print_json({"passed": not regression.failed(checks), "checks": rows})
+        print_json({"passed": not regression.failed(checks), "checks": [check.model_dump() for check in checks]})
     else:
         print(text)
     regression.summarize(text)
@@ -367,7 +367,18 @@ def write_schema(parsed: argparse.Namespace) -> None:
 def track_sync(_: argparse.Namespace) -> None:
     from ddpm import tracking
 
-    run_id = tracking.sync()
-    if run_id is None:
+    print(f"MLflow run {_written(tracking.sync())} is complete")
+
+
+def track_register(parsed: argparse.Namespace) -> None:
+    from ddpm import serving
+
+    uri = _written(serving.register(parsed.name))
+    print(f"{uri}: `mlflow models serve -m {uri} --env-manager local --host 127.0.0.1 -p 5001` draws its images")
+
+
+def _written(answer: str | None) -> str:
+    """Raises UserError where MLflow gave none."""
+    if answer is None:
         raise UserError("MLflow: nothing was written: the store failed, as said above, or DDPM_TRACKING is off")
-    print(f"MLflow run {run_id} is complete")
+    return answer

@@ -1,14 +1,10 @@
 """Which variant is better: a verdict for each pair of variants and each metric, over runs paired by training seed.
 
 The unit of evidence is the training seed: its score is already the mean over its sampling seeds, and two variants'
-runs of one seed share what noise they can. A variant is **better** (or worse) than another where
-
-- the paired t test, adjusted by Holm over the pairs compared, rejects "no difference": the interval excludes 0 and, of
-  all pairs of a metric together, false verdicts are as rare as of one;
-- the exact sign-flip test rejects it too, which assumes no distribution and takes six seeds at least;
-- the gap is above ``compare.threshold`` of the baseline's mean;
-- for a Fréchet distance, the kernel distance (KID) in the same features moved the same way, where it was measured: it
-  has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
+runs of one seed share what noise they can. A variant is **better** (or worse) where the paired t test, adjusted by Holm
+over the pairs of a metric, and the exact sign-flip test reject "no difference"; the gap is above ``compare.threshold``
+of the baseline's mean; and, for a Fréchet distance, KID in the same features moved the same way, where it was measured:
+it has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
 
 It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. All else is
 **inconclusive**, with a reason, and with the number of seeds that would settle it.
@@ -32,19 +28,6 @@ from ddpm.results import Gathered, Result
 
 Outcome = Literal["better", "worse", "equivalent", "inconclusive"]
 ONE_SEED = "one seed proves nothing"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One of the variants compared. values: its params under the keys that vary. None: runs vary, or do not tell."""
-
-    label: str
-    values: dict[str, Any]
-    seeds: tuple[int, ...]
-    runs: tuple[str, ...]
-    images_seen: int | None
-    parameters: int | None
-    evaluations: int | None
 
 
 @dataclass(frozen=True)
@@ -86,11 +69,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The baseline is the first of ``arms``. ``verdicts``: by pair, then by metric, the headline first."""
+    """The baseline is the first of ``sides``. ``verdicts``: by pair, then by metric, the headline first."""
 
     by: tuple[str, ...]
     metrics: tuple[str, ...]
-    arms: tuple[Arm, ...]
+    sides: tuple[Side, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     fingerprint: str
@@ -112,25 +95,23 @@ def compare(
     The baseline is the variant of the working params where that was run, else the first. chosen: metrics; without,
     those that all runs have. Raises UserError where runs can't be compared.
     """
-    by, settings = tuple(dict.fromkeys(by)), working.compare
+    by = tuple(dict.fromkeys(by))
     pairing.check_keys(by, gathered.results, working)
     try:
-        sides, pairs, dropped = _paired(gathered.results, by, working, all_pairs)
+        matched = results.matching(gathered.results, working, by)
+        sides = pairing.sides(matched.results, by, working)
+        if len(sides) == 1:
+            here = results.plain_params(working)
+            others = [run for run in gathered.results if pairing.varied(run.params, by) != sides[0].values]
+            hint = f"; of those with another value, {results.nearest(others, here, by)}" if others else ""
+            line = f"only {sides[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
+            raise UserError(f"--by {' '.join(by)}: {line}{hint}")
+        wanted = itertools.combinations(sides, 2) if all_pairs else ((sides[0], side) for side in sides[1:])
+        pairs, dropped = pairing.pairs(wanted, by)
     except UserError as error:  # what is lacking may be what was left out
         raise UserError("; ".join([str(error), *gathered.notes])) from error
-    runs = [run for side in sides for run in side.runs.values()]
-    fingerprint = pairing.check_fingerprints(runs, by)
-    budgets = pairing.check_budgets(sides, allow_budget_mismatch)
-    names = pairing.choose_metrics(runs, chosen)
-    return Comparison(
-        by=by,
-        metrics=tuple(names),
-        arms=tuple(map(_arm, sides)),
-        verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*gathered.notes, *budgets, *dropped, *_too_few(pairs, settings)),
-        fingerprint=fingerprint,
-        **settings.model_dump(),
-    )
+    notes = [*gathered.notes, *matched.notes, *dropped]
+    return _compared(by, sides, pairs, notes, working.compare, chosen, allow_budget_mismatch)
 
 
 def between(
@@ -145,45 +126,50 @@ def between(
     # a hyperparameter that only one of them has follows from its variant's name
     by = tuple(key for key in differences if key in before.params and key in after.params)
     sides = [Side(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
-    fingerprint = pairing.check_fingerprints((before, after), by)
-    budgets = pairing.check_budgets(sides, allow_budget_mismatch)
-    names = pairing.choose_metrics((before, after), chosen)
-    pair = Pair(before.name, after.name, (after.seed,), (before,), (after,))
+    pair = Pair(before.name, after.name, (before,), (after,))
     seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
+    notes = [*seeds, f"{ONE_SEED}: training anew with another moves scores as much as many a variant does"]
+    return _compared(by, sides, [pair], notes, settings, chosen, allow_budget_mismatch)
+
+
+def _compared(
+    by: tuple[str, ...],
+    sides: Sequence[Side],
+    pairs: Sequence[Pair],
+    notes: Sequence[str],
+    settings: Compare,
+    chosen: Sequence[str],
+    allow_budget_mismatch: bool,
+) -> Comparison:
+    runs = [run for side in sides for run in side.runs.values()]
+    fingerprint = pairing.check_fingerprints(runs, by)
+    budgets = pairing.check_budgets(sides, allow_budget_mismatch)
+    names = pairing.choose_metrics(runs, chosen)
     return Comparison(
         by=by,
         metrics=tuple(names),
-        arms=tuple(map(_arm, sides)),
-        verdicts=tuple(_described(metric, pair, settings.threshold) for metric in names),
-        notes=(*budgets, *seeds, f"{ONE_SEED}: training anew with another moves scores as much as many a variant does"),
+        sides=tuple(sides),
+        verdicts=tuple(judge(pairs, names, settings)),
+        notes=(*budgets, *notes),
         fingerprint=fingerprint,
         **settings.model_dump(),
     )
 
 
-def _paired(
-    found: Sequence[Result], by: tuple[str, ...], working: Config, all_pairs: bool
-) -> tuple[list[Side], list[Pair], list[str]]:
-    """The variants, the pairs to judge, and notes of what was left out."""
-    matched = results.matching(found, working, by)
-    sides = pairing.sides(matched.results, by, working)
-    if len(sides) == 1:
-        raise UserError(_only_one(sides[0], matched.results[0], by, found))
-    wanted = itertools.combinations(sides, 2) if all_pairs else ((sides[0], side) for side in sides[1:])
-    pairs, dropped = pairing.pairs(wanted, by)
-    return sides, pairs, [*matched.notes, *dropped]
-
-
 def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
-    """A verdict for each pair of at least two seeds, and each metric; Holm goes over the pairs of a metric."""
+    """A verdict for each pair and each metric; Holm goes over the pairs of a metric. One seed is only described."""
     judged: dict[tuple[int, str], Verdict] = {}
     for metric in names:
-        described = [_described(metric, pair, settings.threshold) for pair in pairs]
-        found = [paired.evidence(np.array(row.differences), row.margin, settings.confidence) for row in described]
-        adjusted = paired.holm(np.array([evidence.p for evidence in found]))
-        for index, (pair, row, evidence, holm_p) in enumerate(zip(pairs, described, found, adjusted, strict=True)):
-            judged[index, metric] = _judged(pair, row, evidence, float(holm_p), len(pairs), settings)
-    return [judged[index, metric] for index in range(len(pairs)) for metric in names]
+        rows = [_described(metric, pair, settings.threshold) for pair in pairs]
+        if len(rows[0].seeds) > 1:
+            found = [paired.evidence(np.array(row.differences), row.margin, settings.confidence) for row in rows]
+            adjusted = paired.holm(np.array([evidence.p for evidence in found]))
+            rows = [
+                _judged(pair, row, evidence, float(holm_p), len(pairs), settings)
+                for pair, row, evidence, holm_p in zip(pairs, rows, found, adjusted, strict=True)
+            ]
+        judged |= {(place, metric): row for place, row in enumerate(rows)}
+    return [judged[place, metric] for place in range(len(pairs)) for metric in names]
 
 
 def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
@@ -194,7 +180,7 @@ def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
         direction=metrics.direction(metric),
         baseline=pair.baseline,
         variant=pair.variant,
-        seeds=pair.seeds,
+        seeds=tuple(run.seed for run in pair.after),
         baseline_scores=tuple(before.tolist()),
         variant_scores=tuple(after.tolist()),
         baseline_mean=baseline,
@@ -207,76 +193,40 @@ def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
 
 def _judged(pair: Pair, row: Verdict, found: Evidence, holm_p: float, family: int, settings: Compare) -> Verdict:
     alpha = 1 - settings.confidence
-    flip_p = paired.sign_flip_p(np.array(row.differences))
-    row = replace(
-        row,
-        low=float(found.low),
-        high=float(found.high),
-        p=float(found.p),
-        holm_p=holm_p,
-        sign_flip_p=float(flip_p),
-        equivalence_p=float(found.equivalence_p),
-    )
-    different = paired.is_different(found.mean, np.array(holm_p), flip_p, row.margin, alpha)
-    against = _kid_disagrees(pair, row)
-    if different and not against:
+    flip_p = float(paired.sign_flip_p(np.array(row.differences)))
+    told: dict[str, Any] = {name: float(getattr(found, name)) for name in ("low", "high", "p", "equivalence_p")}
+    row = replace(row, **told, holm_p=holm_p, sign_flip_p=flip_p)
+    different = paired.is_different(found.mean, np.array(holm_p), np.array(flip_p), row.margin, alpha)
+    if different and _kid_agrees(pair, row):
         gain = metrics.gain(row.metric, row.difference)
         return replace(row, outcome="better" if gain > 0 else "worse", reason="")
     if paired.is_equivalent(found, alpha):
         return replace(row, outcome="equivalent", reason=f"any gap is below {settings.threshold:.3g} of the baseline")
     if different:
         return replace(row, reason="KID moved the other way")
+    # what keeps a difference from a verdict, the first that does
+    fewest = paired.fewest_seeds(alpha)
+    doubts = {
+        "the interval holds 0": found.p >= alpha,
+        f"not after Holm's adjustment for {family} pairs": holm_p >= alpha,
+        f"fewer than {fewest} seeds": len(row.seeds) < fewest,
+        "the sign-flip test does not agree": flip_p > alpha,
+        "the gap is not above the threshold": True,
+    }
+    doubt = next(doubt for doubt, holds in doubts.items() if holds)
     needed = paired.seeds_needed(
         row.difference, float(found.sd), row.margin, settings.confidence, settings.power, family
     )
-    more = None if needed is None else max(needed - len(row.seeds), 1)
-    settled = (
-        f"about {more} more seed{'s' * (more > 1)} would settle it"
-        if more
-        else f"{paired.MOST_SEEDS} seeds would not settle it"
-    )
-    return replace(row, reason=f"{_doubt(row, holm_p, alpha, family)}; {settled}", more_seeds=more)
+    if needed is None:
+        return replace(row, reason=f"{doubt}; {paired.MOST_SEEDS} seeds would not settle it")
+    more = max(needed - len(row.seeds), 1)
+    return replace(row, reason=f"{doubt}; about {more} more seed{'s' * (more > 1)} would settle it", more_seeds=more)
 
 
-def _kid_disagrees(pair: Pair, row: Verdict) -> bool:
-    """Whether KID in the same features does not say the same of which is better."""
+def _kid_agrees(pair: Pair, row: Verdict) -> bool:
+    """Whether KID in the same features says the same of which is better, where it was measured."""
     kid = metrics.kid_of(row.metric)
     if kid is None or any(kid not in run.scores for run in (*pair.before, *pair.after)):
-        return False
+        return True
     before, after = pair.scores(kid)
-    return metrics.gain(kid, float((after - before).mean())) * metrics.gain(row.metric, row.difference) <= 0
-
-
-def _doubt(row: Verdict, holm_p: float, alpha: float, family: int) -> str:
-    """What keeps a difference from a verdict, the first that does."""
-    doubts = {
-        "the interval holds 0": (row.p or 0) >= alpha,
-        f"not after Holm's adjustment for {family} pairs": holm_p >= alpha,
-        f"fewer than {paired.fewest_seeds(alpha)} seeds": len(row.seeds) < paired.fewest_seeds(alpha),
-        "the sign-flip test does not agree": (row.sign_flip_p or 0) > alpha,
-        "the gap is not above the threshold": abs(row.difference) <= row.margin,
-    }
-    return next(doubt for doubt, holds in doubts.items() if holds)
-
-
-def _too_few(pairs: Sequence[Pair], settings: Compare) -> list[str]:
-    seeds, least = min(len(pair.seeds) for pair in pairs), paired.fewest_seeds(1 - settings.confidence)
-    if seeds >= least:
-        return []
-    return [
-        f"{seeds} seeds, fewer than {least}: the sign-flip test cannot go below p = {2 / 2**seeds:.4g}, so that no "
-        "verdict of better or worse is possible"
-    ]
-
-
-def _arm(side: Side) -> Arm:
-    spent = {budget: side.spent(budget) for budget in pairing.BUDGETS}
-    known = {budget: amounts.pop() if len(amounts) == 1 else None for budget, amounts in spent.items()}
-    names = tuple(run.name for run in side.runs.values())
-    return Arm(side.label, side.values, tuple(side.runs), names, **known)
-
-
-def _only_one(side: Side, first: Result, by: Sequence[str], found: Sequence[Result]) -> str:
-    others = [run for run in found if pairing.varied(run.params, by) != side.values]
-    hint = f"; of those with another value, {results.nearest(others, first.params, by)}" if others else ""
-    return f"--by {' '.join(by)}: only {side.label} was run: `dvc exp run -S {by[0]}=VALUE` runs another{hint}"
+    return metrics.gain(kid, float((after - before).mean())) * metrics.gain(row.metric, row.difference) > 0

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 from packaging.requirements import Requirement
 
 from ddpm import config
-from ddpm.config import Config
-from ddpm.datasets import Dataset, _sources
+from ddpm.config import Config, Data
+from ddpm.datasets import _sources
 from ddpm.errors import UserError, masked, printable
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -47,7 +47,13 @@ def examine() -> list[Finding]:
         settings = config.load()
     except UserError as error:
         return [*findings, Finding("params", "missing", "not usable", str(error))]
-    return [*findings, *hardware(settings), *model_and_disk(settings), store(), *dataset(settings), *weights(settings)]
+    parts = {"device": device, "model": model_and_disk, "mlflow": store, "dataset": dataset, "weights": weights}
+    for topic, part in parts.items():
+        try:
+            findings += part(settings)
+        except UserError as error:
+            findings.append(Finding(topic, "missing", "not usable", str(error)))
+    return findings
 
 
 def lacking(findings: Iterable[Finding], offline: bool = False) -> list[Finding]:
@@ -88,7 +94,7 @@ def packages() -> Finding:
 
 
 def programs() -> Iterator[Finding]:
-    """What is called by name: git and dvc; make is a convenience; ffmpeg comes with a package."""
+    """What is called by name."""
     states: dict[str, tuple[State, str]] = {
         "git": ("missing", "install git"),
         "dvc": ("missing", "`make setup`, and put .venv/bin into PATH"),
@@ -97,12 +103,6 @@ def programs() -> Iterator[Finding]:
     for name, (state, mend) in states.items():
         path = shutil.which(name)
         yield Finding(name, "ok", path) if path else Finding(name, state, "not in PATH", mend)
-    import imageio_ffmpeg
-
-    try:
-        yield Finding("ffmpeg", "ok", imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        yield Finding("ffmpeg", "missing", str(error), "pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE")
 
 
 def repository() -> Finding:
@@ -114,148 +114,108 @@ def repository() -> Finding:
     return Finding("repository", "ok", str(here))
 
 
-def hardware(settings: Config) -> Iterator[Finding]:
+def device(settings: Config) -> Iterator[Finding]:
     """The device that params.yaml takes, its memory, on how many processes it runs, and in which precision."""
     import torch
 
     from ddpm import devices, distributed
 
-    try:
-        device = devices.resolve(settings.device)
-        count = distributed.processes(settings.launch.processes, settings.device)
-    except UserError as error:
-        yield Finding("device", "missing", f"{torch.cuda.device_count()} GPUs seen", str(error))
-        return
-    free = devices.free_memory(device) / GIB
+    chosen = devices.resolve(settings.device)
+    count = distributed.processes(settings.launch.processes, settings.device)
+    free = devices.free_memory(chosen) / GIB
     ranks = f"{count} process{'es' * (count > 1)}"
-    yield Finding("device", "ok", f"{devices.describe(device)}, {ranks}, {free:.1f} GiB of memory free")
-    if device.type == "cpu" and torch.version.cuda is None and shutil.which("nvidia-smi"):
+    yield Finding("device", "ok", f"{devices.describe(chosen)}, {ranks}, {free:.1f} GiB of memory free")
+    if chosen.type == "cpu" and torch.version.cuda is None and shutil.which("nvidia-smi"):
         yield Finding("device", "note", "a GPU's driver, and torch without CUDA", "install a CUDA build of torch")
-    best = devices.precision("auto", device)
+    best = devices.precision("auto", chosen)
     for section, choice in (("train", settings.train.precision), ("sample", settings.sample.precision)):
-        dtype = devices.precision(choice, device)
-        shown = f"{section}.precision: {choice} is {_name(dtype)} here"
-        if dtype == torch.bfloat16 != best:
-            yield Finding("precision", "note", shown, "this device has no bfloat16: set auto, or float32")
-        else:
-            yield Finding("precision", "ok", shown)
-
-
-def _name(dtype: object) -> str:
-    return str(dtype).removeprefix("torch.")
+        slow = choice == "bfloat16" and best != torch.bfloat16
+        mend = "this device has no bfloat16: set auto, or float32" if slow else ""
+        shown = str(devices.precision(choice, chosen)).removeprefix("torch.")
+        yield Finding("precision", "note" if slow else "ok", f"{section}.precision: {choice} is {shown} here", mend)
 
 
 def model_and_disk(settings: Config) -> Iterator[Finding]:
     """The network's size, and whether the disk has room for what one run writes and DVC's cache keeps."""
     from ddpm import models
 
-    try:
-        parameters = sum(parameter.numel() for parameter in models.outline(settings).parameters())
-    except UserError as error:
-        yield Finding("model", "missing", settings.model.name, str(error))
-        return
+    parameters = sum(parameter.numel() for parameter in models.outline(settings).parameters())
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
     data, sample = settings.data, settings.sample
     images = sample.count * len(sample.seeds) * data.channels * data.image_size**2
     needed = 4 * parameters * (2 + CHECKPOINTS * TENSORS) + 2 * images  # 2: of each out the cache has a copy
     free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free
     shown = f"{free / GIB:,.1f} GiB free, a run takes about {needed / GIB:,.2f} GiB beside its dataset"
-    if free < needed:
-        yield Finding("disk", "missing", shown, "make room, or move the cache: `dvc cache dir PATH`")
-    else:
-        yield Finding("disk", "ok", shown)
+    full = free < needed
+    mend = "make room, or move the cache: `dvc cache dir PATH`" if full else ""
+    yield Finding("disk", "missing" if full else "ok", shown, mend)
 
 
-def store() -> Finding:
+def store(settings: Config) -> Iterator[Finding]:
     """Whether MLflow's store answers. Runs are kept in files without it."""
     from ddpm import tracking
 
     tracker = tracking.Tracker()
     where = masked(tracker.uri)
     if tracker.off:
-        return Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
-    if tracker.uri.startswith(tracking.SQLITE) and not Path(tracker.uri.removeprefix(tracking.SQLITE)).exists():
-        return Finding("mlflow", "ok", f"{where}, which the first run makes")
-    runs = tracker.attempt(tracker.logged)
-    if runs is None:
-        return Finding("mlflow", "note", f"{where} does not answer", "later, `ddpm track sync` logs what was run")
-    return Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {tracker.experiment_name}")
+        yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
+    elif tracker.database and not tracker.database.exists():
+        yield Finding("mlflow", "ok", f"{where}, which the first run makes")
+    elif (runs := tracker.attempt(tracker.logged)) is None:
+        yield Finding("mlflow", "note", f"{where} does not answer", "later, `ddpm track sync` logs what was run")
+    else:
+        yield Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {tracker.experiment_name}")
 
 
 def dataset(settings: Config) -> Iterator[Finding]:
-    """The images: processed, raw, or where they are to come from."""
-    from ddpm.processed import MANIFEST, SPLITS, read_manifest
+    """The images: processed, or where they are to come from."""
+    from ddpm.processed import MANIFEST, read_manifest
 
     data = settings.data
-    wanted = (data.dataset.name, data.image_size, data.channels)
     if (PROCESSED / MANIFEST).exists():
-        try:
-            made = read_manifest(PROCESSED)
-        except UserError as error:
-            yield Finding("dataset", "note", "not readable", str(error))
-        else:
-            shown = f"{made.dataset} {made.image_size}x{made.image_size}x{made.channels}"
-            counts = ", ".join(f"{made.counts[split]:,} {split}" for split in SPLITS)
-            if (made.dataset, made.image_size, made.channels) == wanted:
-                yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {counts} images")
-                return
-            yield Finding("dataset", "note", f"{PROCESSED} holds {shown}", "`dvc repro` makes that of params.yaml")
-    yield source(settings)
+        made = read_manifest(PROCESSED)
+        shown = f"{made.dataset} {made.image_size}x{made.image_size}x{made.channels}"
+        if (made.dataset, made.image_size, made.channels) == (data.dataset.name, data.image_size, data.channels):
+            yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {made.counted()} images")
+            return
+        yield Finding("dataset", "note", f"{PROCESSED} holds {shown}", "`dvc repro` makes that of params.yaml")
+    yield source(data)
 
 
-def source(settings: Config) -> Finding:
-    """Where ``data.source`` leads."""
-    data, name = settings.data, settings.data.dataset.name
-    if data.source is None:
-        return _default_source(data.dataset)
-    if data.source.startswith("kaggle:") and util.find_spec("kagglehub") is None:
-        return Finding("dataset", "missing", f"{data.source} needs kagglehub", "pip install 'ddpm[kaggle]'")
-    if data.source.startswith(("kaggle:", "http://", "https://")):
-        return Finding("dataset", "fetch", f"{name} from {masked(data.source)}", BY_HAND)
-    try:
-        found = _sources.locate(data.source, None, (), RAW)
-    except UserError as error:
-        return Finding("dataset", "missing", f"{name} is not there", str(error))
-    return Finding("dataset", "ok", f"{name} in {found}")
-
-
-def _default_source(dataset: Dataset) -> Finding:
-    """Datasets without a public address have the attribute empty; those that need none lack it."""
-    address = getattr(dataset, "address", "")
-    if address is None:
-        return Finding("dataset", "missing", f"{dataset.name} has no public address", "set data.source to a folder")
-    if not address:
-        return Finding("dataset", "ok", f"{dataset.name} comes with a package")
-    return Finding("dataset", "fetch", f"{dataset.name} from {address}", BY_HAND)
+def source(data: Data) -> Finding:
+    """Where ``data.source`` leads. Raises UserError where that is nowhere."""
+    name, where = data.dataset.name, data.source
+    if where is None:
+        where = getattr(data.dataset, "address", "")
+    if where is None:
+        return Finding("dataset", "missing", f"{name} has no public address", "set data.source to a folder")
+    if not where:
+        return Finding("dataset", "ok", f"{name} comes with a package")
+    if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
+        return Finding("dataset", "missing", f"{where} needs kagglehub", "pip install 'ddpm[kaggle]'")
+    if where.startswith(("kaggle:", "http://", "https://")):
+        return Finding("dataset", "fetch", f"{name} from {masked(where)}", BY_HAND)
+    return Finding("dataset", "ok", f"{name} in {_sources.locate(where, None, (), RAW)}")
 
 
 def weights(settings: Config) -> Iterator[Finding]:
-    """Of the extractors that params.yaml names: in data/reference/, shipped, or to be downloaded."""
-    import torch
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    from ddpm import extractors, files
-    from ddpm.extractors.inception import SHA256, Inception
+    """Of the extractors: in data/reference/, made or shipped, or to be downloaded."""
+    from ddpm import files
+    from ddpm.extractors import inception
     from ddpm.reference import INDEX, WEIGHTS, read_reference
 
+    index = read_reference(REFERENCE).extractors if (REFERENCE / INDEX).exists() else {}
     for name in settings.evaluate.extractors:
-        kept = REFERENCE / name / WEIGHTS
-        if (REFERENCE / INDEX).exists() and kept.exists():
-            digest = read_reference(REFERENCE).extractors.get(name, {}).get(WEIGHTS)
-            if digest == files.sha256(kept):
-                yield Finding("weights", "ok", f"{name}: {kept}")
-                continue
-        if not isinstance(extractors.get(name), Inception):
+        kept, cached = REFERENCE / name / WEIGHTS, inception.cached()
+        if kept.exists() and index.get(name, {}).get(WEIGHTS) == files.sha256(kept):
+            yield Finding("weights", "ok", f"{name}: {kept}")
+        elif name != "inception":
             yield Finding("weights", "ok", f"{name}: made by the reference stage, nothing to download")
-            continue
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
-        if not cached.exists():
-            yield Finding(
-                "weights", "fetch", f"{name}: {URL_INCEPTION_V3}", f"without a network: put the file at {cached}"
-            )
-        elif files.sha256(cached) != SHA256:
-            yield Finding(
-                "weights", "missing", f"{name}: {cached} is damaged", "remove it, or put the published file there"
-            )
+        elif not cached.exists():
+            by_hand = f"without a network: put the file at {cached}"
+            yield Finding("weights", "fetch", f"{name}: {inception.URL}", by_hand)
+        elif files.sha256(cached) != inception.SHA256:
+            by_hand = "remove it, or put the published file there"
+            yield Finding("weights", "missing", f"{name}: {cached} is damaged", by_hand)
         else:
             yield Finding("weights", "ok", f"{name}: {cached}")

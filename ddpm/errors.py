@@ -11,15 +11,7 @@ from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
 MEND = "check the disk's space and the folder's permissions, and run the same command again"
-STORAGE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-}
+STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UserError(Exception):

@@ -6,7 +6,6 @@ beside it. The fingerprint says which other models' scores these may be compared
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import sys
@@ -25,7 +24,7 @@ from ddpm.config import Evaluate
 from ddpm.denoiser import Denoiser
 from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
-from ddpm.files import atomic_path
+from ddpm.files import Rows
 from ddpm.likelihood import Bound
 from ddpm.memorisation import Nearest
 from ddpm.processed import SPLITS, Split, open_split
@@ -38,7 +37,6 @@ PAIRS = 12  # samples that nearest.png shows with their nearest train images, fo
 SEED = 2020  # of the choice of images whose likelihood is bounded: the same for every model
 
 Images = NDArray[np.uint8]
-Rows = list[dict[str, float | int | str]]
 
 
 class Evaluation(NamedTuple):
@@ -216,7 +214,7 @@ def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
     """
     rows: Rows = []
     for split, found in bounds.items():
-        columns = [found.middle, found.steps, found.terms.mean(0), found.mse.mean(0)]
+        columns = [found.first + (found.steps - 1) / 2, found.steps, found.terms.mean(0), found.mse.mean(0)]
         last = (found.first[-1] + found.steps[-1], 1, found.prior.mean(), "")
         for place, (t, steps, vlb, mse) in enumerate([*zip(*columns, strict=True), last]):
             if place == len(rows):
@@ -230,19 +228,9 @@ def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images
     row of samples, and below it the row of their train images."""
     rows = []
     for found in nearest.values():
-        chosen = memorisation.closest(found, PAIRS)
+        chosen = np.argsort(found.distance, kind="stable")[:PAIRS]
         rows += [samples[chosen], train[found.row[chosen]]]
     return np.stack(rows)
-
-
-def write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
-    """A CSV file with a header, which begins with ``columns`` and is whole where there are no rows."""
-    names = dict.fromkeys([*columns, *(key for row in rows for key in row)])
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(names))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
 
 
 def fingerprint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import glob
 import hashlib
@@ -9,17 +10,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 from ddpm.errors import MEND, UserError, storage_fault
 
+Rows = list[dict[str, float | int | str]]
+
 MAX_JSON_BYTES = 2**27
-# what numpy's reader of .npy files raises for bytes that are none
-NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 PART = ".part"  # ends the name of what is being written
 
 
@@ -112,18 +112,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run `dvc repro`") from error
 
 
+def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:
+    """A CSV file with a header, which begins with ``columns`` and is whole where there are no rows."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys([*columns, *(key for row in rows for key in row)])))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+
+
 def sha256(path: Path) -> str:
-    """Digest of a file, or of a folder's sorted (relative name, digest) list."""
+    """Digest of a file, or of a folder's sorted (relative name, digest) list, less compiled Python."""
     if path.is_dir():
-        listing = [(str(p.relative_to(path)), sha256(p)) for p in sorted(path.rglob("*")) if is_content(p)]
-        return digest(listing)
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+        return digest([(str(file.relative_to(path)), sha256(file)) for file in files])
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def is_content(path: Path) -> bool:
-    """Whether a file below a folder counts: compiled Python does not."""
-    return path.is_file() and path.suffix != ".pyc"
 
 
 def digest(value: Any) -> str:

@@ -6,20 +6,17 @@ the repository's root, named by a digest of all that its images, scores and seco
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch_fidelity
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
 
 from ddpm import devices, extractors, files, inputs, metrics, params_file, plots, samples, scores, variants
 from ddpm.checkpoint import Loaded, load_model
@@ -29,47 +26,15 @@ from ddpm.reference import INDEX, load_features, read_reference
 from ddpm.samplers import Sampler
 from ddpm.sampling import Generator, write_set
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 EVALUATIONS = (5, 10, 20, 50, 100)
-# Measured on the digits preset's network at 5 to 20 evaluations: the other spacings were no better for any solver of
-# the probability-flow ODE, and log_snr far worse at 5, whose first steps are too long on a cosine schedule.
-FEW_STEPS: Spacing = "trailing"
-SPACINGS: dict[str, Spacing] = {"ancestral": "uniform"}
-COLUMNS = ("model", "sampler", "steps", "evaluations", "spacing", "images", "sets", "seconds")
-PARETO = "pareto"
-
-
-class Cell(BaseModel):
-    """What is kept. seconds: of sampling alone, measured once; scores: ``classifier.fd`` and so on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    seconds: float
-    scores: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A sampler at ``steps`` of the model's chain: the mean over its sets of ``images`` images.
-
-    model: the first 12 digits of the model file's sha256. evaluations: of the network, per image. pareto: no other
-    point has a Fréchet distance as low from as few evaluations.
-    """
-
-    model: str
-    sampler: str
-    steps: int
-    evaluations: int
-    spacing: str
-    images: int
-    sets: int
-    seconds: float
-    scores: dict[str, float]
-    pareto: bool = False
-
-    @property
-    def headline(self) -> str:
-        """The name of the Fréchet distance by which points are ranked: that of the first extractor."""
-        return next(name for name in self.scores if metrics.is_headline(name))
+# column of metrics/frontier.csv -> its type; between the last two stand the scores, under their own names
+TYPES = {"model": str, "sampler": str, "steps": int, "evaluations": int, "spacing": str, "images": int, "sets": int,
+         "seconds": float, "pareto": bool}  # fmt: skip
+# what is kept of a cell: the seconds of sampling alone, and scores
+CELL = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
 
 
 class Frontier:
@@ -100,46 +65,35 @@ class Frontier:
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"
         self.measured = 0
 
-    def points(self, samplers: Iterable[Sampler], evaluations: Sequence[int], spacing: Spacing | None) -> list[Point]:
-        """A point for each sampler and number of evaluations, those that come out alike once; with their Pareto front.
+    def points(self, samplers: Iterable[Sampler], evaluations: Sequence[int], spacing: Spacing | None) -> DataFrame:
+        """A row for each sampler and number of evaluations, those that come out alike once: the mean over its sets.
 
         A sampler takes the most steps whose evaluations come to no more. spacing: of the steps; None: what suits the
         sampler at few steps. Says on stderr what it measures.
         """
+        from pandas import DataFrame
+
         T = self.loaded.config.diffusion.T
-        found = []
+        rows = []
         for sampler in samplers:
             for steps in dict.fromkeys(steps_within(sampler, limit, T) for limit in sorted(evaluations)):
-                found.append(self.point(sampler, steps, spacing or SPACINGS.get(sampler.name, FEW_STEPS)))
-        return marked(found)
+                chosen = {"sampler": sampler, "steps": steps, "spacing": spacing or few_steps(sampler.name)}
+                options = self.settings.sample.model_copy(update=chosen)
+                cells = DataFrame([self.cell(options, seed) for seed in options.seeds])
+                facts = {"model": self.sha256["model"][:12], **chosen, "sampler": sampler.name}
+                cost = {"evaluations": sampler.evaluations(steps), "images": options.count, "sets": len(cells)}
+                rows.append(facts | cost | cells.mean().to_dict())
+        return marked(DataFrame(rows))
 
-    def point(self, sampler: Sampler, steps: int, spacing: Spacing) -> Point:
-        changes = {"sampler": sampler, "steps": steps, "spacing": spacing}
-        options = self.settings.sample.model_copy(update=changes)
-        cells = [self.cell(options, seed) for seed in options.seeds]
-        return Point(
-            model=self.sha256["model"][:12],
-            sampler=sampler.name,
-            steps=steps,
-            evaluations=sampler.evaluations(steps),
-            spacing=spacing,
-            images=options.count,
-            sets=len(cells),
-            seconds=float(np.mean([cell.seconds for cell in cells])),
-            scores={name: float(np.mean([cell.scores[name] for cell in cells])) for name in cells[0].scores},
-        )
-
-    def cell(self, options: Sample, seed: int) -> Cell:
-        """From the cache, or measured now; an unreadable file is said and measured again."""
+    def cell(self, options: Sample, seed: int) -> dict[str, float]:
+        """``seconds`` of sampling alone and scores: from the cache, or measured now where that has none."""
         path = self.folder / f"{self.key(options, seed)}.json"
-        if path.exists():
-            try:
-                return Cell.model_validate_json(path.read_bytes())
-            except ValidationError as error:
-                print(f"warning: {path}: not a measured cell ({error.error_count()} errors); again", file=sys.stderr)
-        cell = self.measure(options, seed)
-        files.write_json(path, cell.model_dump())
-        return cell
+        try:
+            return CELL.validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            cell = self.measure(options, seed)
+            files.write_json(path, cell)
+            return cell
 
     def key(self, options: Sample, seed: int) -> str:
         """Digest of what a cell depends on: files, settings, code, libraries, and the device, for the seconds."""
@@ -156,7 +110,7 @@ class Frontier:
             }
         )
 
-    def measure(self, options: Sample, seed: int) -> Cell:
+    def measure(self, options: Sample, seed: int) -> dict[str, float]:
         print(f"{options.sampler.name}, {options.steps} steps, set {seed}: drawing and scoring", file=sys.stderr)
         noise_seed = samples.noise_seed(self.loaded.config.seed, seed)
         generator = Generator.of(self.loaded, options, self.device)
@@ -170,12 +124,12 @@ class Frontier:
             write_set(generator, options, noise_seed, self.loaded.image_shape, path)
             seconds = time.perf_counter() - started
             images = samples.read_samples(path)
-            found: dict[str, Any] = {}
+            found: dict[str, Any] = {"seconds": seconds}
             for name, real in self.real.items():
                 batch_size = self.settings.evaluate.batch_size
                 fake = extractors.extract(real.network, images, batch_size, self.device)
                 found[name] = scores.score(fake, real, self.settings.evaluate)
-        return Cell(seconds=seconds, scores={k: float(v) for k, v in files.flatten(found).items()})
+        return {name: float(value) for name, value in sorted(files.flatten(found).items())}
 
 
 def steps_within(sampler: Sampler, evaluations: int, T: int) -> int:
@@ -203,10 +157,24 @@ def chosen_samplers(names: Sequence[str]) -> list[Sampler]:
     return [variants.build("samplers", {**spec, "name": name}, "sample.sampler") for name in names]
 
 
-def marked(points: Sequence[Point]) -> list[Point]:
-    """The points with ``pareto`` set."""
-    front = pareto([(point.evaluations, point.scores[point.headline]) for point in points])
-    return [replace(point, pareto=on_it) for point, on_it in zip(points, front, strict=True)]
+def few_steps(sampler: str) -> Spacing:
+    """The spacing that suits a sampler at few steps.
+
+    Measured on the digits preset's network at 5 to 20 evaluations: the other spacings were no better for any solver of
+    the probability-flow ODE, and log_snr far worse at 5, whose first steps are too long on a cosine schedule.
+    """
+    return "uniform" if sampler == "ancestral" else "trailing"
+
+
+def headline(points: DataFrame) -> str:
+    """The Fréchet distance by which points are ranked: that of the first extractor by name."""
+    return next(filter(metrics.is_headline, points.columns))
+
+
+def marked(points: DataFrame) -> DataFrame:
+    """With the column ``pareto``: whether no other point has a distance as low from as few evaluations."""
+    costs = points[["evaluations", headline(points)]].itertuples(index=False, name=None)
+    return points.assign(pareto=pareto(list(costs)))
 
 
 def pareto(costs: Sequence[tuple[float, float]]) -> list[bool]:
@@ -214,85 +182,53 @@ def pareto(costs: Sequence[tuple[float, float]]) -> list[bool]:
     return [not any(x <= own_x and y <= own_y and (x, y) != (own_x, own_y) for x, y in costs) for own_x, own_y in costs]
 
 
-def write_csv(path: Path, points: Sequence[Point]) -> None:
-    """A row for each point, its scores under their own names."""
-    named = list(dict.fromkeys(name for point in points for name in point.scores))
-    with files.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *named, PARETO])
-        for point in points:
-            facts = [getattr(point, column) for column in COLUMNS]
-            facts[-1] = f"{point.seconds:.3f}"
-            writer.writerow([*facts, *(f"{point.scores[name]:.6g}" for name in named), str(point.pareto).lower()])
+def write_csv(path: Path, points: DataFrame) -> None:
+    """A row for each point."""
+    first = [name for name in TYPES if name != "pareto"]
+    named = [name for name in points.columns if name not in TYPES]
+    told = points.assign(pareto=points["pareto"].astype(str).str.lower())
+    files.write_rows(path, told[[*first, *named, "pareto"]].to_dict("records"))
 
 
-def read_csv(path: Path) -> list[Point]:
+def read_csv(path: Path) -> DataFrame:
     """What ``write_csv`` wrote. Raises UserError when it is missing or anything else."""
+    import pandas as pd
+
     try:
-        with path.open(newline="") as file:
-            points = list(_rows(csv.DictReader(file)))
+        points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
+        if lacking := [name for name in TYPES if name not in points]:
+            raise KeyError(lacking[0])
+        points = points.astype({name: TYPES.get(name, float) for name in [*TYPES, *points.columns]})
+        if points.empty or points.isna().any(axis=None) or not any(map(metrics.is_headline, points.columns)):
+            raise ValueError("no point, or one without a Fréchet distance")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `ddpm frontier` makes it") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: not a frontier ({error!r}); run `ddpm frontier` again") from error
-    if not points:
-        raise UserError(f"{path}: holds no point; run `ddpm frontier` again")
     return points
 
 
-def _rows(reader: csv.DictReader[str]) -> Iterator[Point]:
-    for row in reader:
-        named = {key: float(value) for key, value in row.items() if key not in (*COLUMNS, PARETO)}
-        point = Point(
-            model=row["model"],
-            sampler=row["sampler"],
-            steps=int(row["steps"]),
-            evaluations=int(row["evaluations"]),
-            spacing=row["spacing"],
-            images=int(row["images"]),
-            sets=int(row["sets"]),
-            seconds=float(row["seconds"]),
-            scores=named,
-            pareto={"true": True, "false": False}[row[PARETO]],
-        )
-        if not any(map(metrics.is_headline, named)):
-            raise ValueError("no column of a Fréchet distance")
-        yield point
+def front(points: DataFrame) -> list[list[str]]:
+    """The Pareto front by rising cost: rows of cells, the heads first."""
+    shown = metrics.judged(set(points.columns) - set(TYPES))
+    heads = ["sampler", "evaluations", "steps", "spacing", "seconds", *shown]
+    best = points[points["pareto"]].sort_values("evaluations")[heads]
+    formats = {"seconds": ".2f"} | dict.fromkeys(shown, ".4g")
+    return [heads, *([f"{row[name]:{formats.get(name, '')}}" for name in heads] for row in best.to_dict("records"))]
 
 
-def table(points: Sequence[Point]) -> str:
-    """The Pareto front by rising cost, for a terminal."""
-    front = sorted((point for point in points if point.pareto), key=lambda point: point.evaluations)
-    shown = metrics.judged(front[0].scores)
-    lines = [["evaluations", "sampler", "steps", "spacing", "seconds", *shown]]
-    for point in front:
-        facts = [str(point.evaluations), point.sampler, str(point.steps), point.spacing, f"{point.seconds:.2f}"]
-        lines.append([*facts, *(f"{point.scores[name]:.4g}" for name in shown)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
-
-
-def panels(points: Sequence[Point]) -> list[plots.Panel]:
+def panels(points: DataFrame) -> list[plots.Panel]:
     """The headline score against evaluations and against seconds, a line for each sampler, with the front of each."""
-    headline, images = points[0].headline, points[0].images
-    costs = {"network evaluations per image": "evaluations", f"seconds for {images:,} images": "seconds"}
+    score, images = headline(points), points["images"].iloc[0]
     found = []
-    for label, cost in costs.items():
-        pairs = [(float(getattr(point, cost)), point.scores[headline]) for point in points]
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for point, pair in zip(points, pairs, strict=True):
-            curves.setdefault(point.sampler, []).append(pair)
-        front = sorted(pair for pair, on_it in zip(pairs, pareto(pairs), strict=True) if on_it)
-        found.append(
-            plots.Panel(
-                title=f"{headline} against {cost}",
-                x=label,
-                y=headline,
-                curves={name: np.array(sorted(line)) for name, line in curves.items()},
-                front=np.array(front),
-                log="xy",
-                points=True,
-            )
-        )
+    for cost, label in (
+        ("evaluations", "network evaluations per image"),
+        ("seconds", f"seconds for {images:,} images"),
+    ):
+        pairs = points.sort_values([cost, score])[["sampler", cost, score]]
+        curves = {name: line[[cost, score]].to_numpy(float) for name, line in pairs.groupby("sampler")}
+        every = pairs[[cost, score]].to_numpy(float)
+        best = every[pareto(every.tolist())]
+        title = f"{score} against {cost}"
+        found.append(plots.Panel(title, label, score, curves, front=best, log="xy", points=True))
     return found

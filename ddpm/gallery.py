@@ -16,6 +16,7 @@ from ddpm.sampling import Generator
 COLUMNS = 11
 EVALUATIONS = (10, 20, 50)
 IMAGES = 4
+LOG_SNR = 15  # is drawn up to this, and from its negative
 
 
 def draw(model: Loaded, pictures: np.ndarray, seed: int, folder: Path, device: torch.device) -> list[Path]:
@@ -29,9 +30,11 @@ def draw(model: Loaded, pictures: np.ndarray, seed: int, folder: Path, device: t
         for name in variants.names("schedules")
     }
     paths = [folder / name for name in ("schedules.png", "forward.png", "samplers.png")]
-    plots.schedules(
-        paths[0], {n: s.alpha_bar for n, s in schedules.items()}, {n: s.log_snr for n, s in schedules.items()}
-    )
+    t = np.arange(1, T + 1)
+    alpha_bar = {name: np.stack([t, one.alpha_bar], 1) for name, one in schedules.items()}
+    log_snr = {name: np.stack([t, one.log_snr], 1)[np.abs(one.log_snr) <= LOG_SNR] for name, one in schedules.items()}
+    panels = {"alpha_bar": alpha_bar, "log SNR": log_snr}
+    plots.lines(paths[0], [plots.Panel(name, "t", name, curves) for name, curves in panels.items()])
     x_0 = from_images(torch.from_numpy(pictures[:1].copy()))
     epsilon = noise.gaussian(seed, "forward", torch.zeros(1, dtype=torch.int64), 0, x_0.shape[1:])
     steps = np.linspace(1, T, COLUMNS).round().astype(int)
@@ -52,8 +55,7 @@ def _sampled(model: Loaded, seed: int, device: torch.device) -> tuple[dict[str, 
         drawn = []
         for evaluations in EVALUATIONS:
             steps = frontier.steps_within(sampler, evaluations, model.config.diffusion.T)
-            spacing = frontier.SPACINGS.get(name, frontier.FEW_STEPS)
-            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing=spacing)
+            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing=frontier.few_steps(name))
             generator = Generator.of(model, options, device)
             drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
         rows[name] = np.concatenate(drawn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddpm.errors import UserError
-from ddpm.files import atomic_path
+from ddpm.files import write_rows
 
 ROWS = 400
 # The scaler halves its scale, 65,536 at first, at each overflow: after so many on end float16 holds no gradient at all.
@@ -104,10 +103,7 @@ class History:
 
     def write(self, path: Path) -> None:
         """The rows as CSV."""
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Row._fields)
-            writer.writerows([row.step, *(f"{value:.6g}" for value in row[1:])] for row in self.rows)
+        write_rows(path, [row._asdict() for row in self.rows], Row._fields)
 
     def facts(self) -> dict[str, float]:
         """Loss over the last tenth of the run, seconds, and images/s over the whole."""

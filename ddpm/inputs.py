@@ -30,8 +30,9 @@ class Inputs(NamedTuple):
 
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
     """The params keys and the dependency paths that dvc.yaml lists for the stage, ``${...}`` filled in."""
-    stages = yaml.safe_load(dvc_yaml.read_text())["stages"]
-    return stages[name].get("params", []), [_fill(dep, params) for dep in stages[name].get("deps", [])]
+    listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
+    deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(lookup(params, key[1])), dep) for dep in listed.get("deps", [])]
+    return listed.get("params", []), deps
 
 
 def read(*names: str, leave_out: tuple[str, ...] = ()) -> Inputs:
@@ -44,8 +45,7 @@ def read(*names: str, leave_out: tuple[str, ...] = ()) -> Inputs:
     keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
     deps = dict.fromkeys(dep for _, stage_deps in listed for dep in stage_deps)
     kept = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
-    missing = [dep for dep in kept if not dep.exists()]
-    if missing:
+    if missing := [dep for dep in kept if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
     return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept})
 
@@ -56,7 +56,3 @@ def lookup(params: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
-
-
-def _fill(text: str, params: dict[str, Any]) -> str:
-    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(params, match[1])), text)

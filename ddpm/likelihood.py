@@ -12,8 +12,8 @@ so that differences owe nothing to them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,12 +30,8 @@ from ddpm.variances import Variance
 SEED = 2020
 
 Array = NDArray[np.float64]
-
-
-class Denoises(Protocol):
-    """(x_0, epsilon) of x_t, (B, C, H, W) float32, at the t of each image, (B,) int64 in 1..T."""
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction: ...
+# (x_0, epsilon) of x_t, (B, C, H, W) float32, at the t of each image, (B,) int64 in 1..T
+Denoises = Callable[[Tensor, Tensor], Prediction]
 
 
 @dataclass(frozen=True)
@@ -57,11 +53,6 @@ class Bound:
         """(M,) the whole bound of each image."""
         total: Array = self.prior + self.terms @ self.steps
         return total
-
-    @property
-    def middle(self) -> Array:
-        """(S,) where a stratum stands on the axis of t."""
-        return self.first + (self.steps - 1) / 2
 
 
 def strata(T: int, timesteps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

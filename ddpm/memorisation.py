@@ -70,8 +70,3 @@ def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> di
         "share": float(np.mean(samples.distance < real.min())),
         "ratio": float(np.median(samples.distance) / np.median(real)),
     }
-
-
-def closest(samples: Nearest, count: int) -> NDArray[np.int64]:
-    """The samples nearest to their train images, at most ``count``, the nearest first."""
-    return np.argsort(samples.distance, kind="stable")[:count]

@@ -8,6 +8,7 @@ as in Holm 1979.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from functools import cache
 from typing import NamedTuple
 
@@ -110,19 +111,9 @@ def settling_power(n: int, mean: float, sd: float, margin: float, confidence: fl
 
 def seeds_needed(mean: float, sd: float, margin: float, confidence: float, power: float, family: int = 1) -> int | None:
     """The fewest seeds whose ``settling_power`` is at least ``power``; None where MOST_SEEDS do not suffice."""
-
-    def suffice(n: int) -> bool:
-        return settling_power(n, mean, sd, margin, confidence, family) >= power
-
-    too_few, enough = 1, fewest_seeds(1 - confidence)
-    while not suffice(enough):
-        if enough == MOST_SEEDS:
-            return None
-        too_few, enough = enough, min(2 * enough, MOST_SEEDS)
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        too_few, enough = (too_few, middle) if suffice(middle) else (middle, enough)
-    return enough
+    counts = range(2, MOST_SEEDS + 1)
+    place = bisect_left(counts, power, key=lambda n: settling_power(n, mean, sd, margin, confidence, family))
+    return counts[place] if place < len(counts) else None
 
 
 def _ratio(value: Array, error: Array) -> Array:

@@ -26,31 +26,27 @@ class Side(NamedTuple):
     values: dict[str, Any]
     runs: dict[int, Result]
 
-    def spent(self, budget: str) -> set[int]:
-        """Every amount that a run of it tells; one of BUDGETS."""
-        return {getattr(run, budget) for run in self.runs.values()} - {None}
+    def spent(self, budget: str) -> list[int]:
+        """Every amount that a run of it tells, ascending; one of BUDGETS."""
+        return sorted({getattr(run, budget) for run in self.runs.values()} - {None})
 
 
 class Pair(NamedTuple):
-    """Two variants' runs: those at the same place of ``before`` and ``after`` share their seed."""
+    """Two variants' runs: those at the same place of ``before`` and ``after`` are partners."""
 
     baseline: str
     variant: str
-    seeds: tuple[int, ...]
     before: tuple[Result, ...]
     after: tuple[Result, ...]
 
-    def scores(self, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return np.array([run.scores[metric] for run in self.before]), np.array(
-            [run.scores[metric] for run in self.after]
-        )
+    def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
+        """Of the baseline's runs, and of the variant's."""
+        return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
 def check_keys(by: Sequence[str], found: Iterable[Result], working: Config) -> None:
     """Raises UserError unless each is a params key, or a section, by which runs can differ."""
     known = set(results.plain_params(working)).union(*(run.params for run in found))
-    if not by:
-        raise UserError("--by: names no params key; give one, such as diffusion.schedule.name")
     for key in by:
         if key == results.SEED:
             raise UserError("--by seed: runs are paired by seed; name what differs between the variants")
@@ -68,8 +64,8 @@ def sides(runs: Iterable[Result], by: Sequence[str], working: Config) -> list[Si
         groups.setdefault(files.digest(varied(run.params, by)), []).append(run)
     values = [varied(group[0].params, by) for group in groups.values()]
     found = [
-        Side(label, part, {run.seed: run for run in group})
-        for label, part, group in zip(_labels(values, by), values, groups.values(), strict=True)
+        Side(_label(part, values, by), part, {run.seed: run for run in group})
+        for part, group in zip(values, groups.values(), strict=True)
     ]
     here = varied(results.plain_params(working), by)
     # "at least": the runs' networks may have been filled up with their defaults
@@ -83,9 +79,9 @@ def varied(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
 
 def check_fingerprints(runs: Iterable[Result], by: Sequence[str]) -> str:
     """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ."""
+    sampling = any(results.under(key, "sample") for key in by)
     scored_alike: dict[str, list[str]] = {}
     for run in runs:
-        sampling = any(results.under(key, "sample") for key in by)
         fingerprint = run.fingerprint_without_sampling if sampling else run.fingerprint
         if fingerprint is None:
             raise UserError(
@@ -106,12 +102,9 @@ def check_budgets(found: Sequence[Side], allowed: bool) -> list[str]:
     """A note for each budget that differs. Raises UserError for it unless that is allowed."""
     notes = []
     for budget, title in BUDGETS.items():
-        spent = {side.label: sorted(side.spent(budget)) for side in found}
-        if len(set().union(*spent.values())) > 1:
-            shown = (
-                f"{label} {' or '.join(f'{n:,}' for n in amounts) or 'unknown'}" for label, amounts in spent.items()
-            )
-            notes.append(f"budgets differ: {title}: {', '.join(shown)}")
+        if len({amount for side in found for amount in side.spent(budget)}) > 1:
+            spent = [f"{side.label} {' or '.join(f'{n:,}' for n in side.spent(budget)) or 'unknown'}" for side in found]
+            notes.append(f"budgets differ: {title}: {', '.join(spent)}")
     if notes and not allowed:
         raise UserError(f"{'; '.join(notes)}; spend the same, or pass --allow-budget-mismatch to see it as a column")
     return notes
@@ -131,13 +124,13 @@ def choose_metrics(runs: Sequence[Result], chosen: Sequence[str]) -> list[str]:
     names = metrics.in_order(set(chosen)) or metrics.judged(everywhere)
     if not names:
         raise UserError(f"no metric is in all runs; in some: {', '.join(anywhere) or 'none'}")
+    needed = [*names, *filter(None, map(metrics.kid_of, names))]
     for run in runs:
-        for name in dict.fromkeys([*names, *filter(None, map(metrics.kid_of, names))]):
-            if not math.isfinite(run.scores.get(name, 0)):
-                raise UserError(
-                    f"{run.name} ({run.source}), seed {run.seed}: {name} is {run.scores[name]}; look at its samples, "
-                    "and run it again or remove it"
-                )
+        if odd := [name for name in needed if not math.isfinite(run.scores.get(name, 0))]:
+            raise UserError(
+                f"{run.name} ({run.source}), seed {run.seed}: {odd[0]} is {run.scores[odd[0]]}; look at its samples, "
+                "and run it again or remove it"
+            )
     return names
 
 
@@ -145,24 +138,17 @@ def pairs(wanted: Iterable[tuple[Side, Side]], by: Sequence[str]) -> tuple[list[
     """Runs of the same seeds, and notes of what has no partner. Raises UserError when no pair has two seeds."""
     found, notes, too_few = [], [], []
     for before, after in wanted:
-        seeds = tuple(sorted(before.runs.keys() & after.runs.keys()))
+        seeds = sorted(before.runs.keys() & after.runs.keys())
         what = f"{after.label} against {before.label}"
         if len(seeds) < 2:
-            own = ", ".join(f"{side.label} has {_seeds(side.runs)}" for side in (before, after))
+            own = ", ".join(f"{side.label} has {named(side.runs)}" for side in (before, after))
             too_few.append(f"{what}: {len(seeds) or 'no'} seed in common ({own})")
             continue
         for side, other in ((before, after), (after, before)):
             if alone := side.runs.keys() - set(seeds):
-                notes.append(f"{what}: {side.label}'s {_seeds(alone)} left out, which {other.label} lacks")
-        found.append(
-            Pair(
-                before.label,
-                after.label,
-                seeds,
-                tuple(before.runs[seed] for seed in seeds),
-                tuple(after.runs[seed] for seed in seeds),
-            )
-        )
+                notes.append(f"{what}: {side.label}'s {named(alone)} left out, which {other.label} lacks")
+        partners = (tuple(side.runs[seed] for seed in seeds) for side in (before, after))
+        found.append(Pair(before.label, after.label, *partners))
     if not found:
         raise UserError(
             f"{'; '.join(too_few)}: at least two are needed, and six for a verdict of better or worse: "
@@ -171,40 +157,27 @@ def pairs(wanted: Iterable[tuple[Side, Side]], by: Sequence[str]) -> tuple[list[
     return found, [*notes, *(f"left out: {line}; at least two are needed" for line in too_few)]
 
 
-def _labels(values: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
-    """The values of the keys in ``by``; to namesakes is added what they have in common and set otherwise."""
-    heads = [", ".join(str(part[key]) for key in by if key in part) for part in values]
-    tails: list[list[str]] = [[] for _ in values]
-    while added := _apart(heads, tails, values):
-        for place, keys in added.items():
-            tails[place] += [f"{_tail(key, by)}={values[place][key]}" for key in keys]
-    return [
-        f"{head} ({', '.join(tail)})" if head and tail else head or ", ".join(tail)
-        for head, tail in zip(heads, tails, strict=True)
-    ]
+def named(seeds: Iterable[int]) -> str:
+    """Training seeds, for a message."""
+    ordered = sorted(seeds)
+    return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
 
 
-def _apart(
-    heads: Sequence[str], tails: Sequence[Sequence[str]], values: Sequence[Mapping[str, Any]]
-) -> dict[int, list[str]]:
-    """Place -> the keys that tell it from those of the same label so far; empty once none do."""
-    found = {}
-    for place, part in enumerate(values):
-        like = [n for n in range(len(values)) if (heads[n], tails[n]) == (heads[place], tails[place])]
-        common = [key for key in part if all(key in values[n] for n in like)]
-        if keys := [key for key in common if any(values[n][key] != part[key] for n in like)]:
-            found[place] = keys
-    return found
+def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
+    """The values of the keys in ``by``; where another variant has the same, what else sets it apart."""
+
+    def head(part: Mapping[str, Any]) -> str:
+        return ", ".join(str(part[key]) for key in by if key in part)
+
+    namesakes = [part for part in every if head(part) == head(values)]
+    apart = [key for key in values if any(part.get(key) != values[key] for part in namesakes)]
+    tail = ", ".join(f"{_tail(key, by)}={values[key]}" for key in apart)
+    return f"{head(values)} ({tail})" if head(values) and tail else head(values) or tail
 
 
 def _tail(key: str, by: Sequence[str]) -> str:
     section = next(name.removesuffix(".name") for name in by if results.varied(key, (name,)))
     return key.removeprefix(f"{section}.")
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    ordered = sorted(seeds)
-    return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -34,17 +34,8 @@ BATCH = 32
 BATCH_BYTES = 2**21
 MAX_NAMED = 5
 # What PIL's readers raise on damaged files
-BROKEN = (
-    Image.DecompressionBombError,
-    EOFError,
-    IndexError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxError, TypeError, ValueError,
+          struct.error, zlib.error)  # fmt: skip
 
 
 def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = None) -> Manifest:

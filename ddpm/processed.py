@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from ddpm.errors import UserError
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MANIFEST = "manifest.json"
+# what numpy's reader of .npy files raises for bytes that are none
+NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 
 
 class Manifest(BaseModel):
@@ -33,6 +36,9 @@ class Manifest(BaseModel):
     counts: Annotated[dict[Split, Annotated[int, Field(ge=1)]], Field(min_length=len(SPLITS))]
     skipped: Annotated[int, Field(ge=0)]
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
+
+    def counted(self) -> str:
+        return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
 
 def read_manifest(processed: Path) -> Manifest:
@@ -62,18 +68,23 @@ def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArra
     return images, labels
 
 
-def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+def open_array(path: Path) -> NDArray[Any]:
+    """A .npy file, memory-mapped and read-only. Raises UserError when it is missing or none; pickles are refused."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except files.NO_ARRAY as error:
+    except NO_ARRAY as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path}: missing or damaged ({reason}); remove it and run `dvc repro`") from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: damaged (an archive of arrays); remove it and run `dvc repro`")
+    return array
+
+
+def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    array = open_array(path)
     if array.shape != shape or array.dtype != dtype:
         raise UserError(
             f"{path}: holds {array.dtype} {array.shape}, the manifest says {np.dtype(dtype)} {shape}; "
             "remove it and run `dvc repro`"
         )
-    loaded: NDArray[Any] = array
-    return loaded
+    return array

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +79,9 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
             network = extractor.load(temporary / name / WEIGHTS)
             features = extractors.extract(network, images, settings.batch_size, device).features
             test = extractors.extract(network, held_out, settings.batch_size, device)
-            tensors = _with_statistics(features) | {"test.features": test.features, "test.logits": test.logits}
-            save_file(tensors, temporary / name / FEATURES)
+            statistics = {key: torch.from_numpy(value) for key, value in fid_features_to_statistics(features).items()}
+            tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
+            save_file(tensors | statistics, temporary / name / FEATURES)
             digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
         index = Reference(
             dataset=manifest.dataset,
@@ -95,16 +95,10 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
         write_json(temporary / INDEX, asdict(index))
 
 
-def _with_statistics(features: Tensor) -> dict[str, Tensor]:
-    statistics = fid_features_to_statistics(features)
-    return {"features": features, **{name: torch.from_numpy(value) for name, value in statistics.items()}}
-
-
 def read_reference(folder: Path) -> Reference:
     """Raises UserError when the reference stage has not run, or another version of it has."""
-    index: dict[str, Any] = read_json(folder / INDEX)
     try:
-        return Reference(**index)
+        return Reference(**read_json(folder / INDEX))
     except TypeError as error:
         raise UserError(f"{folder / INDEX}: made by another version ({error}); run `dvc repro -f reference`") from error
 

@@ -5,42 +5,29 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from ddpm import config, experiments, metrics, params_file, tracking, variants
 from ddpm.config import Config
 from ddpm.errors import UserError
-from ddpm.experiments import Snapshot
+from ddpm.experiments import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.files import digest, flatten
 from ddpm.tracking import Logged
 
 # params keys that leave what is learned and scored alone, to rounding: the whole of a section, or one key
-MECHANICAL = (
-    "device",
-    "launch",
-    "data.source",
-    "train.checkpoint_every",
-    "train.grid_every",
-    "train.grid_unit",
-    "sample.batch_size",
-    "evaluate.batch_size",
-    "compare",
-    "gate",
-)
+MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_every", "train.grid_every", "train.grid_unit",
+              "sample.batch_size", "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
 SHOWN_KEYS = 4
 PARAMS = str(params_file.PATH)
-FINGERPRINT = "metrics/fingerprint.json"
-FACTS = (FINGERPRINT, "metrics/train.json", "metrics/sample.json")
-REQUIRED = (PARAMS, experiments.EVALUATE, FINGERPRINT)
-SCORES = TypeAdapter(dict[str, Annotated[float, Strict()]])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True))
 class Result:
     """A trained and scored model.
 
@@ -62,30 +49,17 @@ class Result:
     when: float
 
 
-@dataclass(frozen=True)
-class Gathered:
+class Gathered(NamedTuple):
     """Each run once; a note says what was left out and why."""
 
     results: tuple[Result, ...]
     notes: tuple[str, ...]
 
 
-class _Facts(BaseModel):
-    """Of metrics/{train,sample,fingerprint}.json, what is wanted here."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    images_seen: int | None = None
-    parameters: int | None = None
-    evaluations_per_image: int | None = None
-    hash: str
-    hash_without_sampling: str | None = None
-
-
 def gather() -> Gathered:
     """Every scored run of the repository and of its MLflow store. Raises UserError when there is none."""
     snapshots = [*experiments.experiments(), experiments.workspace()]
-    readers = [(at.name, partial(of_snapshot, at)) for at in snapshots if experiments.EVALUATE in at.files]
+    readers = [(at.name, partial(of_snapshot, at)) for at in snapshots if EVALUATE in at.files]
     scored = [run for run in tracking.logged() if any(map(metrics.is_judged, run.metrics))]
     readers += [(run.name, partial(of_logged, run)) for run in scored]
     results, left_out = [], dict[str, list[str]]()
@@ -113,21 +87,33 @@ def at_revision(name: str) -> Result:
 def of_snapshot(snapshot: Snapshot) -> Result:
     """Raises UserError when a file is missing or unreadable, or the scores are another configuration's."""
     files = snapshot.files
-    if missing := [path for path in REQUIRED if path not in files]:
+    if missing := [path for path in (PARAMS, EVALUATE, FINGERPRINT) if path not in files]:
         raise UserError(f"{missing[0]} is missing")
     raw = params_file.decode(files[PARAMS].decode(errors="replace"), PARAMS)
     if reason := experiments.why_stale(files, raw):
         raise UserError(reason)
+    chosen: Config = config.parse(raw, PARAMS)
     try:
-        scores = SCORES.validate_python(flatten(json.loads(files[experiments.EVALUATE])))
-        facts = _Facts.model_validate(
-            {key: value for path in FACTS for key, value in json.loads(files.get(path, b"{}")).items()}
+        scores, fingerprint, train, sample = (
+            json.loads(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+        )
+        return Result(
+            name=snapshot.name,
+            source=snapshot.source,
+            params=plain_params(chosen),
+            scores=flatten(scores),
+            seed=chosen.seed,
+            images_seen=train.get("images_seen"),
+            parameters=train.get("parameters"),
+            evaluations=sample.get("evaluations_per_image"),
+            fingerprint=fingerprint.get("hash"),
+            fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
+            when=snapshot.when,
         )
     except ValidationError as error:
-        raise UserError(f"its metrics/ can't be read: {variants.explain(error, _Facts, '')}") from error
+        raise UserError(f"its metrics/ can't be read: {variants.explain(error, BaseModel, '')}") from error
     except (AttributeError, RecursionError, ValueError) as error:  # no JSON, or no mapping
         raise UserError(f"its metrics/ can't be read: {error}") from error
-    return _result(snapshot.name, snapshot.source, config.parse(raw, PARAMS), scores, facts, snapshot.when)
 
 
 def of_logged(run: Logged) -> Result:
@@ -138,18 +124,30 @@ def of_logged(run: Logged) -> Result:
         block = nested
         for section in sections:
             block = block.setdefault(section, {})
-        block[name] = _plain(text)
+        try:
+            block[name] = json.loads(text)
+        except json.JSONDecodeError:
+            block[name] = text
     if "ddpm.fingerprint" not in run.tags:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
-    facts = _Facts(
-        images_seen=_whole(run.metrics.get("train.images_seen")),
-        parameters=_whole(run.metrics.get("train.parameters")),
-        evaluations_per_image=_whole(run.metrics.get("sample.evaluations_per_image")),
-        hash=run.tags["ddpm.fingerprint"],
-        hash_without_sampling=run.tags.get("ddpm.fingerprint_without_sampling"),
+    chosen: Config = config.parse(nested, "its params")
+    seen, parameters, evaluations = (
+        round(value) if math.isfinite(value := run.metrics.get(name, math.nan)) else None
+        for name in ("train.images_seen", "train.parameters", "sample.evaluations_per_image")
     )
-    scores = {name: value for name, value in run.metrics.items() if metrics.is_judged(name)}
-    return _result(run.name, "mlflow", config.parse(nested, "its params"), scores, facts, run.started)
+    return Result(
+        name=run.name,
+        source="mlflow",
+        params=plain_params(chosen),
+        scores={name: value for name, value in run.metrics.items() if metrics.is_judged(name)},
+        seed=chosen.seed,
+        images_seen=seen,
+        parameters=parameters,
+        evaluations=evaluations,
+        fingerprint=run.tags["ddpm.fingerprint"],
+        fingerprint_without_sampling=run.tags.get("ddpm.fingerprint_without_sampling"),
+        when=run.started,
+    )
 
 
 def plain_params(chosen: Config) -> dict[str, Any]:
@@ -167,16 +165,16 @@ def matching(results: Iterable[Result], working: Config, by: Iterable[str] = ())
     is none; it names the keys in which the nearest run differs.
     """
     by, here, runs = tuple(by), plain_params(working), list(results)
-    if len({_model_keys(params) for params in (here, *(run.params for run in runs))}) > 1:
+    if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
         here = _with_model_defaults(here)
         runs = [replace(run, params=_with_model_defaults(run.params)) for run in runs]
-    differing = [(differences(run.params, here, by), run) for run in runs]
-    alike = [run for keys, run in differing if not keys]
-    if not alike:
-        raise UserError(f"no scored run has the params of params.yaml{_but_for(by)}: {nearest(runs, here, by)}")
     same: dict[str, list[Result]] = {}
-    for run in alike:
-        same.setdefault(_key(run.params, by), []).append(run)
+    for run in runs:
+        if not differences(run.params, here, by):
+            same.setdefault(_key(run.params, by), []).append(run)
+    if not same:
+        varying = ", ".join([*by, "the seed"])
+        raise UserError(f"no scored run has the params of params.yaml but for {varying}: {nearest(runs, here, by)}")
     notes = []
     for group in same.values():
         group.sort(key=lambda run: run.when)
@@ -189,19 +187,13 @@ def matching(results: Iterable[Result], working: Config, by: Iterable[str] = ())
 
 def differences(params: Mapping[str, Any], others: Mapping[str, Any], by: Iterable[str] = ()) -> list[str]:
     """The keys with different values, less those of ``by``, the seed and mechanical ones."""
-    by = tuple(by)
-    return [
-        key
-        for key in sorted(params.keys() | others.keys())
-        if params.get(key) != others.get(key) and not varied(key, by) and not _is_mechanical(key) and key != SEED
-    ]
+    differing = [key for key in sorted(params.keys() | others.keys()) if params.get(key) != others.get(key)]
+    return [key for key in differing if not varied(key, by) and not varied(key, (*MECHANICAL, SEED))]
 
 
 def nearest(results: Iterable[Result], params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
     """Which run differs in the fewest keys, and in which, for a message."""
-    by = tuple(by)
-    run = min(results, key=lambda run: len(differences(run.params, params, by)))
-    keys = differences(run.params, params, by)
+    keys, run = min(((differences(run.params, params, by), run) for run in results), key=lambda found: len(found[0]))
     shown = [f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys[:SHOWN_KEYS]]
     more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
     return f"the nearest, {run.name}, differs in {', '.join(shown)}{more}"
@@ -213,20 +205,13 @@ def varied(key: str, by: Iterable[str]) -> bool:
 
 
 def under(key: str, section: str) -> bool:
+    """Whether a params key is the section, or stands in it."""
     return key == section or key.startswith(f"{section}.")
 
 
-def _is_mechanical(key: str) -> bool:
-    return any(under(key, mechanical) for mechanical in MECHANICAL)
-
-
-def _but_for(by: Iterable[str]) -> str:
-    return f" but for {', '.join(by)} and the seed" if by else " but for the seed"
-
-
 def _key(params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
-    by = tuple(by)
-    return digest({key: value for key, value in params.items() if varied(key, by) or not _is_mechanical(key)})
+    """The same for runs whose params differ in mechanical keys at most."""
+    return digest({key: value for key, value in params.items() if varied(key, by) or not varied(key, MECHANICAL)})
 
 
 def _once(results: Iterable[Result]) -> tuple[Result, ...]:
@@ -236,10 +221,6 @@ def _once(results: Iterable[Result]) -> tuple[Result, ...]:
         scores = {name: repr(score) for name, score in run.scores.items() if metrics.is_judged(name)}
         same.setdefault(digest([_key(run.params), scores, run.fingerprint]), []).append(run)
     return tuple(replace(runs[0], when=min(run.when for run in runs)) for runs in same.values())
-
-
-def _model_keys(params: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(key for key in params if under(key, "model"))
 
 
 def _with_model_defaults(params: dict[str, Any]) -> dict[str, Any]:
@@ -252,31 +233,3 @@ def _with_model_defaults(params: dict[str, Any]) -> dict[str, Any]:
     except UserError:
         return params  # an older version's hyperparameters, which then differ
     return params | flatten({"model": json.loads(architecture.model_dump_json())})
-
-
-def _result(name: str, source: str, chosen: Config, scores: dict[str, float], facts: _Facts, when: float) -> Result:
-    return Result(
-        name=name,
-        source=source,
-        params=plain_params(chosen),
-        scores=scores,
-        seed=chosen.seed,
-        images_seen=facts.images_seen,
-        parameters=facts.parameters,
-        evaluations=facts.evaluations_per_image,
-        fingerprint=facts.hash,
-        fingerprint_without_sampling=facts.hash_without_sampling,
-        when=when,
-    )
-
-
-def _plain(text: str) -> Any:
-    """The value of a param that was logged as text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None or not math.isfinite(value) else round(value)

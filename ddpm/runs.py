@@ -47,6 +47,18 @@ PICTURES = {
     ),
 }
 STAGES = tuple(PICTURES)
+DECISIVE = ("fid", "fd", "bits_per_dim")
+# short tags that runs are grouped and filtered by -> the params key
+VARIANTS = {
+    "schedule": "diffusion.schedule.name",
+    "parameterization": "diffusion.parameterization.name",
+    "variance": "diffusion.variance.name",
+    "loss": "diffusion.loss.name",
+    "model": "model.name",
+    "sampler": "sample.sampler.name",
+    "dataset": "data.dataset.name",
+    "seed": "seed",
+}
 FINGERPRINTS = {"ddpm.fingerprint": "hash", "ddpm.fingerprint_without_sampling": "hash_without_sampling"}  # by tag
 
 
@@ -90,10 +102,19 @@ class Record:
         before = bisect_right(self.curve, step, key=lambda point: point.step)
         return self.curve[before - 1].milliseconds if before else 0
 
+    def name(self, tags: Mapping[str, str]) -> str:
+        """Short, as it stands above each picture and in each legend."""
+        schedule, target, seed = (self.facts[tag] for tag in ("schedule", "parameterization", "seed"))
+        return f"{schedule} · {target} · seed {seed} · {tags.get('dvc.exp.name', self.key[:7])}"
+
     def note(self, tags: Mapping[str, str]) -> str:
         """Markdown for the run's page: the scores, and how to get them again. ``tags`` is ``environment()``'s."""
         lines = [f"**{self.title}**", ""]
         if self.scores:
+            # the page shows three lines until it is asked for more
+            known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
+            decisive = [known[metric] for metric in DECISIVE if metric in known]
+            lines += [" · ".join(f"{name} **{self.scores[name]:.4g}**" for name in decisive), ""]
             lines += ["| score | value |", "| --- | --- |"]
             lines += [f"| {name} | {value:.6g} |" for name, value in sorted(self.scores.items())]
             lines += [""]
@@ -109,10 +130,10 @@ def read(upto: str | None) -> Record:
     Raises UserError when a file that such a stage makes is missing or unreadable.
     """
     chosen = config.load()
-    params = _chosen_only(chosen.to_dict())
+    params = {name: masked(_text(value)) for name, value in files.flatten(_chosen_only(chosen.to_dict())).items()}
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     scores: dict[str, float] = {}
-    facts: dict[str, str] = {}
+    facts = {tag: params[key] for tag, key in VARIANTS.items()}
     for stage in done:
         # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
         measured = files.read_json(METRICS / f"{stage}.json")
@@ -128,7 +149,7 @@ def read(upto: str | None) -> Record:
     return Record(
         key=inputs.read(*KEYED, leave_out=DERIVED).fingerprint(),
         title=_title(chosen),
-        params={name: masked(_text(value)) for name, value in files.flatten(params).items()},
+        params=params,
         dataset=read_manifest(PROCESSED),
         scores=scores,
         facts=facts,
@@ -181,8 +202,9 @@ def _commands(tags: Mapping[str, str]) -> list[str]:
 def _title(chosen: config.Config) -> str:
     data, diffusion, sample = chosen.data, chosen.diffusion, chosen.sample
     return (
-        f"{data.dataset.name} {data.image_size}x{data.image_size} · {chosen.model.name} · {diffusion.schedule.name} · "
-        f"{diffusion.parameterization.name} · {sample.sampler.name} {sample.steps} · seed {chosen.seed}"
+        f"{diffusion.schedule.name} · {diffusion.parameterization.name} · {chosen.model.name} · "
+        f"{sample.sampler.name} {sample.steps} · seed {chosen.seed} · "
+        f"{data.dataset.name} {data.image_size}x{data.image_size}"
     )
 
 

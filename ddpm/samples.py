@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm import files, noise
+from ddpm import noise
 from ddpm.errors import UserError
+from ddpm.processed import open_array
 
 
 def noise_seed(training_seed: int, seed: int) -> int:
@@ -28,15 +29,10 @@ def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 
 
 def read_samples(path: Path) -> NDArray[np.uint8]:
-    """Memory-mapped uint8 (N, C, H, W). Raises UserError when the file is anything else; pickles are refused."""
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except files.NO_ARRAY as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: not a readable .npy of samples ({reason}); run `dvc repro -f sample`") from error
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "an archive"
-        raise UserError(f"{path}: samples must be uint8 (count, channels, height, width), this is {found}")
+    """Memory-mapped uint8 (N, C, H, W). Raises UserError when the file is anything else."""
+    images = open_array(path)
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise UserError(
+            f"{path}: samples must be uint8 (count, channels, height, width), this is {images.dtype} {images.shape}"
+        )
     return images

@@ -44,7 +44,10 @@ def params_schema() -> Schema:
 
 def choice(family: str) -> Schema:
     """A mapping with the ``name`` of one of the family's variants, and a block for any of them."""
-    blocks = {variant: block(variants.variant_class(family, variant)) for variant in variants.names(family)}
+    blocks: Schema = {}
+    for variant in variants.names(family):
+        fields = variants.variant_class(family, variant).model_json_schema(schema_generator=Untitled)
+        blocks[variant] = {"anyOf": [fields, {"type": "null"}]}
     return {
         "type": "object",
         "properties": {"name": name(family), **blocks},
@@ -56,11 +59,6 @@ def choice(family: str) -> Schema:
 def name(family: str) -> Schema:
     """One of the family's variants, each with what its file says of it."""
     return {"oneOf": [{"const": variant, "description": text} for variant, text in catalogue.members(family).items()]}
-
-
-def block(variant: type[variants.Variant]) -> Schema:
-    """The variant's hyperparameters, or nothing."""
-    return {"anyOf": [variant.model_json_schema(schema_generator=Untitled), {"type": "null"}]}
 
 
 def write(path: Path = PATH) -> Path:

@@ -25,6 +25,16 @@ ISC_SPLITS = 10
 RNG_SEED = 2020  # torch-fidelity's default, on which published scores rest
 PRC_ROWS = 1000  # rows of the distance matrix held at once: 50,000 images take 0.2 GB instead of 10
 
+# torch-fidelity's names of scores -> ours; what the Fréchet distance is called, its extractor says
+NAMES = {
+    torch_fidelity.KEY_METRIC_ISC_MEAN: "is_mean",
+    torch_fidelity.KEY_METRIC_ISC_STD: "is_std",
+    torch_fidelity.KEY_METRIC_KID_MEAN: "kid_mean",
+    torch_fidelity.KEY_METRIC_KID_STD: "kid_std",
+    torch_fidelity.KEY_METRIC_PRECISION: "precision",
+    torch_fidelity.KEY_METRIC_RECALL: "recall",
+}
+
 Scores = dict[str, float]
 
 
@@ -36,11 +46,12 @@ def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
     name = real.extractor.name
     if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
         raise UserError(f"evaluate.extractors: {name} gives infinite features for these images; check its weights")
+    names = NAMES | {torch_fidelity.KEY_METRIC_FID: real.extractor.frechet}
     scores: Scores = {}
     for metric in settings.metrics:
-        scores |= METRICS[metric](fake, real, settings)
-    bad = [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]
-    if bad:
+        found = METRICS[metric](fake, real, settings)
+        scores |= {names[key]: value for key, value in found.items() if key in names}
+    if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")
     return scores
 
@@ -51,66 +62,37 @@ def possible(settings: Evaluate, extractor: Extractor, count: int) -> Evaluate:
     return settings.model_copy(update={"metrics": tuple(enough)})
 
 
-def _frechet(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    real_statistics = {"mu": real.mu, "sigma": real.sigma}
-    found = fid_statistics_to_metric(fid_features_to_statistics(fake.features), real_statistics, verbose=False)
-    return {real.extractor.frechet: found[torch_fidelity.KEY_METRIC_FID]}
-
-
-def _inception_score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    found = isc_features_to_metric(fake.logits, splits=ISC_SPLITS, shuffle=True, rng_seed=RNG_SEED)
-    return {
-        "is_mean": found[torch_fidelity.KEY_METRIC_ISC_MEAN],
-        "is_std": found[torch_fidelity.KEY_METRIC_ISC_STD],
-    }
-
-
-def _kernel_distance(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    found = kid_features_to_metric(
+METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], dict[str, float]]] = {
+    "fid": lambda fake, real, settings: fid_statistics_to_metric(
+        fid_features_to_statistics(fake.features), {"mu": real.mu, "sigma": real.sigma}, verbose=False
+    ),
+    "isc": lambda fake, real, settings: isc_features_to_metric(
+        fake.logits, splits=ISC_SPLITS, shuffle=True, rng_seed=RNG_SEED
+    ),
+    "kid": lambda fake, real, settings: kid_features_to_metric(
         fake.features,
         real.features,
         kid_subsets=settings.kid_subsets,
         kid_subset_size=settings.kid_subset_size,
         rng_seed=RNG_SEED,
         verbose=False,
-    )
-    return {
-        "kid_mean": found[torch_fidelity.KEY_METRIC_KID_MEAN],
-        "kid_std": found[torch_fidelity.KEY_METRIC_KID_STD],
-    }
-
-
-def _precision_recall(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    found = prc_features_to_metric(
+    ),
+    "prc": lambda fake, real, settings: prc_features_to_metric(
         fake.features,
         real.features,
         prc_neighborhood=settings.prc_neighborhood,
         prc_batch_size=PRC_ROWS,
         save_cpu_ram=True,
         verbose=False,
-    )
-    return {
-        "precision": found[torch_fidelity.KEY_METRIC_PRECISION],
-        "recall": found[torch_fidelity.KEY_METRIC_RECALL],
-    }
-
-
-METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], Scores]] = {
-    "fid": _frechet,
-    "isc": _inception_score,
-    "kid": _kernel_distance,
-    "prc": _precision_recall,
+    ),
 }
 
 
 def minimum(metric: str, settings: Evaluate, extractor: Extractor) -> tuple[int, str]:
     """The fewest images that give ``metric`` a meaning, and why. torch-fidelity gives numbers, or NaN, for fewer."""
-    neighbours = settings.prc_neighborhood + 1
+    neighbours, dimensions = settings.prc_neighborhood + 1, extractor.dimensions
     return {
-        "fid": (
-            extractor.dimensions + 1,
-            f"more than the {extractor.dimensions} features, or their covariance is singular",
-        ),
+        "fid": (dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"),
         "isc": (10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"),
         "kid": (settings.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"),
         "prc": (10 * neighbours, f"10 times the {neighbours} that evaluate.prc_neighborhood spans"),

@@ -57,7 +57,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "ddpm doctor --offline": "what would have to be downloaded counts as missing",
     },
     "schema": {"ddpm schema": "after a new variant: the file that editors complete params.yaml by"},
-    "track": {"ddpm track sync": "after a training whose MLflow server was down"},
+    "track": {
+        "ddpm track sync": "after a training whose MLflow server was down",
+        "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",
+    },
 }
 
 
@@ -69,7 +72,8 @@ def dress(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, 
     shtab.add_argument_to(top, "--print-completion", help="the script that makes the Tab key complete `ddpm`")
     top.epilog = EXIT_CODES
     for name, command in commands.choices.items():
-        command.epilog = _table(EXAMPLES.get(name, {}))
+        examples = (f"  {line}\n      {purpose}" for line, purpose in EXAMPLES.get(name, {}).items())
+        command.epilog = "\n".join(["examples:", *examples])
     for each in (top, *commands.choices.values()):
         each.formatter_class = argparse.RawDescriptionHelpFormatter
         each.description = each.description and textwrap.fill(each.description, 100)
@@ -78,10 +82,6 @@ def dress(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, 
                 action.complete = shtab.cmd(f"echo {' '.join(words[action.dest])}")  # type: ignore[attr-defined]
             elif action.type is Path:
                 action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE  # type: ignore[attr-defined]
-
-
-def _table(examples: Mapping[str, str]) -> str:
-    return "\n".join(["examples:", *(f"  {line}\n      {purpose}" for line, purpose in examples.items())])
 
 
 def print_json(value: object) -> None:

@@ -1,4 +1,4 @@
-"""MLflow: one run per configuration, a view of DVC's files. The only importer of mlflow, which costs 1-3 s.
+"""MLflow: one run per configuration, a view of DVC's files. mlflow costs 1-3 s: it is imported here, and in serving.py.
 
 The train, sample and evaluate stages, and ``ddpm track sync``, find the run by its tag ``ddpm.run_key`` and bring it
 up to date with the files; what is already there is not sent again, so that doing it twice, or again after a crash,
@@ -19,8 +19,8 @@ import sys
 import time
 from collections.abc import Callable
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -42,8 +42,8 @@ T = TypeVar("T")
 KEY = "ddpm.run_key"
 ARTIFACTS = "ddpm.artifacts"
 NOTE = "mlflow.note.content"
-METRICS_PER_BATCH = 1000
-PARAMS_PER_BATCH = 100
+VIEW = "mlflow.sharedViewState.ddpm"  # what the runs' page offers under Views
+METRICS_PER_BATCH, PARAMS_PER_BATCH, MOST_RUNS = 1000, 100, 50_000  # MLflow's own limits
 SQLITE = "sqlite:///"
 LOCK_SECONDS = 60.0
 
@@ -87,7 +87,12 @@ def attach(path: Path) -> str | None:
     """Log a file with the configuration's run, brought up to date first, in place of one of that name; as ``sync``."""
     tracker = Tracker()
     run_id = tracker.sync()
-    return run_id and tracker.attempt(lambda: tracker.attach(run_id, path))
+
+    def log(run_id: str) -> str:
+        tracker.client.log_artifact(run_id, str(path))
+        return run_id
+
+    return run_id and tracker.attempt(lambda: log(run_id))
 
 
 class Logged(NamedTuple):
@@ -103,7 +108,7 @@ class Logged(NamedTuple):
 def logged() -> list[Logged]:
     """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
     tracker = Tracker()
-    if tracker.uri.startswith(SQLITE) and not Path(tracker.uri.removeprefix(SQLITE)).exists():
+    if tracker.database and not tracker.database.exists():
         return []  # to open it would be to make it
     return tracker.attempt(tracker.logged) or []
 
@@ -117,6 +122,8 @@ class Tracker:
             os.environ.setdefault(name, value)
         self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{self.root / 'mlflow.db'}"
+        self.database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
         self.off = os.environ.get("DDPM_TRACKING") == "off"
 
     def sync(self, upto: str | None = None) -> str | None:
@@ -139,7 +146,10 @@ class Tracker:
             return action()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self.off = True
-            reason = errors.masked(str(_root_cause(error)).strip().partition("\n")[0])
+            cause: BaseException = error
+            while deeper := cause.__cause__ or cause.__context__:
+                cause = deeper
+            reason = errors.masked(str(cause).strip().partition("\n")[0])
             print(
                 f"warning: MLflow at {errors.masked(self.uri)} failed ({reason}); going on without it: "
                 "`ddpm track sync` logs the run later",
@@ -156,6 +166,8 @@ class Tracker:
         # its thread reports a store that is down, which ``attempt`` has done
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        if self.database and not self.database.exists():
+            _create(self.database)
         _probe(self.uri)
         client = MlflowClient(tracking_uri=self.uri)
         client.get_experiment_by_name(self.experiment_name)
@@ -181,24 +193,17 @@ class Tracker:
         run = self.client.create_run(
             self.experiment,
             start_time=round(time.time() * 1000) - trained,
-            tags={KEY: record.key, "mlflow.source.name": "dvc repro", NOTE: record.note(tags)} | tags,
-            run_name=f"{tags.get('dvc.exp.name', record.title)} · {record.key[:7]}",
+            tags=record.facts | {KEY: record.key, "mlflow.source.name": "dvc repro", NOTE: record.note(tags)} | tags,
+            run_name=record.name(tags),
         )
         self._describe(run, record)
         return run, []
-
-    def attach(self, run_id: str, path: Path) -> str:
-        self.client.log_artifact(run_id, str(path))
-        return run_id
 
     def logged(self) -> list[Logged]:
         with self.locked():
             experiment = self.client.get_experiment_by_name(self.experiment_name)
         if experiment is None:
             return []
-        pages = [self.client.search_runs([experiment.experiment_id])]
-        while pages[-1].token:
-            pages.append(self.client.search_runs([experiment.experiment_id], page_token=pages[-1].token))
         return [
             Logged(
                 name=run.info.run_name or run.info.run_id,
@@ -207,13 +212,8 @@ class Tracker:
                 tags=run.data.tags,
                 started=run.info.start_time / 1000,
             )
-            for page in pages
-            for run in page
+            for run in self.client.search_runs([experiment.experiment_id], max_results=MOST_RUNS)
         ]
-
-    @property
-    def experiment_name(self) -> str:
-        return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
 
     @cached_property
     def experiment(self) -> str:
@@ -222,9 +222,11 @@ class Tracker:
         name = self.experiment_name
         if found := self.client.get_experiment_by_name(name):
             return str(found.experiment_id)
-        local = self.uri.startswith(SQLITE)
+        view = json.loads(resources.files("ddpm.templates").joinpath("mlflow_view.json").read_text())
+        artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
+        tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
         try:
-            return self.client.create_experiment(name, (self.root / "mlartifacts").as_uri() if local else None)
+            return self.client.create_experiment(name, artifacts, tags)
         except MlflowException:
             # another machine has made it on the same server in between
             if found := self.client.get_experiment_by_name(name):
@@ -257,7 +259,7 @@ class Tracker:
         if not (run.inputs and run.inputs.dataset_inputs):
             dataset = Dataset(
                 name=record.dataset.dataset,
-                digest=files.digest(record.dataset.sha256)[:32],  # MLflow takes 36 characters
+                digest=files.digest(record.dataset.sha256)[:8],  # as long as MLflow's own
                 source_type="local",
                 source=json.dumps({"uri": str(runs.PROCESSED)}),
                 profile=record.dataset.model_dump_json(),
@@ -329,9 +331,7 @@ class Live:
             self.tracker.attempt(lambda: self._resume(lambda _, history: True))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
         self.tracker.attempt(lambda: self._stop(status))
         if kind is None:
@@ -364,14 +364,21 @@ class Live:
 
     def _flush(self) -> None:
         if not self.flushed:
-            # the first row tells whether training went on from a checkpoint or began again
-            first = self.waiting[0].step
+            first = self.waiting[0].step  # tells whether training went on from a checkpoint or began again
             # the monitor's end waits for a thread which may itself wait for the store: see first that it answers
             self.tracker.client.get_run(self.run.info.run_id)
             self.monitor.finish()
             self._resume(lambda _, history: all(metric.step < first for metric in history))
             self.flushed = True
         self.tracker.send(self.run, self.waiting)
+
+
+def _create(database: Path) -> None:
+    """Make it whole or not at all: MLflow cannot open one whose tables are half made, as by a killed process."""
+    from mlflow import MlflowClient
+
+    with files.atomic_path(database) as temporary:
+        MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
 
 
 def _probe(uri: str) -> None:
@@ -384,12 +391,6 @@ def _probe(uri: str) -> None:
     engine = sqlalchemy.create_engine(uri, connect_args=seconds, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("BEGIN IMMEDIATE" if seconds else "SELECT 1"))
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return error
 
 
 def _same(run: Run, history: list[Metric], curve: list[Point]) -> bool:

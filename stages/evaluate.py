@@ -9,8 +9,7 @@ import torch
 from ddpm import devices, distributed, evaluation, images, tracking
 from ddpm.checkpoint import load_model
 from ddpm.config import Config
-from ddpm.evaluation import write_rows
-from ddpm.files import write_json
+from ddpm.files import write_json, write_rows
 from ddpm.reference import read_reference
 from ddpm.samples import set_paths
 from stages import METRICS, MODEL, PROCESSED, REFERENCE, SAMPLES, ranks

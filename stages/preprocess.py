@@ -9,8 +9,8 @@ from stages import PROCESSED, RAW, run
 
 def main(config: Config, fingerprint: str) -> None:
     manifest = preprocess(config.data, RAW, PROCESSED)
-    counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
-    print(f"{manifest.dataset}: {counts} images, {len(manifest.classes)} classes; see {PROCESSED / 'dataset.png'}")
+    picture = PROCESSED / "dataset.png"
+    print(f"{manifest.dataset}: {manifest.counted()} images, {len(manifest.classes)} classes; see {picture}")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # before torch is imported: two test workers with two threads each spin against each other, seven times slower
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 
 from ddpm import config
 from ddpm.preprocessing import preprocess
+from ddpm.processed import open_split
+
+if TYPE_CHECKING:
+    from ddpm.reference import RealFeatures
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,6 +30,33 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params.data.dataset.download(params.data.source, folder / "raw")
     preprocess(params.data, folder / "raw", folder / "processed", workers=1)
     return folder / "processed"
+
+
+@pytest.fixture(scope="session")
+def held_out(digits: Path) -> np.ndarray:
+    """Their test images, uint8 (359, 1, 16, 16)."""
+    return np.array(open_split(digits, "test")[0])
+
+
+@pytest.fixture(scope="session")
+def classifier_reference(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their reference folder, for the classifier alone. Read only."""
+    import torch
+
+    from ddpm.config import Evaluate
+    from ddpm.reference import make_reference
+
+    folder = tmp_path_factory.mktemp("reference") / "reference"
+    make_reference(Evaluate(extractors=("classifier",)), digits, folder, torch.device("cpu"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real(classifier_reference: Path) -> RealFeatures:
+    """What the classifier says of them."""
+    from ddpm.reference import load_features
+
+    return load_features(classifier_reference, "classifier")
 
 
 @pytest.fixture(scope="session")

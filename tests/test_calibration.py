@@ -10,38 +10,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpm import calibration, extractors, frechet, reference, scores
+from ddpm import calibration, extractors, frechet, scores
 from ddpm.config import Evaluate
-from ddpm.processed import open_split
 from ddpm.reference import RealFeatures
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=150)
 
 
-@pytest.fixture(scope="module")
-def folder(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference") / "reference"
-    reference.make_reference(SETTINGS, digits, folder, CPU)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def real(folder: Path) -> RealFeatures:
-    return reference.load_features(folder, "classifier")
-
-
-@pytest.fixture(scope="module")
-def held_out(digits: Path) -> NDArray[np.uint8]:
-    return np.array(open_split(digits, "test")[0])
-
-
 def test_the_floor_is_what_held_out_images_score_by_the_metrics_that_they_suffice_for(
-    digits: Path, folder: Path, real: RealFeatures, held_out: NDArray[np.uint8]
+    digits: Path, classifier_reference: Path, real: RealFeatures, held_out: NDArray[np.uint8]
 ) -> None:
     settings = SETTINGS.model_copy(update={"kid_subset_size": len(held_out) + 1})
 
-    found = calibration.calibrate(settings, digits, folder, CPU)
+    found = calibration.calibrate(settings, digits, classifier_reference, CPU)
 
     fake = extractors.extract(real.network, held_out, 64, CPU)
     possible = settings.model_copy(update={"metrics": ("fid", "isc", "prc")})
@@ -49,9 +31,9 @@ def test_the_floor_is_what_held_out_images_score_by_the_metrics_that_they_suffic
 
 
 def test_the_ladder_climbs_from_the_floor_and_nothing_is_warned_of(
-    digits: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    digits: Path, classifier_reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = calibration.calibrate(SETTINGS, digits, folder, CPU)["classifier"]
+    found = calibration.calibrate(SETTINGS, digits, classifier_reference, CPU)["classifier"]
 
     assert found["ladder"].keys() == {"blur", "noise"}
     for rungs in found["ladder"].values():
@@ -62,11 +44,11 @@ def test_the_ladder_climbs_from_the_floor_and_nothing_is_warned_of(
 
 
 def test_a_ladder_that_does_not_climb_is_warned_of(
-    digits: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    digits: Path, classifier_reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(calibration.SPOILING, "noise", (calibration.noised, (0.25, 0.125)))
 
-    calibration.calibrate(SETTINGS.model_copy(update={"metrics": ("fid",)}), digits, folder, CPU)
+    calibration.calibrate(SETTINGS.model_copy(update={"metrics": ("fid",)}), digits, classifier_reference, CPU)
 
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert line.startswith(

@@ -77,7 +77,7 @@ def test_the_files_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]
         line for line in Path("verdict/verdict.md").read_text().splitlines() if line.startswith("| classifier.fd ")
     ]
     assert len(tables) == 1
-    assert tables[0].endswith("| worse |")
+    assert tables[0].split()[-2] == "worse"
     with Image.open("verdict/verdict.png") as picture:
         assert picture.size[0] > 300
 
@@ -108,10 +108,6 @@ def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys:
     ("arguments", "says"),
     [
         (("--by", "diffusion.schedul.name"), "no run has the key 'diffusion.schedul.name' (did you mean"),
-        (
-            ("--by", "diffusion.loss.name"),
-            "only simple was run: `dvc exp run -S diffusion.loss.name=VALUE` runs",
-        ),
         (("--by", "diffusion.schedule.name", "--metrics", "classifier.fdd"), "(did you mean 'classifier.fd'?)"),
         (("--between", "cosine-0", "nothing"), "nothing: neither an experiment nor a git revision"),
     ],
@@ -121,15 +117,6 @@ def test_mistakes_are_one_line(
 ) -> None:
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     assert says in refused(capsys, "compare", *arguments)
-
-
-def test_an_empty_repository_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no scored run" in refused(capsys, *BY)
-
-
-def test_one_seed_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record(folder, grid({"cosine": 1, "linear": 2}, [0]))
-    assert "linear against cosine: 1 seed in common" in refused(capsys, *BY)
 
 
 def test_a_score_that_is_no_number_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def pair(gaps: Sequence[float], metric: str = "classifier.fd", kid: float | None
         return tuple(result(name, seed, scores={metric: value} | kernels) for seed, value in enumerate(values))
 
     after = [value + gap for value, gap in zip(shared, gaps, strict=True)]
-    return Pair("a", "b", tuple(range(len(gaps))), side("cosine", shared, 1), side("linear", after, 1 + (kid or 0)))
+    return Pair("a", "b", side("cosine", shared, 1), side("linear", after, 1 + (kid or 0)))
 
 
 def judged(*pairs: Pair, metric: str = "classifier.fd", **options: float) -> Verdict:
@@ -134,7 +134,7 @@ def refusal(*found: Result, **options: Any) -> str:
 
 def test_each_variant_stands_against_the_working_params_variant() -> None:
     found = compare(*runs("linear", 2), *runs("cosine", 1), *runs("sigmoid", 0.5))
-    assert [arm.label for arm in found.arms] == ["cosine", "linear", "sigmoid"]
+    assert [side.label for side in found.sides] == ["cosine", "linear", "sigmoid"]
     assert [(row.variant, row.baseline, row.outcome) for row in found.verdicts] == [
         ("linear", "cosine", "worse"),
         ("sigmoid", "cosine", "better"),
@@ -176,16 +176,10 @@ def test_fewer_than_two_common_seeds_are_refused(seeds: list[int], says: str) ->
     assert f"linear against cosine: {says}" in refusal(*runs("cosine", 1), *runs("linear", 2, seeds))
 
 
-def test_fewer_than_six_seeds_is_said_plainly() -> None:
-    found = compare(*runs("cosine", 1, range(5)), *runs("linear", 2, range(5)))
-    assert found.verdicts[0].outcome == "inconclusive"
-    assert any(note.startswith("5 seeds, fewer than 6: the sign-flip test cannot go below") for note in found.notes)
-
-
 def test_other_hyperparameters_of_the_same_schedule_are_another_variant() -> None:
     mild = {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}}
     found = compare(*runs("cosine", 1), *runs("linear", 2), *runs("linear", 3, params=mild))
-    assert [arm.label for arm in found.arms] == [
+    assert [side.label for side in found.sides] == [
         "cosine",
         "linear (linear.beta_end=0.01)",
         "linear (linear.beta_end=0.02)",
@@ -195,7 +189,7 @@ def test_other_hyperparameters_of_the_same_schedule_are_another_variant() -> Non
 def test_a_section_varies_with_all_that_is_in_it() -> None:
     steps = [run for number in (5, 4) for run in runs("cosine", number, params={"sample__steps": number})]
     found = compare(*steps, by=["sample"])
-    assert [arm.label for arm in found.arms] == ["steps=5", "steps=4"]
+    assert [side.label for side in found.sides] == ["steps=5", "steps=4"]
     assert found.fingerprint == "e" * 64
 
 
@@ -203,7 +197,7 @@ def test_several_keys_make_a_variant_together() -> None:
     v_linear = runs("linear", 2)
     x0_cosine = runs("cosine", 3, params={"diffusion__parameterization": {"name": "x0"}})
     found = compare(*runs("cosine", 1), *v_linear, *x0_cosine, by=[*BY, "diffusion.parameterization.name"])
-    assert [arm.label for arm in found.arms] == ["cosine, v", "cosine, x0", "linear, v"]
+    assert [side.label for side in found.sides] == ["cosine, v", "cosine, x0", "linear, v"]
 
 
 def test_a_run_that_differs_in_anything_else_takes_no_part() -> None:
@@ -248,7 +242,7 @@ def test_what_must_not_be_compared_is_refused(changes: dict[str, Any], options: 
 
 def test_a_budget_may_differ_where_that_is_allowed() -> None:
     found = compare(*runs("cosine", 1), *runs("linear", 2, images_seen=97), allow_budget_mismatch=True)
-    assert [arm.images_seen for arm in found.arms] == [96, 97]
+    assert [side.spent("images_seen") for side in found.sides] == [[96], [97]]
     assert "budgets differ: images seen: cosine 96, linear 97" in found.notes
 
 

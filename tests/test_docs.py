@@ -1,4 +1,4 @@
-"""The pages of docs/ say what the code does: commands parse or run, examples work, links hold, lines are real.
+"""README.md and docs/ say what the code does: commands parse or run, examples work, links hold, lines are real.
 
 A block of shell has a comment above it: ``run`` is run here, with what follows the colon in place; ``needs: X`` is
 parsed by the commands' own parsers, and its -S keys and values are checked as params.yaml is.
@@ -40,12 +40,13 @@ from tests.scored import grid, params, record
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 GENERATED = {"bad-inputs.md"}
-PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in GENERATED)
+PAGES = sorted(page for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if page.name not in GENERATED)
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
 NEEDS = {"needs: the pipeline", "needs: a GPU", "needs: the internet", "needs: other machines", "needs: a server"}
-TRUSTED = {"git", "mlflow", "export", "pip"}  # programs whose lines are taken as they are
+TRUSTED = {"git", "mlflow", "export", "pip", "curl", "initdb", "pg_ctl"}  # programs whose lines are taken as they are
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MAKE_TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
 
 
 class Block(NamedTuple):
@@ -88,7 +89,7 @@ def named(block: Block) -> str:
 def test_every_page_has_blocks_that_say_how_they_are_tested() -> None:
     assert len(shell()) > 20
     for block in blocks():
-        assert block.language in {"sh", "python", "mermaid"}, block
+        assert block.language in {"sh", "python", "mermaid", "yaml"}, block
         if block.language == "sh":
             assert block.mark in RUN | NEEDS, block
         if block.language == "python":
@@ -117,6 +118,21 @@ def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> No
         settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
         for combination in itertools.product(*map(assignments, settings)):
             config.parse(with_values(base, dict(combination)), " ".join(words))
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
+)
+def test_what_is_shown_of_params_may_stand_there(block: Block) -> None:
+    base = params_file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
+    config.parse(merged(base, yaml.safe_load(block.text)), block.page)
+
+
+def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: merged(base.get(key, {}), value) if isinstance(value, dict) else value for key, value in values.items()
+    }
+    return base | nested
 
 
 def assignments(setting: str) -> list[tuple[str, Any]]:
@@ -169,13 +185,22 @@ def finds_module(arguments: list[str]) -> None:
     assert importlib.util.find_spec(arguments[1])
 
 
-CHECKS = {"ddpm": parses_ddpm, "dvc": parses_dvc, "torchrun": parses_torchrun, "python": finds_module}
+def finds_target(arguments: list[str]) -> None:
+    assert set(arguments) <= set(MAKE_TARGETS), arguments
+
+
+CHECKS = {
+    "ddpm": parses_ddpm,
+    "dvc": parses_dvc,
+    "make": finds_target,
+    "torchrun": parses_torchrun,
+    "python": finds_module,
+}
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
 def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-    assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(targets)
+    assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(MAKE_TARGETS)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ddpm.config import Evaluate, Likelihood
 from ddpm.errors import UserError
 from ddpm.evaluation import Evaluation
 from ddpm.extractors.classifier import Classifier
-from ddpm.files import flatten, write_json
+from ddpm.files import flatten, write_json, write_rows
 from ddpm.processed import open_split
 from tests.small import small
 
@@ -27,9 +28,8 @@ SAMPLING = {"sampler": {"name": "ddim"}, "steps": 50}
 
 
 @pytest.fixture(scope="module")
-def folder(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference") / "reference"
-    reference.make_reference(SETTINGS, digits, folder, CPU)
+def folder(digits: Path, classifier_reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(classifier_reference, tmp_path_factory.mktemp("reference") / "reference"))
     write_json(folder / calibration.FILE, calibration.calibrate(SETTINGS, digits, folder, CPU))
     return folder
 
@@ -178,8 +178,8 @@ def test_images_of_another_shape_are_refused(
 
 
 def test_rows_are_written_with_their_columns_even_when_there_are_none(tmp_path: Path) -> None:
-    evaluation.write_rows(tmp_path / "a.csv", [{"n": 3, "fd": 1 / 3}, {"n": 2, "fd": ""}], ["extractor", "n"])
-    evaluation.write_rows(tmp_path / "b.csv", [], ["t", "steps"])
+    write_rows(tmp_path / "a.csv", [{"n": 3, "fd": 1 / 3}, {"n": 2, "fd": ""}], ["extractor", "n"])
+    write_rows(tmp_path / "b.csv", [], ["t", "steps"])
 
     with (tmp_path / "a.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [

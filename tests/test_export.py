@@ -320,12 +320,8 @@ def test_a_scheduler_of_diffusers_is_the_same_chain_here(scheduler: Any) -> None
     [
         ({"freq_shift": 0}, "freq_shift: 0 makes frequencies of time that model.unet has not"),
         ({"norm_eps": 1e-6}, "norm_eps: 1e-06 has no counterpart in model.unet; allowed: 1e-05"),
-        ({"downsample_padding": 0}, "downsample_padding: 0 has no counterpart"),
         ({"block_out_channels": (8, 12)}, "block_out_channels: 12 is no multiple of the first, 8"),
-        ({"num_class_embeds": 10}, "num_class_embeds: 10 has no counterpart"),
         ({"class_embed_type": "timestep"}, "class_embed_type: 'timestep' has no counterpart"),
-        ({"act_fn": "gelu"}, "act_fn: 'gelu' has no counterpart"),
-        ({"center_input_sample": True}, "center_input_sample: True has no counterpart"),
         ({"up_block_types": ("UpBlock2D", "UpBlock2D")}, "up_block_types: ('UpBlock2D', 'UpBlock2D') has no"),
         (
             {"down_block_types": ("KDownBlock2D", "AttnDownBlock2D")},
@@ -333,14 +329,12 @@ def test_a_scheduler_of_diffusers_is_the_same_chain_here(scheduler: Any) -> None
         ),
         ({"sample_size": None}, "sample_size: None is not allowed"),
         ({"sample_size": 9}, "data.image_size: 9 must be a multiple of 2"),
-        ({"in_channels": 4}, "in_channels: 4 is not allowed"),
         ({"out_channels": 4}, "out_channels: 4 for 3 in_channels is not allowed"),
         ({"out_channels": 6}, "variance_type: fixed_small does not go with a network of 2 times"),
         ({"layers_per_block": 10**6}, "model.unet.blocks: 1000000 is not allowed"),
         ({"norm_num_groups": 3}, "groups: 3 must divide"),
         ({"surprise": 1}, "surprise: unknown key"),
         ({"_class_name": "UNet2DConditionModel"}, "_class_name: 'UNet2DConditionModel' is not allowed"),
-        ({"time_embedding_type": "fourier"}, "time_embedding_type: 'fourier' is not allowed"),
         ({"layers_per_block": 2}, "weights that are missing for its config: "),
         ({"attention_head_dim": 5}, "attention_head_width: 5 must divide"),
         ({"block_out_channels": (16, 32)}, "is not allowed: its config asks for floats"),
@@ -358,7 +352,6 @@ def test_what_has_no_counterpart_is_named(fields: dict[str, Any], line: str) -> 
     [
         ({"_class_name": "PNDMScheduler"}, "_class_name: 'PNDMScheduler' is not allowed"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule: 'sigmoid' is not allowed"),
-        ({"variance_type": "learned"}, "variance_type: 'learned' is not allowed"),
         ({"variance_type": "learned_range"}, "variance_type: learned_range does not go with a network of 1 times"),
         ({"trained_betas": [0.1, 0.2]}, "trained_betas: 2 of them for num_train_timesteps: 1000"),
         ({"trained_betas": [0.01] * 999 + [0.5]}, "trained_betas: none of our schedules has them"),
@@ -425,20 +418,10 @@ class Attack:
         return os.mkdir, ("attacked",)
 
 
-GUIDED = {"time_embed.0.weight": torch.zeros(2), "input_blocks.0.0.weight": torch.zeros(2), "out.2.bias": torch.ones(1)}
-
-
-@pytest.mark.parametrize("write", [torch.save, save_file])
-def test_a_checkpoint_of_guided_diffusion_is_recognised(write: Callable[..., None]) -> None:
-    path = Path("ema_0.9999.pt" if write is torch.save else "ema.safetensors")
-    write(GUIDED, path)
-    assert "guided-diffusion or improved-diffusion" in refusal(lambda: exchange.import_model(path, Path("back")))
-
-
-def test_a_pickle_in_a_checkpoint_runs_nothing() -> None:
-    torch.save({**GUIDED, "evil": Attack()}, "ema.pt")
+def test_a_pickle_runs_nothing() -> None:
+    torch.save({"x": torch.zeros(1), "evil": Attack()}, "ema.pt")
     line = refusal(lambda: exchange.import_model(Path("ema.pt"), Path("back.safetensors")))
-    assert "ema.pt: holds more than tensors" in line
+    assert "ema.pt: not a readable model file" in line
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -450,7 +433,7 @@ def test_any_bytes_are_refused_in_one_line(content: bytes, name: str) -> None:
 
 def test_other_tensors_are_refused() -> None:
     save_file({"x": torch.zeros(1)}, "x.safetensors")
-    assert "a checkpoint of no known kind" in refusal(lambda: exchange.import_model(Path("x.safetensors"), Path("b")))
+    assert "model file format 'none'" in refusal(lambda: exchange.import_model(Path("x.safetensors"), Path("b")))
 
 
 @pytest.mark.parametrize("source", ["nothing", "empty"])
@@ -557,10 +540,6 @@ def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str])
     ):
         with pytest.raises(UserError, match=reason):
             card.evidence(path, load_model(path, CPU))
-
-
-def test_every_dataset_with_a_licence_exists() -> None:
-    assert card.LICENCES.keys() <= set(variants.names("datasets"))
 
 
 # --- the command

@@ -98,9 +98,9 @@ def test_an_honest_run_passes_and_says_every_metric(capsys: pytest.CaptureFixtur
     assert run() == 0
     text = capsys.readouterr().out
     assert text.startswith("### ddpm gate: pass\n")
-    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert [row.split()[1] for row in rows] == ["**classifier.fd**", "classifier.recall", "**bits_per_dim**"]
-    assert all(row.endswith("| ok |") for row in rows)
+    assert all(row.split()[-2] == "ok" for row in rows)
 
 
 @pytest.mark.parametrize(("place", "value"), [("classifier/fd", 0.40), ("bits_per_dim", 1.65)])
@@ -129,7 +129,7 @@ def test_better_than_the_baseline_is_a_pass_and_said(capsys: pytest.CaptureFixtu
     change("evaluate", "classifier/fd", 0.1)
     assert run() == 0
     text = capsys.readouterr().out
-    assert "| improved |" in text
+    assert "| improved " in text
     assert "Better than the baseline: classifier.fd." in text
 
 
@@ -237,9 +237,9 @@ def test_scores_of_another_number_of_samples_or_sampler(
 ) -> None:
     other = COMPARABLE | sampling
     write("fingerprint", {"hash": digest(other), "comparable": other})
-    line = refused(capsys)
-    assert line.startswith(f"metrics/baseline.json: its fingerprint {HASH[:12]} is not {digest(other)[:12]}")
-    assert f"of {other['samples']} samples" in line
+    assert refused(capsys).startswith(
+        f"metrics/baseline.json: its fingerprint {HASH[:12]} is not {digest(other)[:12]} of these scores: other real "
+    )
 
 
 def test_a_fingerprint_whose_content_was_changed_but_for_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,8 +330,7 @@ def test_update_writes_the_baseline_which_then_gates(runs: list[Result], capsys:
     Path(BASELINE).unlink()
     assert run("--update") == 0
     text = capsys.readouterr().out
-    assert "| **classifier.fd** | 0.275 | 0.019 | 6 |" in text
-    assert "a note of the gathering" in text
+    assert text.startswith("a note of the gathering\nmetrics/baseline.json is written")
     written = json.loads(Path(BASELINE).read_text())
     assert written.keys() == {"classifier.fd", "classifier.is_mean", "classifier.recall", "bits_per_dim"}
     expected = entry("classifier.fd", [run["classifier"]["fd"] for run in HONEST])
@@ -384,11 +383,6 @@ def test_update_leaves_out_what_not_every_run_has(runs: list[Result], capsys: py
     assert run("--update") == 0
     assert "bits_per_dim: left out, not every run has it" in capsys.readouterr().out
     assert "bits_per_dim" not in json.loads(Path(BASELINE).read_text())
-
-
-def test_update_needs_the_current_fingerprint(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
-    Path("metrics/fingerprint.json").unlink()
-    assert refused(capsys, "--update").startswith("metrics/fingerprint.json: no such file")
 
 
 def experiment(name: str, fd: float, **params: Any) -> Experiment:

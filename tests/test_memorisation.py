@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ddpm import memorisation
-from ddpm.memorisation import Nearest
 
 CPU = torch.device("cpu")
 
@@ -86,9 +85,3 @@ def test_test_images_that_are_train_images_hide_no_copy() -> None:
 def test_nothing_is_said_where_every_test_image_is_a_train_image() -> None:
     train = draw(50, 0)
     assert close(draw(10, 1), train, train[:20]) == {}
-
-
-def test_the_closest_come_first() -> None:
-    found = Nearest(np.array([3.0, 0.5, 2.0, 0.5]), np.arange(4))
-    assert memorisation.closest(found, 3).tolist() == [1, 3, 2]
-    assert memorisation.closest(found, 9).tolist() == [1, 3, 2, 0]

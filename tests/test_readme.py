@@ -1,4 +1,4 @@
-"""The README says what the code does."""
+"""The README, and the tables that it leads to, say what the code does."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import catalogue, variants
+from ddpm import catalogue, cli, variants
 from ddpm.cli import preset_names
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
+TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
 
 
 @pytest.mark.parametrize(("key", "family"), catalogue.SHELVES.items())
 def test_every_variant_is_listed(key: str, family: str) -> None:
-    assert f"| {key} | ddpm/{family}/ | {', '.join(variants.names(family))} |" in TEXT
+    assert f"| {key} | ddpm/{family}/ | {', '.join(variants.names(family))} |" in VARIANTS
 
 
 def test_the_table_of_combinations_is_the_generated_one() -> None:
-    assert catalogue.combinations_table() in TEXT
+    assert catalogue.combinations_table() in VARIANTS
 
 
 def test_every_preset_has_its_row() -> None:
-    assert all(f"\n| {name} |" in TEXT for name in preset_names())
+    assert all(f"\n| {name} |" in RESULTS for name in preset_names())
+    assert all(re.search(rf"^\| presets \|.*\b{name}\b", TEXT, re.M) for name in preset_names())
 
 
-def test_pictures_and_files_that_are_named_exist() -> None:
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT)
-    assert pictures
-    assert all((ROOT / picture).is_file() for picture in pictures)
+def test_every_command_is_named() -> None:
+    commands = re.findall(r"^    (\w+) ", cli.parser().format_help(), re.M)
+    assert len(commands) > 10
+    assert [name for name in commands if f"`ddpm {name}" not in TEXT] == []
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_pictures_that_are_shown_exist(page: Path) -> None:
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text())
+    assert pictures or page.parent != ROOT
+    assert all((page.parent / picture).is_file() for picture in pictures)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,8 @@ SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=1
 
 
 @pytest.fixture
-def folder(digits: Path, tmp_path: Path) -> Path:
-    reference.make_reference(SETTINGS, digits, tmp_path / "reference", CPU)
-    return tmp_path / "reference"
+def folder(classifier_reference: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(classifier_reference, tmp_path / "reference"))
 
 
 def test_it_holds_the_features_and_statistics_of_every_train_image(digits: Path, folder: Path) -> None:

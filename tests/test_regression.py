@@ -16,7 +16,7 @@ from scipy import stats
 from ddpm import metrics, regression
 from ddpm.config import Gate
 from ddpm.emas.constant import Constant
-from ddpm.regression import Check, Expected, Scored
+from ddpm.regression import Check, Expected
 
 HASH = "0" * 64
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
@@ -36,7 +36,7 @@ def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
 
 
 def checks(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> list[Check]:
-    return regression.gate(Scored(scores, HASH, 100), baseline, settings)
+    return regression.gate(scores, HASH, baseline, settings)
 
 
 def passes(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> bool:

@@ -47,19 +47,3 @@ def test_what_is_no_set_of_images_is_refused(array: NDArray[Any], tmp_path: Path
 
     with pytest.raises(UserError, match=r"samples\.npy: "):
         samples.read_samples(tmp_path / "samples.npy")
-
-
-@pytest.mark.parametrize("content", [None, b"", b"not an array", b"\x93NUMPY\x01\x00"])
-def test_a_damaged_samples_file_is_refused(content: bytes | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "samples.npy").write_bytes(content)
-
-    with pytest.raises(UserError, match=r"samples\.npy: "):
-        samples.read_samples(tmp_path / "samples.npy")
-
-
-def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "samples.npz", images=np.zeros((9, 1, 16, 16), dtype=np.uint8))
-
-    with pytest.raises(UserError, match=r"this is an archive"):
-        samples.read_samples(tmp_path / "samples.npz")

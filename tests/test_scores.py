@@ -11,7 +11,7 @@ import torch_fidelity
 from numpy.typing import NDArray
 from torch_fidelity.defaults import DEFAULTS
 
-from ddpm import extractors, reference, scores
+from ddpm import extractors, scores
 from ddpm.config import Evaluate
 from ddpm.errors import UserError
 from ddpm.extractors import Features
@@ -20,23 +20,6 @@ from ddpm.reference import RealFeatures
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
-
-
-@pytest.fixture(scope="module")
-def folder(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference") / "reference"
-    reference.make_reference(SETTINGS, digits, folder, CPU)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def real(folder: Path) -> RealFeatures:
-    return reference.load_features(folder, "classifier")
-
-
-@pytest.fixture(scope="module")
-def held_out(digits: Path) -> NDArray[np.uint8]:
-    return np.array(open_split(digits, "test")[0])
 
 
 def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:

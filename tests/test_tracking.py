@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -178,7 +180,10 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     assert run.data.tags["ddpm.fingerprint"] == "abc"
     assert run.data.tags["ddpm.fingerprint_without_sampling"] == "def"
     assert {f"version.{name}" for name in ("torch", "mlflow", "dvc", "python")} <= run.data.tags.keys()
-    assert "| classifier.fd | 1.5 |" in run.data.tags["mlflow.note.content"]
+    note = run.data.tags["mlflow.note.content"]
+    assert note.split("\n\n")[1] == "classifier.fd **1.5** · bits_per_dim **3.5**"
+    assert "| classifier.fd | 1.5 |" in note
+    assert {"schedule": "cosine", "model": "unet", "dataset": "digits", "seed": "0"}.items() <= run.data.tags.items()
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.name == "digits"
     curve = history(run_id, "loss")
@@ -191,6 +196,19 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     # MLflow shows a picture per step from a full-size PNG and a small WebP
     assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
     assert sum(name.startswith("images/samples+step+8+") for name in names) == 2
+
+
+def test_the_experiment_has_a_view_of_what_runs_log(folder: Path) -> None:
+    run = client().get_run(str(tracking.sync("evaluate")))
+    shared = json.loads(client().get_experiment_by_name("ddpm").tags[tracking.VIEW])
+    state = json.loads(shared["state"])
+    logged = {f"tags.`{tag}`" for tag in run.data.tags} | {f"metrics.`{key}`" for key in run.data.metrics}
+    assert set(state["selectedColumns"]) - logged == {"metrics.`inception.fid`"}
+    sections = {section["uuid"] for section in state["compareRunSections"]}
+    charts = state["compareRunCharts"]
+    assert {chart["metricSectionId"] for chart in charts} == sections
+    shown = {chart.get("metricKey") for chart in charts} - {None}
+    assert shown - run.data.metrics.keys() == {"inception.fid"}
 
 
 def test_syncing_again_changes_nothing(folder: Path) -> None:
@@ -387,3 +405,34 @@ def test_a_missing_or_broken_file_is_named(folder: Path) -> None:
     (folder / "metrics/sample.json").unlink()
     with pytest.raises(UserError, match=r"metrics/sample\.json: no such file"):
         tracking.sync("sample")
+
+
+def test_a_database_whose_making_was_cut_short_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_short = """
+import os, signal, sqlalchemy
+from mlflow.store.db import utils
+from ddpm import tracking
+def half(engine):
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE evaluation_datasets (id INT)"))
+    os.kill(os.getpid(), signal.SIGKILL)
+utils._initialize_tables = half
+tracking.Tracker().client
+"""
+    monkeypatch.chdir(tmp_path)
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
+    environment.pop("DDPM_TRACKING", None)
+    first = subprocess.run([sys.executable, "-c", cut_short], env=environment, capture_output=True, text=True)
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    again = subprocess.run(
+        [sys.executable, "-c", "from ddpm import tracking; print(tracking.Tracker().client.search_experiments())"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in tmp_path.glob("*mlflow.db*")) == ["mlflow.db"]

@@ -29,9 +29,7 @@ def trained(folder: Path, options: dict[str, Any], ranks: Ranks = ALONE) -> None
 
 def main() -> None:
     with distributed.joined(torch.device("cpu")):
-        trained(
-            Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), distributed.current()
-        )
+        trained(Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), distributed.current())
 
 
 if __name__ == "__main__":

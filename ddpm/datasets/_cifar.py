@@ -43,13 +43,12 @@ class CifarDataset(Published):
 
     def _read_batch(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         data, numbers = _contents(path, "data", self.label_key)
-        images = np.asarray(data)
         try:
-            labels = np.asarray(numbers, dtype=np.int64)
+            images, labels = np.asarray(data), np.asarray(numbers, dtype=np.int64)
         except (OverflowError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: its {self.label_key} are no numbers ({error}); not a batch") from error
-        if images.dtype != np.uint8 or images.shape != (len(labels), ROW):
-            raise UserError(f"{path}: holds {images.dtype} {images.shape} images and {len(labels)} labels; not a batch")
+            raise UserError(f"{path}: its images or labels are no numbers ({error}); not a batch") from error
+        if images.dtype != np.uint8 or images.shape != (labels.size, ROW) or labels.ndim != 1:
+            raise UserError(f"{path}: holds {images.dtype} {images.shape} images and {labels.size} labels; not a batch")
         return images, labels
 
 

@@ -102,16 +102,16 @@ def _unreachable(url: str, error: Exception, file: str) -> UserError:
     )
 
 
-def verify(path: Path, algorithm: Literal["md5", "sha256"], *published: str) -> None:
-    """Raises UserError unless the file is there and has a checksum that its publishers state."""
+def verify(path: Path, algorithm: Literal["md5", "sha256"], published: str) -> None:
+    """Raises UserError unless the file is there and has the checksum that its publishers state."""
     try:
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro download`") from error
-    if found not in published:
+    if found != published:
         raise UserError(
-            f"{path.name}: wrong checksum, {algorithm} {found} instead of {' or '.join(published)}; "
+            f"{path.name}: wrong checksum, {algorithm} {found} instead of {published}; "
             "the file is damaged or not the published one: fetch it again"
         )
 

@@ -16,12 +16,5 @@ class FashionMnist(IdxDataset):
         "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     }
-    # Debian's package dataset-fashion-mnist leaves name and time out of the gzip headers; the rest is the same
-    repacked_md5: ClassVar = {
-        "train-images-idx3-ubyte.gz": "cf8536b0aa1a6ac5fa3f23001093305c",
-        "train-labels-idx1-ubyte.gz": "10bea18fdb374794d4bb42e356e600c9",
-        "t10k-images-idx3-ubyte.gz": "f78720b4224f21cce2f2ccf2d7a94c9a",
-        "t10k-labels-idx1-ubyte.gz": "0d30e22e447f3c33dab9ed536400ac01",
-    }
     classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip

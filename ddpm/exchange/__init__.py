@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm import config as configuration
 from ddpm import models, variants
-from ddpm.checkpoint import FORMAT, METADATA, Loaded, load_model, save_model
+from ddpm.checkpoint import FORMAT, Loaded, load_model, save_model
 from ddpm.config import TrainingConfig
 from ddpm.errors import UserError
 from ddpm.exchange import card, chain, unet2d
@@ -36,15 +36,14 @@ MODEL = "model.safetensors"
 RECORD = "ddpm.json"
 DIFFUSERS = "0.32.0"  # the oldest version that the written folders are meant for
 UNET, UNET_WEIGHTS = "unet/config.json", "unet/diffusion_pytorch_model.safetensors"
-UNET_PICKLE = "unet/diffusion_pytorch_model.bin"
 SCHEDULER = "scheduler/scheduler_config.json"
 MAX_JSON_BYTES = 2**22
 EMA_KEYS = {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power"}
-GUIDED = {"time_embed.0.weight", "input_blocks.0.0.weight"}  # of guided-diffusion's and improved-diffusion's UNet
 CPU = torch.device("cpu")
+FORMATS = ("ddpm", "diffusers")
 
 # What an imported model's training is said to have been, for want of a record; nothing that samples reads it.
-UNKNOWN = ("seed", "diffusion.loss", "train")
+UNKNOWN = ["seed", "diffusion.loss", "train"]
 STAND_IN: dict[str, Any] = {
     "steps": 1,
     "batch_size": 1,
@@ -77,8 +76,13 @@ def export_model(source: Path, out: Path, form: str) -> Loaded:
     model = load_model(source, CPU)
     with atomic_path(out) as folder:
         folder.mkdir()
-        usage = FORMATS[form](source, model, folder)
-        (folder / "README.md").write_text(card.write(source, model, out.name, usage), encoding="utf-8")
+        if form == "diffusers":
+            write_diffusers(model, folder)
+        else:
+            shutil.copyfile(source, folder / MODEL)
+            text = yaml.safe_dump(model.config.to_dict(), sort_keys=False)
+            (folder / "config.yaml").write_text(text, encoding="utf-8")
+        (folder / "README.md").write_text(card.write(source, model, out.name, form), encoding="utf-8")
     return model
 
 
@@ -90,11 +94,9 @@ def import_model(source: Path, out: Path) -> Loaded:
     """
     out = _free(out)
     if model_file(source).is_file():
-        source = model_file(source)
-        _refuse_checkpoint(source)
-        load_model(source, CPU)
+        load_model(model_file(source), CPU)
         with atomic_path(out) as temporary:
-            shutil.copyfile(source, temporary)
+            shutil.copyfile(model_file(source), temporary)
     elif source.is_dir():
         tensors, config, facts = read_diffusers(source)
         save_model(out, tensors, config, facts)
@@ -108,31 +110,18 @@ def model_file(path: Path) -> Path:
     return path / MODEL if path.is_dir() else path
 
 
-def write_ddpm(source: Path, model: Loaded, folder: Path) -> card.Usage:
-    shutil.copyfile(source, folder / MODEL)
-    text = yaml.safe_dump(model.config.to_dict(), sort_keys=False)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
-    return card.OURS
-
-
-def write_diffusers(source: Path, model: Loaded, folder: Path) -> card.Usage:
+def write_diffusers(model: Loaded, folder: Path) -> None:
     """Raises UserError that names the option that diffusers has not."""
     network, scheduler = _described(model.config)
-    shape = _shape(model.config)
     write_json(folder / "model_index.json", {"_class_name": "DDPMPipeline", "_diffusers_version": DIFFUSERS,
                "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]})  # fmt: skip
     version = {"_diffusers_version": DIFFUSERS}
     write_json(folder / UNET, network.model_dump(mode="json", by_alias=True) | version)
-    chosen = scheduler.model_dump(mode="json", by_alias=True) | chain.sampling() | version
-    write_json(folder / SCHEDULER, chosen)
-    tensors = unet2d.weights_out(model.network.state_dict(), shape, model.config.diffusion.T)
+    write_json(folder / SCHEDULER, scheduler.model_dump(mode="json", by_alias=True) | chain.SAMPLING | version)
+    tensors = unet2d.weights_out(model.network.state_dict(), _shape(model.config), model.config.diffusion.T)
     with atomic_path(folder / UNET_WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors, {"format": "pt"}))  # save_file would let nobody else read it
     write_json(folder / RECORD, {"format": FORMAT, "config": model.config.to_dict(), "facts": model.facts})
-    return card.DIFFUSERS
-
-
-FORMATS: dict[str, Callable[[Path, Loaded, Path], card.Usage]] = {"ddpm": write_ddpm, "diffusers": write_diffusers}
 
 
 def read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, dict[str, Any]]:
@@ -142,9 +131,8 @@ def read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, dic
     weights = _weights(folder)
     read = _recorded if (folder / RECORD).exists() else _told
     config, facts = read(folder, network, scheduler)
-    with _about(folder / UNET):
+    with _about(folder / "unet"):
         outline = models.outline(config).state_dict()
-    with _about(folder / UNET_WEIGHTS):
         return unet2d.weights_in(weights, network, _shape(config), outline), config, facts
 
 
@@ -155,9 +143,8 @@ def _recorded(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[Trai
     if record.format != FORMAT:
         raise UserError(f"{path}: format {record.format!r}, this version reads {FORMAT!r}: remove it to do without")
     config = configuration.parse(record.config, str(path), TrainingConfig)
-    ours = _described(config)
-    for name, (described, found) in {UNET: (ours[0], network), SCHEDULER: (ours[1], scheduler)}.items():
-        if keys := unet2d.differing(described, found, {"class_name"}):
+    for name, ours, found in zip((UNET, SCHEDULER), _described(config), (network, scheduler), strict=True):
+        if keys := unet2d.differing(ours, found, {"class_name"}):
             raise UserError(
                 f"{path}: not the record of {folder / name}, whose {keys[0]} is another: remove it to do without"
             )
@@ -168,11 +155,6 @@ def _told(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[Training
     """As the folder says, and stand-ins for what it does not."""
     with _about(folder / UNET):
         shape = unet2d.shape_of(network)
-        if network.time_embedding_type == "learned" and network.num_train_timesteps != scheduler.num_train_timesteps:
-            raise UserError(
-                f"num_train_timesteps: {network.num_train_timesteps} is another than the scheduler's, "
-                f"{scheduler.num_train_timesteps}"
-            )
         outputs, rest = divmod(network.out_channels, network.in_channels)
         if rest or outputs not in chain.LOSSES:
             raise UserError(
@@ -188,7 +170,7 @@ def _told(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[Training
         "model": json.loads(shape.model_dump_json()),
         "train": STAND_IN,
     }
-    origin = {"from": "diffusers", "sha256": sha256(folder / UNET_WEIGHTS), "unknown": list(UNKNOWN)}
+    origin = {"from": "diffusers", "sha256": sha256(folder / UNET_WEIGHTS), "unknown": UNKNOWN}
     return configuration.parse(values, str(folder), TrainingConfig), {"imported": origin}
 
 
@@ -225,58 +207,23 @@ def _read(path: Path, kind: type[T]) -> T:
         told = {key: value for key, value in found.items() if key not in EMA_KEYS and not key.startswith("_")}
         told |= {key: found[key] for key in ("_class_name",) if key in found}
         return kind.model_validate_json(json.dumps(told))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such file; a folder of DDPMPipeline.save_pretrained has it") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: a folder stands where a file is to be") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a folder of DDPMPipeline.save_pretrained has this file") from error
     except ValidationError as error:
         raise UserError(f"{path}: {variants.explain(error, kind, '')}") from error
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    path, pickled = folder / UNET_WEIGHTS, folder / UNET_PICKLE
-    if not path.exists() and pickled.exists():
-        raise UserError(
-            f"{pickled}: a pickle, which can run any code when it is read: where you trust it, convert it by "
-            'UNet2DModel.from_pretrained(FOLDER, subfolder="unet", use_safetensors=False).save_pretrained(FOLDER/unet)'
-        )
+    path = folder / UNET_WEIGHTS
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; weights of several files must be saved as one") from error
+        raise UserError(
+            f"{path}: no such file; weights of several files, or a pickle that you trust, have to be saved as one by "
+            'UNet2DModel.from_pretrained(FOLDER, subfolder="unet", use_safetensors=False).save_pretrained(FOLDER/unet)'
+        ) from error
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable file of safetensors ({error})") from error
-
-
-def _refuse_checkpoint(path: Path) -> None:
-    """Raises UserError where a file is another project's checkpoint, with what of it does not fit."""
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                names = set() if METADATA in (file.metadata() or {}) else set(file.keys())
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{path}: not a readable file of safetensors ({error})") from error
-    else:
-        names = _pickled_names(path)
-    if names >= GUIDED:
-        raise UserError(
-            f"{path}: a checkpoint of guided-diffusion or improved-diffusion: its time embedding has the frequencies "
-            "10000^(-i/h), model.unet's are 10000^(-i/(h-1)), i = 0..h-1, and no weights make up for it"
-        )
-    if names or path.suffix != ".safetensors":
-        raise UserError(
-            f"{path}: a checkpoint of no known kind; allowed: a model file, a folder of a diffusers pipeline"
-        )
-
-
-def _pickled_names(path: Path) -> set[str]:
-    """Of the tensors that torch.save wrote; nothing but tensors is unpickled."""
-    try:
-        state = torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # there is no end to what a crafted file makes the reader raise
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise UserError(f"{path}: holds more than tensors, or is broken: {type(error).__name__}: {reason}") from error
-    return set(map(str, state)) if isinstance(state, dict) else set()
 
 
 def _free(out: Path) -> Path:

@@ -21,13 +21,10 @@ Prediction = Literal["epsilon", "sample", "v_prediction"]
 # ours -> theirs
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 PARAMETERIZATIONS = {theirs: ours for ours, theirs in PREDICTIONS.items()}
-VARIANCES = {
-    "fixed_small": "fixed_small",
-    "fixed_small_log": "fixed_small",
-    "fixed_large": "fixed_large",
-    "learned_range": "learned_range",
-}
 LOSSES = {1: "simple", 2: "hybrid"}  # stands in for an unknown loss, by the variance's outputs
+# How the scheduler is to sample, so that it visits the steps and clips as ``ddpm sample --spacing trailing``, the only
+# spacing whose steps are evenly apart, as DDIMScheduler takes for granted, and that begins at T.
+SAMPLING = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "trailing", "steps_offset": 0}
 
 Beta = Annotated[float, Field(gt=0, le=MAX_BETA)]
 
@@ -57,10 +54,10 @@ def describe(diffusion: Diffusion) -> Scheduler:
         )
     betas = diffusion.schedule.noise_schedule(diffusion.T).beta
     alpha_bar = np.cumprod(1 - betas.astype(np.float32), dtype=np.float32)
-    if not np.all(np.diff(alpha_bar, prepend=np.float32(1)) < 0):
-        step = int(np.argmax(np.diff(alpha_bar, prepend=np.float32(1)) >= 0)) + 1
+    lost = np.flatnonzero(~(np.diff(alpha_bar, prepend=np.float32(1)) < 0))
+    if len(lost):
         raise UserError(
-            f"diffusion.schedule: {diffusion.schedule.name} has a beta_{step} of {betas[step - 1]:.1e}, which is lost "
+            f"diffusion.schedule: {diffusion.schedule.name} has a beta_{lost[0] + 1} of {betas[lost[0]]:.1e}, lost "
             "in the float32 of diffusers; allowed: schedules whose every beta lowers a float32 alpha_bar"
         )
     return Scheduler.model_validate(
@@ -72,14 +69,6 @@ def describe(diffusion: Diffusion) -> Scheduler:
             "prediction_type": PREDICTIONS[name],
         }
     )
-
-
-def sampling() -> dict[str, Any]:
-    """How the scheduler is to sample, so that it visits the steps and clips as ``ddpm sample --spacing trailing``.
-
-    Trailing is the only spacing whose steps are evenly apart, as DDIMScheduler takes for granted, and that begins at T.
-    """
-    return {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "trailing", "steps_offset": 0}
 
 
 def section(found: Scheduler, outputs: int) -> dict[str, Any]:
@@ -96,7 +85,7 @@ def section(found: Scheduler, outputs: int) -> dict[str, Any]:
         "T": found.num_train_timesteps,
         "schedule": _schedule(found),
         "parameterization": {"name": PARAMETERIZATIONS[found.prediction_type]},
-        "variance": {"name": VARIANCES[found.variance_type]},
+        "variance": {"name": found.variance_type.removesuffix("_log")},
         "loss": {"name": LOSSES[outputs]},
     }
 
@@ -106,12 +95,10 @@ def _schedule(found: Scheduler) -> dict[str, Any]:
         return _recognised(found.trained_betas, found.num_train_timesteps, found.rescale_betas_zero_snr)
     scale = found.num_train_timesteps / 1000  # our ends are stated for T = 1000
     ends = {"beta_start": found.beta_start * scale, "beta_end": found.beta_end * scale}
-    name, fields = {
-        "linear": ("linear", ends),
-        "scaled_linear": ("scaled_linear", ends),
-        "squaredcos_cap_v2": ("cosine", {}),
-    }[found.beta_schedule]
-    return {"name": name, name: {**fields, "zero_terminal_snr": found.rescale_betas_zero_snr}}
+    rescaled = {"zero_terminal_snr": found.rescale_betas_zero_snr}
+    if found.beta_schedule == "squaredcos_cap_v2":
+        return {"name": "cosine", "cosine": rescaled}
+    return {"name": found.beta_schedule, found.beta_schedule: ends | rescaled}
 
 
 def _recognised(betas: tuple[float, ...], T: int, rescaled: bool) -> dict[str, Any]:
@@ -127,16 +114,12 @@ def _recognised(betas: tuple[float, ...], T: int, rescaled: bool) -> dict[str, A
         for zero_terminal_snr in (False, True):
             spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
             schedule: Schedule = variants.build("schedules", spec, "schedule")
-            if _are_same(schedule, chain):
+            try:
+                ours = schedule.noise_schedule(T).log_snr
+            except ValueError:
+                continue  # it makes no chain of that length
+            if np.allclose(ours, chain.log_snr, rtol=0, atol=SAME_LOG_SNR):
                 return spec
     raise UserError(
         f"trained_betas: none of our schedules has them by default; allowed: {', '.join(variants.names('schedules'))}"
     )
-
-
-def _are_same(schedule: Schedule, chain: NoiseSchedule) -> bool:
-    try:
-        ours = schedule.noise_schedule(len(chain)).log_snr
-    except ValueError:
-        return False  # it makes no chain of that length
-    return np.allclose(ours, chain.log_snr, rtol=0, atol=SAME_LOG_SNR)

@@ -27,7 +27,6 @@ TABLE = "time_proj.weight"  # (T, base_channels), of a time embedding that is "l
 TABLE_ERROR = 1e-3  # of a sine at t = 10,000 by another machine's float32
 TIME_KEYS = {"time_embedding_type", "freq_shift", "flip_sin_to_cos", "num_train_timesteps"}
 UNHEARD = {"dropout"}  # keys without a say in what a trained network puts out
-SHOWN = 3
 
 # module of ours -> of theirs, inside a residual block or an attention
 LEAVES = {
@@ -96,8 +95,9 @@ def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) 
     attends = [image_size >> level in shape.attention_sizes for level in range(len(shape.multipliers))]
     residual = shape.resample == "residual"
     resampling = "resnet" if residual else "conv"
-    down = ["AttnDownBlock2D" if attention else _plain("Down", residual) for attention in attends]
-    up = ["AttnUpBlock2D" if attention else _plain("Up", residual) for attention in attends[::-1]]
+    plain = "Resnet{}sampleBlock2D" if residual else "{}Block2D"
+    down = ["AttnDownBlock2D" if attention else plain.format("Down") for attention in attends]
+    up = ["AttnUpBlock2D" if attention else plain.format("Up") for attention in attends[::-1]]
     return UNet2D.model_validate(
         {
             "_class_name": "UNet2DModel",
@@ -123,10 +123,6 @@ def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) 
             "num_train_timesteps": T,
         }
     )
-
-
-def _plain(way: str, residual: bool) -> str:
-    return f"Resnet{way}sampleBlock2D" if residual else f"{way}Block2D"
 
 
 def _head_width(shape: UNet, attends: list[bool]) -> int | None:
@@ -197,8 +193,7 @@ def differing(one: BaseModel, other: BaseModel, but_for: Container[str] = ()) ->
 
 def weights_out(ours: Mapping[str, Tensor], shape: UNet, T: int) -> dict[str, Tensor]:
     """UNet2DModel's state of our network's."""
-    theirs = _renamed(ours, shape)
-    return theirs | {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
+    return _renamed(ours, shape) | {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
 
 
 def weights_in(
@@ -228,9 +223,8 @@ def weights_in(
 def _check(theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
     for names, what in ((expected.keys() - theirs.keys(), "missing"), (theirs.keys() - expected.keys(), "too many")):
         if names:
-            shown = ", ".join(map(variants.shown, sorted(names)[:SHOWN]))
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            raise UserError(f"weights that are {what} for its config: {shown}{more}")
+            first, more = variants.shown(min(names)), len(names) - 1
+            raise UserError(f"weights that are {what} for its config: {first} and {more} more")
     for name, size in expected.items():
         if (tensor := theirs[name]).shape != size or not tensor.is_floating_point():
             raise UserError(
@@ -254,10 +248,11 @@ def _turned(weight: Tensor, cosines_first: bool) -> Tensor:
 
 def _renamed(ours: Mapping[str, Tensor], shape: UNet) -> dict[str, Tensor]:
     """Theirs by name, less the table of time embeddings; of ours, or of its outline."""
-    theirs: dict[str, Tensor] = {}
-    for key, names in _places(ours, shape).items():
-        theirs |= {name: part.clone() for name, part in zip(names, ours[key].chunk(len(names)), strict=True)}
-    return theirs
+    return {
+        name: part.clone()
+        for key, names in _places(ours, shape).items()
+        for name, part in zip(names, ours[key].chunk(len(names)), strict=True)
+    }
 
 
 def _places(keys: Iterable[str], shape: UNet) -> dict[str, list[str]]:

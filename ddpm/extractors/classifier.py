@@ -10,7 +10,6 @@ gives the same bytes on the same kind of device only, whatever the number of thr
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
@@ -34,7 +33,7 @@ from ddpm import devices
 from ddpm.errors import UserError, exit_code
 from ddpm.extractors import Extractor, Features
 from ddpm.files import atomic_path
-from ddpm.processed import Manifest, open_split, read_manifest
+from ddpm.processed import open_split, read_manifest
 
 SHIPPED = Path(__file__).parent / "weights"
 COMMAND = "python -m ddpm.extractors.classifier data/processed FILE"
@@ -61,12 +60,12 @@ class Classifier(Extractor):
 
         Raises UserError when the dataset has fewer than two classes.
         """
-        manifest = read_manifest(processed)
-        shipped = [file for file in sorted(SHIPPED.glob("*.safetensors")) if is_fitted_on(file, manifest)]
-        if shipped:
-            shutil.copyfile(shipped[0], path)
-        else:
-            self.fit(processed, path, device)
+        train = read_manifest(processed).sha256["train"]
+        for shipped in SHIPPED.glob("*.safetensors"):
+            if read_metadata(shipped)["train_sha256"] == train:
+                shutil.copyfile(shipped, path)
+                return
+        self.fit(processed, path, device)
 
     def load(self, weights: Path) -> nn.Module:
         about = read_metadata(weights)
@@ -175,19 +174,10 @@ def read_metadata(weights: Path) -> dict[str, Any]:
     return about
 
 
-def is_fitted_on(weights: Path, manifest: Manifest) -> bool:
-    """Whether the weights were fitted on this train split, to the byte."""
-    return bool(read_metadata(weights)["train_sha256"] == manifest.sha256["train"])
-
-
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="Fit the classifier that ships with the package")
-    parser.add_argument("processed", type=Path)
-    parser.add_argument("weights", type=Path)
-    arguments = parser.parse_args()
-    extractor = Classifier()
-    extractor.fit(arguments.processed, arguments.weights, torch.device("cpu"))
-    print(f"{arguments.weights}: {arguments.weights.stat().st_size:,} bytes, {COMMAND}")
+    if len(sys.argv) != 3:
+        raise UserError(COMMAND)
+    Classifier().fit(Path(sys.argv[1]), Path(sys.argv[2]), torch.device("cpu"))
 
 
 if __name__ == "__main__":

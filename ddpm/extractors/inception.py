@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import http.client
 import io
-import socket
+import shutil
+import urllib.request
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,11 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+from tqdm import tqdm
 
 from ddpm import files
 from ddpm.errors import UserError
 from ddpm.extractors import Extractor, Features
 
+URL = URL_INCEPTION_V3
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 TIMEOUT_S = 30
 LAYERS = ["2048", "logits_unbiased"]
@@ -35,14 +38,14 @@ class Inception(Extractor):
 
         Raises UserError when they can't be had or are not the published bytes.
         """
-        source = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+        source = cached()
         if not source.exists():
-            _download(URL_INCEPTION_V3, source)
+            _download(source)
         found = files.sha256(source)
         if found != SHA256:
             raise UserError(
                 f"{source}: sha256 {found} is not that of the published Inception weights, {SHA256}: "
-                f"remove the file and run `dvc repro`, or put {URL_INCEPTION_V3} there"
+                f"remove the file and run `dvc repro`, or put {URL} there"
             )
         state = torch.load(source, map_location="cpu", weights_only=True)
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
@@ -66,17 +69,22 @@ class Network(nn.Module):
         return Features(*self.inception(images.expand(-1, 3, -1, -1)))
 
 
-def _download(url: str, path: Path) -> None:
+def cached() -> Path:
+    """Where torch.hub keeps the published weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+
+
+def _download(path: Path) -> None:
     """Raises UserError that says where the file can be put by hand."""
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)  # torch.hub sets none: a silent network would hold the stage forever
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=SHA256)
-    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as response, files.atomic_path(path) as temporary:  # noqa: S310
+            bar = tqdm.wrapattr(response, "read", desc=path.name, total=response.length, disable=None)
+            with bar as body, temporary.open("wb") as out:
+                shutil.copyfileobj(body, out)
+            if files.sha256(temporary) != SHA256:
+                raise OSError("it sent other bytes than the published ones")
+    except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f"evaluate.extractors: inception needs {url} ({error}): put that file at {path}, "
+            f"evaluate.extractors: inception needs {URL} ({error}): put that file at {path}, "
             "or choose the classifier extractor, which needs no download"
         ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)

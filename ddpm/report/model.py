@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+import math
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel
 
-from ddpm import errors, experiments, files, frontier, metrics, params_file, results, runs
+from ddpm import errors, experiments, files, frontier, metrics, params_file, regression, results, runs
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.plots import Panel
@@ -31,33 +30,13 @@ class Ladder(BaseModel):
     """Of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: what was
     done to them -> rungs of a ``level`` and scores."""
 
-    model_config = ConfigDict(extra="ignore")
-
     floor: dict[str, float]
     ladder: dict[str, list[dict[str, float]]]
 
 
-class Closeness(BaseModel):
-    """Of metrics/evaluate.json, what ``ddpm.memorisation.closeness`` gives."""
-
-    share: float
-    ratio: float
-
-
-class Evaluated(BaseModel):
-    """Of metrics/evaluate.json, what is no score of an extractor."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    memorisation: dict[str, Closeness] = {}
-
-
-JSON: TypeAdapter[Mapping[str, Any]] = TypeAdapter(dict[str, Any])
-
-
 def scores() -> list[Part]:
     """The current scores beside those of real test images."""
-    found = _scores()
+    found = regression.read_scores(EVALUATE)
     every = metrics.in_order({name for name in found if metrics.is_judged(name)})
     if not every:
         raise UserError(f"{EVALUATE}: holds no score; `dvc repro -f evaluate` makes it anew")
@@ -66,20 +45,10 @@ def scores() -> list[Part]:
         error, real = found.get(f"{name}_se"), found.get(f"real.{name}")
         shown = number(found[name]) + (f" ± {number(error)}" if error is not None else "")
         rows.append((name, metrics.direction(name), shown, "" if real is None else number(real)))
-    parts: list[Part] = [Table(("score", "better", "this model", "real test images"), rows, text_columns=(0, 1))]
-    if any(f"{name}_se" in found for name in every):
-        parts.append(Note("± is a standard error."))
-    if any(f"real.{name}" in found for name in every):
-        parts.append(Note("A Fréchet distance falls as images grow in number: Calibration compares at one number."))
-    return parts
-
-
-def _scores() -> dict[str, float]:
-    flat = files.flatten(read(EVALUATE, JSON))
-    try:
-        return results.SCORES.validate_python(flat)
-    except ValueError as error:
-        raise UserError(f"{EVALUATE}: holds what is no number; `dvc repro -f evaluate` makes it anew") from error
+    return [
+        Table(("score", "better", "this model", "real test images"), rows, text_columns=(0, 1)),
+        Note("± is a standard error. A Fréchet distance falls as images grow in number: Calibration compares at one."),
+    ]
 
 
 def staleness() -> list[Part]:
@@ -90,7 +59,7 @@ def staleness() -> list[Part]:
 
 def extrapolation() -> list[Part]:
     """The Fréchet distance against 1 / N with its limit, for each extractor."""
-    distances, found = _distances(), _scores()
+    distances, found = _distances(), regression.read_scores(EVALUATE)
     if not distances:
         raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
     figures = []
@@ -112,44 +81,28 @@ def extrapolation() -> list[Part]:
 
 def _distances() -> dict[str, NDArray[np.float64]]:
     """extractor -> (rows, 2) of N and Fréchet distance, by rising N."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    import pandas as pd
+
     try:
-        with FD_N.open(newline="") as file:
-            for row in csv.DictReader(file):
-                found.setdefault(row["extractor"], []).append((float(row["n"]), float(row["fd"])))
+        rows = pd.read_csv(FD_N).astype({"n": float, "fd": float}).sort_values("n")
+        return {str(name): rows[["n", "fd"]].to_numpy() for name, rows in rows.groupby("extractor")}
     except FileNotFoundError as error:
         raise UserError(f"{FD_N}: no such file; `dvc repro` makes it") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it anew") from error
-    return {extractor: np.array(sorted(rows)) for extractor, rows in found.items()}
 
 
 def quality_against_cost() -> list[Part]:
     """The frontier of the current model."""
     points = frontier.read_csv(FRONTIER)
-    model = points[0].model
-    if not MODEL.exists():
-        raise UserError(f"{MODEL}: no such file; {FRONTIER} is of model {model}: `dvc pull` or `dvc repro`")
-    if files.sha256(MODEL)[: len(model)] != model:
-        raise UserError(f"{FRONTIER}: of another model, {model}; run `ddpm frontier` again")
-    front = sorted((point for point in points if point.pareto), key=lambda point: point.evaluations)
-    shown = metrics.judged(front[0].scores)
-    rows = [
-        (
-            point.sampler,
-            str(point.evaluations),
-            str(point.steps),
-            point.spacing,
-            f"{point.seconds:.2f}",
-            *(number(point.scores[name]) for name in shown),
-        )
-        for point in front
-    ]
+    first = points.iloc[0]
+    if not MODEL.exists() or files.sha256(MODEL)[: len(first.model)] != first.model:
+        raise UserError(f"{FRONTIER}: of another model, {first.model}, than {MODEL}; run `ddpm frontier` again")
+    heads, *rows = frontier.front(points)
     caption = (
-        f"The Pareto front: no other point has as low a {front[0].headline} from as few network evaluations. "
-        f"Mean of {front[0].sets} set{'s' * (front[0].sets > 1)} of {front[0].images:,} images."
+        f"The Pareto front: no other point has as low a {frontier.headline(points)} from as few network evaluations. "
+        f"Means over {first.sets} sets of {first.images:,} images."
     )
-    heads = ("sampler", "evaluations", "steps", "spacing", "seconds", *shown)
     return [
         Figures([figure(panel, f"{panel.title}. Both axes are logarithmic.") for panel in frontier.panels(points)]),
         Table(heads, rows, caption, text_columns=(0, 3)),
@@ -159,32 +112,29 @@ def quality_against_cost() -> list[Part]:
 def calibration() -> list[Part]:
     """What a distance means: real test images blurred and noised, and where this model stands among them."""
     figures = []
-    for extractor, found in read(CALIBRATION, TypeAdapter(dict[str, Ladder])).items():
-        name = next((name for name in metrics.HEADLINE if name in found.floor), None)
-        if name is None:
+    for extractor, found in read(CALIBRATION, dict[str, Ladder]).items():
+        metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
+        if metric is None:
             raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
         curves = {
-            spoiled: np.array([(rung["level"], rung[name]) for rung in rungs if {"level", name} <= rung.keys()])
+            spoiled: np.array([(rung["level"], rung[metric]) for rung in rungs if {"level", metric} <= rung.keys()])
             for spoiled, rungs in found.ladder.items()
         }
-        count = round(found.floor["count"])
+        name, count = f"{extractor}.{metric}", round(found.floor["count"])
         own = at_count(extractor, count)
         levels = {} if own is None else {f"this model at N = {count:,}": own}
         caption = (
-            f"{extractor}.{name} of the {count:,} real test images, as they are (level 0) and spoiled more and more. "
+            f"{name} of the {count:,} real test images, as they are (level 0) and spoiled more and more. "
             f"This model at the same number of images: {'not measured' if own is None else number(own)}."
         )
-        title, label = f"{extractor}.{name} of spoiled real images", f"{extractor}.{name}"
-        panel = Panel(title, "level", label, curves, levels, log="y", points=True)
+        panel = Panel(f"{name} of spoiled real images", "level", name, curves, levels, log="y", points=True)
         figures.append(figure(panel, caption))
     return [Figures(figures)]
 
 
 def at_count(extractor: str, count: int) -> float | None:
     """This model's Fréchet distance at N = ``count``: between the measured ones, linearly in 1 / N; None outside."""
-    if not FD_N.exists():
-        return None
-    rows = _distances().get(extractor)
+    rows = _distances().get(extractor) if FD_N.exists() else None
     if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
         return None
     return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
@@ -192,11 +142,13 @@ def at_count(extractor: str, count: int) -> float | None:
 
 def memorisation() -> list[Part]:
     """How near the samples come to train images, measured by real images that were held out."""
-    found = read(EVALUATE, TypeAdapter(Evaluated)).memorisation
-    if not found:
+    found = regression.read_scores(EVALUATE)
+    spaces = [space for name in found if (space := re.fullmatch(r"memorisation\.(.+)\.share", name))]
+    if not spaces:
         raise UserError(f"{EVALUATE}: says nothing of memorisation; `dvc repro evaluate` measures it")
     heads = ("space", "samples nearer than any held-out image", "median distance, over the held-out images'")
-    rows = [(space, f"{near.share:.2%}", f"{near.ratio:.3f}") for space, near in found.items()]
+    shares = [(space[1], found[space[0]], found.get(f"memorisation.{space[1]}.ratio", math.nan)) for space in spaces]
+    rows = [(space, f"{share:.2%}", f"{ratio:.3f}") for space, share, ratio in shares]
     caption = "Each sample's nearest train image: 0% and 1 of a model that draws new images, 100% and 0 of copies."
     table = Table(heads, rows, caption)
     if not NEAREST.exists():
@@ -207,9 +159,9 @@ def memorisation() -> list[Part]:
 
 def fingerprint() -> list[Part]:
     """What other scores these may be compared with."""
-    found = files.flatten(read(FINGERPRINT, JSON))
-    hashes = [(key, plain(value)) for key, value in found.items() if key.startswith("hash")]
-    rest = [(key, plain(value)) for key, value in found.items() if not key.startswith("hash")]
+    found = {key: plain(value) for key, value in files.flatten(read(FINGERPRINT)).items()}
+    hashes = [(key, value) for key, value in found.items() if key.startswith("hash")]
+    rest = [(key, value) for key, value in found.items() if not key.startswith("hash")]
     return [
         Table(("fingerprint", ""), hashes, "Scores may be compared where these are the same.", text_columns=(0, 1)),
         Table(("key", "value"), rest, "What the fingerprint is made of", text_columns=(0, 1), folded=True),
@@ -222,10 +174,11 @@ def environment() -> list[Part]:
     for stage in ("train", "sample"):
         path = METRICS / f"{stage}.json"
         if path.exists():
-            rows += [(key, plain(value)) for key, value in files.flatten({stage: read(path, JSON)}).items()]
+            rows += [(key, plain(value)) for key, value in files.flatten({stage: read(path)}).items()]
     return [Table(("made by", ""), rows, text_columns=(0, 1))]
 
 
 def params(settings: Config) -> list[Part]:
+    """Every key of params.yaml."""
     rows = [(key, errors.masked(plain(value))) for key, value in results.plain_params(settings).items()]
     return [Table(("key", "value"), rows, "params.yaml with every default", text_columns=(0, 1), folded=True)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from ddpm.plots import Panel
 
 COLUMNS = 12  # images of a strip
 STRIP_WIDTH = 1000  # pixels at least, by whole enlargement
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ class Note:
 class Table:
     """Cells of text by rows; the first cell of each is its head.
 
-    text_columns: those that hold words; folded: hidden under its caption until that is opened; badges: words that are
-    shown as such.
+    text_columns: those that hold words; folded: hidden under its caption until that is opened.
     """
 
     kind: ClassVar[str] = "table"
@@ -48,7 +45,6 @@ class Table:
     caption: str = ""
     text_columns: Sequence[int] = (0,)
     folded: bool = False
-    badges: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,10 @@ class Strips:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as a data URI for light pages, and one for dark pages where it is another."""
+    """A picture as a data URI."""
 
     caption: str
-    light: str
-    dark: str = ""
+    picture: str
     wide: bool = False
 
 
@@ -87,7 +82,6 @@ Part = Note | Table | Strips | Figures
 
 @dataclass(frozen=True)
 class Section:
-    anchor: str
     title: str
     parts: Sequence[Part]
 
@@ -100,13 +94,13 @@ def section(title: str, builders: Iterable[Callable[[], Iterable[Part]]]) -> Sec
             parts += build()
         except UserError as error:
             parts.append(Note(str(error), missing=True))
-    return Section(title.lower().replace(" ", "-"), title, parts)
+    return Section(title, parts)
 
 
-def read(path: Path, adapter: TypeAdapter[T]) -> T:
+def read(path: Path, kind: Any = dict[str, Any]) -> Any:
     """A JSON file of that type. Raises UserError when it is missing or anything else."""
     try:
-        return adapter.validate_python(files.read_json(path))
+        return TypeAdapter(kind).validate_python(files.read_json(path))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(f"{path}: {where} {error.errors()[0]['msg']}; `dvc repro` makes it anew") from error
@@ -115,7 +109,9 @@ def read(path: Path, adapter: TypeAdapter[T]) -> T:
 def strip(name: str, load: Callable[[], NDArray[np.uint8]]) -> Strip:
     """Of the uint8 (N, C, H, W) images that ``load`` gives, or of the line of the UserError that it raises."""
     try:
-        return Strip(name, picture=data_uri(_png(tiles(load()))))
+        picture = io.BytesIO()
+        Image.fromarray(tiles(load())).save(picture, "PNG", optimize=True)
+        return Strip(name, picture=data_uri(picture.getvalue()))
     except UserError as error:
         return Strip(name, missing=str(error))
 
@@ -132,38 +128,24 @@ def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture.repeat(scale, 0).repeat(scale, 1)
 
 
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
 def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def figure(panel: Panel, caption: str) -> Figure:
-    """The panel drawn for light and for dark pages."""
-    light, dark = plots.themed(lambda path: plots.lines(path, [panel]))
-    return Figure(caption, data_uri(light), data_uri(dark))
+def figure(draw: Callable[[Path], None] | Panel, caption: str, wide: bool = False) -> Figure:
+    """What ``draw`` writes to the path that it is given, or the curves of a panel."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        if isinstance(draw, Panel):
+            plots.lines(path, [draw])
+        else:
+            draw(path)
+        return Figure(caption, data_uri(path.read_bytes()), wide)
 
 
 def number(value: float) -> str:
     """Four significant digits."""
-    if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-4):
-        return f"{value:.3e}"
-    whole = math.floor(math.log10(abs(value))) + 1 if value else 0
-    if whole <= 0:
-        return f"{value:#.4g}" if value else "0"
-    return f"{value:,.{max(0, 4 - whole)}f}"
-
-
-def signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{number(value)}"
-
-
-def optional(value: Any, shown: Callable[[Any], str]) -> str:
-    return "" if value is None else shown(value)
+    return f"{value:#.4g}"
 
 
 def plain(value: Any) -> str:

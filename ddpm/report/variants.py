@@ -10,28 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm import comparison, config, pairing, plots, results, verdicts
-from ddpm.comparison import Comparison, Verdict
+from ddpm import comparison, config, pairing, results, verdicts
+from ddpm.comparison import Comparison
 from ddpm.config import Config
 from ddpm.errors import UserError
+from ddpm.experiments import WORKSPACE
 from ddpm.plots import Panel
 from ddpm.processed import open_split
-from ddpm.report.parts import (
-    COLUMNS,
-    Figure,
-    Figures,
-    Note,
-    Part,
-    Strips,
-    Table,
-    data_uri,
-    figure,
-    number,
-    optional,
-    signed,
-    strip,
-)
-from ddpm.revisions import WORKSPACE, Revision
+from ddpm.report.parts import COLUMNS, Figure, Figures, Note, Part, Strips, Table, figure, strip
+from ddpm.revisions import Revision
 
 PROCESSED = Path("data/processed")
 SAMPLES = "data/samples/samples.npy"
@@ -39,10 +26,8 @@ LOSS = "metrics/loss.csv"
 LIKELIHOOD = "metrics/likelihood.csv"
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
 BINS = 100  # points of a loss curve
-OUTCOMES = ("better", "worse", "equivalent", "inconclusive")
 
 Arrays = list[NDArray[np.float64]]
-Curves = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -62,19 +47,18 @@ class Subject:
     def read(cls, by: Sequence[str] = (), allow_budget_mismatch: bool = False) -> Subject:
         """Raises UserError when params.yaml can't be read, or runs do not have a key of ``by``."""
         settings = config.load()
-        alone = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
+        arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
         if not by:
             how = "`ddpm report --by diffusion.schedule.name`, or by another params key, compares the variants of it"
-            return cls(settings, alone, refused=how)
+            return cls(settings, arms, refused=how)
         gathered = results.gather()
         pairing.check_keys(by, gathered.results, settings)
         try:
             matched = results.matching(gathered.results, settings, by)
-            sides = pairing.sides(matched.results, by, settings)
-        except UserError as error:
-            return cls(settings, alone, refused=str(error))
-        arms = {side.label: {seed: Revision.of(run) for seed, run in side.runs.items()} for side in sides}
-        try:
+            arms = {
+                side.label: {seed: Revision(run.name, run.source) for seed, run in side.runs.items()}
+                for side in pairing.sides(matched.results, by, settings)
+            }
             compared = comparison.compare(gathered, by, settings, allow_budget_mismatch=allow_budget_mismatch)
         except UserError as error:
             return cls(settings, arms, refused=str(error))
@@ -86,64 +70,24 @@ def verdict(subject: Subject) -> list[Part]:
     found = subject.comparison
     if found is None:
         raise UserError(subject.refused)
-    pairs: dict[tuple[str, str], list[Verdict]] = {}
-    for row in found.verdicts:
-        pairs.setdefault((row.variant, row.baseline), []).append(row)
-    budgets = [
-        (arm.label, " ".join(map(str, arm.seeds)), *(_count(getattr(arm, budget)) for budget in pairing.BUDGETS))
-        for arm in found.arms
-    ]
-    light, dark = plots.themed(lambda path: verdicts.draw(found, path))
+    (_, (heads, *sides)), *pairs = verdicts.tables(found)
+    parts: list[Part] = [Table(heads, sides)]
+    for title, (columns, *rows) in pairs:
+        split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
+        parts.append(Table([*columns, "why"], split, title, text_columns=(0, 7, 8)))
     shown = "Each training seed's difference from the baseline, the mean and its interval."
-    return [
-        *(_table(rows, found.confidence) for rows in pairs.values()),
-        Figures([Figure(shown, data_uri(light), data_uri(dark), wide=True)]),
-        Table(("variant", "training seeds", *pairing.BUDGETS.values()), budgets, text_columns=(0, 1)),
-        Note(
-            "Runs are paired by training seed. Better or worse needs both tests, a gap above "
-            f"{found.threshold:.3g} of the baseline's mean, and KID agreeing."
-        ),
-        *(Note(note) for note in found.notes),
-    ]
-
-
-def _table(verdicts: Sequence[Verdict], confidence: float) -> Table:
-    """The verdicts on one variant against one baseline."""
-    first = verdicts[0]
-    heads = ("metric", "verdict", first.baseline, first.variant, "difference", f"{confidence:.4g} interval",
-             "p (Holm)", "sign-flip p", "why")  # fmt: skip
-    rows = [
-        (
-            row.metric,
-            row.outcome,
-            number(row.baseline_mean),
-            number(row.variant_mean),
-            signed(row.difference) + optional(row.relative, lambda share: f" ({share:+.1%})"),
-            "" if row.low is None or row.high is None else f"{signed(row.low)} to {signed(row.high)}",
-            optional(row.holm_p, lambda p: f"{p:.2g}"),
-            optional(row.sign_flip_p, lambda p: f"{p:.2g}"),
-            row.reason,
-        )
-        for row in verdicts
-    ]
-    caption = f"{first.variant} against {first.baseline}: means over {len(first.seeds)} training seeds."
-    return Table(heads, rows, caption, text_columns=(0, 1, 8), badges=OUTCOMES)
-
-
-def _count(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
+    picture = figure(partial(verdicts.draw, found), shown, wide=True)
+    return [*parts, Figures([picture]), *map(Note, verdicts.notes(found))]
 
 
 def samples(subject: Subject) -> list[Part]:
     """The first images of each variant, drawn from the same noise, above real ones."""
-    shared = set.intersection(*(set(arm) for arm in subject.arms.values()))
+    shared = set.intersection(*map(set, subject.arms.values()))
     if not shared:
-        seeds = "; ".join(f"{label} has {' '.join(map(str, sorted(arm)))}" for label, arm in subject.arms.items())
-        raise UserError(
-            f"no training seed in common, so no noise either ({seeds}): run the variants with the same seed"
-        )
+        seeds = "; ".join(f"{label} has {pairing.named(arm)}" for label, arm in subject.arms.items())
+        raise UserError(f"no training seed in common, so no noise either ({seeds}): run the variants with one seed")
     seed = min(shared)
-    rows = [strip(label, partial(arm[seed].first_images, SAMPLES, COLUMNS)) for label, arm in subject.arms.items()]
+    rows = [strip(label, partial(arm[seed].images, SAMPLES)) for label, arm in subject.arms.items()]
     real = strip("real test images", lambda: open_split(PROCESSED, "test")[0][:COLUMNS])
     same = "the images of a column were drawn from the same noise" if len(rows) > 1 else "the first of the set"
     return [Note(f"Training seed {seed}; {same}."), Strips([*rows, real])]
@@ -164,10 +108,12 @@ def _read(subject: Subject, path: str, names: Sequence[str]) -> tuple[dict[str, 
     for label, arm in subject.arms.items():
         for run in arm.values():
             try:
-                found.setdefault(label, []).append(run.columns(path, *names))
+                columns = run.columns(path, *names)
             except UserError as error:
                 left_out.append(str(error))
-    return {label: arrays for label, arrays in found.items() if arrays}, left_out
+            else:
+                found.setdefault(label, []).append(columns)
+    return found, left_out
 
 
 def _loss(found: dict[str, Arrays]) -> list[Figure]:
@@ -189,19 +135,14 @@ def _bound(found: dict[str, Arrays]) -> list[Figure]:
     split, whose = (", test split", f", {label}") if len(means) > 1 else ("", "")
     return [
         figure(
-            Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", _positive(terms), log="y"),
+            Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", terms, log="y"),
             "The variational bound's terms by t; over all t, and with L_T, they add up to bits_per_dim.",
         ),
         figure(
-            Panel(f"denoising error{whose}", "t", "mean squared error of epsilon", _positive(errors), log="y"),
+            Panel(f"denoising error{whose}", "t", "mean squared error of epsilon", errors, log="y"),
             "On held-out and on train images: a gap between the two is overfitting.",
         ),
     ]
-
-
-def _positive(curves: Curves) -> Curves:
-    """Less the points for which a logarithmic axis has no place."""
-    return {name: curve[curve[:, 1] > 0] for name, curve in curves.items()}
 
 
 def _binned(curve: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -55,7 +55,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_offline_says_where_to_put_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "URL_INCEPTION_V3", f"http://127.0.0.1:9/{FILE}")
+    monkeypatch.setattr(inception, "URL", f"http://127.0.0.1:9/{FILE}")
 
     with pytest.raises(UserError) as caught:
         Inception().write_weights(tmp_path, tmp_path / "weights", CPU)

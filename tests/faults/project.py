@@ -189,9 +189,14 @@ class Victim(Project):
     def run_problems(self, uri: str | None = None, runs: int = 1, experiment: str = "ddpm") -> list[str]:
         """What the MLflow store at ``uri`` (the project's own) lacks, or has twice, of the run of these files."""
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
-        client = MlflowClient(uri or f"sqlite:///{self.folder / 'mlflow.db'}")
-        store = client.get_experiment_by_name(experiment)
+        try:
+            client = MlflowClient(uri or f"sqlite:///{self.folder / 'mlflow.db'}")
+            store = client.get_experiment_by_name(experiment)
+        except (MlflowException, SQLAlchemyError) as error:
+            return [f"MLflow: the store cannot be opened: {error}"]
         if store is None:
             return ["MLflow: no experiment"]
         found = client.search_runs([store.experiment_id])

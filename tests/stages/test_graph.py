@@ -1,8 +1,9 @@
-"""DVC follows no imports: dvc.yaml must list every file of ddpm/ whose code a stage can run."""
+"""DVC follows no imports: dvc.yaml lists every file of ddpm/ whose code a stage can run. What DVC draws is there."""
 
 from __future__ import annotations
 
 import ast
+import csv
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import yaml
 from ddpm import config, inputs, params_file
 
 ROOT = Path(__file__).parents[2]
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = PIPELINE["stages"]
+PLOTS = [plot for stage in STAGES.values() for each in stage.get("plots", []) for plot in each.items()]
 SHARED = "ddpm/archives.py"  # of the datasets that read archives, chosen or not
 # params section or field -> the folder whose chosen variant a stage that is given it can run
 CHOICES = {**config.FAMILIES, "model": "models"}
@@ -82,3 +85,22 @@ def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
     params = params_file.read(ROOT / "params.yaml")
     return {f"ddpm/{family}/{inputs.lookup(params, key)['name']}.py" for key, family in CHOICES.items()}
+
+
+def test_no_out_keeps_a_stage_from_the_run_cache() -> None:
+    """Of outs that are not in the cache DVC lets metrics and plots alone into it."""
+    assert all(isinstance(out, str) for stage in STAGES.values() for out in stage["outs"])
+
+
+@pytest.mark.parametrize(("path", "plot"), [(path, plot) for path, plot in PLOTS if path.endswith(".csv")])
+def test_a_plot_is_of_columns_and_of_a_template_that_are_there(path: str, plot: dict[str, str]) -> None:
+    with (ROOT / path).open(newline="") as file:
+        assert {plot["x"], plot["y"]} <= set(next(csv.reader(file)))
+    template = plot.get("template", "simple")
+    assert template == "simple" or (ROOT / f".dvc/plots/{template}.json").is_file()
+
+
+def test_pictures_and_artifacts_lie_in_a_stages_outs() -> None:
+    outs = [out for stage in STAGES.values() for out in stage["outs"]]
+    for path in [*PIPELINE["plots"], *(artifact["path"] for artifact in PIPELINE["artifacts"].values())]:
+        assert any(Path(path).is_relative_to(out) for out in outs), path

@@ -1,0 +1,172 @@
+"""The current model in the registry of a real SQLite store, loaded and served as MLflow's users do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from ddpm import checkpoint, cli, config, files, serving, tracking
+from ddpm.samplers import ddim
+from ddpm.samples import noise_seed
+from ddpm.sampling import Generator
+from tests.small import PARAMS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MLflow database takes two seconds to be made."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Of the working folder, whose stages are up to date as far as the test is concerned."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *tracking.SETTINGS):
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.delenv(name)
+    Path("mlflow.db").write_bytes(empty_store)
+    Path("params.yaml").write_text(json.dumps(PARAMS))
+    serving.MODEL.parent.mkdir(parents=True)
+    shutil.copy(model_file, serving.MODEL)
+    client = tracking.Tracker().client
+    tags = {tracking.NOTE: "**the scores**", tracking.KEY: "k3y", "mlflow.source.git.commit": "c0ffee"}
+    made = client.create_run(client.create_experiment("ddpm"), tags=tags)
+    monkeypatch.setattr(tracking, "sync", lambda: made.info.run_id)
+    return made
+
+
+def expected(seed: int, count: int, steps: int = 5) -> list[np.ndarray[Any, Any]]:
+    model = checkpoint.load_model(serving.MODEL, CPU)
+    options = config.Sample(count=count, sampler=ddim.DDIM(), steps=steps)
+    drawn = Generator.of(model, options, CPU).images(range(count), noise_seed(0, seed), model.image_shape)
+    return [image.numpy()[0] for image in drawn]
+
+
+def decoded(texts: list[str]) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in texts]
+
+
+def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["track", "register"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("models:/ddpm/1: `mlflow models serve -m models:/ddpm/1 ")
+    client = tracking.Tracker().client
+    version = client.get_model_version("ddpm", "1")
+    assert version.run_id == run.info.run_id
+    assert version.description == "**the scores**\n`data/model/model.safetensors`, as DVC tracks it"
+    assert version.tags == {
+        "dvc.path": "data/model/model.safetensors",
+        "dvc.md5": hashlib.md5(serving.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
+        "ddpm.model.sha256": files.sha256(serving.MODEL),
+        "ddpm.run_key": "k3y",
+        "git.commit": "c0ffee",
+    }
+    # what was registered is not registered again, what changed is
+    assert serving.register("ddpm") == "models:/ddpm/1"
+    assert serving.register("another") == "models:/another/1"
+    model = checkpoint.load_model(serving.MODEL, CPU)
+    checkpoint.save_model(serving.MODEL, model.network.state_dict(), model.config, {"steps": 61})
+    assert serving.register("ddpm") == "models:/ddpm/2"
+    assert not list(Path("mlartifacts").rglob("*.pkl"))
+
+
+def test_its_images_are_those_of_the_seed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = serving.register("ddpm")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.Tracker().uri)
+    model = mlflow.pyfunc.load_model(uri)
+    rows = pd.DataFrame({"seed": [7, 8], "count": [3, 1]})
+    found = [decoded(texts) for texts in model.predict(rows)]
+    np.testing.assert_array_equal(found[0], expected(7, 3))
+    np.testing.assert_array_equal(found[1], expected(8, 1))
+    (fewer,) = model.predict(rows[:1], params={"steps": 2})
+    np.testing.assert_array_equal(decoded(fewer), expected(7, 3, steps=2))
+
+
+@pytest.mark.parametrize(
+    ("row", "params", "message"),
+    [
+        ({"seed": -1, "count": 1}, {}, "seeds"),
+        ({"seed": 0, "count": 0}, {}, "count"),
+        ({"seed": 0, "count": 1}, {"sampler": "ddmi"}, "did you mean 'ddim'"),
+        ({"seed": 0, "count": 1}, {"steps": 51}, "at most the model's T = 50"),
+    ],
+)
+def test_a_request_that_asks_for_what_is_not_there_is_refused(
+    row: dict[str, int], params: dict[str, Any], message: str, model_file: Path
+) -> None:
+    served = serving.Served(model_file)
+    with pytest.raises(MlflowException, match=message):
+        served.predict(pd.DataFrame([row]), {"sampler": "ddim", "steps": 5, "spacing": "uniform"} | params)
+
+
+@pytest.mark.slow
+def test_it_is_served_over_http(run: Run) -> None:
+    uri = serving.register("ddpm")
+    assert uri
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["models", "serve", "-m", uri, "--env-manager", "local", "--host", "127.0.0.1", "-p", str(port)]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": tracking.Tracker().uri,
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as server:
+        try:
+            url = f"http://127.0.0.1:{port}/invocations"
+            answer = ask(url, {"dataframe_records": [{"seed": 7, "count": 2}], "params": {"sampler": "ddim"}})
+            np.testing.assert_array_equal(decoded(answer["predictions"][0]), expected(7, 2))
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(url, {"dataframe_records": [{"seed": 7, "count": 2}], "params": {"steps": 51}})
+            assert refused.value.code == 400
+            assert "at most the model's T = 50" in json.load(refused.value)["message"]
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def ask(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
