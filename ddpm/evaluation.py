@@ -269,6 +269,7 @@ def fingerprint(
         "device": devices.describe(device),
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
     }
     rest = {key: value for key, value in comparable.items() if key != "sampling"}
     return {

@@ -1,0 +1,95 @@
+"""The variants that docs/variants.md shows work, as if their files were there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ddpm import config, models, sampling, variants
+from ddpm.checkpoint import load_model
+from ddpm.datasets import Dataset
+from ddpm.extractors import Extractor
+from ddpm.models import Architecture
+from ddpm.samplers import Sampler
+from ddpm.schedules import Schedule
+from tests.test_docs import blocks
+
+
+@pytest.fixture(params=[block for block in blocks() if block.language == "python"], ids=lambda block: block.mark)
+def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
+    """The variant that a block defines, as if its file were there."""
+    family, name = request.param.mark.removeprefix("file: ddpm/").removesuffix(".py").split("/")
+    module = ModuleType(f"ddpm.{family}.{name}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(request.param.text, request.param.mark, "exec"), module.__dict__)  # noqa: S102
+    assert name not in variants.names(family), f"{name} is no example any more"
+    assert 20 < len((module.__doc__ or "").split("\n\n")[0]) < 250
+    return variants.variant_class(family, name)
+
+
+def test_an_example_works(example: type[variants.Variant], tmp_path: Path, model_file: Path) -> None:
+    variant = example()
+    (contract,) = [contract for contract in WORKS if isinstance(variant, contract)]
+    WORKS[contract](variant, tmp_path, model_file)
+
+
+def schedule_works(variant: Schedule, tmp_path: Path, model_file: Path) -> None:
+    for T in (10, 1000):
+        chain = variant.noise_schedule(T)
+        assert len(chain) == T
+        assert np.all(np.diff(chain.log_snr) < 0)
+    with pytest.raises(ValidationError, match="must be more than"):
+        type(variant)(first=-1.0, last=1.0)  # type: ignore[call-arg]
+
+
+def sampler_works(variant: Sampler, tmp_path: Path, model_file: Path) -> None:
+    cpu = torch.device("cpu")
+    options = config.Sample(count=4, sampler=variant, steps=8, precision="float32")
+    generator = sampling.Generator.of(load_model(model_file, cpu), options, cpu)
+    alone, together = (generator.images(indices, 0, (1, 8, 8)) for indices in ([2], range(4)))
+    assert (alone[0].int() - together[2].int()).abs().max() <= 1
+    assert len({image.numpy().tobytes() for image in together}) == 4
+
+
+def architecture_works(variant: Architecture, tmp_path: Path, model_file: Path) -> None:
+    network = variant.network(8, 1, 2)
+    assert network(torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])).shape == (3, 2, 8, 8)
+
+
+def dataset_works(variant: Dataset, tmp_path: Path, model_file: Path) -> None:
+    images = np.arange(5 * 8 * 8, dtype=np.uint8).reshape(5, 8, 8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=[0, 1, 2, 0, 1])
+    variant.download(str(tmp_path / "mine.npz"), tmp_path / "raw")
+    records = variant.read(tmp_path / "raw")
+    assert records.classes == ("0", "1", "2")
+    assert np.array_equal(np.asarray(records.open(3)), images[3])
+
+
+def extractor_works(variant: Extractor, tmp_path: Path, model_file: Path) -> None:
+    variant.write_weights(tmp_path, tmp_path / "weights.safetensors", torch.device("cpu"))
+    network = variant.load(tmp_path / "weights.safetensors")
+    found = network(torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8))
+    assert found.features.shape == (3, variant.dimensions)
+    assert len(found.features.unique(dim=0)) == 3
+
+
+WORKS: dict[type, Any] = {
+    Schedule: schedule_works,
+    Sampler: sampler_works,
+    Architecture: architecture_works,
+    Dataset: dataset_works,
+    Extractor: extractor_works,
+}
+
+
+def test_there_is_an_example_of_each_kind() -> None:
+    families = {block.mark.split("/")[1] for block in blocks() if block.language == "python"}
+    assert families == {"schedules", "samplers", "models", "datasets", "extractors"}
+    assert models.Architecture in WORKS
