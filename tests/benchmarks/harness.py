@@ -7,6 +7,7 @@ which other processes used more than ``CONTENDED`` of a core is dropped and coun
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import re
@@ -303,19 +304,18 @@ def count_flops(call: Callable[[], Tensor]) -> float:
 
 
 def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:
-    """Of one image's forward and backward pass through ``network(x_t, t)``."""
-    device = next(network.parameters()).device
-    x_t, t = torch.randn(1, *shape, device=device), torch.ones(1, dtype=torch.long, device=device)
+    """Of one image's forward and backward pass through ``network(x_t, t)``, as its layers define it.
+
+    Counted without a device: what a device's kernels save is their speed, not less work done.
+    """
+    outline = copy.deepcopy(network).to("meta").eval()  # dropout needs no products
+    x_t, t = torch.randn(1, *shape, device="meta"), torch.ones(1, dtype=torch.long, device="meta")
 
     def call() -> Tensor:
-        output = network(x_t, t)
+        output = outline(x_t, t)
         return output if isinstance(output, Tensor) else output.sample  # diffusers' networks wrap theirs
 
-    training = network.training
-    network.eval()  # dropout needs no products
-    flops = count_flops(call)
-    network.train(training).zero_grad()
-    return flops
+    return count_flops(call)
 
 
 PEAKS = ("peak: convolution", "peak: matmul")
