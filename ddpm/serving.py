@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MODEL = Path("data/model/model.safetensors")
 SHA256 = "ddpm.model.sha256"
-BATCH = 256
 
 
 def register(name: str) -> str | None:
@@ -134,9 +133,8 @@ class Served:
         options = config.section(config.Sample, values | {"sampler": sampler})
         generator = Generator.of(self.model, options, self.device)
         seed = noise_seed(self.model.config.seed, options.seeds[0])
-        for first in range(0, options.count, BATCH):
-            indices = range(first, min(first + BATCH, options.count))
-            for image in generator.images(indices, seed, self.model.image_shape):
+        for _, batch in generator.batches(options.count, options.batch_size, seed, self.model.image_shape):
+            for image in batch:
                 file = io.BytesIO()
                 to_pil_image(image).save(file, "png")
                 yield base64.b64encode(file.getvalue()).decode()
