@@ -180,15 +180,14 @@ def _refuse_uncommitted(path: Path) -> None:
 
 
 def check_params(_: argparse.Namespace) -> None:
-    from ddpm import extractors, models
+    from ddpm import doctor, extractors, models
     from ddpm.scores import check_counts
 
     checked = config.load()
     for name in checked.evaluate.extractors:
         check_counts(checked.evaluate, extractors.get(name), {"sample.count": checked.sample.count})
-    for folder, mend in ((".git", "clone the project with git"), (".dvc", "run `dvc init`")):
-        if not any((parent / folder).exists() for parent in (Path.cwd(), *Path.cwd().parents)):
-            raise UserError(f"{Path.cwd()}: no {folder} here or above; the pipeline runs in a clone: {mend}")
+    if (clone := doctor.repository()).state != "ok":
+        raise UserError(f"{clone.found}; {clone.mend}")
     network = models.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{params_file.PATH}: ok; {checked.model.name} with {parameters:,} parameters")

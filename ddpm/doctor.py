@@ -16,6 +16,7 @@ from ddpm import config
 from ddpm.config import Config, Data
 from ddpm.datasets import _sources
 from ddpm.errors import UserError, masked, printable
+from ddpm.experiments import LOCK
 
 State = Literal["ok", "note", "fetch", "missing"]
 
@@ -24,6 +25,10 @@ RAW, PROCESSED, REFERENCE = Path("data/raw"), Path("data/processed"), Path("data
 GIB = 2**30
 BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 CHECKPOINTS = 3  # two generations and the one that is being written
+TORN = (  # DVC writes it in place
+    "a kill in the moment in which DVC writes it leaves half of it, and a merge its marks: `rm dvc.lock`, then "
+    "`dvc repro` takes what was computed out of the run cache"
+)
 TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 
 
@@ -106,11 +111,23 @@ def programs() -> Iterator[Finding]:
 
 
 def repository() -> Finding:
-    """Whether the working folder lies in a repository of git and of DVC."""
+    """Whether the working folder lies in a repository of git and of DVC, whose own files DVC can read."""
     here = Path.cwd()
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
     if absent:
         return Finding("repository", "missing", f"no {' and no '.join(absent)} here or above", "run in the clone")
+    if util.find_spec("dvc") is None:
+        return Finding("repository", "ok", str(here))
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with Repo() as repo:
+            _ = repo.index.stages
+    except (DvcException, SCMError) as error:
+        mend = TORN if LOCK in str(error) else "see `dvc status`"
+        return Finding("repository", "missing", str(error).rstrip("."), mend)
     return Finding("repository", "ok", str(here))
 
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -86,7 +86,7 @@ WAYS = {
     "repro": Repro("dvc repro", ("child", "dvc", "group")),
     "temp": Temporary("dvc exp run --temp", ("child", "dvc", "group")),
     "queue": Queue("dvc queue start", ("child", "dvc")),
-    "ranks": Repro("dvc repro, 2 ranks", ("rank", "child", "dvc", "group"), ("train",)),
+    "ranks": Repro("dvc repro, 2 ranks", ("rank", "child", "dvc", "group"), ("train", "sample", "evaluate")),
 }
 
 
@@ -132,7 +132,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     follows it begins, or all is done.
     """
     victim = blank.copy(folder)
-    kills: list[tuple[str, str, list[str]]] = []
+    kills: list[Hit] = []
     recovery: dict[int, float] = {}
     restarted = time.monotonic()
     for attempt, stage in enumerate(way.stages):
@@ -156,15 +156,24 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
         way.fetch(victim, last)
         lost = victim.lost(reference.contents) + victim.run_problems()
     return [
-        Trial(way.name, fault, where, (*problems, *lost), recovery.get(index))
-        for index, (where, fault, problems) in enumerate(kills)
+        Trial(way.name, hit.fault, hit.where, (*hit.problems, *lost), recovery.get(index), by_hand=hit.by_hand)
+        for index, hit in enumerate(kills)
     ]
+
+
+class Hit(NamedTuple):
+    """A kill: the stage that it fell in, the fault, what went wrong at once, and what a person had to do then."""
+
+    where: str
+    fault: str
+    problems: list[str]
+    by_hand: str
 
 
 def strike(
     victim: Victim, process: subprocess.Popen[bytes], way: Way, target: str, number: signal.Signals
-) -> tuple[str, str, list[str]] | None:
-    """Kill: the stage that it fell in, the fault, and what went wrong at once. None: there was nothing to kill."""
+) -> Hit | None:
+    """None: there was nothing to kill."""
     where, processes = next(iter(victim.stages().items()), ("between stages", []))
     struck = way.choose(process, processes, target)
     if struck is None:
@@ -183,4 +192,5 @@ def strike(
     said = victim.said()
     if target == "rank" and number == signal.SIGKILL and process.returncode and said.count(LINE) != 1:
         problems.append(f"no clear line: {said[-400:]!r}")
-    return where, f"{number.name} to {target}", problems
+    by_hand, unsaid = victim.torn_lock()
+    return Hit(where, f"{number.name} to {target}", problems + unsaid, by_hand)

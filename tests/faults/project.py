@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from ddpm.files import flatten, read_json, sha256
@@ -164,6 +166,26 @@ class Victim(Project):
             except psutil.NoSuchProcess:
                 continue
 
+    def torn_lock(self) -> tuple[str, list[str]]:
+        """What a person has to do where a kill left half a dvc.lock, and what is wrong with how `ddpm check` says so.
+
+        It is done. DVC writes that file in place, and no stage of ours is at work then.
+        """
+        try:
+            with Repo(str(self.folder)) as repo:
+                _ = repo.index.stages
+            return "", []
+        except DvcException as error:
+            if "dvc.lock" not in str(error):
+                return "", [str(error)]
+        code, said = self.call("ddpm", "check")
+        problems = one_line(code, said)
+        by_hand = "rm dvc.lock"
+        if by_hand not in said:
+            problems.append(f"no word of what to do: {said[-300:]!r}")
+        (self.folder / "dvc.lock").unlink()
+        return by_hand, problems
+
     def contents(self) -> dict[str, Any]:
         """What must be the same after any fault: digests of outs and scores, and the curve without its clock."""
         folder = self.folder
@@ -184,7 +206,11 @@ class Victim(Project):
         changed = [f"changed: {name}" for name, value in reference.items() if found[name] != value]
         places = [self.folder / name for name in ("data", "metrics", ".ddpm") if (self.folder / name).exists()]
         litter = [path for place in places for path in place.rglob(".*.part")]
-        return changed + [f"left behind: {path.relative_to(self.folder)}" for path in litter]
+        litter += [path.parent for path in (self.folder / ".ddpm/checkpoints").glob("*/lock")]
+        left = [f"left behind: {path.relative_to(self.folder)}" for path in litter]
+        if (held := read_json(self.folder / ".dvc/tmp/rwlock")) != {}:
+            left.append(f"DVC's lock is held: {held}")
+        return changed + left
 
     def run_problems(self, uri: str | None = None, runs: int = 1, experiment: str = "ddpm") -> list[str]:
         """What the MLflow store at ``uri`` (the project's own) lacks, or has twice, of the run of these files."""

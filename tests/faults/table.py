@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from ddpm.files import atomic_path, write_json
 @dataclass(frozen=True)
 class Trial:
     """One fault. lost: what was lost, changed or left behind, in words; recovery: seconds until the same command had
-    made up for it; cost: seconds that a store that failed kept the run waiting. None: not measured."""
+    made up for it; cost: seconds that a store that failed kept the run waiting. None: not measured. by_hand: what a person
+    had to do first, as `ddpm check` said."""
 
     family: str
     fault: str
@@ -22,6 +24,7 @@ class Trial:
     lost: tuple[str, ...] = ()
     recovery: float | None = None
     cost: float | None = None
+    by_hand: str = ""
 
 
 def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -38,6 +41,7 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
                 "fault": fault,
                 "tried": len(of_kind),
                 "lost": sum(bool(trial.lost) for trial in of_kind),
+                "by_hand": sum(bool(trial.by_hand) for trial in of_kind),
                 "recovery_median": statistics.median(recovery) if recovery else None,
                 "recovery_max": max(recovery) if recovery else None,
                 "cost_max": max(cost) if cost else None,
@@ -49,15 +53,18 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 def markdown(trials: Sequence[Trial]) -> str:
     lines = [
-        "| what | fault | where | tried | lost anything | recovery, median | longest | kept waiting, longest |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| what | fault | where | tried | lost anything | mended by hand | recovery, median | longest "
+        "| kept waiting, longest |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows(trials):
-        cells = [row["family"], row["fault"], ", ".join(row["where"]), row["tried"], row["lost"]]
+        cells = [row["family"], row["fault"], ", ".join(row["where"]), row["tried"], row["lost"], row["by_hand"]]
         cells += [_seconds(row[key]) for key in ("recovery_median", "recovery_max", "cost_max")]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     tried, lost = len(trials), [trial for trial in trials if trial.lost]
+    by_hand = Counter(trial.by_hand for trial in trials if trial.by_hand)
     lines += ["", f"{tried} faults, {len(lost)} lost anything."]
+    lines += [f"- {times} times by hand: {what}" for what, times in by_hand.items()]
     lines += [f"- {trial.family}, {trial.fault}, {trial.where}: {'; '.join(trial.lost)}" for trial in lost]
     return "\n".join(lines)
 
