@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -25,10 +26,6 @@ RAW, PROCESSED, REFERENCE = Path("data/raw"), Path("data/processed"), Path("data
 GIB = 2**30
 BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 CHECKPOINTS = 3  # two generations and the one that is being written
-TORN = (  # DVC writes it in place
-    "a kill in the moment in which DVC writes it leaves half of it, and a merge its marks: `rm dvc.lock`, then "
-    "`dvc repro` takes what was computed out of the run cache"
-)
 TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 
 
@@ -110,9 +107,12 @@ def programs() -> Iterator[Finding]:
         yield Finding(name, "ok", path) if path else Finding(name, state, "not in PATH", mend)
 
 
-def repository() -> Finding:
-    """Whether the working folder lies in a repository of git and of DVC, whose own files DVC can read."""
-    here = Path.cwd()
+def repository(here: Path | None = None) -> Finding:
+    """Whether a folder, the working folder, lies in a repository of git and of DVC, whose files DVC can read.
+
+    DVC writes dvc.lock and its rwlock in place: a kill in that moment leaves half of one, with which no command starts.
+    """
+    here = here or Path.cwd()
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
     if absent:
         return Finding("repository", "missing", f"no {' and no '.join(absent)} here or above", "run in the clone")
@@ -123,12 +123,19 @@ def repository() -> Finding:
     from dvc.scm import SCMError
 
     try:
-        with Repo() as repo:
+        with Repo(str(here)) as repo:
             _ = repo.index.stages
+            locks = Path(repo.tmp_dir or "", "rwlock")
+        json.loads(locks.read_text() if locks.exists() else "{}")
     except (DvcException, SCMError) as error:
-        mend = TORN if LOCK in str(error) else "see `dvc status`"
-        return Finding("repository", "missing", str(error).rstrip("."), mend)
-    return Finding("repository", "ok", str(here))
+        found, torn = str(error).rstrip("."), LOCK if LOCK in str(error) else ""
+    except ValueError:
+        torn = os.path.relpath(locks, here)
+        found = f"'{torn}' is no JSON"
+    else:
+        return Finding("repository", "ok", str(here))
+    mend = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
+    return Finding("repository", "missing", found, mend if torn else "see `dvc status`")
 
 
 def device(settings: Config) -> Iterator[Finding]:

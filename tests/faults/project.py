@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from ddpm.doctor import repository
 from ddpm.files import flatten, read_json, sha256
 from tests.benchmarks.project import ROOT, Project
 
@@ -166,25 +166,17 @@ class Victim(Project):
             except psutil.NoSuchProcess:
                 continue
 
-    def torn_lock(self) -> tuple[str, list[str]]:
-        """What a person has to do where a kill left half a dvc.lock, and what is wrong with how `ddpm check` says so.
-
-        It is done. DVC writes that file in place, and no stage of ours is at work then.
-        """
-        try:
-            with Repo(str(self.folder)) as repo:
-                _ = repo.index.stages
+    def mend(self) -> tuple[str, list[str]]:
+        """What a person has to do where a kill left half of a file of DVC's, and what is wrong with how `ddpm check`
+        says so. It is done. DVC writes these in place, and no stage of ours is at work then."""
+        if not (told := re.search("`(rm (.*?))`", repository(self.folder).mend)):
             return "", []
-        except DvcException as error:
-            if "dvc.lock" not in str(error):
-                return "", [str(error)]
         code, said = self.call("ddpm", "check")
         problems = one_line(code, said)
-        by_hand = "rm dvc.lock"
-        if by_hand not in said:
+        if told[0] not in said:
             problems.append(f"no word of what to do: {said[-300:]!r}")
-        (self.folder / "dvc.lock").unlink()
-        return by_hand, problems
+        (self.folder / told[2]).unlink()
+        return told[1], problems
 
     def contents(self) -> dict[str, Any]:
         """What must be the same after any fault: digests of outs and scores, and the curve without its clock."""
