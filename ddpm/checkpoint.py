@@ -145,9 +145,14 @@ class Checkpoints:
 
 
 def recorded(stage: str) -> str:
-    """Digest of what dvc.lock says of a stage; another one as soon as DVC has taken a result of it."""
-    lock = yaml.safe_load(DVC_LOCK.read_text()) if DVC_LOCK.exists() else None
-    return digest(((lock or {}).get("stages") or {}).get(stage))
+    """Digest of what dvc.lock says of a stage; another one as soon as DVC has taken a result of it.
+
+    One that is absent, or half-written, says nothing.
+    """
+    try:
+        return digest(yaml.safe_load(DVC_LOCK.read_text())["stages"][stage])
+    except (FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return digest(None)
 
 
 def forget_finished() -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ddpm import calibration, devices, extractors, files, frechet, likelihood, memorisation
 from ddpm.checkpoint import Loaded
-from ddpm.config import Evaluate
+from ddpm.config import Evaluate, Sample
 from ddpm.denoiser import Denoiser
 from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
@@ -233,13 +233,10 @@ def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images
     return np.stack(rows)
 
 
-def fingerprint(
-    index: Reference, settings: Evaluate, sets: int, count: int, sampling: dict[str, Any], device: torch.device
-) -> dict[str, Any]:
+def fingerprint(index: Reference, settings: Evaluate, sample: Sample, device: torch.device) -> dict[str, Any]:
     """``comparable``: what two models' scores must share to be compared; ``hash``: its digest, on every machine the
     same; ``hash_without_sampling``: the digest of the rest, for comparing samplers.
 
-    sets, count: how many sets of how many images; sampling: how they were drawn, as JSON-able values.
     ``environment`` is recorded beside it and not hashed: it moves scores in their last digits only.
     """
     comparable = {
@@ -251,9 +248,12 @@ def fingerprint(
             "size": index.image_size,
         },
         "extractors": {name: index.extractors[name][WEIGHTS] for name in settings.extractors},
-        "sets": sets,
-        "samples": count,
-        "sampling": sampling,
+        "sets": len(sample.seeds),
+        "samples": sample.count,
+        "sampling": {
+            **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
+            "evaluations": sample.sampler.evaluations(sample.steps),
+        },
         "metrics": {
             **settings.model_dump(
                 mode="json", include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}

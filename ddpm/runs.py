@@ -175,7 +175,7 @@ def finished() -> str | None:
                     break
                 last = stage
     except DvcException as error:
-        raise UserError(f"dvc status: {error}; run this in the project's folder") from error
+        raise UserError(f"dvc status: {error}; `ddpm check` says what to do") from error
     return last
 
 

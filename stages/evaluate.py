@@ -18,22 +18,15 @@ EVALUATION = Path("data/evaluation")
 
 
 def main(config: Config, fingerprint: str) -> None:
-    sample, settings = config.sample, config.evaluate
-    sampling = {
-        "sampler": sample.sampler.model_dump(),
-        "steps": sample.steps,
-        "evaluations": sample.sampler.evaluations(sample.steps),
-        "spacing": sample.spacing,
-        "clip_denoised": sample.clip_denoised,
-    }
+    settings = config.evaluate
     device = devices.resolve(config.device)
     model = load_model(MODEL / "model.safetensors", device)
-    sets = set_paths(SAMPLES, sample.seeds)
+    sets = set_paths(SAMPLES, config.sample.seeds)
     here = distributed.current()
     found = evaluation.evaluate(sets, PROCESSED, REFERENCE, model, settings, device, here)
     if not here.main:
         return
-    comparable = evaluation.fingerprint(read_reference(REFERENCE), settings, len(sets), sample.count, sampling, device)
+    comparable = evaluation.fingerprint(read_reference(REFERENCE), settings, config.sample, device)
     write_rows(METRICS / "scores.csv", found.sets, ["seed"])
     write_rows(METRICS / "fd_n.csv", found.fd_n, ["extractor", "n", "fd", "fd_sd"])
     write_rows(METRICS / "likelihood.csv", found.bound, ["t", "steps"])

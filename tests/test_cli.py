@@ -174,6 +174,15 @@ def test_the_pipeline_needs_git_and_dvc(repository: Path, capsys: pytest.Capture
     assert f"no {folder} here or above" in capsys.readouterr().err
 
 
+def test_half_a_dvc_lock_is_told_before_anything_runs(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
+    Path("dvc.lock").write_text("")
+    assert check(sample={"count": 100}, evaluate=POSSIBLE) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "dvc.lock" in line
+    assert "`rm dvc.lock`" in line
+
+
 @pytest.mark.parametrize("command", [["check"], ["summary"], ["track", "sync"]])
 def test_elsewhere_every_command_says_what_is_missing(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert refused(capsys, *command)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pygit2
 import pytest
 import torch
 import yaml
@@ -28,7 +29,7 @@ def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
-    (tmp_path / ".git").mkdir()
+    pygit2.init_repository(".")
     (tmp_path / ".dvc").mkdir()
     write()
 
@@ -123,10 +124,53 @@ def test_images_that_were_made_are_counted_and_others_are_said(
 
 @pytest.mark.parametrize("folder", [".git", ".dvc"])
 def test_outside_a_clone_the_repository_is_missing(capsys: pytest.CaptureFixture[str], folder: str) -> None:
-    Path(folder).rmdir()
+    shutil.rmtree(folder)
     code, topics = run(capsys)
     assert code == 1
     assert topics["repository"][0]["found"] == f"no {folder} here or above"
+
+
+LOCKED = """schema: '2.0'
+stages:
+  a:
+    cmd: make a
+    deps:
+    - path: b
+      md5: 0cc175b9c0f1b6a831c399e269772661
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "whole", "halves"),
+    [
+        (
+            "dvc.lock",
+            LOCKED,
+            ["", LOCKED[:11], LOCKED[: LOCKED.index(": b")], LOCKED.replace("stages:", "<<<<<<< HEAD\nstages:")],
+        ),
+        (".dvc/tmp/rwlock", '{"read": {"a": []}}', ["", '{"read": {"a"']),
+    ],
+)
+def test_half_a_file_of_dvcs_is_told_with_what_to_remove(
+    capsys: pytest.CaptureFixture[str], file: str, whole: str, halves: list[str]
+) -> None:
+    Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
+    path = Path(file)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(whole)
+    assert states(run(capsys)[1]["repository"]) == ["ok"]
+    for half in halves:
+        path.write_text(half)
+        code, topics = run(capsys)
+        assert code == 1
+        assert file in topics["repository"][0]["found"]
+        assert f"`rm {file}`" in topics["repository"][0]["mend"]
+
+
+def test_a_folder_that_git_does_not_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(".git")
+    Path(".git").mkdir()
+    assert "is not a git repository" in run(capsys)[1]["repository"][0]["found"]
 
 
 def test_params_that_cannot_be_read_are_the_last_finding(capsys: pytest.CaptureFixture[str]) -> None:

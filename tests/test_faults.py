@@ -124,6 +124,15 @@ def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
     assert not forced.folder.exists()
 
 
+@pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])
+def test_half_a_dvc_lock_says_nothing_of_a_stage(half: str) -> None:
+    absent = checkpoint.recorded("train")
+    Path("dvc.lock").write_text(half)
+    assert checkpoint.recorded("train") == absent
+    Path("dvc.lock").write_text("stages: {train: {outs: [{md5: '1'}]}}")
+    assert checkpoint.recorded("train") != absent
+
+
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not() -> None:
     left = "from ddpm.files import atomic_path; from pathlib import Path; import os, signal\n"
     left += "with atomic_path(Path('out.json')) as path: path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"

@@ -69,7 +69,7 @@ def _contents(path: Path, *keys: str) -> list[Any]:
         with path.open("rb") as handle:
             batch = _ArraysOnly(handle, encoding="latin1").load()
     except Exception as error:  # there is no end to what crafted bytes make the reader raise
-        raise UserError(f"{path}: refused, not a CIFAR batch ({error})") from error
+        raise UserError(f"{path}: refused, not a CIFAR batch ({str(error) or type(error).__name__})") from error
     if not isinstance(batch, dict) or not batch.keys() >= set(keys):
         raise UserError(f"{path}: refused, not a CIFAR batch (it has no {' and '.join(keys)})")
     return [batch[key] for key in keys]

@@ -55,9 +55,15 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], scra
 
 def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
     try:
-        path = PurePosixPath(urlsplit(source).path)
+        parts = urlsplit(source)
     except ValueError as error:
         raise UserError(f"data.source: {source!r} is no address ({error})") from error
+    if "@" in parts.netloc:  # nor would urllib use it: it would ask for a host of that name
+        raise UserError(
+            f"data.source: {source} holds a user's name or password, and params.yaml is for all to read: "
+            "fetch it by hand, and set data.source to its folder or archive"
+        )
+    path = PurePosixPath(parts.path)
     if is_archive(path.name):
         download(source, scratch / path.name)
         return (path.name,)

@@ -75,10 +75,10 @@ def fetch(source: str) -> None:
     ImageFolder().download(source, Path("raw"))
 
 
-def from_mirror(respond: Respond, login: str = "", query: str = "") -> None:
+def from_mirror(respond: Respond, query: str = "") -> None:
     limits = mock.patch.multiple(_sources, MAX_DOWNLOAD_BYTES=2**20, PATIENCE_S=0.2, TIMEOUT_S=5)
     with serving(respond) as host, limits:
-        fetch(f"http://{login}{host}/photos.zip{query}")
+        fetch(f"http://{host}/photos.zip{query}")
 
 
 MIRRORS: list[tuple[str, Respond, str]] = [
@@ -108,6 +108,8 @@ CASES = [Case("data.source", f"a mirror that sends {name}", lambda: None, partia
          for name, respond, line in MIRRORS]  # fmt: skip
 CASES += [Case("data.source", name, lambda: None, partial(fetch, source), line) for name, source, line in SOURCES]
 CASES += [
-    Case("data.source", "a password and a token in the address", lambda: None,
-         partial(from_mirror, answer(b"", 403), "me:hunter2@", "?token=hunter2"), "http://***@127.0.0.1"),
+    Case("data.source", "a password in the address", lambda: None,
+         partial(fetch, "http://me:hunter2@127.0.0.1:1/photos.zip"), "http://***@127.0.0.1"),
+    Case("data.source", "a token in the address", lambda: None,
+         partial(from_mirror, answer(b"", 403), "?token=hunter2"), "photos.zip cannot be fetched"),
 ]  # fmt: skip
