@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # before torch is imported: two test workers with two threads each spin against each other, seven times slower
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# dvc, torchrun and ddpm of this Python, whether or not its environment is the active one
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import numpy as np
 import pytest
