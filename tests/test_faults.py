@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path:
     start = Victim(tmp_path / "start", {})
     start.run("dvc", "repro", "reference")
     reference = kills.uninterrupted(start.copy(tmp_path / "whole"))
-    way = kills.Repro("dvc repro", ("child", "dvc", "group"), ("train", "evaluate"))
+    way = kills.Way("dvc repro", ("child", "dvc", "group"), ("train", "evaluate"))
     trials = kills.life(start, tmp_path / "killed", way, reference, random.Random(1))  # noqa: S311
     assert trials
     assert [trial for trial in trials if trial.lost] == []

@@ -5,10 +5,10 @@
 
     python -m tests.faults repro --kills 6           # one run that is killed in each stage
 
-Families: repro temp queue ranks (kills of each way to run the pipeline), storage, tracking, concurrency. --kills is
-their number in all: as many in repro as in the other three together. --patience 10 suits a machine that others keep
-busy: what may take a minute on a quiet one, may then take ten. What is tried depends on the machine: small disks
-are mounted by root alone, and PostgreSQL stands behind the MLflow server where it and psycopg2 are installed.
+Families: repro late temp queue ranks (kills of each way to run the pipeline; late, of its last three stages), storage,
+tracking, concurrency. --kills is their number in all. --patience 10 suits a machine that others keep busy: what may
+take a minute on a quiet one, may then take ten. What is tried depends on the machine: small disks are mounted by root
+alone, and PostgreSQL stands behind the MLflow server where it and psycopg2 are installed.
 
 Writes faults.json and faults.md to --out after every trial; the exit code is 1 when anything was lost.
 """
@@ -29,7 +29,7 @@ from tests.faults import concurrency, kills, storage, table, tracking
 from tests.faults.project import Victim
 from tests.faults.table import Trial
 
-SHARES = {"repro": 0.5, "temp": 0.2, "queue": 0.1, "ranks": 0.2}  # of the kills
+SHARES = {"repro": 0.3, "late": 0.2, "temp": 0.2, "queue": 0.1, "ranks": 0.2}  # of the kills
 OTHERS: dict[str, Callable[[Victim, Path, random.Random], Iterator[Trial]]] = {
     "storage": storage.trials,
     "tracking": tracking.trials,
@@ -73,29 +73,28 @@ def run(parsed: argparse.Namespace) -> int:
 
 def all_trials(chosen: list[str], number: int, seed: int, scratch: Path, patience: float) -> Iterator[list[Trial]]:
     """A family that cannot go on is a trial that lost everything; the others are tried all the same."""
-    blank = Victim(scratch / "blank", {}, patience)
     whole = sum(SHARES.get(family, 0.0) for family in chosen)
     for family in chosen:
         generator = random.Random(f"{seed} {family}")  # noqa: S311
         try:
             if family in SHARES:
-                yield from of_way(family, round(number * SHARES[family] / whole), blank, scratch, generator)
+                yield from of_way(family, round(number * SHARES[family] / whole), scratch, patience, generator)
             else:
+                blank = Victim(scratch / f"{family}-blank", {}, patience)
                 for trial in OTHERS[family](blank, scratch, generator):
                     yield [trial]
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             yield [Trial(family, "none: the harness could not go on", "", (f"{type(error).__name__}: {error}",))]
 
 
-def of_way(family: str, wanted: int, blank: Victim, scratch: Path, generator: random.Random) -> Iterator[list[Trial]]:
+def of_way(family: str, wanted: int, scratch: Path, patience: float, generator: random.Random) -> Iterator[list[Trial]]:
     """Lives until so many kills have struck."""
-    way, start = kills.WAYS[family], blank
-    if family == "ranks":
-        start = Victim(scratch / "ranks-blank", {"launch": {"processes": 2}}, blank.patience)
+    way = kills.WAYS[family]
+    start = Victim(scratch / f"{family}-start", way.changes, patience)
     whole = start.copy(scratch / f"{family}-whole")
     reference = kills.uninterrupted(whole)
     shutil.rmtree(whole.folder)
-    if family == "ranks":
+    if way.stages == kills.LATE:
         start.run("dvc", "repro", "reference")
     done = number = 0
     while done < wanted:

@@ -8,7 +8,8 @@ import random
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import psutil
 from tests.faults.project import ORPHANS, STAGES, Victim, wait_for
 from tests.faults.table import Trial
 
+LATE = ("train", "sample", "evaluate")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LINE = "was killed by SIGKILL: run the same command again, it resumes"
 
@@ -24,11 +26,12 @@ LINE = "was killed by SIGKILL: run the same command again, it resumes"
 @dataclass(frozen=True)
 class Way:
     """A way to run the pipeline. targets: who may be killed: the ``child`` that DVC started, a ``rank`` of it, ``dvc``
-    itself, or the process ``group``, as Ctrl-C and a closed terminal do."""
+    itself, or the process ``group``, as Ctrl-C and a closed terminal do. changes: of the victim's params."""
 
     name: str
     targets: tuple[str, ...]
     stages: tuple[str, ...] = STAGES
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, victim: Victim, attempt: int) -> subprocess.Popen[bytes]:
         return victim.start("dvc", "repro")
@@ -48,10 +51,6 @@ class Way:
         if target == "child" and child:
             return target, child[0].pid
         return ("group" if target == "group" else "dvc"), process.pid
-
-
-class Repro(Way):
-    pass
 
 
 class Temporary(Way):
@@ -83,10 +82,11 @@ class Queue(Temporary):
 
 
 WAYS = {
-    "repro": Repro("dvc repro", ("child", "dvc", "group")),
+    "repro": Way("dvc repro", ("child", "dvc", "group")),
+    "late": Way("dvc repro", ("child", "dvc", "group"), LATE),  # DVC passes over SIGINT: few lives get so far
     "temp": Temporary("dvc exp run --temp", ("child", "dvc", "group")),
     "queue": Queue("dvc queue start", ("child", "dvc")),
-    "ranks": Repro("dvc repro, 2 ranks", ("rank", "child", "dvc", "group"), ("train", "sample", "evaluate")),
+    "ranks": Way("dvc repro, 2 ranks", ("rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
 }
 
 
