@@ -245,35 +245,32 @@ class Relay:
 
     def _serve(self, client: socket.socket) -> None:
         """Bytes both ways while the mode is pass; in the others, wait until the client gives up."""
-        with client, socket.socket() as server:
+        asked = 0.0  # since when an answer is due
+        with client, socket.socket() as server, selectors.DefaultSelector() as ready:
             try:
                 server.connect(("127.0.0.1", self.to))
-            except OSError:
-                return
-            with selectors.DefaultSelector() as ready:
                 for end in (client, server):
                     ready.register(end, selectors.EVENT_READ)
-                asked = 0.0
                 while not self.ended:
                     for key, _ in ready.select(0.1):
-                        source = key.fileobj
-                        try:
-                            data = source.recv(65536)  # type: ignore[union-attr]
-                            if self.mode == "hang":
-                                if source is client and data:
-                                    asked = asked or time.monotonic()
-                                    continue
-                                if source is client and asked:
-                                    self.waited.append((asked, time.monotonic()))
-                                if source is server:
-                                    continue
-                            if not data or self.mode == "refuse":
-                                return
-                            (server if source is client else client).sendall(data)
-                        except OSError:
-                            if asked:
-                                self.waited.append((asked, time.monotonic()))
+                        data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                        if self.mode == "hang" and key.fileobj is server:
+                            ready.unregister(server)  # whatever it says
+                            continue
+                        if not data or self.mode == "refuse":
                             return
+                        if key.fileobj is server:
+                            client.sendall(data)
+                            asked = 0.0
+                            continue
+                        asked = asked or time.monotonic()
+                        if self.mode == "pass":
+                            server.sendall(data)
+            except OSError:
+                return
+            finally:
+                if asked:
+                    self.waited.append((asked, time.monotonic()))
 
 
 def covered(waits: list[tuple[float, float]]) -> float:
