@@ -163,9 +163,9 @@ class Tracker:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # its thread reports a store that is down, which ``attempt`` has done
-        logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        # they report a store that is down or locked, which ``attempt`` has done
+        for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.database and not self.database.exists():
             _create(self.database)
         _probe(self.uri)

@@ -8,9 +8,11 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +388,20 @@ def test_a_server_that_is_down_costs_one_warning(
     assert f"http://***@127.0.0.1:{port}" in warning
     assert "ddpm track sync" in warning
     assert "hunter2" not in warning
+
+
+def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with tracking.live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        log.log(ROWS[0])
+        log.flush()
+        other.execute("ROLLBACK")
+    warning = capfd.readouterr().err
+    assert warning.count("\n") == 1
+    assert "database is locked" in warning
+    assert tracking.sync("train")
 
 
 def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,11 +99,9 @@ def of_way(family: str, wanted: int, scratch: Path, patience: float, generator: 
     done = number = 0
     while done < wanted:
         number += 1
-        folder = scratch / f"{family}-{number}"
-        found = kills.life(start, folder, way, reference, generator)
+        found = kills.life(start, scratch / f"{family}-{number}", way, reference, generator)
         done += len(found)
         yield found
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -155,6 +156,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     if not lost:
         way.fetch(victim, last)
         lost = victim.lost(reference.contents) + victim.run_problems()
+    shutil.rmtree(victim.folder, ignore_errors=True)
     return [
         Trial(way.name, hit.fault, hit.where, (*hit.problems, *lost), recovery.get(index), by_hand=hit.by_hand)
         for index, hit in enumerate(kills)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
+from ddpm.checkpoint import FINISHED
 from ddpm.doctor import repository
 from ddpm.files import flatten, read_json, sha256
 from tests.benchmarks.project import ROOT, Project
@@ -64,7 +65,9 @@ class Victim(Project):
         self.run("git", "commit", "--quiet", "--message", "start")
 
     def copy(self, folder: Path) -> Victim:
-        """As it stands; its MLflow store, which holds absolute paths, stays behind."""
+        """As it stands, in ``folder`` with a suffix: a client of MLflow would take a later database of a path for the
+        one that it knows. Its own MLflow store, which holds absolute paths, stays behind."""
+        folder = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
         made = object.__new__(Victim)
         made.environment, made.patience = dict(self.environment), self.patience
@@ -198,7 +201,9 @@ class Victim(Project):
         changed = [f"changed: {name}" for name, value in reference.items() if found[name] != value]
         places = [self.folder / name for name in ("data", "metrics", ".ddpm") if (self.folder / name).exists()]
         litter = [path for place in places for path in place.rglob(".*.part")]
-        litter += [path.parent for path in (self.folder / ".ddpm/checkpoints").glob("*/lock")]
+        # of a complete run it stays until DVC has the result, which a stage run by hand does not tell it
+        states = (self.folder / ".ddpm/checkpoints").glob("*")
+        litter += [state for state in states if not (state / FINISHED).exists()]
         left = [f"left behind: {path.relative_to(self.folder)}" for path in litter]
         return changed + left + self._held()
 
