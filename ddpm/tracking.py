@@ -109,7 +109,7 @@ def logged() -> list[Logged]:
     """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
     tracker = Tracker()
     if tracker.database and not tracker.database.exists():
-        return []  # to open it would be to make it
+        return []
     return tracker.attempt(tracker.logged) or []
 
 
@@ -143,6 +143,8 @@ class Tracker:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
+            if not self.database or self.database.exists():  # to open one is to make it
+                _probe(self.uri)
             return action()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self.off = True
@@ -168,7 +170,6 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.database and not self.database.exists():
             _create(self.database)
-        _probe(self.uri)
         client = MlflowClient(tracking_uri=self.uri)
         client.get_experiment_by_name(self.experiment_name)
         os.environ[TIMEOUT] = self.patience
@@ -382,12 +383,12 @@ def _create(database: Path) -> None:
 
 
 def _probe(uri: str) -> None:
-    """Raise when a database is down or locked: MLflow would try again for most of an hour. Nothing to do for others."""
+    """Raise when a database is down or locked, which MLflow would wait for, most of an hour or 20 s. Others pass."""
     import sqlalchemy
 
     if not urlsplit(uri).scheme.startswith(("sqlite", "postgresql", "mysql", "mssql")):
         return
-    seconds = {"timeout": float(FIRST_ANSWER)} if uri.startswith(SQLITE) else {}
+    seconds = {"timeout": float(os.environ.get(TIMEOUT, FIRST_ANSWER))} if uri.startswith(SQLITE) else {}
     engine = sqlalchemy.create_engine(uri, connect_args=seconds, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("BEGIN IMMEDIATE" if seconds else "SELECT 1"))
