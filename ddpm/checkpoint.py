@@ -90,7 +90,7 @@ class Checkpoints:
     """
 
     def __init__(self, fingerprint: str, record: str | None = None):
-        self.folder = _root() / fingerprint
+        self.folder = root() / fingerprint
         self.record = record
 
     @contextmanager
@@ -157,11 +157,12 @@ def recorded(stage: str) -> str:
 
 def forget_finished() -> None:
     """Delete the states of complete runs. For the stage after: DVC has taken the result before it starts that one."""
-    for finished in _root().glob(f"*/{FINISHED}"):
+    for finished in root().glob(f"*/{FINISHED}"):
         shutil.rmtree(finished.parent)
 
 
-def _root() -> Path:
+def root() -> Path:
+    """Where the states of all runs lie."""
     return Path(os.environ.get("DVC_ROOT", ".")) / CHECKPOINTS
 
 

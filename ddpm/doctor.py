@@ -49,7 +49,14 @@ def examine() -> list[Finding]:
         settings = config.load()
     except UserError as error:
         return [*findings, Finding("params", "missing", "not usable", str(error))]
-    parts = {"device": device, "model": model_and_disk, "mlflow": store, "dataset": dataset, "weights": weights}
+    parts = {
+        "device": device,
+        "model": model_and_disk,
+        "trainings": trainings,
+        "mlflow": store,
+        "dataset": dataset,
+        "weights": weights,
+    }
     for topic, part in parts.items():
         try:
             findings += part(settings)
@@ -173,6 +180,17 @@ def model_and_disk(settings: Config) -> Iterator[Finding]:
     full = free < needed
     mend = "make room, or move the cache: `dvc cache dir PATH`" if full else ""
     yield Finding("disk", "missing" if full else "ok", shown, mend)
+
+
+def trainings(settings: Config) -> Iterator[Finding]:
+    """Trainings that were stopped, and what their checkpoints take."""
+    from ddpm import checkpoint
+
+    if states := list(checkpoint.root().glob("*")):
+        size = sum(path.stat().st_size for state in states for path in state.rglob("*") if path.is_file())
+        shown = f"{len(states)} stopped or running, {size / GIB:,.2f} GiB in {checkpoint.root()}"
+        mend = f"each goes on when its experiment runs again; to give all up: `rm -r {checkpoint.root()}`"
+        yield Finding("trainings", "note", shown, mend)
 
 
 def store(settings: Config) -> Iterator[Finding]:

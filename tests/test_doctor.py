@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from ddpm import cli, config, doctor, params_file, tracking
+from ddpm import checkpoint, cli, config, doctor, params_file, tracking
 
 PRESETS = Path(config.__file__).parent / "presets"
 DIGITS = params_file.read(PRESETS / "digits.yaml")
@@ -251,3 +251,13 @@ def test_names_from_outside_cannot_steer_the_terminal() -> None:
     shown = doctor.listing([doctor.Finding("dataset", "ok", "a\x1b[31mred\nline")])
     assert "\x1b" not in shown
     assert "a\\x1b[31mred line" in shown
+
+
+def test_trainings_that_were_stopped_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "trainings" not in run(capsys)[1]
+    for name in ("a", "b"):
+        checkpoint.Checkpoints(name).save(5, {"x": torch.zeros(2**18)})
+    code, topics = run(capsys)
+    assert code == 0
+    assert topics["trainings"][0]["found"].startswith("2 stopped or running, 0.00 GiB")
+    assert "`rm -r .ddpm/checkpoints`" in topics["trainings"][0]["mend"]

@@ -155,7 +155,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     lost += victim.orphans()
     if not lost:
         way.fetch(victim, last)
-        lost = victim.lost(reference.contents) + victim.run_problems()
+        lost = victim.lost(reference.contents) + victim.run_problems() + victim.unfinished()
     shutil.rmtree(victim.folder, ignore_errors=True)
     return [
         Trial(way.name, hit.fault, hit.where, (*hit.problems, *lost), recovery.get(index), by_hand=hit.by_hand)

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
-from ddpm.checkpoint import FINISHED
 from ddpm.doctor import repository
 from ddpm.files import flatten, read_json, sha256
 from tests.benchmarks.project import ROOT, Project
@@ -201,11 +200,12 @@ class Victim(Project):
         changed = [f"changed: {name}" for name, value in reference.items() if found[name] != value]
         places = [self.folder / name for name in ("data", "metrics", ".ddpm") if (self.folder / name).exists()]
         litter = [path for place in places for path in place.rglob(".*.part")]
-        # of a complete run it stays until DVC has the result, which a stage run by hand does not tell it
-        states = (self.folder / ".ddpm/checkpoints").glob("*")
-        litter += [state for state in states if not (state / FINISHED).exists()]
         left = [f"left behind: {path.relative_to(self.folder)}" for path in litter]
         return changed + left + self._held()
+
+    def unfinished(self) -> list[str]:
+        """Resume states, of which a run that is through leaves none."""
+        return [f"left behind: {state.name}" for state in (self.folder / ".ddpm/checkpoints").glob("*")]
 
     def _held(self) -> list[str]:
         """DVC's own locks of processes that live; those of killed ones stay written down, and it passes over them."""
