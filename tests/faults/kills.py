@@ -49,8 +49,8 @@ class Way:
         child, ranks = running[:1], running[1:]
         if target == "rank" and ranks:
             return target, ranks[-1].pid
-        if target == "child" and child:
-            return target, child[0].pid
+        if target in {"rank", "child"} and child:
+            return "child", child[0].pid
         return ("group" if target == "group" else "dvc"), process.pid
 
 
@@ -87,7 +87,7 @@ WAYS = {
     "late": Way("dvc repro", ("child", "dvc", "group"), LATE),  # DVC passes over SIGINT: few lives get so far
     "temp": Temporary("dvc exp run --temp", ("child", "dvc", "group")),
     "queue": Queue("dvc queue start", ("child", "dvc")),
-    "ranks": Way("dvc repro, 2 ranks", ("rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
+    "ranks": Way("dvc repro, 2 ranks", ("rank", "rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
 }
 
 
