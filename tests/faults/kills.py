@@ -158,18 +158,20 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
         lost = victim.lost(reference.contents) + victim.run_problems() + victim.unfinished()
     shutil.rmtree(victim.folder, ignore_errors=True)
     return [
-        Trial(way.name, hit.fault, hit.where, (*hit.problems, *lost), recovery.get(index), by_hand=hit.by_hand)
+        Trial(way.name, hit.fault, hit.where, (*hit.problems, *lost), recovery.get(index), hit.cost, hit.by_hand)
         for index, hit in enumerate(kills)
     ]
 
 
 class Hit(NamedTuple):
-    """A kill: the stage that it fell in, the fault, what went wrong at once, and what a person had to do then."""
+    """A kill: the stage that it fell in, the fault, what went wrong at once, what a person had to do then, and how many
+    seconds the other ranks went on."""
 
     where: str
     fault: str
     problems: list[str]
     by_hand: str
+    cost: float | None
 
 
 def strike(
@@ -195,4 +197,5 @@ def strike(
     if target == "rank" and number == signal.SIGKILL and process.returncode and said.count(LINE) != 1:
         problems.append(f"no clear line: {said[-400:]!r}")
     by_hand, unsaid = victim.mend()
-    return Hit(where, f"{number.name} to {target}", problems + unsaid, by_hand)
+    cost = seconds if target == "rank" else None
+    return Hit(where, f"{number.name} to {target}", problems + unsaid, by_hand, cost)
