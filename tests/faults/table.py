@@ -15,8 +15,8 @@ from ddpm.files import atomic_path, write_json
 @dataclass(frozen=True)
 class Trial:
     """One fault. lost: what was lost, changed or left behind, in words; recovery: seconds until the same command had
-    made up for it; cost: seconds that a store that failed, or a rank that died, kept others waiting. None: not measured. by_hand: what a
-    person had to do first, as `ddpm check` said."""
+    made up for it; cost: seconds that a store that failed, or a rank that died, kept others waiting. None: not
+    measured. by_hand: what a person had to do first, as `ddpm check` said."""
 
     family: str
     fault: str
