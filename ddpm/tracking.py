@@ -46,11 +46,9 @@ VIEW = "mlflow.sharedViewState.ddpm"  # what the runs' page offers under Views
 METRICS_PER_BATCH, PARAMS_PER_BATCH, MOST_RUNS = 1000, 100, 50_000  # MLflow's own limits
 SQLITE = "sqlite:///"
 LOCK_SECONDS = 60.0
-
-# Seconds. A store that hangs costs a train, a sample and an evaluate stage 10 in all, whenever it begins.
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-FIRST_ANSWER = "2"
-LATER_ANSWERS = "5"
+# seconds; a store that hangs costs 10 in all: training waits twice at most, for itself and its monitor, two stages once
+FIRST_ANSWER, LATER_ANSWERS = "2", "3"
 # what a user has set stays; a server that is down must cost seconds, not a quarter of an hour of MLflow's retries
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -108,9 +106,8 @@ class Logged(NamedTuple):
 def logged() -> list[Logged]:
     """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
     tracker = Tracker()
-    if tracker.database and not tracker.database.exists():
-        return []
-    return tracker.attempt(tracker.logged) or []
+    absent = tracker.database and not tracker.database.exists()
+    return [] if absent else tracker.attempt(tracker.logged) or []
 
 
 class Tracker:
@@ -325,6 +322,8 @@ class Live:
         self.tracker = tracker
         self.waiting: list[Point] = []
         self.flushed = False
+        self.run: Any = None
+        self.monitor: Any = None
 
     def __enter__(self) -> Self:
         if not self.tracker.off:
@@ -352,11 +351,15 @@ class Live:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         with self.tracker.locked():
-            self.run, _ = self.tracker.open(self.record, belongs)
-        run_id = self.run.info.run_id
-        self.tracker.client.update_run(run_id, status="RUNNING")
+            run, _ = self.tracker.open(self.record, belongs)
+        if self.run:
+            if run.info.run_id == self.run.info.run_id:
+                return
+            self.monitor.finish()
+        self.run = run
+        self.tracker.client.update_run(run.info.run_id, status="RUNNING")
         monitor: Any = SystemMetricsMonitor  # which has no types
-        self.monitor = monitor(run_id, resume_logging=True, tracking_uri=self.tracker.uri)
+        self.monitor = monitor(run.info.run_id, resume_logging=True, tracking_uri=self.tracker.uri)
         self.monitor.start()
 
     def _stop(self, status: str) -> None:
@@ -366,9 +369,6 @@ class Live:
     def _flush(self) -> None:
         if not self.flushed:
             first = self.waiting[0].step  # tells whether training went on from a checkpoint or began again
-            # the monitor's end waits for a thread which may itself wait for the store: see first that it answers
-            self.tracker.client.get_run(self.run.info.run_id)
-            self.monitor.finish()
             self._resume(lambda _, history: all(metric.step < first for metric in history))
             self.flushed = True
         self.tracker.send(self.run, self.waiting)
