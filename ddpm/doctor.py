@@ -201,7 +201,7 @@ def store(settings: Config) -> Iterator[Finding]:
     where = masked(tracker.uri)
     if tracker.off:
         yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
-    elif tracker.database and not tracker.database.exists():
+    elif tracker.absent:
         yield Finding("mlflow", "ok", f"{where}, which the first run makes")
     elif (runs := tracker.attempt(tracker.logged)) is None:
         yield Finding("mlflow", "note", f"{where} does not answer", "later, `ddpm track sync` logs what was run")

@@ -84,13 +84,9 @@ def live(on: bool = True) -> Live:
 def attach(path: Path) -> str | None:
     """Log a file with the configuration's run, brought up to date first, in place of one of that name; as ``sync``."""
     tracker = Tracker()
-    run_id = tracker.sync()
-
-    def log(run_id: str) -> str:
-        tracker.client.log_artifact(run_id, str(path))
-        return run_id
-
-    return run_id and tracker.attempt(lambda: log(run_id))
+    if run_id := tracker.sync():
+        tracker.attempt(lambda: tracker.client.log_artifact(run_id, str(path)))
+    return None if tracker.off else run_id
 
 
 class Logged(NamedTuple):
@@ -106,8 +102,7 @@ class Logged(NamedTuple):
 def logged() -> list[Logged]:
     """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
     tracker = Tracker()
-    absent = tracker.database and not tracker.database.exists()
-    return [] if absent else tracker.attempt(tracker.logged) or []
+    return [] if tracker.absent else tracker.attempt(tracker.logged) or []
 
 
 class Tracker:
@@ -122,6 +117,11 @@ class Tracker:
         self.database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
         self.off = os.environ.get("DDPM_TRACKING") == "off"
+
+    @property
+    def absent(self) -> bool:
+        """Whether the store is a file that is not there yet."""
+        return self.database is not None and not self.database.exists()
 
     def sync(self, upto: str | None = None) -> str | None:
         if self.off:
@@ -140,7 +140,7 @@ class Tracker:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            if not self.database or self.database.exists():  # to open one is to make it
+            if not self.absent:  # to open a database is to make it
                 _probe(self.uri)
             return action()
         except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -165,7 +165,7 @@ class Tracker:
         # they report a store that is down or locked, which ``attempt`` has done
         for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if self.database and not self.database.exists():
+        if self.database and self.absent:
             _create(self.database)
         client = MlflowClient(tracking_uri=self.uri)
         client.get_experiment_by_name(self.experiment_name)

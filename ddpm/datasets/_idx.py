@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ddpm.datasets import Records
 from ddpm.datasets._published import Published
+from ddpm.datasets._sources import CHUNK
 from ddpm.errors import UserError
 
 UNSIGNED_BYTE = 0x08
@@ -48,7 +49,9 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             if size > MAX_BYTES or max(shape) > MAX_BYTES:  # of a size of 0, one length may be any
                 shown = " x ".join(f"{length:,}" for length in shape)
                 raise UserError(f"{path}: announces {shown} bytes; at most {MAX_BYTES:,} are allowed")
-            content = stream.read(size + 1)
+            content = bytearray()  # and not read(size), which sets aside what a header announces before it reads
+            while len(content) <= size and (chunk := stream.read(CHUNK)):
+                content += chunk
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro download`") from error
     except (gzip.BadGzipFile, EOFError, IsADirectoryError, zlib.error, struct.error) as error:

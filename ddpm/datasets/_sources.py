@@ -9,7 +9,7 @@ import re
 import time
 import urllib.request
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import IO, Literal
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -74,14 +74,30 @@ def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ..
     return files
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Followed to https, or from http to http: urllib would also ask an ftp server."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in {"https", req.type}:
+            raise OSError(f"it redirects to {newurl}, an address of another kind")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def download(url: str, path: Path) -> None:
     """Fetch an http(s) address. Raises UserError when it cannot be reached, ends early or is endless."""
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "ddpm"})  # noqa: S310 - locate allows http(s)
         started = time.monotonic()
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:  # noqa: S310
-            if urlsplit(response.url).scheme not in {"https", urlsplit(url).scheme}:
-                raise OSError(f"it redirects to {response.url}, an address of another kind")
+        opener = urllib.request.build_opener(_Redirects)
+        with opener.open(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:
             length = response.headers.get("Content-Length")
             expected = int(length) if length else None
             received = 0

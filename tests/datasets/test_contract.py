@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.request
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -49,9 +48,9 @@ def test_the_same_source_gives_the_same_bytes(name: str, small: Small, tmp_path:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_offline_is_one_line_that_tells_what_to_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*args: Any, **kwargs: Any) -> None:
-        raise URLError("no network")
+        raise OSError("no network")
 
-    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(socket, "create_connection", unreachable)
     dataset: Any = variants.variant_class("datasets", name)()
     with pytest.raises(UserError, match="no network") as error:
         dataset.download(None, tmp_path / "raw")

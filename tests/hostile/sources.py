@@ -84,8 +84,8 @@ def from_mirror(respond: Respond, query: str = "") -> None:
 MIRRORS: list[tuple[str, Respond, str]] = [
     ("a web page", answer(b"<!doctype html><h1>Sign in</h1>"), "not a zip file"),
     ("a refusal", answer(b"", 403), "HTTP Error 403"),
-    ("a redirection to ftp", answer(b"", 302, Location="ftp://127.0.0.1/photos.zip"), "cannot be fetched"),
-    ("a redirection to a file", answer(b"", 302, Location="file:///etc/passwd"), "cannot be fetched"),
+    ("a redirection to ftp", answer(b"", 302, Location="ftp://127.0.0.1/photos.zip"), "an address of another kind"),
+    ("a redirection to a file", answer(b"", 302, Location="file:///etc/passwd"), "is not allowed"),
     ("a redirection to itself", answer(b"", 302, Location="http://{host}/photos.zip"), "infinite loop"),
     ("more than was said", answer(b"x" * 100, Content_Length="10"), "not a zip file"),
     ("less than was said", answer(b"x" * 10, Content_Length="100"), "cannot be fetched"),
