@@ -12,6 +12,7 @@ from typing import get_args
 from ddpm import config, params_file, terminal, variants
 from ddpm.errors import UserError, exit_code
 from ddpm.files import atomic_path, flatten, read_json
+from ddpm.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.terminal import Commands, print_json
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=list_variants)
 
     sample = commands.add_parser("sample", help="sample from a model file, anywhere")
-    sample.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
+    sample.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
     sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
     sample.add_argument("--seed", type=int, default=0, help="one of sample.seeds draws its set again (%(default)s)")
@@ -103,7 +104,7 @@ def _add_aids(commands: Commands) -> None:
 def _add_pages(commands: Commands) -> None:
     """What draws the current model's results."""
     frontier = commands.add_parser("frontier", help="quality against cost: one model over samplers and evaluations")
-    frontier.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
+    frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
     frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
     frontier.add_argument("--spacing", choices=get_args(config.Spacing), help="(what suits each sampler's few steps)")
@@ -131,7 +132,7 @@ def _add_compare(commands: Commands) -> None:
 
 def _add_exchange(commands: Commands) -> None:
     export = commands.add_parser("export", help="the model with a card, as a folder to share")
-    export.add_argument("--model", type=Path, default=Path("data/model/model.safetensors"), help="(%(default)s)")
+    export.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")
     export.add_argument("--format", choices=("ddpm", "diffusers"), default="ddpm", help="(%(default)s)")
     export.set_defaults(run=export_model)
@@ -226,7 +227,7 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
         },
     )
     device = devices.resolve(parsed.device)
-    model = load_model(parsed.model / "model.safetensors" if parsed.model.is_dir() else parsed.model, device)
+    model = load_model(parsed.model / MODEL_FILE.name if parsed.model.is_dir() else parsed.model, device)
     generator = Generator.of(model, options, device)
     seed = noise_seed(model.config.seed, options.seeds[0])
     batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
@@ -240,8 +241,8 @@ def draw_gallery(parsed: argparse.Namespace) -> None:
     from ddpm.processed import open_split
 
     device = devices.resolve("auto")
-    model = load_model(Path("data/model/model.safetensors"), device)
-    pictures, _ = open_split(Path("data/processed"), "test")
+    model = load_model(MODEL_FILE, device)
+    pictures, _ = open_split(PROCESSED, "test")
     for path in gallery.draw(model, pictures, 0, parsed.out, device):
         print(path)
 
@@ -253,13 +254,12 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
 
     settings = config.load()
     samplers = frontier.chosen_samplers(parsed.samplers or variants.names("samplers"))
-    measured = frontier.Frontier(parsed.model, Path("data/reference"), settings, devices.resolve(settings.device))
+    measured = frontier.Frontier(parsed.model, REFERENCE, settings, devices.resolve(settings.device))
     points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing)
-    out = Path("metrics")
-    frontier.write_csv(out / "frontier.csv", points)
-    plots.lines(out / "frontier.png", frontier.panels(points))
+    frontier.write_csv(METRICS / "frontier.csv", points)
+    plots.lines(METRICS / "frontier.png", frontier.panels(points))
     print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
-    print(f"\n{len(points)} points, {measured.measured} cells measured now: {out / 'frontier.csv'}, frontier.png")
+    print(f"\n{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
 
 
 def compare_runs(parsed: argparse.Namespace) -> None:
@@ -285,9 +285,7 @@ def gate_scores(parsed: argparse.Namespace) -> int:
     try:
         settings = config.load()
         if parsed.update:
-            print(
-                *regression.update(settings), f"{regression.BASELINE} is written; `ddpm gate` tells its worth", sep="\n"
-            )
+            print(*regression.update(settings), f"{BASELINE} is written; `ddpm gate` tells its worth", sep="\n")
             return 0
         checks = regression.gate(*regression.read_run(), regression.read_baseline(), settings.gate)
     except UserError as error:
@@ -332,7 +330,7 @@ def import_model(parsed: argparse.Namespace) -> None:
 
 
 def print_summary(parsed: argparse.Namespace) -> None:
-    measured = {stage: read_json(Path("metrics") / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
+    measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     if parsed.json:
         print_json(measured)
         return

@@ -18,11 +18,11 @@ from ddpm.config import Config, Data
 from ddpm.datasets import _sources
 from ddpm.errors import UserError, masked, printable
 from ddpm.experiments import LOCK
+from ddpm.paths import PROCESSED, RAW, REFERENCE
 
 State = Literal["ok", "note", "fetch", "missing"]
 
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
-RAW, PROCESSED, REFERENCE = Path("data/raw"), Path("data/processed"), Path("data/reference")
 GIB = 2**30
 BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 CHECKPOINTS = 3  # two generations and the one that is being written

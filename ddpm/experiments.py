@@ -17,13 +17,13 @@ import pygit2
 import yaml
 from pydantic import BaseModel
 
-from ddpm import params_file
+from ddpm import params_file, paths
 from ddpm.errors import UserError
 from ddpm.inputs import lookup
 
 LOCK = "dvc.lock"
-EVALUATE, FINGERPRINT = "metrics/evaluate.json", "metrics/fingerprint.json"
-TRAIN, SAMPLE = "metrics/train.json", "metrics/sample.json"
+EVALUATE, FINGERPRINT = paths.EVALUATE.as_posix(), paths.FINGERPRINT.as_posix()
+TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
 FILES = (str(params_file.PATH), LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
 WORKSPACE = "workspace"
 CACHE = Path(".dvc/cache/files/md5")

@@ -26,10 +26,8 @@ from tabulate import tabulate
 from ddpm import files, metrics, results, variants
 from ddpm.config import Config, Gate, Section
 from ddpm.errors import UserError
+from ddpm.paths import BASELINE, EVALUATE, FINGERPRINT
 
-BASELINE = Path("metrics/baseline.json")
-SCORES = Path("metrics/evaluate.json")
-FINGERPRINT = Path("metrics/fingerprint.json")
 SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub shows on a workflow run's page
 MIN_SEEDS = 5
 HONEST_FAIL = 0.05  # the largest share of honest runs that a gate should stop
@@ -83,7 +81,7 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
             f"images, extractor weights, number of samples, sampler or metric settings; set them back, or {REMAKE}"
         )
     if missing := [name for name in baseline if name not in scores]:
-        raise UserError(f"{SCORES}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`, or {REMAKE}")
+        raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`, or {REMAKE}")
     deciding = decisive(scores, settings)
     if missing := [name for name in deciding if name not in baseline]:
         raise UserError(f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: {REMAKE}")
@@ -148,13 +146,13 @@ def seeds_needed(deciding: int, k: float) -> int | None:
     return next(enough, None)
 
 
-def read_run(scores: Path = SCORES, fingerprint: Path = FINGERPRINT) -> tuple[dict[str, float], str]:
+def read_run(scores: Path = EVALUATE, fingerprint: Path = FINGERPRINT) -> tuple[dict[str, float], str]:
     """The current scores and their fingerprint. Raises UserError when one is missing, damaged or changed by hand."""
     hashed = read_fingerprint(fingerprint)
     return read_scores(scores), hashed
 
 
-def read_scores(path: Path = SCORES) -> dict[str, float]:
+def read_scores(path: Path = EVALUATE) -> dict[str, float]:
     """Name -> score. Raises UserError when the file is missing, or holds anything but finite numbers."""
     value = files.read_json(path)
     if not isinstance(value, dict):

@@ -20,13 +20,11 @@ from typing import Any, NamedTuple, Self
 
 from ddpm import config, files, inputs
 from ddpm.errors import UserError, masked
+from ddpm.paths import FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
 from ddpm.processed import Manifest, read_manifest
 
 KEYED = ("reference", "train", "sample", "evaluate")
 DERIVED = ("data/reference", "data/model", "data/samples")
-PROCESSED = Path("data/processed")
-METRICS = Path("metrics")
-GRIDS = Path("data/model/grids")
 
 # a stage that has run for this configuration -> the files that a person looks at
 PICTURES = {
@@ -143,7 +141,7 @@ def read(upto: str | None) -> Record:
             else:
                 facts[name] = masked(_text(value))
     if "evaluate" in done:
-        found = files.read_json(METRICS / "fingerprint.json")
+        found = files.read_json(FINGERPRINT)
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(
@@ -153,7 +151,7 @@ def read(upto: str | None) -> Record:
         dataset=read_manifest(PROCESSED),
         scores=scores,
         facts=facts,
-        curve=_curve(METRICS / "loss.csv") if done else [],
+        curve=_curve(LOSS) if done else [],
         grids={_step(path): path for path in sorted(GRIDS.glob("step-*.png"))} if done else {},
         artifacts={path: files.sha256(Path(path)) for path in pictures},
     )

@@ -19,13 +19,13 @@ from torchvision.transforms.functional import to_pil_image
 from ddpm import config, devices, files, tracking, variants
 from ddpm.checkpoint import load_model
 from ddpm.errors import UserError
+from ddpm.paths import MODEL_FILE
 from ddpm.samples import noise_seed
 from ddpm.sampling import Generator
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-MODEL = Path("data/model/model.safetensors")
 SHA256 = "ddpm.model.sha256"
 
 
@@ -45,7 +45,7 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
     from pandas import DataFrame
 
-    sha256 = files.sha256(MODEL)
+    sha256 = files.sha256(MODEL_FILE)
     with tracker.locked():
         client, run = tracker.client, tracker.client.get_run(run_id)
         for known in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
@@ -53,8 +53,9 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
                 return f"models:/{name}/{known.version}"
         commit = run.data.tags.get("mlflow.source.git.commit")
         tags = {
-            "dvc.path": str(MODEL),
-            "dvc.md5": hashlib.md5(MODEL.read_bytes(), usedforsecurity=False).hexdigest(),  # its name in DVC's cache
+            "dvc.path": str(MODEL_FILE),
+            # its name in DVC's cache
+            "dvc.md5": hashlib.md5(MODEL_FILE.read_bytes(), usedforsecurity=False).hexdigest(),
             SHA256: sha256,
             **({"git.commit": commit} if commit else {}),
             **{key: run.data.tags[key] for key in (tracking.KEY, "ddpm.git.dirty") if key in run.data.tags},
@@ -65,7 +66,7 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
                 f"{folder}/model",
                 mlflow_model=mlflow.models.Model(run_id=run_id, model_id=logged.model_id),
                 loader_module=__name__,
-                data_path=str(MODEL),
+                data_path=str(MODEL_FILE),
                 signature=_signature(),
                 input_example=DataFrame([{"seed": 0, "count": 4}]),
                 pip_requirements=[],  # the package itself, which no index has
@@ -83,7 +84,7 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
             logged.artifact_location,
             run_id,
             tags,
-            description=run.data.tags[tracking.NOTE].partition("\n|")[0] + f"\n`{MODEL}`, as DVC tracks it",
+            description=run.data.tags[tracking.NOTE].partition("\n|")[0] + f"\n`{MODEL_FILE}`, as DVC tracks it",
             model_id=logged.model_id,
         )
         return f"models:/{name}/{made.version}"

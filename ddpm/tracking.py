@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from PIL import Image
 
-from ddpm import errors, files, runs
+from ddpm import errors, files, paths, runs
 from ddpm.errors import UserError
 from ddpm.runs import Point, Record
 
@@ -259,7 +259,7 @@ class Tracker:
                 name=record.dataset.dataset,
                 digest=files.digest(record.dataset.sha256)[:8],  # as long as MLflow's own
                 source_type="local",
-                source=json.dumps({"uri": str(runs.PROCESSED)}),
+                source=json.dumps({"uri": str(paths.PROCESSED)}),
                 profile=record.dataset.model_dump_json(),
             )
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])

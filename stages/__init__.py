@@ -7,19 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from ddpm import config, inputs
 from ddpm.config import Config
 from ddpm.errors import UserError, exit_code
-
-RAW = Path("data/raw")
-PROCESSED = Path("data/processed")
-REFERENCE = Path("data/reference")
-MODEL = Path("data/model")
-SAMPLES = Path("data/samples")
-METRICS = Path("metrics")
 
 
 def run(name: str, work: Callable[[Config, str], int | None]) -> NoReturn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ddpm.config import Config
-from stages import RAW, run
+from ddpm.paths import RAW
+from stages import run
 
 
 def main(config: Config, fingerprint: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ddpm.config import Config
+from ddpm.paths import PROCESSED, RAW
 from ddpm.preprocessing import preprocess
-from stages import PROCESSED, RAW, run
+from stages import run
 
 
 def main(config: Config, fingerprint: str) -> None:

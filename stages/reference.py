@@ -5,8 +5,9 @@ from __future__ import annotations
 from ddpm import calibration, devices
 from ddpm.config import Config
 from ddpm.files import write_json
+from ddpm.paths import PROCESSED, REFERENCE
 from ddpm.reference import make_reference
-from stages import PROCESSED, REFERENCE, run
+from stages import run
 
 
 def main(config: Config, fingerprint: str) -> None:

@@ -6,13 +6,14 @@ from ddpm import devices, distributed, sampling, tracking
 from ddpm.checkpoint import forget_finished, load_model
 from ddpm.config import Config
 from ddpm.files import write_json
+from ddpm.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES
 from ddpm.processed import open_split
-from stages import METRICS, MODEL, PROCESSED, SAMPLES, ranks
+from stages import ranks
 
 
 def main(config: Config, fingerprint: str) -> None:
     device = devices.resolve(config.device)
-    model = load_model(MODEL / "model.safetensors", device)
+    model = load_model(MODEL_FILE, device)
     generator = sampling.Generator.of(model, config.sample, device)
     here = distributed.current()
     facts = sampling.write_samples(generator, config.sample, model.config.seed, model.image_shape, SAMPLES, here)

@@ -6,9 +6,10 @@ from ddpm import devices, distributed, memory, tracking
 from ddpm.checkpoint import Checkpoints, recorded
 from ddpm.config import Config
 from ddpm.files import write_json
+from ddpm.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.processed import open_split
 from ddpm.training import train
-from stages import METRICS, MODEL, PROCESSED, ranks
+from stages import ranks
 
 
 def main(config: Config, fingerprint: str) -> None:
@@ -20,7 +21,7 @@ def main(config: Config, fingerprint: str) -> None:
     with tracking.live(here.main) as log:
         history = train(config.training(), images, device, MODEL, checkpoints, log, here)
         if here.main:
-            history.write(METRICS / "loss.csv")
+            history.write(LOSS)
             write_json(
                 METRICS / "train.json",
                 history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)},

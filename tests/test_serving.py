@@ -29,6 +29,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from ddpm import checkpoint, cli, config, files, serving, tracking
+from ddpm.paths import MODEL_FILE
 from ddpm.samplers import ddim
 from ddpm.samples import noise_seed
 from ddpm.sampling import Generator
@@ -54,8 +55,8 @@ def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytes
         monkeypatch.delenv(name)
     Path("mlflow.db").write_bytes(empty_store)
     Path("params.yaml").write_text(json.dumps(PARAMS))
-    serving.MODEL.parent.mkdir(parents=True)
-    shutil.copy(model_file, serving.MODEL)
+    MODEL_FILE.parent.mkdir(parents=True)
+    shutil.copy(model_file, MODEL_FILE)
     client = tracking.Tracker().client
     tags = {tracking.NOTE: "**the scores**", tracking.KEY: "k3y", "mlflow.source.git.commit": "c0ffee"}
     made = client.create_run(client.create_experiment("ddpm"), tags=tags)
@@ -64,7 +65,7 @@ def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytes
 
 
 def expected(seed: int, count: int, steps: int = 5) -> list[np.ndarray[Any, Any]]:
-    model = checkpoint.load_model(serving.MODEL, CPU)
+    model = checkpoint.load_model(MODEL_FILE, CPU)
     options = config.Sample(count=count, sampler=ddim.DDIM(), steps=steps)
     drawn = Generator.of(model, options, CPU).images(range(count), noise_seed(0, seed), model.image_shape)
     return [image.numpy()[0] for image in drawn]
@@ -85,16 +86,16 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
     assert version.description == "**the scores**\n`data/model/model.safetensors`, as DVC tracks it"
     assert version.tags == {
         "dvc.path": "data/model/model.safetensors",
-        "dvc.md5": hashlib.md5(serving.MODEL.read_bytes(), usedforsecurity=False).hexdigest(),
-        "ddpm.model.sha256": files.sha256(serving.MODEL),
+        "dvc.md5": hashlib.md5(MODEL_FILE.read_bytes(), usedforsecurity=False).hexdigest(),
+        "ddpm.model.sha256": files.sha256(MODEL_FILE),
         "ddpm.run_key": "k3y",
         "git.commit": "c0ffee",
     }
     # what was registered is not registered again, what changed is
     assert serving.register("ddpm") == "models:/ddpm/1"
     assert serving.register("another") == "models:/another/1"
-    model = checkpoint.load_model(serving.MODEL, CPU)
-    checkpoint.save_model(serving.MODEL, model.network.state_dict(), model.config, {"steps": 61})
+    model = checkpoint.load_model(MODEL_FILE, CPU)
+    checkpoint.save_model(MODEL_FILE, model.network.state_dict(), model.config, {"steps": 61})
     assert serving.register("ddpm") == "models:/ddpm/2"
     assert not list(Path("mlartifacts").rglob("*.pkl"))
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ddpm import catalogue, cli, regression, terminal, variants
+from ddpm import catalogue, cli, terminal, variants
 from ddpm.files import digest
+from ddpm.paths import BASELINE
 from tests.scored import grid, params, record
 
 
@@ -121,7 +122,7 @@ def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str]
     Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": fd}}))
     Path("metrics/fingerprint.json").write_text(json.dumps({"hash": digest(comparable), "comparable": comparable}))
     expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower", "fingerprint": digest(comparable)}
-    regression.BASELINE.write_text(json.dumps({"classifier.fd": expected}))
+    BASELINE.write_text(json.dumps({"classifier.fd": expected}))
     found = told(capsys, "gate", "--json", code=0 if passed else 1)
     (check,) = found["checks"]
     assert found["passed"] == passed

@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 import jinja2
 import numpy as np
 
-from ddpm import config, metrics, paired, results, runs
+from ddpm import config, metrics, paired, results
 from ddpm.checkpoint import Loaded
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.files import flatten, read_json, sha256
+from ddpm.paths import METRICS, MODEL_FILE, PROCESSED
 from ddpm.processed import read_manifest
 from ddpm.results import Result
-
-MODEL = Path("data/model/model.safetensors")  # the working folder's
 
 
 class Evidence(NamedTuple):
@@ -73,8 +72,8 @@ def evidence(source: Path, model: Loaded) -> Evidence:
     settings = config.load()
     if settings.training().to_dict() != model.config.to_dict():
         raise UserError("params.yaml is another model's")
-    if not MODEL.exists() or sha256(MODEL) != sha256(source):
-        raise UserError(f"{MODEL} is another model")
+    if not MODEL_FILE.exists() or sha256(MODEL_FILE) != sha256(source):
+        raise UserError(f"{MODEL_FILE} is another model")
     own = results.at_revision("workspace")
     try:
         alike = results.matching(results.gather().results, settings).results
@@ -99,10 +98,10 @@ def _facts(model: Loaded, known: Evidence | None) -> Iterator[tuple[str, str]]:
     steps = model.facts.get("steps", "an unknown number of")
     yield "training", f"{steps} steps of {train.batch_size} images, seed {model.config.seed}"
     if known:
-        cost = flatten(read_json(runs.METRICS / "train.json"))
+        cost = flatten(read_json(METRICS / "train.json"))
         yield "training took", f"{cost.get('seconds', 'unknown')} s on {cost.get('device', 'an unknown device')}"
-        if runs.PROCESSED.exists():
-            manifest = read_manifest(runs.PROCESSED)
+        if PROCESSED.exists():
+            manifest = read_manifest(PROCESSED)
             yield "data", f"{manifest.dataset}: {manifest.counted()} images"
             yield "sha256 of the train images", f"`{manifest.sha256['train']}`"
 

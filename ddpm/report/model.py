@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,13 @@ from pydantic import BaseModel
 from ddpm import errors, experiments, files, frontier, metrics, params_file, regression, results, runs
 from ddpm.config import Config
 from ddpm.errors import UserError
+from ddpm.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
 from ddpm.plots import Panel
 from ddpm.report.parts import Figure, Figures, Note, Part, Table, data_uri, figure, number, plain, read
 
-METRICS = Path("metrics")
-EVALUATE = METRICS / "evaluate.json"
-FINGERPRINT = METRICS / "fingerprint.json"
-FD_N = METRICS / "fd_n.csv"
 FRONTIER = METRICS / "frontier.csv"
-MODEL = Path("data/model/model.safetensors")
-CALIBRATION = Path("data/reference/calibration.json")
-NEAREST = Path("data/evaluation/nearest.png")
+CALIBRATION = REFERENCE / "calibration.json"
+NEAREST = EVALUATION / "nearest.png"
 
 
 class Ladder(BaseModel):
@@ -96,8 +91,8 @@ def quality_against_cost() -> list[Part]:
     """The frontier of the current model."""
     points = frontier.read_csv(FRONTIER)
     first = points.iloc[0]
-    if not MODEL.exists() or files.sha256(MODEL)[: len(first.model)] != first.model:
-        raise UserError(f"{FRONTIER}: of another model, {first.model}, than {MODEL}; run `ddpm frontier` again")
+    if not MODEL_FILE.exists() or files.sha256(MODEL_FILE)[: len(first.model)] != first.model:
+        raise UserError(f"{FRONTIER}: of another model, {first.model}, than {MODEL_FILE}; run `ddpm frontier` again")
     heads, *rows = frontier.front(points)
     caption = (
         f"The Pareto front: no other point has as low a {frontier.headline(points)} from as few network evaluations. "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +14,12 @@ from ddpm.comparison import Comparison
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.experiments import WORKSPACE
+from ddpm.paths import LIKELIHOOD, LOSS, PROCESSED, SAMPLES
 from ddpm.plots import Panel
 from ddpm.processed import open_split
 from ddpm.report.parts import COLUMNS, Figure, Figures, Note, Part, Strips, Table, figure, strip
 from ddpm.revisions import Revision
 
-PROCESSED = Path("data/processed")
-SAMPLES = "data/samples/samples.npy"
-LOSS = "metrics/loss.csv"
-LIKELIHOOD = "metrics/likelihood.csv"
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
 BINS = 100  # points of a loss curve
 
@@ -87,7 +83,7 @@ def samples(subject: Subject) -> list[Part]:
         seeds = "; ".join(f"{label} has {pairing.named(arm)}" for label, arm in subject.arms.items())
         raise UserError(f"no training seed in common, so no noise either ({seeds}): run the variants with one seed")
     seed = min(shared)
-    rows = [strip(label, partial(arm[seed].images, SAMPLES)) for label, arm in subject.arms.items()]
+    rows = [strip(label, partial(arm[seed].images, f"{SAMPLES}/samples.npy")) for label, arm in subject.arms.items()]
     real = strip("real test images", lambda: open_split(PROCESSED, "test")[0][:COLUMNS])
     same = "the images of a column were drawn from the same noise" if len(rows) > 1 else "the first of the set"
     return [Note(f"Training seed {seed}; {same}."), Strips([*rows, real])]
@@ -95,8 +91,8 @@ def samples(subject: Subject) -> list[Part]:
 
 def curves(subject: Subject) -> list[Part]:
     """Loss over training, and the terms of the bound on the likelihood over t, of each variant; means over seeds."""
-    losses, lost = _read(subject, LOSS, ("step", "loss"))
-    bounds, unbound = _read(subject, LIKELIHOOD, ("t", *BOUND_COLUMNS))
+    losses, lost = _read(subject, str(LOSS), ("step", "loss"))
+    bounds, unbound = _read(subject, str(LIKELIHOOD), ("t", *BOUND_COLUMNS))
     figures = [*(_loss(losses) if losses else ()), *(_bound(bounds) if bounds else ())]
     return [*([Figures(figures)] if figures else ()), *(Note(line, missing=True) for line in (*lost, *unbound))]
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ddpm.paths import PROCESSED
 from ddpm.processed import open_split
 
 
@@ -31,8 +32,6 @@ class Seen:
 
 
 def main(stage: str) -> None:
-    from stages import PROCESSED
-
     images, _ = open_split(PROCESSED, "train")
     seen = Seen(images)
     nn.modules.module.register_module_forward_pre_hook(seen)

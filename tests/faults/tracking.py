@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def trials(blank: Victim, scratch: Path, generator: random.Random) -> Iterator[T
     prepared = blank.copy(scratch / "prepared")
     prepared.run("dvc", "repro", "reference")
     whole = prepared.copy(scratch / "whole-tracking")
-    whole.run("dvc", "repro", tracked=False)
-    wanted = whole.contents()
+    make_store(whole)
+    started = time.monotonic()
+    whole.run("dvc", "repro")
+    usual, wanted = time.monotonic() - started, whole.contents()
     with ExitStack() as stack:
         database, what = stack.enter_context(a_database(scratch))
         server = Server(scratch, database)
@@ -54,8 +57,8 @@ def trials(blank: Victim, scratch: Path, generator: random.Random) -> Iterator[T
         ):
             yield served(prepared, scratch, wanted, relay, f"{fault} ({what})", begins, harm, heal)
     for begins in ("from the start", "in mid-run"):
-        yield locked(prepared, scratch, wanted, begins)
-    yield artifacts_read_only(prepared, scratch, wanted)
+        yield locked(prepared, scratch, wanted, usual, begins)
+    yield artifacts_read_only(prepared, scratch, wanted, usual)
     shutil.rmtree(prepared.folder)
     shutil.rmtree(whole.folder)
 
@@ -80,7 +83,7 @@ def served(
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "3600",  # whose thread keeps nobody waiting, and would be counted
     }
     relay.waited.clear()
-    lost, seconds = run_through(victim, extra, begins, harm, heal)
+    lost, _, seconds = run_through(victim, extra, begins, harm, heal)
     cost = covered(relay.waited)
     if cost > MAX_COST:
         lost.append(f"kept the run waiting for {cost:.1f} s")
@@ -89,50 +92,65 @@ def served(
     return Trial("MLflow server", fault, begins, tuple(lost), seconds, cost)
 
 
-def locked(prepared: Victim, scratch: Path, wanted: dict[str, Any], begins: str) -> Trial:
+def locked(prepared: Victim, scratch: Path, wanted: dict[str, Any], usual: float, begins: str) -> Trial:
     victim = prepared.copy(scratch / "locked")
-    store = victim.folder / "mlflow.db"
+    store = make_store(victim)
+    with closing(sqlite3.connect(store, timeout=60, isolation_level=None, check_same_thread=False)) as other:
+        lost, ran, seconds = run_through(victim, {}, begins, lambda: lock(other), lambda: other.execute("ROLLBACK"))
+    return in_file(victim, wanted, ran - usual, Trial("", "locked by another process", begins, tuple(lost), seconds))
+
+
+def make_store(victim: Victim) -> Path:
     code, said = victim.call("python", "-c", "from ddpm import tracking; tracking.Tracker().client")
     if code:
         raise RuntimeError(said)
-    with closing(sqlite3.connect(store, timeout=60, isolation_level=None, check_same_thread=False)) as other:
-        lost, seconds = run_through(victim, {}, begins, lambda: lock(other), lambda: other.execute("ROLLBACK"))
-    lost += victim.lost(wanted) + victim.run_problems()
-    shutil.rmtree(victim.folder)
-    return Trial("MLflow in SQLite", "locked by another process", begins, tuple(lost), seconds)
+    return victim.folder / "mlflow.db"
 
 
 def lock(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN EXCLUSIVE")
 
 
-def artifacts_read_only(prepared: Victim, scratch: Path, wanted: dict[str, Any]) -> Trial:
+def artifacts_read_only(prepared: Victim, scratch: Path, wanted: dict[str, Any], usual: float) -> Trial:
     victim = prepared.copy(scratch / "artifacts")
+    make_store(victim)
     (victim.folder / "mlartifacts").mkdir()
     with ExitStack() as stack:
-        lost, seconds = run_through(
+        lost, ran, seconds = run_through(
             victim,
             {},
             "from the start",
             lambda: stack.enter_context(read_only(victim.folder / "mlartifacts")),
             stack.close,
         )
-    lost += victim.lost(wanted) + victim.run_problems()
+    return in_file(
+        victim, wanted, ran - usual, Trial("", "artifacts read-only", "from the start", tuple(lost), seconds)
+    )
+
+
+def in_file(victim: Victim, wanted: dict[str, Any], longer: float, trial: Trial) -> Trial:
+    """``trial``, with what else was lost. longer: seconds, beside those of a run whose store is whole."""
+    cost = max(longer, 0.0)
+    lost = victim.lost(wanted) + victim.run_problems()
+    if cost > MAX_COST * victim.patience:
+        lost.append(f"kept the run waiting for {cost:.1f} s")
     shutil.rmtree(victim.folder)
-    return Trial("MLflow in SQLite", "artifacts read-only", "from the start", tuple(lost), seconds)
+    return replace(trial, family="MLflow in SQLite", lost=(*trial.lost, *lost), cost=cost)
 
 
 def run_through(
     victim: Victim, extra: dict[str, str], begins: str, harm: Callable[[], Any], heal: Callable[[], Any]
-) -> tuple[list[str], float]:
-    """``dvc repro`` while the store is harmed, then `ddpm track sync`; what went wrong, and seconds of the latter."""
+) -> tuple[list[str], float, float]:
+    """``dvc repro`` while the store is harmed, then `ddpm track sync`; what went wrong, and the seconds of each."""
     if begins == "from the start":
         harm()
+    started = time.monotonic()
     process = victim.start("dvc", "repro", extra=extra)
     if begins == "in mid-run":
         wait_for(lambda: list((victim.folder / ".ddpm/checkpoints").glob("*/*.safetensors")), process)
         harm()
     code = victim.wait(process)
+    ran = time.monotonic() - started
     lost = [] if code == 0 else [f"exit code {code}: {victim.said()[-400:]!r}"]
     said = victim.said()
     if "Traceback" in said:
@@ -142,7 +160,7 @@ def run_through(
     code, said = victim.call("ddpm", "track", "sync", extra=extra)
     if code:
         lost.append(f"ddpm track sync: exit code {code}: {said[-400:]!r}")
-    return lost, time.monotonic() - started
+    return lost, ran, time.monotonic() - started
 
 
 class Server:

@@ -1,0 +1,22 @@
+"""Where the pipeline's files are, relative to the repository's root: the outs of dvc.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RAW = Path("data/raw")
+PROCESSED = Path("data/processed")
+REFERENCE = Path("data/reference")
+MODEL = Path("data/model")
+MODEL_FILE = MODEL / "model.safetensors"
+GRIDS = MODEL / "grids"
+SAMPLES = Path("data/samples")
+EVALUATION = Path("data/evaluation")
+
+METRICS = Path("metrics")
+LOSS = METRICS / "loss.csv"
+BASELINE = METRICS / "baseline.json"
+EVALUATE = METRICS / "evaluate.json"
+FINGERPRINT = METRICS / "fingerprint.json"
+FD_N = METRICS / "fd_n.csv"
+LIKELIHOOD = METRICS / "likelihood.csv"
