@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     InstanceOf,
@@ -65,6 +66,15 @@ Count = Annotated[
     PlainValidator(_count),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
 ]
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("1 or 3")
+    return value
+
+
+Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]  # True == 1 satisfies a Literal, even a strict one
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]  # of the steps that sampling visits
 
@@ -77,7 +87,7 @@ class ImageShape(Section):
     """Images are uint8 (channels, image_size, image_size)."""
 
     image_size: Annotated[int, Field(ge=4, le=1024)]
-    channels: Literal[1, 3]
+    channels: Channels
 
 
 class Data(ImageShape):

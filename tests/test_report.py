@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ddpm import cli, files, frontier, plots, report, results, tracking
 from ddpm.errors import UserError
 from ddpm.files import write_json
+from ddpm.paths import LOSS
 from ddpm.report import model, parts, variants
 from ddpm.report.parts import Figure, Figures, Note, Section, Strip, Strips, Table
 from ddpm.report.variants import Subject
@@ -381,7 +382,7 @@ def test_images_of_a_column_are_of_one_training_seed(monkeypatch: pytest.MonkeyP
 
 def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     def columns(self: Revision, path: str, *names: str) -> np.ndarray:
-        if path != variants.LOSS or self.name == "linear-1":
+        if path != str(LOSS) or self.name == "linear-1":
             raise UserError(f"{self.name}: {path} is not kept here")
         level = {"cosine-0": 1.0, "cosine-1": 3.0, "linear-0": 5.0}[self.name]
         return np.stack([np.arange(250.0), np.full(250, level)], axis=1)
