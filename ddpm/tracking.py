@@ -22,14 +22,14 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 from PIL import Image
 
-from ddpm import errors, files, paths, runs
+from ddpm import errors, files, paths, runs, stores
 from ddpm.errors import UserError
 from ddpm.runs import Point, Record
+from ddpm.stores import SQLITE, TIMEOUT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,9 +44,7 @@ ARTIFACTS = "ddpm.artifacts"
 NOTE = "mlflow.note.content"
 VIEW = "mlflow.sharedViewState.ddpm"  # what the runs' page offers under Views
 METRICS_PER_BATCH, PARAMS_PER_BATCH, MOST_RUNS = 1000, 100, 50_000  # MLflow's own limits
-SQLITE = "sqlite:///"
 LOCK_SECONDS = 60.0
-TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 # seconds; a store that hangs costs 10 in all: training waits twice at most, for itself and its monitor, two stages once
 FIRST_ANSWER, LATER_ANSWERS = "2", "3"
 # what a user has set stays; a server that is down must cost seconds, not a quarter of an hour of MLflow's retries
@@ -110,6 +108,10 @@ class Tracker:
 
     def __init__(self) -> None:
         self.patience = os.environ.get(TIMEOUT, LATER_ANSWERS)
+        if not self.patience.isdecimal():
+            raise UserError(
+                f"{TIMEOUT}: {self.patience!r} is not a whole number of seconds; unset it for {LATER_ANSWERS}"
+            )
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
@@ -141,7 +143,7 @@ class Tracker:
 
         try:
             if not self.absent:  # to open a database is to make it
-                _probe(self.uri)
+                stores.probe(self.uri)
             return action()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self.off = True
@@ -166,7 +168,8 @@ class Tracker:
         for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.database and self.absent:
-            _create(self.database)
+            stores.create(self.database)
+        stores.bound_waits()
         client = MlflowClient(tracking_uri=self.uri)
         client.get_experiment_by_name(self.experiment_name)
         os.environ[TIMEOUT] = self.patience
@@ -372,26 +375,6 @@ class Live:
             self._resume(lambda _, history: all(metric.step < first for metric in history))
             self.flushed = True
         self.tracker.send(self.run, self.waiting)
-
-
-def _create(database: Path) -> None:
-    """Make it whole or not at all: MLflow cannot open one whose tables are half made, as by a killed process."""
-    from mlflow import MlflowClient
-
-    with files.atomic_path(database) as temporary:
-        MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
-
-
-def _probe(uri: str) -> None:
-    """Raise when a database is down or locked, which MLflow would wait for, most of an hour or 20 s. Others pass."""
-    import sqlalchemy
-
-    if not urlsplit(uri).scheme.startswith(("sqlite", "postgresql", "mysql", "mssql")):
-        return
-    seconds = {"timeout": float(os.environ.get(TIMEOUT, FIRST_ANSWER))} if uri.startswith(SQLITE) else {}
-    engine = sqlalchemy.create_engine(uri, connect_args=seconds, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("BEGIN IMMEDIATE" if seconds else "SELECT 1"))
 
 
 def _same(run: Run, history: list[Metric], curve: list[Point]) -> bool:

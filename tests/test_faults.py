@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
-from ddpm import checkpoint, files, tracking
+from ddpm import checkpoint, files, stores, tracking
 from ddpm.checkpoint import Checkpoints
 from ddpm.errors import UserError, exit_code, storage_fault
 from tests.faults import kills, storage, table
@@ -236,15 +236,16 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capf
     assert capfd.readouterr().err.count("warning:") == 1
 
 
-def test_a_database_that_another_process_holds_is_given_up_in_seconds() -> None:
+def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stores.TIMEOUT, tracking.FIRST_ANSWER)
     with sqlite3.connect("store.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         started = time.monotonic()
         with pytest.raises(OperationalError, match="locked"):
-            tracking._probe("sqlite:///store.db")
+            stores.probe("sqlite:///store.db")
         assert time.monotonic() - started < float(tracking.FIRST_ANSWER) + 3
         other.execute("ROLLBACK")
-    tracking._probe("sqlite:///store.db")
+    stores.probe("sqlite:///store.db")
 
 
 def test_the_table_counts_what_was_lost_and_says_what_it_was(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from ddpm import runs, tracking
+from ddpm import runs, stores, tracking
 from ddpm.errors import UserError
 from ddpm.history import Row
 
@@ -390,9 +390,12 @@ def test_a_server_that_is_down_costs_one_warning(
     assert "hunter2" not in warning
 
 
+@pytest.mark.parametrize("when", ["before it is asked", "right after"])
 def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
-    folder: Path, capfd: pytest.CaptureFixture[str]
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
+    if when == "right after":
+        monkeypatch.setattr(stores, "probe", lambda uri: None)
     with tracking.live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         log.log(ROWS[0])
@@ -404,6 +407,12 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
     assert warning.count("\n") == 1
     assert "database is locked" in warning
     assert tracking.sync("train")
+
+
+def test_a_time_out_that_is_no_number_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stores.TIMEOUT, "2 s")
+    with pytest.raises(UserError, match="MLFLOW_HTTP_REQUEST_TIMEOUT: '2 s' is not a whole number"):
+        tracking.sync("train")
 
 
 def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

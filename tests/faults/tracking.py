@@ -29,6 +29,7 @@ from tests.faults.storage import read_only
 from tests.faults.table import Trial
 
 MAX_COST = 10.0  # seconds that a server which hangs may cost a run in all
+IN_FILE = "MLflow in SQLite"
 POSTGRES = Path("/usr/lib/postgresql")
 
 
@@ -97,7 +98,8 @@ def locked(prepared: Victim, scratch: Path, wanted: dict[str, Any], usual: float
     store = make_store(victim)
     with closing(sqlite3.connect(store, timeout=60, isolation_level=None, check_same_thread=False)) as other:
         lost, ran, seconds = run_through(victim, {}, begins, lambda: lock(other), lambda: other.execute("ROLLBACK"))
-    return in_file(victim, wanted, ran - usual, Trial("", "locked by another process", begins, tuple(lost), seconds))
+    trial = Trial(IN_FILE, "locked by another process", begins, tuple(lost), seconds)
+    return looked_through(victim, wanted, ran - usual, trial)
 
 
 def make_store(victim: Victim) -> Path:
@@ -123,19 +125,18 @@ def artifacts_read_only(prepared: Victim, scratch: Path, wanted: dict[str, Any],
             lambda: stack.enter_context(read_only(victim.folder / "mlartifacts")),
             stack.close,
         )
-    return in_file(
-        victim, wanted, ran - usual, Trial("", "artifacts read-only", "from the start", tuple(lost), seconds)
-    )
+    trial = Trial(IN_FILE, "artifacts read-only", "from the start", tuple(lost), seconds)
+    return looked_through(victim, wanted, ran - usual, trial)
 
 
-def in_file(victim: Victim, wanted: dict[str, Any], longer: float, trial: Trial) -> Trial:
+def looked_through(victim: Victim, wanted: dict[str, Any], longer: float, trial: Trial) -> Trial:
     """``trial``, with what else was lost. longer: seconds, beside those of a run whose store is whole."""
     cost = max(longer, 0.0)
     lost = victim.lost(wanted) + victim.run_problems()
     if cost > MAX_COST * victim.patience:
         lost.append(f"kept the run waiting for {cost:.1f} s")
     shutil.rmtree(victim.folder)
-    return replace(trial, family="MLflow in SQLite", lost=(*trial.lost, *lost), cost=cost)
+    return replace(trial, lost=(*trial.lost, *lost), cost=cost)
 
 
 def run_through(
