@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ddpm.errors import exit_code
 
-HEADROOM = 2**28  # bytes of address space that reading a bad input may take beside what the process has
+HEADROOM = 2**29  # bytes of address space that reading a bad input may take beside what the process has
 
 # what differs from run to run, and what the page shows instead
 VARYING = {
