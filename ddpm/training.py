@@ -186,13 +186,16 @@ class Trainer:
         return norm
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant, or half a cosine down to 0 at the last step."""
+        """Linear warm-up, then constant, or half a cosine that would be 0 one step after the last: all steps learn.
+
+        As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
+        """
         options = self.config.train
-        if step < options.warmup_steps:
+        if step <= options.warmup_steps:
             return options.learning_rate * step / options.warmup_steps
         if options.lr_decay == "constant":
             return options.learning_rate
-        share = (step - options.warmup_steps) / max(self.total - options.warmup_steps, 1)
+        share = (step - 1 - options.warmup_steps) / (self.total - options.warmup_steps)
         return options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def state(self) -> dict[str, Tensor]:

@@ -166,13 +166,32 @@ def test_pictures_of_another_shape_are_refused() -> None:
         Trainer(small().training(), pictures(channels=3), CPU)
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    options = {"steps": 100, "warmup_steps": 10, "lr_decay": "cosine", "learning_rate": 1e-2}
-    rate = Trainer(small(train=options).training(), pictures(), CPU).learning_rate
-    assert rate(1) == pytest.approx(1e-3)
-    assert rate(10) == pytest.approx(1e-2)
-    assert rate(55) == pytest.approx(5e-3)
-    assert rate(100) == pytest.approx(0, abs=1e-12)
+@pytest.mark.parametrize(("total", "warmup"), [(100, 10), (100, 0), (12, 11), (1, 0)])
+def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total: int, warmup: int) -> None:
+    options = {"steps": total, "warmup_steps": warmup, "lr_decay": "cosine", "learning_rate": 1e-2}
+    trainer = Trainer(small(train=options).training(), pictures(), CPU)
+    rates = [trainer.learning_rate(step) for step in range(1, total + 1)]
+    assert rates[:warmup] == pytest.approx([1e-2 * step / warmup for step in range(1, warmup + 1)])
+    peer = torch.optim.SGD([torch.zeros(1)], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(peer, T_max=total - warmup)
+    for rate in rates[warmup:]:
+        assert rate == pytest.approx(peer.param_groups[0]["lr"], abs=1e-12)
+        peer.step()
+        schedule.step()
+    assert peer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_every_step_learns(decay: str) -> None:
+    """The last one too; a warm-up may last longer than the training."""
+    for steps, warmup in ((3, 0), (3, 2), (3, 3), (3, 9), (1, 0)):
+        options = {"steps": steps, "warmup_steps": warmup, "lr_decay": decay}
+        trainer = Trainer(small(train=options).training(), pictures(), CPU)
+        for step in range(1, steps + 1):
+            before = {name: weight.detach().clone() for name, weight in trainer.network.named_parameters()}
+            trainer.step(step)
+            after = dict(trainer.network.named_parameters())
+            assert any(not torch.equal(before[name], after[name]) for name in before), (steps, warmup, step)
 
 
 def test_epochs_become_steps_that_see_each_image_so_often() -> None:
