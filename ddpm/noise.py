@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +19,13 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 ROUNDS = 10
 
+Key = tuple[int, int] | tuple[Tensor, ...]  # two words of 32 bits
+
 
 def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
     size = math.prod(shape)
-    words = _words(seed, purpose, index, step, blocks=-(-size // 4))
+    words = _words(_key(seed, purpose), index, step, blocks=-(-size // 4))
     radius = torch.sqrt(-2 * torch.log((words[0::2].double() + 0.5) * 2**-32))
     angle = words[1::2].double() * (2 * math.pi * 2**-32)
     normals = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)])
@@ -31,28 +34,44 @@ def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int
 
 def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
     """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
-    high, low, _, _ = _words(seed, purpose, index, step, blocks=1)[:, :, 0]
+    high, low, _, _ = _words(_key(seed, purpose), index, step, blocks=1)[:, :, 0]
     return (high * 2**21 + (low >> 11)).double() * 2**-53
 
 
-def words(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
-    """32 random bits each, (B,) int32: entry i depends on (seed, purpose, index[i], step)."""
-    return _words(seed, purpose, index, step, blocks=1)[0, :, 0].to(torch.int32)
+def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
+    """The streams that ``words`` draws from, (P, 2) int64: made once, so that no step sends them to the device."""
+    keys = [_key(seed, purpose) for purpose in purposes]
+    return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
+
+
+def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
+    """64 random bits each, (P, B, 2) int32: row (i, j) depends on (seed, purpose i, index[j], step)."""
+    low, high = streams[:, :, None, None].unbind(dim=1)
+    return _words((low, high), index, step, blocks=1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
 
 
 def kept(keys: Tensor, size: int, p: float) -> Tensor:
     """A mask, (B, size) bool, each entry False with probability ``p`` to within 2**-17: row i depends on keys[i] alone.
 
-    keys: (B,) int32. Two entries to a word of a 32-bit hash of the place: a multiply-xorshift finalizer like
-    MurmurHash3's. Dropout needs millions of bits a step that look independent, and Philox would cost it ten times more.
+    keys: (B, 2) int32. Two entries to a word of a 32-bit hash of the place: a multiply-xorshift of Wellons' search
+    (2018, "Prospecting for hash functions"). The key's first word says where the counter begins, its second changes
+    the hash itself: with the first alone the masks of any two keys would be one sequence, shifted. Dropout needs
+    millions of bits a step that look independent, and Philox would cost it ten times more.
     """
+    start, twist = keys[:, :, None].unbind(dim=1)
     place = torch.arange(-(-size // 2), dtype=torch.int32, device=keys.device) * -1640531527  # 2**32 / golden ratio
-    x = keys[:, None] + place
-    for shift, multiplier in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
-        x.bitwise_xor_(x >> shift)
-        x.mul_(multiplier)
-    x.bitwise_xor_((x >> 16) & 0xFFFF)
+    x = start + place
+    room = torch.empty_like(x)
+    _xor_shifted(x, 16, room).mul_(0x21F0AAAD).bitwise_xor_(twist)
+    _xor_shifted(x, 15, room).mul_(0x735A2D97)
+    _xor_shifted(x, 15, room)
     return x.view(torch.int16)[:, :size] >= round(p * 2**16) - 2**15
+
+
+def _xor_shifted(x: Tensor, shift: int, room: Tensor) -> Tensor:
+    """x ^ (x >> shift) in place, with zeros shifted in: torch's own shift of int32 repeats the sign."""
+    torch.bitwise_right_shift(x, shift, out=room)
+    return x.bitwise_xor_(room.bitwise_and_(2 ** (32 - shift) - 1))
 
 
 def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
@@ -61,17 +80,22 @@ def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1
 
 
-def _words(seed: int, purpose: str, index: Tensor, step: int, blocks: int) -> Tensor:
-    """(4, B, blocks) int64 words of 32 random bits each."""
+def _key(seed: int, purpose: str) -> tuple[int, int]:
+    """Philox's key of a stream, two words of 32 bits."""
     key = stream_seed(seed, purpose)
+    return key & MASK, key >> 32
+
+
+def _words(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
+    """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
     block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
     column = index[:, None].expand_as(block)
     counter = (block, torch.full_like(block, step & MASK), column & MASK, (column >> 32) & MASK)
-    return torch.stack(philox(counter, (key & MASK, key >> 32)))
+    return torch.stack(philox(counter, key))
 
 
-def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Philox4x32-10 on four int64 tensors of 32-bit words."""
+def philox(counter: tuple[Tensor, ...], key: Key) -> tuple[Tensor, ...]:
+    """Philox4x32-10 on four int64 tensors of 32-bit words; the key's two may be tensors too."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):

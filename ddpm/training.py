@@ -129,6 +129,7 @@ class Trainer:
         self.ema = EMA(self.network, options.ema)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(config.diffusion.T, device)
+        self.dropout = noise.streams(config.seed, models.dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
         self.batches = Batches(pictures, self.batch_size, config.seed, options.horizontal_flip, device, self.own)
 
@@ -143,13 +144,13 @@ class Trainer:
         t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
         x_0 = self.batches(step)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape)
-        words = noise.words(seed, "dropout", place, step)
+        words = noise.words(self.dropout, place, step)
         own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
         parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
         losses = []
         for part in parts:
             with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
-                each = self.losses(x_0[part], epsilon[part], own_t[part], words[part])
+                each = self.losses(x_0[part], epsilon[part], own_t[part], words[:, part])
                 self.scaler.scale((own_weight[part] * each).sum()).backward()
             losses.append(each.detach())
         each = self.ranks.gather(torch.cat(losses), self.batch_size)
@@ -159,7 +160,7 @@ class Trainer:
     def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor) -> Tensor:
         """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64.
 
-        words: (B,) int32, the random bits that choose what dropout drops.
+        words: (layers, B, 2) int32, the random bits that choose what each dropout layer drops.
         """
         chosen = self.config.diffusion
         at = self.chain.at(t)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddpm.config import TrainingConfig
+    from ddpm.models._layers import Dropout
 
 
 class Architecture(Variant, ABC):
@@ -64,10 +65,18 @@ def _network(config: TrainingConfig) -> nn.Module:
         raise UserError(f"model.{architecture.name}: {error}") from error
 
 
+def dropout_purposes(network: nn.Module) -> list[str]:
+    """What the random numbers of each dropout layer are drawn for, in the order of ``key_dropout``."""
+    return [f"dropout/{name}" for name, _ in _dropout(network)]
+
+
 def key_dropout(network: nn.Module, words: Tensor) -> None:
-    """Give each dropout layer its keys of the next forward pass: ``words``, (B,) int32, one an image."""
+    """Give each dropout layer its keys of the next forward pass: ``words``, (layers, B, 2) int32, one an image."""
+    for (_, layer), keys in zip(_dropout(network), words, strict=True):
+        layer.keys = keys
+
+
+def _dropout(network: nn.Module) -> list[tuple[str, Dropout]]:
     from ddpm.models._layers import Dropout
 
-    layers = [layer for layer in network.modules() if isinstance(layer, Dropout)]
-    for index, layer in enumerate(layers):
-        layer.keys = words + index * 0x3C6EF372  # 2**32 / golden ratio**2: layers far apart in the hash's places
+    return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, Dropout)]

@@ -38,7 +38,7 @@ def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
 class Dropout(nn.Module):
     """In training, zeroes each value, or each channel where ``channels``, with probability ``p``, and scales the rest.
 
-    ``keys``, (B,) int32, are set before each forward pass of training (``ddpm.models.key_dropout``): an image's mask
+    ``keys``, (B, 2) int32, are set before each forward pass of training (``ddpm.models.key_dropout``): an image's mask
     depends on its key and on nothing else, so it is the same in whatever part of a batch and on whatever rank. Without
     keys they are drawn from torch's generator.
     """
@@ -54,7 +54,7 @@ class Dropout(nn.Module):
             return x
         keys = self.keys
         if keys is None:
-            keys = torch.randint(-(2**31), 2**31, (len(x),), dtype=torch.int32, device=x.device)
+            keys = torch.randint(-(2**31), 2**31, (len(x), 2), dtype=torch.int32, device=x.device)
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
         mask = noise.kept(keys, math.prod(shape[1:]), self.p).view(shape)
         return x * mask.to(x.dtype).mul_(1 / (1 - self.p))

@@ -141,7 +141,7 @@ def test_every_allowed_combination_trains_and_its_loss_falls(found: tuple[str, s
     def mean_loss() -> float:
         trainer.network.eval()
         with torch.no_grad():
-            value = float(trainer.losses(x_0, epsilon, t, torch.arange(len(t), dtype=torch.int32)).mean())
+            value = float(trainer.losses(x_0, epsilon, t, noise.words(trainer.dropout, place, 0)).mean())
         trainer.network.train()
         return value
 
