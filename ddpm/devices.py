@@ -21,10 +21,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 def resolve(device: str) -> torch.device:
     """``auto`` takes a GPU when there is one; ``auto`` and ``cuda`` that of this rank.
 
+    Every process asks here before it uses a GPU, so this also sets what cuBLAS needs to give the same bytes each time.
     Raises UserError when the asked device is missing.
     """
     import torch
 
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the process's first matrix product
     if not re.fullmatch(DEVICE, device):
         raise UserError(f"device: {device!r} is not allowed: auto, cpu, cuda or cuda:N")
     rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -63,11 +65,13 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Ask torch for the same bytes each time on the same GPU, at some speed; CPU kernels are so already."""
+    """Ask torch for the same bytes each time on the same GPU, at some speed; CPU kernels are so already.
+
+    The device is one that ``resolve`` gave: torch refuses matrix products where cuBLAS is not set up for this.
+    """
     import torch
 
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddpm import memory, models
+from ddpm import devices, memory, models
 from ddpm.distributed import ALONE
 from ddpm.errors import UserError
 from ddpm.memory import Memory
@@ -71,7 +71,7 @@ def test_a_gpu_holds_about_what_was_estimated() -> None:
     from tests.small import pictures
 
     config = small(train={"batch_size": 64}, device="cuda").training()  # type: ignore[arg-type]
-    device = torch.device("cuda")
+    device = devices.resolve("cuda")
     trainer = Trainer(config, pictures(), device)
     trainer.step(1)
     torch.cuda.reset_peak_memory_stats()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm import checkpoint, variants
+from ddpm import checkpoint, devices, variants
 from ddpm.batches import Batches
 from ddpm.checkpoint import Checkpoints, load_model
 from ddpm.config import Config
@@ -274,5 +274,5 @@ def test_a_model_file_of_another_version_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_same_bytes_again_on_a_gpu() -> None:
     for out in ("a", "b"):
-        train(small().training(), pictures(), torch.device("cuda"), Path(out), Checkpoints("gpu"), Memory())
+        train(small().training(), pictures(), devices.resolve("cuda"), Path(out), Checkpoints("gpu"), Memory())
     assert sha256(Path("a/model.safetensors")) == sha256(Path("b/model.safetensors"))

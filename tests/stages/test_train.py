@@ -1,0 +1,37 @@
+"""The train stage on a GPU that is not there: what it does before it touches one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+
+from stages import train
+from tests.small import small
+
+
+def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuBLAS reads the variable at its first product and never again; torch then refuses every later one."""
+
+    class TouchedError(Exception):
+        pass
+
+    def touch() -> NoReturn:
+        raise TouchedError(os.environ.get("CUBLAS_WORKSPACE_CONFIG", "unset"))
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/processed").symlink_to(digits)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", touch)  # torch calls it before anything is done on a GPU
+    unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+    config = small(data={"image_size": 16}, model={"unet": unet}).model_copy(update={"device": "auto"})
+    assert config.train.deterministic
+    with pytest.raises(TouchedError, match=r"^:4096:8$"):
+        train.main(config, "fingerprint")
