@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -22,12 +23,15 @@ from ddpm.errors import EXIT_USER_ERROR, UserError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # environment variables from the launcher to its ranks
 ERROR_FILE = "DDPM_ERROR_FILE"  # where a rank leaves the line that the launcher prints
 FINGERPRINT = "DDPM_FINGERPRINT"  # of the stage's inputs
 LAUNCHER = "DDPM_LAUNCHER"  # its process id
-LOST = 75  # exit code of a rank that lost another
+LOST = 75  # exit code of a rank that lost another, for ``launch`` alone
+REASON = 400  # characters that are shown of what gloo or NCCL said
+LOST_SUFFIX = ".lost"  # of the file beside ERROR_FILE where such a rank leaves its line
 
 
 def processes(choice: int | Literal["auto"], device: str) -> int:
@@ -58,7 +62,8 @@ def is_rank() -> bool:
 def launch(module: str, count: int, fingerprint: str) -> int:
     """Run ``python -m module`` on ``count`` ranks of this machine by torchrun; the exit code that they end with.
 
-    A rank that fails ends the others. Raises UserError with its line, or with the signal that killed it.
+    A rank that fails ends the others. Raises UserError with its line, with the signal that killed it, or, where no rank
+    failed by itself, with what gloo or NCCL said.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -90,21 +95,34 @@ def launch(module: str, count: int, fingerprint: str) -> int:
         except ChildFailedError as error:
             if line.exists():
                 raise UserError(line.read_text()) from error
-            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-            for rank, code in codes.items():
-                if code < 0:
-                    raise UserError(
-                        f"rank {rank} of {count} was killed by {signal.Signals(-code).name}: run the same command "
-                        "again, it resumes"
-                    ) from error
-            return next(iter(code for code in codes.values() if code != LOST), LOST)
+            return _failed(error.failures, line.with_suffix(LOST_SUFFIX), count)
     return 0
+
+
+def _failed(failures: dict[int, ProcessFailure], lost: Path, count: int) -> int:
+    """The exit code of ranks of which some failed, by rank. Raises UserError where what they printed does not say why.
+
+    The first to fail is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
+    """
+    first = min(failure.timestamp for failure in failures.values())
+    codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    if not killed and (code := next((code for code in codes.values() if 0 < code != LOST), 0)):
+        return code
+    if not killed and lost.exists():
+        raise UserError(lost.read_text())
+    rank = killed[0] if killed else next(iter(codes))
+    name = signal.Signals(-codes[rank]).name
+    raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again, it resumes")
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Take part in torchrun's group. A user's mistake is left for ``launch`` to print: ranks that agree on it would
-    print it once each. A rank whose peers are gone ends quietly: ``launch`` says which died, and how."""
+    print it once each. So is the loss of another rank: ``launch`` may know which died, and how.
+
+    Raises UserError where torchrun was started by hand, and no ``launch`` waits.
+    """
     import torch
     import torch.distributed as dist
 
@@ -115,18 +133,33 @@ def joined(device: torch.device) -> Iterator[None]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         yield
     except UserError as error:
-        if ERROR_FILE not in os.environ:
-            raise
-        target = Path(os.environ[ERROR_FILE])
-        temporary = target.with_suffix(f".{dist.get_rank()}")
-        temporary.write_text(str(error))
-        temporary.replace(target)
+        _leave(error, "")
         sys.exit(EXIT_USER_ERROR)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
+        # less the line of gloo's source, and its advice
+        reason = re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
+        _leave(
+            UserError(
+                f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({reason}): run the same "
+                "command again, it resumes; if this comes back, look for an error of another rank above, a firewall or "
+                "VPN that cuts the ranks' connections, and full memory or /dev/shm, or set launch.processes: 1"
+            ),
+            LOST_SUFFIX,
+        )
         sys.exit(LOST)
     dist.destroy_process_group()
+
+
+def _leave(error: UserError, suffix: str) -> None:
+    """Write the line for ``launch``; raise the error where there is none."""
+    if ERROR_FILE not in os.environ:
+        raise error
+    target = Path(os.environ[ERROR_FILE]).with_suffix(suffix)
+    temporary = target.with_suffix(f".{os.environ['RANK']}")
+    temporary.write_text(str(error))
+    temporary.replace(target)
 
 
 def current() -> Ranks:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import psutil
@@ -18,6 +19,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher import api
 
 from ddpm import distributed
 from ddpm.distributed import Ranks
@@ -34,9 +37,9 @@ sys.exit(exit_code(lambda: distributed.launch("tests.two_ranks", int(sys.argv[1]
 HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
 
 
-def start(folder: Path, ranks: int, options: dict[str, Any]) -> subprocess.Popen[str]:
+def start(folder: Path, ranks: int, options: dict[str, Any], **more: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "TWO_RANKS_FOLDER": str(folder), "TWO_RANKS_TRAIN": json.dumps(options)}
+    environment = {**os.environ, "TWO_RANKS_FOLDER": str(folder), "TWO_RANKS_TRAIN": json.dumps(options), **more}
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCH, str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
@@ -97,6 +100,64 @@ def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> No
     assert "was killed by SIGKILL: run the same command again, it resumes" in lines[0]
     assert "Traceback" not in said
     assert not any(rank.is_running() for rank in ranks)
+
+
+def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path: Path) -> None:
+    code, said = finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes"))
+    assert code == 2
+    lines = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert re.match(
+        r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again, it resumes", lines[0]
+    )
+    assert "launch.processes: 1" in lines[0]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({0: (75, 0), 1: (75, 0)}, "rank 0 lost"),
+        ({1: (75, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
+        ({1: (75, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # and here, where rank 0 hung
+        ({0: (75, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
+        ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
+        ({0: (75, 1), 1: (1, 0)}, 1),
+        ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
+    ],
+)
+def test_the_rank_that_failed_first_is_the_cause(
+    ends: dict[int, tuple[int, int]], said: str | int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ends: exit code and second of each rank's end."""
+    for name in (distributed.ERROR_FILE, distributed.FINGERPRINT, distributed.LAUNCHER, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+
+    def run(*_: object) -> NoReturn:
+        failures = {}
+        for rank, (code, second) in ends.items():
+            failures[rank] = ProcessFailure(rank, 0, code, "")
+            failures[rank].timestamp = second
+            if code == 75:
+                Path(os.environ[distributed.ERROR_FILE] + ".lost").write_text("rank 0 lost the others")
+        raise ChildFailedError("test", failures)
+
+    monkeypatch.setattr(api, "elastic_launch", lambda *_: run)
+    if isinstance(said, int):
+        assert distributed.launch("test", 2, "fingerprint") == said
+    else:
+        with pytest.raises(UserError, match=said):
+            distributed.launch("test", 2, "fingerprint")
+
+
+def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    environment = {**os.environ, "TWO_RANKS_FOLDER": str(tmp_path), "TWO_RANKS_CUT": "yes", "TWO_RANKS_TRAIN": "{}"}
+    ended = subprocess.run(
+        [*command, "tests.two_ranks"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M)
 
 
 def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path: Path) -> None:

@@ -4,32 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from ddpm import distributed
 from ddpm.checkpoint import Checkpoints
 from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import exit_code
+from ddpm.history import Row
 from ddpm.training import train
 from tests.small import Memory, pictures, small
 
 
-def trained(folder: Path, options: dict[str, Any], ranks: Ranks = ALONE) -> None:
+class Cut(Memory):
+    """A log that cuts this process off from all others after some steps, as a firewall may."""
+
+    def log(self, row: Row) -> None:
+        super().log(row)
+        if row.step == 5:
+            for connection in psutil.Process().net_connections("tcp"):
+                if connection.status == psutil.CONN_ESTABLISHED:
+                    socket.socket(fileno=os.dup(connection.fd)).shutdown(socket.SHUT_RDWR)
+
+
+def trained(folder: Path, options: dict[str, Any], ranks: Ranks = ALONE, cut: bool = False) -> None:
     """Train the small model with ``options``, and write its curve too."""
     checkpoints = Checkpoints("two-ranks")
     checkpoints.folder = folder / "checkpoints"
     device = torch.device("cpu")
-    history = train(small(**options).training(), pictures(), device, folder, checkpoints, Memory(), ranks)
+    log = Cut() if cut else Memory()
+    history = train(small(**options).training(), pictures(), device, folder, checkpoints, log, ranks)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps([[row.loss, row.gradient_norm] for row in history.rows]))
 
 
 def main() -> None:
     with distributed.joined(torch.device("cpu")):
-        trained(Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), distributed.current())
+        here = distributed.current()
+        cut = here.main and "TWO_RANKS_CUT" in os.environ
+        trained(Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), here, cut)
 
 
 if __name__ == "__main__":
