@@ -5,8 +5,12 @@ image; the sum is estimated: 2..T is cut into strata, each image gets one t draw
 counts for as many steps as the stratum has. That is unbiased, and its error falls with the number of images.
 
 The reverse variance is the model's. As in the paper's code the prediction of x_0 is held to [-1, 1] before the mean is
-taken from it: the denoiser given here is one that clips. Noise and t are the same for any model and for both splits,
-so that differences owe nothing to them.
+taken from it: the denoiser given here is one that clips.
+
+Noise and t follow from a seed, image and stratum. Given the training seed, models of one seed share them, as do both
+splits, so that their differences owe less to them; and models of other seeds do not, so that the spread over the seeds
+holds the error of the estimate. Were they the same for every seed, no number of seeds would average that error away,
+and no interval would hold it.
 """
 
 from __future__ import annotations
@@ -26,8 +30,6 @@ from ddpm.distributed import ALONE, Ranks
 from ddpm.parameterizations import Prediction
 from ddpm.schedules import NoiseSchedule
 from ddpm.variances import Variance
-
-SEED = 2020
 
 Array = NDArray[np.float64]
 # (x_0, epsilon) of x_t, (B, C, H, W) float32, at the t of each image, (B,) int64 in 1..T
@@ -77,7 +79,7 @@ def bound(
     timesteps: int,
     batch_size: int,
     device: torch.device,
-    seed: int = SEED,
+    seed: int,
     ranks: Ranks = ALONE,
 ) -> Bound:
     """The bound of uint8 (M, C, H, W) images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1.

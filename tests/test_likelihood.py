@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from ddpm import likelihood, variants
+from ddpm import evaluation, likelihood, paired, variants
+from ddpm.checkpoint import Loaded
+from ddpm.config import Evaluate, Likelihood
 from ddpm.denoiser import Denoiser
 from ddpm.diffusion import Chain, from_images
 from ddpm.likelihood import Bound, Denoises
@@ -208,3 +212,57 @@ def test_a_denoiser_takes_a_t_for_each_image() -> None:
         alone = denoiser(x_t[i : i + 1], t)
         torch.testing.assert_close(mixed.x_0[i : i + 1], alone.x_0)
         torch.testing.assert_close(mixed.epsilon[i : i + 1], alone.epsilon)
+
+
+# --- the estimate's error, over training seeds
+
+TRIALS = 1000  # studies at once: each is an image of its own, whose noise is independent of the others'
+STUDY = Evaluate(extractors=("classifier",), batch_size=TRIALS, likelihood=Likelihood(images=TRIALS, timesteps=5))
+
+
+class Shrunk(torch.nn.Module):
+    """Predicts x_0 of a grey pixel as ``gain`` x_t + offset, whose errors depend on noise and t. offset: (B,)."""
+
+    def __init__(self, gain: float, offset: np.ndarray):
+        super().__init__()
+        self.gain, self.offset = gain, torch.from_numpy(offset).float()[:, None, None, None]
+
+    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+        return self.gain * x + self.offset
+
+
+@pytest.fixture
+def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
+    """``bits(training_seed, gain, offset)``: what is reported of such a model, (TRIALS,), one image a study."""
+    grey = np.full((TRIALS, 1, 1, 1), 128, np.uint8)
+    monkeypatch.setattr(evaluation, "open_split", lambda *_: (grey, None))
+    config = small(diffusion={"T": 20, "parameterization": {"name": "x0"}}).training()
+
+    def measure(seed: int, gain: float, offset: np.ndarray) -> np.ndarray:
+        model = Loaded(Shrunk(gain, offset), config.model_copy(update={"seed": seed}), {})
+        return evaluation.likelihoods(model, Path(), STUDY, CPU)["test"].bits_per_dim
+
+    return measure
+
+
+def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(
+    bits: Callable[[int, float, np.ndarray], np.ndarray],
+) -> None:
+    """Two variants, whose offset is all that a training seed moves, compared in many studies of 6 and of 24 seeds."""
+    drawn = 0.05 * np.random.default_rng(0).standard_normal((24, 2, TRIALS))
+    pairs = [bits(seed, 0.5, 0.2 + after) - bits(seed, 0.3, 0.1 + before) for seed, (before, after) in enumerate(drawn)]
+    differences = np.stack(pairs, axis=1)
+    for n in (6, 24):
+        found = paired.evidence(differences[:, :n], 0.0, 0.95)
+        covered = np.mean((found.low < differences.mean()) & (differences.mean() < found.high))
+        assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / TRIALS)), f"{n} seeds"
+
+
+def test_models_of_one_training_seed_share_the_noise_of_the_estimate(
+    bits: Callable[[int, float, np.ndarray], np.ndarray],
+) -> None:
+    offset = np.full(TRIALS, 0.1)
+    np.testing.assert_array_equal(bits(3, 0.3, offset), bits(3, 0.3, offset))
+    paired_gap = bits(3, 0.35, offset) - bits(3, 0.3, offset)
+    unpaired_gap = bits(4, 0.35, offset) - bits(3, 0.3, offset)
+    assert paired_gap.std() < unpaired_gap.std() / 3
