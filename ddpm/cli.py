@@ -20,8 +20,13 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; exits with 0, or 2 after one line on stderr that says what to mend."""
-    parsed = parser().parse_args(arguments)
-    sys.exit(exit_code(lambda: parsed.run(parsed)))
+
+    def run() -> int | None:
+        parsed = parser().parse_args(arguments)
+        code: int | None = parsed.run(parsed)
+        return code
+
+    sys.exit(exit_code(run))
 
 
 def parser() -> argparse.ArgumentParser:

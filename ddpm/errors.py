@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 EXIT_USER_ERROR = 2
+STDOUT, STDERR = 1, 2
 MEND = "check the disk's space and the folder's permissions, and run the same command again"
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -19,9 +22,28 @@ class UserError(Exception):
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Run ``main``; a UserError becomes one line on stderr and exit code 2, and so does storage that fails."""
+    """Run ``main``; a UserError becomes one line on stderr and exit code 2, and so does storage that fails.
+
+    Output that nobody reads any more (``| head``) ends it quietly, with the exit code of a program that SIGPIPE killed.
+    """
     try:
-        return main() or 0
+        return _reported(main)
+    except BrokenPipeError:
+        unread = [descriptor for descriptor in (STDOUT, STDERR) if _is_unread(descriptor)]
+        if not unread:
+            raise
+        with Path(os.devnull).open("w") as nowhere:
+            for descriptor in unread:
+                os.dup2(nowhere.fileno(), descriptor)  # the interpreter flushes once more when it exits
+        return 128 + signal.SIGPIPE
+
+
+def _reported(main: Callable[[], int | None]) -> int:
+    try:
+        try:
+            return main() or 0
+        finally:
+            print(end="", flush=True)  # now, so that a failure is handled here
     except UserError as error:
         line = str(error)
     except KeyboardInterrupt:
@@ -33,6 +55,13 @@ def exit_code(main: Callable[[], int | None]) -> int:
         line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {MEND}"
     print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Whether it is a pipe whose reader has gone."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are reported always
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def printable(text: str) -> str:

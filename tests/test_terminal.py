@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 from ddpm import catalogue, cli, terminal, variants
+from ddpm.errors import exit_code
 from ddpm.files import digest
 from ddpm.paths import BASELINE
 from tests.scored import grid, params, record
@@ -129,6 +133,55 @@ def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str]
     assert check["is_worse"] != passed
     assert check["expected"] == expected
     assert check["limit"] == pytest.approx(0.25 + 3 * 0.01 * 1.2**0.5)
+
+
+# --- a reader that has gone
+
+
+CODE = "from ddpm.cli import main; main()"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["variants"], ["variants", "--json"]])
+def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str], unbuffered: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ended = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write_end)
+    # argparse itself swallows the error where nothing is buffered
+    expected = 0 if unbuffered and arguments == ["--help"] else 128 + signal.SIGPIPE
+    assert (ended.returncode, ended.stderr) == (expected, "")
+
+
+def test_verdicts_that_are_cut_short_by_head(folder: Path) -> None:
+    Path("params.yaml").write_text(json.dumps(params()))
+    record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
+    command = f"set -o pipefail; '{sys.executable}' -c '{CODE}' compare --by diffusion.schedule.name --json | head -1"
+    shown = subprocess.run(["bash", "-c", command], text=True, capture_output=True)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (128 + signal.SIGPIPE, "{\n", "")
+
+
+def test_a_mistake_that_nobody_reads_of_ends_quietly_too() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-c", CODE, "preset", "nothing_of_the_kind"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=write_end)
+    os.close(write_end)
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGPIPE, b"")
+
+
+def test_another_pipe_that_breaks_is_no_reader_that_has_gone() -> None:
+    def main() -> None:
+        raise BrokenPipeError(errno.EPIPE, "a server has gone")
+
+    with pytest.raises(BrokenPipeError, match="a server"):
+        exit_code(main)
 
 
 def test_json_has_no_place_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
