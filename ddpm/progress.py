@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
 from tqdm import tqdm
 
 LOG_SECONDS = 15.0
+COLUMNS, LINES = 79, 24  # of a terminal that does not say its size
 
 
-def bar(total: int, description: str, unit: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
-    """A bar that shows share, speed and time left; ``done`` units are there already."""
+def bar(
+    total: int | None, description: str, unit: str, done: int = 0, shown: bool = True, brief: bool = False
+) -> tqdm[NoReturn]:
+    """A bar that shows share, speed and time left; ``done`` units are there already.
+
+    total: None where nobody knows. unit: "B", bytes, is shown in kB and MB. A ``brief`` bar appears after a second and
+    goes when it is done.
+    """
     terminal = sys.stderr.isatty()
+    sized = terminal and all(os.get_terminal_size(sys.stderr.fileno()))
     return tqdm(
         total=total,
         initial=done,
         desc=description,
         unit=unit,
-        dynamic_ncols=terminal,
+        unit_scale=unit == "B",
+        # tqdm draws nothing on a terminal of 0 lines, as `script -c` and some CI have
+        dynamic_ncols=sized,
+        ncols=COLUMNS if terminal and not sized else None,
+        nrows=LINES if terminal and not sized else None,
         mininterval=0.1 if terminal else LOG_SECONDS,
         maxinterval=LOG_SECONDS,
+        delay=1.0 if brief else 0.0,
+        leave=not brief,
         disable=not shown,
     )

@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
+from ddpm import progress
 from ddpm.archives import is_archive
 from ddpm.errors import UserError
 from ddpm.variants import shown
@@ -101,7 +100,7 @@ def download(url: str, path: Path) -> None:
             length = response.headers.get("Content-Length")
             expected = int(length) if length else None
             received = 0
-            with tqdm(total=expected, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+            with progress.bar(expected, path.name, "B") as bar:
                 while chunk := response.read1(CHUNK):
                     received += out.write(chunk)
                     bar.update(len(chunk))

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from ddpm import progress
 from ddpm.distributed import ALONE, Ranks
 from ddpm.variants import Variant, variant_class
 
@@ -67,10 +67,12 @@ def extract(
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        progress.bar(len(own), "features", "batch", shown=ranks.main, brief=True) as bar,
     ):
-        for rows in tqdm(own, desc="features", unit="batch", delay=1, leave=False, disable=not ranks.main):
+        for rows in own:
             batch = torch.from_numpy(np.array(images[rows.start : rows.stop]))
             parts.append([part.cpu() for part in network(batch.to(device))])
+            bar.update()
     counts = [sum(map(len, batches[share])) for share in shares]
     whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))
     return Features(*(ranks.join(part, counts) for part in whole))

@@ -27,9 +27,8 @@ from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ddpm import devices
+from ddpm import devices, progress
 from ddpm.errors import UserError, exit_code
 from ddpm.extractors import Extractor, Features
 from ddpm.files import atomic_path
@@ -110,15 +109,17 @@ class Classifier(Extractor):
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
         generator = torch.Generator().manual_seed(self.seed)
         network.train()
-        for _ in tqdm(range(steps), desc="fit classifier", unit="step", mininterval=1):
-            chosen = torch.randint(len(images), (self.batch_size,), generator=generator).numpy()
-            shifts = torch.randint(3, (2, self.batch_size, 1), generator=generator)
-            batch = shift(torch.from_numpy(images[chosen]), *shifts).to(device)
-            loss = F.cross_entropy(network(batch).logits, torch.from_numpy(labels[chosen]).to(device))
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
+        with progress.bar(steps, "fit classifier", "step") as bar:
+            for _ in range(steps):
+                chosen = torch.randint(len(images), (self.batch_size,), generator=generator).numpy()
+                shifts = torch.randint(3, (2, self.batch_size, 1), generator=generator)
+                batch = shift(torch.from_numpy(images[chosen]), *shifts).to(device)
+                loss = F.cross_entropy(network(batch).logits, torch.from_numpy(labels[chosen]).to(device))
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+                bar.update()
 
 
 class Network(nn.Module):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import shutil
 import urllib.request
 from pathlib import Path
 from typing import ClassVar
@@ -17,15 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
-from tqdm import tqdm
 
-from ddpm import files
+from ddpm import files, progress
 from ddpm.errors import UserError
 from ddpm.extractors import Extractor, Features
 
 URL = URL_INCEPTION_V3
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 TIMEOUT_S = 30
+CHUNK = 2**20
 LAYERS = ["2048", "logits_unbiased"]
 
 
@@ -78,9 +77,9 @@ def _download(path: Path) -> None:
     """Raises UserError that says where the file can be put by hand."""
     try:
         with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as response, files.atomic_path(path) as temporary:  # noqa: S310
-            bar = tqdm.wrapattr(response, "read", desc=path.name, total=response.length, disable=None)
-            with bar as body, temporary.open("wb") as out:
-                shutil.copyfileobj(body, out)
+            with progress.bar(response.length, path.name, "B") as bar, temporary.open("wb") as out:
+                while chunk := response.read(CHUNK):
+                    bar.update(out.write(chunk))
             if files.sha256(temporary) != SHA256:
                 raise OSError("it sent other bytes than the published ones")
     except (OSError, http.client.HTTPException) as error:
