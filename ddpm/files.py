@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it is synced and renamed to ``path``, else removed.
 
     What is written may be a file or a folder. The temporary name keeps the suffix, because writers choose
-    their format by it. What a killed process left of the same name is removed. Raises UserError when the folder
-    cannot be written to, or the disk is full.
+    their format by it. Others may read the result as the umask says, whatever its writer did. What a killed process
+    left of the same name is removed. Raises UserError when the folder cannot be written to, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_file() and path.is_dir():
             raise UserError(f"{path}: a folder stands where a file is to be written: remove it, or choose another name")
+        usual = _usual_mode(holder)
         for written in (*temporary.rglob("*"), temporary):
+            if written.is_file():
+                written.chmod(written.stat().st_mode | usual)  # safetensors would let nobody else read it
             _sync(written)
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
@@ -84,6 +88,15 @@ def _lock(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _usual_mode(holder: Path) -> int:
+    """The permissions of a file that is made in the folder, as the umask says."""
+    probe = holder / PART
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode
 
 
 def _sync(path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from ddpm import files
 from ddpm.errors import UserError
@@ -52,6 +56,26 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
             (temporary / content).touch()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_others_may_read_what_the_umask_lets_them_whatever_the_writer(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with files.atomic_path(tmp_path / "model.safetensors") as temporary:
+            save_file({"weights": torch.zeros(3)}, temporary)
+        with files.atomic_path(tmp_path / "reference") as temporary:
+            temporary.mkdir()
+            save_file({"weights": torch.zeros(3)}, temporary / "features.safetensors")
+            (temporary / "index.json").write_text("{}")
+    finally:
+        os.umask(before)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in written} == {
+        "model.safetensors": mode,
+        "features.safetensors": mode,
+        "index.json": mode,
+    }
 
 
 @pytest.mark.parametrize("name", ["file/below", "folder"])

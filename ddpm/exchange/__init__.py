@@ -18,7 +18,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddpm import config as configuration
@@ -120,7 +120,7 @@ def write_diffusers(model: Loaded, folder: Path) -> None:
     write_json(folder / SCHEDULER, scheduler.model_dump(mode="json", by_alias=True) | chain.SAMPLING | version)
     tensors = unet2d.weights_out(model.network.state_dict(), _shape(model.config), model.config.diffusion.T)
     with atomic_path(folder / UNET_WEIGHTS) as temporary:
-        temporary.write_bytes(save(tensors, {"format": "pt"}))  # save_file would let nobody else read it
+        save_file(tensors, temporary, {"format": "pt"})
     write_json(folder / RECORD, {"format": FORMAT, "config": model.config.to_dict(), "facts": model.facts})
 
 
