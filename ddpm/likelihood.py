@@ -90,7 +90,7 @@ def bound(
     first, steps = strata(len(schedule), timesteps)
     parts = []
     own = torch.arange(len(images), device=device)[ranks.share(len(images))]
-    with progress.bar(len(own), "likelihood", "image", shown=ranks.main) as bar:
+    with progress.bar(len(images), "likelihood", "image", shown=ranks.main) as bar:
         for index in own.split(batch_size):
             x_0 = from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device).double())
             columns = []
@@ -101,7 +101,8 @@ def bound(
             prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
             terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
             parts.append((terms, mse, prior))
-            bar.update(len(index))
+            done = min(len(parts) * batch_size, len(own))  # and as large a part of every other rank's share
+            bar.update(done * len(images) // len(own) - bar.n)
     whole = (ranks.gather(torch.cat(part), len(images)) for part in zip(*parts, strict=True))
     return Bound(first, steps, *(part.cpu().numpy() for part in whole))
 

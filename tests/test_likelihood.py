@@ -19,6 +19,7 @@ from ddpm.checkpoint import Loaded
 from ddpm.config import Evaluate, Likelihood
 from ddpm.denoiser import Denoiser
 from ddpm.diffusion import Chain, from_images
+from ddpm.distributed import Ranks
 from ddpm.likelihood import Bound, Denoises
 from ddpm.parameterizations import Prediction
 from ddpm.schedules import NoiseSchedule
@@ -174,6 +175,21 @@ def test_train_images_that_are_remembered_cost_fewer_bits_than_held_out_ones() -
     train, held_out = (bound(denoise, chain, part, 49) for part in (images[:10], images[10:]))
     assert train.bits_per_dim.mean() < held_out.bits_per_dim.mean() / 2
     assert train.mse.mean() < held_out.mse.mean()
+
+
+class FirstOfTwo(Ranks):
+    """The main rank of two, whose gathering waits for no other."""
+
+    def gather(self, tensor: Tensor, count: int) -> Tensor:
+        return torch.cat([tensor, tensor, tensor])[:count]
+
+
+def test_the_bar_counts_every_rank_s_images(capsys: pytest.CaptureFixture[str]) -> None:
+    chain = schedule(10)
+    images = noisy_images(9)
+    for ranks in (Ranks(), FirstOfTwo(0, 2)):
+        likelihood.bound(crude, chain, variance(), images, 2, 3, CPU, ranks=ranks)
+        assert "| 9/9 [" in capsys.readouterr().err
 
 
 @given(st.integers(1, 3000), st.integers(1, 200))
