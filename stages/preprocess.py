@@ -11,7 +11,8 @@ from stages import run
 def main(config: Config, fingerprint: str) -> None:
     manifest = preprocess(config.data, RAW, PROCESSED)
     picture = PROCESSED / "dataset.png"
-    print(f"{manifest.dataset}: {manifest.counted()} images, {len(manifest.classes)} classes; see {picture}")
+    classes = f"{len(manifest.classes)} class{'es' * (len(manifest.classes) != 1)}"
+    print(f"{manifest.dataset}: {manifest.counted()} images, {classes}; see {picture}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +44,15 @@ def test_digits_without_torch(project: Path) -> None:
     assert result.stdout.startswith("digits: 1,")
     manifest = json.loads((project / "data/processed/manifest.json").read_text())
     assert sum(manifest["counts"].values()) == 1797
+
+
+def test_one_class_is_no_plural(project: Path) -> None:
+    (project / "mine").mkdir()
+    for shade in range(10):
+        Image.new("L", (16, 16), shade).save(project / f"mine/{shade}.png")
+    set_data(project, dataset={"name": "image_folder"}, source="mine")
+    run(project, "download")
+    assert "2 test images, 1 class; see" in run(project, "preprocess").stdout
 
 
 @pytest.mark.parametrize(
