@@ -75,6 +75,10 @@ def train(
                     checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
                     log.flush()
                 if stopped:
+                    bar.close()
+                    if ranks.main:
+                        told = f"stopped after step {step} of {trainer.total}, and saved"
+                        print(f"{told}: the same command goes on from there", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})

@@ -60,7 +60,9 @@ class StopAt(Memory):
         (7, signal.SIGTERM, "float16"),  # with a GradScaler
     ],
 )
-def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step: int, number: int, precision: str) -> None:
+def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(
+    step: int, number: int, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     grids = 12 if precision == "float16" else 4  # a CPU takes seconds for each
     config = small(train={"precision": precision, "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": grids})
     whole = run(config, "whole")
@@ -69,6 +71,8 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step: int, nu
         run(config, "halves", log)
     assert stopped.value.code == 128 + number
     assert log.sent == step
+    last = f"stopped after step {step} of 12, and saved: the same command goes on from there"
+    assert capsys.readouterr().err.splitlines()[-1] == last
     again = Memory()
     resumed = run(config, "halves", again)
     assert sha256(Path("halves/model.safetensors")) == sha256(Path("whole/model.safetensors"))
