@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # environment variables from the launcher to its ranks
 ERROR_FILE = "DDPM_ERROR_FILE"  # where a rank leaves the line that the launcher prints
-FINGERPRINT = "DDPM_FINGERPRINT"  # of the stage's inputs
+START = "DDPM_START"  # a file that says what the stage was started with, as ``inputs.Start``
 LAUNCHER = "DDPM_LAUNCHER"  # its process id
 LOST = 75  # exit code of a rank that lost another, for ``launch`` alone
 REASON = 400  # characters that are shown of what gloo or NCCL said
@@ -59,18 +59,17 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
-def launch(module: str, count: int, fingerprint: str) -> int:
+def launch(module: str, count: int, start: str) -> int:
     """Run ``python -m module`` on ``count`` ranks of this machine by torchrun; the exit code that they end with.
 
-    A rank that fails ends the others. Raises UserError with its line, with the signal that killed it, or, where no rank
-    failed by itself, with what gloo or NCCL said.
+    The file that START names holds ``start``. A rank that fails ends the others. Raises UserError with its line, with
+    the signal that killed it, or, where no rank failed by itself, with what gloo or NCCL said.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, this function says
-    os.environ[FINGERPRINT] = fingerprint
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
@@ -86,8 +85,9 @@ def launch(module: str, count: int, fingerprint: str) -> int:
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=folder),  # else torchelastic_* in /tmp, for good
         )
-        line = Path(folder) / "error"
-        os.environ[ERROR_FILE] = str(line)
+        line, given = Path(folder) / "error", Path(folder) / "start.json"
+        given.write_text(start)
+        os.environ[ERROR_FILE], os.environ[START] = str(line), str(given)
         try:
             elastic_launch(ranks, sys.executable)("-m", module)
         except SignalException as stopped:

@@ -1,18 +1,19 @@
 """What a stage of dvc.yaml reads, as DVC sees it: its params' values and its dependencies' contents.
 
-DVC hashes dependencies after a command has run (treeverse/dvc#11058), so the stages digest them themselves before
-and after; the resume state and the MLflow runs are named by the same digest.
+DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058), so the stages read them
+once, before, and look whether they are the same after; the resume state and the MLflow runs are named by their digest.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import yaml
 
-from ddpm import files, params_file
+from ddpm import files, params_file, variants
 from ddpm.errors import UserError
 
 DVC_YAML = Path("dvc.yaml")
@@ -28,6 +29,45 @@ class Inputs(NamedTuple):
         return files.digest([self.params, self.files])
 
 
+class Start(NamedTuple):
+    """What a stage was started with. All its processes, and what MLflow records of it, go by this.
+
+    params: all of params.yaml, as plain values. inputs: what dvc.yaml lists for the stage.
+    """
+
+    stage: str
+    params: dict[str, Any]
+    inputs: Inputs
+
+    def fingerprint(self) -> str:
+        return self.inputs.fingerprint()
+
+    def check(self) -> None:
+        """Raises UserError when one of the stage's inputs has changed since: DVC would record what the stage made as
+        made by inputs that did not make it."""
+        params = params_file.read()
+        before = files.flatten(self.inputs.params)
+        now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
+        for key in sorted(before.keys() | now.keys()):
+            was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
+            if was != is_now:
+                raise UserError(
+                    f"{params_file.PATH}: {key} was {variants.clipped(was)} when the {self.stage} stage started and is "
+                    f"{variants.clipped(is_now)} now; run `dvc repro` again"
+                )
+        for file, digest in self.inputs.files.items():
+            if not Path(file).exists() or files.sha256(Path(file)) != digest:
+                raise UserError(f"{file}: changed while the {self.stage} stage ran; run `dvc repro` again")
+
+    def to_json(self) -> str:
+        return json.dumps(self._asdict() | {"inputs": self.inputs._asdict()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        fields = json.loads(text)
+        return cls(**fields | {"inputs": Inputs(**fields["inputs"])})
+
+
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
     """The params keys and the dependency paths that dvc.yaml lists for the stage, ``${...}`` filled in."""
     listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
@@ -35,12 +75,11 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     return listed.get("params", []), deps
 
 
-def read(*names: str, leave_out: tuple[str, ...] = ()) -> Inputs:
+def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -> Inputs:
     """Digest the inputs of one stage, or of several together, less dependencies at or below ``leave_out``.
 
-    Raises UserError when a dependency is missing.
+    ``params`` is what params.yaml holds. Raises UserError when a dependency is missing.
     """
-    params = params_file.read()
     listed = [stage(name, params) for name in names]
     keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
     deps = dict.fromkeys(dep for _, stage_deps in listed for dep in stage_deps)

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from ddpm import config, files, inputs
+from ddpm import config, files, inputs, params_file
 from ddpm.errors import UserError, masked
 from ddpm.paths import FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
 from ddpm.processed import Manifest, read_manifest
@@ -122,12 +122,13 @@ class Record:
         return "\n".join(lines)
 
 
-def read(upto: str | None) -> Record:
-    """The run of the working folder's configuration, with what its stages up to ``upto`` made (None: none has run).
+def read(upto: str | None, settings: dict[str, Any]) -> Record:
+    """The run of the configuration ``settings``, the plain values of params.yaml, with what its stages up to ``upto``
+    made (None: none has run).
 
     Raises UserError when a file that such a stage makes is missing or unreadable.
     """
-    chosen = config.load()
+    chosen: config.Config = config.parse(settings, str(params_file.PATH))
     params = {name: masked(_text(value)) for name, value in files.flatten(_chosen_only(chosen.to_dict())).items()}
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     scores: dict[str, float] = {}
@@ -145,7 +146,7 @@ def read(upto: str | None) -> Record:
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(
-        key=inputs.read(*KEYED, leave_out=DERIVED).fingerprint(),
+        key=inputs.read(*KEYED, params=settings, leave_out=DERIVED).fingerprint(),
         title=_title(chosen),
         params=params,
         dataset=read_manifest(PROCESSED),

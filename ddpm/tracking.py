@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from filelock import FileLock
 from PIL import Image
 
-from ddpm import errors, files, paths, runs, stores
+from ddpm import errors, files, params_file, paths, runs, stores
 from ddpm.errors import UserError
 from ddpm.runs import Point, Record
 from ddpm.stores import SQLITE, TIMEOUT
@@ -58,25 +58,27 @@ SETTINGS = {
 }
 
 
-def sync(upto: str | None = None) -> str | None:
+def sync(upto: str | None = None, params: dict[str, Any] | None = None) -> str | None:
     """Bring the configuration's run up to date with the files; its id, or None when tracking is off or fails.
 
     ``upto`` is the stage that has just run: files of later stages may be another configuration's. None asks DVC
-    which stages are up to date. Raises UserError when a file is missing, or no stage is up to date.
+    which stages are up to date. ``params`` is what the stage was started with; None: params.yaml as it is. Raises
+    UserError when a file is missing, or no stage is up to date.
     """
     if upto is None:
         os.environ.setdefault(TIMEOUT, "60")  # no training waits
-    return Tracker().sync(upto)
+    return Tracker().sync(upto, params)
 
 
-def live(on: bool = True) -> Live:
+def live(params: dict[str, Any], on: bool = True) -> Live:
     """A context for the train stage: the curve is sent as it grows, system metrics every ten seconds; or not ``on``.
 
-    Left without an error it syncs the run, so the stage's files are written inside it.
+    ``params`` is what the stage was started with. Left without an error it syncs the run, so the stage's files are
+    written and its inputs checked inside it.
     """
     tracker = Tracker()
     tracker.off |= not on
-    return Live(tracker)
+    return Live(tracker, params)
 
 
 def attach(path: Path) -> str | None:
@@ -125,13 +127,13 @@ class Tracker:
         """Whether the store is a file that is not there yet."""
         return self.database is not None and not self.database.exists()
 
-    def sync(self, upto: str | None = None) -> str | None:
+    def sync(self, upto: str | None = None, params: dict[str, Any] | None = None) -> str | None:
         if self.off:
             return None
         upto = upto or runs.finished()
         if upto is None:
             raise UserError("track sync: no stage is up to date with params.yaml and the code; run `dvc repro` first")
-        record = runs.read(upto)
+        record = runs.read(upto, params or params_file.read())
         return self.attempt(lambda: self._sync(record))
 
     def attempt(self, action: Callable[[], T]) -> T | None:
@@ -321,8 +323,9 @@ class Live:
     there with rows that have not been sent. Rows of a training that fails stay unsent.
     """
 
-    def __init__(self, tracker: Tracker):
+    def __init__(self, tracker: Tracker, params: dict[str, Any]):
         self.tracker = tracker
+        self.params = params
         self.waiting: list[Point] = []
         self.flushed = False
         self.run: Any = None
@@ -330,7 +333,7 @@ class Live:
 
     def __enter__(self) -> Self:
         if not self.tracker.off:
-            self.record = runs.read(None)
+            self.record = runs.read(None, self.params)
             self.tracker.attempt(lambda: self._resume(lambda _, history: True))
         return self
 
@@ -338,7 +341,7 @@ class Live:
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
         self.tracker.attempt(lambda: self._stop(status))
         if kind is None:
-            self.tracker.sync("train")
+            self.tracker.sync("train", self.params)
 
     def log(self, row: Row) -> None:
         if not self.tracker.off:

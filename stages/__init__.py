@@ -9,30 +9,33 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ddpm import config, inputs
+from ddpm import config, inputs, params_file
 from ddpm.config import Config
-from ddpm.errors import UserError, exit_code
+from ddpm.errors import exit_code
+from ddpm.inputs import Start
 
 
-def run(name: str, work: Callable[[Config, str], int | None]) -> NoReturn:
-    """Call ``work(config, fingerprint)`` with what dvc.yaml lists for the stage, and exit with what it returns.
+def run(name: str, main: Callable[[Config, Start], None]) -> NoReturn:
+    """Call ``main`` with the part of the config that dvc.yaml lists for the stage, and exit.
 
-    Raises UserError, hence exit code 2, when a dependency changed while the stage ran: its outs would be recorded
-    as made by code or data that did not make them.
+    Exit code 2 when a dependency or a value changed while the stage ran: ``Start.check``.
     """
 
-    def guarded() -> int:
-        loaded = config.load()  # before the inputs: it says more about a wrong name than the file that is missing
-        before = inputs.read(name)
-        code = work(loaded.only(before.params), before.fingerprint()) or 0
-        after = inputs.read(name)
-        changed = [file for file in before.files if before.files[file] != after.files.get(file)]
-        if changed and not code:
-            raise UserError(f"{changed[0]}: changed while the {name} stage ran; run `dvc repro` again")
-        return code
+    def guarded() -> None:
+        whole, start = begin(name)
+        main(whole.only(start.inputs.params), start)
+        start.check()
 
     die_with_parent()
     sys.exit(exit_code(guarded))
+
+
+def begin(name: str) -> tuple[Config, Start]:
+    """The whole config, and all that the stage starts with. params.yaml is read here and nowhere else in a stage."""
+    params = params_file.read()
+    # before the inputs: it says more about a wrong name than the file that is missing
+    whole: Config = config.parse(params, str(params_file.PATH))
+    return whole, Start(name, params, inputs.read(name, params=params))
 
 
 def die_with_parent(parent: int | None = None) -> None:

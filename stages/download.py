@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ddpm.config import Config
+from ddpm.inputs import Start
 from ddpm.paths import RAW
 from stages import run
 
 
-def main(config: Config, fingerprint: str) -> None:
+def main(config: Config, start: Start) -> None:
     config.data.dataset.download(config.data.source, RAW)
 
 

@@ -8,12 +8,13 @@ from ddpm import devices, distributed, evaluation, images, paths, tracking
 from ddpm.checkpoint import load_model
 from ddpm.config import Config
 from ddpm.files import write_json, write_rows
+from ddpm.inputs import Start
 from ddpm.reference import read_reference
 from ddpm.samples import set_paths
 from stages import ranks
 
 
-def main(config: Config, fingerprint: str) -> None:
+def main(config: Config, start: Start) -> None:
     settings = config.evaluate
     device = devices.resolve(config.device)
     model = load_model(paths.MODEL_FILE, device)
@@ -30,7 +31,8 @@ def main(config: Config, fingerprint: str) -> None:
     images.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
     write_json(paths.FINGERPRINT, comparable)
-    tracking.sync("evaluate")
+    start.check()
+    tracking.sync("evaluate", start.params)
 
 
 if __name__ == "__main__":

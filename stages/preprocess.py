@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ddpm.config import Config
+from ddpm.inputs import Start
 from ddpm.paths import PROCESSED, RAW
 from ddpm.preprocessing import preprocess
 from stages import run
 
 
-def main(config: Config, fingerprint: str) -> None:
+def main(config: Config, start: Start) -> None:
     manifest = preprocess(config.data, RAW, PROCESSED)
     picture = PROCESSED / "dataset.png"
     classes = f"{len(manifest.classes)} class{'es' * (len(manifest.classes) != 1)}"

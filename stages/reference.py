@@ -5,12 +5,13 @@ from __future__ import annotations
 from ddpm import calibration, devices
 from ddpm.config import Config
 from ddpm.files import write_json
+from ddpm.inputs import Start
 from ddpm.paths import PROCESSED, REFERENCE
 from ddpm.reference import make_reference
 from stages import run
 
 
-def main(config: Config, fingerprint: str) -> None:
+def main(config: Config, start: Start) -> None:
     device = devices.resolve(config.device)
     make_reference(config.evaluate, PROCESSED, REFERENCE, device)
     found = calibration.calibrate(config.evaluate, PROCESSED, REFERENCE, device)

@@ -6,12 +6,13 @@ from ddpm import devices, distributed, sampling, tracking
 from ddpm.checkpoint import forget_finished, load_model
 from ddpm.config import Config
 from ddpm.files import write_json
+from ddpm.inputs import Start
 from ddpm.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES
 from ddpm.processed import open_split
 from stages import ranks
 
 
-def main(config: Config, fingerprint: str) -> None:
+def main(config: Config, start: Start) -> None:
     device = devices.resolve(config.device)
     model = load_model(MODEL_FILE, device)
     generator = sampling.Generator.of(model, config.sample, device)
@@ -22,7 +23,8 @@ def main(config: Config, fingerprint: str) -> None:
         test, _ = open_split(PROCESSED, "test")
         sampling.forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")
         write_json(METRICS / "sample.json", facts)
-        tracking.sync("sample")
+        start.check()
+        tracking.sync("sample", start.params)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,20 @@ from ddpm import devices, distributed, memory, tracking
 from ddpm.checkpoint import Checkpoints, recorded
 from ddpm.config import Config
 from ddpm.files import write_json
+from ddpm.inputs import Start
 from ddpm.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.processed import open_split
 from ddpm.training import train
 from stages import ranks
 
 
-def main(config: Config, fingerprint: str) -> None:
+def main(config: Config, start: Start) -> None:
     device = devices.resolve(config.device)
     images, _ = open_split(PROCESSED, "train")
     here = distributed.current()
     needed = memory.estimate(config.training(), device)
-    checkpoints = Checkpoints(fingerprint, recorded("train"))
-    with tracking.live(here.main) as log:
+    checkpoints = Checkpoints(start.fingerprint(), recorded("train"))
+    with tracking.live(start.params, here.main) as log:
         history = train(config.training(), images, device, MODEL, checkpoints, log, here)
         if here.main:
             history.write(LOSS)
@@ -26,6 +27,7 @@ def main(config: Config, fingerprint: str) -> None:
                 METRICS / "train.json",
                 history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)},
             )
+            start.check()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ddpm import inputs
+from ddpm import inputs, params_file
 from ddpm.errors import UserError
+from ddpm.inputs import Inputs, Start
 
 DVC_YAML = """
 stages:
@@ -19,8 +23,13 @@ stages:
     cmd: use
     params: [seed]
     deps: [folder/made, code.py]
+  see:
+    cmd: see
+    params: [seed, other]
+    deps: ["${schedule.name}.py"]
 """
 PARAMS = "seed: 1\nother: 2\nschedule: {name: cosine, unused: 3}\n"
+NESTED = "seed: 1\nother: {deep: {rate: 1.0e-3, sizes: [1, 2]}, word: off}\nschedule: {name: cosine}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +49,7 @@ def test_the_names_in_paths_are_filled_from_params() -> None:
 
 
 def test_what_is_read_is_what_is_listed() -> None:
-    found = inputs.read("make")
+    found = inputs.read("make", params=params_file.read())
     assert found.params == {"seed": 1, "schedule.name": "cosine"}
     assert list(found.files) == ["code.py", "cosine.py", "folder"]
 
@@ -60,13 +69,13 @@ def test_what_is_read_is_what_is_listed() -> None:
     ],
 )
 def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file: str, text: str, matters: bool) -> None:
-    before = inputs.read("make").fingerprint()
+    before = inputs.read("make", params=params_file.read()).fingerprint()
     Path(file).write_text(text)
-    assert (inputs.read("make").fingerprint() != before) == matters
+    assert (inputs.read("make", params=params_file.read()).fingerprint() != before) == matters
 
 
 def test_several_stages_less_what_they_make_themselves() -> None:
-    found = inputs.read("make", "use", leave_out=("folder/made",))
+    found = inputs.read("make", "use", params=params_file.read(), leave_out=("folder/made",))
     assert found.params == {"seed": 1, "schedule.name": "cosine"}
     assert list(found.files) == ["code.py", "cosine.py", "folder"]
 
@@ -74,7 +83,86 @@ def test_several_stages_less_what_they_make_themselves() -> None:
 def test_a_missing_dependency_is_named() -> None:
     Path("code.py").unlink()
     with pytest.raises(UserError, match=r"code\.py: no such file; make needs it"):
-        inputs.read("make")
+        inputs.read("make", params=params_file.read())
+
+
+def start(stage: str) -> Start:
+    params = params_file.read()
+    return Start(stage, params, inputs.read(stage, params=params))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "line"),
+    [
+        ("params.yaml", PARAMS.replace("seed: 1", "seed: 9"), "params.yaml: seed was 1 when the make stage started"),
+        ("params.yaml", PARAMS.replace("seed: 1", "seed: 1.0"), "was 1 when the make stage started and is 1.0 now"),
+        ("params.yaml", PARAMS.replace("cosine", "linear"), "schedule.name was 'cosine' when the make stage started"),
+        ("params.yaml", PARAMS.replace("seed: 1", ""), "is None now; run `dvc repro` again"),
+        ("params.yaml", "seed: [", "params.yaml: not valid YAML"),
+        ("code.py", "other code", "code.py: changed while the make stage ran; run `dvc repro` again"),
+        ("folder/new", "one more file in a folder", "folder: changed while the make stage ran"),
+    ],
+)
+def test_an_input_that_changes_while_a_stage_runs_is_named(file: str, text: str, line: str) -> None:
+    started = start("make")
+    started.check()
+    Path(file).write_text(text)
+    with pytest.raises(UserError, match=re.escape(line)):
+        started.check()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("1.0e-3", "2.0e-3", "other.deep.rate was 0.001 when the see stage started and is 0.002 now"),
+        ("[1, 2]", "[1, 3]", "other.deep.sizes was [1, 2] when the see stage started and is [1, 3] now"),
+        ("off", "false", "other.word was 'off' when the see stage started and is False now"),
+        (", word: off", "", "other.word was 'off' when the see stage started and is absent now"),
+    ],
+)
+def test_of_a_section_the_key_that_changed_is_named(old: str, new: str, line: str) -> None:
+    Path("params.yaml").write_text(NESTED)
+    started = start("see")
+    Path("params.yaml").write_text(NESTED.replace(old, new))
+    with pytest.raises(UserError, match=re.escape(line)):
+        started.check()
+
+
+def test_a_dependency_that_is_gone_after_a_stage_has_changed() -> None:
+    started = start("make")
+    Path("cosine.py").unlink()
+    with pytest.raises(UserError, match=r"cosine\.py: changed while the make stage ran"):
+        started.check()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("params.yaml", f"# a comment\n{PARAMS}"),
+        # its value is no param of this stage, which read the file that DVC took from it at the start
+        ("params.yaml", PARAMS.replace("cosine", "linear")),
+        ("linear.py", "a variant that is not chosen"),
+    ],
+)
+def test_what_a_stage_does_not_read_may_change_while_it_runs(file: str, text: str) -> None:
+    started = start("see")
+    Path(file).write_text(text)
+    started.check()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), plain, max_size=4), st.dictionaries(st.text(), st.text(), max_size=3))
+def test_every_rank_gets_the_very_start_of_its_launcher(params: dict[str, object], digests: dict[str, str]) -> None:
+    started = Start("train", params, Inputs(params, digests))
+    passed = Start.from_json(started.to_json())
+    assert repr(passed) == repr(started)  # 1, 1.0 and True are equal
+    assert passed.fingerprint() == started.fingerprint()
 
 
 @pytest.mark.parametrize(

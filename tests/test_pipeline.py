@@ -20,6 +20,7 @@ from safetensors import safe_open
 import stages
 from ddpm.config import Config
 from ddpm.files import read_json, sha256
+from ddpm.inputs import Start
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -208,7 +209,7 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
 ) -> None:
     monkeypatch.chdir(clone.folder)
 
-    def edit(config: Config, fingerprint: str) -> None:
+    def edit(config: Config, start: Start) -> None:
         Path("ddpm/errors.py").write_text("# edited\n")
 
     with pytest.raises(SystemExit) as ended:

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from ddpm import runs, stores, tracking
+from ddpm import params_file, runs, stores, tracking
 from ddpm.errors import UserError
 from ddpm.history import Row
 
@@ -121,7 +121,7 @@ def set_param(key: str, value: Any) -> None:
 
 
 def stopped_training(error: BaseException, saved: list[Row], lost: list[Row]) -> None:
-    with tracking.live() as log:
+    with tracking.live(params_file.read()) as log:
         for row in saved:
             log.log(row)
         log.flush()
@@ -244,7 +244,7 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> 
         stopped_training(SystemExit(143), ROWS[:4], after_the_checkpoint)
     (run,) = all_runs()
     assert run.info.status == "KILLED"
-    with tracking.live() as log:
+    with tracking.live(params_file.read()) as log:
         for row in ROWS[4:]:
             log.log(row)
         log.flush()
@@ -261,7 +261,7 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> 
 def test_training_anew_replaces_the_run(folder: Path) -> None:
     first = tracking.sync("evaluate")
     slower = [row._replace(seconds=row.seconds * 1.5) for row in ROWS]
-    with tracking.live() as log:
+    with tracking.live(params_file.read()) as log:
         for row in slower:
             log.log(row)
         log.flush()
@@ -284,7 +284,7 @@ def test_a_failed_training_says_so(folder: Path) -> None:
 
 def test_system_metrics_are_collected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    with tracking.live():
+    with tracking.live(params_file.read()):
         time.sleep(0.5)
     (run,) = all_runs()
     steps = [step for step, _, _ in history(run.info.run_id, "system/cpu_utilization_percentage")]
@@ -378,7 +378,7 @@ def test_a_server_that_is_down_costs_one_warning(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        with tracking.live() as log:
+        with tracking.live(params_file.read()) as log:
             for row in ROWS:
                 log.log(row)
                 log.flush()
@@ -396,7 +396,7 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
 ) -> None:
     if when == "right after":
         monkeypatch.setattr(stores, "probe", lambda uri: None)
-    with tracking.live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+    with tracking.live(params_file.read()) as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         log.log(ROWS[0])
         started = time.monotonic()
@@ -418,7 +418,7 @@ def test_a_time_out_that_is_no_number_is_named(folder: Path, monkeypatch: pytest
 def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "mlflow.db").unlink()
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    with tracking.live() as log:
+    with tracking.live(params_file.read()) as log:
         log.log(ROWS[0])
         log.flush()
     assert tracking.sync("evaluate") is None

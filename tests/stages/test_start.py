@@ -1,0 +1,165 @@
+"""Train, sample and evaluate go by the params and files that they were started with, or they fail."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+import yaml
+from mlflow import MlflowClient
+from safetensors import safe_open
+
+import stages
+from ddpm.config import Config
+from ddpm.files import sha256
+from ddpm.inputs import Start
+from ddpm.tracking import SETTINGS
+from stages import ranks
+
+ROOT = Path(__file__).parents[2]
+# the digits preset in a second: a tiny network on a short chain, 20 steps
+SMALL: dict[str, dict[str, Any]] = {
+    "launch": {"processes": 1},
+    "diffusion": {"T": 20},
+    "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "groups": 4}},
+    "train": {"steps": 20, "batch_size": 8, "precision": "float32", "checkpoint_every": 10, "warmup_steps": 1},
+    "sample": {"count": 120, "batch_size": 64, "steps": 5, "precision": "float32"},
+    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
+}
+Main = Callable[[Config, Start], None]
+
+
+@pytest.fixture
+def project(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder in which download and preprocess have run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *SETTINGS):
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.delenv(name)
+    for name in ("ddpm", "stages", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/processed").symlink_to(digits)
+    params = yaml.safe_load((ROOT / "ddpm/presets/digits.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, SMALL)))
+    return tmp_path
+
+
+def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    nested = {key: merged(base[key], value) if isinstance(value, dict) else value for key, value in values.items()}
+    return base | nested
+
+
+def set_params(**values: Any) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(merged(params, values)))
+
+
+def main_of(stage: str) -> Main:
+    main: Main = importlib.import_module(f"stages.{stage}").main
+    return main
+
+
+def run(stage: str, main: Main, how: Callable[[str, Main], NoReturn] = ranks.run) -> int:
+    with pytest.raises(SystemExit) as ended:
+        how(stage, main)
+    return int(ended.value.code or 0)
+
+
+def tracked() -> list[Any]:
+    client = MlflowClient(f"sqlite:///{Path('mlflow.db').resolve()}")
+    return list(client.search_runs([client.get_experiment_by_name("ddpm").experiment_id]))
+
+
+def model_seed() -> int:
+    with safe_open("data/model/model.safetensors", "pt") as file:
+        return int(json.loads(file.metadata()["ddpm"])["config"]["seed"])
+
+
+@pytest.mark.slow
+def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In each stage, as an edit in its first moment; with the params back, the same command ends well."""
+    edits = {
+        "train": ({"seed": 9}, "seed was 0", "is 9"),
+        "sample": ({"sample": {"steps": 10}}, "sample.steps was 5", "is 10"),
+        "evaluate": ({"evaluate": {"prc_neighborhood": 4}}, "evaluate.prc_neighborhood was 3", "is 4"),
+    }
+    assert run("reference", main_of("reference"), stages.run) == 0
+    started = yaml.safe_load(Path("params.yaml").read_text())
+    for stage, (edit, was, is_now) in edits.items():
+        main = main_of(stage)
+
+        def edited(config: Config, start: Start, main: Main = main, edit: dict[str, Any] = edit) -> None:
+            set_params(**edit)
+            main(config, start)
+
+        known = [run.info.run_id for run in tracked()] if stage != "train" else []
+        capfd.readouterr()
+        assert run(stage, edited) == 2
+        errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert errors == [
+            f"error: params.yaml: {was} when the {stage} stage started and {is_now} now; run `dvc repro` again"
+        ]
+        (found,) = tracked()
+        assert found.info.status == ("FAILED" if stage == "train" else "FINISHED")  # of training
+        assert not any(name.startswith(f"{stage}.") for name in found.data.metrics)
+        assert "bits_per_dim" not in found.data.metrics
+        assert found.data.params["seed"] == "0"
+        assert model_seed() == 0
+        model = sha256(Path("data/model/model.safetensors"))
+
+        Path("params.yaml").write_text(yaml.safe_dump(started))
+        capfd.readouterr()
+        assert run(stage, main) == 0
+        if stage == "train":
+            assert "resuming after step 20 of 20" in capfd.readouterr().err
+        assert sha256(Path("data/model/model.safetensors")) == model
+        (found,) = tracked()
+        assert found.info.status == "FINISHED"
+        assert found.info.run_id in known or stage == "train"
+    assert found.data.metrics.keys() >= {"train.loss", "sample.images_per_second", "classifier.fd", "bits_per_dim"}
+
+
+def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -> None:
+    """A key that training does not read may change meanwhile: what MLflow says of this run is what it was."""
+    Path("data/reference").mkdir()
+    train = main_of("train")
+
+    def edited(config: Config, start: Start) -> None:
+        set_params(sample={"steps": 10})
+        train(config, start)
+
+    assert run("train", edited) == 0
+    (found,) = tracked()
+    assert found.info.status == "FINISHED"
+    assert found.data.params["sample.steps"] == "5"
+
+
+@pytest.mark.slow
+def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> None:
+    """They are edited while the ranks are still importing torch."""
+    Path("data/reference").mkdir()
+    set_params(launch={"processes": 2})
+    environment = {**os.environ, "DDPM_TRACKING": "off"}
+    launched = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while len(psutil.Process(launched.pid).children()) < 2:
+        assert launched.poll() is None, launched.communicate()[1]
+        time.sleep(0.01)
+    set_params(seed=9)
+    _, said = launched.communicate(timeout=240)
+    assert launched.returncode == 2, said
+    assert [line for line in said.splitlines() if line.startswith("error: ")] == [
+        "error: params.yaml: seed was 0 when the train stage started and is 9 now; run `dvc repro` again"
+    ]
+    assert model_seed() == 0
