@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from ddpm import config, params_file, terminal, variants
-from ddpm.errors import UserError, exit_code
+from ddpm.errors import UserError, exit_code, masked, printable
 from ddpm.files import atomic_path, flatten, read_json
 from ddpm.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.terminal import Commands, print_json
@@ -293,15 +293,18 @@ def gate_scores(parsed: argparse.Namespace) -> int:
             print(*regression.update(settings), f"{BASELINE} is written; `ddpm gate` tells its worth", sep="\n")
             return 0
         checks = regression.gate(*regression.read_run(), regression.read_baseline(), settings.gate)
+        text = regression.markdown(checks, settings.gate)
+        regression.summarize(text)
     except UserError as error:
-        regression.summarize(f"### ddpm gate: not comparable\n\n{error}")
+        line = printable(masked(str(error)))
+        if parsed.json:
+            print_json({"passed": None, "error": line})
+        regression.summarize(f"### ddpm gate: not comparable\n\n{line}")
         raise
-    text = regression.markdown(checks, settings.gate)
     if parsed.json:
         print_json({"passed": not regression.failed(checks), "checks": [check.model_dump() for check in checks]})
     else:
         print(text)
-    regression.summarize(text)
     return 1 if regression.failed(checks) else 0
 
 

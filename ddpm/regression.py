@@ -263,7 +263,9 @@ def markdown(checks: Sequence[Check], settings: Gate) -> str:
         *_remarks([check.expected.n for check in checks if check.decides], settings),
     ]
     if better := [check.name for check in checks if check.is_better]:
-        lines.append(f"Better than the baseline: {', '.join(better)}. `ddpm gate --update` takes that up.")
+        # never under a regression: the new baseline would take that up too
+        advice = "" if bad else " If the change was meant to do that, `ddpm gate --update` makes it the baseline."
+        lines.append(f"Better than the baseline: {', '.join(better)}.{advice}")
     return "\n".join(lines)
 
 

@@ -130,7 +130,16 @@ def test_better_than_the_baseline_is_a_pass_and_said(capsys: pytest.CaptureFixtu
     assert run() == 0
     text = capsys.readouterr().out
     assert "| improved " in text
+    assert "Better than the baseline: classifier.fd. If the change was meant to do that, `ddpm gate --update`" in text
+
+
+def test_an_update_is_not_offered_under_a_regression(capsys: pytest.CaptureFixture[str]) -> None:
+    change("evaluate", "classifier/fd", 0.1)
+    change("evaluate", "bits_per_dim", 1.65)
+    assert run() == 1
+    text = capsys.readouterr().out
     assert "Better than the baseline: classifier.fd." in text
+    assert "--update" not in text
 
 
 def test_the_floor_saves_a_run_when_seeds_lay_close_by_luck() -> None:
@@ -193,6 +202,24 @@ def test_a_page_that_cannot_be_written_is_no_pass(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "nowhere/summary.md")
     assert run() == 2
     assert "error: GITHUB_STEP_SUMMARY: nowhere/summary.md cannot be written to" in capsys.readouterr().err
+
+
+# --- for other programs
+
+
+@pytest.mark.parametrize("page", ["nowhere/summary.md", None])
+def test_a_gate_that_cannot_tell_says_so_in_json_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, page: str | None
+) -> None:
+    if page:
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", page)
+    else:
+        Path(BASELINE).unlink()
+    assert run("--json") == 2
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert found["passed"] is None
+    assert output.err == f"error: {found['error']}\n"
 
 
 # --- what is never a pass
