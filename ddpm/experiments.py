@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,6 @@ EVALUATE, FINGERPRINT = paths.EVALUATE.as_posix(), paths.FINGERPRINT.as_posix()
 TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
 FILES = (str(params_file.PATH), LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
 WORKSPACE = "workspace"
-CACHE = Path(".dvc/cache/files/md5")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # beside them stand DVC's stashes and locks
 
 
@@ -90,26 +89,44 @@ def workspace() -> Snapshot:
 def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
     """Why the metrics may be another configuration's; None where dvc.lock says that they come of these params.
 
-    They are another's when params were set and the pipeline, or its last stages, were not run.
+    They are another's when params were set and the pipeline, or its last stages, were not run. What dvc.lock alone does
+    not tell is a reason too: DVC's cache may be anywhere, or not here.
     """
     if LOCK not in files:
         return f"no {LOCK}"
+    lock = _lock(files[LOCK])
+    return next(_doubts(lock, files, params), None) if lock else f"its {LOCK} can't be read"
+
+
+def _lock(text: bytes) -> _Lock | None:
+    """What a dvc.lock says; None where it is none."""
     try:
         # every scalar stays text here: a YAML 1.1 reader of numbers and words would disagree with DVC's
-        lock = _Lock.model_validate(yaml.load(files[LOCK], yaml.CBaseLoader))  # noqa: S506 (makes nothing but text)
+        return _Lock.model_validate(yaml.load(text, yaml.CBaseLoader))  # noqa: S506 (makes nothing but text)
     except (yaml.YAMLError, RecursionError, ValueError):
-        return f"its {LOCK} can't be read"
+        return None
+
+
+def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> Iterator[str]:
+    """``why_stale``: all reasons that a dvc.lock gives."""
+    made = {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs}
+    for path in (EVALUATE, FINGERPRINT):
+        if made.get(path) is None:
+            yield f"its {LOCK} does not say that a stage made {path}"
     for name, stage in lock.stages.items():
         for key, locked in stage.params.get(str(params_file.PATH), {}).items():
             if _spelled(lookup(params, key)) != _spelled(locked):
-                return f"its scores are not of its params: stage {name} ran with another {key}"
+                yield f"its stage {name} ran with another {key} than its {params_file.PATH} says"
         for out in stage.outs:
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
-                return f"its {out.path} is not what stage {name} wrote"
+                yield f"its {out.path} is not what stage {name} wrote"
         for dep in stage.deps:
-            if (made := _made(dep.path, lock)) and made != dep.md5:
-                return f"its scores are not of its params: stage {name} ran with another {dep.path} than was made"
-    return None
+            if not any(Path(dep.path).is_relative_to(out) for out in made):
+                continue
+            if made.get(dep.path) is None:
+                yield f"its {LOCK} does not say which {dep.path} was made: an older version wrote it"
+            elif made[dep.path] != dep.md5:
+                yield f"its stage {name} ran with another {dep.path} than was made"
 
 
 def _spelled(value: Any) -> Any:
@@ -124,20 +141,6 @@ def _spelled(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):
         return value or "null"
-
-
-def _made(path: str, lock: _Lock) -> str | None:
-    """The md5 of a path as a stage made it; None where no stage did, or the cache does not tell what a folder held."""
-    for out in (out for stage in lock.stages.values() for out in stage.outs):
-        if out.path == path:
-            return out.md5
-        if out.md5 and Path(path).is_relative_to(out.path):
-            try:
-                listing = json.loads((CACHE / out.md5[:2] / out.md5[2:]).read_bytes())
-                return {file["relpath"]: file["md5"] for file in listing}.get(str(Path(path).relative_to(out.path)))
-            except (KeyError, OSError, TypeError, ValueError):
-                return None
-    return None
 
 
 def _repository() -> pygit2.Repository:

@@ -82,9 +82,9 @@ def train(
                     raise SystemExit(128 + stopped)
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})
-            if previews.folder.exists():
-                with atomic_path(out / "grids") as temporary:
-                    shutil.copytree(previews.folder, temporary)
+            previews.folder.mkdir(exist_ok=True)  # an out that is not there fails the stage: without grids it is empty
+            with atomic_path(out / "grids") as temporary:
+                shutil.copytree(previews.folder, temporary)
             log.flush()
             checkpoints.finish()
     return history

@@ -158,31 +158,42 @@ def test_scores_are_never_taken_for_those_of_params_that_did_not_run(folder: Pat
     record(folder, [Experiment("whole"), Experiment("stale", 2.0, changes, {"dvc.lock": lock})])
     found = results.gather()
     assert names(found) == {"whole"}
-    assert found.notes[0].startswith(
-        "left out stale: its scores are not of its params: stage evaluate ran with another "
-    )
+    assert found.notes[0].startswith("left out stale: its stage evaluate ran with another ")
 
 
-@pytest.mark.parametrize(("used", "kept"), [("a" * 32, True), ("b" * 32, False)])
-@pytest.mark.parametrize("cached", [True, False])
-def test_scores_of_a_model_that_was_trained_anew_since_are_left_out(
-    folder: Path, used: str, kept: bool, cached: bool
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"data/model/model.safetensors": "a" * 32}, ""),
+        ({"data/model/model.safetensors": "b" * 32}, "its stage sample ran with another data/model/model.safetensors"),
+        ({"data/model": "12" + "3" * 30 + ".dir"}, "its dvc.lock does not say which data/model/model.safetensors"),
+    ],
+)
+def test_scores_are_left_out_unless_dvc_lock_says_that_they_are_of_its_model(
+    folder: Path, made: dict[str, str], reason: str
 ) -> None:
-    """As after ``dvc exp run -S train.learning_rate=... train``, which samples and evaluates nothing."""
-    listing = "12" + "3" * 30 + ".dir"
+    """The second is as after ``dvc exp run -S train.learning_rate=... train``, which samples and evaluates nothing.
+
+    The third needs what the cache says of a folder, and here there is no cache, or it was moved by ``dvc cache dir``.
+    """
     lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
-    lock["stages"]["train"] = {"outs": [{"path": "data/model", "md5": listing}]}
-    lock["stages"]["sample"] = {"deps": [{"path": "data/model/model.safetensors", "md5": used}]}
-    if cached:
-        path = folder / ".dvc/cache/files/md5" / listing[:2] / listing[2:]
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps([{"md5": "a" * 32, "relpath": "model.safetensors"}]))
+    lock["stages"]["train"] = {"outs": [{"path": path, "md5": md5} for path, md5 in made.items()]}
+    lock["stages"]["sample"] = {"deps": [{"path": "data/model/model.safetensors", "md5": "a" * 32}]}
     record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
     found = results.gather()
-    assert names(found) == ({"a", "b"} if kept or not cached else {"a"})
-    assert any("stage sample ran with another data/model/model.safetensors" in note for note in found.notes) == (
-        cached and not kept
-    )
+    assert names(found) == ({"a"} if reason else {"a", "b"})
+    assert [note.startswith(f"left out b: {reason}") for note in found.notes] == ([True] if reason else [])
+
+
+@pytest.mark.parametrize("out", ["metrics/evaluate.json", "metrics/fingerprint.json"])
+def test_scores_that_no_stage_of_dvc_lock_made_are_left_out(folder: Path, out: str) -> None:
+    lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
+    stage = lock["stages"]["evaluate"]
+    stage["outs"] = [each for each in stage["outs"] if each["path"] != out]
+    record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
+    found = results.gather()
+    assert names(found) == {"a"}
+    assert found.notes == (f"left out b: its dvc.lock does not say that a stage made {out}",)
 
 
 @pytest.mark.parametrize("spelled", ["1e-5", "0.00001", "10.0E-6"])
@@ -234,9 +245,7 @@ def test_a_working_folder_whose_params_were_set_since_is_left_out(folder: Path) 
     (folder / "params.yaml").write_text(Experiment("b", 2.0, {"seed": 9}).contents()["params.yaml"])
     found = results.gather()
     assert names(found) == {"a"}
-    assert found.notes == (
-        "left out workspace: its scores are not of its params: stage evaluate ran with another seed",
-    )
+    assert found.notes == ("left out workspace: its stage evaluate ran with another seed than its params.yaml says",)
 
 
 def test_a_run_is_named_by_experiment_revision_or_workspace(folder: Path) -> None:

@@ -85,6 +85,12 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(
     assert not Checkpoints("run").folder.exists()
 
 
+def test_the_folder_of_grids_is_there_without_a_grid() -> None:
+    """It is an out of the stage, and DVC takes an out that is missing for a failure."""
+    run(small(train={"grid_every": 0}), "out")
+    assert list(Path("out/grids").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", variants.names("timestep_samplers"))
 def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
     # a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up

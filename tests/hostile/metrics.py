@@ -10,6 +10,7 @@ from ddpm import experiments, files, frontier, regression, results, runs
 from ddpm.experiments import Snapshot
 from tests.hostile.case import Case
 from tests.hostile.params import write as write_params
+from tests.scored import md5
 
 SCORES, FINGERPRINT, BASELINE = Path("evaluate.json"), Path("fingerprint.json"), Path("baseline.json")
 COMPARABLE = {"samples": 1}
@@ -33,8 +34,10 @@ def expected(name: str = "classifier.fd", **changes: str) -> bytes:
 def snapshot(content: bytes) -> None:
     """Reads an experiment whose metrics/evaluate.json is that."""
     write_params({})
-    held = {"params.yaml": Path("params.yaml").read_bytes(), experiments.LOCK: b"stages: {}",
-            experiments.EVALUATE: content, "metrics/fingerprint.json": GOOD}  # fmt: skip
+    metrics = {experiments.EVALUATE: content, experiments.FINGERPRINT: GOOD}
+    outs = [{"path": path, "md5": md5(text.decode())} for path, text in metrics.items()]
+    lock = json.dumps({"stages": {"evaluate": {"outs": outs}}}).encode()
+    held = {"params.yaml": Path("params.yaml").read_bytes(), experiments.LOCK: lock, **metrics}
     results.of_snapshot(Snapshot("mine", "dvc", 0.0, held))
 
 

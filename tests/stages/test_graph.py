@@ -81,6 +81,13 @@ def test_no_stage_depends_on_a_file_that_it_does_not_use(stage: str) -> None:
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
 
+def test_data_that_a_stage_reads_is_an_out_by_itself() -> None:
+    """Of a file in a folder that is one out, dvc.lock does not say whether it is the one that was made."""
+    outs = {out for stage in STAGES.values() for out in stage["outs"]}
+    data = {dep for stage in STAGES.values() for dep in stage["deps"] if dep.startswith("data/")}
+    assert data <= outs
+
+
 def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
     params = params_file.read(ROOT / "params.yaml")
