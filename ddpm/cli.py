@@ -285,14 +285,15 @@ def compare_runs(parsed: argparse.Namespace) -> None:
 
 def gate_scores(parsed: argparse.Namespace) -> int:
     """Exit code 0 for a pass, 1 for a regression; 2, as ever, where nothing can be said."""
-    from ddpm import regression
+    from ddpm import experiments, regression
 
     try:
-        settings = config.load()
+        settings, run = config.load(), regression.read_run()
+        experiments.check_metrics()
         if parsed.update:
             print(*regression.update(settings), f"{BASELINE} is written; `ddpm gate` tells its worth", sep="\n")
             return 0
-        checks = regression.gate(*regression.read_run(), regression.read_baseline(), settings.gate)
+        checks = regression.gate(*run, regression.read_baseline(), settings.gate)
         text = regression.markdown(checks, settings.gate)
         regression.summarize(text)
     except UserError as error:
@@ -338,7 +339,13 @@ def import_model(parsed: argparse.Namespace) -> None:
 
 
 def print_summary(parsed: argparse.Namespace) -> None:
+    from ddpm import experiments
+
     measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
+    try:
+        experiments.check_metrics()
+    except UserError as error:
+        print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
     if parsed.json:
         print_json(measured)
         return

@@ -17,14 +17,15 @@ import pygit2
 import yaml
 from pydantic import BaseModel
 
-from ddpm import params_file, paths
+from ddpm import inputs, params_file, paths
 from ddpm.errors import UserError
-from ddpm.inputs import lookup
+from ddpm.files import md5
 
 LOCK = "dvc.lock"
 EVALUATE, FINGERPRINT = paths.EVALUATE.as_posix(), paths.FINGERPRINT.as_posix()
 TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
-FILES = (str(params_file.PATH), LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+PARAMS = str(params_file.PATH)
+FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
 WORKSPACE = "workspace"
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # beside them stand DVC's stashes and locks
 
@@ -95,7 +96,22 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
     if LOCK not in files:
         return f"no {LOCK}"
     lock = _lock(files[LOCK])
-    return next(_doubts(lock, files, params), None) if lock else f"its {LOCK} can't be read"
+    return next(_doubts(lock, files, params), None) if lock else f"{LOCK} can't be read"
+
+
+def check_metrics() -> None:
+    """Raises UserError unless metrics/ are of the params and the code that are checked out.
+
+    dvc.lock, which lies in git as they do, says what they are of: DVC's cache is not asked, and need not be here.
+    """
+    files, params = workspace().files, params_file.read()
+    reason = why_stale(files, params)
+    if not reason and (lock := _lock(files[LOCK])):
+        reason = next(_changes(lock, params), None)
+    if reason:
+        raise UserError(
+            f"{paths.METRICS}/ are not of the params and code that are checked out: {reason}; run `dvc repro`"
+        )
 
 
 def _lock(text: bytes) -> _Lock | None:
@@ -112,21 +128,49 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
     made = {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs}
     for path in (EVALUATE, FINGERPRINT):
         if made.get(path) is None:
-            yield f"its {LOCK} does not say that a stage made {path}"
+            yield f"{LOCK} does not say that a stage made {path}"
     for name, stage in lock.stages.items():
-        for key, locked in stage.params.get(str(params_file.PATH), {}).items():
-            if _spelled(lookup(params, key)) != _spelled(locked):
-                yield f"its stage {name} ran with another {key} than its {params_file.PATH} says"
+        for key, locked in stage.params.get(PARAMS, {}).items():
+            if _spelled(inputs.lookup(params, key)) != _spelled(locked):
+                yield f"stage {name} ran with another {key} than {PARAMS} says"
         for out in stage.outs:
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
-                yield f"its {out.path} is not what stage {name} wrote"
+                yield f"{out.path} is not what stage {name} wrote"
         for dep in stage.deps:
             if not any(Path(dep.path).is_relative_to(out) for out in made):
                 continue
             if made.get(dep.path) is None:
-                yield f"its {LOCK} does not say which {dep.path} was made: an older version wrote it"
+                yield f"{LOCK} does not say which {dep.path} was made: an older version wrote it"
             elif made[dep.path] != dep.md5:
-                yield f"its stage {name} ran with another {dep.path} than was made"
+                yield f"stage {name} ran with another {dep.path} than was made"
+
+
+def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
+    """``check_metrics``: what changed since the stages ran, of metrics/ and of what no stage makes, such as code."""
+    if not inputs.DVC_YAML.exists():
+        yield f"no {inputs.DVC_YAML}"
+        return
+    here = yaml.load(inputs.DVC_YAML.read_bytes(), yaml.CSafeLoader)["stages"]
+    made = [out.path for stage in lock.stages.values() for out in stage.outs]
+    # a stage that dvc.yaml no longer has stays in dvc.lock for good
+    for name, stage in ((name, stage) for name, stage in lock.stages.items() if name in here):
+        for out in stage.outs:
+            if Path(out.path).is_relative_to(paths.METRICS) and _md5(out.path) != out.md5:
+                yield f"{out.path} is not what stage {name} wrote"
+        keys, deps = inputs.stage(name, params)
+        known = {dep.path: dep.md5 for dep in stage.deps}
+        unknown = {path for path in deps if path not in known}
+        unknown |= {key for key in keys if isinstance(key, str) and key not in stage.params.get(PARAMS, {})}
+        for each in sorted(unknown):
+            yield f"stage {name} ran without {each}, which {inputs.DVC_YAML} lists"
+        for path in filter(known.get, deps):
+            if not any(Path(path).is_relative_to(out) for out in made) and _md5(path) != known[path]:
+                yield f"{path} changed since stage {name} ran"
+
+
+def _md5(path: str) -> str | None:
+    """None where there is no such file."""
+    return md5(Path(path)) if Path(path).exists() else None
 
 
 def _spelled(value: Any) -> Any:

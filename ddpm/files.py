@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,16 @@ def sha256(path: Path) -> str:
         return digest([(str(file.relative_to(path)), sha256(file)) for file in files])
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """As dvc.lock has it: of a file's bytes, or of the list of a folder's files, less compiled Python."""
+    if not path.is_dir():
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+    below = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    listing = json.dumps([{"md5": md5(below[name]), "relpath": name} for name in sorted(below)], sort_keys=True)
+    return f"{hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def digest(value: Any) -> str:

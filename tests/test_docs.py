@@ -26,7 +26,7 @@ import yaml
 
 from ddpm import cli, config, params_file, regression, results, schema, variants
 from ddpm.files import digest
-from tests.scored import grid, params, record
+from tests.scored import grid, params, record, settle
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
@@ -230,6 +230,7 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "metrics").mkdir()
         for name, value in written.items():
             (folder / f"metrics/{name}.json").write_text(json.dumps(value))
+        settle()
         assert regression.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
 

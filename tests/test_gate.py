@@ -10,11 +10,12 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+import yaml
 
 from ddpm import cli, config, results
 from ddpm.files import digest
 from ddpm.results import Gathered, Result
-from tests.scored import Experiment, md5, record
+from tests.scored import Experiment, md5, record, settle
 
 PARAMS = Path(config.__file__).parent / "presets" / "digits.yaml"
 COMPARABLE: dict[str, Any] = {"samples": 1437, "sampling": {"steps": 50}}
@@ -59,6 +60,7 @@ def entry(name: str, values: list[float]) -> dict[str, Any]:
 
 def write(name: str, value: Any) -> None:
     Path(f"metrics/{name}.json").write_text(json.dumps(value))
+    settle()
 
 
 def change(name: str, place: str, value: Any) -> None:
@@ -251,6 +253,31 @@ def test_a_metric_of_the_baseline_that_was_not_scored(capsys: pytest.CaptureFixt
     line = refused(capsys)
     assert line.startswith("metrics/evaluate.json: ")
     assert "is missing, which metrics/baseline.json has" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["--update"]])
+@pytest.mark.parametrize(("file", "text"), [("ddpm/x.py", "edited"), ("params.yaml", ""), ("dvc.lock", "")])
+def test_metrics_of_other_code_or_params(
+    runs: list[Result], capsys: pytest.CaptureFixture[str], arguments: list[str], file: str, text: str
+) -> None:
+    Path("ddpm").mkdir()
+    Path("ddpm/x.py").write_text("as it ran")
+    ran = {"params": {"params.yaml": {"seed": "0"}}, "deps": [{"path": "ddpm/x.py", "md5": md5("as it ran")}]}
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["evaluate"] |= ran
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    listed = {"cmd": "true", "params": ["seed"], "deps": ["ddpm/x.py"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": listed}}))
+    before = Path(BASELINE).read_bytes()
+    assert run(*arguments) == 0
+
+    Path(file).write_text(text or Path(file).read_text().replace("seed: 0 ", "seed: 1 ").replace("md5: ", "md5: 0"))
+    Path(BASELINE).write_bytes(before)
+    capsys.readouterr()
+    line = refused(capsys, *arguments)
+    assert line.startswith("metrics/ are not of the params and code that are checked out: ")
+    assert line.endswith("; run `dvc repro`")
+    assert Path(BASELINE).read_bytes() == before
 
 
 def test_a_metric_that_decides_and_that_the_baseline_lacks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,10 +108,10 @@ def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monke
         ({"params.yaml": None}, "params.yaml is missing"),
         ({"metrics/fingerprint.json": None}, "metrics/fingerprint.json is missing"),
         ({"dvc.lock": None}, "no dvc.lock"),
-        ({"dvc.lock": "stages: [1"}, "its dvc.lock can't be read"),
-        ({"dvc.lock": "stages: [1]"}, "its dvc.lock can't be read"),
+        ({"dvc.lock": "stages: [1"}, "dvc.lock can't be read"),
+        ({"dvc.lock": "stages: [1]"}, "dvc.lock can't be read"),
         ({"params.yaml": "seed: [1"}, "params.yaml: not valid YAML"),
-        ({"metrics/evaluate.json": "{"}, "its metrics/evaluate.json is not what stage evaluate wrote"),
+        ({"metrics/evaluate.json": "{"}, "metrics/evaluate.json is not what stage evaluate wrote"),
     ],
 )
 def test_a_broken_experiment_is_left_out_and_named(folder: Path, files: dict[str, str | None], reason: str) -> None:
@@ -158,15 +158,15 @@ def test_scores_are_never_taken_for_those_of_params_that_did_not_run(folder: Pat
     record(folder, [Experiment("whole"), Experiment("stale", 2.0, changes, {"dvc.lock": lock})])
     found = results.gather()
     assert names(found) == {"whole"}
-    assert found.notes[0].startswith("left out stale: its stage evaluate ran with another ")
+    assert found.notes[0].startswith("left out stale: stage evaluate ran with another ")
 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
         ({"data/model/model.safetensors": "a" * 32}, ""),
-        ({"data/model/model.safetensors": "b" * 32}, "its stage sample ran with another data/model/model.safetensors"),
-        ({"data/model": "12" + "3" * 30 + ".dir"}, "its dvc.lock does not say which data/model/model.safetensors"),
+        ({"data/model/model.safetensors": "b" * 32}, "stage sample ran with another data/model/model.safetensors"),
+        ({"data/model": "12" + "3" * 30 + ".dir"}, "dvc.lock does not say which data/model/model.safetensors"),
     ],
 )
 def test_scores_are_left_out_unless_dvc_lock_says_that_they_are_of_its_model(
@@ -193,7 +193,7 @@ def test_scores_that_no_stage_of_dvc_lock_made_are_left_out(folder: Path, out: s
     record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
     found = results.gather()
     assert names(found) == {"a"}
-    assert found.notes == (f"left out b: its dvc.lock does not say that a stage made {out}",)
+    assert found.notes == (f"left out b: dvc.lock does not say that a stage made {out}",)
 
 
 @pytest.mark.parametrize("spelled", ["1e-5", "0.00001", "10.0E-6"])
@@ -245,7 +245,7 @@ def test_a_working_folder_whose_params_were_set_since_is_left_out(folder: Path) 
     (folder / "params.yaml").write_text(Experiment("b", 2.0, {"seed": 9}).contents()["params.yaml"])
     found = results.gather()
     assert names(found) == {"a"}
-    assert found.notes == ("left out workspace: its stage evaluate ran with another seed than its params.yaml says",)
+    assert found.notes == ("left out workspace: stage evaluate ran with another seed than params.yaml says",)
 
 
 def test_a_run_is_named_by_experiment_revision_or_workspace(folder: Path) -> None:

@@ -20,7 +20,7 @@ from ddpm import catalogue, cli, terminal, variants
 from ddpm.errors import exit_code
 from ddpm.files import digest
 from ddpm.paths import BASELINE
-from tests.scored import grid, params, record
+from tests.scored import grid, params, record, settle
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -110,6 +110,21 @@ def test_a_summary_as_json_is_what_the_stages_wrote(folder: Path, capsys: pytest
     assert capsys.readouterr().out == ""
 
 
+def test_a_summary_of_other_params_or_code_warns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("metrics").mkdir()
+    for name in ("train", "sample", "evaluate", "fingerprint"):
+        Path(f"metrics/{name}.json").write_text("{}")
+    Path("params.yaml").write_text("seed: 1")
+    settle()
+    for warned in (False, True):
+        assert told(capsys, "summary", "--json") == {"train": {}, "sample": {}, "evaluate": {}}
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["summary"])
+        line = "warning: metrics/ are not of the params and code that are checked out: "
+        assert capsys.readouterr().err.startswith(line) == warned
+        Path("metrics/fingerprint.json").write_text("{ }")
+
+
 def test_verdicts_as_json_are_those_of_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(json.dumps(params()))
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
@@ -127,6 +142,7 @@ def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str]
     Path("metrics/fingerprint.json").write_text(json.dumps({"hash": digest(comparable), "comparable": comparable}))
     expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower", "fingerprint": digest(comparable)}
     BASELINE.write_text(json.dumps({"classifier.fd": expected}))
+    settle()
     found = told(capsys, "gate", "--json", code=0 if passed else 1)
     (check,) = found["checks"]
     assert found["passed"] == passed

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from ddpm import errors, experiments, files, frontier, metrics, params_file, regression, results, runs
+from ddpm import errors, experiments, files, frontier, metrics, regression, results, runs
 from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
@@ -47,9 +47,12 @@ def scores() -> list[Part]:
 
 
 def staleness() -> list[Part]:
-    """Whether the working folder's metrics are those of its params."""
-    reason = experiments.why_stale(experiments.workspace().files, params_file.read())
-    return [Note(f"These files may be of other params than params.yaml holds: {reason}.", True)] if reason else []
+    """Whether the working folder's metrics are those of its params and code."""
+    try:
+        experiments.check_metrics()
+    except UserError as error:
+        return [Note(f"{error}.", missing=True)]
+    return []
 
 
 def extrapolation() -> list[Part]:
