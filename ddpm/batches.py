@@ -53,7 +53,7 @@ class Batches:
         if self.on_device is None:
             x = self._read(step)
         else:
-            x = self.on_device[self._indices(step).to(self.device, non_blocking=True)]
+            x = self.on_device[self._pinned(self._indices(step)).to(self.device, non_blocking=True)]
         if self.flip:
             flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
@@ -70,7 +70,10 @@ class Batches:
         order = np.argsort(indices)  # the disk is read forwards
         batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
         batch[order] = self.images[indices[order]]
-        tensor = torch.from_numpy(batch)
+        return self._pinned(torch.from_numpy(batch))
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        """For a GPU in page-locked memory, from where alone a copy goes on while the host does."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _indices(self, step: int) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm import checkpoint, devices, variants
 from ddpm.batches import Batches
@@ -103,6 +104,56 @@ def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
         run(config, "halves", StopAt(7, signal.SIGTERM))
     run(config, "halves")
     assert sha256(Path("halves/model.safetensors")) == sha256(Path("whole/model.safetensors"))
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what a GPU's host would have to wait for: a value, or a shape that depends on values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        by_mask = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
+        if by_mask:
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), f"{func} by a mask"
+        else:
+            assert not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags), func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", variants.names("timestep_samplers"))
+def test_no_step_waits_for_the_device(name: str) -> None:
+    options = {"timestep_sampler": {"name": name}, "accumulate": 2, "gradient_clip": 1.0, "horizontal_flip": True}
+    trainer = Trainer(small(train=options).training(), pictures(), CPU)
+    with NoWaiting():
+        loss, _ = [trainer.step(step) for step in (1, 2)][-1]
+    for wait in (lambda: float(loss), lambda: loss[loss > 0], (loss > 0).nonzero):
+        with pytest.raises(AssertionError), NoWaiting():
+            wait()
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(
+    resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other memory is copied from while the host goes on. Without a GPU, what would be sent to it is looked at."""
+    pinned: list[Tensor] = []
+    sent: list[bool] = []
+    real = Tensor.to
+
+    def pin_memory(self: Tensor) -> Tensor:
+        pinned.append(self.clone())
+        return pinned[-1]
+
+    def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if kwargs.get("non_blocking"):
+            sent.append(any(self is each for each in pinned))
+            return self
+        return real(self, *args, **kwargs)
+
+    batches = Batches(pictures(30), 8, seed=3, flip=False, device=CPU, resident=resident)
+    batches.device = torch.device("cuda")
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(Tensor, "to", to)
+    batches(1)
+    assert sent == [True]
 
 
 def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

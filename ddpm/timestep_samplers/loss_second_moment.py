@@ -45,11 +45,15 @@ class LossSecondMoment(TimestepSampler):
 
     def update(self, state: dict[str, Tensor], t: Tensor, losses: Tensor) -> None:
         import torch
+        import torch.nn.functional as F
 
         index, counts = t - 1, state["counts"]
         same = index[:, None] == index
         earlier, later = same.tril(-1).sum(dim=1), same.triu(1).sum(dim=1)
-        kept = later < self.history  # of one batch's many draws of a t, the last ones fill the ring
-        slot = (counts[index] + earlier) % self.history
-        state["losses"][index[kept], slot[kept]] = losses[kept].float()
+        slot = index * self.history + (counts[index] + earlier) % self.history
+        # Of one batch's many draws of a t, the last ones fill the ring; the others go to a slot behind all rings. To
+        # leave them out by a mask would let the host wait for the device, to know how many they are.
+        rings = state["losses"]
+        slot = torch.where(later < self.history, slot, rings.numel())
+        rings.copy_(F.pad(rings.flatten(), (0, 1)).index_put_((slot,), losses.float())[:-1].view_as(rings))
         counts.index_add_(0, index, torch.ones_like(index))
