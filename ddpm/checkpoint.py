@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ddpm import config as configuration
 from ddpm import models
 from ddpm.config import TrainingConfig
+from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
 from ddpm.files import atomic_path, digest
 
@@ -119,18 +120,28 @@ class Checkpoints:
         for old in self._generations()[KEPT:]:
             old.unlink()
 
-    def load(self, device: torch.device) -> tuple[dict[str, Tensor], int] | None:
-        """The newest readable state and its step, or None; an unreadable one is said and skipped."""
+    def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
+        """The newest readable state and its step, or None; an unreadable one is said and skipped.
+
+        The main rank reads it for all: a file that one rank alone cannot read would part them.
+        """
+        tensors, step = self._newest() if ranks.main else ({}, 0)
+        step = ranks.largest(step)
+        if step == 0:
+            return None
+        return {name: tensor.to(device) for name, tensor in ranks.broadcast(tensors).items()}, step
+
+    def _newest(self) -> tuple[dict[str, Tensor], int]:
         for path in self._generations():
             try:
-                tensors, metadata = _read(path, "checkpoint", device)
+                tensors, metadata = _read(path, "checkpoint", torch.device("cpu"))
                 if CHECKSUM not in metadata or "step" not in metadata:
                     raise UserError(f"{path}: no checksum in this checkpoint file")
             except UserError as error:
                 print(f"warning: {error}; going back to the one before, or to the start", file=sys.stderr)
                 continue
             return tensors, metadata["step"]
-        return None
+        return {}, 0
 
     def finish(self) -> None:
         """The run is complete."""

@@ -6,6 +6,7 @@ number of ranks, and a run may be resumed on another number.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -216,6 +217,26 @@ class Ranks:
         found = torch.tensor(value)
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return int(found)
+
+    def broadcast(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The main rank's ``tensors``, which lie on the CPU, on every rank; what the others give is not looked at."""
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return tensors
+        outline = {name: (str(value.dtype).removeprefix("torch."), value.shape) for name, value in tensors.items()}
+        text = torch.frombuffer(bytearray(json.dumps(outline).encode()), dtype=torch.uint8)
+        length = torch.tensor(len(text))
+        dist.broadcast(length, 0)
+        text = text if self.main else text.new_empty(int(length))
+        dist.broadcast(text, 0)
+        found = {}
+        for name, (dtype, shape) in json.loads(text.numpy().tobytes()).items():
+            value = tensors[name].contiguous() if self.main else torch.empty(shape, dtype=getattr(torch, dtype))
+            dist.broadcast(value.reshape(-1).view(torch.uint8), 0)  # bytes: gloo does not know every type
+            found[name] = value
+        return found
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """The network whose backward pass averages gradients over the ranks, while it still runs."""

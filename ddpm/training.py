@@ -60,7 +60,6 @@ def train(
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     previews = Previews(trainer, checkpoints.folder / "grids")
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
-        ranks.largest(0)  # the main rank has the lock before any rank reads what it guards
         done = trainer.resume(checkpoints, history)
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
             for step in range(done + 1, trainer.total + 1):
@@ -216,7 +215,7 @@ class Trainer:
 
     def resume(self, checkpoints: Checkpoints, history: History) -> int:
         """Take up the newest checkpoint; the number of steps it has done, 0 without one."""
-        loaded = checkpoints.load(self.device)
+        loaded = checkpoints.load(self.device, self.ranks)
         if loaded is None:
             return 0
         tensors, step = loaded

@@ -32,21 +32,23 @@ class Cut(Memory):
                     socket.socket(fileno=os.dup(connection.fd)).shutdown(socket.SHUT_RDWR)
 
 
-def trained(folder: Path, options: dict[str, Any], ranks: Ranks = ALONE, cut: bool = False) -> None:
-    """Train the small model with ``options``, and write its curve too."""
+def trained(
+    folder: Path, options: dict[str, Any], ranks: Ranks = ALONE, log: Memory | None = None, state: str = "checkpoints"
+) -> None:
+    """Train the small model with ``options``, and write its curve too; ``state``: the folder of its checkpoints."""
     checkpoints = Checkpoints("two-ranks")
-    checkpoints.folder = folder / "checkpoints"
+    checkpoints.folder = folder / state
     device = torch.device("cpu")
-    log = Cut() if cut else Memory()
-    history = train(small(**options).training(), pictures(), device, folder, checkpoints, log, ranks)
+    history = train(small(**options).training(), pictures(), device, folder, checkpoints, log or Memory(), ranks)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps([[row.loss, row.gradient_norm] for row in history.rows]))
 
 
 def main() -> None:
     with distributed.joined(torch.device("cpu")):
         here = distributed.current()
-        cut = here.main and "TWO_RANKS_CUT" in os.environ
-        trained(Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), here, cut)
+        log = Cut() if here.main and "TWO_RANKS_CUT" in os.environ else Memory()
+        state = f"checkpoints-{here.rank}" if "TWO_RANKS_APART" in os.environ else "checkpoints"
+        trained(Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), here, log, state)
 
 
 if __name__ == "__main__":
