@@ -15,12 +15,14 @@ from ddpm.noise import stream_seed
 
 
 class Batches:
-    """The dataset as one uint8 tensor on the device; a batch is a gather, a flip and a scale there.
+    """The dataset, uint8, and batches of it: a gather, a flip and a scale.
 
-    Where it would take more than half of the free memory, it stays in its memory-mapped file, and a thread reads
-    the next batch while this one is trained on. Image order is an endless chain of shuffled epochs; step s takes its
-    next ``batch_size`` places, whatever ran before: a function of (seed, s) needs no state to resume. Of each batch
-    only ``part`` is fetched, this rank's.
+    On a GPU it is copied there, and each rank has a GPU of its own: NCCL refuses two ranks on one. On a CPU batches are
+    read from the memory-mapped file, whose pages all ranks share; to copy it first makes no batch faster. Where it is
+    larger than half of the free memory, a thread reads the next batch while this one is trained on.
+
+    Image order is an endless chain of shuffled epochs; step s takes its next ``batch_size`` places, whatever ran
+    before: a function of (seed, s) needs no state to resume. Of each batch only ``part`` is fetched, this rank's.
     """
 
     def __init__(
@@ -36,8 +38,9 @@ class Batches:
         if resident is None:
             resident = images.nbytes < devices.free_memory(device) / 2
         self.images = images
-        # a copy: the file is mapped read-only
-        self.on_device = torch.from_numpy(np.array(images)).to(device) if resident else None
+        self.resident = resident
+        copied = resident and device.type != "cpu"
+        self.on_device = torch.from_numpy(np.array(images)).to(device) if copied else None
         self.device = device
         self.batch_size = batch_size
         self.seed = seed
@@ -50,10 +53,10 @@ class Batches:
 
     def __call__(self, step: int) -> Tensor:
         """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ..."""
-        if self.on_device is None:
-            x = self._read(step)
-        else:
+        if self.on_device is not None:
             x = self.on_device[self._pinned(self._indices(step)).to(self.device, non_blocking=True)]
+        else:
+            x = self._from_file(step) if self.resident else self._read(step)
         if self.flip:
             flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)

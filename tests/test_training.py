@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -277,6 +278,18 @@ def test_images_that_stay_in_their_file_make_the_same_batches(part: slice) -> No
     here, there = (Batches(mapped, 8, 3, True, CPU, part, resident) for resident in (True, False))
     for step in (1, 2, 3, 7, 5, 6):  # in order, and as after a resume
         torch.testing.assert_close(there(step), here(step), rtol=0, atol=0)
+
+
+def test_a_cpu_holds_no_copy_of_the_images() -> None:
+    """Else every rank of a machine would hold one, each of up to half of the memory that is free."""
+    np.save("images.npy", np.zeros((2**12, 3, 100, 100), np.uint8))
+    mapped = np.load("images.npy", mmap_mode="r")
+    own = psutil.Process().memory_full_info
+    before = own().uss
+    batches = Batches(mapped, 8, 0, True, CPU)
+    for step in range(1, 4):
+        batches(step)
+    assert own().uss - before < mapped.nbytes / 4
 
 
 def test_half_of_the_images_are_flipped() -> None:
