@@ -390,7 +390,7 @@ def track_register(parsed: argparse.Namespace) -> None:
 
 
 def _written(answer: str | None) -> str:
-    """Raises UserError where MLflow gave none."""
+    """Raises UserError where there is none."""
     if answer is None:
-        raise UserError("MLflow: nothing was written: the store failed, as said above, or DDPM_TRACKING is off")
+        raise UserError("MLflow: nothing was written: DDPM_TRACKING is off")
     return answer

@@ -124,9 +124,11 @@ def of_logged(run: Logged) -> Result:
         block = nested
         for section in sections:
             block = block.setdefault(section, {})
+            if not isinstance(block, dict):
+                raise UserError(f"its params have a value at {section} and at {key}")
         try:
             block[name] = json.loads(text)
-        except json.JSONDecodeError:
+        except (RecursionError, ValueError):
             block[name] = text
     if "ddpm.fingerprint" not in run.tags:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")

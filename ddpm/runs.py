@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -153,7 +154,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
         scores=scores,
         facts=facts,
         curve=_curve(LOSS) if done else [],
-        grids={_step(path): path for path in sorted(GRIDS.glob("step-*.png"))} if done else {},
+        grids=_grids(GRIDS) if done else {},
         artifacts={path: files.sha256(Path(path)) for path in pictures},
     )
 
@@ -227,8 +228,9 @@ def _curve(path: Path) -> list[Point]:
         raise UserError(f"{path}: not a loss curve ({error}); remove it and run `dvc repro`") from error
 
 
-def _step(grid: Path) -> int:
-    return int(grid.stem.removeprefix("step-"))
+def _grids(folder: Path) -> dict[int, Path]:
+    named = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in sorted(folder.glob("*")))
+    return {int(name[1]): path for name, path in named if name}
 
 
 def _git(*arguments: str) -> str | None:

@@ -30,12 +30,12 @@ SHA256 = "ddpm.model.sha256"
 
 
 def register(name: str) -> str | None:
-    """The URI of the current model's version, made if there is none; None when tracking is off or fails.
+    """The URI of the current model's version, made if there is none; None when tracking is off.
 
-    Its run is brought up to date first. Raises UserError as ``tracking.sync`` does.
+    Its run is brought up to date first. Raises UserError as ``tracking.sync()`` does.
     """
     run_id = tracking.sync()
-    tracker = tracking.Tracker()
+    tracker = tracking.Tracker(strict=True)
     return run_id and tracker.attempt(lambda: _register(tracker, run_id, name))
 
 
@@ -84,7 +84,8 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
             logged.artifact_location,
             run_id,
             tags,
-            description=run.data.tags[tracking.NOTE].partition("\n|")[0] + f"\n`{MODEL_FILE}`, as DVC tracks it",
+            description=run.data.tags.get(tracking.NOTE, "").partition("\n|")[0]
+            + f"\n`{MODEL_FILE}`, as DVC tracks it",
             model_id=logged.model_id,
         )
         return f"models:/{name}/{made.version}"

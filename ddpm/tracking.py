@@ -6,8 +6,9 @@ changes nothing. MLflow cannot take a metric back: when a configuration is train
 deleted (``mlflow gc`` would purge it) and a new one is made.
 
 The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI; the experiment is
-"ddpm", or MLFLOW_EXPERIMENT_NAME; ``DDPM_TRACKING=off`` switches all of it off. A store that fails is warned of once
-and left alone for the rest of the process: the files hold everything, and ``ddpm track sync`` makes up for it.
+"ddpm", or MLFLOW_EXPERIMENT_NAME; ``DDPM_TRACKING=off`` switches all of it off. No stage fails because of tracking: it
+warns once, and leaves the store alone for the rest of the process. The files hold everything, and ``ddpm track sync``
+makes up for it; that command fails where the store does. Others write to the store too: what it holds is external data.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from filelock import FileLock
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from ddpm import errors, files, params_file, paths, runs, stores
 from ddpm.errors import UserError
@@ -45,6 +48,7 @@ NOTE = "mlflow.note.content"
 VIEW = "mlflow.sharedViewState.ddpm"  # what the runs' page offers under Views
 METRICS_PER_BATCH, PARAMS_PER_BATCH, MOST_RUNS = 1000, 100, 50_000  # MLflow's own limits
 LOCK_SECONDS = 60.0
+GRID = re.compile(r"images/samples\+step\+(\d+)\+")  # what MLflow's log_image calls a picture of ``samples``
 # seconds; a store that hangs costs 10 in all: training waits twice at most, for itself and its monitor, two stages once
 FIRST_ANSWER, LATER_ANSWERS = "2", "3"
 # what a user has set stays; a server that is down must cost seconds, not a quarter of an hour of MLflow's retries
@@ -61,12 +65,14 @@ SETTINGS = {
 def sync(upto: str | None = None, params: dict[str, Any] | None = None) -> str | None:
     """Bring the configuration's run up to date with the files; its id, or None when tracking is off or fails.
 
-    ``upto`` is the stage that has just run: files of later stages may be another configuration's. None asks DVC
-    which stages are up to date. ``params`` is what the stage was started with; None: params.yaml as it is. Raises
-    UserError when a file is missing, or no stage is up to date.
+    ``upto`` is the stage that has just run, which nothing here fails: files of later stages may be another
+    configuration's. None, for a command, asks DVC which stages are up to date. Raises UserError then when a file is
+    missing, no stage is up to date, or the store fails. ``params`` is what the stage was started with; None: params.yaml
+    as it is.
     """
     if upto is None:
         os.environ.setdefault(TIMEOUT, "60")  # no training waits
+        return Tracker(strict=True).sync()
     return Tracker().sync(upto, params)
 
 
@@ -83,10 +89,10 @@ def live(params: dict[str, Any], on: bool = True) -> Live:
 
 def attach(path: Path) -> str | None:
     """Log a file with the configuration's run, brought up to date first, in place of one of that name; as ``sync``."""
-    tracker = Tracker()
+    tracker = Tracker(strict=True)
     if run_id := tracker.sync():
         tracker.attempt(lambda: tracker.client.log_artifact(run_id, str(path)))
-    return None if tracker.off else run_id
+    return run_id
 
 
 class Logged(NamedTuple):
@@ -106,14 +112,11 @@ def logged() -> list[Logged]:
 
 
 class Tracker:
-    """A process's way to MLflow. No method raises because of the store."""
+    """A process's way to MLflow. Of the store's failures it warns, or, where ``strict``, raises UserError."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
         self.patience = os.environ.get(TIMEOUT, LATER_ANSWERS)
-        if not self.patience.isdecimal():
-            raise UserError(
-                f"{TIMEOUT}: {self.patience!r} is not a whole number of seconds; unset it for {LATER_ANSWERS}"
-            )
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
@@ -128,36 +131,29 @@ class Tracker:
         return self.database is not None and not self.database.exists()
 
     def sync(self, upto: str | None = None, params: dict[str, Any] | None = None) -> str | None:
-        if self.off:
-            return None
-        upto = upto or runs.finished()
-        if upto is None:
-            raise UserError("track sync: no stage is up to date with params.yaml and the code; run `dvc repro` first")
-        record = runs.read(upto, params or params_file.read())
-        return self.attempt(lambda: self._sync(record))
+        return self.attempt(lambda: self._sync(upto, params))
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """Do it, unless tracking is off; when the store fails, warn and switch tracking off."""
+        """Do it, unless tracking is off. Whatever it raises switches tracking off, and is warned of or, where
+        ``strict``, raised as UserError: this is the one place where tracking fails."""
         if self.off:
             return None
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
+            if not self.patience.isdecimal():
+                raise UserError(
+                    f"{TIMEOUT}: {self.patience!r} is not a whole number of seconds; unset it for {LATER_ANSWERS}"
+                )
             if not self.absent:  # to open a database is to make it
                 stores.probe(self.uri)
             return action()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:
             self.off = True
-            cause: BaseException = error
-            while deeper := cause.__cause__ or cause.__context__:
-                cause = deeper
-            reason = errors.masked(str(cause).strip().partition("\n")[0])
-            print(
-                f"warning: MLflow at {errors.masked(self.uri)} failed ({reason}); going on without it: "
-                "`ddpm track sync` logs the run later",
-                file=sys.stderr,
-            )
+            line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error)})"
+            if self.strict:
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(line) from error
+            print(f"warning: {line}; going on without it: `ddpm track sync` logs the run later", file=sys.stderr)
             return None
 
     @cached_property
@@ -213,7 +209,7 @@ class Tracker:
                 params=run.data.params,
                 metrics=run.data.metrics,
                 tags=run.data.tags,
-                started=run.info.start_time / 1000,
+                started=(run.info.start_time or 0) / 1000,
             )
             for run in self.client.search_runs([experiment.experiment_id], max_results=MOST_RUNS)
         ]
@@ -269,7 +265,10 @@ class Tracker:
             )
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def _sync(self, record: Record) -> str:
+    def _sync(self, upto: str | None, params: dict[str, Any] | None) -> str:
+        if (last := upto or runs.finished()) is None:
+            raise UserError("track sync: no stage is up to date with params.yaml and the code; run `dvc repro` first")
+        record = runs.read(last, params or params_file.read())
         with self.locked():
             run, history = self.open(record, lambda run, history: _same(run, history, record.curve))
             run_id: str = run.info.run_id
@@ -296,19 +295,19 @@ class Tracker:
                 new.append(Metric(key, value, now, 0))
             elif run.data.metrics[key] != value:
                 history = self.client.get_metric_history(run.info.run_id, key)
-                new.append(Metric(key, value, now, max(metric.step for metric in history) + 1))
+                new.append(Metric(key, value, now, max((metric.step for metric in history), default=-1) + 1))
         self.client.log_batch(run.info.run_id, metrics=new)
 
     def _send_pictures(self, run: Run, record: Record) -> None:
         run_id = run.info.run_id
-        # MLflow's own name for them: images/samples+step+<step>+timestamp+...
-        logged = {Path(file.path).name.split("+")[2] for file in self.client.list_artifacts(run_id, "images")}
+        names = (GRID.match(file.path) for file in self.client.list_artifacts(run_id, "images"))
+        logged = {int(name[1]) for name in names if name}
         for step, path in record.grids.items():
-            if str(step) not in logged:
+            if step not in logged:
                 stamp = run.info.start_time + record.milliseconds(step)
                 with Image.open(path) as image:
                     self.client.log_image(run_id, image, key="samples", step=step, timestamp=stamp)
-        sent = json.loads(run.data.tags.get(ARTIFACTS, "{}"))
+        sent = _sent(run.data.tags.get(ARTIFACTS, "{}"))
         for artifact, sha256 in record.artifacts.items():
             if sent.get(artifact) != sha256:
                 self.client.log_artifact(run_id, artifact, Path(artifact).parent.name)
@@ -326,15 +325,13 @@ class Live:
     def __init__(self, tracker: Tracker, params: dict[str, Any]):
         self.tracker = tracker
         self.params = params
-        self.waiting: list[Point] = []
+        self.waiting: list[Row] = []
         self.flushed = False
         self.run: Any = None
         self.monitor: Any = None
 
     def __enter__(self) -> Self:
-        if not self.tracker.off:
-            self.record = runs.read(None, self.params)
-            self.tracker.attempt(lambda: self._resume(lambda _, history: True))
+        self.tracker.attempt(self._begin)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -345,13 +342,17 @@ class Live:
 
     def log(self, row: Row) -> None:
         if not self.tracker.off:
-            self.waiting.append(Point.of(row._asdict()))
+            self.waiting.append(row)
 
     def flush(self) -> None:
         """Send the waiting rows."""
         if self.waiting:
             self.tracker.attempt(self._flush)
             self.waiting = []
+
+    def _begin(self) -> None:
+        self.record = runs.read(None, self.params)
+        self._resume(lambda _, history: True)
 
     def _resume(self, belongs: Callable[[Run, list[Metric]], bool]) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -377,10 +378,26 @@ class Live:
             first = self.waiting[0].step  # tells whether training went on from a checkpoint or began again
             self._resume(lambda _, history: all(metric.step < first for metric in history))
             self.flushed = True
-        self.tracker.send(self.run, self.waiting)
+        self.tracker.send(self.run, [Point.of(row._asdict()) for row in self.waiting])
 
 
 def _same(run: Run, history: list[Metric], curve: list[Point]) -> bool:
     """Whether every loss in the history is a point of the curve."""
     stamps = {point.step: (run.info.start_time + point.milliseconds, point.values["loss"]) for point in curve}
     return all(stamps.get(metric.step) == (metric.timestamp, metric.value) for metric in history)
+
+
+def _sent(tag: str) -> dict[str, str]:
+    """Of the tag ARTIFACTS: path -> sha256; of a tag that says anything else nothing, so that all are sent again."""
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(tag)
+    except ValidationError:
+        return {}
+
+
+def _reason(error: BaseException) -> str:
+    """Its first cause, in one line: the kind of exception, and what it says first. A UserError says enough."""
+    while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
+        error = deeper
+    said = errors.printable(errors.masked(str(error).strip().partition("\n")[0]))
+    return said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"

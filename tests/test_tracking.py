@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from ddpm import params_file, runs, stores, tracking
+from ddpm import cli, params_file, results, runs, stores, tracking
 from ddpm.errors import UserError
 from ddpm.history import Row
 
@@ -409,10 +409,14 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
     assert tracking.sync("train")
 
 
-def test_a_time_out_that_is_no_number_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_out_that_is_no_number_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv(stores.TIMEOUT, "2 s")
+    assert tracking.sync("train") is None
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT: '2 s' is not a whole number" in one_warning(capsys)
     with pytest.raises(UserError, match="MLFLOW_HTTP_REQUEST_TIMEOUT: '2 s' is not a whole number"):
-        tracking.sync("train")
+        tracking.sync()
 
 
 def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,13 +429,141 @@ def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (folder / "mlflow.db").exists()
 
 
-def test_a_missing_or_broken_file_is_named(folder: Path) -> None:
-    (folder / "metrics/loss.csv").write_text("step,seconds,loss\n1,fast,2\n")
-    with pytest.raises(UserError, match=r"metrics/loss\.csv: not a loss curve"):
-        tracking.sync("train")
-    (folder / "metrics/sample.json").unlink()
-    with pytest.raises(UserError, match=r"metrics/sample\.json: no such file"):
-        tracking.sync("sample")
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("metrics/loss.csv", "step,seconds,loss\n1,fast,2\n", "metrics/loss.csv: not a loss curve"),
+        ("metrics/sample.json", None, "metrics/sample.json: no such file"),
+        ("metrics/evaluate.json", "[1]", "AttributeError"),
+        ("metrics/fingerprint.json", "5", "TypeError"),
+    ],
+)
+def test_a_missing_or_broken_file_is_named_and_fails_no_stage(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    content: str | None,
+    message: str,
+) -> None:
+    (folder / path).unlink()
+    if content:
+        (folder / path).write_text(content)
+    assert tracking.sync("evaluate") is None
+    assert message in one_warning(capsys)
+    monkeypatch.setattr(runs, "finished", lambda: "evaluate")
+    assert message in refused(capsys)
+
+
+# --- what others wrote to the store
+
+
+@pytest.mark.parametrize("tag", ["", "no JSON", "[1]", '{"a": {"b": 1}}', "[" * 5000, "\x1b[2J", "9" * 5000])
+def test_foreign_artifacts_and_a_foreign_tag_are_passed_over(
+    folder: Path, capsys: pytest.CaptureFixture[str], tag: str
+) -> None:
+    run_id = str(tracking.sync("train"))
+    before = artifacts(run_id)
+    for name in ("holiday.png", "samples+step", "samples+step+nine+timestamp+1.png", "samples+step+12"):
+        client().log_text(run_id, "no picture", f"images/{name}")
+    client().log_text(run_id, "no picture", "images/samples+step+4+timestamp+1+x/inner.png")
+    client().set_tag(run_id, tracking.ARTIFACTS, tag)
+    Path("data/model/grids/step-last.png").write_bytes(b"no grid")
+    assert tracking.sync("evaluate") == run_id
+    assert capsys.readouterr().err == ""
+    assert set(before) < set(artifacts(run_id))
+    assert json.loads(client().get_run(run_id).data.tags[tracking.ARTIFACTS])["data/samples/grid.png"]
+    complete = everything(run_id)
+    assert tracking.sync("evaluate") == run_id
+    assert everything(run_id) == complete
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE runs SET start_time = 'soon'",
+        "UPDATE runs SET artifact_uri = 'nowhere:///x'",
+        "UPDATE metrics SET step = 'first'",
+        "UPDATE latest_metrics SET value = 'high'",
+        "UPDATE experiments SET lifecycle_stage = 'deleted'",
+        "UPDATE tags SET value = NULL",
+        "DROP TABLE metrics",
+        "UPDATE alembic_version SET version_num = 'future'",
+    ],
+)
+def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    tracking.sync("train")
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as store:
+        store.execute(harm)
+    with tracking.live(params_file.read()) as log:
+        log.log(ROWS[0])
+        log.flush()
+    capsys.readouterr()
+    logged = tracking.sync("evaluate")
+    warning = capsys.readouterr().err
+    assert (warning.count("\n"), warning.startswith("warning: MLflow at sqlite:///")) == (
+        (0, False) if logged else (1, True)
+    )
+    monkeypatch.setattr(runs, "finished", lambda: "evaluate")
+    if logged:
+        assert tracking.sync() == logged
+    else:
+        assert refused(capsys).startswith("MLflow at sqlite:///")
+
+
+@pytest.mark.parametrize("error", [IndexError("list index"), KeyError("x"), RecursionError("deep"), MemoryError()])
+def test_what_nobody_expected_fails_no_stage_and_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tracking.Tracker, "send", fails)
+    with tracking.live(params_file.read()) as log:
+        log.log(ROWS[0])
+        log.flush()
+        log.log(ROWS[1])
+        log.flush()
+    warning = one_warning(capsys)
+    assert type(error).__name__ in warning
+    monkeypatch.setattr(runs, "finished", lambda: "evaluate")
+    assert type(error).__name__ in refused(capsys)
+
+
+def test_a_run_that_others_logged_is_left_out_by_name(folder: Path) -> None:
+    tracking.sync("evaluate")
+    (experiment,) = {run.info.experiment_id for run in all_runs()}
+    for params in ({"seed": "1", "seed.x": "2"}, {"a": "[" * 5000}, {"b": "9" * 5000}):
+        run = client().create_run(experiment, tags={"ddpm.fingerprint": "abc"})
+        client().log_metric(run.info.run_id, "classifier.fd", 1.0)
+        for key, value in params.items():
+            client().log_param(run.info.run_id, key, value)
+    for logged in tracking.logged():
+        if logged.tags.keys() >= {tracking.KEY}:
+            results.of_logged(logged)
+        else:
+            with pytest.raises(UserError):
+                results.of_logged(logged)
+
+
+def one_warning(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of what went on."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert "ddpm track sync" in line
+    return line
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of `ddpm track sync`, which must fail."""
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["track", "sync"])
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    return line.removeprefix("error: ")
 
 
 def test_a_database_whose_making_was_cut_short_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
