@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +28,18 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 SHA256 = "ddpm.model.sha256"
+MOST_IMAGES = 256  # that one request draws: a server draws for others too
+NAME = re.compile(r"[\w -]{1,100}")  # MLflow refuses / : . % and quotes, in words of its own, after half of the work
 
 
 def register(name: str) -> str | None:
     """The URI of the current model's version, made if there is none; None when tracking is off.
 
-    Its run is brought up to date first. Raises UserError as ``tracking.sync()`` does.
+    Its run is brought up to date first. Raises UserError as ``tracking.sync()`` does, and for a name that MLflow does
+    not take.
     """
+    if not NAME.fullmatch(name) or not name.strip():
+        raise UserError(f"--name: {variants.shown(name)} is not allowed: 1 to 100 letters, digits, spaces, - and _")
     run_id = tracking.sync()
     tracker = tracking.Tracker(strict=True)
     return run_id and tracker.attempt(lambda: _register(tracker, run_id, name))
@@ -48,8 +54,8 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
     sha256 = files.sha256(MODEL_FILE)
     with tracker.locked():
         client, run = tracker.client, tracker.client.get_run(run_id)
-        for known in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-            if known.tags.get(SHA256) == sha256:
+        for known in client.search_model_versions(f"run_id = '{run_id}'"):
+            if known.name == name and known.tags.get(SHA256) == sha256:
                 return f"models:/{name}/{known.version}"
         commit = run.data.tags.get("mlflow.source.git.commit")
         tags = {
@@ -123,9 +129,15 @@ class Served:
         from mlflow.exceptions import MlflowException
 
         try:
+            counts = rows["count"].tolist()
+            if min(counts, default=1) < 1 or sum(counts) > MOST_IMAGES:
+                shown = variants.shown(counts[0] if len(counts) == 1 else counts)
+                raise UserError(
+                    f"count: {shown} is not allowed: 1 to {MOST_IMAGES} images, over all rows of a request together"
+                )
             return [
                 list(self._images({"seeds": (seed,), "count": count, **params}))
-                for seed, count in zip(rows["seed"].tolist(), rows["count"].tolist(), strict=True)
+                for seed, count in zip(rows["seed"].tolist(), counts, strict=True)
             ]
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error  # answered by its text, with code 400

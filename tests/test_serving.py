@@ -116,7 +116,8 @@ def test_its_images_are_those_of_the_seed(run: Run, monkeypatch: pytest.MonkeyPa
     ("row", "params", "message"),
     [
         ({"seed": -1, "count": 1}, {}, "seeds"),
-        ({"seed": 0, "count": 0}, {}, "count"),
+        ({"seed": 0, "count": 0}, {}, "count: 0 is not allowed: 1 to 256"),
+        ({"seed": 0, "count": 257}, {}, "count: 257 is not allowed: 1 to 256"),
         ({"seed": 0, "count": 1}, {"sampler": "ddmi"}, "did you mean 'ddim'"),
         ({"seed": 0, "count": 1}, {"steps": 51}, "at most the model's T = 50"),
     ],
@@ -127,6 +128,36 @@ def test_a_request_that_asks_for_what_is_not_there_is_refused(
     served = serving.Served(model_file)
     with pytest.raises(MlflowException, match=message):
         served.predict(pd.DataFrame([row]), {"sampler": "ddim", "steps": 5, "spacing": "uniform"} | params)
+
+
+def test_the_rows_of_a_request_share_the_bound(model_file: Path) -> None:
+    served = serving.Served(model_file)
+    params = {"sampler": "ddim", "steps": 2, "spacing": "uniform"}
+    with pytest.raises(MlflowException, match=r"count: \[200, 57\] is not allowed: 1 to 256"):
+        served.predict(pd.DataFrame([{"seed": 0, "count": 200}, {"seed": 1, "count": 57}]), params)
+    with pytest.raises(MlflowException, match=r"count: \[300, -100\] is not allowed"):
+        served.predict(pd.DataFrame([{"seed": 0, "count": 300}, {"seed": 1, "count": -100}]), params)
+    first, second = served.predict(pd.DataFrame([{"seed": 0, "count": 255}, {"seed": 1, "count": 1}]), params)
+    assert (len(first), len(second)) == (255, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a'b", "x' or name != '", "a/b", "a:b", "a.b", "50%", 'a"b', "a\nb", "x" * 101]
+)
+def test_a_name_that_the_registry_cannot_hold_is_refused(
+    run: Run, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["track", "register", "--name", name])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --name: ")
+    assert line.endswith("is not allowed: 1 to 100 letters, digits, spaces, - and _")
+    assert tracking.Tracker().client.search_registered_models() == []
+
+
+def test_any_other_name_is_one(run: Run) -> None:
+    for name in ("Zahlen - groß_2", "digits"):
+        assert serving.register(name) == serving.register(name) == f"models:/{name}/1"
 
 
 @pytest.mark.slow
@@ -151,10 +182,14 @@ def test_it_is_served_over_http(run: Run) -> None:
             url = f"http://127.0.0.1:{port}/invocations"
             answer = ask(url, {"dataframe_records": [{"seed": 7, "count": 2}], "params": {"sampler": "ddim"}})
             np.testing.assert_array_equal(decoded(answer["predictions"][0]), expected(7, 2))
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                ask(url, {"dataframe_records": [{"seed": 7, "count": 2}], "params": {"steps": 51}})
-            assert refused.value.code == 400
-            assert "at most the model's T = 50" in json.load(refused.value)["message"]
+            for row, params, message in (
+                ({"seed": 7, "count": 2}, {"steps": 51}, "at most the model's T = 50"),
+                ({"seed": 7, "count": 10**9}, {}, "count: 1000000000 is not allowed: 1 to 256"),
+            ):
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    ask(url, {"dataframe_records": [row], "params": params})
+                assert refused.value.code == 400
+                assert message in json.load(refused.value)["message"]
         finally:
             os.killpg(server.pid, signal.SIGKILL)
 
