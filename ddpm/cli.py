@@ -192,8 +192,9 @@ def check_params(_: argparse.Namespace) -> None:
     checked = config.load()
     for name in checked.evaluate.extractors:
         check_counts(checked.evaluate, extractors.get(name), {"sample.count": checked.sample.count})
-    if (clone := doctor.repository()).state != "ok":
-        raise UserError(f"{clone.found}; {clone.mend}")
+    for found in (doctor.repository(), doctor.branch()):
+        if found.state != "ok":
+            raise UserError(f"{found.found}; {found.mend}")
     network = models.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{params_file.PATH}: ok; {checked.model.name} with {parameters:,} parameters")

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from ddpm import config
+from ddpm import config, interrupted
 from ddpm.config import Config, Data
 from ddpm.datasets import _sources
 from ddpm.errors import UserError, masked, printable
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """All that is looked at, in the order in which it is needed. What cannot be looked at for want of something else
     is left out."""
-    findings = [packages(), *programs(), repository()]
+    findings = [packages(), *programs(), repository(), branch()]
     if any(util.find_spec(name) is None for name in ("torch", "torch_fidelity", "mlflow")):
         return findings
     try:
@@ -143,6 +143,13 @@ def repository(here: Path | None = None) -> Finding:
         return Finding("repository", "ok", str(here))
     mend = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
     return Finding("repository", "missing", found, mend if torn else "see `dvc status`")
+
+
+def branch() -> Finding:
+    """Whether git's HEAD is on a branch, or on none for a good reason, such as in CI."""
+    if way := interrupted.way_back():
+        return Finding("branch", "missing", "git's HEAD is on no branch since `dvc exp run` was killed", way)
+    return Finding("branch", "ok", "no killed `dvc exp run` has taken git's HEAD off one")
 
 
 def device(settings: Config) -> Iterator[Finding]:

@@ -1,0 +1,88 @@
+"""Whether a killed ``dvc exp run`` left git's HEAD on no branch, and what puts it back.
+
+DVC takes HEAD off its branch twice in each experiment that runs in the working folder: while it stashes what differs
+from the commit, and while it runs. It writes the branch down nowhere; git's log of HEAD has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pygit2
+
+RUNS = Path(".dvc/tmp/exps")
+RUNNING, LOCKS = RUNS / "run/workspace/workspace.json", RUNS / "rwlock"
+BETWEEN = 60  # seconds from the one to the other, at most
+LEFT = re.compile(r"checkout: moving from (.+) to ([0-9a-f]{40})")
+
+
+def way_back() -> str | None:
+    """The commands that put HEAD back on the branch that a killed ``dvc exp run`` took it off; None where none did.
+
+    A person, or CI, that checks out a commit leaves another trace: DVC stays at the commit where it is, names it in
+    full, and did so a moment ago, or its lock still says what it was at.
+    """
+    try:
+        repository = pygit2.Repository(".")
+        if not repository.head_is_detached or _alive():
+            return None
+        log = list(repository.lookup_reference("HEAD").log())  # the newest first
+    except (KeyError, pygit2.GitError):
+        return None
+    last = next((pair for pair in zip_longest(log, log[1:]) if pair[0].message.startswith("checkout: ")), None)
+    found = last and LEFT.fullmatch(last[0].message)
+    if not last or not found or not str(last[0].oid_old) == str(last[0].oid_new) == found[2]:
+        return None
+    name, here = found[1], last[0].oid_new
+    branch = repository.branches.local.get(name)
+    stashing = "workspace" in _writers()
+    if branch is None or not (stashing or (last[1] and _has_just_come_back(*last, name))):
+        return None
+    steps = [f"`git checkout {shlex.quote(name)}` goes back to the branch"]
+    if repository.head.target not in (here, branch.target):
+        kept = "`git branch kept` keeps the commits made since"
+        steps = [kept, *steps, "`git merge kept` adds them"]
+    stash = repository.references.get("refs/stash")
+    if stashing and stash and here in stash.peel(pygit2.Commit).parent_ids:
+        steps.append("`git stash pop` brings back what was not committed")
+    elif any(flags & pygit2.enums.FileStatus.WT_MODIFIED for flags in repository.status(untracked_files="no").values()):
+        steps.append("what -S had set is still there: `git diff`")
+    return "; ".join(steps)
+
+
+def _has_just_come_back(left: pygit2.RefLogEntry, before: pygit2.RefLogEntry, branch: str) -> bool:
+    """Whether DVC had put HEAD back on the branch when it was taken off again."""
+    seconds = left.committer.time - before.committer.time
+    return before.message == f"dvc: Restore HEAD to '{branch}'" and seconds <= BETWEEN
+
+
+def _alive() -> bool:
+    """Whether such a run still goes on: a process that is noted as one is older than the note."""
+    noted = [(entry, LOCKS) for entry in _writers().values()] + [(_read(RUNNING), RUNNING)]
+    for entry, path in noted:
+        try:
+            if psutil.Process(entry["pid"]).create_time() <= path.stat().st_mtime:
+                return True
+        except (KeyError, OSError, TypeError, ValueError, psutil.Error):
+            continue
+    return False
+
+
+def _writers() -> dict[str, Any]:
+    """What DVC's experiments write just now, or were killed at: name -> the process."""
+    writers = _read(LOCKS).get("write")
+    return writers if isinstance(writers, dict) else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
