@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm.config import DEVICE
@@ -55,6 +56,11 @@ def precision(choice: str, device: torch.device) -> torch.dtype:
     else:
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """As params.yaml spells it: float32, bfloat16 or float16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
@@ -108,3 +114,32 @@ def describe(device: torch.device) -> str:
         return f"{ranks} x {torch.cuda.get_device_name(device)}"
     threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() != 1)}"
     return f"cpu ({ranks} ranks of {threads})" if ranks > 1 else f"cpu ({threads})"
+
+
+def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The model of the GPU or of the CPU; what its maker or a hypervisor leaves open, family and model number say."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in found:  # macOS, and Linux on ARM
+        return platform.processor() or platform.machine()
+    numbers = [f"{key} {found[key]}" for key in ("cpu family", "model") if key in found]
+    return ", ".join([found["model name"], *numbers])
+
+
+def instructions(device: torch.device) -> str:
+    """What matrix products may use, e.g. ``AMX``, ``AVX512_BF16``, ``AVX2``, or ``sm_90`` of a GPU."""
+    import torch
+
+    if device.type == "cuda":
+        return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+    found = torch.backends.cpu.get_cpu_capability()
+    if torch.cpu._is_amx_tile_supported():
+        found = "AMX"
+    elif torch.cpu._is_avx512_bf16_supported():
+        found = "AVX512_BF16"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{found}, at most {limit}" if limit else found

@@ -239,11 +239,14 @@ def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images
     return np.stack(rows)
 
 
-def fingerprint(index: Reference, settings: Evaluate, sample: Sample, device: torch.device) -> dict[str, Any]:
+def fingerprint(
+    index: Reference, settings: Evaluate, sample: Sample, drawn_in: str, trained_in: str, device: torch.device
+) -> dict[str, Any]:
     """``comparable``: what two models' scores must share to be compared; ``hash``: its digest, on every machine the
     same; ``hash_without_sampling``: the digest of the rest, for comparing samplers.
 
-    ``environment`` is recorded beside it and not hashed: it moves scores in their last digits only.
+    drawn_in, trained_in: the precisions that ``auto`` came to. Samples of one model score otherwise in bfloat16 than in
+    float32, so what they were drawn in is part of their sampling. ``environment`` is recorded beside it and not hashed.
     """
     comparable = {
         "images": {
@@ -259,6 +262,7 @@ def fingerprint(index: Reference, settings: Evaluate, sample: Sample, device: to
         "sampling": {
             **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
             "evaluations": sample.sampler.evaluations(sample.steps),
+            "precision": drawn_in,
         },
         "metrics": {
             **settings.model_dump(
@@ -276,6 +280,9 @@ def fingerprint(index: Reference, settings: Evaluate, sample: Sample, device: to
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
         "kernels": torch.backends.cpu.get_cpu_capability(),
+        "processor": devices.processor(device),
+        "instructions": devices.instructions(device),
+        "training_precision": trained_in,
     }
     rest = {key: value for key, value in comparable.items() if key != "sampling"}
     return {

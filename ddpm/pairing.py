@@ -78,9 +78,13 @@ def varied(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
 
 
 def check_fingerprints(runs: Iterable[Result], by: Sequence[str]) -> str:
-    """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ."""
+    """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ.
+
+    The precision that samples were drawn in is no part of the latter, and differs only where ``by`` varies it.
+    """
     sampling = any(results.under(key, "sample") for key in by)
-    scored_alike: dict[str, list[str]] = {}
+    precise = sampling and not any(results.under("sample.precision", key) for key in by)
+    scored_alike: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         fingerprint = run.fingerprint_without_sampling if sampling else run.fingerprint
         if fingerprint is None:
@@ -88,14 +92,15 @@ def check_fingerprints(runs: Iterable[Result], by: Sequence[str]) -> str:
                 f"{run.name} ({run.source}): its fingerprint has no hash_without_sampling, which comparing "
                 f"{', '.join(by)} needs: evaluate it again"
             )
-        scored_alike.setdefault(fingerprint, []).append(run.name)
+        drawn = f" drawn in {run.sampling_precision or 'an unknown precision'}" if precise else ""
+        scored_alike.setdefault((fingerprint, drawn), []).append(run.name)
     if len(scored_alike) > 1:
-        shown = "; ".join(f"{fingerprint[:7]}: {_some(names)}" for fingerprint, names in scored_alike.items())
+        shown = "; ".join(f"{key[:7]}{drawn}: {_some(names)}" for (key, drawn), names in scored_alike.items())
         raise UserError(
             f"fingerprints differ, so these scores can't be compared ({shown}): metrics/fingerprint.json says what "
             "each rests on; score them alike, or remove the odd ones"
         )
-    return next(iter(scored_alike))
+    return next(iter(scored_alike))[0]
 
 
 def check_budgets(found: Sequence[Side], allowed: bool) -> list[str]:

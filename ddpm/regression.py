@@ -78,7 +78,8 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
     if other := [each.fingerprint for each in baseline.values() if each.fingerprint != fingerprint]:
         raise UserError(
             f"{BASELINE}: its fingerprint {other[0][:12]} is not {fingerprint[:12]} of these scores: other real "
-            f"images, extractor weights, number of samples, sampler or metric settings; set them back, or {REMAKE}"
+            f"images, extractor weights, number of samples, sampler, precision or metric settings; set them back, or "
+            f"{REMAKE}"
         )
     if missing := [name for name in baseline if name not in scores]:
         raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`, or {REMAKE}")

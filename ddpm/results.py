@@ -46,6 +46,7 @@ class Result:
     evaluations: int | None
     fingerprint: str
     fingerprint_without_sampling: str | None
+    sampling_precision: str | None
     when: float
 
 
@@ -108,6 +109,7 @@ def of_snapshot(snapshot: Snapshot) -> Result:
             evaluations=sample.get("evaluations_per_image"),
             fingerprint=fingerprint.get("hash"),
             fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
+            sampling_precision=flatten(fingerprint).get("comparable.sampling.precision"),
             when=snapshot.when,
         )
     except ValidationError as error:
@@ -148,6 +150,7 @@ def of_logged(run: Logged) -> Result:
         evaluations=evaluations,
         fingerprint=run.tags["ddpm.fingerprint"],
         fingerprint_without_sampling=run.tags.get("ddpm.fingerprint_without_sampling"),
+        sampling_precision=run.tags.get("ddpm.sampling_precision"),
         when=run.started,
     )
 

@@ -58,7 +58,12 @@ VARIANTS = {
     "dataset": "data.dataset.name",
     "seed": "seed",
 }
-FINGERPRINTS = {"ddpm.fingerprint": "hash", "ddpm.fingerprint_without_sampling": "hash_without_sampling"}  # by tag
+# tag -> the key of metrics/fingerprint.json
+FINGERPRINTS = {
+    "ddpm.fingerprint": "hash",
+    "ddpm.fingerprint_without_sampling": "hash_without_sampling",
+    "ddpm.sampling_precision": "comparable.sampling.precision",
+}
 
 
 class Point(NamedTuple):
@@ -143,7 +148,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
             else:
                 facts[name] = masked(_text(value))
     if "evaluate" in done:
-        found = files.read_json(FINGERPRINT)
+        found = files.flatten(files.read_json(FINGERPRINT))
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
-from ddpm import noise
+from ddpm import noise, variants
 from ddpm.errors import UserError
+from ddpm.files import read_json, write_json
 from ddpm.processed import open_array
+
+FACTS = "samples.json"
+
+
+class _Facts(BaseModel):
+    precision: Literal["float32", "bfloat16", "float16"]
 
 
 def noise_seed(training_seed: int, seed: int) -> int:
@@ -26,6 +35,20 @@ def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
     """Each set's file by its seed: samples.npy for the first, samples-<seed>.npy beside it for the others."""
     first, *others = seeds
     return {first: folder / "samples.npy", **{seed: folder / f"samples-{seed}.npy" for seed in others}}
+
+
+def write_precision(folder: Path, precision: str) -> None:
+    """Beside the sets, what the network computed in when it drew them: ``auto`` is another on another machine."""
+    write_json(folder / FACTS, {"precision": precision})
+
+
+def read_precision(folder: Path) -> str:
+    """float32, bfloat16 or float16. Raises UserError when the sets do not come with it."""
+    path = folder / FACTS
+    try:
+        return _Facts.model_validate(read_json(path)).precision
+    except ValidationError as error:
+        raise UserError(f"{path}: {variants.explain(error, _Facts, '')}; run `dvc repro -f sample`") from error
 
 
 def read_samples(path: Path) -> NDArray[np.uint8]:

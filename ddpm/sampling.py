@@ -141,7 +141,8 @@ def write_samples(
     out: Path,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """A set of images for each of ``options.seeds``; grid.png, reverse.mp4 and reverse.gif of the first, in ``out``.
+    """A set of images for each of ``options.seeds``, samples.json, and of the first set grid.png, reverse.mp4 and
+    reverse.gif, in ``out``.
 
     training_seed: the model's, which its sets' noise is told by. Every rank draws, the main one writes. Returns what
     metrics/sample.json says.
@@ -152,6 +153,7 @@ def write_samples(
         write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks)
     seconds = time.perf_counter() - started
     if ranks.main:
+        samples.write_precision(out, devices.precision_name(generator.denoiser.dtype))
         first = samples.read_samples(paths[options.seeds[0]])
         shown = range(min(FILM_IMAGES, options.count))
         images.save_grid(torch.from_numpy(first[shown.start : shown.stop].copy()), out / "grid.png")

@@ -80,7 +80,8 @@ def train(
                         print(f"{told}: the same command goes on from there", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
-            save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total})
+            facts = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
+            save_model(out / "model.safetensors", trainer.ema.averages, config, facts)
             previews.folder.mkdir(exist_ok=True)  # an out that is not there fails the stage: without grids it is empty
             with atomic_path(out / "grids") as temporary:
                 shutil.copytree(previews.folder, temporary)

@@ -10,7 +10,7 @@ from ddpm.config import Config
 from ddpm.files import write_json, write_rows
 from ddpm.inputs import Start
 from ddpm.reference import read_reference
-from ddpm.samples import set_paths
+from ddpm.samples import read_precision, set_paths
 from stages import ranks
 
 
@@ -23,7 +23,14 @@ def main(config: Config, start: Start) -> None:
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, here)
     if not here.main:
         return
-    comparable = evaluation.fingerprint(read_reference(paths.REFERENCE), settings, config.sample, device)
+    comparable = evaluation.fingerprint(
+        read_reference(paths.REFERENCE),
+        settings,
+        config.sample,
+        read_precision(paths.SAMPLES),
+        model.facts.get("precision", "unknown"),
+        device,
+    )
     write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
     write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
     write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])

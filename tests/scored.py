@@ -51,6 +51,7 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
         "evaluations": 5,
         "fingerprint": "f" * 64,
         "fingerprint_without_sampling": "e" * 64,
+        "sampling_precision": "float32",
         "when": 100.0,
     }
     return Result(**made | fields)
@@ -72,7 +73,11 @@ class Experiment:
         ran = params(**self.params)
         metrics: dict[str, Any] = {
             "metrics/evaluate.json": {"classifier": {"fd": self.fd, "kid_mean": self.fd / 100}},
-            "metrics/fingerprint.json": {"hash": "f" * 64, "hash_without_sampling": "e" * 64, "comparable": {}},
+            "metrics/fingerprint.json": {
+                "hash": "f" * 64,
+                "hash_without_sampling": "e" * 64,
+                "comparable": {"sampling": {"precision": "float32"}},
+            },
             "metrics/train.json": {"images_seen": 96, "parameters": 1000, "device": "cpu"},
             "metrics/sample.json": {"evaluations_per_image": self.evaluations, "seconds": 0.5},
         }

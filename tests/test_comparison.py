@@ -255,6 +255,24 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling() -> None:
     assert "has no hash_without_sampling" in refusal(*runs("cosine", 1), *unknown, by=["sample.sampler.name"])
 
 
+def test_samplers_are_compared_in_one_precision_unless_it_is_what_varies() -> None:
+    """``auto`` may come to another on each machine, and hash_without_sampling leaves it out."""
+    ours = runs("cosine", 1, sampling_precision="bfloat16")
+    by: dict[str, dict[str, Any]] = {
+        "sample.steps": {"sample__steps": 4},
+        "sample.precision": {"sample__precision": "bfloat16"},
+    }
+    for key, params in by.items():
+        same, other = (
+            runs("cosine", 2, params=params, sampling_precision=precision) for precision in ("bfloat16", "float32")
+        )
+        assert compare(*ours, *same, by=[key]).verdicts
+        if key == "sample.precision":
+            assert compare(*ours, *other, by=[key]).verdicts
+        else:
+            assert "eeeeeee drawn in bfloat16: cosine-0, " in refusal(*ours, *other, by=[key])
+
+
 def test_metrics_are_those_that_all_runs_have_the_headline_first() -> None:
     scores = {
         "bits_per_dim": 1.0,

@@ -27,6 +27,12 @@ def test_params_yaml_is_the_digits_preset() -> None:
     assert (ROOT / "params.yaml").read_bytes() == (PRESETS / "digits.yaml").read_bytes()
 
 
+def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu() -> None:
+    """Its fingerprint would, and a baseline of another machine could then gate nothing."""
+    gated = config.load(PRESETS / "digits_small.yaml")
+    assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
     loaded = config.load(PRESETS / f"{name}.yaml")

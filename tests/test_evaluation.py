@@ -189,11 +189,20 @@ def test_rows_are_written_with_their_columns_even_when_there_are_none(tmp_path: 
 
 
 def fingerprint(
-    folder: Path, settings: Evaluate = SETTINGS, count: int = 200, steps: int = 49, sets: int = 1, key: str = "hash"
+    folder: Path,
+    settings: Evaluate = SETTINGS,
+    count: int = 200,
+    steps: int = 49,
+    sets: int = 1,
+    key: str = "hash",
+    drawn_in: str = "float32",
+    trained_in: str = "float32",
 ) -> str:
     index = reference.read_reference(folder)
     sample = small(sample={"count": count, "steps": steps, "seeds": list(range(sets))}).sample
-    found: dict[str, Any] = evaluation.fingerprint(index, settings, sample, CPU)
+    found: dict[str, Any] = evaluation.fingerprint(index, settings, sample, drawn_in, trained_in, CPU)
+    assert found["environment"]["training_precision"] == trained_in
+    assert min(found["environment"]["processor"], found["environment"]["instructions"])
     assert found["comparable"]["sets"] == sets
     return str(found[key])
 
@@ -204,6 +213,8 @@ def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tm
     assert fingerprint(folder, count=201) != own
     assert fingerprint(folder, steps=48) != own
     assert fingerprint(folder, sets=2) != own
+    assert fingerprint(folder, drawn_in="bfloat16") != own
+    assert fingerprint(folder, trained_in="bfloat16") == own
     changes: list[dict[str, Any]] = [
         {"kid_subset_size": 151},
         {"prc_neighborhood": 4},
@@ -238,5 +249,6 @@ def test_one_hash_leaves_the_sampler_out(folder: Path) -> None:
 
     assert rest != fingerprint(folder)
     assert fingerprint(folder, steps=48, key="hash_without_sampling") == rest
+    assert fingerprint(folder, drawn_in="bfloat16", key="hash_without_sampling") == rest
     assert fingerprint(folder, count=201, key="hash_without_sampling") != rest
     assert fingerprint(folder, sets=2, key="hash_without_sampling") != rest

@@ -367,6 +367,7 @@ def result(seed: int, scores: dict[str, Any], **changes: Any) -> Result:
         "evaluations": 50,
         "fingerprint": HASH,
         "fingerprint_without_sampling": HASH,
+        "sampling_precision": "float32",
         "when": float(seed),
     }
     return Result(**values | changes)

@@ -168,6 +168,8 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     assert rows(folder, "fd_n") == []  # too few samples
     fingerprint = read_json(folder / "metrics/fingerprint.json")
     assert fingerprint["comparable"]["sets"] == 2
+    assert fingerprint["comparable"]["sampling"]["precision"] == "float32"
+    assert fingerprint["environment"]["training_precision"] == "float32"
     assert re.fullmatch("[0-9a-f]{64}", fingerprint["hash"])
     assert re.fullmatch("[0-9a-f]{64}", fingerprint["hash_without_sampling"])
 

@@ -64,7 +64,11 @@ def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | Non
     )
 
 
-TAGS = {"ddpm.fingerprint": "f" * 64, "ddpm.fingerprint_without_sampling": "e" * 64}
+TAGS = {
+    "ddpm.fingerprint": "f" * 64,
+    "ddpm.fingerprint_without_sampling": "e" * 64,
+    "ddpm.sampling_precision": "float32",
+}
 
 
 def names(found: results.Gathered) -> set[str]:

@@ -100,7 +100,13 @@ def test_any_number_of_steps_up_to_the_whole_chain(model: Loaded, spacing: str, 
 def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
     chosen = options(count=12, batch_size=5)
     facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["grid.png", "reverse.gif", "reverse.mp4", "samples.npy"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "grid.png",
+        "reverse.gif",
+        "reverse.mp4",
+        "samples.json",
+        "samples.npy",
+    ]
     drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
     assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
     assert_same_images(torch.from_numpy(np.array(drawn)), draw(model, chosen, samples.noise_seed(0, 0)))
@@ -108,6 +114,17 @@ def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
     expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
     assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_precision_that_auto_came_to_lies_beside_the_samples(
+    model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: fast)
+    chosen = options(count=2, steps=2, precision="auto")
+    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
+    assert samples.read_precision(tmp_path) == expected
 
 
 def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model: Loaded, tmp_path: Path) -> None:

@@ -87,6 +87,16 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(
     assert not Checkpoints("run").folder.exists()
 
 
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_model_file_says_the_precision_that_auto_came_to(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: fast)
+    run(small(train={"steps": 1, "precision": "auto"}), "out")
+    assert load_model(Path("out/model.safetensors"), CPU).facts["precision"] == expected
+
+
 def test_the_folder_of_grids_is_there_without_a_grid() -> None:
     """It is an out of the stage, and DVC takes an out that is missing for a failure."""
     run(small(train={"grid_every": 0}), "out")

@@ -1,5 +1,9 @@
-"""What changes with threads and with CPU kernels: ``python -m tests.hostile.across`` trains, samples and scores anew on
-each, and prints a table. Two minutes on two quiet cores."""
+"""What changes with precision, CPU kernels and threads.
+
+``python -m tests.hostile.across`` trains, samples and scores anew on each, and prints a table: five minutes on two
+quiet cores. ``python -m tests.hostile.across PROJECT`` samples and scores one model on each: that of a folder in which
+the pipeline has run, as its params.yaml says.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,18 @@ import tempfile
 from pathlib import Path
 
 STEPS, SAMPLES = 150, 256
-PLACES = [("avx512", 1), ("avx512", 2), ("avx2", 1), ("default", 1)]
+KERNELS, LIMIT = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"  # of torch, and of oneDNN, which has most of the work
+# precision, the widest kernels and the widest instructions that are allowed, threads
+PLACES = [
+    (precision, *place)
+    for precision in ("float32", "bfloat16")
+    for place in (("avx512", "", 1), ("avx512", "", 2), ("avx512", "AVX512_CORE", 1), ("avx2", "AVX2", 1),
+                  ("default", "SSE41", 1))
+]  # fmt: skip
 ROOT = Path(__file__).parents[2]
 
 
-def measure() -> None:
+def measure(precision: str) -> None:
     """In a process of its own: print a JSON object of the model's and the samples' digests, the loss and the score."""
     import numpy as np
     import torch
@@ -36,8 +47,8 @@ def measure() -> None:
     chosen = small(
         data={"image_size": 16},
         model={"name": "unet", "unet": unet},
-        train={"steps": STEPS, "batch_size": 32, "learning_rate": 3e-3},
-        sample={"count": SAMPLES, "batch_size": 64, "steps": 20},
+        train={"steps": STEPS, "batch_size": 32, "learning_rate": 3e-3, "precision": precision},
+        sample={"count": SAMPLES, "batch_size": 64, "steps": 20, "precision": precision},
     )
     images, _ = open_split(Path("processed"), "train")
     history = train(chosen.training(), images, cpu, Path("model"), Checkpoints("across"), Memory())
@@ -50,8 +61,6 @@ def measure() -> None:
     real = extractors.extract(network, images, 64, cpu).features.double().numpy()
     fake = extractors.extract(network, samples.read_samples(Path("samples.npy")), 64, cpu).features
     found = {
-        "kernels": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
         "model": files.sha256(Path("model/model.safetensors")),
         "samples": files.sha256(Path("samples.npy")),
         "loss": history.facts()["loss"],
@@ -60,30 +69,61 @@ def measure() -> None:
     print(json.dumps(found))
 
 
-def measured(kernels: str, threads: int) -> dict[str, object]:
-    environment = {
-        **os.environ,
-        "ATEN_CPU_CAPABILITY": kernels,
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": str(ROOT),
+def draw(project: Path, precision: str) -> None:
+    """In a process of its own: the same of a project's model, but for the loss."""
+    import torch
+
+    from ddpm import config, extractors, files, frechet, reference, samples, sampling
+    from ddpm.checkpoint import load_model
+    from ddpm.paths import MODEL_FILE, REFERENCE
+
+    cpu = torch.device("cpu")
+    settings = config.load(project / "params.yaml")
+    options = settings.sample.model_copy(update={"precision": precision})
+    model = load_model(project / MODEL_FILE, cpu)
+    generator = sampling.Generator.of(model, options, cpu)
+    seed = samples.noise_seed(model.config.seed, options.seeds[0])
+    sampling.write_set(generator, options, seed, model.image_shape, Path("samples.npy"))
+    real = reference.load_features(project / REFERENCE, "classifier")
+    drawn = samples.read_samples(Path("samples.npy"))
+    fake = extractors.extract(real.network, drawn, settings.evaluate.batch_size, cpu).features
+    found = {
+        "model": files.sha256(project / MODEL_FILE),
+        "samples": files.sha256(Path("samples.npy")),
+        "loss": float("nan"),
+        "fd": frechet.Distance(real.mu, real.sigma, cpu)(fake),
     }
+    print(json.dumps(found))
+
+
+def measured(kernels: str, limit: str, threads: int, *arguments: str) -> dict[str, object]:
+    wanted = {KERNELS: kernels, LIMIT: limit, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in {**os.environ, **wanted}.items() if value}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.hostile.across", "measure"]
+        command = [sys.executable, "-m", "tests.hostile.across", *arguments]
         answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     found: dict[str, object] = json.loads(answer.stdout.splitlines()[-1])
     return found
 
 
-def main() -> None:
-    print(f"{STEPS} steps on 16x16 digits, {SAMPLES} samples, classifier.fd\n")
-    print("| ATEN_CPU_CAPABILITY | kernels | threads | model | samples | loss | classifier.fd |")
-    print("| --- | --- | ---: | --- | --- | ---: | ---: |")
-    for kernels, threads in [PLACES[0], *PLACES]:  # the first twice: the same bytes
-        found = measured(kernels, threads)
+def main(project: Path | None) -> None:
+    what = f"{project}: its model" if project else f"{STEPS} steps on 16x16 digits, {SAMPLES} samples"
+    print(f"{what}, classifier.fd\n")
+    print(f"| precision | {KERNELS} | {LIMIT} | threads | model | samples | loss | classifier.fd |")
+    print("| --- | --- | --- | ---: | --- | --- | ---: | ---: |")
+    for precision, *place in [PLACES[0], *PLACES]:  # the first twice: the same bytes
+        work = ["draw", str(project.resolve()), precision] if project else ["measure", precision]
+        found = measured(*place, *work)
         digests = f"{str(found['model'])[:8]} | {str(found['samples'])[:8]}"
         numbers = f"{found['loss']:.6f} | {found['fd']:.5f}"
-        print(f"| {kernels} | {found['kernels']} | {found['threads']} | {digests} | {numbers} |", flush=True)
+        print(f"| {precision} | {' | '.join(map(str, place))} | {digests} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":
-    measure() if sys.argv[1:] == ["measure"] else main()
+    match sys.argv[1:]:
+        case ["measure", precision]:
+            measure(precision)
+        case ["draw", project, precision]:
+            draw(Path(project), precision)
+        case arguments:
+            main(Path(arguments[0]) if arguments else None)

@@ -1,0 +1,58 @@
+"""What the machine is called and can do, as it is recorded with the scores."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm import devices
+
+CPU = torch.device("cpu")
+CPUINFO = """processor\t: 0
+cpu family\t: 26
+model\t\t: 2
+model name\t: AMD EPYC
+flags\t\t: fpu avx2
+
+processor\t: 1
+cpu family\t: 26
+model\t\t: 2
+model name\t: AMD EPYC
+flags\t\t: fpu avx2
+"""
+
+
+def test_a_cpu_is_named_by_its_model(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    assert devices.processor(CPU, tmp_path / "cpuinfo") == "AMD EPYC, cpu family 26, model 2"
+
+
+@pytest.mark.parametrize("content", [None, "processor\t: 0\nCPU implementer\t: 0x41\n"])
+def test_where_the_kernel_does_not_name_it_the_platform_does(tmp_path: Path, content: str | None) -> None:
+    if content:
+        (tmp_path / "cpuinfo").write_text(content)
+    assert devices.processor(CPU, tmp_path / "cpuinfo") == (platform.processor() or platform.machine())
+
+
+@pytest.mark.parametrize(
+    ("amx", "bf16", "limit", "expected"),
+    [
+        (True, True, None, "AMX"),
+        (False, True, None, "AVX512_BF16"),
+        (True, True, "AVX2", "AMX, at most AVX2"),
+        (False, False, None, torch.backends.cpu.get_cpu_capability()),
+    ],
+)
+def test_the_widest_instructions_that_matrix_products_may_use(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, bf16: bool, limit: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    else:
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert devices.instructions(CPU) == expected
