@@ -67,8 +67,8 @@ def sync(upto: str | None = None, params: dict[str, Any] | None = None) -> str |
 
     ``upto`` is the stage that has just run, which nothing here fails: files of later stages may be another
     configuration's. None, for a command, asks DVC which stages are up to date. Raises UserError then when a file is
-    missing, no stage is up to date, or the store fails. ``params`` is what the stage was started with; None: params.yaml
-    as it is.
+    missing, no stage is up to date, or the store fails. ``params`` is what the stage was started with; None: what
+    params.yaml holds now.
     """
     if upto is None:
         os.environ.setdefault(TIMEOUT, "60")  # no training waits
