@@ -13,17 +13,19 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ddpm.errors import EXIT_USER_ERROR, UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # environment variables from the launcher to its ranks
@@ -33,6 +35,9 @@ LAUNCHER = "DDPM_LAUNCHER"  # its process id
 LOST = 75  # exit code of a rank that lost another, for ``launch`` alone
 REASON = 400  # characters that are shown of what gloo or NCCL said
 LOST_SUFFIX = ".lost"  # of the file beside ERROR_FILE where such a rank leaves its line
+PATIENCE = timedelta(days=1)  # with the others' scores: gloo's own 30 minutes are few for those of 50,000 images
+
+K = TypeVar("K")
 
 
 def processes(choice: int | Literal["auto"], device: str) -> int:
@@ -218,23 +223,49 @@ class Ranks:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return int(found)
 
-    def broadcast(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The main rank's ``tensors``, which lie on the CPU, on every rank; what the others give is not looked at."""
+    def each(self, tasks: Mapping[K, Callable[[], dict[str, Any]]]) -> dict[K, dict[str, Any]]:
+        """What each of ``tasks`` returns, numbers and NumPy arrays by name, on every rank.
+
+        One rank does a task, the ranks in turn. They sleep until the last is done, for ``PATIENCE`` at most.
+        """
+        import numpy as np
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return {key: task() for key, task in tasks.items()}
+        group = dist.new_group(timeout=PATIENCE, backend="gloo")  # before the work: it waits for all, but not as long
+        own: dict[K, dict[str, Tensor]] = {}
+        for place, (key, task) in enumerate(tasks.items()):
+            if place % self.size == self.rank:
+                own[key] = {name: torch.from_numpy(np.asarray(value)) for name, value in task().items()}
+        found = {}
+        for place, key in enumerate(tasks):
+            whole = self.broadcast(own.get(key, {}), place % self.size, group)
+            found[key] = {name: value.numpy() if value.ndim else value.item() for name, value in whole.items()}
+        dist.destroy_process_group(group)
+        return found
+
+    def broadcast(
+        self, tensors: dict[str, Tensor], source: int = 0, group: ProcessGroup | None = None
+    ) -> dict[str, Tensor]:
+        """The ``tensors`` of rank ``source``, which lie on the CPU, on every rank; those of the others are not used."""
         import torch
         import torch.distributed as dist
 
         if self.size == 1:
             return tensors
+        mine = self.rank == source
         outline = {name: (str(value.dtype).removeprefix("torch."), value.shape) for name, value in tensors.items()}
         text = torch.frombuffer(bytearray(json.dumps(outline).encode()), dtype=torch.uint8)
         length = torch.tensor(len(text))
-        dist.broadcast(length, 0)
-        text = text if self.main else text.new_empty(int(length))
-        dist.broadcast(text, 0)
+        dist.broadcast(length, source, group)
+        text = text if mine else text.new_empty(int(length))
+        dist.broadcast(text, source, group)
         found = {}
         for name, (dtype, shape) in json.loads(text.numpy().tobytes()).items():
-            value = tensors[name].contiguous() if self.main else torch.empty(shape, dtype=getattr(torch, dtype))
-            dist.broadcast(value.reshape(-1).view(torch.uint8), 0)  # bytes: gloo does not know every type
+            value = tensors[name].contiguous() if mine else torch.empty(shape, dtype=getattr(torch, dtype))
+            dist.broadcast(value.reshape(-1).view(torch.uint8), source, group)  # bytes: gloo does not know every type
             found[name] = value
         return found
 

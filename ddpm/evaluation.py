@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +25,10 @@ from ddpm.config import Evaluate, Sample
 from ddpm.denoiser import Denoiser
 from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
+from ddpm.extractors import Features
 from ddpm.files import Rows
 from ddpm.likelihood import Bound
-from ddpm.memorisation import Nearest
+from ddpm.memorisation import Nearest, Vectors
 from ddpm.processed import SPLITS, Split, open_split
 from ddpm.reference import WEIGHTS, RealFeatures, Reference, load_features, read_reference
 from ddpm.samples import read_samples
@@ -39,6 +41,7 @@ PAIRS = 12  # samples that nearest.png shows with their nearest train images, fo
 SEED = 2020
 
 Images = NDArray[np.uint8]
+Task = Callable[[], dict[str, Any]]
 
 
 class Evaluation(NamedTuple):
@@ -74,14 +77,14 @@ def evaluate(
     ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Score ``sets``, .npy of uint8 (N, C, H, W) by their seeds, and ``model``, which drew them; on every rank, between
-    which the passes through the networks are shared.
+    which passes through the networks, searches and metrics are shared.
 
     Raises UserError when the samples are too few for a metric or do not look like the real images.
     """
     index = read_reference(reference)
     floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
     images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
-    real = Real.open(processed, reference, settings, device)
+    real = Real.open(processed, reference, settings, device, ranks)
     reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
     bounds = likelihoods(model, processed, settings, device, ranks)
     scores = mean([found.scores for found in reports]) | {"real": floor} | bits_per_dim(bounds)
@@ -123,32 +126,62 @@ class Real(NamedTuple):
     new: NDArray[np.bool_]
 
     @classmethod
-    def open(cls, processed: Path, reference: Path, settings: Evaluate, device: torch.device) -> Real:
+    def open(
+        cls, processed: Path, reference: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+    ) -> Real:
         train, test = (open_split(processed, split)[0] for split in SPLITS)
         features = {name: load_features(reference, name) for name in settings.extractors}
-        held_out = {PIXELS: memorisation.nearest(test, train, device)}
-        for name, found in features.items():
-            held_out[name] = memorisation.nearest(found.held_out.features, found.features, device)
+        spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (test, train)}
+        spaces |= {name: (found.held_out.features, found.features) for name, found in features.items()}
+        searched = ranks.each(searches(spaces, device))
+        held_out = {space: Nearest(**searched[space]) for space in spaces}
         return cls(train, features, held_out, held_out[PIXELS].distance > 0)
+
+
+def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -> dict[str, Task]:
+    """By space, what finds the ``Nearest`` of its second vectors to each of its first."""
+    return {space: partial(nearest, *pair, device) for space, pair in spaces.items()}
+
+
+def nearest(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
+    """The fields of the ``Nearest``."""
+    return memorisation.nearest(queries, train, device)._asdict()
 
 
 def report(images: Images, real: Real, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE) -> Report:
     """Score one set of uint8 (N, C, H, W) images."""
+    fakes = {
+        name: extractors.extract(found.network, images, settings.batch_size, device, ranks)
+        for name, found in real.features.items()
+    }
+    spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (images, real.train)}
+    spaces |= {name: (fakes[name].features, found.features) for name, found in real.features.items()}
+    tasks: dict[tuple[str, str], Task] = {(space, "nearest"): task for space, task in searches(spaces, device).items()}
+    for name, found in real.features.items():
+        for metric in settings.metrics:
+            one = settings.model_copy(update={"metrics": (metric,)})
+            tasks[name, metric] = partial(score, fakes[name], found, one)
+        tasks[name, "curve"] = partial(curve, fakes[name], found, settings, device)
+    done = ranks.each(tasks)
+    near = {space: Nearest(**done[space, "nearest"]) for space in spaces}
     scores: dict[str, Any] = {}
     curves = {}
-    near = {PIXELS: memorisation.nearest(images, real.train, device)}
     for name, found in real.features.items():
-        fake = extractors.extract(found.network, images, settings.batch_size, device, ranks)
-        scores[name] = score(fake, found, settings)
-        if curve := calibration.fd_curve(fake, found, settings, device):
-            scores[name] |= calibration.extrapolated(found, curve)
-            curves[name] = curve
-        near[name] = memorisation.nearest(fake.features, found.features, device)
+        scores[name] = {key: value for metric in settings.metrics for key, value in done[name, metric].items()}
+        if done[name, "curve"]:
+            curves[name] = frechet.Curve(**done[name, "curve"])
+            scores[name] |= calibration.extrapolated(found, curves[name])
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
-    for space in (space for space, found in closeness.items() if not found):
+    for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}
     return Report(scores, curves, near)
+
+
+def curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Any]:
+    """The fields of the ``frechet.Curve``; none where there is no curve."""
+    found = calibration.fd_curve(fake, real, settings, device)
+    return vars(found) if found else {}
 
 
 def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:

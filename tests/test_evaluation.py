@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm import calibration, evaluation, models, reference
+from ddpm import calibration, evaluation, reference
 from ddpm.checkpoint import Loaded
 from ddpm.config import Evaluate, Likelihood
 from ddpm.errors import UserError
@@ -20,10 +23,12 @@ from ddpm.evaluation import Evaluation
 from ddpm.extractors.classifier import Classifier
 from ddpm.files import flatten, write_json, write_rows
 from ddpm.processed import open_split
+from tests import scoring_ranks
 from tests.small import small
 
+ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
-SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
+SETTINGS = scoring_ranks.SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +40,7 @@ def folder(digits: Path, classifier_reference: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def model() -> Loaded:
-    """Untrained, of the digits' shape."""
-    torch.manual_seed(0)
-    unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
-    trained_as = small(data={"image_size": 16}, model={"unet": unet}).training()
-    return Loaded(models.build(trained_as).eval().requires_grad_(False), trained_as, {})
+    return scoring_ranks.model()
 
 
 def evaluate(
@@ -76,6 +77,27 @@ def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
         expected = np.hypot(*column) / 2 if key.endswith("_se") else np.mean(column)
         assert value == pytest.approx(float(expected)), key
     assert both.sets[0]["classifier.fd"] != both.sets[1]["classifier.fd"]
+
+
+def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, folder: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        np.save(tmp_path / f"{seed}.npy", spoiled(digits, 30, seed))
+    outs = {ranks: tmp_path / str(ranks) for ranks in (1, 2)}
+    for ranks, out in outs.items():
+        out.mkdir()
+        torchrun = ["torchrun", "--standalone", f"--nproc-per-node={ranks}", "-m", "tests.scoring_ranks"]
+        subprocess.run(
+            torchrun,
+            env={**os.environ, "SCORING_RANKS": json.dumps([str(path) for path in (tmp_path, digits, folder, out)])},
+            cwd=ROOT,
+            check=True,
+        )
+    one, *both = (Counter(json.loads(path.read_text())) for out in outs.values() for path in out.glob("calls-*"))
+    assert one == {"nearest": 6, "fid": 2, "isc": 2, "kid": 2, "prc": 2, "curve": 2}
+    assert both[0] + both[1] == one
+    assert [calls["nearest"] for calls in both] == [3, 3]
+    texts = {path.read_text() for out in outs.values() for path in out.glob("scores-*")}
+    assert len(texts) == 1
 
 
 def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: Loaded, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""What a rank of tests/test_evaluation.py does: score two sets, count its work and write both. Run by torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddpm import calibration, distributed, evaluation, memorisation, models, scores
+from ddpm.checkpoint import Loaded
+from ddpm.config import Evaluate
+from ddpm.distributed import ALONE, Ranks
+from tests.small import small
+
+SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
+
+
+def model() -> Loaded:
+    """Untrained, of the digits' shape."""
+    torch.manual_seed(0)
+    unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+    trained_as = small(data={"image_size": 16}, model={"unet": unet}).training()
+    return Loaded(models.build(trained_as).eval().requires_grad_(False), trained_as, {})
+
+
+def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks: Ranks = ALONE) -> None:
+    """Write ``out``/scores-R.json, all that came out of ``sets``/*.npy, and calls-R.json, what this rank computed."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    memorisation.nearest = counted("nearest", memorisation.nearest)
+    calibration.fd_curve = counted("curve", calibration.fd_curve)
+    for metric, function in scores.METRICS.items():
+        scores.METRICS[metric] = counted(metric, function)
+    paths = dict(enumerate(sorted(sets.glob("*.npy"))))
+    found = evaluation.evaluate(paths, processed, reference, model(), SETTINGS, torch.device("cpu"), ranks)
+    nearest = np.asarray(found.nearest).tolist()
+    (out / f"scores-{ranks.rank}.json").write_text(json.dumps([found.scores, found.sets, found.fd_n, nearest]))
+    (out / f"calls-{ranks.rank}.json").write_text(json.dumps(calls))
+
+
+if __name__ == "__main__":
+    with distributed.joined(torch.device("cpu")):
+        write_scores(*map(Path, json.loads(os.environ["SCORING_RANKS"])), distributed.current())
