@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -204,6 +204,31 @@ def needed() -> dict[str, str]:
             each for each in inner if not each.marker or any(each.marker.evaluate({"extra": x}) for x in extras)
         ]
     return found
+
+
+def test_every_import_is_of_a_package_that_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *project["optional-dependencies"]["kaggle"]]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    providers = packages_distributions()
+    undeclared = {
+        name: str(path.relative_to(ROOT))
+        for path in SOURCES
+        for name in imported(path.read_text())
+        if not declared & {canonicalize_name(provider) for provider in providers.get(name, [name])}
+    }
+    assert undeclared == {}
+
+
+def imported(source: str) -> set[str]:
+    """The top names of what a file imports anywhere in it, less Python's own and this project's."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"ddpm", "stages"}
 
 
 def test_every_installed_distribution_is_pinned_to_its_version() -> None:
