@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     gallery.add_argument("--out", type=Path, default=Path("docs"), help="folder (%(default)s)")
     gallery.set_defaults(run=draw_gallery)
 
+    _add_runs(commands)
+
     _add_compare(commands)
 
     gate = commands.add_parser("gate", help="the current scores against metrics/baseline.json: 1 if they are worse")
@@ -120,6 +122,13 @@ def _add_pages(commands: Commands) -> None:
     page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
     page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
     page.set_defaults(run=write_report)
+
+
+def _add_runs(commands: Commands) -> None:
+    runs = commands.add_parser("runs", help="all runs in a table: what differs in each, its scores, its state")
+    runs.add_argument("--mlflow", action="store_true", help="those too that MLflow alone has")
+    runs.add_argument("--json", action="store_true", help="as JSON, with every score")
+    runs.set_defaults(run=list_runs)
 
 
 def _add_compare(commands: Commands) -> None:
@@ -266,6 +275,16 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
     plots.lines(METRICS / "frontier.png", frontier.panels(points))
     print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
     print(f"\n{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
+
+
+def list_runs(parsed: argparse.Namespace) -> None:
+    from ddpm import overview
+
+    rows = overview.gather(config.load(), parsed.mlflow)
+    if parsed.json:
+        print_json([row._asdict() for row in rows])
+    else:
+        print(overview.table(rows, terminal.width()))
 
 
 def compare_runs(parsed: argparse.Namespace) -> None:

@@ -11,15 +11,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pygit2
 import yaml
 from pydantic import BaseModel
 
-from ddpm import inputs, params_file, paths
+from ddpm import block_yaml, inputs, params_file, paths
 from ddpm.errors import UserError
 from ddpm.files import md5
+from ddpm.interrupted import RUNNING, RUNS, lives, read_note
+
+Unfinished = Literal["queued", "failed", "running"]
 
 LOCK = "dvc.lock"
 EVALUATE, FINGERPRINT = paths.EVALUATE.as_posix(), paths.FINGERPRINT.as_posix()
@@ -27,6 +30,9 @@ TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"
 PARAMS = str(params_file.PATH)
 FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
 WORKSPACE = "workspace"
+STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
+STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}
+MERGE = "refs/exps/exec/EXEC_MERGE"  # what runs in the working folder
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # beside them stand DVC's stashes and locks
 
 
@@ -60,6 +66,34 @@ def experiments() -> list[Snapshot]:
     named = [(EXPERIMENT.fullmatch(reference.name), reference) for reference in repository.references.iterator()]
     found = [_read(repository, match[1], "dvc", reference.peel(pygit2.Commit)) for match, reference in named if match]
     return sorted(found, key=lambda snapshot: snapshot.when)
+
+
+def unfinished() -> list[tuple[Unfinished, Snapshot]]:
+    """Those that wait in DVC's queue, failed there, or run, oldest first, with their params but without scores.
+
+    What was killed is in none of DVC's lists. Raises UserError.
+    """
+    repository = _repository()
+    revisions: list[tuple[Unfinished, str, str]] = []
+    for state, reference in STASHES.items():
+        entries = repository.references.get(reference)
+        for entry in entries.log() if entries else ():
+            if named := STASHED.fullmatch(entry.message):
+                revisions.append((state, named[1], str(entry.oid_new)))
+    for note in RUNS.glob("run/*/*.json"):
+        info = read_note(note.with_suffix(".run"))
+        if lives(read_note(note), note) and isinstance(name := info.get("name"), str):
+            revisions.append(("running", name, MERGE if note == RUNNING else note.stem))
+    found = []
+    for state, name, revision in revisions:
+        try:
+            commit = repository.revparse_single(revision).peel(pygit2.Commit)
+        except (KeyError, ValueError, pygit2.GitError):  # it began, or ended, just now
+            continue
+        snapshot = _read(repository, name, "dvc", commit)
+        params = {path: text for path, text in snapshot.files.items() if path == str(params_file.PATH)}
+        found.append((state, snapshot._replace(files=params)))
+    return sorted(found, key=lambda each: each[1].when)
 
 
 def revision(name: str) -> Snapshot:
@@ -118,7 +152,7 @@ def _lock(text: bytes) -> _Lock | None:
     """What a dvc.lock says; None where it is none."""
     try:
         # every scalar stays text here: a YAML 1.1 reader of numbers and words would disagree with DVC's
-        return _Lock.model_validate(yaml.load(text, yaml.CBaseLoader))  # noqa: S506 (makes nothing but text)
+        return _Lock.model_validate(block_yaml.read(text.decode()))
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
 
@@ -131,7 +165,7 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
             yield f"{LOCK} does not say that a stage made {path}"
     for name, stage in lock.stages.items():
         for key, locked in stage.params.get(PARAMS, {}).items():
-            if _spelled(inputs.lookup(params, key)) != _spelled(locked):
+            if (value := inputs.lookup(params, key)) != locked and spelled(value) != spelled(locked):
                 yield f"stage {name} ran with another {key} than {PARAMS} says"
         for out in stage.outs:
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
@@ -173,12 +207,12 @@ def _md5(path: str) -> str | None:
     return md5(Path(path)) if Path(path).exists() else None
 
 
-def _spelled(value: Any) -> Any:
+def spelled(value: Any) -> Any:
     """A value of params.yaml, or its text in dvc.lock, in one spelling."""
     if isinstance(value, dict):
-        return {str(key): _spelled(item) for key, item in value.items()}
+        return {str(key): spelled(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_spelled(item) for item in value]
+        return [spelled(item) for item in value]
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     try:

@@ -63,24 +63,26 @@ def _has_just_come_back(left: pygit2.RefLogEntry, before: pygit2.RefLogEntry, br
 
 
 def _alive() -> bool:
-    """Whether such a run still goes on: a process that is noted as one is older than the note."""
-    noted = [(entry, LOCKS) for entry in _writers().values()] + [(_read(RUNNING), RUNNING)]
-    for entry, path in noted:
-        try:
-            if psutil.Process(entry["pid"]).create_time() <= path.stat().st_mtime:
-                return True
-        except (KeyError, OSError, TypeError, ValueError, psutil.Error):
-            continue
-    return False
+    """Whether such a run still goes on."""
+    return lives(read_note(RUNNING), RUNNING) or any(lives(entry, LOCKS) for entry in _writers().values())
+
+
+def lives(noted: Any, path: Path) -> bool:
+    """Whether a process runs whose number DVC noted, as ``pid``, in the file: it is older than that."""
+    try:
+        return bool(psutil.Process(noted["pid"]).create_time() <= path.stat().st_mtime)
+    except (KeyError, OSError, TypeError, ValueError, psutil.Error):
+        return False
 
 
 def _writers() -> dict[str, Any]:
     """What DVC's experiments write just now, or were killed at: name -> the process."""
-    writers = _read(LOCKS).get("write")
+    writers = read_note(LOCKS).get("write")
     return writers if isinstance(writers, dict) else {}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_note(path: Path) -> dict[str, Any]:
+    """A JSON file of DVC's; empty where there is none, or half of one."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

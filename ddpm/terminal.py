@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,11 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "ddpm doctor": "what this machine has, and what is missing",
         "ddpm doctor --offline": "what would have to be downloaded counts as missing",
     },
+    "runs": {
+        "ddpm runs": "a line each: what differs from params.yaml, seed, scores, seconds, state",
+        "ddpm runs --mlflow": "those of plain `dvc repro` too, which MLflow keeps",
+        "ddpm runs --json": "for a program, with every score",
+    },
     "schema": {"ddpm schema": "after a new variant: the file that editors complete params.yaml by"},
     "track": {
         "ddpm track sync": "after a training whose MLflow server was down",
@@ -83,6 +89,11 @@ def dress(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, 
                 action.complete = shtab.cmd(f"echo {' '.join(words[action.dest])}")  # type: ignore[attr-defined]
             elif action.type is Path:
                 action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE  # type: ignore[attr-defined]
+
+
+def width() -> int:
+    """Columns for a table: the terminal's, from 80 to 120; 120 where there is none."""
+    return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
 
 
 def print_json(value: object) -> None:
