@@ -5,6 +5,8 @@ runs of one seed share what noise they can. A variant is **better** (or worse) w
 over the pairs of a metric, and the exact sign-flip test reject "no difference"; the gap is above ``compare.threshold``
 of the baseline's mean; and, for a Fréchet distance, KID in the same features moved the same way, where it was measured:
 it has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
+No score makes the better one of a variant that copies train images (ddpm/memorisation.py): copies score like real
+images.
 
 It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. All else is
 **inconclusive**, with a reason, and with the number of seeds that would settle it.
@@ -13,7 +15,7 @@ It is **equivalent** where two one-sided t tests reject every gap as large as th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -145,12 +147,16 @@ def _compared(
     fingerprint = pairing.check_fingerprints(runs, by)
     budgets = pairing.check_budgets(sides, allow_budget_mismatch)
     names = pairing.choose_metrics(runs, chosen)
+    copies = []
+    for side in sides:
+        if seeds := [seed for seed, run in side.runs.items() if metrics.copied(run.scores)]:
+            copies.append(f"{side.label} {_copies(side.runs.values())} with {pairing.named(seeds)}")
     return Comparison(
         by=by,
         metrics=tuple(names),
         sides=tuple(sides),
         verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*budgets, *notes),
+        notes=(*budgets, *copies, *notes),
         fingerprint=fingerprint,
         **settings.model_dump(),
     )
@@ -198,8 +204,11 @@ def _judged(pair: Pair, row: Verdict, found: Evidence, holm_p: float, family: in
     row = replace(row, **told, holm_p=holm_p, sign_flip_p=flip_p)
     different = paired.is_different(found.mean, np.array(holm_p), np.array(flip_p), row.margin, alpha)
     if different and _kid_agrees(pair, row):
-        gain = metrics.gain(row.metric, row.difference)
-        return replace(row, outcome="better" if gain > 0 else "worse", reason="")
+        outcome: Outcome = "better" if metrics.gain(row.metric, row.difference) > 0 else "worse"
+        winner, runs = (pair.variant, pair.after) if outcome == "better" else (pair.baseline, pair.before)
+        if copies := _copies(runs):
+            return replace(row, reason=f"{winner} {copies}")
+        return replace(row, outcome=outcome, reason="")
     if paired.is_equivalent(found, alpha):
         return replace(row, outcome="equivalent", reason=f"any gap is below {settings.threshold:.3g} of the baseline")
     if different:
@@ -221,6 +230,12 @@ def _judged(pair: Pair, row: Verdict, found: Evidence, holm_p: float, family: in
         return replace(row, reason=f"{doubt}; {paired.MOST_SEEDS} seeds would not settle it")
     more = max(needed - len(row.seeds), 1)
     return replace(row, reason=f"{doubt}; about {more} more seed{'s' * (more > 1)} would settle it", more_seeds=more)
+
+
+def _copies(runs: Iterable[Result]) -> str:
+    """What is to be said where any of a variant's runs copies train images, and in which spaces; else nothing."""
+    spaces = sorted({space for run in runs for space in metrics.copied(run.scores)})
+    return f"copies train images ({', '.join(spaces)})" if spaces else ""
 
 
 def _kid_agrees(pair: Pair, row: Verdict) -> bool:

@@ -263,11 +263,11 @@ def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
 
 
 def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images:
-    """(rows, columns, C, H, W): the closest pairs of each space in turn, in pixels first, the nearest pair leftmost: a
-    row of samples, and below it the row of their train images."""
+    """(rows, columns, C, H, W): the closest pairs of each space in turn, in pixels first, the relatively nearest pair
+    leftmost: a row of samples, and below it the row of their train images."""
     rows = []
     for found in nearest.values():
-        chosen = np.argsort(found.distance, kind="stable")[:PAIRS]
+        chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
         rows += [samples[chosen], train[found.row[chosen]]]
     return np.stack(rows)
 

@@ -1,27 +1,41 @@
 """Whether samples are copies of train images: how near the nearest one is, in pixels and in an extractor's features.
 
-The measure of nearness is the data's own: how near real images that were held out come to the train split.
+The measure of nearness is the data's own, as in Meehan, Chaudhuri, Dasgupta 2020 (arXiv:2004.05675): how near real
+images that were held out come to the train split. A distance counts in relation to those of the next train images, as
+in Carlini et al. 2023 (arXiv:2301.13188), for a blurred or a flat image is near to everything and copies nothing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 ROWS = 4096  # of either side held at once: 50,000 x 50,000 distances would take 10 GB
+NEIGHBOURS = 50  # as in Carlini et al.: an image that the train split holds twice does not hide its copies
+NEAR = 0.05  # of the held-out images are the nearest ones, which samples are counted against
+ALLOWED = 2  # times as many samples as held-out images may come near
+CHANCE = 0.05  # that a model which comes near so often is called a copier
+QUANTILES = 1000  # of a distribution, to average over it
 
 Vectors = NDArray[np.generic] | Tensor
 
 
 class Nearest(NamedTuple):
-    """Of each of N: the Euclidean distance to the nearest train image, (N,) float64, and its row, (N,) int64."""
+    """Of each of N: the Euclidean distance to the nearest train image, (N,) float64, and its row, (N,) int64.
+
+    relative: (N,) float64, that distance over the mean of those to the NEIGHBOURS nearest: 0 of a copy, 1 at most.
+    """
 
     distance: NDArray[np.float64]
     row: NDArray[np.int64]
+    relative: NDArray[np.float64]
 
 
 def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
@@ -31,22 +45,30 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
     the one that is found is computed from the difference itself, so that a copy is at 0 exactly.
     """
     middle = _rows(train[:ROWS], device).mean(0)  # products of centred vectors lose fewer digits
-    distances, indices = [], []
+    distances, indices, typical = [], [], []
     for first in range(0, len(queries), ROWS):
         chosen = _rows(queries[first : first + ROWS], device)
         centred = chosen - middle
         best = torch.full((len(chosen),), torch.inf, device=device)
         index = torch.zeros(len(chosen), dtype=torch.int64, device=device)
+        around = torch.empty(len(chosen), 0, device=device)
         for start in range(0, len(train), ROWS):
             keys = _rows(train[start : start + ROWS], device) - middle
             # squared distance less the query's own square, which moves no minimum
-            found, at = (keys.square().sum(1) - 2 * centred @ keys.T).min(1)
+            every = keys.square().sum(1) - 2 * centred @ keys.T
+            found, at = every.min(1)
             index = torch.where(found < best, start + at, index)
             best = torch.minimum(best, found)
+            nearby = every.topk(min(NEIGHBOURS, len(keys)), largest=False).values
+            around = torch.cat([around, nearby], 1).sort(1).values[:, :NEIGHBOURS]
         matched = _rows(train[index.cpu().numpy()], device)
         distances.append((chosen.double() - matched.double()).square().sum(1).sqrt().cpu())
         indices.append(index.cpu())
-    return Nearest(torch.cat(distances).numpy(), torch.cat(indices).numpy())
+        typical.append((around + centred.square().sum(1, keepdim=True)).clamp(min=0).double().sqrt().mean(1).cpu())
+    distance, mean = torch.cat(distances).numpy(), torch.cat(typical).numpy()
+    # rounding must neither make a copy's ratio 0 / 0 nor any above 1
+    relative = np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
+    return Nearest(distance, torch.cat(indices).numpy(), relative)
 
 
 def _rows(vectors: Vectors, device: torch.device) -> Tensor:
@@ -56,17 +78,34 @@ def _rows(vectors: Vectors, device: torch.device) -> Tensor:
 
 
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:
-    """``share`` and ``ratio`` in one space; empty where the held-out images give no distance to measure by.
+    """How near samples come in one space; empty where the held-out images give no distance to measure by.
 
-    share: of the samples that are nearer to a train image than any held-out image is; about 1 / (held-out images + 1)
-    for a model that draws new images, near 1 for one that copies. ratio: the samples' median distance over the
-    held-out images': 1 for new images, 0 for copies. ``new``, (held-out images,), leaves out those that are a train
-    image to the bit: datasets hold some twice, and beside them no copy would be near.
+    share: of the samples whose relative distance is below that of all but the nearest 5% of held-out images; expected:
+    of a model that draws new images. limit: a share above it says that train images are copied. ratio: the samples'
+    median distance over the held-out images': 1 of new images, 0 of copies. ``new``, (held-out images,), leaves out
+    those that are a train image to the bit: datasets hold some twice.
     """
-    real = held_out.distance[new]
-    if not len(real) or np.median(real) == 0:
+    real = np.sort(held_out.relative[new])
+    k = max(1, int(NEAR * (len(real) + 1)))
+    if not len(real) or real[k - 1] == 0:
         return {}
     return {
-        "share": float(np.mean(samples.distance < real.min())),
-        "ratio": float(np.median(samples.distance) / np.median(real)),
+        "share": float(np.mean(samples.relative < real[k - 1])),
+        "expected": k / (len(real) + 1),
+        "limit": largest_share(len(samples.relative), k, len(real)),
+        "ratio": float(np.median(samples.distance) / np.median(held_out.distance[new])),
     }
+
+
+@cache
+def largest_share(samples: int, k: int, held_out: int) -> float:
+    """The largest share of the samples below the k-th smallest value of the held-out images that is no sign of copies.
+
+    The chance of a further held-out image to be below it is Beta(k, held_out + 1 - k), whatever the values'
+    distribution (Wilks 1942). Of models whose samples have up to ALLOWED times that chance, CHANCE have a larger share
+    at most; of those that draw as the data do, less than one in 100. The factor is for models that copy nothing and
+    whose images yet differ from the data's.
+    """
+    chance = ALLOWED * stats.beta.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, k, held_out + 1 - k)
+    within = partial(stats.binom.cdf, n=samples, p=np.minimum(chance, 1))
+    return bisect_left(range(samples), 1 - CHANCE, key=lambda count: within(count).mean()) / samples

@@ -1,19 +1,22 @@
 """Which scores can be judged, and which way is better: the one table of it.
 
 A score's name is its place in metrics/evaluate.json: ``<extractor>.<metric>``, such as ``classifier.fd``, or a metric
-alone, such as ``bits_per_dim``. Names that stand deeper (``real.classifier.fd``) describe the data, not the model.
+alone, such as ``bits_per_dim``. Names that stand deeper describe the data (``real.classifier.fd``), or say whether the
+model copies it (``memorisation.pixels.share``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 from ddpm.errors import UserError
 from ddpm.variants import closest, shown
 
 Direction = Literal["lower", "higher"]
 
+MEMORISATION = "memorisation."  # begins the names of what says whether the samples are copies
 # metric of an extractor -> which way is better, in the order in which they are shown
 OF_EXTRACTOR: dict[str, Direction] = {
     "fid": "lower",
@@ -61,6 +64,36 @@ def kid_of(name: str) -> str | None:
     """The kernel distance in the same extractor's features, which a Fréchet distance is held against; else None."""
     extractor, _, metric = name.rpartition(".")
     return f"{extractor}.kid_mean" if metric in (*HEADLINE, *EXTRAPOLATED) else None
+
+
+class Closeness(NamedTuple):
+    """How near the samples come to train images in one space: ``memorisation.<space>.*``, as ddpm/memorisation.py
+    measures it."""
+
+    space: str
+    share: float
+    expected: float
+    limit: float
+    ratio: float
+
+    @property
+    def copies(self) -> bool:
+        return self.share > self.limit
+
+
+def closeness(scores: Mapping[str, float]) -> list[Closeness]:
+    """Of every space that the scores have; of a run that an older version scored, without limits, none."""
+    found = []
+    for name in sorted(scores):
+        if name.startswith(MEMORISATION) and name.endswith(".limit"):
+            values = (scores.get(f"{name.removesuffix('limit')}{field}", math.nan) for field in Closeness._fields[1:])
+            found.append(Closeness(name.split(".")[1], *values))
+    return found
+
+
+def copied(scores: Mapping[str, float]) -> list[str]:
+    """The spaces in which the model copies train images."""
+    return [found.space for found in closeness(scores) if found.copies]
 
 
 def judged(names: Iterable[str]) -> list[str]:

@@ -8,6 +8,10 @@ At k = 3 one metric calls an honest run worse 2.0 times in 100 at n = 5, 1.5 tim
 that often each. Honest runs shall pass 19 times in 20: so the Fréchet distance and the bits per dimension alone decide
 by default, 4.0 times in 100 at n = 5 whatever their correlation; the others are told beside them. Floors lower these
 rates; a distance that is skewed to the bad side raises its own: log-normal by 10%, to 2.6 times in 100 at n = 5.
+
+Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and makes none:
+the share of its samples that come near to a train image has a limit of its own, which new images pass less than once
+in 100 runs (ddpm/memorisation.py).
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ Baseline = Mapping[str, Expected]  # by the score's name, such as classifier.fd
 
 
 class Check(BaseModel):
-    """One score against the baseline.
+    """One score against the baseline, or, where ``expected`` is None, a share of copies against its own limit.
 
     tolerance: how far it may be off to the bad side, max(k sd sqrt(1 + 1/n), floor) in the metric's own unit. limit:
     the worst value that passes. decides: or is only told.
@@ -61,7 +65,7 @@ class Check(BaseModel):
 
     name: str
     value: float
-    expected: Expected
+    expected: Expected | None
     tolerance: float
     limit: float
     is_worse: bool
@@ -70,7 +74,7 @@ class Check(BaseModel):
 
 
 def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, settings: Gate) -> list[Check]:
-    """Every metric of the baseline, in the order in which scores are shown.
+    """Every metric of the baseline, in the order in which scores are shown, and then whether train images are copied.
 
     Raises UserError where the two can't be compared: another fingerprint, a metric of the baseline that the run lacks,
     or one that is to decide and that the baseline lacks.
@@ -102,6 +106,19 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
                 is_worse=gain < -allowed,
                 is_better=gain > allowed,
                 decides=name in deciding,
+            )
+        )
+    for found in metrics.closeness(scores):
+        checks.append(
+            Check(
+                name=f"{metrics.MEMORISATION}{found.space}.share",
+                value=found.share,
+                expected=None,
+                tolerance=found.limit - found.expected,
+                limit=found.limit,
+                is_worse=found.copies,
+                is_better=False,
+                decides=True,
             )
         )
     return checks
@@ -219,6 +236,12 @@ def update(config: Config, path: Path = BASELINE) -> list[str]:
             f"gate --update: {len(by_seed)} training seeds ({seeds}) have these params and fingerprint "
             f"{fingerprint[:12]}, {others} runs another; allowed: at least {MIN_SEEDS}: add by `dvc exp run -S seed=N`"
         )
+    for run in comparable:
+        if spaces := metrics.copied(run.scores):
+            raise UserError(
+                f"gate --update: {run.name} (seed {run.seed}) copies train images ({', '.join(spaces)}): no baseline "
+                "can be made of it; train on more images, for fewer steps, or a smaller network"
+            )
     notes = [*gathered.notes, *matching.notes, *([f"left out, of another fingerprint: {others}"] if others else [])]
     baseline = {}
     for name in metrics.judged(set().union(*by_seed.values())):
@@ -248,12 +271,15 @@ def markdown(checks: Sequence[Check], settings: Gate) -> str:
     bad = failed(checks)
     rows = []
     for check in checks:
-        expected, arrow = check.expected, "↓" if check.expected.direction == "lower" else "↑"
+        expected, before, change = check.expected, ("-", "-", "-"), "-"
+        if expected:
+            before = (f"{expected.mean:.4g}", f"{expected.sd:.2g}", str(expected.n))
+            change = f"{check.value - expected.mean:+.2g}"
+        arrow = "↑" if expected and expected.direction == "higher" else "↓"
         verdict = "improved" if check.is_better else "ok"
         if check.is_worse:
             verdict = "**regression**" if check.decides else "worse (does not decide)"
-        numbers = (f"{expected.mean:.4g}", f"{expected.sd:.2g}", str(expected.n), f"{check.value:.4g}",
-                   f"{check.value - expected.mean:+.2g}", f"{check.limit:.4g}")  # fmt: skip
+        numbers = (*before, f"{check.value:.4g}", change, f"{check.limit:.4g}")
         rows.append((f"**{check.name}** {arrow}" if check.decides else f"{check.name} {arrow}", *numbers, verdict))
     heads = ("metric", "baseline", "sd", "n", "now", "change", "worst allowed", "verdict")
     lines = [
@@ -261,7 +287,13 @@ def markdown(checks: Sequence[Check], settings: Gate) -> str:
         "",
         tabulate(rows, heads, tablefmt="github", disable_numparse=True),
         "",
-        *_remarks([check.expected.n for check in checks if check.decides], settings),
+        *_remarks([check.expected.n for check in checks if check.decides and check.expected], settings),
+    ]
+    lines += [
+        f"{check.name}: {check.value:.1%} of the samples come near to a train image, at most {check.limit:.1%} are no "
+        "sign of copies: look at data/evaluation/nearest.png."
+        for check in checks
+        if check.expected is None and check.is_worse
     ]
     if better := [check.name for check in checks if check.is_better]:
         # never under a regression: the new baseline would take that up too

@@ -143,7 +143,11 @@ def of_logged(run: Logged) -> Result:
         name=run.name,
         source="mlflow",
         params=plain_params(chosen),
-        scores={name: value for name, value in run.metrics.items() if metrics.is_judged(name)},
+        scores={
+            name: value
+            for name, value in run.metrics.items()
+            if metrics.is_judged(name) or name.startswith(metrics.MEMORISATION)
+        },
         seed=chosen.seed,
         images_seen=seen,
         parameters=parameters,

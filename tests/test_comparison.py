@@ -22,13 +22,27 @@ BY = ("diffusion.schedule.name",)
 SIX = range(6)
 
 
-def pair(gaps: Sequence[float], metric: str = "classifier.fd", kid: float | None = None, baseline: float = 1.0) -> Pair:
-    """Runs whose scores in ``metric`` differ by ``gaps``; ``kid``: the difference of the kernel distance."""
+COPIES = {"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14}
+
+
+def pair(
+    gaps: Sequence[float],
+    metric: str = "classifier.fd",
+    kid: float | None = None,
+    baseline: float = 1.0,
+    copying: str = "",
+) -> Pair:
+    """Runs whose scores in ``metric`` differ by ``gaps``; ``kid``: the difference of the kernel distance.
+
+    copying: the schedule whose last run copies its train images.
+    """
     shared = [baseline + 0.003 * seed for seed in range(len(gaps))]
 
     def side(name: str, values: Sequence[float], kernel: float) -> tuple[Result, ...]:
         kernels = {} if kid is None else {"classifier.kid_mean": kernel}
-        return tuple(result(name, seed, scores={metric: value} | kernels) for seed, value in enumerate(values))
+        found = [result(name, seed, scores={metric: value} | kernels) for seed, value in enumerate(values)]
+        found[-1].scores.update(COPIES if name == copying else COPIES | {"memorisation.pixels.share": 0.14})
+        return tuple(found)
 
     after = [value + gap for value, gap in zip(shared, gaps, strict=True)]
     return Pair("a", "b", side("cosine", shared, 1), side("linear", after, 1 + (kid or 0)))
@@ -67,6 +81,19 @@ def test_kid_has_to_agree_where_it_was_measured(kid: float, outcome: str) -> Non
     verdict = judged(pair(CLEAR, kid=kid))
     assert verdict.outcome == outcome
     assert (verdict.reason == "KID moved the other way") == (outcome == "inconclusive")
+
+
+@pytest.mark.parametrize("metric", ["classifier.fd", "classifier.precision", "bits_per_dim"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric: str, sign: int) -> None:
+    gaps = [sign * gap for gap in CLEAR]
+    honest = judged(pair(gaps, metric), metric=metric)
+    variant, baseline = (judged(pair(gaps, metric, copying=name), metric=metric) for name in ("linear", "cosine"))
+    winner, loser = (variant, baseline) if honest.outcome == "better" else (baseline, variant)
+    assert winner.outcome == "inconclusive"
+    assert winner.reason == f"{'b' if honest.outcome == 'better' else 'a'} copies train images (pixels)"
+    assert winner.more_seeds is None
+    assert (loser.outcome, loser.reason) == (honest.outcome, "")
 
 
 def test_a_certain_gap_below_the_threshold_is_equivalent() -> None:
@@ -297,6 +324,15 @@ def test_what_was_not_gathered_is_said_with_a_comparison_and_with_its_failure() 
     assert found.notes[0] == notes[0]
     with pytest.raises(UserError, match=r"only cosine was run.*; left out x: broken"):
         comparison.compare(Gathered((*runs("cosine", 1),), notes), BY, working())
+
+
+def test_whichever_variant_copies_is_said_with_its_seeds() -> None:
+    linear = runs("linear", 2)
+    for run in linear[:2]:
+        run.scores.update(COPIES)
+    notes = compare(*runs("cosine", 1), *linear).notes
+    assert "linear copies train images (pixels) with seeds 0 1" in notes
+    assert not any("cosine" in note for note in notes)
 
 
 def test_two_runs_of_one_seed_give_a_difference_and_no_verdict() -> None:

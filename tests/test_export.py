@@ -516,10 +516,11 @@ def test_the_card_gives_scores_with_the_interval_over_seeds(scored: Callable[...
 
 
 def test_the_card_of_one_seed_gives_the_standard_error(scored: Callable[..., str]) -> None:
-    text = scored(1.5, **{"classifier.fd_se": 0.25, "memorisation.pixels.share": 0.5})
+    memorisation = {"memorisation.pixels.share": 0.5, "memorisation.pixels.expected": 0.05}
+    text = scored(1.5, **{"classifier.fd_se": 0.25, "memorisation.pixels.limit": 0.14} | memorisation)
     assert "| classifier.fd | lower | 1.5 ± 0.25 |" in text
     assert "One training seed" in text
-    assert "50.00% of its samples lie nearer to a train image" in text
+    assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text
     assert "12.5 s on a certain GPU" in text
 
 

@@ -175,6 +175,35 @@ def test_how_often_honest_runs_fail_is_said_and_warned_of_above_one_in_twenty(
     assert ("take a baseline of 6 seeds" in text) == warned
 
 
+# --- copies
+
+
+def copying(share: float) -> dict[str, Any]:
+    return {"pixels": {"share": share, "expected": 0.05, "limit": 0.14, "ratio": 0.6}}
+
+
+def test_a_run_that_copies_train_images_fails_though_its_scores_are_better(capsys: pytest.CaptureFixture[str]) -> None:
+    change("evaluate", "classifier/fd", 0.1)
+    for share, code in ((0.14, 0), (0.31, 1)):
+        change("evaluate", "memorisation", copying(share))
+        assert run() == code
+        text = capsys.readouterr().out
+        (row,) = [line for line in text.splitlines() if line.startswith("| **memorisation.pixels.share**")]
+        assert row.split("|")[-2].strip() == ("**regression**" if code else "ok")
+        assert ("31.0% of the samples come near to a train image" in text) == bool(code)
+    assert text.startswith("### ddpm gate: regression in memorisation.pixels.share\n")
+    assert run("--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    (check,) = [check for check in told["checks"] if check["is_worse"]]
+    assert (told["passed"], check["name"], check["limit"]) == (False, "memorisation.pixels.share", 0.14)
+
+
+def test_what_an_older_version_measured_of_copies_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    change("evaluate", "memorisation", {"pixels": {"share": 0.9, "ratio": 0.6}})
+    assert run() == 0
+    assert "memorisation" not in capsys.readouterr().out
+
+
 # --- on GitHub
 
 
@@ -430,6 +459,13 @@ def test_update_refuses_a_run_with_a_number_that_is_not_finite(
     runs[3].scores["classifier.fd"] = float("nan")
     before = Path(BASELINE).read_bytes()
     assert "exp-3 (seed 3): classifier.fd: nan is no finite number" in refused(capsys, "--update")
+    assert Path(BASELINE).read_bytes() == before
+
+
+def test_update_makes_no_baseline_of_a_run_that_copies(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+    runs[3].scores.update({f"memorisation.pixels.{name}": value for name, value in copying(0.31)["pixels"].items()})
+    before = Path(BASELINE).read_bytes()
+    assert "exp-3 (seed 3) copies train images (pixels): no baseline" in refused(capsys, "--update")
     assert Path(BASELINE).read_bytes() == before
 
 

@@ -35,7 +35,10 @@ SETTINGS = small(data={"image_size": 16}, model={"unet": {"base_channels": 8, "m
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 SCORES = {
     "classifier": {"fd": 1.25, "fd_infinity": 0.75, "fd_infinity_se": 0.125, "kid_mean": 0.0625, "precision": 0.875},
-    "memorisation": {"pixels": {"share": 0.015625, "ratio": 0.984}, "classifier": {"share": 0.5, "ratio": 0.25}},
+    "memorisation": {
+        "pixels": {"share": 0.015625, "expected": 0.05, "limit": 0.140625, "ratio": 0.984},
+        "classifier": {"share": 0.5, "expected": 0.05, "limit": 0.140625, "ratio": 0.25},
+    },
     "real": {"classifier": {"count": 359.0, "fd": 0.1875, "fd_infinity": -0.25, "kid_mean": -0.015625}},
     "bits_per_dim": 3.5,
     "bits_per_dim_se": 0.25,
@@ -171,7 +174,7 @@ def test_a_complete_folder_leaves_nothing_missing_but_variants(complete: Path) -
     assert any("no dvc.lock" in line for line in shown.missing)
     for value in ("1.250", "0.7500 ± 0.1250", "0.1875", "-0.2500", "3.500 ± 0.2500", "lower", "higher"):  # scores
         assert value in shown.text
-    for value in ("1.56%", "0.984", "50.00%"):  # memorisation
+    for value in ("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"):
         assert value in shown.text
     for value in ("f" * 64, "a certain GPU", "256000", "cosine", "1437"):  # provenance
         assert value in shown.text

@@ -12,7 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from ddpm import config, results, tracking
+from ddpm import config, metrics, results, tracking
 from ddpm.errors import UserError
 from ddpm.files import flatten
 from ddpm.results import Result
@@ -285,6 +285,13 @@ def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, fold
     (both,) = results.gather().results
     assert (both.source, both.name) == ("dvc", "linear-3")
     assert replace(alone, name=both.name, source=both.source, when=both.when) == both
+
+
+def test_a_logged_run_tells_whether_it_copies_train_images(store: MlflowClient, folder: Path) -> None:
+    scores = {"classifier": {"fd": 1.0}, "memorisation": {"pixels": {"share": 0.4, "limit": 0.14}}}
+    log(store, Experiment("a", files={"metrics/evaluate.json": json.dumps(scores)}))
+    (run,) = results.gather().results
+    assert metrics.copied(run.scores) == ["pixels"]
 
 
 def test_runs_that_are_nowhere_else_are_taken_from_mlflow(store: MlflowClient, folder: Path) -> None:

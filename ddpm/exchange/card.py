@@ -39,11 +39,6 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
     except UserError as error:
         known, reason = None, str(error)
     T = model.config.diffusion.T
-    copied = {
-        name.split(".")[1]: share
-        for name, share in (known.run.scores if known else {}).items()
-        if name.startswith("memorisation.") and name.endswith(".share")
-    }
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
         loader=jinja2.PackageLoader("ddpm"),
         trim_blocks=True,
@@ -63,7 +58,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         known=known,
         reason=reason,
         scores=_scores(known) if known else [],
-        copied=copied,
+        closeness=metrics.closeness(known.run.scores) if known else [],
     )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -140,15 +137,21 @@ def at_count(extractor: str, count: int) -> float | None:
 
 def memorisation() -> list[Part]:
     """How near the samples come to train images, measured by real images that were held out."""
-    found = regression.read_scores(EVALUATE)
-    spaces = [space for name in found if (space := re.fullmatch(r"memorisation\.(.+)\.share", name))]
-    if not spaces:
-        raise UserError(f"{EVALUATE}: says nothing of memorisation; `dvc repro evaluate` measures it")
-    heads = ("space", "samples nearer than any held-out image", "median distance, over the held-out images'")
-    shares = [(space[1], found[space[0]], found.get(f"memorisation.{space[1]}.ratio", math.nan)) for space in spaces]
-    rows = [(space, f"{share:.2%}", f"{ratio:.3f}") for space, share, ratio in shares]
-    caption = "Each sample's nearest train image: 0% and 1 of a model that draws new images, 100% and 0 of copies."
-    table = Table(heads, rows, caption)
+    found = metrics.closeness(regression.read_scores(EVALUATE))
+    if not found:
+        raise UserError(f"{EVALUATE}: says nothing of memorisation; `dvc repro -f evaluate` measures it")
+    heads = ("space", "samples near a train image", "expected", "limit", "verdict", "median distance ratio")
+    rows = []
+    for each in found:
+        shares = (f"{share:.2%}" for share in (each.share, each.expected, each.limit))
+        verdict = "copies train images" if each.copies else "no sign of copies"
+        rows.append((each.space, *shares, verdict, f"{each.ratio:.3f}"))
+    caption = (
+        "A sample is near a train image where that one is closer, in relation to the next ones, than the nearest is to "
+        "all but 5% of the held-out images. A share above the limit says that train images are copied. The ratio of "
+        "the samples' median distance to that of held-out images is 1 of new images, 0 of copies."
+    )
+    table = Table(heads, rows, caption, text_columns=(0, 4))
     if not NEAREST.exists():
         return [table, Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)]
     shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
