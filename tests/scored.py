@@ -67,6 +67,7 @@ class Experiment:
     files: dict[str, str | None] = field(default_factory=dict)
     evaluations: int = 5
     when: int = 1_700_000_000
+    fingerprint: str = "f" * 64
 
     def contents(self) -> dict[str, str]:
         """Path -> text, dvc.lock included, which says that the metrics are of the params."""
@@ -74,7 +75,7 @@ class Experiment:
         metrics: dict[str, Any] = {
             "metrics/evaluate.json": {"classifier": {"fd": self.fd, "kid_mean": self.fd / 100}},
             "metrics/fingerprint.json": {
-                "hash": "f" * 64,
+                "hash": self.fingerprint,
                 "hash_without_sampling": "e" * 64,
                 "comparable": {"sampling": {"precision": "float32"}},
             },

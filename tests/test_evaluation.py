@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm import calibration, evaluation, metrics, models, reference
+from ddpm import calibration, evaluation, metrics, reference
 from ddpm.checkpoint import Loaded
 from ddpm.config import Evaluate, Likelihood
 from ddpm.errors import UserError
