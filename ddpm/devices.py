@@ -34,7 +34,7 @@ def resolve(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.startswith("cuda"):
-        index = rank if device == "cuda" else torch.device(device).index
+        index = rank if device == "cuda" else int(device.partition(":")[2])  # torch.device wraps above 127
         if index >= torch.cuda.device_count():
             build = torch.version.cuda or "a CPU build of torch"
             raise UserError(

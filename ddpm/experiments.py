@@ -152,9 +152,11 @@ def _lock(text: bytes) -> _Lock | None:
     """What a dvc.lock says; None where it is none."""
     try:
         # every scalar stays text here: a YAML 1.1 reader of numbers and words would disagree with DVC's
-        return _Lock.model_validate(block_yaml.read(text.decode()))
+        lock = _Lock.model_validate(block_yaml.read(text.decode()))
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
+    lock.stages.pop(inputs.CHECK, None)  # also of params that no score depends on
+    return lock
 
 
 def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> Iterator[str]:

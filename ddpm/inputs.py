@@ -17,6 +17,8 @@ from ddpm import files, params_file, variants
 from ddpm.errors import UserError
 
 DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+CHECK = "check"  # the stage that reads all of params.yaml; no score depends on it
 
 
 class Inputs(NamedTuple):
@@ -71,8 +73,19 @@ class Start(NamedTuple):
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
     """The params keys and the dependency paths that dvc.yaml lists for the stage, ``${...}`` filled in."""
     listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
+    # a mapping there is ``params.yaml:``, all of it
+    keys = [key for entry in listed.get("params", []) for key in ([entry] if isinstance(entry, str) else params)]
     deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(lookup(params, key[1])), dep) for dep in listed.get("deps", [])]
-    return listed.get("params", []), deps
+    return keys, deps
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """What dvc.lock says of the stage; nothing where it is absent or half-written, or does not know the stage."""
+    try:
+        entry = yaml.load(DVC_LOCK.read_text(), yaml.CSafeLoader)["stages"][name]
+    except (FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -> Inputs:

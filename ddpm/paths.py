@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CHECKED = Path("data/checked")
 RAW = Path("data/raw")
 PROCESSED = Path("data/processed")
 REFERENCE = Path("data/reference")

@@ -165,7 +165,8 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
 
 
 def finished() -> str | None:
-    """The last of train, sample and evaluate whose files DVC finds up to date, with all before it; None: not one.
+    """The last of train, sample and evaluate whose files DVC finds up to date, with all that they are made of; None:
+    not one.
 
     Raises UserError outside a DVC repository.
     """
@@ -176,7 +177,7 @@ def finished() -> str | None:
     try:
         with Repo() as repo:
             for stage in STAGES:
-                if repo.status(targets=[stage], with_deps=True):
+                if repo.status(targets=[stage], with_deps=True).keys() - {inputs.CHECK}:
                     break
                 last = stage
     except DvcException as error:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from ddpm.errors import UserError
 
+PACKAGE = Path(__file__).parent
 MAX_FINDINGS = 12
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
@@ -46,9 +48,9 @@ class Variant(BaseModel):
         return {"name": self.name, self.name: fields} if fields else {"name": self.name}
 
 
-def names(family: str) -> list[str]:
+def names(family: str, package: Path = PACKAGE) -> list[str]:
     """The family's variants, sorted; found by listing files, nothing is imported."""
-    folder = Path(__file__).parent / family
+    folder = package / family
     return sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
 
 
@@ -88,9 +90,16 @@ def build(family: str, spec: Any, key: str) -> Any:
 
 
 def check_name(family: str, name: str, key: str) -> None:
-    """Raises UserError that lists the known names when ``name`` is not one of the family's variants."""
+    """Raises UserError that lists the known names when ``name`` is not one of the family's variants, or says that git
+    has to know its file: DVC runs ``--temp`` and queued experiments in a copy of what git has."""
     known = names(family)
     if name not in known:
+        if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, PACKAGE.name)):
+            file = f"{PACKAGE.name}/{family}/{name}.py"
+            raise UserError(
+                f"{key}: git does not know {file}, and this run is in a copy of what git has: `git add {file}`, and "
+                "run it again"
+            )
         raise UserError(f"{clipped(key)}: unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}")
 
 

@@ -38,7 +38,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "sample": {"count": 120, "seeds": [0, 1], "batch_size": 64, "steps": 10, "precision": "float32"},
     "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
-STAGES = ["download", "preprocess", "reference", "train", "sample", "evaluate"]
+STAGES = ["check", "download", "preprocess", "reference", "train", "sample", "evaluate"]
 
 
 class Clone:
@@ -118,7 +118,7 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     clone.commit()
 
     output = clone.run("dvc", "exp", "run", "-S", "diffusion.schedule.name=linear")
-    assert ran(output) == ["train", "sample", "evaluate"]
+    assert ran(output) == ["check", "train", "sample", "evaluate"]
     assert sha256(clone.folder / "data/model/model.safetensors") != cosine
     difference = json.loads(clone.run("dvc", "metrics", "diff", "--json"))["metrics/evaluate.json"]
     assert difference["classifier.fd"]["old"] == scores["classifier"]["fd"]
@@ -204,6 +204,40 @@ def assert_two_complete_runs(folder: Path) -> None:
     history = client.get_metric_history(linear.info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == curve(folder)
     assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
+
+
+@pytest.mark.slow
+def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeline(clone: Clone) -> None:
+    made = {f"data/{name}/made": name for name in ("raw", "reference", "samples", "evaluation")}
+    made |= {"data/checked": "", "data/processed/manifest.json": "", "data/model/model.safetensors": "weights"}
+    made |= {f"data/processed/{split}/images.npy": split for split in ("train", "test")}
+    for path, text in made.items():
+        (clone.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (clone.folder / path).write_text(text)
+    clone.run("dvc", "commit", "--force")
+    clone.commit()
+    outs = ["data/raw", "data/processed", "data/reference", "data/model", "data/samples", "data/evaluation", "metrics"]
+    before = {out: sha256(clone.folder / out) for out in outs}
+    (clone.folder / "ddpm/schedules/mine.py").write_bytes((clone.folder / "ddpm/schedules/linear.py").read_bytes())
+    set_by_dvc = ("dvc", "exp", "run", "-S", "diffusion.schedule.name=cosin")
+    for command, line in {
+        ("dvc", "repro"): "unknown 'cosin' (did you mean 'cosine'?)",
+        ("dvc", "repro", "train"): "unknown 'cosin'",
+        ("dvc", "repro", "--force", "evaluate"): "unknown 'cosin'",
+        set_by_dvc: "unknown 'cosin'",
+        (*set_by_dvc, "--temp"): "unknown 'cosin'",
+        (*set_by_dvc[:3], "--temp", "-S", "diffusion.schedule.name=mine"): "`git add ddpm/schedules/mine.py`",
+    }.items():
+        if "exp" not in command:
+            clone.set({"diffusion": {"schedule": {"name": "cosin"}}})
+        process = clone.start(*command)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode != 0
+        assert [out for out in outs if not (clone.folder / out).exists()] == []
+        assert {out: sha256(clone.folder / out) for out in outs} == before
+        assert ran(output) == ["check"]
+        assert line in output
+        clone.run("git", "checkout", "--quiet", "params.yaml")
 
 
 def test_a_dependency_that_changes_while_a_stage_runs_is_refused(

@@ -165,6 +165,15 @@ def test_scores_are_never_taken_for_those_of_params_that_did_not_run(folder: Pat
     assert found.notes[0].startswith("left out stale: stage evaluate ran with another ")
 
 
+def test_a_change_that_no_score_depends_on_leaves_scores_valid(folder: Path) -> None:
+    """The check stage alone is recorded with all params."""
+    run = Experiment("x")
+    lock = yaml.safe_load(run.contents()["dvc.lock"])
+    lock["stages"] = {"check": {"params": {"params.yaml": params(gate={"k": 5.0})}}} | lock["stages"]
+    record(folder, [Experiment("whole", files={"dvc.lock": yaml.safe_dump(lock)})])
+    assert names(results.gather()) == {"whole"}
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [

@@ -30,12 +30,13 @@ PRESET = Path(runs.__file__).parent / "presets" / "digits.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
 ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 
-PIPELINE = {
+PIPELINE: dict[str, dict[str, Any]] = {
+    "check": {"cmd": "true", "params": [{"params.yaml": None}], "deps": ["data/processed"], "outs": ["data/checked"]},
     "reference": {"cmd": "true", "params": ["evaluate"], "deps": ["data/processed"], "outs": ["data/reference"]},
     "train": {
         "cmd": "true",
         "params": ["seed", "diffusion", "model", "train"],
-        "deps": ["data/processed"],
+        "deps": ["data/checked", "data/processed"],
         "outs": ["data/model"],
     },
     "sample": {"cmd": "true", "params": ["sample"], "deps": ["data/model"], "outs": ["data/samples"]},
@@ -99,6 +100,7 @@ def write_folder(root: Path) -> None:
         Image.new("L", (16, 16), shade).save(picture)
     (root / "data/samples/reverse.mp4").write_bytes(b"a film")
     (root / "data/reference").mkdir()
+    (root / "data/checked").touch()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -359,6 +361,8 @@ def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
         with pytest.raises(UserError, match="dvc repro"):
             tracking.sync()
         repo.commit(force=True)
+    assert runs.finished() == "evaluate"
+    set_param("gate.k", 4.0)  # of which only the check stage is told
     assert runs.finished() == "evaluate"
     (folder / "data/samples/grid.png").write_bytes(b"touched")
     assert runs.finished() == "train"

@@ -246,7 +246,7 @@ class TrainStage:
     @cached_property
     def project(self) -> Project:
         project = Project(self.folder, self.preset, self.changes)
-        for name in ("download", "preprocess"):
+        for name in ("check", "download", "preprocess"):
             project.stage(name)
         return project
 

@@ -98,7 +98,7 @@ def load(*arguments, **options):
     assert options.get("weights_only") is True
     return loaded(*arguments, **options)
 torch.load = load
-for stage in ("download", "preprocess", "reference", "train", "sample", "evaluate"):
+for stage in ("check", "download", "preprocess", "reference", "train", "sample", "evaluate"):
     sys.argv = [stage]
     try:
         runpy.run_module(f"stages.{stage}", run_name="__main__")

@@ -94,6 +94,20 @@ def _model_variants() -> set[str]:
     return {f"ddpm/{family}/{inputs.lookup(params, key)['name']}.py" for key, family in CHOICES.items()}
 
 
+def test_every_stage_comes_after_the_check() -> None:
+    """Else DVC would remove what it made before params.yaml is looked at."""
+    before = {
+        stage: {maker for maker in STAGES for out in STAGES[maker]["outs"] for dep in STAGES[stage]["deps"]
+                if Path(dep).is_relative_to(out)}
+        for stage in STAGES
+    }  # fmt: skip
+    for stage in STAGES.keys() - {inputs.CHECK}:
+        found = before[stage]
+        while more := set().union(*(before[maker] for maker in found)) - found:
+            found = found | more
+        assert inputs.CHECK in found, stage
+
+
 def test_no_out_keeps_a_stage_from_the_run_cache() -> None:
     """Of outs that are not in the cache DVC lets metrics and plots alone into it."""
     assert all(isinstance(out, str) for stage in STAGES.values() for out in stage["outs"])

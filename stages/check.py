@@ -1,0 +1,86 @@
+"""params.yaml -> data/checked, which says nothing but that params.yaml is possible. All other stages come after it.
+
+DVC removes what a stage has made before it runs the stage again, so a mistake has to end the run here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ddpm import files, inputs, params_file
+from ddpm.config import Config
+from ddpm.errors import UserError
+from ddpm.files import atomic_path
+from ddpm.inputs import Start
+from ddpm.paths import CHECKED
+from stages import run
+
+
+def main(config: Config, start: Start) -> None:
+    _check_listed(start.params)
+    before = inputs.recorded(start.stage).get("params", {}).get(str(params_file.PATH), {})
+    new = {key for key, _ in _values(before) ^ _values(start.params)}
+    for keys, check in CHECKS.items():
+        if any(key.startswith(keys) for key in new):
+            check(config)
+    with atomic_path(CHECKED) as temporary:
+        temporary.write_text("params.yaml is possible\n")
+
+
+def _values(params: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(key, repr(value)) for key, value in files.flatten(params).items()}
+
+
+def _check_listed(params: dict[str, Any]) -> None:
+    """Raises UserError when a key is missing that a stage's ``params`` in dvc.yaml name, also where it has a default:
+    DVC would refuse to run that stage, after it has removed its outputs."""
+    known = files.flatten(params)
+    for stage in yaml.safe_load(inputs.DVC_YAML.read_text())["stages"].values():
+        for listed in stage.get("params", []):
+            if isinstance(listed, str) and not any(f"{key}.".startswith(f"{listed}.") for key in known):
+                raise UserError(f"{params_file.PATH}: {listed}: missing; every key that dvc.yaml lists must be present")
+
+
+def _check_source(config: Config) -> None:
+    from ddpm import doctor
+
+    found = doctor.source(config.data)
+    if found.state == "missing":
+        raise UserError(f"data.source: {found.found}; {found.mend}")
+
+
+def _check_machine(config: Config) -> None:
+    from ddpm import devices, distributed, memory
+
+    device = devices.resolve(config.device)
+    count = distributed.processes(config.launch.processes, config.device)
+    if device.type == "cpu":
+        memory.whole_batch(config, device, distributed.Ranks(size=count))
+
+
+def _check_network(config: Config) -> None:
+    from ddpm import models
+
+    models.outline(config)
+
+
+def _check_counts(config: Config) -> None:
+    from ddpm import extractors, scores
+
+    for name in config.evaluate.extractors:
+        scores.check_counts(config.evaluate, extractors.get(name), {"sample.count": config.sample.count})
+
+
+# What takes seconds, because it imports torch, or leaves the project's folder, is done only where one of the keys that
+# it is about has changed since params.yaml was last found possible.
+CHECKS = {
+    ("data.dataset.", "data.source"): _check_source,
+    ("device", "launch.", "train.batch_size"): _check_machine,
+    ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
+    ("sample.count", "evaluate."): _check_counts,
+}
+
+if __name__ == "__main__":
+    run("check", main)

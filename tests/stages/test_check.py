@@ -1,0 +1,156 @@
+"""The first stage: what is impossible in params.yaml is said before DVC removes anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import stages
+from ddpm import files, params_file
+from ddpm.paths import CHECKED
+from stages import check
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The digits preset, which was checked before, as dvc.lock says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for name in ("ddpm", "stages", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    params = (ROOT / "ddpm/presets/digits.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params)
+    recorded = {"stages": {"check": {"params": {"params.yaml": params_file.decode(params, "params.yaml")}}}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(recorded))
+    return tmp_path
+
+
+def set_param(key: str, value: Any) -> None:
+    params = params_file.read()
+    *sections, name = key.split(".")
+    block = params
+    for section in sections:
+        block = block[section]
+    block[name] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def checked() -> int:
+    with pytest.raises(SystemExit) as ended:
+        stages.run("check", check.main)
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("diffusion.schedule.name", "cosin", "diffusion.schedule.name: unknown 'cosin' (did you mean 'cosine'?)"),
+        ("train.learning_rate", -1.0, "train.learning_rate: -1.0 is not allowed"),
+        ("launch.processes", "two", "launch.processes: 'two' is not allowed: a whole number of at least 1, or auto"),
+        ("gate.k", 0, "gate.k: 0 is not allowed"),
+        ("model.unet.groups", 3, "model.unet: groups: 3 must divide base_channels"),
+        ("data.image_size", 17, "must be a multiple of"),
+        ("sample.count", 20, "sample.count: 20 images are too few for evaluate.metrics 'fid' with classifier"),
+        ("evaluate.kid_subset_size", 5000, "images are too few for evaluate.metrics 'kid'"),
+        ("data.source", "nowhere", "data.source: no such file or folder 'nowhere'"),
+        ("data.dataset.name", "image_folder", "data.source: image_folder has no public address"),
+        ("device", "cuda:999", "device: 'cuda:999' is not there"),
+    ],
+)
+def test_what_is_impossible_is_one_line_and_exit_code_2(
+    project: Path, key: str, value: Any, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_param(key, value)
+    assert checked() == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert line in said
+    assert not CHECKED.exists()
+
+
+LISTED = [
+    key
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    for key in stage["params"]
+    if isinstance(key, str)
+]
+
+
+@pytest.mark.parametrize("key", sorted(set(LISTED)))
+def test_a_key_that_dvc_would_miss_later_is_missed_here(
+    project: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that has a default: DVC refuses to run the stage that lists it, and has removed its outputs by then."""
+    section, _, name = key.partition(".")
+    params = params_file.read()
+    if name:
+        del params[section][name]
+    else:
+        del params[section]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert checked() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{key}: missing" in said
+
+
+def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
+    assert checked() == 0
+    made = files.sha256(CHECKED)
+    set_param("seed", 9)
+    set_param("diffusion.schedule.name", "linear")
+    assert checked() == 0
+    assert files.sha256(CHECKED) == made
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "slow"),
+    [("seed", 9, False), ("diffusion.schedule.name", "linear", False), ("model.unet.groups", 4, True)],
+)
+def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: str, value: Any, slow: bool) -> None:
+    set_param(key, value)
+    command = [sys.executable, "-X", "importtime", "-m", "stages.check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert ("torch" in imported) == slow
+    assert not imported & {"mlflow", "dvc", "torch_fidelity"}
+
+
+def test_a_place_that_cannot_be_written_to(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data").write_text("a file stands where the folder should be")
+    assert checked() == 2
+    assert "data/checked: cannot write here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lock", [None, "", "stages: [", "stages: {check: 1}", "stages: {check: {params: {}}}"])
+def test_without_a_record_all_is_checked(project: Path, lock: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    set_param("model.unet.groups", 3)
+    Path("dvc.lock").unlink()
+    if lock is not None:
+        Path("dvc.lock").write_text(lock)
+    assert checked() == 2
+    assert "groups: 3 must divide" in capsys.readouterr().err
+
+
+def test_a_variant_that_git_does_not_know_is_told_so_in_dvc_s_copies(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "repository"
+    (repository / "ddpm/schedules").mkdir(parents=True)
+    (repository / "ddpm/schedules/mine.py").write_text("")
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    set_param("diffusion.schedule.name", "mine")
+    assert checked() == 2
+    assert "`git add ddpm/schedules/mine.py`" in capsys.readouterr().err
+    set_param("diffusion.schedule.name", "nobodys")
+    assert checked() == 2
+    assert "unknown 'nobodys'" in capsys.readouterr().err
