@@ -201,8 +201,8 @@ def check_params(_: argparse.Namespace) -> None:
     checked = config.load()
     for name in checked.evaluate.extractors:
         check_counts(checked.evaluate, extractors.get(name), {"sample.count": checked.sample.count})
-    for found in (doctor.repository(), doctor.branch()):
-        if found.state != "ok":
+    for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
+        if found.state == "missing":
             raise UserError(f"{found.found}; {found.mend}")
     network = models.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())

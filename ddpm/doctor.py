@@ -11,13 +11,15 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import yaml
 from packaging.requirements import Requirement
 
-from ddpm import config, interrupted
+from ddpm import block_yaml, config, interrupted, params_file
 from ddpm.config import Config, Data
 from ddpm.datasets import _sources
 from ddpm.errors import UserError, masked, printable
-from ddpm.experiments import LOCK
+from ddpm.experiments import LOCK, spelled
+from ddpm.inputs import lookup
 from ddpm.paths import PROCESSED, RAW, REFERENCE
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -25,6 +27,7 @@ State = Literal["ok", "note", "fetch", "missing"]
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 GIB = 2**30
 BY_HAND = "without a network: put its files into a folder, and set data.source to that"
+SOURCE = ("data.dataset", "data.source")  # the params of the download stage
 CHECKPOINTS = 3  # two generations and the one that is being written
 TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 
@@ -224,11 +227,23 @@ def dataset(settings: Config) -> Iterator[Finding]:
     if (PROCESSED / MANIFEST).exists():
         made = read_manifest(PROCESSED)
         shown = f"{made.dataset} {made.image_size}x{made.image_size}x{made.channels}"
-        if (made.dataset, made.image_size, made.channels) == (data.dataset.name, data.image_size, data.channels):
+        same = (made.dataset, made.image_size, made.channels) == (data.dataset.name, data.image_size, data.channels)
+        if same and fetched():
             yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {made.counted()} images")
             return
+        shown += ", from another data.source" * same
         yield Finding("dataset", "note", f"{PROCESSED} holds {shown}", "`dvc repro` makes that of params.yaml")
     yield source(data)
+
+
+def fetched() -> bool:
+    """Whether the images that are here are of the dataset and the source that params.yaml names, as dvc.lock says."""
+    params = params_file.read()
+    try:
+        locked = block_yaml.read(Path(LOCK).read_text())["stages"]["download"]["params"][str(params_file.PATH)]
+        return RAW.exists() and all(spelled(lookup(params, key)) == spelled(locked[key]) for key in SOURCE)
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return False
 
 
 def source(data: Data) -> Finding:

@@ -117,9 +117,71 @@ def test_images_that_were_made_are_counted_and_others_are_said(
     digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(digits, "data/processed")
+    download("digits", None)
     assert run(capsys)[1]["dataset"][0]["found"] == "data/processed: digits 16x16x1, 1,438 train, 359 test images"
     write(data={"image_size": 32})
     assert states(run(capsys)[1]["dataset"]) == ["note", "ok"]
+
+
+def download(name: str, source: str | None) -> None:
+    """dvc.lock and data/raw as after the download stage."""
+    params = {"data.dataset": {"name": name}, "data.source": source}
+    stage = {"cmd": "python -m stages.download", "params": {"params.yaml": params}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"download": stage}}))
+    Path("data/raw").mkdir(parents=True, exist_ok=True)
+
+
+def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code of ``ddpm check``, and what it says on stderr."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check"])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_images_of_another_source_are_not_those_of_params_yaml(
+    digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(digits, "data/processed")
+    manifest = json.loads(Path("data/processed/manifest.json").read_text())
+    Path("data/processed/manifest.json").write_text(json.dumps(manifest | {"dataset": "image_folder"}))
+    download("image_folder", "mine")
+    write(data={"dataset": {"name": "image_folder"}, "source": "mine"})
+    assert states(run(capsys)[1]["dataset"]) == ["ok"]  # though the folder is gone: data/raw has its images
+    assert check(capsys) == (0, "")
+
+    write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
+    code, topics = run(capsys)
+    assert (code, states(topics["dataset"])) == (1, ["note", "missing"])
+    assert "from another data.source" in topics["dataset"][0]["found"]
+    code, told = check(capsys)
+    assert (code, told.count("\n")) == (2, 1)
+    assert told.startswith("error: data.source: no such file or folder 'nowhere'")
+
+    Path("nowhere").mkdir()
+    code, topics = run(capsys)
+    assert (code, states(topics["dataset"])) == (0, ["note", "ok"])
+    assert check(capsys) == (0, "")
+
+
+@pytest.mark.parametrize("lock", [None, "", "stages: []", "stages: {download: {}}", "{"])
+def test_without_a_record_of_the_download_the_source_is_looked_for(
+    lock: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
+    if lock is not None:
+        Path("dvc.lock").write_text(lock)
+    Path("data/raw").mkdir(parents=True)
+    assert states(run(capsys)[1]["dataset"]) == ["missing"]
+
+
+def test_a_fresh_clone_has_a_record_but_no_images(capsys: pytest.CaptureFixture[str]) -> None:
+    download("image_folder", "nowhere")
+    Path("data/raw").rmdir()
+    write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
+    assert check(capsys)[0] == 2
+    write(data={"dataset": {"name": "image_folder"}, "source": None})
+    assert check(capsys) == (2, "error: image_folder has no public address; set data.source to a folder\n")
 
 
 @pytest.mark.parametrize("folder", [".git", ".dvc"])
