@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tokenize import TokenError
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddpm import files
 from ddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from ddpm.config import Data
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -37,6 +40,11 @@ class Manifest(BaseModel):
     skipped: Annotated[int, Field(ge=0)]
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
 
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that stand for the images and labels, as long as MLflow's own digests."""
+        return files.digest(self.sha256)[:8]
+
     def counted(self) -> str:
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
@@ -48,6 +56,18 @@ def read_manifest(processed: Path) -> Manifest:
         return Manifest.model_validate(files.read_json(path))
     except ValidationError as error:
         raise UserError(f"{path}: not a manifest; remove it and run `dvc repro`") from error
+
+
+def called(data: Data, processed: Path) -> str:
+    """What people call the images: a published dataset by its name, one's own by where they came from and what they
+    hold, as "flowers64-1a2b3c4d"; without the digest where no images are in ``processed``.
+
+    Where they came from is in params.yaml alone: with it in the manifest, a folder that was renamed would train anew.
+    """
+    own = data.dataset.own_name(data.source)
+    if own is None:
+        return data.dataset.name
+    return f"{own}-{read_manifest(processed).digest}" if (processed / MANIFEST).exists() else own
 
 
 def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

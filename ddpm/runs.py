@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 from ddpm import config, files, inputs, params_file
 from ddpm.errors import UserError, masked
 from ddpm.paths import FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
-from ddpm.processed import Manifest, read_manifest
+from ddpm.processed import Manifest, called, read_manifest
 
 KEYED = ("reference", "train", "sample", "evaluate")
 DERIVED = ("data/reference", "data/model", "data/samples")
@@ -55,7 +55,6 @@ VARIANTS = {
     "loss": "diffusion.loss.name",
     "model": "model.name",
     "sampler": "sample.sampler.name",
-    "dataset": "data.dataset.name",
     "seed": "seed",
 }
 # tag -> the key of metrics/fingerprint.json
@@ -108,8 +107,8 @@ class Record:
 
     def name(self, tags: Mapping[str, str]) -> str:
         """Short, as it stands above each picture and in each legend."""
-        schedule, target, seed = (self.facts[tag] for tag in ("schedule", "parameterization", "seed"))
-        return f"{schedule} · {target} · seed {seed} · {tags.get('dvc.exp.name', self.key[:7])}"
+        schedule, target, seed, data = (self.facts[tag] for tag in ("schedule", "parameterization", "seed", "dataset"))
+        return f"{schedule} · {target} · seed {seed} · {data} · {tags.get('dvc.exp.name', self.key[:7])}"
 
     def note(self, tags: Mapping[str, str]) -> str:
         """Markdown for the run's page: the scores, and how to get them again. ``tags`` is ``environment()``'s."""
@@ -138,7 +137,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     params = {name: masked(_text(value)) for name, value in files.flatten(_chosen_only(chosen.to_dict())).items()}
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     scores: dict[str, float] = {}
-    facts = {tag: params[key] for tag, key in VARIANTS.items()}
+    facts = {tag: params[key] for tag, key in VARIANTS.items()} | {"dataset": called(chosen.data, PROCESSED)}
     for stage in done:
         # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
         measured = files.read_json(METRICS / f"{stage}.json")
@@ -153,7 +152,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(
         key=inputs.read(*KEYED, params=settings, leave_out=DERIVED).fingerprint(),
-        title=_title(chosen),
+        title=_title(chosen, facts["dataset"]),
         params=params,
         dataset=read_manifest(PROCESSED),
         scores=scores,
@@ -205,12 +204,12 @@ def _commands(tags: Mapping[str, str]) -> list[str]:
     return [*checkout, *apply, "dvc repro"]
 
 
-def _title(chosen: config.Config) -> str:
+def _title(chosen: config.Config, dataset: str) -> str:
     data, diffusion, sample = chosen.data, chosen.diffusion, chosen.sample
     return (
         f"{diffusion.schedule.name} · {diffusion.parameterization.name} · {chosen.model.name} · "
         f"{sample.sampler.name} {sample.steps} · seed {chosen.seed} · "
-        f"{data.dataset.name} {data.image_size}x{data.image_size}"
+        f"{dataset} {data.image_size}x{data.image_size}"
     )
 
 

@@ -29,7 +29,7 @@ from filelock import FileLock
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from ddpm import errors, files, params_file, paths, runs, stores
+from ddpm import errors, params_file, paths, runs, stores
 from ddpm.errors import UserError
 from ddpm.runs import Point, Record
 from ddpm.stores import SQLITE, TIMEOUT
@@ -257,8 +257,8 @@ class Tracker:
             self.client.log_batch(run_id, params=params[first : first + PARAMS_PER_BATCH])
         if not (run.inputs and run.inputs.dataset_inputs):
             dataset = Dataset(
-                name=record.dataset.dataset,
-                digest=files.digest(record.dataset.sha256)[:8],  # as long as MLflow's own
+                name=record.facts["dataset"],
+                digest=record.dataset.digest,
                 source_type="local",
                 source=json.dumps({"uri": str(paths.PROCESSED)}),
                 profile=record.dataset.model_dump_json(),

@@ -27,6 +27,7 @@ from ddpm.checkpoint import load_model, save_model
 from ddpm.errors import UserError
 from ddpm.exchange import card
 from ddpm.files import sha256
+from ddpm.processed import read_manifest
 from ddpm.sampling import Generator
 from tests.scored import result
 from tests.small import small
@@ -488,9 +489,9 @@ def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known() -> No
 def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The card of the working folder's model, with the scores of its training seeds; the first is its own."""
 
-    def write(*fds: float, licence: str = "digits", **scores: float) -> str:
+    def write(*fds: float, licence: str = "digits", source: str | None = None, **scores: float) -> str:
         sections = {"model": unet(), "data": {"dataset": {"name": licence}}}
-        settings = small(**sections)
+        settings = small(**sections | {"data": {"dataset": {"name": licence}, "source": source}})
         Path("params.yaml").write_text(json.dumps(settings.to_dict()))
         runs = [result(seed=seed, fd=fd) for seed, fd in enumerate(fds)]
         runs[0].scores.update(scores)
@@ -527,6 +528,18 @@ def test_the_card_of_one_seed_gives_the_standard_error(scored: Callable[..., str
 @pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
 def test_the_card_gives_the_licence_of_the_data(scored: Callable[..., str], dataset: str, said: str) -> None:
     assert f"{dataset}: {said}" in scored(1.0, licence=dataset)
+
+
+def test_the_card_says_which_of_ones_own_images_it_learned(scored: Callable[..., str]) -> None:
+    manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0}
+    counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
+    Path("data/processed").mkdir(parents=True)
+    Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))
+    digest = read_manifest(Path("data/processed")).digest
+    text = scored(1.0, licence="image_folder", source="photos/flowers64/")
+    assert f"gray images of flowers64-{digest}\n" in text
+    assert f"| data | flowers64-{digest}: 8 train, 2 test images |" in text
+    assert f"flowers64-{digest}: not known to the project" in text
 
 
 def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str]) -> None:

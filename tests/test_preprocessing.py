@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ddpm.config import Data
 from ddpm.datasets import Records
 from ddpm.errors import UserError
 from ddpm.preprocessing import preprocess, split_indices, to_pixels
-from ddpm.processed import open_split, read_manifest
+from ddpm.processed import called, open_split, read_manifest
 
 
 def data_of(name: str = "image_folder", **values: Any) -> Data:
@@ -60,6 +61,33 @@ class TestWholeRun:
             assert manifest.sha256[split] == files.sha256(tmp_path / "processed" / split)  # type: ignore[index]
         with Image.open(tmp_path / "processed" / "dataset.png") as picture:
             assert min(picture.size) > 50
+
+    def test_ones_own_images_are_called_by_folder_and_content(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names, made = {}, {}
+        for folder, shade in {"here/zoo": 0, "there/zoo": 0, "there/other": 0, "third/zoo": 9}.items():
+            for i in range(10):
+                place = tmp_path / folder / "cats"
+                place.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (9, 9), (shade, i, i)).save(place / f"{i}.png")
+            monkeypatch.chdir(tmp_path / Path(folder).parent)
+            for source in (Path(folder).name, str(tmp_path / folder)):  # relative and absolute
+                data, out = data_of(source=source), tmp_path / f"out{len(made)}"
+                data.dataset.download(data.source, out / "raw")
+                preprocess(data, out / "raw", out / "processed")
+                names[folder, source] = called(data, out / "processed")
+                made[folder, source] = files.sha256(out)
+        assert len(set(made.values())) == 2  # the same images give the same bytes
+        by_folder = {folder: name for (folder, _), name in names.items()}
+        assert len(names) == 8
+        assert all(name == by_folder[folder] for (folder, _), name in names.items())
+        here, there, other, third = by_folder.values()
+        assert here == there
+        assert re.fullmatch("zoo-[0-9a-f]{8}", here)
+        assert other == here.replace("zoo", "other")
+        assert re.fullmatch("zoo-[0-9a-f]{8}", third)
+        assert third != here
 
     def test_each_image_keeps_its_label(self, tmp_path: Path) -> None:
         for name, colour in {"black": 0, "white": 255}.items():

@@ -23,6 +23,7 @@ from ddpm import cli, files, frontier, plots, report, results, tracking
 from ddpm.errors import UserError
 from ddpm.files import write_json
 from ddpm.paths import LOSS
+from ddpm.processed import read_manifest
 from ddpm.report import model, parts, variants
 from ddpm.report.parts import Figure, Figures, Note, Section, Strip, Strips, Table
 from ddpm.report.variants import Subject
@@ -146,6 +147,20 @@ def run(*arguments: str) -> int:
 
 
 # --- a page
+
+
+def test_the_title_says_which_of_ones_own_images_it_is_of(complete: Path) -> None:
+    page()
+    assert "<title>digits 16x16: " in Path("report.html").read_text()
+    own = small(data={"image_size": 16, "dataset": {"name": "image_folder"}, "source": "photos/flowers64"})
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(own.to_dict(), file)
+    digest = read_manifest(Path("data/processed")).digest
+    page()
+    assert f"<title>flowers64-{digest} 16x16: " in Path("report.html").read_text()
+    Path("data/processed/manifest.json").unlink()
+    page()
+    assert "<title>flowers64 16x16: " in Path("report.html").read_text()
 
 
 def test_where_nothing_has_run_each_section_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:

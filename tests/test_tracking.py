@@ -202,6 +202,24 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     assert sum(name.startswith("images/samples+step+8+") for name in names) == 2
 
 
+def test_runs_of_ones_own_images_say_which(folder: Path) -> None:
+    manifest = json.loads((folder / "data/processed/manifest.json").read_text())
+    digests = []
+    for source, content in (("photos/flowers64", "3"), ("/data/cifar.zip", "4")):
+        set_param("data.dataset", {"name": "image_folder"})
+        set_param("data.source", source)
+        sha256 = {"train": content * 64, "test": "2" * 64}
+        write_json(folder / "data/processed/manifest.json", manifest | {"dataset": "image_folder", "sha256": sha256})
+        run = client().get_run(str(tracking.sync("evaluate")))
+        (used,) = run.inputs.dataset_inputs
+        name = f"{Path(source).stem}-{used.dataset.digest}"
+        assert run.data.tags["dataset"] == used.dataset.name == name
+        assert f"· {name} 16x16**" in run.data.tags["mlflow.note.content"]
+        assert f" · {name} · " in run.info.run_name
+        digests.append(used.dataset.digest)
+    assert len(set(digests)) == 2
+
+
 def test_the_experiment_has_a_view_of_what_runs_log(folder: Path) -> None:
     run = client().get_run(str(tracking.sync("evaluate")))
     shared = json.loads(client().get_experiment_by_name("ddpm").tags[tracking.VIEW])

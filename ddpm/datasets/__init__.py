@@ -88,6 +88,10 @@ class Dataset(Variant, ABC):
             folder.mkdir()
             self.fetch(source, folder)
 
+    def own_name(self, source: str | None) -> str | None:
+        """What the images of one's own ``source`` are called; None where they are the published, verified ones."""
+        return None
+
     @abstractmethod
     def fetch(self, source: str | None, folder: Path) -> None:
         """``download`` into ``folder``: empty, removed when this raises; scratch files may lie beside it."""

@@ -7,6 +7,7 @@ tree of them, each picture can be read by its offset, and no name from outside e
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.archives import MISREAD, members, open_tar, reading
+from ddpm.archives import SUFFIXES as ARCHIVES
 from ddpm.datasets import Dataset, Records, _sources
-from ddpm.errors import UserError
+from ddpm.errors import UserError, masked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FILE = "images.tar"
+MAX_NAME = 40
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # Others of PIL's readers are rarely used, and one of them starts another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -44,6 +47,14 @@ class Photos(Dataset):
 
     address: ClassVar[str | None] = None
     sha256: ClassVar[str | None] = None
+
+    def own_name(self, source: str | None) -> str | None:
+        """Of any other source than the verified public archive: its folder's or archive's own name."""
+        if source is None:
+            return None
+        last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
+        stem = re.sub(f"({'|'.join(map(re.escape, ARCHIVES))})$", "", last, flags=re.IGNORECASE)
+        return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME] or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
         with TemporaryDirectory(dir=folder.parent) as scratch:

@@ -20,7 +20,7 @@ from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.files import flatten, read_json, sha256
 from ddpm.paths import METRICS, MODEL_FILE, PROCESSED
-from ddpm.processed import read_manifest
+from ddpm.processed import called, read_manifest
 from ddpm.results import Result
 
 
@@ -56,6 +56,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         facts=[*_facts(model, known), ("sha256 of model.safetensors", f"`{sha256(source)}`")],
         known=known,
+        data=called(known.settings.data, PROCESSED) if known else "",
         reason=reason,
         scores=_scores(known) if known else [],
         closeness=metrics.closeness(known.run.scores) if known else [],
@@ -97,7 +98,7 @@ def _facts(model: Loaded, known: Evidence | None) -> Iterator[tuple[str, str]]:
         yield "training took", f"{cost.get('seconds', 'unknown')} s on {cost.get('device', 'an unknown device')}"
         if PROCESSED.exists():
             manifest = read_manifest(PROCESSED)
-            yield "data", f"{manifest.dataset}: {manifest.counted()} images"
+            yield "data", f"{called(known.settings.data, PROCESSED)}: {manifest.counted()} images"
             yield "sha256 of the train images", f"`{manifest.sha256['train']}`"
 
 

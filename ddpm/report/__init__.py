@@ -17,6 +17,8 @@ from markupsafe import Markup
 
 from ddpm import files
 from ddpm.config import Config
+from ddpm.paths import PROCESSED
+from ddpm.processed import called
 from ddpm.report import model, variants
 from ddpm.report.parts import Section, section
 from ddpm.report.variants import Subject
@@ -65,6 +67,6 @@ def render(title: str, shown: Sequence[Section]) -> str:
 def _title(settings: Config) -> str:
     data, diffusion, sample = settings.data, settings.diffusion, settings.sample
     return (
-        f"{data.dataset.name} {data.image_size}x{data.image_size}: {settings.model.name}, {diffusion.schedule.name}, "
-        f"{diffusion.parameterization.name}, {sample.sampler.name} {sample.steps}"
+        f"{called(data, PROCESSED)} {data.image_size}x{data.image_size}: {settings.model.name}, "
+        f"{diffusion.schedule.name}, {diffusion.parameterization.name}, {sample.sampler.name} {sample.steps}"
     )

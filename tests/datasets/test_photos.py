@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ddpm import variants
 from ddpm.datasets._photos import is_image
@@ -63,6 +66,38 @@ def test_image_folder_with_a_split_of_its_own() -> None:
     files = ("d/test/cats/1.png", "d/train/cats/1.png", "d/train/dogs/1.png", "d/val/dogs/2.png")
     assert arranged("image_folder", *files) == dict(zip(files, ["cats", "cats", "dogs", "dogs"], strict=True))
     assert dataset("image_folder").arrange(list(files)).is_test.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("source", "called"),
+    [
+        ("/home/me/flowers64/", "flowers64"),
+        ("../photos/flowers64-jpg.tar.gz", "flowers64-jpg"),
+        ("Zoo.ZIP", "Zoo"),
+        ("v1.5", "v1.5"),
+        ("kaggle:someone/flowers-recognition", "flowers-recognition"),
+        ("https://me:pa/ss@host/sets/birds.tgz?token=k3y", "birds"),
+        ("https://me:pa/ss@host", "host"),
+        ("my cats | <b>", "my_cats_b"),
+        ("Bäume", "Bäume"),
+        ("x" * 100, "x" * 40),
+        (".", "image_folder"),
+        ("..", "image_folder"),
+        ("~", "image_folder"),
+    ],
+)
+def test_ones_own_images_are_called_by_where_they_came_from(source: str, called: str) -> None:
+    assert dataset("image_folder").own_name(source) == called
+
+
+@pytest.mark.parametrize("name", variants.names("datasets"))
+def test_published_images_need_no_name_of_their_own(name: str) -> None:
+    assert dataset(name).own_name(None) is None
+
+
+@given(st.text(min_size=1))
+def test_any_source_gives_a_name_that_fits_everywhere(source: str) -> None:
+    assert re.fullmatch(r"[\w.-]{1,40}", dataset("image_folder").own_name(source))
 
 
 @pytest.mark.parametrize(
