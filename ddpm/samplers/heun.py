@@ -17,22 +17,26 @@ if TYPE_CHECKING:
 
 
 class Heun(Sampler):
-    """Deterministic; the trapezoid rule in EDM's scaled space, x / signal against sigma / signal.
+    """Deterministic: DDIM's step, and one more evaluation at its end that corrects it.
 
-    There it weighs the second evaluation by half of what sigma / signal shrinks by, less one. Where that more than
-    halves in a step, as at the noise end of the cosine schedule or from zero SNR, the rule would extrapolate without
-    bound; the weight is then held to 1 - sigma ratio, at which x is still between x_t and the second x_0.
+    EDM's trapezoid in sigma / signal weighs the change of x_0 by (sigma ratio - 1) / 2, without bound where little
+    signal is left. Here time is the angle phi, with signal = cos(phi) and sigma = sin(phi), which is bounded. In it
+    dx_0/dphi = -sigma r for r = x + x'', and DDIM is exact where r = 0. With r constant over a step of delta, x is
+    (1 - cos(delta)) r from DDIM's, and x_0 changes by (signal' - signal) r. The second evaluation is at DDIM's x: how
+    much of x's error it sees is the slope of x_0 by x, taken from data N(0, I) and the start of the step, where it is
+    least: signal' signal^2. Near the image this is EDM's weight; it is always below 1 / sigma^2.
     """
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         for start, end in pairwise(levels(chain.schedule)):
             x_0, epsilon, _ = denoise(x, start.t)
-            x = end.signal * x_0 + end.sigma * epsilon  # Euler's step, which is DDIM's
+            x = end.signal * x_0 + end.sigma * epsilon
             if end.sigma > 0:
-                h = end.log_ratio - start.log_ratio
-                weight = min(math.expm1(h) / 2, -math.expm1(-h))
-                x = x + end.signal * weight * (denoise(x, end.t).x_0 - x_0)
+                high, low = (math.atan2(level.sigma, level.signal) for level in (start, end))
+                half = math.sin((high - low) / 2)
+                weight = half / (math.sin((high + low) / 2) - end.signal * start.signal**2 * half)
+                x = x + weight * (denoise(x, end.t).x_0 - x_0)
             yield x
 
     def evaluations(self, steps: int) -> int:

@@ -5,7 +5,7 @@ Where a scheduler makes its tables in float32, the test puts float64 ones in the
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ddpm.parameterizations import Prediction
 from ddpm.samplers import Denoise, Sampler, levels
 from ddpm.sampling import Spacing, timesteps
 from ddpm.schedules import NoiseSchedule
+from tests.peers import exact
 
 # diffusers' own, under NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -152,17 +153,79 @@ def test_unipc_equals_diffusers(order: int, spacing: Spacing, dtype: torch.dtype
         assert_near(state, theirs, tolerance)
 
 
-@PRECISIONS
-def test_heun_equals_diffusers(dtype: torch.dtype, tolerance: float) -> None:
-    """Over steps that at most halve sigma / signal, where ours is EDM's to the letter; theirs works on x / signal."""
-    schedule = WHOLE.respace(timesteps(WHOLE, 30, "log_snr"))
+def diffusers_heun(denoise: Denoise, schedule: NoiseSchedule, x_T: Tensor) -> list[Tensor]:
+    """x after each step by EDM's Algorithm 1; theirs works on x / signal."""
     path = levels(schedule)
-    assert all(b.log_ratio - a.log_ratio < np.log(2) for a, b in pairwise(path[:-1]))
     peer = HeunDiscreteScheduler(T, beta_schedule="linear")
-    visit(peer, schedule, dtype, repeats=2)
-    theirs = start(dtype) / path[0].signal
+    visit(peer, schedule, torch.float64, repeats=2)
+    x, states = x_T / path[0].signal, []
     calls = iter(peer.timesteps.tolist())
-    for state, end in zip(ours(sampler("heun"), schedule, dtype), path[1:], strict=True):
+    for end in path[1:]:
         for t in [next(calls)] if end.t == 0 else [next(calls), next(calls)]:
-            theirs = peer.step(network(peer.scale_model_input(theirs, t), int(t) + 1), t, theirs).prev_sample
-        assert_near(state, theirs * end.signal, tolerance)
+            x = peer.step(denoise(peer.scale_model_input(x, t), int(t) + 1).epsilon, t, x).prev_sample
+        states.append(x * end.signal)
+    return states
+
+
+def of_mixture(name: str, whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Tensor) -> list[Tensor]:
+    denoise, chain = exact.mixture(whole), Chain(schedule, dtype=torch.float64)
+    return list(sampler(name).steps(denoise, x_T, chain, noises, SMALL))
+
+
+def pixels(count: int) -> Tensor:
+    return noise.gaussian(0, "x_T", torch.arange(count), 0, (2, 1, 1)).double()
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    return float((one - other).square().mean().sqrt())
+
+
+def test_heun_tends_to_diffusers_as_steps_shorten() -> None:
+    """Both are of second order, so is their difference; at t = 1, before the step to the image."""
+    whole, apart = exact.even_in_log_snr(160), []
+    for steps in (80, 160):
+        schedule = whole.respace(np.arange(1, 162, 160 // steps))
+        theirs = diffusers_heun(exact.mixture(whole), schedule, pixels(64))
+        apart.append(distance(of_mixture("heun", whole, schedule, pixels(64))[-2], theirs[-2]))
+    assert 1.95 < np.log2(apart[0] / apart[1]) < 2.5
+
+
+@pytest.mark.parametrize("ratio", [1.1, 2.0, 5.0])
+def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
+    """A first step between levels of little noise: what either adds to DDIM's."""
+    schedule = NoiseSchedule(np.array([14.0, 14.0 - 2 * np.log(ratio)]), np.arange(1, 3))
+    whole = exact.mixture(schedule)
+    x_T = whole.means[:, :, None, None] + 0.1
+    ours, theirs, ddim = (
+        of_mixture("heun", schedule, schedule, x_T)[0],
+        diffusers_heun(exact.mixture(schedule), schedule, x_T)[0],
+        of_mixture("ddim", schedule, schedule, x_T)[0],
+    )
+    torch.testing.assert_close(ours - ddim, theirs - ddim, rtol=1e-3, atol=1e-12)
+
+
+@cache
+def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
+    """The chain and where ``pixels(200)`` end in 1,000 steps of it."""
+    whole = variants.build("schedules", {"name": schedule}, "s").noise_schedule(T)
+    return whole, of_mixture("heun", whole, whole, pixels(200))[-1]
+
+
+@pytest.mark.parametrize("steps", [10, 20, 50])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "quadratic", "sigmoid"])
+def test_heun_is_nearer_to_the_solution_than_edms_own_weights(schedule: str, steps: int) -> None:
+    """Cosine's sigma / signal falls steeply at the noise end, linear's at the image."""
+    whole, solution = solved(schedule)
+    visited = whole.respace(timesteps(whole, steps, "uniform"))
+    theirs = diffusers_heun(exact.mixture(whole), visited, pixels(200))[-1]
+    ours = of_mixture("heun", whole, visited, pixels(200))[-1]
+    assert distance(ours, solution) < distance(theirs, solution)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+@pytest.mark.parametrize("schedule", variants.names("schedules"))
+def test_heuns_second_evaluation_does_no_harm_in_few_steps(schedule: str, steps: int) -> None:
+    whole, solution = solved(schedule)
+    visited = whole.respace(timesteps(whole, steps, "uniform"))
+    heun, ddim = (distance(of_mixture(name, whole, visited, pixels(200))[-1], solution) for name in ("heun", "ddim"))
+    assert heun < ddim

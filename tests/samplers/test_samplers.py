@@ -106,14 +106,14 @@ def test_ddim_with_eta_one_is_the_ancestral_sampler_of_small_variance() -> None:
     torch.testing.assert_close(states[0], states[1], rtol=1e-8, atol=1e-8)
 
 
-def test_heun_never_weighs_the_second_evaluation_by_more_than_the_step() -> None:
-    """EDM's own weight would, from cosine's last levels: 10 steps of it leave these points 6.8 away, on average."""
+def test_heun_is_near_the_solution_where_little_signal_is_left() -> None:
+    """EDM's own weight has no bound there: 10 steps of it leave these points 6.8 away, on average."""
     whole = WHOLE["cosine"]
     truth, coarse = (
         list(sampler("heun").steps(exact.mixture(whole), start(200), chain(whole, steps), noises(200), SMALL))[-1]
         for steps in (T, 10)
     )
-    assert (coarse - truth).square().sum(1).sqrt().mean() < 0.1
+    assert (coarse - truth).square().sum(1).sqrt().mean() < 0.02
 
 
 def test_levels_lead_from_noise_to_the_image() -> None:
