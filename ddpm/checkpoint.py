@@ -14,26 +14,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddpm import config as configuration
-from ddpm import models
+from ddpm import inputs, models
 from ddpm.config import TrainingConfig
 from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import UserError
-from ddpm.files import atomic_path, digest
+from ddpm.files import atomic_path, digest, sha256, try_lock
 
 FORMAT = "ddpm-1"
 METADATA = "ddpm"
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")
 FINISHED = "finished"
+LOCK = "lock"
+NOTHING = digest(None)  # of what DVC has on record
+TAKEN = ".taken"  # ends the name of a state that is being deleted
 CHECKSUM = "sha256"
-DVC_LOCK = Path("dvc.lock")
 
 
 class Loaded(NamedTuple):
@@ -86,8 +87,9 @@ class Checkpoints:
     ``fingerprint`` hashes all that DVC sees as the stage's inputs, so a run never resumes another's state. It lies
     outside DVC's outs, because DVC removes those before it runs a stage.
 
-    ``record`` is what DVC has on record of the stage, as ``recorded`` tells. With it, the state of a complete run stays
-    until that changes: a run whose result DVC has not taken yet is then not lost when it is killed.
+    ``record`` is what DVC has on record of such a training, as ``recorded`` tells. With it, the state of a complete run
+    stays until DVC has taken its result: one that is killed before, or refused because its inputs have changed, is not
+    lost.
     """
 
     def __init__(self, fingerprint: str, record: str | None = None):
@@ -100,10 +102,10 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         holder = self.folder / "pid"
         try:
-            with FileLock(self.folder / "lock", timeout=0):
+            with FileLock(self.folder / LOCK, timeout=0):
                 holder.write_text(str(os.getpid()))
                 finished = self.folder / FINISHED
-                if finished.exists() and finished.read_text() != self.record:
+                if finished.exists() and _taken(finished.read_text(), self.record):
                     for path in self._generations():
                         path.unlink()
                     shutil.rmtree(self.folder / "grids", ignore_errors=True)
@@ -143,33 +145,54 @@ class Checkpoints:
             return tensors, metadata["step"]
         return {}, 0
 
-    def finish(self) -> None:
-        """The run is complete."""
+    def finish(self, model: Path) -> None:
+        """The run is complete: it made the file ``model``."""
         if self.record is None:
             shutil.rmtree(self.folder)
         else:
             with atomic_path(self.folder / FINISHED) as temporary:
-                temporary.write_text(self.record)
+                temporary.write_text(f"{self.record} {sha256(model)}")
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
 
 
-def recorded(stage: str) -> str:
-    """Digest of what dvc.lock says of a stage; another one as soon as DVC has taken a result of it.
+def recorded(params: dict[str, Any]) -> str:
+    """Digest of what dvc.lock says of a training with these params, all of params.yaml; NOTHING where it says nothing,
+    or its last training had others. It is another one as soon as DVC has taken the result of one."""
+    entry, locked = inputs.recorded("train")
+    same = all(inputs.spelled(inputs.lookup(params, key)) == inputs.spelled(value) for key, value in locked.items())
+    return digest(entry) if entry and same else NOTHING
 
-    One that is absent, or half-written, says nothing.
+
+def _taken(finished: str, record: str | None) -> bool:
+    """Whether DVC has taken the result of a complete run since it wrote ``finished``."""
+    return record not in (finished.partition(" ")[0], NOTHING)
+
+
+def forget_finished(model: str, record: str) -> None:
+    """Delete the state of the complete run that made ``model``, the sha256 of its file, if DVC has taken it.
+
+    For the stage after, which DVC starts when it has. Other experiments' states stay: they may be at work in other
+    folders, and not taken yet. A state that another process takes away meanwhile, or goes on with, is left to it.
     """
-    try:
-        return digest(yaml.safe_load(DVC_LOCK.read_text())["stages"][stage])
-    except (FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
-        return digest(None)
 
-
-def forget_finished() -> None:
-    """Delete the states of complete runs. For the stage after: DVC has taken the result before it starts that one."""
     for finished in root().glob(f"*/{FINISHED}"):
-        shutil.rmtree(finished.parent)
+        try:
+            text = finished.read_text()
+            if not text.endswith(f" {model}") or not _taken(text, record):
+                continue
+            # not FileLock, which would make the folder again where another process has just taken it away
+            if (lock := try_lock(finished.with_name(LOCK))) is not None:
+                try:
+                    # in one step: from half of a state a training would go on
+                    finished.parent.rename(f"{finished.parent}.{os.getpid()}{TAKEN}")
+                finally:
+                    os.close(lock)
+        except OSError:  # gone, or not to be removed, which is no reason to fail: `ddpm doctor` counts what stays
+            continue
+    for folder in root().glob(f"*{TAKEN}"):
+        shutil.rmtree(folder, ignore_errors=True)  # two may be at it
 
 
 def root() -> Path:

@@ -65,22 +65,22 @@ def _holder(path: Path) -> tuple[Path, int]:
     """A new folder beside ``path``, and a descriptor of it. It is locked while its process lives: those that are not
     were left by a killed one, and go."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
-        if (lock := _lock(left)) is not None:
+        if (lock := try_lock(left)) is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
     while True:
         holder = Path(tempfile.mkdtemp(PART, f".{path.name}.", path.parent))
         # another process may take it for a leftover before it is locked
-        if (lock := _lock(holder)) is not None:
+        if (lock := try_lock(holder)) is not None:
             if holder.exists():
                 return holder, lock
             os.close(lock)
 
 
-def _lock(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock, or None where another process does, or has removed the folder."""
+def try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock of a file or folder, or None where another process does, or has removed it."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

@@ -86,7 +86,7 @@ def train(
             with atomic_path(out / "grids") as temporary:
                 shutil.copytree(previews.folder, temporary)
             log.flush()
-            checkpoints.finish()
+            checkpoints.finish(out / "model.safetensors")
     return history
 
 

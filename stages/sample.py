@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddpm import devices, distributed, sampling, tracking
-from ddpm.checkpoint import forget_finished, load_model
+from ddpm.checkpoint import forget_finished, load_model, recorded
 from ddpm.config import Config
 from ddpm.files import write_json
 from ddpm.inputs import Start
@@ -19,7 +19,7 @@ def main(config: Config, start: Start) -> None:
     here = distributed.current()
     facts = sampling.write_samples(generator, config.sample, model.config.seed, model.image_shape, SAMPLES, here)
     if here.main:
-        forget_finished()
+        forget_finished(start.inputs.files[str(MODEL_FILE)], recorded(start.params))
         test, _ = open_split(PROCESSED, "test")
         sampling.forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")
         write_json(METRICS / "sample.json", facts)

@@ -18,7 +18,7 @@ def main(config: Config, start: Start) -> None:
     images, _ = open_split(PROCESSED, "train")
     here = distributed.current()
     needed = memory.estimate(config.training(), device)
-    checkpoints = Checkpoints(start.fingerprint(), recorded("train"))
+    checkpoints = Checkpoints(start.fingerprint(), recorded(start.params))
     with tracking.live(start.params, here.main) as log:
         history = train(config.training(), images, device, MODEL, checkpoints, log, here)
         if here.main:

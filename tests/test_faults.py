@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -13,12 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
@@ -104,33 +106,105 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys:
     assert capsys.readouterr().err.count("going back") == 2
 
 
+def dvc_takes(seed: int, model: str) -> None:
+    """DVC writes down a training."""
+    train = {"params": {"params.yaml": {"seed": seed, "train": {"ema": {"name": "off"}}}}, "outs": [{"md5": model}]}
+    yaml = YAML()
+    yaml.version = (1, 2)
+    yaml.dump({"stages": {"train": train}}, Path("dvc.lock"))
+
+
+def training(seed: int) -> Checkpoints:
+    """As of a stage with that seed in params.yaml."""
+    return Checkpoints(f"run-{seed}", recorded(seed))
+
+
+def recorded(seed: int) -> str:
+    return checkpoint.recorded({"seed": seed, "train": {"ema": {"name": "off"}}})
+
+
+def trained(seed: int) -> tuple[Checkpoints, Path]:
+    """One that is complete, and the model that it made."""
+    checkpoints, model = training(seed), Path(f"model-{seed}")
+    model.write_text(f"weights of seed {seed}")
+    with checkpoints.locked():
+        checkpoints.save(5, STATE)
+        checkpoints.finish(model)
+    return checkpoints, model
+
+
+def forget(seed: int, model: Path) -> None:
+    """As the sample stage does."""
+    checkpoint.forget_finished(files.sha256(model), recorded(seed))
+
+
 def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
-    Path("dvc.lock").write_text(json.dumps({"stages": {"train": {"outs": [{"md5": "1"}]}}}))
-
-    def state() -> Checkpoints:
-        return Checkpoints("run", checkpoint.recorded("train"))
-
-    first = state()
-    first.save(5, STATE)
-    first.finish()
-    with (again := state()).locked():  # killed before DVC took the result
+    dvc_takes(0, "1")
+    first, model = trained(0)
+    forget(0, model)  # `dvc repro --single-item sample`
+    with (again := training(0)).locked():  # killed before DVC took the result
         assert again.load(CPU) is not None
-    Path("dvc.lock").write_text(json.dumps({"stages": {"train": {"outs": [{"md5": "2"}]}}}))
-    with (forced := state()).locked():
+    dvc_takes(0, "2")
+    with (forced := training(0)).locked():
         assert forced.load(CPU) is None
-        forced.save(5, STATE)
-    forced.finish()
-    checkpoint.forget_finished()
-    assert not forced.folder.exists()
+    assert first.folder == forced.folder
+    trained(0)
+    dvc_takes(0, "3")
+    forget(0, model)
+    assert list(checkpoint.root().iterdir()) == []
+
+
+def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings() -> None:
+    """As one whose params were edited before its end: with the old ones back it need not be done again."""
+    trained(3)
+    _, other = trained(9)
+    dvc_takes(9, "1")
+    forget(9, other)
+    assert [folder.name for folder in checkpoint.root().iterdir()] == ["run-3"]
+    with (again := training(3)).locked():
+        assert again.load(CPU) is not None
+
+
+def test_a_complete_run_that_another_process_goes_on_with_is_left_to_it() -> None:
+    first, model = trained(0)
+    dvc_takes(0, "1")
+    with FileLock(first.folder / "lock", timeout=0):
+        forget(0, model)
+        assert first.load(CPU) is not None
+    forget(0, model)
+    assert not first.folder.exists()
+
+
+def together(start: threading.Barrier, model: Path) -> None:
+    start.wait()
+    forget(0, model)
+
+
+def test_many_that_forget_one_run_at_once_do_not_fail() -> None:
+    at_once = 8
+    for _ in range(20):
+        Path("dvc.lock").unlink(missing_ok=True)
+        state, model = trained(0)
+        (state.folder / "grids").mkdir()
+        for number in range(50):  # to be at it for a while
+            (state.folder / f"grids/{number}.png").touch()
+        dvc_takes(0, "1")
+        start = threading.Barrier(at_once)
+        with ThreadPoolExecutor(at_once) as pool:
+            futures = [pool.submit(together, start, model) for _ in range(at_once)]
+        for future in futures:
+            future.result()
+        checkpoint.forget_finished("", "")  # what two that deleted one folder left of it
+        assert list(checkpoint.root().iterdir()) == []
 
 
 @pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])
 def test_half_a_dvc_lock_says_nothing_of_a_stage(half: str) -> None:
-    absent = checkpoint.recorded("train")
+    absent = checkpoint.recorded({})
     Path("dvc.lock").write_text(half)
-    assert checkpoint.recorded("train") == absent
+    assert checkpoint.recorded({}) == absent
     Path("dvc.lock").write_text("stages: {train: {outs: [{md5: '1'}]}}")
-    assert checkpoint.recorded("train") != absent
+    assert checkpoint.recorded({}) != absent
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not() -> None:
