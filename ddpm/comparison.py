@@ -9,7 +9,8 @@ No score makes the better one of a variant that copies train images (ddpm/memori
 images.
 
 It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. All else is
-**inconclusive**, with a reason, and with the number of seeds that would settle it.
+**inconclusive**, with a reason, and with the number of seeds that would settle it: if the true difference is as seen,
+and if it is as near to the threshold as the interval allows. Which it is nobody knows: the numbers are no forecast.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Verdict:
     relative: the mean difference as a share of the baseline's |mean|. margin: the gap that matters, in the metric's
     unit. low, high: the t interval. p: of the paired t test; holm_p: after Holm over the metric's pairs;
     equivalence_p: of the two one-sided tests. They are None where there is one seed. more_seeds: how many would settle
-    it, if seeds go on like these; None where there is nothing to settle, or no such number.
+    it with the chance ``compare.power``, if the true difference is as seen, and if it is as near to the threshold as
+    the interval allows; there None is more than paired.MOST_SEEDS, as always where the interval holds the threshold.
+    None in place of both where there is nothing to settle, or more would be needed even if it is as seen.
     """
 
     metric: str
@@ -62,7 +65,7 @@ class Verdict:
     equivalence_p: float | None = None
     outcome: Outcome = "inconclusive"
     reason: str = ONE_SEED
-    more_seeds: int | None = None
+    more_seeds: tuple[int, int | None] | None = None
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -223,13 +226,31 @@ def _judged(pair: Pair, row: Verdict, found: Evidence, holm_p: float, family: in
         "the gap is not above the threshold": True,
     }
     doubt = next(doubt for doubt, holds in doubts.items() if holds)
-    needed = paired.seeds_needed(
-        row.difference, float(found.sd), row.margin, settings.confidence, settings.power, family
+    more_seeds = _more_seeds(row, float(found.sd), family, settings)
+    if more_seeds is None:
+        reason = f"{doubt}; {paired.MOST_SEEDS} seeds would not settle it if the true difference is as seen"
+        return replace(row, reason=reason)
+    as_seen, hardest = more_seeds
+    reason = (
+        f"{doubt}; about {as_seen} more seed{'s' * (as_seen > 1)} would settle it if the true difference is as seen, "
+        f"{hardest or f'more than {paired.MOST_SEEDS}'} if it is as near to the threshold as the interval allows"
     )
-    if needed is None:
-        return replace(row, reason=f"{doubt}; {paired.MOST_SEEDS} seeds would not settle it")
-    more = max(needed - len(row.seeds), 1)
-    return replace(row, reason=f"{doubt}; about {more} more seed{'s' * (more > 1)} would settle it", more_seeds=more)
+    return replace(row, reason=reason, more_seeds=more_seeds)
+
+
+def _more_seeds(row: Verdict, sd: float, family: int, settings: Compare) -> tuple[int, int | None] | None:
+    """``Verdict.more_seeds`` of an inconclusive row, whose differences have the standard deviation ``sd``."""
+
+    def more(difference: float) -> int | None:
+        needed = paired.seeds_needed(difference, sd, row.margin, settings.confidence, settings.power, family)
+        return None if needed is None else max(needed - len(row.seeds), 1)
+
+    as_seen = more(row.difference)
+    if as_seen is None or row.low is None or row.high is None:
+        return None
+    if any(row.low <= threshold <= row.high for threshold in (-row.margin, row.margin)):
+        return as_seen, None
+    return as_seen, more(min(row.low, row.high, key=abs))
 
 
 def _copies(runs: Iterable[Result]) -> str:

@@ -1,8 +1,9 @@
 """Statistics of paired differences. Functions take many samples at once: differences are (..., n), n seeds last.
 
-The t interval and test are exact for normal differences; the sign-flip test is exact for any that are symmetric about
-0 when nothing differs. Equivalence is shown by two one-sided t tests (Schuirmann 1987); a family of tests is adjusted
-as in Holm 1979.
+The t interval and test are exact for normal differences. The sign-flip test is exact for differences that are symmetric
+about 0: they are where nothing differs at all, whatever the distribution of the scores; they need not be where only the
+means agree, and one side's scores are skewed. Equivalence is shown by two one-sided t tests (Schuirmann 1987); a family
+of tests is adjusted as in Holm 1979.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     rows = []
     for verdict in comparison.verdicts:
         row = {
-            name: " ".join(map(str, cell)) if isinstance(cell, tuple) else cell for name, cell in vars(verdict).items()
+            name: " ".join("none" if part is None else str(part) for part in cell) if isinstance(cell, tuple) else cell
+            for name, cell in vars(verdict).items()
         }
         for which in ("baseline", "variant"):
             row |= {f"{which}_{budget}": spent for budget, spent in _spent(sides[row[which]]).items()}

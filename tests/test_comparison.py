@@ -72,8 +72,11 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric: str, si
 def test_five_seeds_are_too_few_for_better_or_worse() -> None:
     verdict = judged(pair(CLEAR[:5]))
     assert verdict.outcome == "inconclusive"
-    assert verdict.reason == "fewer than 6 seeds; about 1 more seed would settle it"
-    assert verdict.more_seeds == 1
+    assert verdict.reason == (
+        "fewer than 6 seeds; about 1 more seed would settle it if the true difference is as seen, 1 if it is as near "
+        "to the threshold as the interval allows"
+    )
+    assert verdict.more_seeds == (1, 1)
 
 
 @pytest.mark.parametrize(("kid", "outcome"), [(0.01, "worse"), (-0.01, "inconclusive"), (0.0, "inconclusive")])
@@ -117,13 +120,61 @@ def test_what_one_pair_would_show_can_be_lost_among_many() -> None:
     assert among.holm_p == pytest.approx(6 * (among.p or 0))
 
 
-def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it() -> None:
+def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it_and_on_what_condition() -> None:
     verdict = judged(pair([0.05, -0.03, 0.06, 0.01, -0.02, 0.07]))
     assert verdict.outcome == "inconclusive"
     assert verdict.more_seeds
-    assert verdict.reason == f"the interval holds 0; about {verdict.more_seeds} more seeds would settle it"
+    assert verdict.reason == (
+        f"the interval holds 0; about {verdict.more_seeds[0]} more seeds would settle it if the true difference is as "
+        "seen, more than 200 if it is as near to the threshold as the interval allows"
+    )
     expected = paired.seeds_needed(verdict.difference, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8)
-    assert verdict.more_seeds == (expected or 0) - 6
+    assert verdict.more_seeds == ((expected or 0) - 6, None)
+
+
+def test_an_unsure_gap_beyond_the_threshold_needs_more_seeds_the_nearer_its_interval_comes() -> None:
+    verdict = judged(pair([0.05, 0.08, 0.02, 0.06, 0.04]))
+    assert verdict.low is not None
+    near = paired.seeds_needed(verdict.low, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8)
+    assert verdict.more_seeds == (1, (near or 0) - 5)
+    assert near
+    assert near > 6
+
+
+def test_a_gap_that_no_number_of_seeds_would_settle_as_it_is_says_so() -> None:
+    verdict = judged(pair([0.013, 0.033, -0.007, 0.113, -0.087, 0.013]))
+    assert verdict.more_seeds is None
+    assert verdict.reason == "the interval holds 0; 200 seeds would not settle it if the true difference is as seen"
+
+
+def studies(mean: float, seeds: int) -> list[tuple[Verdict, list[bool]]]:
+    """Inconclusive verdicts on differences of that mean and a standard deviation of 0.1; and of the numbers of seeds
+    that each names, whether so many more settled it."""
+    found = []
+    for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, seeds + paired.MOST_SEEDS)):
+        verdict = judged(pair(differences[:seeds].tolist()))
+        if verdict.outcome == "inconclusive":
+            named = [seeds + more for more in verdict.more_seeds or () if more]
+            later = [judged(pair(differences[:count].tolist())) for count in named]
+            found.append((verdict, [each.outcome != "inconclusive" for each in later]))
+    return found
+
+
+def test_where_nothing_differs_no_number_of_seeds_is_promised() -> None:
+    """Most such studies name a number for a difference as seen, and it hardly ever comes true: so it is a condition."""
+    found = studies(0.0, 6)
+    as_seen = [settled[0] for _, settled in found if settled]
+    assert len(as_seen) > len(found) / 3
+    assert np.mean(as_seen) < 0.3
+    assert all("if the true difference is as seen" in verdict.reason for verdict, _ in found)
+    assert all(len(settled) < 2 for _, settled in found)
+
+
+def test_where_there_is_an_effect_the_larger_number_settles_it_as_often_as_it_says() -> None:
+    found = studies(0.2, 5)
+    as_near_as_can_be = [settled[1] for _, settled in found if len(settled) == 2]
+    assert len(as_near_as_can_be) > len(found) / 3
+    assert np.mean(as_near_as_can_be) >= Compare().power
 
 
 @settings(deadline=None, max_examples=30)

@@ -115,6 +115,19 @@ def test_where_nothing_differs_any_false_verdict_is_as_rare_as_one_in_twenty(kin
     assert different(variants - baseline).any(-1).mean() <= ALPHA + SLACK
 
 
+def rejected(differences: Array) -> float:
+    """How often the sign-flip test rejects, of (trials, n)."""
+    return float(np.mean([paired.sign_flip_p(part) <= ALPHA for part in np.split(differences, 40)]))
+
+
+@pytest.mark.parametrize(("n", "rate"), [(6, 0.066), (12, 0.094)])
+def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n: int, rate: float) -> None:
+    """Exponential scores of two variants that do not differ; and of one that differs in shape and not in its mean."""
+    before, after = np.random.default_rng(1).exponential(size=(2, TRIALS, n))
+    assert rejected(after - before) <= ALPHA + SLACK
+    assert rejected(after - 1) == pytest.approx(rate, abs=0.015)
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("n", [2, 6])
 def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> None:
