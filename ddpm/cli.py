@@ -120,6 +120,7 @@ def _add_pages(commands: Commands) -> None:
     page = commands.add_parser("report", help="one HTML file of all that is known of the current model")
     page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="its variants too: as in `ddpm compare`")
     page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
+    page.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
     page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
     page.set_defaults(run=write_report)
 
@@ -139,6 +140,7 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="(those that all runs have)")
     compare.add_argument("--all-pairs", action="store_true", help="every pair, not each against the baseline alone")
     compare.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
+    compare.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
     compare.add_argument("--json", action="store_true", help="print what verdict.json says, in place of the table")
     compare.set_defaults(run=compare_runs)
@@ -295,7 +297,8 @@ def compare_runs(parsed: argparse.Namespace) -> None:
         before, after = map(results.at_revision, parsed.between)
         found = comparison.between(before, after, working.compare, *options)
     else:
-        found = comparison.compare(results.gather(), parsed.by, working, *options, all_pairs=parsed.all_pairs)
+        all_options = (*options, parsed.allow_code_mismatch, parsed.all_pairs)
+        found = comparison.compare(results.gather(), parsed.by, working, *all_options)
     written = verdicts.write(found, parsed.out) if parsed.out else []
     if parsed.json:
         print_json(verdicts.to_dict(found))
@@ -332,7 +335,7 @@ def gate_scores(parsed: argparse.Namespace) -> int:
 def write_report(parsed: argparse.Namespace) -> None:
     from ddpm import report, tracking
 
-    report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch)
+    report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch, parsed.allow_code_mismatch)
     print(f"{parsed.out}: open it in a browser")
     try:
         if run_id := tracking.attach(parsed.out):

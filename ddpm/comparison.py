@@ -93,6 +93,7 @@ def compare(
     working: Config,
     chosen: Sequence[str] = (),
     allow_budget_mismatch: bool = False,
+    allow_code_mismatch: bool = False,
     all_pairs: bool = False,
 ) -> Comparison:
     """Every variant of the params keys ``by`` against the baseline, or every pair of variants.
@@ -116,7 +117,7 @@ def compare(
     except UserError as error:  # what is lacking may be what was left out
         raise UserError("; ".join([str(error), *gathered.notes])) from error
     notes = [*gathered.notes, *matched.notes, *dropped]
-    return _compared(by, sides, pairs, notes, working.compare, chosen, allow_budget_mismatch)
+    return _compared(by, sides, pairs, notes, working.compare, chosen, allow_budget_mismatch, allow_code_mismatch)
 
 
 def between(
@@ -126,7 +127,10 @@ def between(
     chosen: Sequence[str] = (),
     allow_budget_mismatch: bool = False,
 ) -> Comparison:
-    """Two runs, whatever they differ in: means and differences. One seed each is no evidence, hence inconclusive."""
+    """Two runs, whatever they differ in: means and differences. One seed each is no evidence, hence inconclusive.
+
+    That is why their code may differ: two commits can be looked at, and no verdict comes of it.
+    """
     differences = results.differences(before.params, after.params)
     # a hyperparameter that only one of them has follows from its variant's name
     by = tuple(key for key in differences if key in before.params and key in after.params)
@@ -134,7 +138,7 @@ def between(
     pair = Pair(before.name, after.name, (before,), (after,))
     seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
     notes = [*seeds, f"{ONE_SEED}: training anew with another moves scores as much as many a variant does"]
-    return _compared(by, sides, [pair], notes, settings, chosen, allow_budget_mismatch)
+    return _compared(by, sides, [pair], notes, settings, chosen, allow_budget_mismatch, allow_code_mismatch=True)
 
 
 def _compared(
@@ -145,9 +149,11 @@ def _compared(
     settings: Compare,
     chosen: Sequence[str],
     allow_budget_mismatch: bool,
+    allow_code_mismatch: bool,
 ) -> Comparison:
     runs = [run for side in sides for run in side.runs.values()]
     fingerprint = pairing.check_fingerprints(runs, by)
+    code = pairing.check_code(runs, allow_code_mismatch)
     budgets = pairing.check_budgets(sides, allow_budget_mismatch)
     names = pairing.choose_metrics(runs, chosen)
     copies = []
@@ -159,7 +165,7 @@ def _compared(
         metrics=tuple(names),
         sides=tuple(sides),
         verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*budgets, *copies, *notes),
+        notes=(*code, *budgets, *copies, *notes),
         fingerprint=fingerprint,
         **settings.model_dump(),
     )

@@ -18,8 +18,8 @@ from ddpm import block_yaml, config, interrupted, params_file
 from ddpm.config import Config, Data
 from ddpm.datasets import _sources
 from ddpm.errors import UserError, masked, printable
-from ddpm.experiments import LOCK, spelled
-from ddpm.inputs import lookup
+from ddpm.experiments import LOCK
+from ddpm.inputs import lookup, spelled
 from ddpm.paths import PROCESSED, RAW, REFERENCE
 
 State = Literal["ok", "note", "fetch", "missing"]

@@ -7,9 +7,8 @@ times as long.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -148,6 +147,24 @@ def check_metrics() -> None:
         )
 
 
+def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:
+    """``inputs.code`` of what the stages ran. Raises UserError where two of them ran with another version of a file."""
+    lock = _lock(files.get(LOCK, b""))
+    ran_stages = lock.stages if lock else {}
+    found: dict[str, str] = {}
+    for name in filter(ran_stages.__contains__, stages):
+        ran = inputs.code((dep.path, dep.md5) for dep in ran_stages[name].deps if dep.md5)
+        if other := [path for path in ran if found.get(path, ran[path]) != ran[path]]:
+            raise UserError(f"stage {name} ran with another {other[0]} than a stage before it")
+        found |= ran
+    return found
+
+
+def is_checked_out(code: Mapping[str, str]) -> bool:
+    """Whether that is known, and the code on disk."""
+    return bool(code) and code == inputs.code((path, _md5(path) or "") for path in code)
+
+
 def _lock(text: bytes) -> _Lock | None:
     """What a dvc.lock says; None where it is none."""
     try:
@@ -167,7 +184,7 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
             yield f"{LOCK} does not say that a stage made {path}"
     for name, stage in lock.stages.items():
         for key, locked in stage.params.get(PARAMS, {}).items():
-            if (value := inputs.lookup(params, key)) != locked and spelled(value) != spelled(locked):
+            if (value := inputs.lookup(params, key)) != locked and inputs.spelled(value) != inputs.spelled(locked):
                 yield f"stage {name} ran with another {key} than {PARAMS} says"
         for out in stage.outs:
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
@@ -207,20 +224,6 @@ def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
 def _md5(path: str) -> str | None:
     """None where there is no such file."""
     return md5(Path(path)) if Path(path).exists() else None
-
-
-def spelled(value: Any) -> Any:
-    """A value of params.yaml, or its text in dvc.lock, in one spelling."""
-    if isinstance(value, dict):
-        return {str(key): spelled(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [spelled(item) for item in value]
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value or "null"
 
 
 def _repository() -> pygit2.Repository:

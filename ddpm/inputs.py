@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +20,7 @@ from ddpm.errors import UserError
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 CHECK = "check"  # the stage that reads all of params.yaml; no score depends on it
+CODE = ("ddpm", "stages")
 
 
 class Inputs(NamedTuple):
@@ -79,13 +81,29 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     return keys, deps
 
 
-def recorded(name: str) -> dict[str, Any]:
-    """What dvc.lock says of the stage; nothing where it is absent or half-written, or does not know the stage."""
+def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What dvc.lock says of the stage, and of that the params' values; nothing where it is absent or half-written, or
+    does not know the stage. Every scalar is text, to be compared as ``spelled``."""
     try:
-        entry = yaml.load(DVC_LOCK.read_text(), yaml.CSafeLoader)["stages"][name]
-    except (FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
-        return {}
-    return entry if isinstance(entry, dict) else {}
+        # a YAML 1.1 reader of numbers and words would disagree with DVC's
+        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
+        return entry, entry.get("params", {}).get(str(params_file.PATH), {})
+    except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return {}, {}
+
+
+def spelled(value: Any) -> Any:
+    """A value of params.yaml, or its text in dvc.lock, in one spelling."""
+    if isinstance(value, dict):
+        return {str(key): spelled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [spelled(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value or "null"
 
 
 def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -> Inputs:
@@ -100,6 +118,11 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
     if missing := [dep for dep in kept if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
     return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept})
+
+
+def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of paths with their md5 those of code, with the first twelve digits: what a run is recorded with."""
+    return {path: md5[:12] for path, md5 in md5s if Path(path).parts[0] in CODE}
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:

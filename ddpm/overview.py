@@ -16,8 +16,9 @@ import yaml
 from ddpm import block_yaml, experiments, metrics, params_file, results, tracking
 from ddpm.config import Config
 from ddpm.errors import UserError, printable
-from ddpm.experiments import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot, Unfinished, spelled
+from ddpm.experiments import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot, Unfinished
 from ddpm.files import flatten
+from ddpm.inputs import spelled
 from ddpm.results import MECHANICAL, PARAMS, SEED
 
 State = Literal["scored", "stale", "unscored"] | Unfinished

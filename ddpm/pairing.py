@@ -115,6 +115,36 @@ def check_budgets(found: Sequence[Side], allowed: bool) -> list[str]:
     return notes
 
 
+def code_differences(runs: Sequence[Result]) -> list[str]:
+    """The files of code in which the runs differ, of those that several used, and the runs whose code is not known."""
+    versions: dict[str, set[str]] = {}
+    for run in runs:
+        for path, digest in run.code.items():
+            versions.setdefault(path, set()).add(digest)
+    lines = []
+    if differing := sorted(path for path, digests in versions.items() if len(digests) > 1):
+        alike: dict[str, list[str]] = {}
+        for run in (run for run in runs if run.code):
+            alike.setdefault(files.digest([run.code.get(path) for path in differing]), []).append(run.name)
+        lines.append(f"code differs in {_some(differing)}: {'; '.join(map(_some, alike.values()))}")
+    unknown = [run.name for run in runs if not run.code]
+    if unknown and len(unknown) < len(runs):
+        lines.append(f"of unknown code, by an older version: {_some(unknown)}")
+    return lines
+
+
+def check_code(runs: Sequence[Result], allowed: bool) -> list[str]:
+    """Notes where the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
+    notes = code_differences(runs)
+    if notes and not allowed:
+        raise UserError(
+            f"{'; '.join(notes)}: a gap may be the code's; run the odd ones again, or pass --allow-code-mismatch"
+        )
+    if not any(run.code for run in runs):
+        notes.append("the code that made these runs is not known: an older version recorded them")
+    return notes
+
+
 def choose_metrics(runs: Sequence[Result], chosen: Sequence[str]) -> list[str]:
     """The chosen metrics, or those that all runs have. Raises UserError for one that is missing or no number."""
     anywhere = metrics.in_order({name for run in runs for name in run.scores if metrics.is_judged(name)})

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from tabulate import tabulate
 
-from ddpm import files, metrics, results, variants
+from ddpm import files, metrics, pairing, results, variants
 from ddpm.config import Config, Gate, Section
 from ddpm.errors import UserError
 from ddpm.paths import BASELINE, EVALUATE, FINGERPRINT
@@ -221,8 +221,8 @@ def read_baseline(path: Path = BASELINE) -> Baseline:
 def update(config: Config, path: Path = BASELINE) -> list[str]:
     """Write the baseline, over the recorded runs of these params with any seed; gives notes of what was left out.
 
-    Raises UserError, and leaves the old one, for fewer than MIN_SEEDS seeds of the current fingerprint, a score that is
-    not finite, or when nothing is left to decide.
+    Raises UserError, and leaves the old one, for fewer than MIN_SEEDS seeds of the current fingerprint, runs of several
+    versions of the code, a score that is not finite, or when nothing is left to decide.
     """
     gathered = results.gather()
     matching = results.matching(gathered.results, config)
@@ -242,6 +242,8 @@ def update(config: Config, path: Path = BASELINE) -> list[str]:
                 f"gate --update: {run.name} (seed {run.seed}) copies train images ({', '.join(spaces)}): no baseline "
                 "can be made of it; train on more images, for fewer steps, or a smaller network"
             )
+    if odd := pairing.code_differences(comparable):
+        raise UserError(f"gate --update: {'; '.join(odd)}: run the odd ones again, so that one code made all of them")
     notes = [*gathered.notes, *matching.notes, *([f"left out, of another fingerprint: {others}"] if others else [])]
     baseline = {}
     for name in metrics.judged(set().union(*by_seed.values())):

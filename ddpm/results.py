@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ddpm import config, experiments, metrics, params_file, tracking, variants
@@ -17,6 +17,7 @@ from ddpm.config import Config
 from ddpm.errors import UserError
 from ddpm.experiments import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.files import digest, flatten
+from ddpm.runs import CODE, KEYED
 from ddpm.tracking import Logged
 
 # params keys that leave what is learned and scored alone, to rounding: the whole of a section, or one key
@@ -32,8 +33,9 @@ class Result:
     """A trained and scored model.
 
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
-    less the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. when:
-    seconds since the epoch. None where the run does not tell.
+    less the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
+    path -> digest of each file of code that made and scored it, empty where that is not known. when: seconds since the
+    epoch. None where the run does not tell.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Result:
     fingerprint: str
     fingerprint_without_sampling: str | None
     sampling_precision: str | None
+    code: dict[str, str]
     when: float
 
 
@@ -110,6 +113,7 @@ def of_snapshot(snapshot: Snapshot) -> Result:
             fingerprint=fingerprint.get("hash"),
             fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
             sampling_precision=flatten(fingerprint).get("comparable.sampling.precision"),
+            code=experiments.code(files, KEYED),
             when=snapshot.when,
         )
     except ValidationError as error:
@@ -134,6 +138,10 @@ def of_logged(run: Logged) -> Result:
             block[name] = text
     if "ddpm.fingerprint" not in run.tags:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
+    try:
+        code = TypeAdapter(dict[str, str]).validate_json(run.tags.get(CODE, "{}"))
+    except ValidationError as error:
+        raise UserError(f"its tag {CODE} can't be read") from error
     chosen: Config = config.parse(nested, "its params")
     seen, parameters, evaluations = (
         round(value) if math.isfinite(value := run.metrics.get(name, math.nan)) else None
@@ -155,6 +163,7 @@ def of_logged(run: Logged) -> Result:
         fingerprint=run.tags["ddpm.fingerprint"],
         fingerprint_without_sampling=run.tags.get("ddpm.fingerprint_without_sampling"),
         sampling_precision=run.tags.get("ddpm.sampling_precision"),
+        code=code,
         when=run.started,
     )
 
@@ -170,8 +179,9 @@ def plain_params(chosen: Config) -> dict[str, Any]:
 def matching(results: Iterable[Result], working: Config, by: Iterable[str] = ()) -> Gathered:
     """The runs that differ from the working params in ``by``, the seed and mechanical keys at most, by seed.
 
-    Of runs with the same params and other scores, the newest is taken, and a note says so. Raises UserError when there
-    is none; it names the keys in which the nearest run differs.
+    Of runs with the same params, one of the code that is checked out is taken before another, then the newest; where
+    their scores differ, a note says so. Raises UserError when there is none; it names the keys in which the nearest run
+    differs.
     """
     by, here, runs = tuple(by), plain_params(working), list(results)
     if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
@@ -186,10 +196,12 @@ def matching(results: Iterable[Result], working: Config, by: Iterable[str] = ())
         raise UserError(f"no scored run has the params of params.yaml but for {varying}: {nearest(runs, here, by)}")
     notes = []
     for group in same.values():
-        group.sort(key=lambda run: run.when)
         if len(group) > 1:
+            group.sort(key=lambda run: (experiments.is_checked_out(run.code), run.when))
+        if any(run.scores != group[-1].scores for run in group):
             names = ", ".join(f"{run.name} ({run.source})" for run in group)
-            notes.append(f"same params and other scores, by other code or data: {names}; the last is the newest: taken")
+            why = "of the code that is checked out" if experiments.is_checked_out(group[-1].code) else "the newest"
+            notes.append(f"same params and other scores, by other code or data: {names}; the last is {why}: taken")
     chosen = sorted((group[-1] for group in same.values()), key=lambda run: run.seed)
     return Gathered(tuple(chosen), tuple(notes))
 
@@ -224,12 +236,23 @@ def _key(params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
 
 
 def _once(results: Iterable[Result]) -> tuple[Result, ...]:
-    """One of those with the same params, scores and fingerprint, under its first name and earliest time."""
+    """One of those with the same params, scores, fingerprint and code, under its first name and earliest time.
+
+    One whose code is not known, as MLflow's of an older version, is any that has the rest.
+    """
     same: dict[str, list[Result]] = {}
     for run in results:
         scores = {name: repr(score) for name, score in run.scores.items() if metrics.is_judged(name)}
         same.setdefault(digest([_key(run.params), scores, run.fingerprint]), []).append(run)
-    return tuple(replace(runs[0], when=min(run.when for run in runs)) for runs in same.values())
+    kept = []
+    for runs in same.values():
+        alike: dict[str, list[Result]] = {}
+        for run in runs:
+            alike.setdefault(digest(run.code), []).append(run)
+        if len(alike) > 1:
+            alike.pop(digest({}), None)
+        kept += [replace(group[0], when=min(run.when for run in group)) for group in alike.values()]
+    return tuple(kept)
 
 
 def _with_model_defaults(params: dict[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,7 @@ FINGERPRINTS = {
     "ddpm.fingerprint_without_sampling": "hash_without_sampling",
     "ddpm.sampling_precision": "comparable.sampling.precision",
 }
+CODE = "ddpm.code"  # tag: ``inputs.code`` of the stages that make and score a model
 
 
 class Point(NamedTuple):
@@ -149,14 +150,16 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     if "evaluate" in done:
         found = files.flatten(files.read_json(FINGERPRINT))
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
+    made = inputs.read(*KEYED, params=settings, leave_out=DERIVED)
+    code = inputs.code((path, files.md5(Path(path))) for path in made.files)
     pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(
-        key=inputs.read(*KEYED, params=settings, leave_out=DERIVED).fingerprint(),
+        key=made.fingerprint(),
         title=_title(chosen, facts["dataset"]),
         params=params,
         dataset=read_manifest(PROCESSED),
         scores=scores,
-        facts=facts,
+        facts=facts | {CODE: json.dumps(code, sort_keys=True)},
         curve=_curve(LOSS) if done else [],
         grids=_grids(GRIDS) if done else {},
         artifacts={path: files.sha256(Path(path)) for path in pictures},

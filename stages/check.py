@@ -20,7 +20,7 @@ from stages import run
 
 def main(config: Config, start: Start) -> None:
     _check_listed(start.params)
-    before = inputs.recorded(start.stage).get("params", {}).get(str(params_file.PATH), {})
+    _, before = inputs.recorded(start.stage)
     new = {key for key, _ in _values(before) ^ _values(start.params)}
     for keys, check in CHECKS.items():
         if any(key.startswith(keys) for key in new):
@@ -30,7 +30,7 @@ def main(config: Config, start: Start) -> None:
 
 
 def _values(params: dict[str, Any]) -> set[tuple[str, str]]:
-    return {(key, repr(value)) for key, value in files.flatten(params).items()}
+    return {(key, repr(value)) for key, value in files.flatten(inputs.spelled(params)).items()}
 
 
 def _check_listed(params: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from ddpm.results import Result
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
+CODE = {"ddpm/training.py": "c0de00000000"}  # digests of the files that made a run
 
 
 def params(**changes: Any) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
         "fingerprint": "f" * 64,
         "fingerprint_without_sampling": "e" * 64,
         "sampling_precision": "float32",
+        "code": CODE,
         "when": 100.0,
     }
     return Result(**made | fields)
@@ -68,6 +70,7 @@ class Experiment:
     evaluations: int = 5
     when: int = 1_700_000_000
     fingerprint: str = "f" * 64
+    code: dict[str, str] = field(default_factory=lambda: dict(CODE))
 
     def contents(self) -> dict[str, str]:
         """Path -> text, dvc.lock included, which says that the metrics are of the params."""
@@ -84,7 +87,8 @@ class Experiment:
         }
         texts = {path: json.dumps(value) for path, value in metrics.items()}
         outs = [{"path": path, "md5": md5(text), "hash": "md5"} for path, text in texts.items()]
-        stage = {"cmd": "true", "params": {"params.yaml": ran}, "outs": outs}
+        deps = [{"path": path, "md5": digest.ljust(32, "0")} for path, digest in self.code.items()]
+        stage = {"cmd": "true", "params": {"params.yaml": ran}, "deps": deps, "outs": outs}
         texts |= {
             "params.yaml": yaml.safe_dump(ran),
             "dvc.lock": yaml.safe_dump({"schema": "2.0", "stages": {"evaluate": stage}}),

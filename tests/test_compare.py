@@ -6,13 +6,17 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
 
-from ddpm import cli, results, tracking
+from ddpm import cli, report, results, tracking
+from ddpm.report.parts import section
+from ddpm.report.variants import verdict
 from tests.scored import Experiment, grid, params, record
 
 BY = ("compare", "--by", "diffusion.schedule.name")
@@ -102,6 +106,25 @@ def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys:
     assert line.startswith("budgets differ: evaluations: 5 5, 9 9; spend the same, or pass --allow-budget-mismatch")
     assert run(*by, "--allow-budget-mismatch") == 0
     assert "9             6      96           1,000       9" in capsys.readouterr().out
+
+
+def test_other_code_is_a_note_where_it_is_allowed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict on it would be about the edit as much as about the schedule, in the report too."""
+    cosine, linear = grid({"cosine": 1}, range(6)), grid({"linear": 2}, range(6))
+    record(folder, [*cosine, *(replace(each, code={"ddpm/training.py": "ed17ed000000"}) for each in linear)])
+    line = refused(capsys, *BY)
+    says = "code differs in ddpm/training.py: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2"
+    assert line.startswith(says)
+    assert run(*BY, "--allow-code-mismatch") == 0
+    assert says in capsys.readouterr().out
+    monkeypatch.setattr(report, "sections", lambda subject: [section("", [partial(verdict, subject)])])
+    for flags in ([], ["--allow-code-mismatch"]):
+        assert run("report", "--by", "diffusion.schedule.name", "--out", "report.html", *flags) == 0
+        shown = Path("report.html").read_text()
+        assert says in shown
+        assert ("or pass --allow-code-mismatch" in shown) == (not flags)
 
 
 @pytest.mark.parametrize(

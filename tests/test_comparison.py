@@ -324,6 +324,46 @@ def test_a_budget_may_differ_where_that_is_allowed() -> None:
     assert "budgets differ: images seen: cosine 96, linear 97" in found.notes
 
 
+OTHER = {"ddpm/training.py": "another", "ddpm/noise.py": "0"}
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            OTHER,
+            "code differs in ddpm/training.py: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2",
+        ),
+        ({}, "of unknown code, by an older version: linear-0, linear-1, linear-2 and 3 more"),
+    ],
+)
+def test_runs_of_other_code_are_refused_or_told(code: dict[str, str], says: str) -> None:
+    runs_of_both = [*runs("cosine", 1), *runs("linear", 2, code=code)]
+    line = refusal(*runs_of_both)
+    assert line.startswith(says)
+    assert line.endswith(": a gap may be the code's; run the odd ones again, or pass --allow-code-mismatch")
+    (note,) = [note for note in compare(*runs_of_both, allow_code_mismatch=True).notes if note.startswith(says)]
+    assert "pass" not in note
+
+
+def test_each_variants_own_files_are_no_other_code() -> None:
+    cosine, linear = ({"ddpm/training.py": "0", f"ddpm/schedules/{name}.py": name} for name in ("cosine", "linear"))
+    assert compare(*runs("cosine", 1, code=cosine), *runs("linear", 2, code=linear)).notes == ()
+    changed = linear | {"ddpm/schedules/linear.py": "edited"}
+    mixed = [result("linear", seed, 2.0, code=changed if seed else linear) for seed in SIX]
+    assert refusal(*runs("cosine", 1, code=cosine), *mixed).startswith("code differs in ddpm/schedules/linear.py: ")
+
+
+def test_where_no_runs_code_is_known_that_is_said() -> None:
+    found = compare(*runs("cosine", 1, code={}), *runs("linear", 2, code={}))
+    assert found.notes == ("the code that made these runs is not known: an older version recorded them",)
+
+
+def test_two_revisions_of_other_code_are_set_side_by_side() -> None:
+    found = comparison.between(result(), result(name="later", fd=2, code=OTHER), Compare())
+    assert found.notes[0] == "code differs in ddpm/training.py: cosine-0; later"
+
+
 def test_samplers_are_compared_without_the_fingerprint_of_sampling() -> None:
     ancestral = runs("cosine", 2, params={"sample__sampler": {"name": "ancestral"}}, fingerprint="a" * 64)
     found = compare(*runs("cosine", 1), *ancestral, by=["sample.sampler.name"])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import experiments
+from ddpm import experiments, inputs
 from ddpm.errors import UserError
+from ddpm.files import md5
 
 STALE = "metrics/ are not of the params and code that are checked out: "
 TRAIN = "import pathlib; pathlib.Path('data/model').mkdir(parents=True); pathlib.Path('data/model/m').touch()"
@@ -66,6 +67,15 @@ def clone(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What git holds of it: no data, and no cache."""
     shutil.copytree(ran, tmp_path / "clone", ignore=shutil.ignore_patterns(".dvc", "data"))
     monkeypatch.chdir(tmp_path / "clone")
+
+
+def test_a_run_is_recorded_with_the_code_that_dvc_lock_names() -> None:
+    paths = ("ddpm/training.py", "ddpm/schedules/cosine.py", "ddpm/extractors")
+    ran = experiments.code({experiments.LOCK: Path("dvc.lock").read_bytes()}, ["train", "evaluate"])
+    assert ran == inputs.code((path, md5(Path(path))) for path in (*paths, "dvc.yaml"))
+    assert experiments.is_checked_out(ran)
+    Path("ddpm/extractors/a/deep.py").unlink()
+    assert not experiments.is_checked_out(ran)
 
 
 def doubt() -> str:

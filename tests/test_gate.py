@@ -15,7 +15,7 @@ import yaml
 from ddpm import cli, config, results
 from ddpm.files import digest
 from ddpm.results import Gathered, Result
-from tests.scored import Experiment, md5, record, settle
+from tests.scored import CODE, Experiment, md5, record, settle
 
 PARAMS = Path(config.__file__).parent / "presets" / "digits.yaml"
 COMPARABLE: dict[str, Any] = {"samples": 1437, "sampling": {"steps": 50}}
@@ -397,6 +397,7 @@ def result(seed: int, scores: dict[str, Any], **changes: Any) -> Result:
         "fingerprint": HASH,
         "fingerprint_without_sampling": HASH,
         "sampling_precision": "float32",
+        "code": CODE,
         "when": float(seed),
     }
     return Result(**values | changes)
@@ -451,6 +452,18 @@ def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
     assert "left out, of another fingerprint: 1" in capsys.readouterr().out
     written = json.loads(Path(BASELINE).read_text())["classifier.fd"]
     assert (written["n"], written["mean"]) == (6, pytest.approx(0.275))
+
+
+@pytest.mark.parametrize("code", [{"ddpm/training.py": "another"}, {}])
+def test_update_refuses_runs_of_several_versions_of_the_code(
+    runs: list[Result], capsys: pytest.CaptureFixture[str], code: dict[str, str]
+) -> None:
+    runs[3] = result(3, HONEST[3], code=code)
+    before = Path(BASELINE).read_bytes()
+    line = refused(capsys, "--update")
+    assert line.startswith("gate --update: ")
+    assert "exp-3" in line
+    assert Path(BASELINE).read_bytes() == before
 
 
 def test_update_refuses_a_run_with_a_number_that_is_not_finite(

@@ -18,9 +18,11 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 import stages
+from ddpm import experiments
 from ddpm.config import Config
 from ddpm.files import read_json, sha256
 from ddpm.inputs import Start
+from ddpm.runs import CODE, KEYED
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -117,6 +119,14 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     assert UP_TO_DATE in output
     clone.commit()
 
+    assert "warning" not in clone.run("ddpm", "summary")
+    code = clone.folder / "ddpm/noise.py"
+    code.write_text(f"{code.read_text()}# edited\n")
+    assert "warning: metrics/ are not of the params and code that are checked out: ddpm/noise.py changed" in clone.run(
+        "ddpm", "summary"
+    )
+    clone.run("git", "checkout", "--quiet", str(code))
+
     output = clone.run("dvc", "exp", "run", "-S", "diffusion.schedule.name=linear")
     assert ran(output) == ["check", "train", "sample", "evaluate"]
     assert sha256(clone.folder / "data/model/model.safetensors") != cosine
@@ -201,6 +211,8 @@ def assert_two_complete_runs(folder: Path) -> None:
         artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "samples")}
         assert artifacts >= {"samples/grid.png", "samples/reverse.mp4"}
     assert "dvc.exp.name" in linear.data.tags
+    lock = {experiments.LOCK: (folder / experiments.LOCK).read_bytes()}
+    assert json.loads(linear.data.tags[CODE]) == experiments.code(lock, KEYED)
     history = client.get_metric_history(linear.info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == curve(folder)
     assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]

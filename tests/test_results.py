@@ -16,7 +16,7 @@ from ddpm import config, metrics, results, tracking
 from ddpm.errors import UserError
 from ddpm.files import flatten
 from ddpm.results import Result
-from tests.scored import Experiment, git, grid, md5, params, record, reference, result, working
+from tests.scored import CODE, Experiment, git, grid, md5, params, record, reference, result, working
 
 BY = ("diffusion.schedule.name",)
 
@@ -68,6 +68,7 @@ TAGS = {
     "ddpm.fingerprint": "f" * 64,
     "ddpm.fingerprint_without_sampling": "e" * 64,
     "ddpm.sampling_precision": "float32",
+    "ddpm.code": json.dumps(CODE),
 }
 
 
@@ -240,6 +241,31 @@ def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         results.gather()
 
 
+def test_a_run_is_of_the_code_of_the_stages_that_make_and_score_its_model(folder: Path) -> None:
+    lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
+    deps = {"ddpm/schedules/linear.py": "1" * 32, "stages/train.py": "2" * 32, "ddpm/extractors": "3" * 32 + ".dir"}
+    lock["stages"]["train"] = {"deps": [{"path": path, "md5": md5} for path, md5 in deps.items()]}
+    lock["stages"]["download"] = {"deps": [{"path": "ddpm/archives.py", "md5": "4" * 32}]}
+    record(folder, [Experiment("a", files={"dvc.lock": yaml.safe_dump(lock)})])
+    (found,) = results.gather().results
+    assert found.code == CODE | {path: digest[:12] for path, digest in deps.items()}
+
+
+def test_a_run_whose_stages_ran_with_different_code_is_left_out(folder: Path) -> None:
+    lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
+    lock["stages"]["train"] = {"deps": [{"path": "ddpm/training.py", "md5": "1" * 32}]}
+    record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
+    found = results.gather()
+    assert names(found) == {"a"}
+    assert found.notes == ("left out b: stage evaluate ran with another ddpm/training.py than a stage before it",)
+
+
+@pytest.mark.parametrize("other", [{"ddpm/training.py": "another"}, {}])
+def test_the_same_scores_by_other_code_are_another_run(folder: Path, other: dict[str, str]) -> None:
+    record(folder, [Experiment("a"), Experiment("b", code=other)])
+    assert names(results.gather()) == ({"a", "b"} if other else {"a"})
+
+
 # --- the working folder, and revisions
 
 
@@ -301,6 +327,24 @@ def test_a_logged_run_tells_whether_it_copies_train_images(store: MlflowClient, 
     log(store, Experiment("a", files={"metrics/evaluate.json": json.dumps(scores)}))
     (run,) = results.gather().results
     assert metrics.copied(run.scores) == ["pixels"]
+
+
+def test_a_logged_run_of_an_older_version_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
+    log(store, Experiment("a"), {tag: value for tag, value in TAGS.items() if tag != "ddpm.code"})
+    (alone,) = results.gather().results
+    assert alone.code == {}
+    record(folder, [Experiment("a")])
+    (both,) = results.gather().results
+    assert (both.source, both.code) == ("dvc", CODE)
+
+
+@pytest.mark.parametrize("tag", ["{", "[]", '{"ddpm/noise.py": 3}', "null"])
+def test_a_logged_run_whose_code_cannot_be_read_is_left_out(store: MlflowClient, folder: Path, tag: str) -> None:
+    record(folder, [Experiment("a")])
+    log(store, Experiment("b", 2.0), TAGS | {"ddpm.code": tag})
+    found = results.gather()
+    assert names(found) == {"a"}
+    assert found.notes == ("left out run-b: its tag ddpm.code can't be read",)
 
 
 def test_runs_that_are_nowhere_else_are_taken_from_mlflow(store: MlflowClient, folder: Path) -> None:
@@ -374,6 +418,22 @@ def test_of_runs_with_the_same_params_and_other_scores_the_newest_is_taken_and_s
     assert found.results == (new,)
     assert found.notes == (
         "same params and other scores, by other code or data: old (dvc), new (dvc); the last is the newest: taken",
+    )
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_other_code_the_run_of_the_code_that_is_checked_out_is_taken(folder: Path, order: int) -> None:
+    Path("ddpm").mkdir()
+    Path("ddpm/noise.py").write_text("checked out")
+    here = {"ddpm/noise.py": md5("checked out")[:12]}
+    ours = result(fd=1, when=1.0, name="ours", code=here)
+    newer = result(fd=2, when=2.0, name="newer", code={"ddpm/noise.py": "another"})
+    unknown = result(fd=3, when=3.0, name="unknown", code={})
+    found = alike(*[ours, newer, unknown][::order])
+    assert found.results == (ours,)
+    assert found.notes == (
+        "same params and other scores, by other code or data: newer (dvc), unknown (dvc), ours (dvc); "
+        "the last is of the code that is checked out: taken",
     )
 
 

@@ -24,12 +24,14 @@ from ddpm.report.parts import Section, section
 from ddpm.report.variants import Subject
 
 
-def write(out: Path, by: Sequence[str] = (), allow_budget_mismatch: bool = False) -> None:
+def write(
+    out: Path, by: Sequence[str] = (), allow_budget_mismatch: bool = False, allow_code_mismatch: bool = False
+) -> None:
     """Write the page, with the variants of the params keys ``by``.
 
     Raises UserError when params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
-    subject = Subject.read(by, allow_budget_mismatch)
+    subject = Subject.read(by, allow_budget_mismatch, allow_code_mismatch)
     page = render(_title(subject.settings), sections(subject))
     with files.atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")

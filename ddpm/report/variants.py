@@ -40,7 +40,9 @@ class Subject:
     refused: str = ""
 
     @classmethod
-    def read(cls, by: Sequence[str] = (), allow_budget_mismatch: bool = False) -> Subject:
+    def read(
+        cls, by: Sequence[str] = (), allow_budget_mismatch: bool = False, allow_code_mismatch: bool = False
+    ) -> Subject:
         """Raises UserError when params.yaml can't be read, or runs do not have a key of ``by``."""
         settings = config.load()
         arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
@@ -55,7 +57,7 @@ class Subject:
                 side.label: {seed: Revision(run.name, run.source) for seed, run in side.runs.items()}
                 for side in pairing.sides(matched.results, by, settings)
             }
-            compared = comparison.compare(gathered, by, settings, allow_budget_mismatch=allow_budget_mismatch)
+            compared = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
         except UserError as error:
             return cls(settings, arms, refused=str(error))
         return cls(settings, arms, compared)
