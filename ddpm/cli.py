@@ -275,8 +275,10 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
     points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing)
     frontier.write_csv(METRICS / "frontier.csv", points)
     plots.lines(METRICS / "frontier.png", frontier.panels(points))
+    print(f"{frontier.title(points)}\n")
     print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
-    print(f"\n{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
+    print(f"\n{frontier.CLOCKS_SAY}")
+    print(f"{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
 
 
 def list_runs(parsed: argparse.Namespace) -> None:

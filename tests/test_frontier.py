@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ddpm import cli, extractors, frontier, inputs, models, samples, sampling, scores, variants
+from ddpm import cli, devices, extractors, frontier, inputs, models, samples, sampling, scores, variants
 from ddpm.checkpoint import load_model, save_model
 from ddpm.config import Config, Spacing
 from ddpm.errors import UserError
@@ -214,7 +215,9 @@ POINTS = frontier.marked(
     pd.DataFrame(
         [("ddim", 5, 1.0, 4.0), ("ddim", 10, 2.0, 2.0), ("heun", 9, 1.0, 4.5), ("heun", 19, 1.0, 1.5)],
         columns=["sampler", "evaluations", "seconds", "classifier.fd"],
-    ).assign(model="012345678912", spacing="uniform", steps=5, images=99, sets=1, **{"classifier.kid_mean": 0.5})
+    )
+    .assign(model="012345678912", spacing="uniform", steps=5, images=99, sets=1, **{"classifier.kid_mean": 0.5})
+    .assign(device="cpu (1 thread)", cpu_seconds=[0.5, 0.75, 0.25, 0.5])
 )
 
 
@@ -225,11 +228,32 @@ def test_the_table_is_the_front_by_rising_cost() -> None:
 
 
 def test_each_picture_has_a_line_for_each_sampler_and_its_own_front() -> None:
-    by_evaluations, by_seconds = frontier.panels(POINTS)
+    by_evaluations, by_seconds = frontier.panels(POINTS.assign(device="1 x a GPU"))
     np.testing.assert_array_equal(by_evaluations.curves["ddim"], [[5, 4], [10, 2]])
     np.testing.assert_array_equal(by_evaluations.curves["heun"], [[9, 4.5], [19, 1.5]])
     np.testing.assert_array_equal(by_evaluations.front, [[5, 4], [10, 2], [19, 1.5]])
     np.testing.assert_array_equal(by_seconds.front, [[1, 1.5]])
+
+
+def test_on_a_cpu_time_is_that_of_the_process() -> None:
+    _, by_seconds = frontier.panels(POINTS)
+    assert by_seconds.title == "classifier.fd against cpu_seconds"
+    np.testing.assert_array_equal(by_seconds.front, [[0.25, 4.5], [0.5, 1.5]])
+
+
+def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a CPU that others have costs a process no CPU time, and neither does sleep."""
+
+    def kept_waiting(*arguments: Any) -> None:
+        time.sleep(1)
+        sampling.write_set(*arguments)
+
+    monkeypatch.setattr(frontier, "write_set", kept_waiting)
+    point = measuring().points([DDIM], [2], None).iloc[0]
+    assert point.device == devices.describe(CPU)
+    assert point.seconds >= 1
+    assert 0 < point.cpu_seconds <= point.seconds - 0.9
+    assert frontier.panels(measuring().points([DDIM], [2], None))[1].title.endswith("against cpu_seconds")
 
 
 # --- files
@@ -274,7 +298,12 @@ def test_the_command_writes_csv_and_picture_and_prints_the_front(
         ("heun", 3),
         ("heun", 5),
     ]
-    assert printed.split()[:3] == frontier.front(points)[0][:3]
+    title, _, heads, *_ = printed.splitlines()
+    assert title.startswith("Pareto front: than these, none of the 4 points has a lower classifier.fd from as few")
+    assert heads.split() == frontier.front(points)[0]
+    assert (
+        "seconds: by the wall clock, with whatever else the machine was doing; cpu_seconds: of this process" in printed
+    )
     assert "4 points, 4 cells measured now" in printed
     with Image.open(project / "metrics/frontier.png") as picture:
         assert picture.width > 2 * picture.height

@@ -95,8 +95,8 @@ def quality_against_cost() -> list[Part]:
         raise UserError(f"{FRONTIER}: of another model, {first.model}, than {MODEL_FILE}; run `ddpm frontier` again")
     heads, *rows = frontier.front(points)
     caption = (
-        f"The Pareto front: no other point has as low a {frontier.headline(points)} from as few network evaluations. "
-        f"Means over {first.sets} sets of {first.images:,} images."
+        f"{frontier.title(points)}. Means over {first.sets} sets of {first.images:,} images, drawn on {first.device}; "
+        f"{frontier.CLOCKS_SAY}"
     )
     return [
         Figures([figure(panel, f"{panel.title}. Both axes are logarithmic.") for panel in frontier.panels(points)]),
