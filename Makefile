@@ -35,13 +35,17 @@ bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; 
 faults: $(READY)  ## kill the pipeline 200 times, fill its disk, take its server away: hours; make faults ARGS='repro --kills 6'
 	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)
 
-setup: $(READY)
+setup: $(READY)  ## the environment, .venv; each target above makes it too
+	@echo "setup: .venv is ready; \`source .venv/bin/activate\` puts ddpm and dvc into PATH"
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 1 to 4 minutes by"
+	@echo "       the network, once"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
+	@echo "setup: done"
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'

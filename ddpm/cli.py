@@ -11,7 +11,7 @@ from typing import get_args
 
 from ddpm import config, params_file, terminal, variants
 from ddpm.errors import UserError, exit_code, masked, printable
-from ddpm.files import atomic_path, flatten, read_json
+from ddpm.files import atomic_path, read_json
 from ddpm.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.terminal import Commands, print_json
 
@@ -77,10 +77,6 @@ def parser() -> argparse.ArgumentParser:
 
     _add_exchange(commands)
 
-    summary = commands.add_parser("summary", help="print the current scores and where the pictures lie")
-    summary.add_argument("--json", action="store_true", help="as JSON, by stage")
-    summary.set_defaults(run=print_summary)
-
     _add_aids(commands)
 
     track = commands.add_parser("track", help="MLflow runs")
@@ -109,7 +105,13 @@ def _add_aids(commands: Commands) -> None:
 
 
 def _add_pages(commands: Commands) -> None:
-    """What draws the current model's results."""
+    """What shows the current model's results."""
+    summary = commands.add_parser("summary", help="the current model in five lines: its scores, and where to look")
+    form = summary.add_mutually_exclusive_group()
+    form.add_argument("--all", action="store_true", help="every number, by stage")
+    form.add_argument("--json", action="store_true", help="every number as JSON, by stage")
+    summary.set_defaults(run=print_summary)
+
     frontier = commands.add_parser("frontier", help="quality against cost: one model over samplers and evaluations")
     frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
@@ -364,7 +366,7 @@ def import_model(parsed: argparse.Namespace) -> None:
 
 
 def print_summary(parsed: argparse.Namespace) -> None:
-    from ddpm import experiments
+    from ddpm import experiments, summary
 
     measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     try:
@@ -373,13 +375,8 @@ def print_summary(parsed: argparse.Namespace) -> None:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
     if parsed.json:
         print_json(measured)
-        return
-    for stage, values in measured.items():
-        for name, value in flatten(values).items():
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            print(f"{stage:9} {name:24} {shown}")
-    print("\npictures: data/samples/grid.png reverse.mp4 reverse.gif forward.png; data/processed/dataset.png")
-    print("runs:     `make ui`, then http://127.0.0.1:5000")
+    else:
+        print(*(summary.numbers(measured) if parsed.all else summary.lines(config.load(), measured)), sep="\n")
 
 
 def examine(parsed: argparse.Namespace) -> int:

@@ -53,7 +53,11 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "import": {"ddpm import shared --out other.safetensors": "for `ddpm sample --model other.safetensors`"},
     "frontier": {"ddpm frontier --samplers ddim heun --evaluations 10 20 50": "quality against cost of two samplers"},
     "report": {"ddpm report --by diffusion.schedule.name": "report.html, with the schedules side by side"},
-    "summary": {"ddpm summary": "the current scores", "ddpm summary --json": "for a program"},
+    "summary": {
+        "ddpm summary": "the current model: scores next to those of real images, pictures, what to try",
+        "ddpm summary --all": "every number",
+        "ddpm summary --json": "for a program",
+    },
     "doctor": {
         "ddpm doctor": "what this machine has, and what is missing",
         "ddpm doctor --offline": "what would have to be downloaded counts as missing",
@@ -94,6 +98,16 @@ def dress(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, 
 def width() -> int:
     """Columns for a table: the terminal's, from 80 to 120; 120 where there is none."""
     return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
+
+
+def duration(seconds: float) -> str:
+    """For a person: ``6.0 s``, ``35 s``, ``2 min 20 s``, ``5.8 h``, ``12.6 days``."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def print_json(value: object) -> None:
