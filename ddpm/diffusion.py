@@ -19,7 +19,8 @@ class Coefficients(NamedTuple):
 
     signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step before, 1 and 0 at the first;
     log_beta_tilde: at the first step, where beta_tilde is 0, the second's, as in the paper's code;
-    posterior_x_0, posterior_x_t: the weights of equation 7.
+    posterior_x_0, posterior_x_t: the weights of equation 7; step_x_t: 1 - posterior_x_t, to full precision;
+    step_scale: the root mean square of posterior mean - x_t, a pixel's, where x_0 has unit variance.
     """
 
     alpha_bar: Tensor
@@ -31,6 +32,8 @@ class Coefficients(NamedTuple):
     log_beta_tilde: Tensor
     posterior_x_0: Tensor
     posterior_x_t: Tensor
+    step_x_t: Tensor
+    step_scale: Tensor
 
 
 class Chain:
@@ -59,6 +62,12 @@ class Chain:
 def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
     """In the order of Coefficients."""
     stand_in = schedule.beta_tilde[1:2] if len(schedule) > 1 else schedule.beta
+    root = np.sqrt(schedule.alpha)
+    shrinkage = schedule.beta / (1 + root)  # 1 - root; below, 1 - posterior_x_t: no difference of near equals in either
+    step_x_t = (
+        schedule.beta / schedule.one_minus_alpha_bar * (1 - root / (1 + root) * schedule.one_minus_alpha_bar_prev)
+    )
+    step_variance = schedule.alpha_bar_prev * shrinkage**2 + schedule.one_minus_alpha_bar * step_x_t**2
     return [
         schedule.alpha_bar,
         np.sqrt(schedule.alpha_bar),
@@ -68,7 +77,9 @@ def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
         np.log(schedule.beta),
         np.log(np.concatenate([stand_in, schedule.beta_tilde[1:]])),
         np.sqrt(schedule.alpha_bar_prev) * schedule.beta / schedule.one_minus_alpha_bar,
-        np.sqrt(schedule.alpha) * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
+        root * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
+        step_x_t,
+        np.sqrt(step_variance),
     ]
 
 
