@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
     preset.set_defaults(run=write_preset)
 
-    check = commands.add_parser("check", help="check params.yaml whole, the model's shape included")
+    check = commands.add_parser("check", help="check params.yaml whole, and tell what the next run takes")
+    check.add_argument("--no-pilot", action="store_true", help="without the few steps that tell its time and memory")
     check.set_defaults(run=check_params)
 
     listing = commands.add_parser("variants", help="list what can be chosen, with the papers")
@@ -198,8 +199,8 @@ def _refuse_uncommitted(path: Path) -> None:
         )
 
 
-def check_params(_: argparse.Namespace) -> None:
-    from ddpm import doctor, extractors, models
+def check_params(parsed: argparse.Namespace) -> None:
+    from ddpm import doctor, extractors, forecast, models
     from ddpm.scores import check_counts
 
     checked = config.load()
@@ -210,7 +211,9 @@ def check_params(_: argparse.Namespace) -> None:
             raise UserError(f"{found.found}; {found.mend}")
     network = models.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    print(f"{params_file.PATH}: ok; {checked.model.name} with {parameters:,} parameters")
+    print(f"{params_file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
+    if not parsed.no_pilot:
+        print(*forecast.report(checked), sep="\n")
 
 
 def list_variants(parsed: argparse.Namespace) -> None:

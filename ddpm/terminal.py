@@ -28,7 +28,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "ddpm preset fashion_mnist": "refused where params.yaml has changes that git does not hold",
         "ddpm preset digits --force": "also then",
     },
-    "check": {"ddpm check": "before hours of training"},
+    "check": {
+        "ddpm check": "before hours of training: is it possible, and how long will it take",
+        "ddpm check --no-pilot": "is it possible",
+    },
     "variants": {
         "ddpm variants": "every schedule, loss, sampler ... with its paper",
         "ddpm variants --combinations": "what goes together",

@@ -1,0 +1,228 @@
+"""What ``ddpm check`` says of the time and the memory of the next run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from dvc.exceptions import DvcException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm import cli, config, distributed, forecast, pilot, terminal
+from ddpm.config import TrainingConfig
+from ddpm.distributed import ALONE, Ranks
+from ddpm.errors import UserError
+from ddpm.forecast import Forecast
+from ddpm.pilot import Measured
+from tests.small import PARAMS, small
+
+CPU = torch.device("cpu")
+MEASURED = Measured(batch_size=8, step=0.5, evaluation=0.01, memory=2**30, ranks=1)
+
+
+class Machine:
+    """A step takes ``fixed`` seconds and ``each`` more for every image; the first of a size takes twice that."""
+
+    def __init__(self, fixed: float, each: float):
+        self.fixed, self.each = fixed, each
+        self.now = 0.0
+
+    def takes(self, images: int, factor: float = 1.0) -> None:
+        self.now += factor * (self.fixed + self.each * images)
+
+    def trainer(self, config: TrainingConfig, pictures: object, device: object, ranks: Ranks) -> Any:
+        images = config.train.batch_size
+        assert isinstance(images, int)
+        assert images % (config.train.accumulate * ranks.size) == 0
+        return SimpleNamespace(step=lambda number: self.takes(images, 2.0 if number == 1 else 1.0))
+
+    def generator(self, *_: object) -> Any:
+        def trajectory(indices: range, seed: int, shape: object) -> Iterator[None]:
+            yield None  # x_T
+            for number in range(5):
+                self.takes(len(indices), 2.0 if number == 0 else 1.0)
+                yield None
+
+        return SimpleNamespace(trajectory=trajectory)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
+    def install(machine: Machine) -> None:
+        monkeypatch.setattr(pilot, "clock", lambda: machine.now)
+        monkeypatch.setattr(pilot, "Trainer", machine.trainer)
+        monkeypatch.setattr(pilot, "Generator", SimpleNamespace(of=machine.generator))
+
+    return install
+
+
+@pytest.mark.parametrize("fixed", [0.0001, 0.01, 0.3])
+@pytest.mark.parametrize("each", [1e-5, 1e-3, 0.04, 0.1])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_on_a_steady_machine_it_is_exact_and_takes_seconds(
+    on: Callable[[Machine], None], fixed: float, each: float, accumulate: int
+) -> None:
+    machine = Machine(fixed, each)
+    on(machine)
+    settings = small(train={"batch_size": 256, "accumulate": accumulate}, sample={"batch_size": 256, "count": 1000})
+    found = pilot.measure(settings, CPU)
+    if 2 * (fixed + each * accumulate) <= pilot.SECONDS:
+        assert found.step == pytest.approx(fixed + each * 256, rel=1e-3)
+    assert found.evaluation == pytest.approx((fixed + each * 256) / 256, rel=1e-3)
+    assert machine.now < 15  # training and sampling
+
+
+@pytest.mark.parametrize("each", [0.6, 1.5, 40.0])
+def test_where_one_step_takes_long_it_is_the_measure(on: Callable[[Machine], None], each: float) -> None:
+    machine = Machine(0.0, each)
+    on(machine)
+    found = pilot.measure(small(train={"batch_size": 256}, sample={"batch_size": 4, "count": 1000}), CPU)
+    first = 2 if 2 * each > pilot.LONG else 1
+    assert found.step == pytest.approx(first * each * 256)
+    assert machine.now <= 2 * max(4.0, 2 * each)
+
+
+@given(st.floats(1e-4, 0.1), st.floats(1e-6, 1.0), st.integers(1, 9), st.integers(1, 999))
+def test_batches_grow_to_the_whole_or_until_they_take_half_a_second(
+    fixed: float, each: float, least: int, more: int
+) -> None:
+    tried = []
+
+    def seconds(images: int) -> float:
+        tried.append(images)
+        return fixed + each * images
+
+    taken, largest = pilot._grown(least, least + more, seconds)
+    assert largest == tried[-1] <= least + more
+    spent = sum(fixed + each * images for images in tried)
+    assert spent <= 2 * pilot.SECONDS or len(tried) == 1
+    if tried[0] != largest:
+        assert taken == pytest.approx(fixed + each * (least + more))
+    assert largest == least + more or 2 * (fixed + each * largest) > pilot.SECONDS or spent > pilot.SECONDS
+
+
+def test_noise_makes_no_image_free() -> None:
+    taken, _ = pilot._grown(1, 100, lambda images: 0.2 if images == 1 else 0.19 if images == 4 else 0.6)
+    assert taken >= 0.6
+
+
+def expected(found: Measured = MEASURED, images: int | None = None, **sections: dict[str, Any]) -> Forecast:
+    return pilot.expected(small(**sections), found, images)
+
+
+def test_steps_and_images_are_multiplied() -> None:
+    once = expected(train={"steps": 100}, sample={"count": 1000, "steps": 5})
+    assert (once.steps, once.train, once.memory) == (100, pytest.approx(50), 2**30)
+    assert once.sample == pytest.approx((1000 + 64) * 5 * 0.01)  # and the film's 64
+    assert expected(train={"steps": 200}).train == pytest.approx(100)
+    more = expected(sample={"count": 1000, "steps": 5, "seeds": (0, 1)})
+    assert more.sample == pytest.approx((2000 + 64) * 5 * 0.01)
+    shared = expected(replace(MEASURED, ranks=2), sample={"count": 1000, "steps": 5})
+    assert shared.sample == pytest.approx((500 + 64) * 5 * 0.01)
+
+
+def test_epochs_are_of_the_images_that_are_there() -> None:
+    epochs = {"steps": None, "epochs": 3}
+    assert expected(images=20, train=epochs).steps == math.ceil(3 * 20 / 8)
+    unknown = expected(train=epochs)
+    assert (unknown.steps, unknown.train) == (None, pytest.approx(125 * 0.5))
+    assert "an epoch of 1,000 images takes about 62 s" in forecast.lines(small(train=epochs), unknown)[0]
+
+
+def test_grids_take_their_time() -> None:
+    preview = 64 * 50 * 0.01  # of 50 steps, as many as the small chain has
+    assert expected(train={"steps": 100, "grid_every": 30}).train == pytest.approx(50 + 3 * preview)
+    by_epoch = {"steps": 100, "grid_every": 2, "grid_unit": "epochs"}  # of 800 images, that is of 5 epochs
+    assert expected(images=160, train=by_epoch).train == pytest.approx(50 + 2 * preview)
+
+
+def test_the_real_steps_are_measured() -> None:
+    found = pilot.measure(small(), CPU)
+    assert found.batch_size == 8
+    assert min(found.step, found.evaluation) > 0
+    assert 50 * 2**20 < found.memory < 8 * 2**30
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
+    with pytest.raises(UserError, match="leaves nothing to some of 2 ranks"):
+        pilot.measure(small(train={"batch_size": 1}), CPU, Ranks(0, 2))
+    with pytest.raises(UserError, match="auto fills a GPU's memory"):
+        pilot.measure(small(train={"batch_size": "auto"}), CPU, ALONE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.04, "0.0 s"), (9.4, "9.4 s"), (9.96, "10 s"), (99, "99 s"), (140.4, "2 min 20 s"), (119.7, "2 min 0 s"),
+     (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")],
+)  # fmt: skip
+def test_a_duration_is_for_people(seconds: float, told: str) -> None:
+    assert terminal.duration(seconds) == told
+
+
+# --- what is about to run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]], list[str]]:
+    """The report where DVC says which stages are not up to date, and the pilot is not asked in earnest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(forecast, "ask_pilot", lambda settings: pilot.expected(settings, MEASURED, None))
+
+    def report(outdated: set[str]) -> list[str]:
+        monkeypatch.setattr(forecast, "outdated", lambda: outdated)
+        return forecast.report(small(sample={"count": 1000}))
+
+    return report
+
+
+def test_what_is_up_to_date_is_not_forecast(asked: Callable[[set[str]], list[str]]) -> None:
+    train, sample = asked({"download", "train"})
+    assert train == "train:  12 steps take about 6.0 s and 1.0 GiB of memory, on 1 process"
+    assert sample == "sample: 1,000 images take about 53 s"
+    assert asked({"sample"}) == ["train:  up to date", sample]
+    assert asked(set()) == ["train, sample: up to date"]
+
+
+def test_while_dvc_is_at_work_there_is_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy() -> set[str]:
+        raise DvcException("locked")
+
+    monkeypatch.setattr(forecast, "outdated", busy)
+    assert forecast.report(small()) == ["no forecast, for DVC does not say what is up to date: locked"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_pilot_runs_on_the_ranks_of_the_real_run(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (distributed.START, distributed.LAUNCHER, distributed.ERROR_FILE, forecast.RESULT):
+        monkeypatch.setenv(name, "")  # to be as before when the test ends
+    settings = config.parse(PARAMS | {"launch": {"processes": processes}}, "small")
+    Path("params.yaml").write_text(settings.model_dump_json(serialize_as_any=True))
+    found = forecast.ask_pilot(settings)
+    assert (found.ranks, found.steps) == (processes, 12)
+    assert min(found.train, found.sample) > 0
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_without_a_pilot_check_measures_nothing(
+    asked: Callable[[set[str]], list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked({"train"})
+    ok = SimpleNamespace(state="ok")
+    for name in ("repository", "branch"):
+        monkeypatch.setattr(f"ddpm.doctor.{name}", lambda: ok)
+    Path("params.yaml").write_text((Path(cli.__file__).parent / "presets/digits.yaml").read_text())
+    for options, count in ([], 3), (["--no-pilot"], 1):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["check", *options])
+        assert len(capsys.readouterr().out.splitlines()) == count
