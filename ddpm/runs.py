@@ -34,7 +34,6 @@ PICTURES = {
         "data/samples/grid.png",
         "data/samples/forward.png",
         "data/samples/reverse.mp4",
-        "data/samples/reverse.gif",
     ),
     "evaluate": (
         "metrics/fingerprint.json",

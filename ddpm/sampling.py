@@ -25,7 +25,7 @@ from ddpm.schedules import Array, NoiseSchedule
 from ddpm.variances import Variance
 
 FILM_IMAGES = 64
-FILM_FRAMES = 60
+FILM_FRAMES = 20
 
 
 def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -12,6 +13,7 @@ from PIL import Image
 
 from ddpm import images
 from ddpm.images import FRAMES_PER_SECOND, SMALLEST_SIDE
+from ddpm.sampling import FILM_FRAMES
 from tests.small import pictures
 
 
@@ -59,19 +61,61 @@ def test_a_png_holds_the_grids_very_bytes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(picture), expected)
 
 
+def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tensor]:
+    generator = np.random.default_rng(0)
+    shape = (count, channels, size, size)
+    return [torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8)) for _ in range(frames)]
+
+
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (4, 9), (3, 16)])
 def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, count: int, size: int) -> None:
-    generator = np.random.default_rng(0)
-    frames = [torch.from_numpy(generator.integers(0, 256, (count, 1, size, size), dtype=np.uint8)) for _ in range(5)]
+    frames = noise(5, count, 1, size)
     images.save_films(frames, tmp_path, "reverse")
     expected = [images.grid(frame).permute(1, 2, 0).numpy() for frame in frames]
-    gif = imageio.imread(tmp_path / "reverse.gif", index=None)
     video = imageio.imread(tmp_path / "reverse.mp4", index=None, plugin="FFMPEG")
-    # a GIF keeps a frame that stays the same once, for longer
-    assert len(gif) in (len(frames), len(frames) + FRAMES_PER_SECOND)
     assert len(video) == len(frames) + FRAMES_PER_SECOND
     height, width = expected[0].shape[:2]
     assert video.shape[1:3] == (height // 2 * 2, width // 2 * 2)
-    for shown, frame in zip(gif, expected, strict=False):
-        assert np.abs(shown[..., :3].astype(int) - frame).max() <= 8  # 256 colours
+    with Image.open(tmp_path / "reverse.gif") as gif:
+        durations = []
+        for place, frame in enumerate(frames):
+            gif.seek(place)
+            durations.append(gif.info["duration"])
+            shown = np.asarray(gif.convert("RGB")).astype(int)
+            small = images.grid(frame, side=0)
+            scale = shown.shape[0] // small.shape[1]
+            assert images.GIF_SIDE * 2 / 3 <= min(shown.shape[:2]) <= images.GIF_SIDE * 1.5
+            wanted = small.repeat_interleave(scale, 1).repeat_interleave(scale, 2).permute(1, 2, 0).numpy()
+            assert np.abs(shown - wanted).max() <= 8  # 64 colours
+        assert gif.n_frames == len(frames)
+        assert durations == [120] * 4 + [1120]  # a GIF counts in hundredths
+        assert gif.info["loop"] == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["reverse.gif", "reverse.mp4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "size"), [(64, 32), (64, 41), (64, 64), (4, 272)])
+def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path: Path, count: int, size: int) -> None:
+    """Noise in colour, which nothing compresses, in as many frames as are sampled."""
+    frames = noise(FILM_FRAMES, count, 3, size)
+    for folder in ("first", "second"):
+        images.save_films(frames, tmp_path / folder, "reverse")
+    for name in ("reverse.gif", "reverse.mp4"):
+        assert (tmp_path / "first" / name).stat().st_size <= 1_500_000
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path: Path) -> None:
+    images.save_films(noise(6, 4, 1, 16), tmp_path, "reverse")
+    options = re.search(rb"x264 - core.*? threads=(\d+)", (tmp_path / "reverse.mp4").read_bytes())
+    assert options is not None
+    assert options[1] == b"1"
+
+
+@pytest.mark.parametrize("size", [100, 300, 1000])
+def test_films_of_large_images_show_fewer_of_them(tmp_path: Path, size: int) -> None:
+    images.save_films(noise(2, 64, 1, size), tmp_path, "reverse")
+    video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")
+    with Image.open(tmp_path / "reverse.gif") as gif:
+        assert images.GIF_SIDE / 2 <= min(gif.size) <= images.GIF_SIDE * 1.25
+    assert max(video.shape) <= images.MP4_SIDE + 16

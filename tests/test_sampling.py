@@ -17,6 +17,7 @@ from ddpm.checkpoint import Loaded, load_model
 from ddpm.config import Sample
 from ddpm.diffusion import to_images
 from ddpm.errors import UserError
+from ddpm.images import FRAMES_PER_SECOND
 from ddpm.sampling import Generator
 from tests.small import pictures, small
 
@@ -110,7 +111,7 @@ def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
     drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
     assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
     assert_same_images(torch.from_numpy(np.array(drawn)), draw(model, chosen, samples.noise_seed(0, 0)))
-    assert len(imageio.imread(tmp_path / "reverse.mp4", index=None)) == 11 + 15
+    assert len(imageio.imread(tmp_path / "reverse.mp4", index=None)) == 11 + FRAMES_PER_SECOND
     expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
     assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
@@ -152,8 +153,7 @@ def test_what_stops_halfway_leaves_no_samples(model: Loaded, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("steps", [1, 10, 50])
-def test_a_film_goes_from_noise_to_image(model: Loaded, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "FILM_FRAMES", 20)
+def test_a_film_goes_from_noise_to_image(model: Loaded, steps: int) -> None:
     generator = Generator.of(model, options(steps=steps), CPU)
     frames = sampling.film(generator, range(3), 0, SHAPE)
     states = [to_images(x) for x in generator.trajectory(range(3), 0, SHAPE)]
