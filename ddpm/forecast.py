@@ -1,4 +1,4 @@
-"""What the next run takes: its time and memory, told before it starts. The measuring is ``ddpm.pilot``'s."""
+"""What the next run takes, before it starts: time and memory. ``ddpm.pilot`` measures them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few steps of the real training and sampling, on the ranks that they will run on, and what they tell of the whole.
+"""A few steps of the real training and sampling, on the ranks that they will run on, and what follows for the whole.
 
 Run as ``python -m ddpm.pilot`` by torchrun, for ``ddpm.forecast``.
 """
@@ -123,7 +123,7 @@ def _evaluation(settings: Config, device: torch.device) -> float:
 def _grown(least: int, whole: int, seconds: Callable[[int], float]) -> tuple[float, int]:
     """What ``whole`` images take, from batches that grow while they are quick; and the largest that was tried.
 
-    The rest lies on the line through the last two: a step has a cost of its own, besides that of its images.
+    The rest lies on the line through the last two: a step has a cost of its own, apart from that of its images.
     """
     images, taken = least, seconds(least)
     slope, spent = taken / images, taken

@@ -158,12 +158,12 @@ def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "said"),
     [(0.04, "0.0 s"), (9.4, "9.4 s"), (9.96, "10 s"), (99, "99 s"), (140.4, "2 min 20 s"), (119.7, "2 min 0 s"),
      (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")],
 )  # fmt: skip
-def test_a_duration_is_for_people(seconds: float, told: str) -> None:
-    assert terminal.duration(seconds) == told
+def test_a_duration_is_for_people(seconds: float, said: str) -> None:
+    assert terminal.duration(seconds) == said
 
 
 # --- what is about to run
