@@ -29,6 +29,7 @@ GIB = 2**30
 BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 SOURCE = ("data.dataset", "data.source")  # the params of the download stage
 CHECKPOINTS = 3  # two generations and the one that is being written
+FILM = 1_500_000  # bytes of reverse.mp4 or reverse.gif, at most
 TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 
 
@@ -184,7 +185,8 @@ def model_and_disk(settings: Config) -> Iterator[Finding]:
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
     data, sample = settings.data, settings.sample
     images = sample.count * len(sample.seeds) * data.channels * data.image_size**2
-    needed = 4 * parameters * (2 + CHECKPOINTS * TENSORS) + 2 * images  # 2: of each out the cache has a copy
+    # 2: of each out the cache has a copy; 5: reverse.mp4 and reverse.gif with theirs, and MLflow's of the first
+    needed = 4 * parameters * (2 + CHECKPOINTS * TENSORS) + 2 * images + 5 * FILM
     free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free
     shown = f"{free / GIB:,.1f} GiB free, a run takes about {needed / GIB:,.2f} GiB beside its dataset"
     full = free < needed
