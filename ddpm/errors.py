@@ -18,7 +18,13 @@ STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errn
 
 
 class UserError(Exception):
-    """One line: the key or file, its value, what is allowed, how to mend it. Never shown with a traceback."""
+    """One line: the key or file, its value, what is allowed, how to mend it. Never shown with a traceback.
+
+    It holds no password: it is printed, and written into reports and cards.
+    """
+
+    def __init__(self, line: str):
+        super().__init__(masked(line))
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
@@ -71,12 +77,31 @@ def printable(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """``text`` with every URL's user and password starred and its query, where tokens travel, dropped."""
-    return re.sub(
-        r"(\w{1,20}://)([^/\s]*@)?([^\s?#]*)\S*",  # a longer word would be looked at from each of its letters
-        lambda url: url[1] + ("***@" if url[2] else "") + url[3],
-        text,
-    )
+    """``text`` with every URL's user and password starred and its query, where tokens travel, dropped.
+
+    People write passwords with / ? # and @ in them: all before a URL's last @ is taken for user and password. Where it
+    holds a ? or #, that @ may be a token's, and nothing of the address is shown.
+    """
+    # a longer word would be looked at from each of its letters
+    return re.sub(r"(\w{1,20}://)(\S*)", lambda url: url[1] + _parted(url[2])[0], text)
+
+
+def reason(error: BaseException, url: str) -> str:
+    """What an exception says, in one line, less all of it where it repeats a piece of the password or query of ``url``,
+    which it is about: libraries quote an address that they cannot read by the piece."""
+    said = printable(masked(str(error).strip().partition("\n")[0]))
+    pieces = re.split(r"\W+", _parted(url.partition("://")[2])[1])
+    return "it says a part of the password" if any(piece and piece in said for piece in pieces) else said
+
+
+def _parted(address: str) -> tuple[str, str]:
+    """Of ``user:password@host/path?query`` what may be shown, and what is secret."""
+    user, at, rest = ("", "", address) if address.startswith("/") else address.rpartition("@")
+    place, _, query = re.sub(r"[?#]", "?", rest).partition("?")
+    password = user.partition(":")[2] or user  # a token may stand for the user
+    if re.search(r"[?#]", user):
+        return "***", f"{password} {rest}"
+    return ("***@" if at else "") + place, f"{password} {query}"
 
 
 def storage_fault(error: BaseException) -> str | None:

@@ -148,7 +148,7 @@ class Tracker:
             return action()
         except Exception as error:
             self.off = True
-            line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error)})"
+            line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error, self.uri)})"
             if self.strict:
                 if isinstance(error, UserError):
                     raise
@@ -395,9 +395,9 @@ def _sent(tag: str) -> dict[str, str]:
         return {}
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, uri: str) -> str:
     """Its first cause, in one line: the kind of exception, and what it says first. A UserError says enough."""
     while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
         error = deeper
-    said = errors.printable(errors.masked(str(error).strip().partition("\n")[0]))
+    said = errors.reason(error, uri)
     return said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"

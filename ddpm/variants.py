@@ -24,11 +24,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
-from ddpm.errors import UserError
+from ddpm.errors import UserError, masked
 
 PACKAGE = Path(__file__).parent
 MAX_FINDINGS = 12
-SHORT = reprlib.Repr()
+
+
+class _Short(reprlib.Repr):
+    """``repr`` cut short. Passwords go first: what is left of an address in two pieces could not be told for one."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(masked(x), level)
+
+
+SHORT = _Short()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
 SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = 10
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from ddpm import progress
 from ddpm.archives import is_archive
-from ddpm.errors import UserError
+from ddpm.errors import UserError, reason
 from ddpm.variants import shown
 
+HOST = re.compile(r"([^:]*|\[.*\])(:\d*)?")  # else a / ? or # of the password ends what urllib takes for the host
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
 CHUNK = 2**20
@@ -57,7 +58,8 @@ def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ..
         parts = urlsplit(source)
     except ValueError as error:
         raise UserError(f"data.source: {source!r} is no address ({error})") from error
-    if "@" in parts.netloc:  # nor would urllib use it: it would ask for a host of that name
+    # nor would urllib use it: it would ask for a host of that name
+    if "@" in parts.netloc or ("@" in source and not HOST.fullmatch(parts.netloc)):
         raise UserError(
             f"data.source: {source} holds a user's name or password, and params.yaml is for all to read: "
             "fetch it by hand, and set data.source to its folder or archive"
@@ -118,7 +120,7 @@ def download(url: str, path: Path) -> None:
 def _unreachable(url: str, error: Exception, file: str) -> UserError:
     """The line that tells what to do without a network."""
     return UserError(
-        f"{url}: cannot be fetched ({error}); fetch it by hand, put {file} "
+        f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {file} "
         "into a folder such as downloads/ and set data.source: downloads"
     )
 

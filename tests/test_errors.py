@@ -1,0 +1,94 @@
+"""What a message may show of an address: never a password, never a token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ddpm import errors, tracking, variants
+from ddpm.datasets.image_folder import ImageFolder
+from ddpm.errors import UserError, masked
+
+# the letters of what is secret are in nothing else
+SECRET = st.text("KQZ/@?#:%&=+.,;'()[]!$*~-_", min_size=1).filter(lambda text: set(text) & set("KQZ"))
+PLAIN = st.text("abc123.-", min_size=1)
+SCHEMES = st.sampled_from(["http", "https", "ftp", "postgresql+psycopg2", "mysql", "foo"])
+
+
+def leaks(text: str) -> bool:
+    return bool(set(text) & set("KQZ"))
+
+
+@given(SCHEMES, PLAIN, SECRET, PLAIN, PLAIN)
+@example("https", "user", "KQ/ZZ", "host", "x")
+@example("https", "user", "KQ@ZZ", "host", "x")
+@example("https", "user", "KQ?Z@Z#Q", "host", "x")
+@example("https", "user", "@K", "host", "x")
+def test_no_password_is_shown(scheme: str, user: str, password: str, host: str, path: str) -> None:
+    shown = masked(f"cannot reach {scheme}://{user}:{password}@{host}/{path} now")
+    assert not leaks(shown)
+    assert shown.startswith(f"cannot reach {scheme}://***")
+    assert shown.endswith(" now")
+
+
+@given(SCHEMES, SECRET.filter(lambda user: user[0] != "/"), PLAIN, PLAIN, SECRET, st.sampled_from("?#"))
+def test_no_token_is_shown(scheme: str, user: str, host: str, path: str, token: str, mark: str) -> None:
+    for address in (f"{host}/{path}{mark}{token}", f"{user}@{host}/{path}{mark}{token}", f"{user}:{token}@{host}"):
+        assert not leaks(masked(f"'{scheme}://{address}'"))
+        assert not leaks(variants.shown(f"{scheme}://{address}"))
+        assert not leaks(variants.shown({"source": f"{scheme}://{'a' * 90}{address}"}))
+        assert not leaks(str(UserError(f"data.source: {scheme}://{address}: no such folder")))
+
+
+@given(SCHEMES, PLAIN, PLAIN)
+def test_an_address_without_a_secret_stays_as_it_is(scheme: str, host: str, path: str) -> None:
+    text = f"{scheme}://{host}:8080/{path}: cannot be fetched; ask me@example.org"
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:pa/ss@host/a", "https://***@host/a"),
+        ("https://user:pa/s@s@host:8080/a?sig=1", "https://***@host:8080/a"),
+        ("https://token@host/a", "https://***@host/a"),
+        ("https://user:pw@host/a?mail=me@example.org", "https://***"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("file:///home/me@work/x?token=1", "file:///home/me@work/x"),
+    ],
+)
+def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+@pytest.mark.parametrize("said", ["Failed to parse: 'me:hun' is not a valid host", "could not translate 'ter2@host'"])
+def test_a_message_that_quotes_a_piece_of_the_password_is_left_out(said: str) -> None:
+    assert errors.reason(OSError(said), "http://me:hun/ter2@host") == "it says a part of the password"
+    assert errors.reason(OSError(said), "http://you@host") == errors.reason(OSError(said), "http://host") == said
+
+
+@pytest.mark.parametrize("password", ["hun/ter2", "hun@ter2", "hun?ter2", "hun#ter2"])
+def test_a_source_with_a_password_is_refused_before_anything_is_asked_for_it(password: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds a user's name or password") as refused:
+        ImageFolder().download(f"https://me:{password}@127.0.0.1:1/photos.zip", tmp_path / "raw")
+    assert "hun" not in str(refused.value)
+    assert "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["hun/ter2", "hun@ter2", "hun?ter2", "hun#ter2", "hun:ter2"])
+def test_a_store_s_password_is_not_in_the_warning(
+    password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "DDPM_TRACKING", *tracking.SETTINGS):
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{password}@127.0.0.1:1")
+    assert tracking.logged() == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: MLflow at http://***")
+    assert "hun" not in line
+    assert "ter2" not in line
