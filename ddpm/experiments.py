@@ -203,7 +203,7 @@ def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
     if not inputs.DVC_YAML.exists():
         yield f"no {inputs.DVC_YAML}"
         return
-    here = yaml.load(inputs.DVC_YAML.read_bytes(), yaml.CSafeLoader)["stages"]
+    here = yaml.safe_load(inputs.DVC_YAML.read_bytes())["stages"]
     made = [out.path for stage in lock.stages.values() for out in stage.outs]
     # a stage that dvc.yaml no longer has stays in dvc.lock for good
     for name, stage in ((name, stage) for name, stage in lock.stages.items() if name in here):
