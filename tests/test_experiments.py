@@ -123,7 +123,7 @@ def test_a_file_that_is_gone_is_named(path: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("seed: 1", "seed: 2", "stage check ran with another seed than params.yaml says"),
+        ("seed: 1", "seed: 2", "stage train ran with another seed than params.yaml says"),
         ("steps: 3", "steps: 4", "stage train ran with another train than params.yaml says"),
         ("cosine", "linear", "stage train ran without ddpm/schedules/linear.py, which dvc.yaml lists"),
     ],
