@@ -342,7 +342,7 @@ def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Resul
         ).model_copy(update={"seed": seed})
     )
     scores = {"classifier.fd": fd, "classifier.kid_mean": fd / 100}
-    return Result(f"{schedule}-{seed}", source, params, scores, seed, 9, 9, 5, "f" * 64, "e" * 64, 0.0)
+    return Result(f"{schedule}-{seed}", source, params, scores, seed, 9, 9, 5, "f" * 64, "e" * 64, "float32", {}, 0.0)
 
 
 def gathered(monkeypatch: pytest.MonkeyPatch, *found: Result) -> None:
