@@ -457,7 +457,7 @@ def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("metrics/loss.csv", "step,seconds,loss\n1,fast,2\n", "metrics/loss.csv: not a loss curve"),
         ("metrics/sample.json", None, "metrics/sample.json: no such file"),
         ("metrics/evaluate.json", "[1]", "AttributeError"),
-        ("metrics/fingerprint.json", "5", "TypeError"),
+        ("metrics/fingerprint.json", "5", "AttributeError"),
     ],
 )
 def test_a_missing_or_broken_file_is_named_and_fails_no_stage(

@@ -161,6 +161,8 @@ def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(
 
     batches = Batches(pictures(30), 8, seed=3, flip=False, device=CPU, resident=resident)
     batches.device = torch.device("cuda")
+    if resident:  # a GPU holds a copy, a CPU none
+        batches.on_device = torch.from_numpy(pictures(30))
     monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
     monkeypatch.setattr(Tensor, "to", to)
     batches(1)
