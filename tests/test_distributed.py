@@ -162,7 +162,7 @@ def test_the_rank_that_failed_first_is_the_cause(
     ends: dict[int, tuple[int, int]], said: str | int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ends: exit code and second of each rank's end."""
-    for name in (distributed.ERROR_FILE, distributed.FINGERPRINT, distributed.LAUNCHER, "OMP_NUM_THREADS"):
+    for name in (distributed.ERROR_FILE, distributed.START, distributed.LAUNCHER, "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
 
     def run(*_: object) -> NoReturn:

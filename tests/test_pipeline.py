@@ -221,7 +221,8 @@ def assert_two_complete_runs(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeline(clone: Clone) -> None:
     made = {f"data/{name}/made": name for name in ("raw", "reference", "samples", "evaluation")}
-    made |= {"data/checked": "", "data/processed/manifest.json": "", "data/model/model.safetensors": "weights"}
+    made |= {"data/checked": "", "data/processed/manifest.json": "", "data/processed/dataset.png": "picture"}
+    made |= {"data/model/model.safetensors": "weights", "data/model/grids/made": "grids"}
     made |= {f"data/processed/{split}/images.npy": split for split in ("train", "test")}
     for path, text in made.items():
         (clone.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -256,6 +257,8 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
     clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(clone.folder)
+
+    Path("data/checked").write_text("params.yaml is possible\n")
 
     def edit(config: Config, start: Start) -> None:
         Path("ddpm/errors.py").write_text("# edited\n")

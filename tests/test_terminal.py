@@ -114,7 +114,7 @@ def test_a_summary_of_other_params_or_code_warns(folder: Path, capsys: pytest.Ca
     Path("metrics").mkdir()
     for name in ("train", "sample", "evaluate", "fingerprint"):
         Path(f"metrics/{name}.json").write_text("{}")
-    Path("params.yaml").write_text("seed: 1")
+    Path("params.yaml").write_text(json.dumps(params()))
     settle()
     for warned in (False, True):
         assert told(capsys, "summary", "--json") == {"train": {}, "sample": {}, "evaluate": {}}
