@@ -9,10 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import get_args
 
-from ddpm import config, params_file, terminal, variants
-from ddpm.errors import UserError, exit_code, masked, printable
-from ddpm.files import atomic_path, read_json
-from ddpm.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
+from ddpm import terminal
+from ddpm.base import variant
+from ddpm.base.errors import UserError, exit_code, masked, printable
+from ddpm.base.files import atomic_path, read_json
+from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
+from ddpm.base.settings import section
+from ddpm.params import config, file
+from ddpm.sampling.settings import Sample, Spacing
 from ddpm.terminal import Commands, print_json
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -53,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
     sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
     sample.add_argument("--seed", type=int, default=0, help="one of sample.seeds draws its set again (%(default)s)")
-    sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variants.names('samplers'))} (%(default)s)")
+    sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variant.names('samplers'))} (%(default)s)")
     sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
-    sample.add_argument("--spacing", default="uniform", choices=get_args(config.Spacing), help="(%(default)s)")
+    sample.add_argument("--spacing", default="uniform", choices=get_args(Spacing), help="(%(default)s)")
     sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     sample.set_defaults(run=sample_from_file)
@@ -88,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     registered.add_argument("--name", default="ddpm", help="of the registered model (%(default)s)")
     registered.set_defaults(run=track_register)
 
-    samplers = variants.names("samplers")
+    samplers = variant.names("samplers")
     terminal.dress(top, commands, {"name": preset_names(), "sampler": samplers, "samplers": samplers})
     return top
 
@@ -117,7 +121,7 @@ def _add_pages(commands: Commands) -> None:
     frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
     frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
-    frontier.add_argument("--spacing", choices=get_args(config.Spacing), help="(what suits each sampler's few steps)")
+    frontier.add_argument("--spacing", choices=get_args(Spacing), help="(what suits each sampler's few steps)")
     frontier.set_defaults(run=draw_frontier)
 
     page = commands.add_parser("report", help="one HTML file of all that is known of the current model")
@@ -173,13 +177,13 @@ def preset_names_help() -> str:
 def write_preset(parsed: argparse.Namespace) -> None:
     if parsed.name not in preset_names():
         known = preset_names()
-        hint = variants.closest(parsed.name, known)
+        hint = variant.closest(parsed.name, known)
         raise UserError(f"preset: unknown {parsed.name!r}{hint}; allowed: {', '.join(known)}")
     if not parsed.force:
-        _refuse_uncommitted(params_file.PATH)
-    with atomic_path(params_file.PATH) as temporary:
+        _refuse_uncommitted(file.PATH)
+    with atomic_path(file.PATH) as temporary:
         temporary.write_text((resources.files("ddpm.presets") / f"{parsed.name}.yaml").read_text())
-    print(f"{params_file.PATH} is now the preset {parsed.name!r}; run it by `dvc repro`")
+    print(f"{file.PATH} is now the preset {parsed.name!r}; run it by `dvc repro`")
 
 
 def _refuse_uncommitted(path: Path) -> None:
@@ -200,24 +204,27 @@ def _refuse_uncommitted(path: Path) -> None:
 
 
 def check_params(parsed: argparse.Namespace) -> None:
-    from ddpm import doctor, extractors, forecast, models
-    from ddpm.scores import check_counts
+    from ddpm import doctor
+    from ddpm.forecast import estimate
+    from ddpm.model import architecture
+    from ddpm.scoring import extractor
+    from ddpm.scoring.scores import check_counts
 
     checked = config.load()
     for name in checked.evaluate.extractors:
-        check_counts(checked.evaluate, extractors.get(name), {"sample.count": checked.sample.count})
+        check_counts(checked.evaluate, extractor.get(name), {"sample.count": checked.sample.count})
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.mend}")
-    network = models.build(checked)
+    network = architecture.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    print(f"{params_file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
+    print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not parsed.no_pilot:
-        print(*forecast.report(checked), sep="\n")
+        print(*estimate.report(checked), sep="\n")
 
 
 def list_variants(parsed: argparse.Namespace) -> None:
-    from ddpm import catalogue
+    from ddpm.params import catalogue
 
     if parsed.json:
         print_json({key: catalogue.members(family) for key, family in catalogue.SHELVES.items()})
@@ -228,22 +235,23 @@ def list_variants(parsed: argparse.Namespace) -> None:
 def sample_from_file(parsed: argparse.Namespace) -> None:
     import torch
 
-    from ddpm import devices, images
-    from ddpm.checkpoint import load_model
-    from ddpm.samples import noise_seed
-    from ddpm.sampling import Generator
+    from ddpm.compute import devices
+    from ddpm.pictures import grids
+    from ddpm.sampling.generator import Generator
+    from ddpm.sampling.samples import noise_seed
+    from ddpm.training.checkpoints import load_model
 
     if parsed.out.suffix.lower() not in PICTURE_SUFFIXES:
         raise UserError(
             f"--out: {parsed.out} does not end in a picture's suffix; allowed: {', '.join(PICTURE_SUFFIXES)}"
         )
-    options = config.section(
-        config.Sample,
+    options = section(
+        Sample,
         {
             "count": parsed.count,
             "seeds": (parsed.seed,),
             "batch_size": parsed.batch_size,
-            "sampler": variants.build("samplers", {"name": parsed.sampler}, "--sampler"),
+            "sampler": variant.build("samplers", {"name": parsed.sampler}, "--sampler"),
             "steps": parsed.steps,
             "spacing": parsed.spacing,
         },
@@ -253,14 +261,15 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     generator = Generator.of(model, options, device)
     seed = noise_seed(model.config.seed, options.seeds[0])
     batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
-    images.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
+    grids.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
     print(f"{parsed.out}: {options.count} images, {generator.evaluations} evaluations each")
 
 
 def draw_gallery(parsed: argparse.Namespace) -> None:
-    from ddpm import devices, gallery
-    from ddpm.checkpoint import load_model
-    from ddpm.processed import open_split
+    from ddpm.compute import devices
+    from ddpm.data.processed import open_split
+    from ddpm.pages import gallery
+    from ddpm.training.checkpoints import load_model
 
     device = devices.resolve("auto")
     model = load_model(MODEL_FILE, device)
@@ -272,10 +281,12 @@ def draw_gallery(parsed: argparse.Namespace) -> None:
 def draw_frontier(parsed: argparse.Namespace) -> None:
     from tabulate import tabulate
 
-    from ddpm import devices, frontier, plots
+    from ddpm.compare import frontier
+    from ddpm.compute import devices
+    from ddpm.pictures import plots
 
     settings = config.load()
-    samplers = frontier.chosen_samplers(parsed.samplers or variants.names("samplers"))
+    samplers = frontier.chosen_samplers(parsed.samplers or variant.names("samplers"))
     measured = frontier.Frontier(parsed.model, REFERENCE, settings, devices.resolve(settings.device))
     points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing)
     frontier.write_csv(METRICS / "frontier.csv", points)
@@ -287,7 +298,7 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
 
 
 def list_runs(parsed: argparse.Namespace) -> None:
-    from ddpm import overview
+    from ddpm.compare import overview
 
     rows = overview.gather(config.load(), parsed.mlflow)
     if parsed.json:
@@ -297,69 +308,70 @@ def list_runs(parsed: argparse.Namespace) -> None:
 
 
 def compare_runs(parsed: argparse.Namespace) -> None:
-    from ddpm import comparison, results, verdicts
+    from ddpm.compare import runs, tables, verdict
 
     working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
     if parsed.between:
-        before, after = map(results.at_revision, parsed.between)
-        found = comparison.between(before, after, working.compare, *options)
+        before, after = map(runs.at_revision, parsed.between)
+        found = verdict.between(before, after, working.compare, *options)
     else:
         all_options = (*options, parsed.allow_code_mismatch, parsed.all_pairs)
-        found = comparison.compare(results.gather(), parsed.by, working, *all_options)
-    written = verdicts.write(found, parsed.out) if parsed.out else []
+        found = verdict.compare(runs.gather(), parsed.by, working, *all_options)
+    written = tables.write(found, parsed.out) if parsed.out else []
     if parsed.json:
-        print_json(verdicts.to_dict(found))
+        print_json(tables.to_dict(found))
     else:
-        print(verdicts.table(found), *([""] if written else []), *written, sep="\n")
+        print(tables.table(found), *([""] if written else []), *written, sep="\n")
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:
     """Exit code 0 for a pass, 1 for a regression; 2, as ever, where nothing can be said."""
-    from ddpm import experiments, regression
+    from ddpm.compare import gate, snapshots
 
     try:
-        settings, run = config.load(), regression.read_run()
-        experiments.check_metrics()
+        settings, run = config.load(), gate.read_run()
+        snapshots.check_metrics()
         if parsed.update:
-            print(*regression.update(settings), f"{BASELINE} is written; `ddpm gate` tells its worth", sep="\n")
+            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` tells its worth", sep="\n")
             return 0
-        checks = regression.gate(*run, regression.read_baseline(), settings.gate)
-        text = regression.markdown(checks, settings.gate)
-        regression.summarize(text)
+        checks = gate.gate(*run, gate.read_baseline(), settings.gate)
+        text = gate.markdown(checks, settings.gate)
+        gate.summarize(text)
     except UserError as error:
         line = printable(masked(str(error)))
         if parsed.json:
             print_json({"passed": None, "error": line})
-        regression.summarize(f"### ddpm gate: not comparable\n\n{line}")
+        gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
         raise
     if parsed.json:
-        print_json({"passed": not regression.failed(checks), "checks": [check.model_dump() for check in checks]})
+        print_json({"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]})
     else:
         print(text)
-    return 1 if regression.failed(checks) else 0
+    return 1 if gate.failed(checks) else 0
 
 
 def write_report(parsed: argparse.Namespace) -> None:
-    from ddpm import report, tracking
+    from ddpm.pages import report
+    from ddpm.tracking import tracker
 
     report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch, parsed.allow_code_mismatch)
     print(f"{parsed.out}: open it in a browser")
     try:
-        if run_id := tracking.attach(parsed.out):
+        if run_id := tracker.attach(parsed.out):
             print(f"and an artifact of MLflow run {run_id}")
     except UserError as error:
         print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
 
 
 def export_model(parsed: argparse.Namespace) -> None:
-    from ddpm import exchange
+    from ddpm.sharing import exchange
 
     exchange.export_model(parsed.model, parsed.out, parsed.format)
     print(f"{parsed.out}: {parsed.model} as a folder to share; read its README.md before you do")
 
 
 def import_model(parsed: argparse.Namespace) -> None:
-    from ddpm import exchange
+    from ddpm.sharing import exchange
 
     model = exchange.import_model(parsed.source, parsed.out)
     unknown = model.facts.get("imported", {}).get("unknown", [])
@@ -369,11 +381,11 @@ def import_model(parsed: argparse.Namespace) -> None:
 
 
 def print_summary(parsed: argparse.Namespace) -> None:
-    from ddpm import experiments, summary
+    from ddpm.compare import snapshots, summary
 
     measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     try:
-        experiments.check_metrics()
+        snapshots.check_metrics()
     except UserError as error:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
     if parsed.json:
@@ -396,19 +408,19 @@ def examine(parsed: argparse.Namespace) -> int:
 
 
 def write_schema(parsed: argparse.Namespace) -> None:
-    from ddpm import schema
+    from ddpm.params import schema
 
     print(f"{schema.write(parsed.out or schema.PATH)}: name it in the first line of a params file, or in your editor")
 
 
 def track_sync(_: argparse.Namespace) -> None:
-    from ddpm import tracking
+    from ddpm.tracking import tracker
 
-    print(f"MLflow run {_written(tracking.sync())} is complete")
+    print(f"MLflow run {_written(tracker.sync())} is complete")
 
 
 def track_register(parsed: argparse.Namespace) -> None:
-    from ddpm import serving
+    from ddpm.tracking import serving
 
     uri = _written(serving.register(parsed.name))
     print(f"{uri}: `mlflow models serve -m {uri} --env-manager local --host 127.0.0.1 -p 5001` draws its images")

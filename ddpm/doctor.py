@@ -14,13 +14,15 @@ from typing import Literal, NamedTuple
 import yaml
 from packaging.requirements import Requirement
 
-from ddpm import block_yaml, config, interrupted, params_file
-from ddpm.config import Config, Data
-from ddpm.datasets import _sources
-from ddpm.errors import UserError, masked, printable
-from ddpm.experiments import LOCK
-from ddpm.inputs import lookup, spelled
-from ddpm.paths import PROCESSED, RAW, REFERENCE
+from ddpm.base.errors import UserError, masked, printable
+from ddpm.base.paths import PROCESSED, RAW, REFERENCE
+from ddpm.compare import block_yaml, interrupted
+from ddpm.compare.snapshots import LOCK
+from ddpm.data.settings import Data
+from ddpm.params import config, file
+from ddpm.params.config import Config
+from ddpm.params.inputs import lookup, spelled
+from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
 
@@ -160,7 +162,7 @@ def device(settings: Config) -> Iterator[Finding]:
     """The device that params.yaml takes, its memory, on how many processes it runs, and in which precision."""
     import torch
 
-    from ddpm import devices, distributed
+    from ddpm.compute import devices, distributed
 
     chosen = devices.resolve(settings.device)
     count = distributed.processes(settings.launch.processes, settings.device)
@@ -179,9 +181,9 @@ def device(settings: Config) -> Iterator[Finding]:
 
 def model_and_disk(settings: Config) -> Iterator[Finding]:
     """The network's size, and whether the disk has room for what one run writes and DVC's cache keeps."""
-    from ddpm import models
+    from ddpm.model import architecture
 
-    parameters = sum(parameter.numel() for parameter in models.outline(settings).parameters())
+    parameters = sum(parameter.numel() for parameter in architecture.outline(settings).parameters())
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
     data, sample = settings.data, settings.sample
     images = sample.count * len(sample.seeds) * data.channels * data.image_size**2
@@ -196,18 +198,18 @@ def model_and_disk(settings: Config) -> Iterator[Finding]:
 
 def trainings(settings: Config) -> Iterator[Finding]:
     """Trainings that were stopped, and what their checkpoints take."""
-    from ddpm import checkpoint
+    from ddpm.training import checkpoints
 
-    if states := list(checkpoint.root().glob("*")):
+    if states := list(checkpoints.root().glob("*")):
         size = sum(path.stat().st_size for state in states for path in state.rglob("*") if path.is_file())
-        shown = f"{len(states)} stopped or running, {size / GIB:,.2f} GiB in {checkpoint.root()}"
-        mend = f"each goes on when its experiment runs again; to give all up: `rm -r {checkpoint.root()}`"
+        shown = f"{len(states)} stopped or running, {size / GIB:,.2f} GiB in {checkpoints.root()}"
+        mend = f"each goes on when its experiment runs again; to give all up: `rm -r {checkpoints.root()}`"
         yield Finding("trainings", "note", shown, mend)
 
 
 def store(settings: Config) -> Iterator[Finding]:
     """Whether MLflow's store answers. Runs are kept in files without it."""
-    from ddpm import tracking
+    from ddpm.tracking import tracker as tracking
 
     tracker = tracking.Tracker()
     where = masked(tracker.uri)
@@ -223,7 +225,7 @@ def store(settings: Config) -> Iterator[Finding]:
 
 def dataset(settings: Config) -> Iterator[Finding]:
     """The images: processed, or where they are to come from."""
-    from ddpm.processed import MANIFEST, read_manifest
+    from ddpm.data.processed import MANIFEST, read_manifest
 
     data = settings.data
     if (PROCESSED / MANIFEST).exists():
@@ -240,9 +242,9 @@ def dataset(settings: Config) -> Iterator[Finding]:
 
 def fetched() -> bool:
     """Whether the images that are here are of the dataset and the source that params.yaml names, as dvc.lock says."""
-    params = params_file.read()
+    params = file.read()
     try:
-        locked = block_yaml.read(Path(LOCK).read_text())["stages"]["download"]["params"][str(params_file.PATH)]
+        locked = block_yaml.read(Path(LOCK).read_text())["stages"]["download"]["params"][str(file.PATH)]
         return RAW.exists() and all(spelled(lookup(params, key)) == spelled(locked[key]) for key in SOURCE)
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return False
@@ -261,14 +263,14 @@ def source(data: Data) -> Finding:
         return Finding("dataset", "missing", f"{where} needs kagglehub", "pip install 'ddpm[kaggle]'")
     if where.startswith(("kaggle:", "http://", "https://")):
         return Finding("dataset", "fetch", f"{name} from {masked(where)}", BY_HAND)
-    return Finding("dataset", "ok", f"{name} in {_sources.locate(where, None, (), RAW)}")
+    return Finding("dataset", "ok", f"{name} in {fetch.locate(where, None, (), RAW)}")
 
 
 def weights(settings: Config) -> Iterator[Finding]:
     """Of the extractors: in data/reference/, made or shipped, or to be downloaded."""
-    from ddpm import files
-    from ddpm.extractors import inception
-    from ddpm.reference import INDEX, WEIGHTS, read_reference
+    from ddpm.base import files
+    from ddpm.scoring.reference import INDEX, WEIGHTS, read_reference
+    from ddpm.variants.extractors import inception
 
     index = read_reference(REFERENCE).extractors if (REFERENCE / INDEX).exists() else {}
     for name in settings.evaluate.extractors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ddpm.emas import EMAProfile
+from ddpm.training.ema import EMAProfile
 
 
 class EMA:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ddpm import config, inputs, params_file
-from ddpm.config import Config
-from ddpm.errors import exit_code
-from ddpm.inputs import Start
+from ddpm.base.errors import exit_code
+from ddpm.params import config, file, inputs
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
 
 
 def run(name: str, main: Callable[[Config, Start], None]) -> NoReturn:
@@ -32,9 +32,9 @@ def run(name: str, main: Callable[[Config, Start], None]) -> NoReturn:
 
 def begin(name: str) -> tuple[Config, Start]:
     """The whole config, and all that the stage starts with. params.yaml is read here and nowhere else in a stage."""
-    params = params_file.read()
+    params = file.read()
     # before the inputs: it says more about a wrong name than the file that is missing
-    whole: Config = config.parse(params, str(params_file.PATH))
+    whole: Config = config.check(params, str(file.PATH))
     return whole, Start(name, params, inputs.read(name, params=params))
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from ddpm import files, inputs, params_file
-from ddpm.config import Config
-from ddpm.errors import UserError
-from ddpm.files import atomic_path
-from ddpm.inputs import Start
-from ddpm.paths import CHECKED
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.base.paths import CHECKED
+from ddpm.params import file, inputs
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
 from stages import run
 
 
@@ -40,7 +41,7 @@ def _check_listed(params: dict[str, Any]) -> None:
     for stage in yaml.safe_load(inputs.DVC_YAML.read_text())["stages"].values():
         for listed in stage.get("params", []):
             if isinstance(listed, str) and not any(f"{key}.".startswith(f"{listed}.") for key in known):
-                raise UserError(f"{params_file.PATH}: {listed}: missing; every key that dvc.yaml lists must be present")
+                raise UserError(f"{file.PATH}: {listed}: missing; every key that dvc.yaml lists must be present")
 
 
 def _check_source(config: Config) -> None:
@@ -52,7 +53,8 @@ def _check_source(config: Config) -> None:
 
 
 def _check_machine(config: Config) -> None:
-    from ddpm import devices, distributed, memory
+    from ddpm.compute import devices, distributed
+    from ddpm.training import memory
 
     device = devices.resolve(config.device)
     count = distributed.processes(config.launch.processes, config.device)
@@ -61,16 +63,16 @@ def _check_machine(config: Config) -> None:
 
 
 def _check_network(config: Config) -> None:
-    from ddpm import models
+    from ddpm.model import architecture
 
-    models.outline(config)
+    architecture.outline(config)
 
 
 def _check_counts(config: Config) -> None:
-    from ddpm import extractors, scores
+    from ddpm.scoring import extractor, scores
 
     for name in config.evaluate.extractors:
-        scores.check_counts(config.evaluate, extractors.get(name), {"sample.count": config.sample.count})
+        scores.check_counts(config.evaluate, extractor.get(name), {"sample.count": config.sample.count})
 
 
 # What takes seconds, because it imports torch, or leaves the project's folder, is done only where one of the keys that

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ddpm.config import Config
-from ddpm.inputs import Start
-from ddpm.paths import RAW
+from ddpm.base.paths import RAW
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
 from stages import run
 
 

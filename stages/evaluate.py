@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from ddpm import devices, distributed, evaluation, images, paths, tracking
-from ddpm.checkpoint import load_model
-from ddpm.config import Config
-from ddpm.files import write_json, write_rows
-from ddpm.inputs import Start
-from ddpm.reference import read_reference
-from ddpm.samples import read_precision, set_paths
+from ddpm.base import paths
+from ddpm.base.files import write_json, write_rows
+from ddpm.compute import devices, distributed
+from ddpm.evaluation import evaluation
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+from ddpm.pictures import grids
+from ddpm.sampling.samples import read_precision, set_paths
+from ddpm.scoring.reference import read_reference
+from ddpm.tracking import tracker
+from ddpm.training.checkpoints import load_model
 from stages import ranks
 
 
@@ -35,11 +39,11 @@ def main(config: Config, start: Start) -> None:
     write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
     write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
     nearest = torch.from_numpy(found.nearest)
-    images.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
+    grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
     write_json(paths.FINGERPRINT, comparable)
     start.check()
-    tracking.sync("evaluate", start.params)
+    tracker.sync("evaluate", start.params)
 
 
 if __name__ == "__main__":

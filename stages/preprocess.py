@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ddpm.config import Config
-from ddpm.inputs import Start
-from ddpm.paths import PROCESSED, RAW
-from ddpm.preprocessing import preprocess
+from ddpm.base.paths import PROCESSED, RAW
+from ddpm.data.preprocessing import preprocess
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
 from stages import run
 
 

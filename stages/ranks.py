@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import stages
-from ddpm import config, devices, distributed, params_file
-from ddpm.config import Config
-from ddpm.errors import exit_code
-from ddpm.inputs import Start
+from ddpm.base.errors import exit_code
+from ddpm.compute import devices, distributed
+from ddpm.params import config, file
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
 
 
 def run(name: str, main: Callable[[Config, Start], None]) -> NoReturn:
@@ -32,7 +33,7 @@ def run(name: str, main: Callable[[Config, Start], None]) -> NoReturn:
     def rank() -> None:
         if distributed.START in os.environ:
             start = Start.from_json(Path(os.environ[distributed.START]).read_text())
-            whole: Config = config.parse(start.params, str(params_file.PATH))
+            whole: Config = config.check(start.params, str(file.PATH))
         else:  # torchrun was called by hand
             whole, start = stages.begin(name)
         with distributed.joined(devices.resolve(whole.device)):

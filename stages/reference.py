@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ddpm import calibration, devices
-from ddpm.config import Config
-from ddpm.files import write_json
-from ddpm.inputs import Start
-from ddpm.paths import PROCESSED, REFERENCE
-from ddpm.reference import make_reference
+from ddpm.base.files import write_json
+from ddpm.base.paths import PROCESSED, REFERENCE
+from ddpm.compute import devices
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+from ddpm.scoring import calibration
+from ddpm.scoring.reference import make_reference
 from stages import run
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ddpm import devices, distributed, sampling, tracking
-from ddpm.checkpoint import forget_finished, load_model, recorded
-from ddpm.config import Config
-from ddpm.files import write_json
-from ddpm.inputs import Start
-from ddpm.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES
-from ddpm.processed import open_split
+from ddpm.base.files import write_json
+from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES
+from ddpm.compute import devices, distributed
+from ddpm.data.processed import open_split
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+from ddpm.sampling import generator as sampling
+from ddpm.tracking import tracker
+from ddpm.training.checkpoints import forget_finished, load_model, recorded
 from stages import ranks
 
 
@@ -24,7 +26,7 @@ def main(config: Config, start: Start) -> None:
         sampling.forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")
         write_json(METRICS / "sample.json", facts)
         start.check()
-        tracking.sync("sample", start.params)
+        tracker.sync("sample", start.params)
 
 
 if __name__ == "__main__":

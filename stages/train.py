@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ddpm import devices, distributed, memory, tracking
-from ddpm.checkpoint import Checkpoints, recorded
-from ddpm.config import Config
-from ddpm.files import write_json
-from ddpm.inputs import Start
-from ddpm.paths import LOSS, METRICS, MODEL, PROCESSED
-from ddpm.processed import open_split
-from ddpm.training import train
+from ddpm.base.files import write_json
+from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
+from ddpm.compute import devices, distributed
+from ddpm.data.processed import open_split
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+from ddpm.tracking import tracker
+from ddpm.training import memory
+from ddpm.training.checkpoints import Checkpoints, recorded
+from ddpm.training.trainer import train
 from stages import ranks
 
 
@@ -19,7 +21,7 @@ def main(config: Config, start: Start) -> None:
     here = distributed.current()
     needed = memory.estimate(config.training(), device)
     checkpoints = Checkpoints(start.fingerprint(), recorded(start.params))
-    with tracking.live(start.params, here.main) as log:
+    with tracker.live(start.params, here.main) as log:
         history = train(config.training(), images, device, MODEL, checkpoints, log, here)
         if here.main:
             history.write(LOSS)

@@ -15,12 +15,12 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 import numpy as np
 import pytest
 
-from ddpm import config
-from ddpm.preprocessing import preprocess
-from ddpm.processed import open_split
+from ddpm.data.preprocessing import preprocess
+from ddpm.data.processed import open_split
+from ddpm.params import config
 
 if TYPE_CHECKING:
-    from ddpm.reference import RealFeatures
+    from ddpm.scoring.reference import RealFeatures
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,8 +46,8 @@ def classifier_reference(digits: Path, tmp_path_factory: pytest.TempPathFactory)
     """Their reference folder, for the classifier alone. Read only."""
     import torch
 
-    from ddpm.config import Evaluate
-    from ddpm.reference import make_reference
+    from ddpm.scoring.reference import make_reference
+    from ddpm.scoring.settings import Evaluate
 
     folder = tmp_path_factory.mktemp("reference") / "reference"
     make_reference(Evaluate(extractors=("classifier",)), digits, folder, torch.device("cpu"))
@@ -57,7 +57,7 @@ def classifier_reference(digits: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def real(classifier_reference: Path) -> RealFeatures:
     """What the classifier says of them."""
-    from ddpm.reference import load_features
+    from ddpm.scoring.reference import load_features
 
     return load_features(classifier_reference, "classifier")
 
@@ -67,8 +67,8 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of the small model of tests/small.py, trained for a second. Read only."""
     import torch
 
-    from ddpm.checkpoint import Checkpoints
-    from ddpm.training import train
+    from ddpm.training.checkpoints import Checkpoints
+    from ddpm.training.trainer import train
     from tests.small import Memory, pictures, small
 
     folder = tmp_path_factory.mktemp("model")

@@ -13,13 +13,15 @@ from typing import Any
 
 import yaml
 
-from ddpm import config, paths, results
-from ddpm.config import Config
-from ddpm.results import Result
+from ddpm.base import paths
+from ddpm.compare import runs
+from ddpm.compare.runs import Result
+from ddpm.params import config
+from ddpm.params.config import Config
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
-CODE = {"ddpm/training.py": "c0de00000000"}  # digests of the files that made a run
+CODE = {"ddpm/training/trainer.py": "c0de00000000"}  # digests of the files that made a run
 
 
 def params(**changes: Any) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def params(**changes: Any) -> dict[str, Any]:
 
 
 def working(**changes: Any) -> Config:
-    return config.parse(params(**changes), "test")
+    return config.check(params(**changes), "test")
 
 
 def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: Any) -> Result:
@@ -44,7 +46,7 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
     made = {
         "name": f"{schedule}-{seed}",
         "source": "dvc",
-        "params": results.plain_params(working(**changes)),
+        "params": runs.plain_params(working(**changes)),
         "scores": {"classifier.fd": fd},
         "seed": seed,
         "images_seen": 96,

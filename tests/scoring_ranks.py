@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm import calibration, distributed, evaluation, memorisation, models, scores
-from ddpm.checkpoint import Loaded
-from ddpm.config import Evaluate
-from ddpm.distributed import ALONE, Ranks
+from ddpm.compute import distributed
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.evaluation import evaluation, memorisation
+from ddpm.model import architecture
+from ddpm.scoring import calibration, scores
+from ddpm.scoring.settings import Evaluate
+from ddpm.training.checkpoints import Loaded
 from tests.small import small
 
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
@@ -26,7 +29,7 @@ def model() -> Loaded:
     torch.manual_seed(0)
     unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
     trained_as = small(data={"image_size": 16}, model={"unet": unet}).training()
-    return Loaded(models.build(trained_as).eval().requires_grad_(False), trained_as, {})
+    return Loaded(architecture.build(trained_as).eval().requires_grad_(False), trained_as, {})
 
 
 def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks: Ranks = ALONE) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ddpm import config
-from ddpm.config import Config
-from ddpm.history import Row
+from ddpm.params import config
+from ddpm.params.config import Config
+from ddpm.training.history import Row
 
 PARAMS: dict[str, Any] = {
     "seed": 0,
@@ -49,7 +49,7 @@ PARAMS: dict[str, Any] = {
 
 def small(**sections: dict[str, Any]) -> Config:
     """The small config with some sections' keys set otherwise."""
-    return config.parse({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
+    return config.check({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
                          for key, value in PARAMS.items()}, "small")  # fmt: skip
 
 

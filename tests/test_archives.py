@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import archives
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
+from ddpm.sources import archives
 
 FILES = {"a/1.txt": b"one" * 5000, "a/b/2.txt": b"", "3.txt": bytes(range(256)) * 40}
 TARS = {".tar": "w:", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import data, gpu, growth, table
 from tests.benchmarks.extracted import Seen

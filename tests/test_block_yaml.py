@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ddpm import block_yaml
+from ddpm.compare import block_yaml
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "dvc.lock", ROOT / "dvc.yaml", ROOT / "params.yaml", *sorted((ROOT / "ddpm/presets").glob("*.yaml"))]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpm import calibration, extractors, frechet, scores
-from ddpm.config import Evaluate
-from ddpm.reference import RealFeatures
+from ddpm.scoring import calibration, extractor, frechet, scores
+from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.settings import Evaluate
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=150)
@@ -25,7 +25,7 @@ def test_the_floor_is_what_held_out_images_score_by_the_metrics_that_they_suffic
 
     found = calibration.calibrate(settings, digits, classifier_reference, CPU)
 
-    fake = extractors.extract(real.network, held_out, 64, CPU)
+    fake = extractor.extract(real.network, held_out, 64, CPU)
     possible = settings.model_copy(update={"metrics": ("fid", "isc", "prc")})
     assert found["classifier"]["floor"] == {"count": len(held_out), **scores.score(fake, real, possible)}
 
@@ -82,7 +82,7 @@ def test_an_image_has_its_own_noise(held_out: NDArray[np.uint8], monkeypatch: py
 
 
 def test_the_limit_is_named_after_the_distance_and_left_out_where_images_are_few(real: RealFeatures) -> None:
-    many = extractors.Features(real.features, torch.zeros(len(real.features), 10))
+    many = extractor.Features(real.features, torch.zeros(len(real.features), 10))
     curve = calibration.fd_curve(many, real, SETTINGS, CPU)
     assert isinstance(curve, frechet.Curve)
     assert calibration.extrapolated(real, curve).keys() == {"fd_infinity", "fd_infinity_se"}

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
-from ddpm import catalogue, cli, variants
-from ddpm.errors import UserError
+from ddpm import cli
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.params import catalogue
 from tests.small import small
 
 
 @pytest.mark.parametrize("family", catalogue.SHELVES.values())
 def test_every_variant_says_in_a_line_or_two_what_it_is(family: str) -> None:
     described = catalogue.members(family)
-    assert list(described) == variants.names(family)
+    assert list(described) == variant.names(family)
     assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
 
 
@@ -23,7 +25,7 @@ def test_the_command_lists_every_variant(capsys: pytest.CaptureFixture[str]) -> 
         cli.main(["variants"])
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
     for key, family in catalogue.SHELVES.items():
-        assert {key, *variants.names(family)} <= listed
+        assert {key, *variant.names(family)} <= listed
 
 
 def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reason(
@@ -33,7 +35,7 @@ def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reas
         cli.main(["variants", "--combinations"])
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(variants.names("losses")) * len(variants.names("variances"))
+    assert len(rows) == 2 + len(variant.names("losses")) * len(variant.names("variances"))
     assert len({row.count("|") for row in rows}) == 1
     shown = {reason for found in catalogue.combinations() for reason in found.reasons}
     assert {line.partition(". ")[2] for line in lines if line[:1].isdigit()} <= shown

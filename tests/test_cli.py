@@ -17,8 +17,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ddpm import cli, config, sampling, variants
-from ddpm.checkpoint import load_model
+from ddpm import cli
+from ddpm.base import variant
+from ddpm.params import config
+from ddpm.sampling import generator as sampling
+from ddpm.training.checkpoints import load_model
 from tests.small import small
 
 PRESETS = Path(config.__file__).parent / "presets"
@@ -208,7 +211,7 @@ def sample(model_file: Path, *options: str | Path) -> np.ndarray:
     return drawn(Path("grid.png"), 10)
 
 
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_a_model_file_alone_gives_a_picture(model_file: Path, name: str) -> None:
     images = sample(model_file, "--sampler", name, "--steps", "10")
     assert len({image.tobytes() for image in images}) == 10

@@ -14,9 +14,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm import cli, report, results, tracking
-from ddpm.report.parts import section
-from ddpm.report.variants import verdict
+from ddpm import cli
+from ddpm.compare import runs
+from ddpm.pages import report
+from ddpm.pages.compared import verdict
+from ddpm.pages.parts import section
+from ddpm.tracking import tracker
 from tests.scored import Experiment, grid, params, record
 
 BY = ("compare", "--by", "diffusion.schedule.name")
@@ -26,7 +29,7 @@ BY = ("compare", "--by", "diffusion.schedule.name")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose params are the small ones, without experiments."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracking.SETTINGS):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracker.SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params()))
@@ -113,9 +116,9 @@ def test_other_code_is_a_note_where_it_is_allowed(
 ) -> None:
     """A verdict on it would be about the edit as much as about the schedule, in the report too."""
     cosine, linear = grid({"cosine": 1}, range(6)), grid({"linear": 2}, range(6))
-    record(folder, [*cosine, *(replace(each, code={"ddpm/training.py": "ed17ed000000"}) for each in linear)])
+    record(folder, [*cosine, *(replace(each, code={"ddpm/training/trainer.py": "ed17ed000000"}) for each in linear)])
     line = refused(capsys, *BY)
-    says = "code differs in ddpm/training.py: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2"
+    says = "code differs in ddpm/training/trainer.py: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2"
     assert line.startswith(says)
     assert run(*BY, "--allow-code-mismatch") == 0
     assert says in capsys.readouterr().out
@@ -180,7 +183,7 @@ def test_what_dvc_itself_ran_is_compared(folder: Path, capsys: pytest.CaptureFix
         ["git", "checkout", "--quiet", "params.yaml"],
     ):
         subprocess.run(command, check=True, capture_output=True)
-    found = results.gather()
+    found = runs.gather()
     assert [(each.name, each.source) for each in found.results] == [("a", "dvc"), ("b", "dvc")]
     assert found.notes[0].startswith("left out workspace: stage evaluate ran with another diffusion than")
     assert run("compare", "--between", "a", "b") == 0

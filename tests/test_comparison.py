@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm import comparison, metrics, paired
-from ddpm.comparison import Verdict
-from ddpm.config import Compare
-from ddpm.errors import UserError
-from ddpm.pairing import Pair
-from ddpm.results import Gathered, Result
+from ddpm.base.errors import UserError
+from ddpm.compare import metrics, statistics
+from ddpm.compare import verdict as comparison
+from ddpm.compare.pairing import Pair
+from ddpm.compare.runs import Gathered, Result
+from ddpm.compare.verdict import Verdict
+from ddpm.params.config import Compare
 from tests.scored import result, working
 
 BY = ("diffusion.schedule.name",)
@@ -128,14 +129,16 @@ def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it_and_on_what_cond
         f"the interval holds 0; about {verdict.more_seeds[0]} more seeds would settle it if the true difference is as "
         "seen, more than 200 if it is as near to the threshold as the interval allows"
     )
-    expected = paired.seeds_needed(verdict.difference, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8)
+    expected = statistics.seeds_needed(
+        verdict.difference, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8
+    )
     assert verdict.more_seeds == ((expected or 0) - 6, None)
 
 
 def test_an_unsure_gap_beyond_the_threshold_needs_more_seeds_the_nearer_its_interval_comes() -> None:
     verdict = judged(pair([0.05, 0.08, 0.02, 0.06, 0.04]))
     assert verdict.low is not None
-    near = paired.seeds_needed(verdict.low, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8)
+    near = statistics.seeds_needed(verdict.low, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8)
     assert verdict.more_seeds == (1, (near or 0) - 5)
     assert near
     assert near > 6
@@ -151,7 +154,7 @@ def studies(mean: float, seeds: int) -> list[tuple[Verdict, list[bool]]]:
     """Inconclusive verdicts on differences of that mean and a standard deviation of 0.1; and of the numbers of seeds
     that each names, whether so many more settled it."""
     found = []
-    for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, seeds + paired.MOST_SEEDS)):
+    for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, seeds + statistics.MOST_SEEDS)):
         verdict = judged(pair(differences[:seeds].tolist()))
         if verdict.outcome == "inconclusive":
             named = [seeds + more for more in verdict.more_seeds or () if more]
@@ -324,7 +327,7 @@ def test_a_budget_may_differ_where_that_is_allowed() -> None:
     assert "budgets differ: images seen: cosine 96, linear 97" in found.notes
 
 
-OTHER = {"ddpm/training.py": "another", "ddpm/noise.py": "0"}
+OTHER = {"ddpm/training/trainer.py": "another", "ddpm/compute/noise.py": "0"}
 
 
 @pytest.mark.parametrize(
@@ -332,7 +335,7 @@ OTHER = {"ddpm/training.py": "another", "ddpm/noise.py": "0"}
     [
         (
             OTHER,
-            "code differs in ddpm/training.py: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2",
+            "code differs in ddpm/training/trainer.py: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2",
         ),
         ({}, "of unknown code, by an older version: linear-0, linear-1, linear-2 and 3 more"),
     ],
@@ -347,11 +350,15 @@ def test_runs_of_other_code_are_refused_or_told(code: dict[str, str], says: str)
 
 
 def test_each_variants_own_files_are_no_other_code() -> None:
-    cosine, linear = ({"ddpm/training.py": "0", f"ddpm/schedules/{name}.py": name} for name in ("cosine", "linear"))
+    cosine, linear = (
+        {"ddpm/training/trainer.py": "0", f"ddpm/variants/schedules/{name}.py": name} for name in ("cosine", "linear")
+    )
     assert compare(*runs("cosine", 1, code=cosine), *runs("linear", 2, code=linear)).notes == ()
-    changed = linear | {"ddpm/schedules/linear.py": "edited"}
+    changed = linear | {"ddpm/variants/schedules/linear.py": "edited"}
     mixed = [result("linear", seed, 2.0, code=changed if seed else linear) for seed in SIX]
-    assert refusal(*runs("cosine", 1, code=cosine), *mixed).startswith("code differs in ddpm/schedules/linear.py: ")
+    assert refusal(*runs("cosine", 1, code=cosine), *mixed).startswith(
+        "code differs in ddpm/variants/schedules/linear.py: "
+    )
 
 
 def test_where_no_runs_code_is_known_that_is_said() -> None:
@@ -361,7 +368,7 @@ def test_where_no_runs_code_is_known_that_is_said() -> None:
 
 def test_two_revisions_of_other_code_are_set_side_by_side() -> None:
     found = comparison.between(result(), result(name="later", fd=2, code=OTHER), Compare())
-    assert found.notes[0] == "code differs in ddpm/training.py: cosine-0; later"
+    assert found.notes[0] == "code differs in ddpm/training/trainer.py: cosine-0; later"
 
 
 def test_samplers_are_compared_without_the_fingerprint_of_sampling() -> None:

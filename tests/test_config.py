@@ -11,15 +11,18 @@ from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ddpm import config, models, params_file, variants
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.settings import FAMILIES, parse
 from ddpm.cli import preset_names
-from ddpm.config import TrainingConfig
-from ddpm.errors import UserError
+from ddpm.model import architecture
+from ddpm.params import config, file
+from ddpm.training.settings import TrainingConfig
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent
 PRESETS = ROOT / "ddpm" / "presets"
-CHOICES = [(key, name) for key, family in config.FAMILIES.items() for name in variants.names(family)]
+CHOICES = [(key, name) for key, family in FAMILIES.items() for name in variant.names(family)]
 CORRUPT = object()
 
 
@@ -36,8 +39,8 @@ def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
     loaded = config.load(PRESETS / f"{name}.yaml")
-    assert sum(parameter.numel() for parameter in models.build(loaded).parameters()) > 0
-    assert config.parse(loaded.to_dict(), "again") == loaded
+    assert sum(parameter.numel() for parameter in architecture.build(loaded).parameters()) > 0
+    assert config.check(loaded.to_dict(), "again") == loaded
 
 
 # what these cannot go without
@@ -49,10 +52,10 @@ def test_a_config_with_any_variant_survives_json(key: str, name: str) -> None:
     section, field = key.split(".")
     chosen = small(**{section: PARTNERS.get(name, {}) | {field: {"name": name}}})
     assert getattr(getattr(chosen, section), field).name == name
-    again = config.parse(json.loads(json.dumps(chosen.to_dict())), "again")
+    again = config.check(json.loads(json.dumps(chosen.to_dict())), "again")
     assert again == chosen
     assert hash(again.train) == hash(chosen.train)  # immutable all the way down
-    assert config.parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
+    assert parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
 
 
 def test_what_shapes_a_model_is_all_of_the_config_that_does() -> None:
@@ -136,14 +139,14 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section: str, values: dic
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "cpu\n"])
 def test_a_device_of_another_name_is_refused(device: str) -> None:
     with pytest.raises(UserError, match=r"small: device: .* is not allowed"):
-        config.parse({**small().to_dict(), "device": device}, "small")
+        config.check({**small().to_dict(), "device": device}, "small")
 
 
 def test_every_section_must_be_there_and_no_other() -> None:
     value = small().to_dict()
     value["trian"] = value.pop("train")
     with pytest.raises(UserError, match=r"train: missing; .*; trian: unknown key \(did you mean 'train'\?\);"):
-        config.parse(value, "small")
+        config.check(value, "small")
 
 
 # --- mistakes in files
@@ -211,7 +214,7 @@ def test_a_scalar_is_read_as_dvc_reads_it(tmp_path: Path, scalar: str) -> None:
 
 def ours(path: Path) -> object:
     try:
-        return params_file.read(path)
+        return file.read(path)
     except UserError:
         return CORRUPT
 
@@ -226,4 +229,4 @@ def dvcs(path: Path) -> object:
 def test_words_and_numbers_of_yaml_1_2(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("a: off\nb: 2e-3\nc: 017\nd: 1:30\ne: true\n")
-    assert params_file.read(path) == {"a": "off", "b": 0.002, "c": 17, "d": "1:30", "e": True}
+    assert file.read(path) == {"a": "off", "b": 0.002, "c": 17, "d": "1:30", "e": True}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm import devices
+from ddpm.compute import devices
 
 CPU = torch.device("cpu")
 CPUINFO = """processor\t: 0

@@ -14,9 +14,10 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Normal
 
-from ddpm import diffusion, variants
-from ddpm.diffusion import Chain
-from ddpm.schedules import NoiseSchedule
+from ddpm.base import variant
+from ddpm.diffusion import chain as diffusion
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.schedule import NoiseSchedule
 
 T = 100
 
@@ -72,9 +73,9 @@ def test_posterior_is_the_product_of_gaussians(chain: Chain) -> None:
     assert float(at.posterior_x_t) == pytest.approx(math.sqrt(alpha) / beta / precision, rel=1e-10)
 
 
-@pytest.mark.parametrize("name", variants.names("parameterizations"))
+@pytest.mark.parametrize("name", variant.names("parameterizations"))
 def test_the_true_target_gives_back_x_0_and_epsilon(name: str, chain: Chain, images: tuple[Tensor, Tensor]) -> None:
-    parameterization = variants.build("parameterizations", {"name": name}, "diffusion.parameterization")
+    parameterization = variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
     x_0, epsilon = images
     at = chain.at(STEPS)
     x_t = diffusion.q_sample(x_0, epsilon, at)
@@ -139,7 +140,7 @@ def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
     steps, count = 6, 200_000
     schedule = NoiseSchedule.from_betas(np.linspace(0.05, 0.6, steps))
     chain = Chain(schedule, dtype=torch.float64)
-    variance = variants.build("variances", {"name": name}, "v")
+    variance = variant.build("variances", {"name": name}, "v")
     x_0 = LEVELS[150].expand(count, 1, 1, 1)
     generator = torch.Generator().manual_seed(0)
 

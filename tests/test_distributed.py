@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher import api
 
-from ddpm import distributed
-from ddpm.distributed import Ranks
-from ddpm.errors import UserError
-from ddpm.history import Row
+from ddpm.base.errors import UserError
+from ddpm.compute import distributed
+from ddpm.compute.distributed import Ranks
+from ddpm.training.history import Row
 from tests.small import Memory
 from tests.two_ranks import trained
 

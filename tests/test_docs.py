@@ -24,8 +24,11 @@ import pygit2
 import pytest
 import yaml
 
-from ddpm import cli, config, params_file, regression, results, schema, variants
-from ddpm.files import digest
+from ddpm import cli
+from ddpm.base import variant
+from ddpm.base.files import digest
+from ddpm.compare import gate, runs
+from ddpm.params import config, file, schema
 from tests.scored import grid, params, record, settle
 
 ROOT = Path(__file__).parents[1]
@@ -104,19 +107,19 @@ def test_every_command_is_one_that_its_program_takes(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
 def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> None:
-    base = params_file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
+    base = file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
     for words in block.lines:
         settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
         for combination in itertools.product(*map(assignments, settings)):
-            config.parse(with_values(base, dict(combination)), " ".join(words))
+            config.check(with_values(base, dict(combination)), " ".join(words))
 
 
 @pytest.mark.parametrize(
     "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
 )
 def test_what_is_shown_of_params_may_stand_there(block: Block) -> None:
-    base = params_file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
-    config.parse(merged(base, yaml.safe_load(block.text)), block.page)
+    base = file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
+    config.check(merged(base, yaml.safe_load(block.text)), block.page)
 
 
 def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -149,11 +152,11 @@ def parses_ddpm(arguments: list[str]) -> None:
         assert arguments[1:] in (["bash"], ["zsh"])
         return
     parsed = cli.parser().parse_args(arguments)
-    known = results.plain_params(config.load(ROOT / "params.yaml"))
+    known = runs.plain_params(config.load(ROOT / "params.yaml"))
     for key in getattr(parsed, "by", None) or ():
-        assert any(results.under(name, key) for name in known), key
+        assert any(runs.under(name, key) for name in known), key
     for name in getattr(parsed, "samplers", None) or ():
-        variants.check_name("samplers", name, "--samplers")
+        variant.check_name("samplers", name, "--samplers")
 
 
 def parses_dvc(arguments: list[str]) -> None:
@@ -231,7 +234,7 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in written.items():
             (folder / f"metrics/{name}.json").write_text(json.dumps(value))
         settle()
-        assert regression.read_baseline()
+        assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
 
 

@@ -12,13 +12,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ddpm import config, models, sampling, variants
-from ddpm.checkpoint import load_model
-from ddpm.datasets import Dataset
-from ddpm.extractors import Extractor
-from ddpm.models import Architecture
-from ddpm.samplers import Sampler
-from ddpm.schedules import Schedule
+from ddpm.base import variant as variants
+from ddpm.diffusion.schedule import Schedule
+from ddpm.model import architecture
+from ddpm.model.architecture import Architecture
+from ddpm.sampling import generator as sampling
+from ddpm.sampling.sampler import Sampler
+from ddpm.sampling.settings import Sample
+from ddpm.scoring.extractor import Extractor
+from ddpm.sources.dataset import Dataset
+from ddpm.training.checkpoints import load_model
 from tests.test_docs import blocks
 
 
@@ -51,7 +54,7 @@ def schedule_works(variant: Schedule, tmp_path: Path, model_file: Path) -> None:
 
 def sampler_works(variant: Sampler, tmp_path: Path, model_file: Path) -> None:
     cpu = torch.device("cpu")
-    options = config.Sample(count=4, sampler=variant, steps=8, precision="float32")
+    options = Sample(count=4, sampler=variant, steps=8, precision="float32")
     generator = sampling.Generator.of(load_model(model_file, cpu), options, cpu)
     alone, together = (generator.images(indices, 0, (1, 8, 8)) for indices in ([2], range(4)))
     assert (alone[0].int() - together[2].int()).abs().max() <= 1
@@ -92,4 +95,4 @@ WORKS: dict[type, Any] = {
 def test_there_is_an_example_of_each_kind() -> None:
     families = {block.mark.split("/")[1] for block in blocks() if block.language == "python"}
     assert families == {"schedules", "samplers", "models", "datasets", "extractors"}
-    assert models.Architecture in WORKS
+    assert architecture.Architecture in WORKS

@@ -15,17 +15,20 @@ import pytest
 import torch
 import yaml
 
-from ddpm import checkpoint, cli, config, doctor, params_file, tracking
+from ddpm import cli, doctor
+from ddpm.params import config, file
+from ddpm.tracking import tracker
+from ddpm.training import checkpoints
 
 PRESETS = Path(config.__file__).parent / "presets"
-DIGITS = params_file.read(PRESETS / "digits.yaml")
+DIGITS = file.read(PRESETS / "digits.yaml")
 
 
 @pytest.fixture(autouse=True)
 def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with git, DVC and the digits preset, nothing run yet, and an empty cache of torch.hub."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *tracking.SETTINGS):
+    for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *tracker.SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
@@ -318,7 +321,7 @@ def test_names_from_outside_cannot_steer_the_terminal() -> None:
 def test_trainings_that_were_stopped_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trainings" not in run(capsys)[1]
     for name in ("a", "b"):
-        checkpoint.Checkpoints(name).save(5, {"x": torch.zeros(2**18)})
+        checkpoints.Checkpoints(name).save(5, {"x": torch.zeros(2**18)})
     code, topics = run(capsys)
     assert code == 0
     assert topics["trainings"][0]["found"].startswith("2 stopped or running, 0.00 GiB")

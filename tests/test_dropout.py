@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm.models._layers import Dropout
-from ddpm.training import Trainer
+from ddpm.model.layers import Dropout
+from ddpm.training.trainer import Trainer
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")

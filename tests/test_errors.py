@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ddpm import errors, tracking, variants
-from ddpm.datasets.image_folder import ImageFolder
-from ddpm.errors import UserError, masked
+from ddpm.base import errors, variant
+from ddpm.base.errors import UserError, masked
+from ddpm.tracking import tracker
+from ddpm.variants.datasets.image_folder import ImageFolder
 
 # the letters of what is secret are in nothing else
 SECRET = st.text("KQZ/@?#:%&=+.,;'()[]!$*~-_", min_size=1).filter(lambda text: set(text) & set("KQZ"))
@@ -38,8 +39,8 @@ def test_no_password_is_shown(scheme: str, user: str, password: str, host: str, 
 def test_no_token_is_shown(scheme: str, user: str, host: str, path: str, token: str, mark: str) -> None:
     for address in (f"{host}/{path}{mark}{token}", f"{user}@{host}/{path}{mark}{token}", f"{user}:{token}@{host}"):
         assert not leaks(masked(f"'{scheme}://{address}'"))
-        assert not leaks(variants.shown(f"{scheme}://{address}"))
-        assert not leaks(variants.shown({"source": f"{scheme}://{'a' * 90}{address}"}))
+        assert not leaks(variant.shown(f"{scheme}://{address}"))
+        assert not leaks(variant.shown({"source": f"{scheme}://{'a' * 90}{address}"}))
         assert not leaks(str(UserError(f"data.source: {scheme}://{address}: no such folder")))
 
 
@@ -83,11 +84,11 @@ def test_a_store_s_password_is_not_in_the_warning(
     password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", *tracking.SETTINGS):
+    for name in ("DVC_ROOT", "DDPM_TRACKING", *tracker.SETTINGS):
         monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{password}@127.0.0.1:1")
-    assert tracking.logged() == []
+    assert tracker.logged() == []
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: MLflow at http://***")
     assert "hun" not in line

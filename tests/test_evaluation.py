@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm import calibration, evaluation, metrics, reference
-from ddpm.checkpoint import Loaded
-from ddpm.config import Evaluate, Likelihood
-from ddpm.errors import UserError
-from ddpm.evaluation import Evaluation
-from ddpm.extractors.classifier import Classifier
-from ddpm.files import flatten, write_json, write_rows
-from ddpm.processed import open_split
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten, write_json, write_rows
+from ddpm.compare import metrics
+from ddpm.data.processed import open_split
+from ddpm.evaluation import evaluation
+from ddpm.evaluation.evaluation import Evaluation
+from ddpm.scoring import calibration, reference
+from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.training.checkpoints import Loaded
+from ddpm.variants.extractors.classifier import Classifier
 from tests import scoring_ranks
 from tests.small import small
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import experiments, inputs
-from ddpm.errors import UserError
-from ddpm.files import md5
+from ddpm.base.errors import UserError
+from ddpm.base.files import md5
+from ddpm.compare import snapshots
+from ddpm.params import inputs
 
 STALE = "metrics/ are not of the params and code that are checked out: "
 TRAIN = "import pathlib; pathlib.Path('data/model').mkdir(parents=True); pathlib.Path('data/model/m').touch()"
@@ -29,7 +30,7 @@ stages:
   train:
     cmd: python -c "{TRAIN}"
     params: [seed, train]
-    deps: [ddpm/training.py, "ddpm/schedules/${{schedule.name}}.py"]
+    deps: [ddpm/training/trainer.py, "ddpm/variants/schedules/${{schedule.name}}.py"]
     outs: [data/model/m]
   evaluate:
     cmd: python -c "{SCORE}"
@@ -70,17 +71,17 @@ def clone(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_is_recorded_with_the_code_that_dvc_lock_names() -> None:
-    paths = ("ddpm/training.py", "ddpm/schedules/cosine.py", "ddpm/extractors")
-    ran = experiments.code({experiments.LOCK: Path("dvc.lock").read_bytes()}, ["train", "evaluate"])
+    paths = ("ddpm/training/trainer.py", "ddpm/variants/schedules/cosine.py", "ddpm/extractors")
+    ran = snapshots.code({snapshots.LOCK: Path("dvc.lock").read_bytes()}, ["train", "evaluate"])
     assert ran == inputs.code((path, md5(Path(path))) for path in (*paths, "dvc.yaml"))
-    assert experiments.is_checked_out(ran)
-    Path("ddpm/extractors/a/deep.py").unlink()
-    assert not experiments.is_checked_out(ran)
+    assert snapshots.is_checked_out(ran)
+    Path("ddpm/variants/extractors/a/deep.py").unlink()
+    assert not snapshots.is_checked_out(ran)
 
 
 def doubt() -> str:
     with pytest.raises(UserError) as error:
-        experiments.check_metrics()
+        snapshots.check_metrics()
     line = str(error.value)
     assert line.startswith(STALE)
     assert line.endswith("; run `dvc repro`")
@@ -95,16 +96,16 @@ def edit(path: str, old: str, new: str) -> None:
 
 def test_metrics_are_those_of_a_fresh_clone() -> None:
     assert not Path(".dvc").exists()
-    experiments.check_metrics()
+    snapshots.check_metrics()
 
 
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("ddpm/training.py", "ddpm/training.py changed since stage train ran"),
-        ("ddpm/schedules/cosine.py", "ddpm/schedules/cosine.py changed since stage train ran"),
-        ("ddpm/extractors/weights/w", "ddpm/extractors changed since stage evaluate ran"),
-        ("ddpm/extractors/new.py", "ddpm/extractors changed since stage evaluate ran"),
+        ("ddpm/training/trainer.py", "ddpm/training/trainer.py changed since stage train ran"),
+        ("ddpm/variants/schedules/cosine.py", "ddpm/variants/schedules/cosine.py changed since stage train ran"),
+        ("ddpm/variants/extractors/weights/w", "ddpm/extractors changed since stage evaluate ran"),
+        ("ddpm/variants/extractors/new.py", "ddpm/extractors changed since stage evaluate ran"),
         ("metrics/evaluate.json", "metrics/evaluate.json is not what stage evaluate wrote"),
         ("metrics/scores.csv", "metrics/scores.csv is not what stage evaluate wrote"),
     ],
@@ -114,7 +115,7 @@ def test_a_file_that_was_changed_since_is_named(path: str, reason: str) -> None:
     assert doubt() == reason
 
 
-@pytest.mark.parametrize("path", ["ddpm/training.py", "metrics/scores.csv", "dvc.lock", "dvc.yaml"])
+@pytest.mark.parametrize("path", ["ddpm/training/trainer.py", "metrics/scores.csv", "dvc.lock", "dvc.yaml"])
 def test_a_file_that_is_gone_is_named(path: str) -> None:
     Path(path).unlink()
     assert path in doubt()
@@ -125,7 +126,7 @@ def test_a_file_that_is_gone_is_named(path: str) -> None:
     [
         ("seed: 1", "seed: 2", "stage train ran with another seed than params.yaml says"),
         ("steps: 3", "steps: 4", "stage train ran with another train than params.yaml says"),
-        ("cosine", "linear", "stage train ran without ddpm/schedules/linear.py, which dvc.yaml lists"),
+        ("cosine", "linear", "stage train ran without ddpm/variants/schedules/linear.py, which dvc.yaml lists"),
     ],
 )
 def test_params_that_were_set_since_are_named(old: str, new: str, reason: str) -> None:
@@ -136,7 +137,11 @@ def test_params_that_were_set_since_are_named(old: str, new: str, reason: str) -
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("[ddpm/training.py", "[ddpm/training.py, ddpm/schedules/linear.py", "ddpm/schedules/linear.py"),
+        (
+            "[ddpm/training/trainer.py",
+            "[ddpm/training/trainer.py, ddpm/variants/schedules/linear.py",
+            "ddpm/variants/schedules/linear.py",
+        ),
         ("[seed, train]", "[seed, train, schedule]", "schedule"),
     ],
 )
@@ -147,11 +152,11 @@ def test_what_a_stage_reads_since_is_named(old: str, new: str, reason: str) -> N
 
 def test_what_no_stage_reads_does_not_count() -> None:
     edit("params.yaml", "k: 3", "k: 4")
-    Path("ddpm/schedules/linear.py").write_text("changed")
-    Path("ddpm/extractors/__pycache__/b.pyc").write_text("changed")
-    experiments.check_metrics()
+    Path("ddpm/variants/schedules/linear.py").write_text("changed")
+    Path("ddpm/variants/extractors/__pycache__/b.pyc").write_text("changed")
+    snapshots.check_metrics()
 
 
 def test_a_stage_that_is_no_longer_in_dvc_yaml_does_not_count() -> None:
     edit("dvc.lock", "stages:\n", "stages:\n  old:\n    deps:\n    - {path: ddpm/old.py, md5: '0'}\n")
-    experiments.check_metrics()
+    snapshots.check_metrics()

@@ -22,13 +22,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ddpm import cli, config, exchange, models, noise, results, variants
-from ddpm.checkpoint import load_model, save_model
-from ddpm.errors import UserError
-from ddpm.exchange import card
-from ddpm.files import sha256
-from ddpm.processed import read_manifest
-from ddpm.sampling import Generator
+from ddpm import cli
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.base.settings import section
+from ddpm.compare import runs as results
+from ddpm.compute import noise
+from ddpm.data.processed import read_manifest
+from ddpm.model import architecture
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Sample
+from ddpm.sharing import card, exchange
+from ddpm.training.checkpoints import load_model, save_model
 from tests.scored import result
 from tests.small import small
 
@@ -62,7 +68,7 @@ def model(path: str = "model.safetensors", **sections: Any) -> Path:
     """A model file with random weights, none of them zero."""
     settings = small(**{"model": unet(), **sections}).training()
     torch.manual_seed(0)
-    network = models.build(settings)
+    network = architecture.build(settings)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.15)
@@ -179,9 +185,9 @@ class Draws:
 def ours(path: Path, sampler: dict[str, Any], steps: int) -> tuple[Tensor, list[int]]:
     """Two images in [0, 1], and the training chain's t of each step."""
     loaded = load_model(path, CPU)
-    values = {"count": 2, "sampler": variants.build("samplers", sampler, "s"), "steps": steps, "spacing": "trailing",
+    values = {"count": 2, "sampler": variant.build("samplers", sampler, "s"), "steps": steps, "spacing": "trailing",
               "precision": "float32"}  # fmt: skip
-    generator = Generator.of(loaded, config.section(config.Sample, values), CPU)
+    generator = Generator.of(loaded, section(Sample, values), CPU)
     for x in generator.trajectory([0, 1], 5, loaded.image_shape):
         last = x
     return (last / 2 + 0.5).clamp(0, 1), generator.chain.schedule.timesteps[::-1].tolist()

@@ -24,9 +24,12 @@ from ruamel.yaml import YAML
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
-from ddpm import checkpoint, files, stores, tracking
-from ddpm.checkpoint import Checkpoints
-from ddpm.errors import UserError, exit_code, storage_fault
+from ddpm.base import files
+from ddpm.base.errors import UserError, exit_code, storage_fault
+from ddpm.tracking import stores
+from ddpm.tracking import tracker as tracking
+from ddpm.training import checkpoints
+from ddpm.training.checkpoints import Checkpoints
 from tests.faults import kills, storage, table
 from tests.faults.project import Victim
 from tests.faults.table import Trial
@@ -120,7 +123,7 @@ def training(seed: int) -> Checkpoints:
 
 
 def recorded(seed: int) -> str:
-    return checkpoint.recorded({"seed": seed, "train": {"ema": {"name": "off"}}})
+    return checkpoints.recorded({"seed": seed, "train": {"ema": {"name": "off"}}})
 
 
 def trained(seed: int) -> tuple[Checkpoints, Path]:
@@ -135,7 +138,7 @@ def trained(seed: int) -> tuple[Checkpoints, Path]:
 
 def forget(seed: int, model: Path) -> None:
     """As the sample stage does."""
-    checkpoint.forget_finished(files.sha256(model), recorded(seed))
+    checkpoints.forget_finished(files.sha256(model), recorded(seed))
 
 
 def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
@@ -151,7 +154,7 @@ def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
     trained(0)
     dvc_takes(0, "3")
     forget(0, model)
-    assert list(checkpoint.root().iterdir()) == []
+    assert list(checkpoints.root().iterdir()) == []
 
 
 def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings() -> None:
@@ -160,7 +163,7 @@ def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings()
     _, other = trained(9)
     dvc_takes(9, "1")
     forget(9, other)
-    assert [folder.name for folder in checkpoint.root().iterdir()] == ["run-3"]
+    assert [folder.name for folder in checkpoints.root().iterdir()] == ["run-3"]
     with (again := training(3)).locked():
         assert again.load(CPU) is not None
 
@@ -194,21 +197,21 @@ def test_many_that_forget_one_run_at_once_do_not_fail() -> None:
             futures = [pool.submit(together, start, model) for _ in range(at_once)]
         for future in futures:
             future.result()
-        checkpoint.forget_finished("", "")  # what two that deleted one folder left of it
-        assert list(checkpoint.root().iterdir()) == []
+        checkpoints.forget_finished("", "")  # what two that deleted one folder left of it
+        assert list(checkpoints.root().iterdir()) == []
 
 
 @pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])
 def test_half_a_dvc_lock_says_nothing_of_a_stage(half: str) -> None:
-    absent = checkpoint.recorded({})
+    absent = checkpoints.recorded({})
     Path("dvc.lock").write_text(half)
-    assert checkpoint.recorded({}) == absent
+    assert checkpoints.recorded({}) == absent
     Path("dvc.lock").write_text("stages: {train: {outs: [{md5: '1'}]}}")
-    assert checkpoint.recorded({}) != absent
+    assert checkpoints.recorded({}) != absent
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not() -> None:
-    left = "from ddpm.files import atomic_path; from pathlib import Path; import os, signal\n"
+    left = "from ddpm.base.files import atomic_path; from pathlib import Path; import os, signal\n"
     left += "with atomic_path(Path('out.json')) as path: path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", left], check=False)
     (remains,) = Path().glob(".out.json.*")
@@ -339,4 +342,4 @@ def test_a_damaged_model_file_is_refused(model_file: Path) -> None:
     content[-100] ^= 1
     copy.write_bytes(content)
     with pytest.raises(UserError, match="checksum"):
-        checkpoint.load_model(copy, CPU)
+        checkpoints.load_model(copy, CPU)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from ddpm import files
-from ddpm.errors import UserError
+from ddpm.base import files
+from ddpm.base.errors import UserError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

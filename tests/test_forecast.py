@@ -15,12 +15,15 @@ from dvc.exceptions import DvcException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import cli, config, distributed, forecast, pilot, terminal
-from ddpm.config import TrainingConfig
-from ddpm.distributed import ALONE, Ranks
-from ddpm.errors import UserError
-from ddpm.forecast import Forecast
-from ddpm.pilot import Measured
+from ddpm import cli, terminal
+from ddpm.base.errors import UserError
+from ddpm.compute import distributed
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.forecast import estimate, pilot
+from ddpm.forecast.estimate import Forecast
+from ddpm.forecast.pilot import Measured
+from ddpm.params import config
+from ddpm.training.settings import TrainingConfig
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")
@@ -133,7 +136,7 @@ def test_epochs_are_of_the_images_that_are_there() -> None:
     assert expected(images=20, train=epochs).steps == math.ceil(3 * 20 / 8)
     unknown = expected(train=epochs)
     assert (unknown.steps, unknown.train) == (None, pytest.approx(125 * 0.5))
-    assert "an epoch of 1,000 images takes about 62 s" in forecast.lines(small(train=epochs), unknown)[0]
+    assert "an epoch of 1,000 images takes about 62 s" in estimate.lines(small(train=epochs), unknown)[0]
 
 
 def test_grids_take_their_time() -> None:
@@ -173,11 +176,11 @@ def test_a_duration_is_for_people(seconds: float, said: str) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]], list[str]]:
     """The report where DVC says which stages are not up to date, and the pilot is not asked in earnest."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(forecast, "ask_pilot", lambda settings: pilot.expected(settings, MEASURED, None))
+    monkeypatch.setattr(estimate, "ask_pilot", lambda settings: pilot.expected(settings, MEASURED, None))
 
     def report(outdated: set[str]) -> list[str]:
-        monkeypatch.setattr(forecast, "outdated", lambda: outdated)
-        return forecast.report(small(sample={"count": 1000}))
+        monkeypatch.setattr(estimate, "outdated", lambda: outdated)
+        return estimate.report(small(sample={"count": 1000}))
 
     return report
 
@@ -194,8 +197,8 @@ def test_while_dvc_is_at_work_there_is_no_forecast(monkeypatch: pytest.MonkeyPat
     def busy() -> set[str]:
         raise DvcException("locked")
 
-    monkeypatch.setattr(forecast, "outdated", busy)
-    assert forecast.report(small()) == ["no forecast, for DVC does not say what is up to date: locked"]
+    monkeypatch.setattr(estimate, "outdated", busy)
+    assert estimate.report(small()) == ["no forecast, for DVC does not say what is up to date: locked"]
 
 
 @pytest.mark.slow
@@ -204,11 +207,11 @@ def test_the_pilot_runs_on_the_ranks_of_the_real_run(
     processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in (distributed.START, distributed.LAUNCHER, distributed.ERROR_FILE, forecast.RESULT):
+    for name in (distributed.START, distributed.LAUNCHER, distributed.ERROR_FILE, estimate.RESULT):
         monkeypatch.setenv(name, "")  # to be as before when the test ends
-    settings = config.parse(PARAMS | {"launch": {"processes": processes}}, "small")
+    settings = config.check(PARAMS | {"launch": {"processes": processes}}, "small")
     Path("params.yaml").write_text(settings.model_dump_json(serialize_as_any=True))
-    found = forecast.ask_pilot(settings)
+    found = estimate.ask_pilot(settings)
     assert (found.ranks, found.steps) == (processes, 12)
     assert min(found.train, found.sample) > 0
     assert not list(tmp_path.glob("*.json"))

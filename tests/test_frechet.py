@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from ddpm import frechet
-from ddpm.frechet import Distance
+from ddpm.scoring import frechet
+from ddpm.scoring.frechet import Distance
 
 CPU = torch.device("cpu")
 D = 8

@@ -18,14 +18,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ddpm import cli, devices, extractors, frontier, inputs, models, samples, sampling, scores, variants
-from ddpm.checkpoint import load_model, save_model
-from ddpm.config import Config, Spacing
-from ddpm.errors import UserError
-from ddpm.files import write_json
-from ddpm.frontier import Frontier
-from ddpm.reference import load_features, make_reference
-from ddpm.samplers import Sampler
+from ddpm import cli
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_json
+from ddpm.compare import frontier
+from ddpm.compare.frontier import Frontier
+from ddpm.compute import devices
+from ddpm.model import architecture
+from ddpm.params import inputs
+from ddpm.params.config import Config
+from ddpm.sampling import generator as sampling
+from ddpm.sampling import samples
+from ddpm.sampling.sampler import Sampler
+from ddpm.sampling.settings import Spacing
+from ddpm.scoring import extractor, scores
+from ddpm.scoring.reference import load_features, make_reference
+from ddpm.training.checkpoints import load_model, save_model
 from tests.small import small
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +61,7 @@ def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_reference(settings().evaluate, digits, folder / "data/reference", CPU)
     options = settings().training()
     torch.manual_seed(0)
-    weights = dict(models.build(options).state_dict())
+    weights = dict(architecture.build(options).state_dict())
     save_model(folder / "data/model/model.safetensors", weights, options, {})
     return folder
 
@@ -75,7 +84,7 @@ def measuring(**sections: dict[str, Any]) -> Frontier:
 
 
 def sampler(name: str, **fields: Any) -> Sampler:
-    built: Sampler = variants.build("samplers", {"name": name, name: fields}, "sampler")
+    built: Sampler = variant.build("samplers", {"name": name, name: fields}, "sampler")
     return built
 
 
@@ -92,7 +101,7 @@ def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write
     sampling.write_samples(generator, options.sample, model.config.seed, model.image_shape, Path("samples"))
     real = load_features(Path("data/reference"), "classifier")
     drawn = [samples.read_samples(path) for path in samples.set_paths(Path("samples"), (0, 3)).values()]
-    scored = [scores.score(extractors.extract(real.network, one, 64, CPU), real, options.evaluate) for one in drawn]
+    scored = [scores.score(extractor.extract(real.network, one, 64, CPU), real, options.evaluate) for one in drawn]
 
     point = measuring(sample={"seeds": [0, 3]}).points([DDIM], [5], None).iloc[0]
 
@@ -160,7 +169,7 @@ def test_another_model_is_measured_anew(project: Path) -> None:
     before = measuring()
     options = settings().training()
     torch.manual_seed(1)
-    save_model(Path("data/model/model.safetensors"), dict(models.build(options).state_dict()), options, {})
+    save_model(Path("data/model/model.safetensors"), dict(architecture.build(options).state_dict()), options, {})
     assert key(measuring(), DDIM, 0) != key(before, DDIM, 0)
 
 
@@ -174,7 +183,7 @@ def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path
         path.write_text(whole)
 
 
-@given(name=st.sampled_from(variants.names("samplers")), evaluations=st.integers(1, 200), T=st.integers(1, 100))
+@given(name=st.sampled_from(variant.names("samplers")), evaluations=st.integers(1, 200), T=st.integers(1, 100))
 def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T: int) -> None:
     one = sampler(name)
     steps = frontier.steps_within(one, evaluations, T)
@@ -364,7 +373,11 @@ def test_the_code_of_a_cell_is_what_the_stages_that_draw_and_score_depend_on(pro
     used = frontier.code(load_model(Path("data/model/model.safetensors"), CPU), HEUN)
     _, sample = inputs.stage("sample", settings(sample={"sampler": {"name": "heun"}}).to_dict())
     assert {dep for dep in sample if dep.startswith("ddpm/")} <= used.keys()
-    assert {"ddpm/samplers/heun.py", "ddpm/schedules/cosine.py", "ddpm/models/unet.py"} <= used.keys()
+    assert {
+        "ddpm/variants/samplers/heun.py",
+        "ddpm/variants/schedules/cosine.py",
+        "ddpm/variants/networks/unet.py",
+    } <= used.keys()
     assert not any("${" in dep for dep in used)
-    write_json(project / "ddpm/models/other.json", {})
+    write_json(project / "ddpm/variants/networks/other.json", {})
     assert frontier.code(load_model(Path("data/model/model.safetensors"), CPU), HEUN) == used

@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ddpm import gallery, variants
-from ddpm.checkpoint import load_model
+from ddpm.base import variant
+from ddpm.pages import gallery
+from ddpm.training.checkpoints import load_model
 from tests.small import pictures
 
 
 def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path) -> None:
     cpu = torch.device("cpu")
     rows, titles = gallery._sampled(load_model(model_file, cpu), 0, cpu)
-    assert sorted(rows) == variants.names("samplers")
+    assert sorted(rows) == variant.names("samplers")
     assert [title for title in titles if title] == [f"{n} evaluations" for n in gallery.EVALUATIONS]
     assert all(images.shape == (len(titles), 1, 8, 8) for images in rows.values())
 

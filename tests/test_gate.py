@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ddpm import cli, config, results
-from ddpm.files import digest
-from ddpm.results import Gathered, Result
+from ddpm import cli
+from ddpm.base.files import digest
+from ddpm.compare import runs as results
+from ddpm.compare.runs import Gathered, Result
+from ddpm.params import config
 from tests.scored import CODE, Experiment, md5, record, settle
 
 PARAMS = Path(config.__file__).parent / "presets" / "digits.yaml"
@@ -454,7 +456,7 @@ def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
     assert (written["n"], written["mean"]) == (6, pytest.approx(0.275))
 
 
-@pytest.mark.parametrize("code", [{"ddpm/training.py": "another"}, {}])
+@pytest.mark.parametrize("code", [{"ddpm/training/trainer.py": "another"}, {}])
 def test_update_refuses_runs_of_several_versions_of_the_code(
     runs: list[Result], capsys: pytest.CaptureFixture[str], code: dict[str, str]
 ) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm import images
-from ddpm.images import FRAMES_PER_SECOND, SMALLEST_SIDE
-from ddpm.sampling import FILM_FRAMES
+from ddpm.pictures import grids
+from ddpm.pictures.grids import FRAMES_PER_SECOND, SMALLEST_SIDE
+from ddpm.sampling.generator import FILM_FRAMES
 from tests.small import pictures
 
 
@@ -25,7 +25,7 @@ def samples(count: int, size: int = 8, channels: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (5, 3), (64, 8)])
 def test_a_grid_shows_each_image_in_its_place(count: int, columns: int, channels: int) -> None:
     shown = samples(count, channels=channels)
-    picture = images.grid(shown)
+    picture = grids.grid(shown)
     rows = -(-count // columns)
     scale = picture.shape[2] // ((8 + 1) * columns + (1 if count > 1 else -1))
     small = picture[:, ::scale, ::scale]
@@ -40,7 +40,7 @@ def test_a_grid_shows_each_image_in_its_place(count: int, columns: int, channels
 
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (64, 32), (4, 300)])
 def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) -> None:
-    side = min(images.grid(samples(count, size)).shape[1:])
+    side = min(grids.grid(samples(count, size)).shape[1:])
     assert side >= min(SMALLEST_SIDE * 2 / 3, size)
     assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
 
@@ -48,15 +48,15 @@ def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "new" / f"grid.{suffix}"
-    images.save_grid(samples(4), path)
+    grids.save_grid(samples(4), path)
     with Image.open(path) as picture:
         assert picture.format == {"png": "PNG", "jpg": "JPEG"}[suffix]
         assert picture.mode == "RGB"
 
 
 def test_a_png_holds_the_grids_very_bytes(tmp_path: Path) -> None:
-    images.save_grid(samples(6, channels=3), tmp_path / "grid.png", columns=6)
-    expected = images.grid(samples(6, channels=3), columns=6).permute(1, 2, 0).numpy()
+    grids.save_grid(samples(6, channels=3), tmp_path / "grid.png", columns=6)
+    expected = grids.grid(samples(6, channels=3), columns=6).permute(1, 2, 0).numpy()
     with Image.open(tmp_path / "grid.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), expected)
 
@@ -70,8 +70,8 @@ def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tenso
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (4, 9), (3, 16)])
 def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, count: int, size: int) -> None:
     frames = noise(5, count, 1, size)
-    images.save_films(frames, tmp_path, "reverse")
-    expected = [images.grid(frame).permute(1, 2, 0).numpy() for frame in frames]
+    grids.save_films(frames, tmp_path, "reverse")
+    expected = [grids.grid(frame).permute(1, 2, 0).numpy() for frame in frames]
     video = imageio.imread(tmp_path / "reverse.mp4", index=None, plugin="FFMPEG")
     assert len(video) == len(frames) + FRAMES_PER_SECOND
     height, width = expected[0].shape[:2]
@@ -82,9 +82,9 @@ def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, c
             gif.seek(place)
             durations.append(gif.info["duration"])
             shown = np.asarray(gif.convert("RGB")).astype(int)
-            small = images.grid(frame, side=0)
+            small = grids.grid(frame, side=0)
             scale = shown.shape[0] // small.shape[1]
-            assert images.GIF_SIDE * 2 / 3 <= min(shown.shape[:2]) <= images.GIF_SIDE * 1.5
+            assert grids.GIF_SIDE * 2 / 3 <= min(shown.shape[:2]) <= grids.GIF_SIDE * 1.5
             wanted = small.repeat_interleave(scale, 1).repeat_interleave(scale, 2).permute(1, 2, 0).numpy()
             assert np.abs(shown - wanted).max() <= 8  # 64 colours
         assert gif.n_frames == len(frames)
@@ -99,14 +99,14 @@ def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path: Path
     """Noise in colour, which nothing compresses, in as many frames as are sampled."""
     frames = noise(FILM_FRAMES, count, 3, size)
     for folder in ("first", "second"):
-        images.save_films(frames, tmp_path / folder, "reverse")
+        grids.save_films(frames, tmp_path / folder, "reverse")
     for name in ("reverse.gif", "reverse.mp4"):
         assert (tmp_path / "first" / name).stat().st_size <= 1_500_000
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
 def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path: Path) -> None:
-    images.save_films(noise(6, 4, 1, 16), tmp_path, "reverse")
+    grids.save_films(noise(6, 4, 1, 16), tmp_path, "reverse")
     options = re.search(rb"x264 - core.*? threads=(\d+)", (tmp_path / "reverse.mp4").read_bytes())
     assert options is not None
     assert options[1] == b"1"
@@ -114,8 +114,8 @@ def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("size", [100, 300, 1000])
 def test_films_of_large_images_show_fewer_of_them(tmp_path: Path, size: int) -> None:
-    images.save_films(noise(2, 64, 1, size), tmp_path, "reverse")
+    grids.save_films(noise(2, 64, 1, size), tmp_path, "reverse")
     video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")
     with Image.open(tmp_path / "reverse.gif") as gif:
-        assert images.GIF_SIDE / 2 <= min(gif.size) <= images.GIF_SIDE * 1.25
-    assert max(video.shape) <= images.MP4_SIDE + 16
+        assert grids.GIF_SIDE / 2 <= min(gif.size) <= grids.GIF_SIDE * 1.25
+    assert max(video.shape) <= grids.MP4_SIDE + 16

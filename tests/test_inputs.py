@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import inputs, params_file
-from ddpm.errors import UserError
-from ddpm.inputs import Inputs, Start
+from ddpm.base.errors import UserError
+from ddpm.params import file as params_file
+from ddpm.params import inputs
+from ddpm.params.inputs import Inputs, Start
 
 DVC_YAML = """
 stages:

@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddpm import cli, doctor, interrupted, params_file
+from ddpm import cli, doctor
+from ddpm.compare import interrupted
+from ddpm.params import file
 from tests.scored import git
 
 COMMIT = ("commit", "--quiet", "--allow-empty", "--message")
@@ -99,7 +101,7 @@ def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> Non
     follow(way)
     assert on() == "work"
     assert doctor.branch().state == "ok"
-    assert params_file.read()["seed"] == 7
+    assert file.read()["seed"] == 7
     with pytest.raises(SystemExit, match="0"):
         cli.main(["check"])
 

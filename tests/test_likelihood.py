@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from ddpm import evaluation, likelihood, paired, variants
-from ddpm.checkpoint import Loaded
-from ddpm.config import Evaluate, Likelihood
-from ddpm.denoiser import Denoiser
-from ddpm.diffusion import Chain, from_images
-from ddpm.distributed import Ranks
-from ddpm.likelihood import Bound, Denoises
-from ddpm.parameterizations import Prediction
-from ddpm.schedules import NoiseSchedule
-from ddpm.variances import Variance
+from ddpm.base import variant
+from ddpm.compare import statistics
+from ddpm.compute.distributed import Ranks
+from ddpm.diffusion.chain import Chain, from_images
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.diffusion.variance import Variance
+from ddpm.evaluation import evaluation, likelihood
+from ddpm.evaluation.likelihood import Bound, Denoises
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.training.checkpoints import Loaded
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -32,11 +34,11 @@ MEAN, SD = 0.1, 0.2  # of the one-pixel images of the closed form
 
 
 def schedule(T: int, name: str = "cosine") -> NoiseSchedule:
-    return variants.build("schedules", {"name": name}, "schedule").noise_schedule(T)
+    return variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
 
 
 def variance(name: str = "fixed_small") -> Variance:
-    return variants.build("variances", {"name": name}, "variance")
+    return variant.build("variances", {"name": name}, "variance")
 
 
 def pixels(count: int) -> np.ndarray:
@@ -201,11 +203,11 @@ def test_strata_are_t_1_alone_and_then_every_t_once(T: int, timesteps: int) -> N
     assert (steps >= 1).all()
 
 
-@pytest.mark.parametrize("name", variants.names("schedules"))
+@pytest.mark.parametrize("name", variant.names("schedules"))
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
 def test_it_is_finite_on_every_schedule(name: str, zero_terminal_snr: bool) -> None:
     spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
-    chain = variants.build("schedules", spec, "schedule").noise_schedule(30)
+    chain = variant.build("schedules", spec, "schedule").noise_schedule(30)
     found = bound(crude, chain, noisy_images(3), 6)
     assert np.isfinite(found.bits_per_dim).all()
     assert (found.prior >= -1e-12).all()
@@ -269,7 +271,7 @@ def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(
     pairs = [bits(seed, 0.5, 0.2 + after) - bits(seed, 0.3, 0.1 + before) for seed, (before, after) in enumerate(drawn)]
     differences = np.stack(pairs, axis=1)
     for n in (6, 24):
-        found = paired.evidence(differences[:, :n], 0.0, 0.95)
+        found = statistics.evidence(differences[:, :n], 0.0, 0.95)
         covered = np.mean((found.low < differences.mean()) & (differences.mean() < found.high))
         assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / TRIALS)), f"{n} seeds"
 

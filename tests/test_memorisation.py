@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ddpm import memorisation, metrics
-from ddpm.memorisation import Nearest
-from ddpm.metrics import Closeness
+from ddpm.compare import metrics
+from ddpm.compare.metrics import Closeness
+from ddpm.evaluation import memorisation
+from ddpm.evaluation.memorisation import Nearest
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddpm import devices, memory, models
-from ddpm.distributed import ALONE
-from ddpm.errors import UserError
-from ddpm.memory import Memory
+from ddpm.base.errors import UserError
+from ddpm.compute import devices
+from ddpm.compute.distributed import ALONE
+from ddpm.model import architecture
+from ddpm.training import memory
+from ddpm.training.memory import Memory
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -17,7 +19,7 @@ CPU = torch.device("cpu")
 def test_weights_gradients_moments_and_averages_are_counted_exactly() -> None:
     config = small().training()
     found = memory.estimate(config, CPU)
-    bytes_ = 4 * sum(parameter.numel() for parameter in models.build(config).parameters())
+    bytes_ = 4 * sum(parameter.numel() for parameter in architecture.build(config).parameters())
     assert (found.parameters, found.gradients, found.optimizer, found.ema) == (bytes_, bytes_, 2 * bytes_, bytes_)
     assert found.facts(8)["parameters"] == bytes_ // 4
 
@@ -44,7 +46,7 @@ def test_activations_are_what_autograd_keeps(monkeypatch: pytest.MonkeyPatch) ->
         def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             return torch.sigmoid(x_t * self.weight)
 
-    monkeypatch.setattr(models, "build", lambda config: Gate())
+    monkeypatch.setattr(architecture, "build", lambda config: Gate())
     found = memory.estimate(small(train={"precision": "float32"}).training(), CPU)
     assert found.activations == 2 * 8 * 8 * 4  # x_t for the weight's gradient, the sigmoid's output for its own
 
@@ -67,7 +69,7 @@ def test_auto_is_for_gpus() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_holds_about_what_was_estimated() -> None:
-    from ddpm.training import Trainer
+    from ddpm.training.trainer import Trainer
     from tests.small import pictures
 
     config = small(train={"batch_size": 64}, device="cuda").training()  # type: ignore[arg-type]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddpm import metrics
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
+from ddpm.compare import metrics
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ddpm import noise
+from ddpm.compute import noise
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ddpm import cli, interrupted, overview
-from ddpm.tracking import Logged
+from ddpm import cli
+from ddpm.compare import interrupted, overview
+from ddpm.tracking.tracker import Logged
 from tests.scored import BASELINE, Experiment, git, grid, params, record, reference
 
 ROOT = Path(__file__).parent.parent

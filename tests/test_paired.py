@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from ddpm import paired
-from ddpm.paired import Array
+from ddpm.compare import statistics
+from ddpm.compare.statistics import Array
 
 ALPHA = 0.05
 TRIALS = 4000
@@ -32,7 +32,7 @@ samples = st.integers(2, 10).flatmap(
 def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, confidence: float) -> None:
     before = np.linspace(1, 2, len(differences))
     expected = stats.ttest_rel(before + differences, before)
-    found = paired.evidence(differences, 0.1, confidence)
+    found = statistics.evidence(differences, 0.1, confidence)
     np.testing.assert_allclose(found.p, expected.pvalue, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose((found.low, found.high), expected.confidence_interval(confidence), rtol=1e-6, atol=1e-9)
 
@@ -42,31 +42,33 @@ def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, c
 def test_equivalence_is_the_worse_of_two_one_sided_tests(differences: Array, margin: float) -> None:
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    np.testing.assert_allclose(paired.evidence(differences, margin, 0.9).equivalence_p, max(above, below), rtol=1e-6)
+    np.testing.assert_allclose(
+        statistics.evidence(differences, margin, 0.9).equivalence_p, max(above, below), rtol=1e-6
+    )
 
 
 @settings(deadline=None)
 @given(samples)
 def test_the_sign_flip_test_is_scipys_exact_one(differences: Array) -> None:
     expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**10)
-    np.testing.assert_allclose(paired.sign_flip_p(differences), expected.pvalue)
+    np.testing.assert_allclose(statistics.sign_flip_p(differences), expected.pvalue)
 
 
 @pytest.mark.parametrize("n", range(2, 13))
 def test_the_sign_flip_tests_smallest_p_is_of_two_in_all_patterns(n: int) -> None:
-    assert paired.sign_flip_p(np.arange(1.0, n + 1)) == 2 / 2**n
+    assert statistics.sign_flip_p(np.arange(1.0, n + 1)) == 2 / 2**n
 
 
 def test_many_seeds_are_flipped_at_random_and_the_same_each_time() -> None:
     differences = np.random.default_rng(0).normal(0.4, 1, 24)
-    normal = paired.evidence(differences, 0, 0.95).p
-    assert paired.sign_flip_p(differences) == paired.sign_flip_p(differences) == pytest.approx(normal, abs=0.01)
+    normal = statistics.evidence(differences, 0, 0.95).p
+    assert statistics.sign_flip_p(differences) == statistics.sign_flip_p(differences) == pytest.approx(normal, abs=0.01)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_rejects_step_by_step(p: list[float]) -> None:
-    adjusted = paired.holm(np.array(p))
+    adjusted = statistics.holm(np.array(p))
     for alpha in (0.01, 0.05, 0.3):
         rejected = set()
         for step, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -77,18 +79,18 @@ def test_holm_rejects_step_by_step(p: list[float]) -> None:
 
 
 def test_holm_of_a_worked_example() -> None:
-    np.testing.assert_allclose(paired.holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(statistics.holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
 
 
 @pytest.mark.parametrize(("constant", "p", "equivalence_p"), [(0.0, 1, 0), (0.5, 0, 0), (-2.0, 0, 1)])
 def test_differences_without_spread_are_certain(constant: float, p: float, equivalence_p: float) -> None:
-    found = paired.evidence(np.full(6, constant), 1, 0.95)
+    found = statistics.evidence(np.full(6, constant), 1, 0.95)
     assert (found.p, found.equivalence_p, found.low, found.high) == (p, equivalence_p, constant, constant)
 
 
 @pytest.mark.parametrize(("alpha", "seeds"), [(0.05, 6), (0.1, 5), (0.0625, 5), (0.2, 4), (0.01, 8)])
 def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha: float, seeds: int) -> None:
-    assert paired.fewest_seeds(alpha) == seeds
+    assert statistics.fewest_seeds(alpha) == seeds
     assert 2 / 2**seeds <= alpha < 2 / 2 ** (seeds - 1)
 
 
@@ -102,9 +104,9 @@ def draw(kind: str, shape: tuple[int, ...], seed: int = 1) -> Array:
 
 def different(differences: Array, margin: Array | float = 0.0) -> Any:
     """Which of (trials, pairs, n) are called better or worse, KID agreeing with all."""
-    found = paired.evidence(differences, margin, 1 - ALPHA)
-    flip_p = paired.sign_flip_p(differences)
-    return paired.is_different(found.mean, paired.holm(found.p), flip_p, margin, ALPHA)
+    found = statistics.evidence(differences, margin, 1 - ALPHA)
+    flip_p = statistics.sign_flip_p(differences)
+    return statistics.is_different(found.mean, statistics.holm(found.p), flip_p, margin, ALPHA)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 8])
@@ -118,7 +120,7 @@ def test_where_nothing_differs_any_false_verdict_is_as_rare_as_one_in_twenty(kin
 
 def rejected(differences: Array) -> float:
     """How often the sign-flip test rejects, of (trials, n)."""
-    return float(np.mean([paired.sign_flip_p(part) <= ALPHA for part in np.split(differences, 40)]))
+    return float(np.mean([statistics.sign_flip_p(part) <= ALPHA for part in np.split(differences, 40)]))
 
 
 @pytest.mark.parametrize(("n", "rate"), [(6, 0.066), (12, 0.094)])
@@ -132,7 +134,7 @@ def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n: 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("n", [2, 6])
 def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> None:
-    found = paired.evidence(0.3 + draw("normal", (TRIALS, n)), 0.1, confidence)
+    found = statistics.evidence(0.3 + draw("normal", (TRIALS, n)), 0.1, confidence)
     covered = np.mean((found.low < 0.3) & (found.high > 0.3))
     assert covered == pytest.approx(confidence, abs=3 * (confidence * (1 - confidence) / TRIALS) ** 0.5)
 
@@ -142,8 +144,8 @@ def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> N
 def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n: int, side: int) -> None:
     baseline = 1 + 0.01 * draw("normal", (TRIALS, n))
     variants = 1 + side * 0.013 + 0.01 * draw("normal", (TRIALS, n), seed=2)
-    found = paired.evidence(variants - baseline, 0.013 * np.abs(baseline.mean(-1)), 1 - ALPHA)
-    rate = paired.is_equivalent(found, ALPHA).mean()
+    found = statistics.evidence(variants - baseline, 0.013 * np.abs(baseline.mean(-1)), 1 - ALPHA)
+    rate = statistics.is_equivalent(found, ALPHA).mean()
     assert 0 < rate <= ALPHA + SLACK
 
 
@@ -159,16 +161,16 @@ def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n: int, side:
     ],
 )
 def test_the_seeds_needed_give_the_power_that_was_asked(mean: float, sd: float, margin: float, family: int) -> None:
-    n = paired.seeds_needed(mean, sd, margin, 1 - ALPHA, 0.8, family)
+    n = statistics.seeds_needed(mean, sd, margin, 1 - ALPHA, 0.8, family)
     assert n
     assert n > 6
     fresh = mean + sd * draw("normal", (1500, n))
-    found = paired.evidence(fresh, margin, 1 - ALPHA)
+    found = statistics.evidence(fresh, margin, 1 - ALPHA)
     if abs(mean) < margin:
-        settled = paired.is_equivalent(found, ALPHA)
+        settled = statistics.is_equivalent(found, ALPHA)
     else:
-        flip_p = paired.sign_flip_p(fresh) if n <= paired.EXACT_UP_TO else found.p
-        settled = paired.is_different(found.mean, found.p * family, flip_p, margin, ALPHA)
+        flip_p = statistics.sign_flip_p(fresh) if n <= statistics.EXACT_UP_TO else found.p
+        settled = statistics.is_different(found.mean, found.p * family, flip_p, margin, ALPHA)
     assert settled.mean() == pytest.approx(0.8, abs=0.1)
 
 
@@ -176,23 +178,25 @@ def test_the_seeds_needed_give_the_power_that_was_asked(mean: float, sd: float, 
 def test_power_is_that_of_the_noncentral_t(mean: float, n: int) -> None:
     critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
     exact = stats.nct.sf(critical, n - 1, mean * n**0.5)
-    assert paired.settling_power(n, mean, 1, 0, 1 - ALPHA) == pytest.approx(exact, abs=0.05)
+    assert statistics.settling_power(n, mean, 1, 0, 1 - ALPHA) == pytest.approx(exact, abs=0.05)
 
 
 def test_beyond_a_dozen_seeds_the_t_test_stands_for_the_sign_flip_test() -> None:
     differences = 0.6 + draw("normal", (2000, 13))
-    agree = (paired.sign_flip_p(differences) <= ALPHA) == (paired.evidence(differences, 0, 0.95).p <= ALPHA)
+    agree = (statistics.sign_flip_p(differences) <= ALPHA) == (statistics.evidence(differences, 0, 0.95).p <= ALPHA)
     assert agree.mean() > 0.97
 
 
 @pytest.mark.parametrize(("mean", "sd", "margin"), [(1, 1, 0.1), (0.5, 1, 0.1), (0.02, 0.3, 0.15), (0.1, 0.1, 1)])
 def test_the_seeds_needed_are_the_fewest_that_suffice(mean: float, sd: float, margin: float) -> None:
-    n = paired.seeds_needed(mean, sd, margin, 1 - ALPHA, 0.8)
+    n = statistics.seeds_needed(mean, sd, margin, 1 - ALPHA, 0.8)
     assert n
-    powers = [paired.settling_power(count, mean, sd, margin, 1 - ALPHA) for count in (n - 1, n)] if n > 2 else [0, 1]
+    powers = (
+        [statistics.settling_power(count, mean, sd, margin, 1 - ALPHA) for count in (n - 1, n)] if n > 2 else [0, 1]
+    )
     assert powers[0] < 0.8 <= powers[1]
 
 
 def test_no_number_is_given_where_no_sane_number_suffices() -> None:
-    assert paired.seeds_needed(0.1, 1, 0.1001, 1 - ALPHA, 0.8) is None
-    assert paired.seeds_needed(3, 1, 0.1, 1 - ALPHA, 0.8) == 6
+    assert statistics.seeds_needed(0.1, 1, 0.1001, 1 - ALPHA, 0.8) is None
+    assert statistics.seeds_needed(3, 1, 0.1, 1 - ALPHA, 0.8) == 6

@@ -18,11 +18,11 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 import stages
-from ddpm import experiments
-from ddpm.config import Config
-from ddpm.files import read_json, sha256
-from ddpm.inputs import Start
-from ddpm.runs import CODE, KEYED
+from ddpm.base.files import read_json, sha256
+from ddpm.compare import snapshots
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+from ddpm.tracking.record import CODE, KEYED
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -120,10 +120,11 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     clone.commit()
 
     assert "warning" not in clone.run("ddpm", "summary")
-    code = clone.folder / "ddpm/noise.py"
+    code = clone.folder / "ddpm/compute/noise.py"
     code.write_text(f"{code.read_text()}# edited\n")
-    assert "warning: metrics/ are not of the params and code that are checked out: ddpm/noise.py changed" in clone.run(
-        "ddpm", "summary"
+    assert (
+        "warning: metrics/ are not of the params and code that are checked out: ddpm/compute/noise.py changed"
+        in clone.run("ddpm", "summary")
     )
     clone.run("git", "checkout", "--quiet", str(code))
 
@@ -211,8 +212,8 @@ def assert_two_complete_runs(folder: Path) -> None:
         artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "samples")}
         assert artifacts >= {"samples/grid.png", "samples/reverse.mp4"}
     assert "dvc.exp.name" in linear.data.tags
-    lock = {experiments.LOCK: (folder / experiments.LOCK).read_bytes()}
-    assert json.loads(linear.data.tags[CODE]) == experiments.code(lock, KEYED)
+    lock = {snapshots.LOCK: (folder / snapshots.LOCK).read_bytes()}
+    assert json.loads(linear.data.tags[CODE]) == snapshots.code(lock, KEYED)
     history = client.get_metric_history(linear.info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == curve(folder)
     assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
@@ -231,7 +232,9 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
     clone.commit()
     outs = ["data/raw", "data/processed", "data/reference", "data/model", "data/samples", "data/evaluation", "metrics"]
     before = {out: sha256(clone.folder / out) for out in outs}
-    (clone.folder / "ddpm/schedules/mine.py").write_bytes((clone.folder / "ddpm/schedules/linear.py").read_bytes())
+    (clone.folder / "ddpm/variants/schedules/mine.py").write_bytes(
+        (clone.folder / "ddpm/variants/schedules/linear.py").read_bytes()
+    )
     set_by_dvc = ("dvc", "exp", "run", "-S", "diffusion.schedule.name=cosin")
     for command, line in {
         ("dvc", "repro"): "unknown 'cosin' (did you mean 'cosine'?)",
@@ -239,7 +242,7 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         ("dvc", "repro", "--force", "evaluate"): "unknown 'cosin'",
         set_by_dvc: "unknown 'cosin'",
         (*set_by_dvc, "--temp"): "unknown 'cosin'",
-        (*set_by_dvc[:3], "--temp", "-S", "diffusion.schedule.name=mine"): "`git add ddpm/schedules/mine.py`",
+        (*set_by_dvc[:3], "--temp", "-S", "diffusion.schedule.name=mine"): "`git add ddpm/variants/schedules/mine.py`",
     }.items():
         if "exp" not in command:
             clone.set({"diffusion": {"schedule": {"name": "cosin"}}})
@@ -261,13 +264,13 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
     Path("data/checked").write_text("params.yaml is possible\n")
 
     def edit(config: Config, start: Start) -> None:
-        Path("ddpm/errors.py").write_text("# edited\n")
+        Path("ddpm/base/errors.py").write_text("# edited\n")
 
     with pytest.raises(SystemExit) as ended:
         stages.run("download", edit)
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: ddpm/errors.py: changed while the download stage ran; run `dvc repro` again\n"
+        "error: ddpm/base/errors.py: changed while the download stage ran; run `dvc repro` again\n"
     )
 
 

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm import files, preprocessing, variants
-from ddpm.config import Data
-from ddpm.datasets import Records
-from ddpm.errors import UserError
-from ddpm.preprocessing import preprocess, split_indices, to_pixels
-from ddpm.processed import called, open_split, read_manifest
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.data import preprocessing
+from ddpm.data.preprocessing import preprocess, split_indices, to_pixels
+from ddpm.data.processed import called, open_split, read_manifest
+from ddpm.data.settings import Data
+from ddpm.sources.dataset import Records
 
 
 def data_of(name: str = "image_folder", **values: Any) -> Data:
-    dataset = variants.variant_class("datasets", name)()
+    dataset = variant.variant_class("datasets", name)()
     return Data(**{"dataset": dataset, "image_size": 8, "channels": 3, **values})
 
 

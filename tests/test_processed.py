@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm.errors import UserError
-from ddpm.processed import Manifest, open_split, read_manifest
+from ddpm.base.errors import UserError
+from ddpm.data.processed import Manifest, open_split, read_manifest
 
 
 @pytest.fixture

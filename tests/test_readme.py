@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import catalogue, cli, variants
+from ddpm import cli
+from ddpm.base import variant
 from ddpm.cli import preset_names
+from ddpm.params import catalogue
 
 ROOT = Path(__file__).parents[1]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
@@ -16,7 +18,7 @@ TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "
 
 @pytest.mark.parametrize(("key", "family"), catalogue.SHELVES.items())
 def test_every_variant_is_listed(key: str, family: str) -> None:
-    assert f"| {key} | ddpm/{family}/ | {', '.join(variants.names(family))} |" in VARIANTS
+    assert f"| {key} | ddpm/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
 
 
 def test_the_table_of_combinations_is_the_generated_one() -> None:

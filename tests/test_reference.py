@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm import extractors, reference
-from ddpm.config import Evaluate
-from ddpm.errors import UserError
-from ddpm.processed import open_split, read_manifest
+from ddpm.base.errors import UserError
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.scoring import extractor, reference
+from ddpm.scoring.settings import Evaluate
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=100)
@@ -86,7 +86,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(
     def fails(*_: object) -> None:
         raise UserError("no weights")
 
-    monkeypatch.setattr(extractors.get("inception").__class__, "write_weights", fails)
+    monkeypatch.setattr(extractor.get("inception").__class__, "write_weights", fails)
     both = SETTINGS.model_copy(update={"extractors": ("classifier", "inception")})
 
     with pytest.raises(UserError, match="no weights"):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddpm import metrics, regression
-from ddpm.config import Gate
-from ddpm.emas.constant import Constant
-from ddpm.regression import Check, Expected
+from ddpm.compare import gate, metrics
+from ddpm.compare.gate import Check, Expected
+from ddpm.params.config import Gate
+from ddpm.variants.emas.constant import Constant
 
 HASH = "0" * 64
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
@@ -36,11 +36,11 @@ def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
 
 
 def checks(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> list[Check]:
-    return regression.gate(scores, HASH, baseline, settings)
+    return gate.gate(scores, HASH, baseline, settings)
 
 
 def passes(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> bool:
-    return not regression.failed(checks(scores, baseline, settings))
+    return not gate.failed(checks(scores, baseline, settings))
 
 
 # --- one metric
@@ -107,7 +107,7 @@ def honest_failures(
 )
 def test_honest_runs_pass_nineteen_times_in_twenty(n: int, names: list[str], correlation: float) -> None:
     found = honest_failures(n, names, correlation, NO_FLOORS)
-    bound = regression.false_alarms([n] * len(names), NO_FLOORS.k)
+    bound = gate.false_alarms([n] * len(names), NO_FLOORS.k)
     assert bound <= 0.05
     assert found <= bound + 0.005  # two standard errors of the simulation
     if correlation == 0:
@@ -132,18 +132,18 @@ def test_were_every_metric_to_decide_more_honest_runs_would_fail() -> None:
 
 @given(seeds=st.lists(st.integers(5, 40), min_size=1, max_size=4), k=st.floats(1, 5))
 def test_the_bound_is_the_sum_of_students_tails(seeds: list[int], k: float) -> None:
-    assert regression.false_alarms(seeds, k) == pytest.approx(min(1, sum(stats.t.sf(k, n - 1) for n in seeds)))
+    assert gate.false_alarms(seeds, k) == pytest.approx(min(1, sum(stats.t.sf(k, n - 1) for n in seeds)))
 
 
 @pytest.mark.parametrize(("deciding", "needed"), [(1, 5), (2, 5), (3, 6), (4, 7), (8, 12)])
 def test_seeds_needed_are_the_fewest_that_keep_the_bound(deciding: int, needed: int) -> None:
-    assert regression.seeds_needed(deciding, 3.0) == needed
-    assert regression.false_alarms([needed] * deciding, 3.0) <= 0.05
-    assert needed == regression.MIN_SEEDS or regression.false_alarms([needed - 1] * deciding, 3.0) > 0.05
+    assert gate.seeds_needed(deciding, 3.0) == needed
+    assert gate.false_alarms([needed] * deciding, 3.0) <= 0.05
+    assert needed == gate.MIN_SEEDS or gate.false_alarms([needed - 1] * deciding, 3.0) > 0.05
 
 
 def test_a_k_that_no_number_of_seeds_makes_up_for_is_told_apart() -> None:
-    assert regression.seeds_needed(2, 1.0) is None
+    assert gate.seeds_needed(2, 1.0) is None
 
 
 # --- models that were trained: digits at 8x8, scored at 16x16 in the features of the classifier that ships
@@ -159,13 +159,16 @@ def score(digits: Path, tmp_path: Path) -> Score:
     import torch
     from PIL import Image
 
-    from ddpm import config, evaluation, extractors, reference, scores
-    from ddpm.checkpoint import Checkpoints, load_model
-    from ddpm.preprocessing import preprocess
-    from ddpm.processed import open_split
-    from ddpm.samples import noise_seed
-    from ddpm.sampling import Generator
-    from ddpm.training import train
+    from ddpm.data.preprocessing import preprocess
+    from ddpm.data.processed import open_split
+    from ddpm.evaluation import evaluation
+    from ddpm.params import config
+    from ddpm.sampling.generator import Generator
+    from ddpm.sampling.samples import noise_seed
+    from ddpm.scoring import extractor, reference, scores
+    from ddpm.scoring.settings import Evaluate, Likelihood
+    from ddpm.training.checkpoints import Checkpoints, load_model
+    from ddpm.training.trainer import train
     from tests.conftest import ROOT
     from tests.small import Memory, small
 
@@ -174,8 +177,8 @@ def score(digits: Path, tmp_path: Path) -> Score:
     data.dataset.download(None, tmp_path / "raw")
     preprocess(data, tmp_path / "raw", tmp_path / "processed", workers=1)
     pictures = np.array(open_split(tmp_path / "processed", "train")[0])
-    settings = config.Evaluate(
-        extractors=("classifier",), metrics=("fid", "prc"), likelihood=config.Likelihood(images=64, timesteps=10)
+    settings = Evaluate(
+        extractors=("classifier",), metrics=("fid", "prc"), likelihood=Likelihood(images=64, timesteps=10)
     )
     reference.make_reference(settings, digits, tmp_path / "reference", cpu)
     real = reference.load_features(tmp_path / "reference", "classifier")
@@ -197,7 +200,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
         drawn = generator.images(range(options.sample.count), noise_seed(seed, 0), model.image_shape).numpy()
         # as preprocessing made the 16x16 digits of the 8x8 ones
         large = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BICUBIC) for image in drawn]
-        fake = extractors.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
+        fake = extractor.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
         found = scores.score(fake, real, settings)
         bits = evaluation.bits_per_dim(evaluation.likelihoods(model, tmp_path / "processed", settings, cpu))
         return {**{f"classifier.{name}": value for name, value in found.items()}, BITS: bits[BITS]}

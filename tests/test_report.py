@@ -19,16 +19,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ddpm import cli, files, frontier, plots, report, results, tracking
-from ddpm.errors import UserError
-from ddpm.files import write_json
-from ddpm.paths import LOSS
-from ddpm.processed import read_manifest
-from ddpm.report import model, parts, variants
-from ddpm.report.parts import Figure, Figures, Note, Section, Strip, Strips, Table
-from ddpm.report.variants import Subject
-from ddpm.results import Gathered, Result
-from ddpm.revisions import Revision
+from ddpm import cli
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_json
+from ddpm.base.paths import LOSS
+from ddpm.compare import frontier, runs
+from ddpm.compare.revisions import Revision
+from ddpm.compare.runs import Gathered, Result
+from ddpm.data.processed import read_manifest
+from ddpm.pages import compared, model, parts, report
+from ddpm.pages.compared import Subject
+from ddpm.pages.parts import Figure, Figures, Note, Section, Strip, Strips, Table
+from ddpm.pictures import plots
+from ddpm.tracking import tracker
 from tests import test_tracking
 from tests.small import small
 
@@ -101,7 +105,7 @@ def complete(folder: Path, digits: Path) -> Path:
     write_json(Path("metrics/train.json"), {"images_seen": 256000, "device": "a certain GPU"})
     write_json(Path("metrics/sample.json"), {"images_per_second": 83.4})
     write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
-    bound = [{"t": t, "steps": 1, **dict.fromkeys(variants.BOUND_COLUMNS, 1.0 / t)} for t in range(1, 51)]
+    bound = [{"t": t, "steps": 1, **dict.fromkeys(compared.BOUND_COLUMNS, 1.0 / t)} for t in range(1, 51)]
     write_rows("likelihood", [*bound, {"t": 51, "steps": 1, "vlb_test": 0.001, "vlb_train": 0.001}])
     write_rows(
         "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
@@ -334,7 +338,7 @@ LINEAR = {"name": "linear"}
 
 
 def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Result:
-    params = results.plain_params(
+    params = runs.plain_params(
         small(
             data={"image_size": 16},
             model={"unet": {"base_channels": 8, "multipliers": [1, 2]}},
@@ -346,7 +350,7 @@ def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Resul
 
 
 def gathered(monkeypatch: pytest.MonkeyPatch, *found: Result) -> None:
-    monkeypatch.setattr(results, "gather", lambda: Gathered(found, ()))
+    monkeypatch.setattr(runs, "gather", lambda: Gathered(found, ()))
 
 
 def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,11 +396,11 @@ def test_images_of_a_column_are_of_one_training_seed(monkeypatch: pytest.MonkeyP
     gathered(
         monkeypatch, *(result("cosine", seed, 1.0) for seed in (0, 1, 2)), *(result("linear", s, 1.0) for s in (2, 1))
     )
-    variants.samples(Subject.read(("diffusion.schedule.name",)))
+    compared.samples(Subject.read(("diffusion.schedule.name",)))
     assert asked == ["cosine-1", "linear-1"]
     gathered(monkeypatch, result("cosine", 0, 1.0), result("linear", 1, 2.0))
     with pytest.raises(UserError, match=r"no training seed in common.*cosine has seed 0; linear has seed 1"):
-        variants.samples(Subject.read(("diffusion.schedule.name",)))
+        compared.samples(Subject.read(("diffusion.schedule.name",)))
 
 
 def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,14 +412,14 @@ def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.Mon
 
     drawn: list[parts.Panel] = []
     monkeypatch.setattr(Revision, "columns", columns)
-    monkeypatch.setattr(variants, "figure", lambda panel, caption: drawn.append(panel) or Figure(caption, ""))
+    monkeypatch.setattr(compared, "figure", lambda panel, caption: drawn.append(panel) or Figure(caption, ""))
     gathered(monkeypatch, *(result(name, seed, 1.0) for name in ("cosine", "linear") for seed in (0, 1)))
-    _, *lacking = variants.curves(Subject.read(("diffusion.schedule.name",)))
+    _, *lacking = compared.curves(Subject.read(("diffusion.schedule.name",)))
     (panel,) = drawn
     assert set(panel.curves) == {"cosine", "linear"}
     assert (panel.curves["cosine"][:, 1] == 2).all()
     assert (panel.curves["linear"][:, 1] == 5).all()
-    assert len(panel.curves["cosine"]) == variants.BINS
+    assert len(panel.curves["cosine"]) == compared.BINS
     assert (np.diff(panel.curves["cosine"][:, 0]) > 0).all()
     assert [note.text for note in lacking if isinstance(note, Note) and "linear-1: metrics/loss.csv" in note.text]
 
@@ -506,10 +510,10 @@ def test_the_page_is_an_artifact_of_the_configurations_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test_tracking.write_folder(tmp_path)
-    for name in (*test_tracking.STORE_VARIABLES, *tracking.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+    for name in (*test_tracking.STORE_VARIABLES, *tracker.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr("ddpm.runs.finished", lambda: "evaluate")
+    monkeypatch.setattr("ddpm.tracking.record.finished", lambda: "evaluate")
     for _ in range(2):
         assert run() == 0
         (logged,) = test_tracking.all_runs()
@@ -521,7 +525,7 @@ def test_where_no_stage_is_up_to_date_the_page_is_written_and_only_the_logging_l
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DDPM_TRACKING")
-    monkeypatch.setattr("ddpm.runs.finished", lambda: None)
+    monkeypatch.setattr("ddpm.tracking.record.finished", lambda: None)
     assert run("--out", "here/page.html") == 0
     assert Path("here/page.html").exists()
     assert "not logged with a run of MLflow: track sync: no stage is up to date" in capsys.readouterr().err

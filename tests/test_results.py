@@ -12,10 +12,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from ddpm import config, metrics, results, tracking
-from ddpm.errors import UserError
-from ddpm.files import flatten
-from ddpm.results import Result
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten
+from ddpm.compare import metrics, runs
+from ddpm.compare.runs import Result
+from ddpm.params import config
+from ddpm.tracking import tracker
 from tests.scored import CODE, Experiment, git, grid, md5, params, record, reference, result, working
 
 BY = ("diffusion.schedule.name",)
@@ -33,7 +35,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository without a commit; tracking is off."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracking.SETTINGS):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracker.SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     record(tmp_path, [])
@@ -54,7 +56,7 @@ def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | Non
     stages = {stage: files[f"metrics/{stage}.json"] for stage in ("train", "sample")}
     scores = flatten(files["metrics/evaluate.json"] | stages)
     numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
-    plain = results.plain_params(working(**experiment.params))
+    plain = runs.plain_params(working(**experiment.params))
     made = client.create_run(client.get_experiment_by_name("ddpm").experiment_id, run_name=f"run-{experiment.name}")
     client.log_batch(
         made.info.run_id,
@@ -72,7 +74,7 @@ TAGS = {
 }
 
 
-def names(found: results.Gathered) -> set[str]:
+def names(found: runs.Gathered) -> set[str]:
     return {run.name for run in found.results}
 
 
@@ -81,7 +83,7 @@ def names(found: results.Gathered) -> set[str]:
 
 def test_an_experiment_is_read_from_git(folder: Path) -> None:
     record(folder, [Experiment("linear-3", 0.5, {"diffusion__schedule": {"name": "linear"}, "seed": 3}, when=1234)])
-    (found,) = results.gather().results
+    (found,) = runs.gather().results
     expected = result("linear", 3, scores={"classifier.fd": 0.5, "classifier.kid_mean": 0.005}, when=1234.0)
     assert found == expected
     assert found.params["diffusion.schedule.linear.beta_end"] == 0.02  # a default
@@ -89,14 +91,14 @@ def test_an_experiment_is_read_from_git(folder: Path) -> None:
 
 def test_a_hundred_experiments_are_read(folder: Path) -> None:
     record(folder, grid({"cosine": 1, "linear": 2}, range(50)))
-    assert len(results.gather().results) == 100
+    assert len(runs.gather().results) == 100
 
 
 def test_stashes_and_locks_beside_the_experiments_are_none(folder: Path) -> None:
     record(folder, [Experiment("a")])
     for name in ("stash", "exec/EXEC_HEAD", "celery/stash"):
         git("update-ref", f"refs/exps/{name}", reference("a"))
-    assert names(results.gather()) == {"a"}
+    assert names(runs.gather()) == {"a"}
 
 
 def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +106,7 @@ def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monke
     record(folder, [Experiment("a", files={**dict.fromkeys(Experiment("x").contents()), **below})])
     (folder / "project").mkdir()
     monkeypatch.chdir(folder / "project")
-    assert names(results.gather()) == {"a"}
+    assert names(runs.gather()) == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monke
 )
 def test_a_broken_experiment_is_left_out_and_named(folder: Path, files: dict[str, str | None], reason: str) -> None:
     record(folder, [Experiment("whole"), Experiment("broken", 2.0, {"seed": 1}, files=files)])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"whole"}
     assert [note for note in found.notes if note.startswith(f"left out broken: {reason}")]
 
@@ -143,7 +145,7 @@ def test_metrics_that_make_no_sense_are_left_out(folder: Path, texts: dict[str, 
     for path, text in texts.items():
         lock = lock.replace(md5(Experiment("x").contents()[path]), md5(text))
     record(folder, [Experiment("whole", params={"seed": 1}), Experiment("broken", files={**texts, "dvc.lock": lock})])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"whole"}
     assert found.notes[0].startswith("left out broken: its metrics/ can't be read: ")
 
@@ -161,7 +163,7 @@ def test_metrics_that_make_no_sense_are_left_out(folder: Path, texts: dict[str, 
 def test_scores_are_never_taken_for_those_of_params_that_did_not_run(folder: Path, changes: dict[str, Any]) -> None:
     lock = Experiment("x").contents()["dvc.lock"]
     record(folder, [Experiment("whole"), Experiment("stale", 2.0, changes, {"dvc.lock": lock})])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"whole"}
     assert found.notes[0].startswith("left out stale: stage evaluate ran with another ")
 
@@ -172,7 +174,7 @@ def test_a_change_that_no_score_depends_on_leaves_scores_valid(folder: Path) -> 
     lock = yaml.safe_load(run.contents()["dvc.lock"])
     lock["stages"] = {"check": {"params": {"params.yaml": params(gate={"k": 5.0})}}} | lock["stages"]
     record(folder, [Experiment("whole", files={"dvc.lock": yaml.safe_dump(lock)})])
-    assert names(results.gather()) == {"whole"}
+    assert names(runs.gather()) == {"whole"}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_scores_are_left_out_unless_dvc_lock_says_that_they_are_of_its_model(
     lock["stages"]["train"] = {"outs": [{"path": path, "md5": md5} for path, md5 in made.items()]}
     lock["stages"]["sample"] = {"deps": [{"path": "data/model/model.safetensors", "md5": "a" * 32}]}
     record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == ({"a"} if reason else {"a", "b"})
     assert [note.startswith(f"left out b: {reason}") for note in found.notes] == ([True] if reason else [])
 
@@ -205,7 +207,7 @@ def test_scores_that_no_stage_of_dvc_lock_made_are_left_out(folder: Path, out: s
     stage = lock["stages"]["evaluate"]
     stage["outs"] = [each for each in stage["outs"] if each["path"] != out]
     record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"a"}
     assert found.notes == (f"left out b: dvc.lock does not say that a stage made {out}",)
 
@@ -217,7 +219,7 @@ def test_dvcs_spelling_of_a_number_is_no_other_number(folder: Path, spelled: str
     files: dict[str, str | None] = {"params.yaml": text.replace("1.0e-05", spelled)}
     assert files["params.yaml"] != text
     record(folder, [Experiment("a", params=changes, files=files)])
-    assert names(results.gather()) == {"a"}
+    assert names(runs.gather()) == {"a"}
 
 
 def test_a_word_that_yaml_1_1_takes_for_a_boolean_stays_a_word(folder: Path) -> None:
@@ -226,44 +228,50 @@ def test_a_word_that_yaml_1_1_takes_for_a_boolean_stays_a_word(folder: Path) -> 
         path: contents[path].replace("'off'", "off") for path in ("params.yaml", "dvc.lock")
     }
     record(folder, [Experiment("a", files=unquoted)])
-    assert results.gather().results[0].params["train.ema.name"] == "off"
+    assert runs.gather().results[0].params["train.ema.name"] == "off"
 
 
 def test_a_repository_without_a_scored_run_says_how_to_make_one(folder: Path) -> None:
     with pytest.raises(UserError, match="no scored run: none in DVC's experiments, metrics/ and MLflow; `dvc exp run"):
-        results.gather()
+        runs.gather()
 
 
 def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UserError, match=r"not a git repository.*; run this in the project's clone"):
-        results.gather()
+        runs.gather()
 
 
 def test_a_run_is_of_the_code_of_the_stages_that_make_and_score_its_model(folder: Path) -> None:
     lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
-    deps = {"ddpm/schedules/linear.py": "1" * 32, "stages/train.py": "2" * 32, "ddpm/extractors": "3" * 32 + ".dir"}
+    deps = {
+        "ddpm/variants/schedules/linear.py": "1" * 32,
+        "stages/train.py": "2" * 32,
+        "ddpm/extractors": "3" * 32 + ".dir",
+    }
     lock["stages"]["train"] = {"deps": [{"path": path, "md5": md5} for path, md5 in deps.items()]}
-    lock["stages"]["download"] = {"deps": [{"path": "ddpm/archives.py", "md5": "4" * 32}]}
+    lock["stages"]["download"] = {"deps": [{"path": "ddpm/sources/archives.py", "md5": "4" * 32}]}
     record(folder, [Experiment("a", files={"dvc.lock": yaml.safe_dump(lock)})])
-    (found,) = results.gather().results
+    (found,) = runs.gather().results
     assert found.code == CODE | {path: digest[:12] for path, digest in deps.items()}
 
 
 def test_a_run_whose_stages_ran_with_different_code_is_left_out(folder: Path) -> None:
     lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
-    lock["stages"]["train"] = {"deps": [{"path": "ddpm/training.py", "md5": "1" * 32}]}
+    lock["stages"]["train"] = {"deps": [{"path": "ddpm/training/trainer.py", "md5": "1" * 32}]}
     record(folder, [Experiment("a", params={"seed": 1}), Experiment("b", files={"dvc.lock": yaml.safe_dump(lock)})])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"a"}
-    assert found.notes == ("left out b: stage evaluate ran with another ddpm/training.py than a stage before it",)
+    assert found.notes == (
+        "left out b: stage evaluate ran with another ddpm/training/trainer.py than a stage before it",
+    )
 
 
-@pytest.mark.parametrize("other", [{"ddpm/training.py": "another"}, {}])
+@pytest.mark.parametrize("other", [{"ddpm/training/trainer.py": "another"}, {}])
 def test_the_same_scores_by_other_code_are_another_run(folder: Path, other: dict[str, str]) -> None:
     record(folder, [Experiment("a"), Experiment("b", code=other)])
-    assert names(results.gather()) == ({"a", "b"} if other else {"a"})
+    assert names(runs.gather()) == ({"a", "b"} if other else {"a"})
 
 
 # --- the working folder, and revisions
@@ -273,16 +281,16 @@ def test_the_working_folder_counts_where_it_is_no_experiment_yet(folder: Path) -
     applied, fresh = Experiment("applied"), Experiment("fresh", 2.0, {"seed": 5})
     record(folder, [applied])
     applied.write(folder)
-    assert names(results.gather()) == {"applied"}
+    assert names(runs.gather()) == {"applied"}
     fresh.write(folder)
-    assert names(results.gather()) == {"applied", "workspace"}
+    assert names(runs.gather()) == {"applied", "workspace"}
 
 
 def test_a_working_folder_whose_params_were_set_since_is_left_out(folder: Path) -> None:
     record(folder, [Experiment("a")])
     Experiment("b", 2.0).write(folder)
     (folder / "params.yaml").write_text(Experiment("b", 2.0, {"seed": 9}).contents()["params.yaml"])
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"a"}
     assert found.notes == ("left out workspace: stage evaluate ran with another seed than params.yaml says",)
 
@@ -291,7 +299,7 @@ def test_a_run_is_named_by_experiment_revision_or_workspace(folder: Path) -> Non
     record(folder, [Experiment("a", 3.0)])
     Experiment("b", 4.0).write(folder)
     commit = git("rev-parse", reference("a"))
-    scores = {name: results.at_revision(name).scores["classifier.fd"] for name in ("a", commit[:10], "workspace")}
+    scores = {name: runs.at_revision(name).scores["classifier.fd"] for name in ("a", commit[:10], "workspace")}
     assert scores == {"a": 3.0, commit[:10]: 3.0, "workspace": 4.0}
 
 
@@ -299,13 +307,13 @@ def test_a_run_is_named_by_experiment_revision_or_workspace(folder: Path) -> Non
 def test_an_unknown_name_is_refused(folder: Path, name: str) -> None:
     record(folder, [Experiment("a")])
     with pytest.raises(UserError, match=f"^{name}: neither an experiment nor a git revision"):
-        results.at_revision(name)
+        runs.at_revision(name)
 
 
 def test_a_revision_that_was_never_scored_is_refused(folder: Path) -> None:
     record(folder, [Experiment("a", files={"metrics/evaluate.json": None})])
     with pytest.raises(UserError, match=r"^a: metrics/evaluate.json is missing"):
-        results.at_revision("a")
+        runs.at_revision("a")
 
 
 # --- MLflow
@@ -314,10 +322,10 @@ def test_a_revision_that_was_never_scored_is_refused(folder: Path) -> None:
 def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
     experiment = Experiment("linear-3", 0.7, {"diffusion__schedule": {"name": "linear"}, "seed": 3})
     log(store, experiment)
-    (alone,) = results.gather().results
+    (alone,) = runs.gather().results
     assert (alone.source, alone.name) == ("mlflow", "run-linear-3")
     record(folder, [experiment])
-    (both,) = results.gather().results
+    (both,) = runs.gather().results
     assert (both.source, both.name) == ("dvc", "linear-3")
     assert replace(alone, name=both.name, source=both.source, when=both.when) == both
 
@@ -325,24 +333,24 @@ def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, fold
 def test_a_logged_run_tells_whether_it_copies_train_images(store: MlflowClient, folder: Path) -> None:
     scores = {"classifier": {"fd": 1.0}, "memorisation": {"pixels": {"share": 0.4, "limit": 0.14}}}
     log(store, Experiment("a", files={"metrics/evaluate.json": json.dumps(scores)}))
-    (run,) = results.gather().results
+    (run,) = runs.gather().results
     assert metrics.copied(run.scores) == ["pixels"]
 
 
 def test_a_logged_run_of_an_older_version_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
     log(store, Experiment("a"), {tag: value for tag, value in TAGS.items() if tag != "ddpm.code"})
-    (alone,) = results.gather().results
+    (alone,) = runs.gather().results
     assert alone.code == {}
     record(folder, [Experiment("a")])
-    (both,) = results.gather().results
+    (both,) = runs.gather().results
     assert (both.source, both.code) == ("dvc", CODE)
 
 
-@pytest.mark.parametrize("tag", ["{", "[]", '{"ddpm/noise.py": 3}', "null"])
+@pytest.mark.parametrize("tag", ["{", "[]", '{"ddpm/compute/noise.py": 3}', "null"])
 def test_a_logged_run_whose_code_cannot_be_read_is_left_out(store: MlflowClient, folder: Path, tag: str) -> None:
     record(folder, [Experiment("a")])
     log(store, Experiment("b", 2.0), TAGS | {"ddpm.code": tag})
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"a"}
     assert found.notes == ("left out run-b: its tag ddpm.code can't be read",)
 
@@ -350,7 +358,7 @@ def test_a_logged_run_whose_code_cannot_be_read_is_left_out(store: MlflowClient,
 def test_runs_that_are_nowhere_else_are_taken_from_mlflow(store: MlflowClient, folder: Path) -> None:
     record(folder, [Experiment("a")])
     log(store, Experiment("b", 2.0, {"seed": 1}))
-    assert names(results.gather()) == {"a", "run-b"}
+    assert names(runs.gather()) == {"a", "run-b"}
 
 
 def test_a_logged_run_without_a_fingerprint_or_of_other_params_is_left_out(store: MlflowClient, folder: Path) -> None:
@@ -361,7 +369,7 @@ def test_a_logged_run_without_a_fingerprint_or_of_other_params_is_left_out(store
         run_id, [Metric("x.fd", 1.0, 0, 0)], [Param("colour", "red")], [RunTag(*tag) for tag in TAGS.items()]
     )
     store.create_run(store.get_experiment_by_name("ddpm").experiment_id, run_name="unfinished")
-    found = results.gather()
+    found = runs.gather()
     assert names(found) == {"a"}
     assert [note.partition(":")[0] for note in found.notes] == ["left out strange", "left out run-old"]
 
@@ -369,15 +377,15 @@ def test_a_logged_run_without_a_fingerprint_or_of_other_params_is_left_out(store
 def test_reading_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DDPM_TRACKING")
     record(folder, [Experiment("a")])
-    results.gather()
+    runs.gather()
     assert not (folder / "mlflow.db").exists()
 
 
 # --- which match
 
 
-def alike(*found: Result, by: tuple[str, ...] = (), **changes: Any) -> results.Gathered:
-    return results.matching(found, working(**changes), by)
+def alike(*found: Result, by: tuple[str, ...] = (), **changes: Any) -> runs.Gathered:
+    return runs.matching(found, working(**changes), by)
 
 
 def test_runs_of_the_working_params_match_whatever_their_seed() -> None:
@@ -424,10 +432,10 @@ def test_of_runs_with_the_same_params_and_other_scores_the_newest_is_taken_and_s
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_other_code_the_run_of_the_code_that_is_checked_out_is_taken(folder: Path, order: int) -> None:
     Path("ddpm").mkdir()
-    Path("ddpm/noise.py").write_text("checked out")
-    here = {"ddpm/noise.py": md5("checked out")[:12]}
+    Path("ddpm/compute/noise.py").write_text("checked out")
+    here = {"ddpm/compute/noise.py": md5("checked out")[:12]}
     ours = result(fd=1, when=1.0, name="ours", code=here)
-    newer = result(fd=2, when=2.0, name="newer", code={"ddpm/noise.py": "another"})
+    newer = result(fd=2, when=2.0, name="newer", code={"ddpm/compute/noise.py": "another"})
     unknown = result(fd=3, when=3.0, name="unknown", code={})
     found = alike(*[ours, newer, unknown][::order])
     assert found.results == (ours,)
@@ -439,7 +447,7 @@ def test_of_other_code_the_run_of_the_code_that_is_checked_out_is_taken(folder: 
 
 def test_every_mechanical_key_is_one() -> None:
     sections = config.Config.model_fields
-    for key in results.MECHANICAL:
+    for key in runs.MECHANICAL:
         section, _, field = key.partition(".")
         assert section in sections
         assert not field or field in sections[section].annotation.model_fields

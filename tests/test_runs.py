@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import runs
-from ddpm.history import Row
+from ddpm.tracking import record
+from ddpm.training.history import Row
 
 reals = st.floats(min_value=1e-9, max_value=1e9)
 
@@ -20,7 +20,7 @@ def test_a_live_row_and_the_row_in_the_file_are_one_point(row: Row) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([Row._fields, [row.step, *(f"{value:.6g}" for value in row[1:])]])
     (read,) = csv.DictReader(io.StringIO(text.getvalue()))
-    assert runs.Point.of(row._asdict()) == runs.Point.of(read)
+    assert record.Point.of(row._asdict()) == record.Point.of(read)
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_a_live_row_and_the_row_in_the_file_are_one_point(row: Row) -> None:
     ],
 )
 def test_credentials_in_urls_are_masked(text: str, shown: str) -> None:
-    assert runs.masked(text) == shown
+    assert record.masked(text) == shown

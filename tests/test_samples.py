@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ddpm import samples
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
+from ddpm.sampling import samples
 
 seeds = st.integers(0, 2**63 - 1)
 

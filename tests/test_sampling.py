@@ -12,13 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm import samples, sampling, variants
-from ddpm.checkpoint import Loaded, load_model
-from ddpm.config import Sample
-from ddpm.diffusion import to_images
-from ddpm.errors import UserError
-from ddpm.images import FRAMES_PER_SECOND
-from ddpm.sampling import Generator
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.diffusion.chain import to_images
+from ddpm.pictures.grids import FRAMES_PER_SECOND
+from ddpm.sampling import generator as sampling
+from ddpm.sampling import samples
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Sample
+from ddpm.training.checkpoints import Loaded, load_model
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")
@@ -49,7 +51,7 @@ def assert_same_images(a: Tensor, b: Tensor) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, name: str, batch_size: int) -> None:
     chosen = {"sampler": {"name": name}, "count": 7}
     whole = draw(model, options(**chosen, batch_size=7))
@@ -58,7 +60,7 @@ def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, nam
     assert_same_images(draw(model, options(**chosen, batch_size=batch_size)), whole)
 
 
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(model: Loaded, name: str) -> None:
     few, many = (draw(model, options(sampler={"name": name}, count=count)) for count in (4, 9))
     assert_same_images(many[:4], few)
@@ -66,7 +68,7 @@ def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(mo
     assert not torch.equal(draw(model, options(sampler={"name": name}, count=4), seed=1), few)
 
 
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_the_same_call_gives_the_same_bytes(model: Loaded, name: str) -> None:
     chosen = options(sampler={"name": name})
     assert torch.equal(draw(model, chosen), draw(model, chosen))

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from ddpm import catalogue, cli, config, models, params_file, schema, variants
-from ddpm.errors import UserError
-from ddpm.files import flatten
+from ddpm import cli
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten
+from ddpm.model import architecture
+from ddpm.params import catalogue, config, file, schema
 
 PRESETS = sorted((Path(config.__file__).parent / "presets").glob("*.yaml"))
-DIGITS = params_file.read(Path(config.__file__).parent / "presets" / "digits.yaml")
+DIGITS = file.read(Path(config.__file__).parent / "presets" / "digits.yaml")
 COMMITTED = json.loads(schema.PATH.read_text())
 
 
@@ -53,7 +56,7 @@ def unknown(part: dict[str, Any], value: Any, key: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_key_of_every_preset_stands_in_the_schema(preset: Path) -> None:
-    value = params_file.read(preset)
+    value = file.read(preset)
     assert not list(unknown(COMMITTED, value))
     value["train"]["stpes"] = 3
     value["diffusion"]["schedule"] = {"name": "cosin", "linear": {"beta": 1}}
@@ -67,7 +70,7 @@ def test_every_key_of_every_preset_stands_in_the_schema(preset: Path) -> None:
 @pytest.mark.parametrize("family", catalogue.SHELVES.values())
 def test_every_variant_can_be_named_and_is_described(family: str) -> None:
     assert schema.name(family)["oneOf"] == [
-        {"const": name, "description": catalogue.members(family)[name]} for name in variants.names(family)
+        {"const": name, "description": catalogue.members(family)[name]} for name in variant.names(family)
     ]
 
 
@@ -81,7 +84,7 @@ def accepts(value: Any) -> bool:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_is_valid(preset: Path) -> None:
-    assert accepts(params_file.read(preset))
+    assert accepts(file.read(preset))
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
     for key in flatten(DIGITS):
         params = changed(key, value)
         try:
-            models.outline(config.parse(params, "test"))
+            architecture.outline(config.check(params, "test"))
         except UserError:
             continue
         assert accepts(params), key
@@ -147,4 +150,4 @@ def test_what_no_key_may_hold_is_marked_and_refused(key: str, value: Any) -> Non
     params = changed(key, value)
     assert not accepts(params)
     with pytest.raises(UserError):
-        models.outline(config.parse(params, "test"))
+        architecture.outline(config.check(params, "test"))

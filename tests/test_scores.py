@@ -11,12 +11,12 @@ import torch_fidelity
 from numpy.typing import NDArray
 from torch_fidelity.defaults import DEFAULTS
 
-from ddpm import extractors, scores
-from ddpm.config import Evaluate
-from ddpm.errors import UserError
-from ddpm.extractors import Features
-from ddpm.processed import open_split
-from ddpm.reference import RealFeatures
+from ddpm.base.errors import UserError
+from ddpm.data.processed import open_split
+from ddpm.scoring import extractor, scores
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.settings import Evaluate
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
@@ -28,7 +28,7 @@ def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:
 
 
 def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
-    fake = extractors.extract(real.network, images, SETTINGS.batch_size, CPU)
+    fake = extractor.extract(real.network, images, SETTINGS.batch_size, CPU)
     return scores.score(fake, real, SETTINGS.model_copy(update={"metrics": metrics}))
 
 

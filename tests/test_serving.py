@@ -28,11 +28,15 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from ddpm import checkpoint, cli, config, files, serving, tracking
-from ddpm.paths import MODEL_FILE
-from ddpm.samplers import ddim
-from ddpm.samples import noise_seed
-from ddpm.sampling import Generator
+from ddpm import cli
+from ddpm.base import files
+from ddpm.base.paths import MODEL_FILE
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.samples import noise_seed
+from ddpm.sampling.settings import Sample
+from ddpm.tracking import serving, tracker
+from ddpm.training import checkpoints
+from ddpm.variants.samplers import ddim
 from tests.small import PARAMS
 
 CPU = torch.device("cpu")
@@ -50,23 +54,23 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Of the working folder, whose stages are up to date as far as the test is concerned."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *tracking.SETTINGS):
+    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *tracker.SETTINGS):
         monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
         monkeypatch.delenv(name)
     Path("mlflow.db").write_bytes(empty_store)
     Path("params.yaml").write_text(json.dumps(PARAMS))
     MODEL_FILE.parent.mkdir(parents=True)
     shutil.copy(model_file, MODEL_FILE)
-    client = tracking.Tracker().client
-    tags = {tracking.NOTE: "**the scores**", tracking.KEY: "k3y", "mlflow.source.git.commit": "c0ffee"}
+    client = tracker.Tracker().client
+    tags = {tracker.NOTE: "**the scores**", tracker.KEY: "k3y", "mlflow.source.git.commit": "c0ffee"}
     made = client.create_run(client.create_experiment("ddpm"), tags=tags)
-    monkeypatch.setattr(tracking, "sync", lambda: made.info.run_id)
+    monkeypatch.setattr(tracker, "sync", lambda: made.info.run_id)
     return made
 
 
 def expected(seed: int, count: int, steps: int = 5) -> list[np.ndarray[Any, Any]]:
-    model = checkpoint.load_model(MODEL_FILE, CPU)
-    options = config.Sample(count=count, sampler=ddim.DDIM(), steps=steps)
+    model = checkpoints.load_model(MODEL_FILE, CPU)
+    options = Sample(count=count, sampler=ddim.DDIM(), steps=steps)
     drawn = Generator.of(model, options, CPU).images(range(count), noise_seed(0, seed), model.image_shape)
     return [image.numpy()[0] for image in drawn]
 
@@ -80,7 +84,7 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
         cli.main(["track", "register"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("models:/ddpm/1: `mlflow models serve -m models:/ddpm/1 ")
-    client = tracking.Tracker().client
+    client = tracker.Tracker().client
     version = client.get_model_version("ddpm", "1")
     assert version.run_id == run.info.run_id
     assert version.description == "**the scores**\n`data/model/model.safetensors`, as DVC tracks it"
@@ -94,15 +98,15 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
     # what was registered is not registered again, what changed is
     assert serving.register("ddpm") == "models:/ddpm/1"
     assert serving.register("another") == "models:/another/1"
-    model = checkpoint.load_model(MODEL_FILE, CPU)
-    checkpoint.save_model(MODEL_FILE, model.network.state_dict(), model.config, {"steps": 61})
+    model = checkpoints.load_model(MODEL_FILE, CPU)
+    checkpoints.save_model(MODEL_FILE, model.network.state_dict(), model.config, {"steps": 61})
     assert serving.register("ddpm") == "models:/ddpm/2"
     assert not list(Path("mlartifacts").rglob("*.pkl"))
 
 
 def test_its_images_are_those_of_the_seed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = serving.register("ddpm")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.Tracker().uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.Tracker().uri)
     model = mlflow.pyfunc.load_model(uri)
     rows = pd.DataFrame({"seed": [7, 8], "count": [3, 1]})
     found = [decoded(texts) for texts in model.predict(rows)]
@@ -152,7 +156,7 @@ def test_a_name_that_the_registry_cannot_hold_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --name: ")
     assert line.endswith("is not allowed: 1 to 100 letters, digits, spaces, - and _")
-    assert tracking.Tracker().client.search_registered_models() == []
+    assert tracker.Tracker().client.search_registered_models() == []
 
 
 def test_any_other_name_is_one(run: Run) -> None:
@@ -168,7 +172,7 @@ def test_it_is_served_over_http(run: Run) -> None:
         port = free.getsockname()[1]
     command = ["models", "serve", "-m", uri, "--env-manager", "local", "--host", "127.0.0.1", "-p", str(port)]
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": tracking.Tracker().uri,
+        "MLFLOW_TRACKING_URI": tracker.Tracker().uri,
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
     }
     with subprocess.Popen(

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ddpm import cli, config, summary
+from ddpm import cli
+from ddpm.compare import summary
+from ddpm.params import config
 from tests.small import PARAMS, small
 
 PRESETS = Path(config.__file__).parent / "presets"

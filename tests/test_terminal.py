@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from ddpm import catalogue, cli, terminal, variants
-from ddpm.errors import exit_code
-from ddpm.files import digest
-from ddpm.paths import BASELINE
+from ddpm import cli, terminal
+from ddpm.base import variant
+from ddpm.base.errors import exit_code
+from ddpm.base.files import digest
+from ddpm.base.paths import BASELINE
+from ddpm.params import catalogue
 from tests.scored import grid, params, record, settle
 
 
@@ -94,7 +96,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
 def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "variants", "--json")
     assert {key: sorted(names) for key, names in found.items()} == {
-        key: variants.names(family) for key, family in catalogue.SHELVES.items()
+        key: variant.names(family) for key, family in catalogue.SHELVES.items()
     }
 
 
@@ -151,7 +153,7 @@ def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str]
     assert check["limit"] == pytest.approx(0.25 + 3 * 0.01 * 1.2**0.5)
 
 
-@pytest.mark.parametrize("module", ["ddpm", "ddpm.cli", "ddpm.files", "stages.train"])
+@pytest.mark.parametrize("module", ["ddpm", "ddpm.cli", "ddpm.base.files", "stages.train"])
 def test_on_windows_the_first_import_says_where_this_runs(module: str) -> None:
     windows = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None"
     ended = subprocess.run([sys.executable, "-c", f"{windows}; import {module}"], text=True, capture_output=True)

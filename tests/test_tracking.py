@@ -22,11 +22,14 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from ddpm import cli, params_file, results, runs, stores, tracking
-from ddpm.errors import UserError
-from ddpm.history import Row
+from ddpm import cli
+from ddpm.base.errors import UserError
+from ddpm.compare import runs
+from ddpm.params import file
+from ddpm.tracking import record, stores, tracker
+from ddpm.training.history import Row
 
-PRESET = Path(runs.__file__).parent / "presets" / "digits.yaml"
+PRESET = Path(record.__file__).parent / "presets" / "digits.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
 ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 
@@ -69,7 +72,7 @@ def folder(tmp_path: Path, two_first_starts: Path, monkeypatch: pytest.MonkeyPat
     write_folder(tmp_path)
     shutil.copy(two_first_starts / "mlflow.db", tmp_path)
     monkeypatch.chdir(tmp_path)
-    for name in (*STORE_VARIABLES, *tracking.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+    for name in (*STORE_VARIABLES, *tracker.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
         monkeypatch.delenv(name)
     return tmp_path
@@ -123,7 +126,7 @@ def set_param(key: str, value: Any) -> None:
 
 
 def stopped_training(error: BaseException, saved: list[Row], lost: list[Row]) -> None:
-    with tracking.live(params_file.read()) as log:
+    with tracker.live(file.read()) as log:
         for row in saved:
             log.log(row)
         log.flush()
@@ -169,7 +172,7 @@ def test_two_first_starts_make_one_usable_store_and_one_run(two_first_starts: Pa
 
 
 def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
-    run_id = tracking.sync("evaluate")
+    run_id = tracker.sync("evaluate")
     assert run_id
     assert [run.info.run_id for run in all_runs()] == [run_id]
     run = client().get_run(run_id)
@@ -210,7 +213,7 @@ def test_runs_of_ones_own_images_say_which(folder: Path) -> None:
         set_param("data.source", source)
         sha256 = {"train": content * 64, "test": "2" * 64}
         write_json(folder / "data/processed/manifest.json", manifest | {"dataset": "image_folder", "sha256": sha256})
-        run = client().get_run(str(tracking.sync("evaluate")))
+        run = client().get_run(str(tracker.sync("evaluate")))
         (used,) = run.inputs.dataset_inputs
         name = f"{Path(source).stem}-{used.dataset.digest}"
         assert run.data.tags["dataset"] == used.dataset.name == name
@@ -221,8 +224,8 @@ def test_runs_of_ones_own_images_say_which(folder: Path) -> None:
 
 
 def test_the_experiment_has_a_view_of_what_runs_log(folder: Path) -> None:
-    run = client().get_run(str(tracking.sync("evaluate")))
-    shared = json.loads(client().get_experiment_by_name("ddpm").tags[tracking.VIEW])
+    run = client().get_run(str(tracker.sync("evaluate")))
+    shared = json.loads(client().get_experiment_by_name("ddpm").tags[tracker.VIEW])
     state = json.loads(shared["state"])
     logged = {f"tags.`{tag}`" for tag in run.data.tags} | {f"metrics.`{key}`" for key in run.data.metrics}
     assert set(state["selectedColumns"]) - logged == {"metrics.`inception.fid`"}
@@ -234,24 +237,24 @@ def test_the_experiment_has_a_view_of_what_runs_log(folder: Path) -> None:
 
 
 def test_syncing_again_changes_nothing(folder: Path) -> None:
-    run_id = tracking.sync("evaluate")
+    run_id = tracker.sync("evaluate")
     before = everything(str(run_id))
-    assert tracking.sync("evaluate") == run_id
+    assert tracker.sync("evaluate") == run_id
     assert everything(str(run_id)) == before
 
 
 def test_the_stages_share_one_run_and_files_of_later_stages_stay_out(folder: Path) -> None:
-    run_id = str(tracking.sync("train"))
+    run_id = str(tracker.sync("train"))
     assert not {"classifier.fd", "sample.images_per_second"} & client().get_run(run_id).data.metrics.keys()
     assert not any(name.startswith(("samples/", "metrics/")) for name in artifacts(run_id))
-    assert tracking.sync("sample") == tracking.sync("evaluate") == run_id
+    assert tracker.sync("sample") == tracker.sync("evaluate") == run_id
     assert client().get_run(run_id).data.metrics["classifier.fd"] == 1.5
 
 
 def test_another_sampling_is_another_run_with_the_whole_curve(folder: Path) -> None:
-    first = tracking.sync("evaluate")
+    first = tracker.sync("evaluate")
     set_param("sample.steps", 10)
-    second = str(tracking.sync("sample"))
+    second = str(tracker.sync("sample"))
     assert second != first
     assert len(history(second, "loss")) == len(ROWS)
     assert "classifier.fd" not in client().get_run(second).data.metrics
@@ -264,7 +267,7 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> 
         stopped_training(SystemExit(143), ROWS[:4], after_the_checkpoint)
     (run,) = all_runs()
     assert run.info.status == "KILLED"
-    with tracking.live(params_file.read()) as log:
+    with tracker.live(file.read()) as log:
         for row in ROWS[4:]:
             log.log(row)
         log.flush()
@@ -274,14 +277,14 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> 
     assert finished.info.status == "FINISHED"
     sent_live = {key: history(run.info.run_id, key) for key in ("loss", "gradient_norm", "images_per_second")}
     assert [step for step, _, _ in sent_live["loss"]] == list(range(1, 9))
-    tracking.sync("evaluate")
+    tracker.sync("evaluate")
     assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
 
 
 def test_training_anew_replaces_the_run(folder: Path) -> None:
-    first = tracking.sync("evaluate")
+    first = tracker.sync("evaluate")
     slower = [row._replace(seconds=row.seconds * 1.5) for row in ROWS]
-    with tracking.live(params_file.read()) as log:
+    with tracker.live(file.read()) as log:
         for row in slower:
             log.log(row)
         log.flush()
@@ -304,7 +307,7 @@ def test_a_failed_training_says_so(folder: Path) -> None:
 
 def test_system_metrics_are_collected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    with tracking.live(params_file.read()):
+    with tracker.live(file.read()):
         time.sleep(0.5)
     (run,) = all_runs()
     steps = [step for step, _, _ in history(run.info.run_id, "system/cpu_utilization_percentage")]
@@ -313,19 +316,19 @@ def test_system_metrics_are_collected(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_score_that_comes_out_otherwise_is_the_next_of_its_history(folder: Path) -> None:
-    run_id = str(tracking.sync("evaluate"))
+    run_id = str(tracker.sync("evaluate"))
     write_json(folder / "metrics/sample.json", {"images_per_second": 40.0})
-    assert tracking.sync("evaluate") == run_id
+    assert tracker.sync("evaluate") == run_id
     assert client().get_run(run_id).data.metrics["sample.images_per_second"] == 40.0
     assert [(step, value) for step, _, value in history(run_id, "sample.images_per_second")] == [(0, 50.0), (1, 40.0)]
     assert len(history(run_id, "classifier.fd")) == 1
 
 
 def test_a_changed_picture_replaces_the_one_before(folder: Path) -> None:
-    run_id = str(tracking.sync("sample"))
+    run_id = str(tracker.sync("sample"))
     before = artifacts(run_id)
     Image.new("L", (16, 16), 200).save("data/samples/grid.png")
-    tracking.sync("sample")
+    tracker.sync("sample")
     assert artifacts(run_id) == before
     copy = client().download_artifacts(run_id, "samples/grid.png")
     assert Path(copy).read_bytes() == Path("data/samples/grid.png").read_bytes()
@@ -335,7 +338,7 @@ def test_no_credential_is_stored(folder: Path) -> None:
     set_param("data.source", "https://me:hunter2@host/x.gz?token=k3y")
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run(["git", "remote", "add", "origin", "https://me:hunter2@host/repo.git"], check=True)
-    run = client().get_run(str(tracking.sync("evaluate")))
+    run = client().get_run(str(tracker.sync("evaluate")))
     assert run.data.params["data.source"] == "https://***@host/x.gz"
     assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
     for secret in (b"hunter2", b"k3y"):
@@ -348,11 +351,11 @@ def test_commit_and_experiment_are_tagged(folder: Path, monkeypatch: pytest.Monk
     subprocess.run([*git, "add", "params.yaml", "dvc.yaml"], check=True)
     subprocess.run([*git, "commit", "-qm", "start"], check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert runs.environment()["ddpm.git.dirty"] == "false"
+    assert record.environment()["ddpm.git.dirty"] == "false"
     set_param("sample.steps", 10)
     monkeypatch.setenv("DVC_EXP_NAME", "short-tern")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
-    tags = client().get_run(str(tracking.sync("train"))).data.tags
+    tags = client().get_run(str(tracker.sync("train"))).data.tags
     assert tags["mlflow.source.git.commit"] == tags["dvc.exp.baseline"] == head
     assert tags["ddpm.git.dirty"] == "true"
     assert "short-tern" in tags["mlflow.runName"]
@@ -365,7 +368,7 @@ def test_a_queued_experiment_lands_in_the_repository_s_store(folder: Path, monke
     write_folder(temporary)
     monkeypatch.setenv("DVC_ROOT", str(folder))
     monkeypatch.chdir(temporary)
-    run_id = tracking.sync("evaluate")
+    run_id = tracker.sync("evaluate")
     monkeypatch.chdir(folder)
     assert [run.info.run_id for run in all_runs()] == [run_id]
     assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
@@ -377,15 +380,15 @@ def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
 
     with Repo.init(no_scm=True) as repo:
         with pytest.raises(UserError, match="dvc repro"):
-            tracking.sync()
+            tracker.sync()
         repo.commit(force=True)
-    assert runs.finished() == "evaluate"
+    assert record.finished() == "evaluate"
     set_param("gate.k", 4.0)  # of which only the check stage is told
-    assert runs.finished() == "evaluate"
+    assert record.finished() == "evaluate"
     (folder / "data/samples/grid.png").write_bytes(b"touched")
-    assert runs.finished() == "train"
+    assert record.finished() == "train"
     set_param("sample.steps", 10)
-    run_id = str(tracking.sync())
+    run_id = str(tracker.sync())
     assert "sample.images_per_second" not in client().get_run(run_id).data.metrics
 
 
@@ -400,7 +403,7 @@ def test_a_server_that_is_down_costs_one_warning(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        with tracking.live(params_file.read()) as log:
+        with tracker.live(file.read()) as log:
             for row in ROWS:
                 log.log(row)
                 log.flush()
@@ -418,7 +421,7 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
 ) -> None:
     if when == "right after":
         monkeypatch.setattr(stores, "probe", lambda uri: None)
-    with tracking.live(params_file.read()) as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+    with tracker.live(file.read()) as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         log.log(ROWS[0])
         started = time.monotonic()
@@ -428,26 +431,26 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
     warning = capfd.readouterr().err
     assert warning.count("\n") == 1
     assert "database is locked" in warning
-    assert tracking.sync("train")
+    assert tracker.sync("train")
 
 
 def test_a_time_out_that_is_no_number_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(stores.TIMEOUT, "2 s")
-    assert tracking.sync("train") is None
+    assert tracker.sync("train") is None
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT: '2 s' is not a whole number" in one_warning(capsys)
     with pytest.raises(UserError, match="MLFLOW_HTTP_REQUEST_TIMEOUT: '2 s' is not a whole number"):
-        tracking.sync()
+        tracker.sync()
 
 
 def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "mlflow.db").unlink()
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    with tracking.live(params_file.read()) as log:
+    with tracker.live(file.read()) as log:
         log.log(ROWS[0])
         log.flush()
-    assert tracking.sync("evaluate") is None
+    assert tracker.sync("evaluate") is None
     assert not (folder / "mlflow.db").exists()
 
 
@@ -471,9 +474,9 @@ def test_a_missing_or_broken_file_is_named_and_fails_no_stage(
     (folder / path).unlink()
     if content:
         (folder / path).write_text(content)
-    assert tracking.sync("evaluate") is None
+    assert tracker.sync("evaluate") is None
     assert message in one_warning(capsys)
-    monkeypatch.setattr(runs, "finished", lambda: "evaluate")
+    monkeypatch.setattr(record, "finished", lambda: "evaluate")
     assert message in refused(capsys)
 
 
@@ -484,19 +487,19 @@ def test_a_missing_or_broken_file_is_named_and_fails_no_stage(
 def test_foreign_artifacts_and_a_foreign_tag_are_passed_over(
     folder: Path, capsys: pytest.CaptureFixture[str], tag: str
 ) -> None:
-    run_id = str(tracking.sync("train"))
+    run_id = str(tracker.sync("train"))
     before = artifacts(run_id)
     for name in ("holiday.png", "samples+step", "samples+step+nine+timestamp+1.png", "samples+step+12"):
         client().log_text(run_id, "no picture", f"images/{name}")
     client().log_text(run_id, "no picture", "images/samples+step+4+timestamp+1+x/inner.png")
-    client().set_tag(run_id, tracking.ARTIFACTS, tag)
+    client().set_tag(run_id, tracker.ARTIFACTS, tag)
     Path("data/model/grids/step-last.png").write_bytes(b"no grid")
-    assert tracking.sync("evaluate") == run_id
+    assert tracker.sync("evaluate") == run_id
     assert capsys.readouterr().err == ""
     assert set(before) < set(artifacts(run_id))
-    assert json.loads(client().get_run(run_id).data.tags[tracking.ARTIFACTS])["data/samples/grid.png"]
+    assert json.loads(client().get_run(run_id).data.tags[tracker.ARTIFACTS])["data/samples/grid.png"]
     complete = everything(run_id)
-    assert tracking.sync("evaluate") == run_id
+    assert tracker.sync("evaluate") == run_id
     assert everything(run_id) == complete
 
 
@@ -516,21 +519,21 @@ def test_foreign_artifacts_and_a_foreign_tag_are_passed_over(
 def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    tracking.sync("train")
+    tracker.sync("train")
     with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as store:
         store.execute(harm)
-    with tracking.live(params_file.read()) as log:
+    with tracker.live(file.read()) as log:
         log.log(ROWS[0])
         log.flush()
     capsys.readouterr()
-    logged = tracking.sync("evaluate")
+    logged = tracker.sync("evaluate")
     warning = capsys.readouterr().err
     assert (warning.count("\n"), warning.startswith("warning: MLflow at sqlite:///")) == (
         (0, False) if logged else (1, True)
     )
-    monkeypatch.setattr(runs, "finished", lambda: "evaluate")
+    monkeypatch.setattr(record, "finished", lambda: "evaluate")
     if logged:
-        assert tracking.sync() == logged
+        assert tracker.sync() == logged
     else:
         assert refused(capsys).startswith("MLflow at sqlite:///")
 
@@ -542,32 +545,32 @@ def test_what_nobody_expected_fails_no_stage_and_is_named(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(tracking.Tracker, "send", fails)
-    with tracking.live(params_file.read()) as log:
+    monkeypatch.setattr(tracker.Tracker, "send", fails)
+    with tracker.live(file.read()) as log:
         log.log(ROWS[0])
         log.flush()
         log.log(ROWS[1])
         log.flush()
     warning = one_warning(capsys)
     assert type(error).__name__ in warning
-    monkeypatch.setattr(runs, "finished", lambda: "evaluate")
+    monkeypatch.setattr(record, "finished", lambda: "evaluate")
     assert type(error).__name__ in refused(capsys)
 
 
 def test_a_run_that_others_logged_is_left_out_by_name(folder: Path) -> None:
-    tracking.sync("evaluate")
+    tracker.sync("evaluate")
     (experiment,) = {run.info.experiment_id for run in all_runs()}
     for params in ({"seed": "1", "seed.x": "2"}, {"a": "[" * 5000}, {"b": "9" * 5000}):
         run = client().create_run(experiment, tags={"ddpm.fingerprint": "abc"})
         client().log_metric(run.info.run_id, "classifier.fd", 1.0)
         for key, value in params.items():
             client().log_param(run.info.run_id, key, value)
-    for logged in tracking.logged():
-        if logged.tags.keys() >= {tracking.KEY}:
-            results.of_logged(logged)
+    for logged in tracker.logged():
+        if logged.tags.keys() >= {tracker.KEY}:
+            runs.of_logged(logged)
         else:
             with pytest.raises(UserError):
-                results.of_logged(logged)
+                runs.of_logged(logged)
 
 
 def one_warning(capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm import checkpoint, devices, variants
-from ddpm.batches import Batches
-from ddpm.checkpoint import Checkpoints, load_model
-from ddpm.config import Config
-from ddpm.errors import UserError
-from ddpm.files import sha256
-from ddpm.history import History, Row
-from ddpm.losses import Denoised
-from ddpm.losses.simple import Simple
-from ddpm.timestep_samplers.uniform import Uniform
-from ddpm.training import Trainer, train
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.compute import devices
+from ddpm.diffusion.loss import Denoised
+from ddpm.params.config import Config
+from ddpm.training import checkpoints as checkpoint
+from ddpm.training.batches import Batches
+from ddpm.training.checkpoints import Checkpoints, load_model
+from ddpm.training.history import History, Row
+from ddpm.training.trainer import Trainer, train
+from ddpm.variants.losses.simple import Simple
+from ddpm.variants.timestep_samplers.uniform import Uniform
 from tests.small import Memory, pictures, small
 
 CPU = torch.device("cpu")
@@ -103,7 +105,7 @@ def test_the_folder_of_grids_is_there_without_a_grid() -> None:
     assert list(Path("out/grids").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", variants.names("timestep_samplers"))
+@pytest.mark.parametrize("name", variant.names("timestep_samplers"))
 def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
     # a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up
     chain = {**small().diffusion.model_dump(), "T": 4, "loss": {"name": "vlb"}}
@@ -129,7 +131,7 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", variants.names("timestep_samplers"))
+@pytest.mark.parametrize("name", variant.names("timestep_samplers"))
 def test_no_step_waits_for_the_device(name: str) -> None:
     options = {"timestep_sampler": {"name": name}, "accumulate": 2, "gradient_clip": 1.0, "horizontal_flip": True}
     trainer = Trainer(small(train=options).training(), pictures(), CPU)
@@ -207,7 +209,7 @@ def no_dropout() -> dict[str, Any]:
     return {**model, "unet": {**model["unet"], "dropout": 0.0}}
 
 
-@pytest.mark.parametrize("name", variants.names("emas"))
+@pytest.mark.parametrize("name", variant.names("emas"))
 def test_every_ema_profile_trains_and_off_is_the_raw_weights(name: str) -> None:
     trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
     for step in (1, 2, 3):

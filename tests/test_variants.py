@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ddpm import config, variants
-from ddpm.errors import UserError
-from ddpm.variants import Variant, build
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.settings import FAMILIES
+from ddpm.base.variant import Variant, build
 
-DDPM = Path(variants.__file__).parent
-FAMILIES = [*config.FAMILIES.values(), "models", "extractors"]
-ALL = [(family, name) for family in FAMILIES for name in variants.names(family)]
+DDPM = Path(variant.__file__).parent
+FAMILIES = [*FAMILIES.values(), "models", "extractors"]
+ALL = [(family, name) for family in FAMILIES for name in variant.names(family)]
 
 
 def test_every_folder_of_variants_is_a_family() -> None:
@@ -105,9 +106,9 @@ def test_blocks_of_others_may_wait_beside_the_chosen_one() -> None:
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    module = ModuleType("ddpm.schedules.odd")
+    module = ModuleType("ddpm.diffusion.schedule.odd")
     for i in range(count):
         setattr(module, f"V{i}", type(f"V{i}", (Variant,), {"__module__": module.__name__}))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with pytest.raises(TypeError, match=f"exactly one variant, it defines {count}"):
-        variants.variant_class("schedules", "odd")
+        variant.variant_class("schedules", "odd")

@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import torch
 
-from ddpm import distributed
-from ddpm.checkpoint import Checkpoints
-from ddpm.distributed import ALONE, Ranks
-from ddpm.errors import exit_code
-from ddpm.history import Row
-from ddpm.training import train
+from ddpm.base.errors import exit_code
+from ddpm.compute import distributed
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.history import Row
+from ddpm.training.trainer import train
 from tests.small import Memory, pictures, small
 
 

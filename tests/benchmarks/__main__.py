@@ -31,9 +31,9 @@ from pathlib import Path
 
 import torch
 
-from ddpm import devices
-from ddpm.errors import UserError, exit_code
-from ddpm.files import write_json
+from ddpm.base.errors import UserError, exit_code
+from ddpm.base.files import write_json
+from ddpm.compute import devices
 from tests.benchmarks import harness, table
 
 TOPICS = ("end_to_end", "train", "data", "scoring", "sample")

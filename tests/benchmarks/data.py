@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm import config
-from ddpm.batches import Batches
-from ddpm.config import Data
-from ddpm.datasets.image_folder import ImageFolder
-from ddpm.errors import UserError
-from ddpm.preprocessing import preprocess
+from ddpm.base.errors import UserError
+from ddpm.base.settings import section
+from ddpm.data.preprocessing import preprocess
+from ddpm.data.settings import Data
+from ddpm.training.batches import Batches
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.benchmarks.harness import Bench, Case, Options, at_least_rate, faster
 
 BATCH = 128
@@ -72,7 +72,7 @@ def photos(options: Options) -> Bench:
     count = 60 if options.quick else 3000
     folder, raw = options.scratch / "photos", options.scratch / "raw"
     write_photos(folder, count, options.photos)
-    data = config.section(Data, {"dataset": ImageFolder(), "image_size": 64, "channels": 3, "resize": "squash"})
+    data = section(Data, {"dataset": ImageFolder(), "image_size": 64, "channels": 3, "resize": "squash"})
     data.dataset.download(str(folder), raw)
 
     def ours() -> None:

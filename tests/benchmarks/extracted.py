@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ddpm.paths import PROCESSED
-from ddpm.processed import open_split
+from ddpm.base.paths import PROCESSED
+from ddpm.data.processed import open_split
 
 
 class Seen:

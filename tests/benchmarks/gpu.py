@@ -17,10 +17,13 @@ from typing import Any
 
 import torch
 
-from ddpm import config, devices, models
-from ddpm.config import Config
-from ddpm.errors import exit_code
-from ddpm.training import Trainer
+from ddpm.base.errors import exit_code
+from ddpm.base.settings import section
+from ddpm.compute import devices
+from ddpm.model import architecture
+from ddpm.model.settings import Model
+from ddpm.params.config import Config
+from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table
 from tests.benchmarks.harness import Case
 from tests.benchmarks.train import pictures, preset
@@ -62,7 +65,7 @@ def run(parsed: argparse.Namespace) -> None:
     for name in NETWORKS:
         chosen = network(name, parsed, precision)
         shape = (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
-        flops = harness.network_flops(models.build(chosen.training()), shape)
+        flops = harness.network_flops(architecture.build(chosen.training()), shape)
         fits = 0
         for batch in (2,) if parsed.quick else BATCHES:
             try:
@@ -90,7 +93,7 @@ def network(name: str, parsed: argparse.Namespace, precision: str) -> Config:
     value = model or chosen.model.model_dump()
     if parsed.quick:
         value = {**value, value["name"]: {**value.get(value["name"], {}), **TINY[value["name"]]}}
-    return chosen.model_copy(update={"model": config.section(config.Model, value)})
+    return chosen.model_copy(update={"model": section(Model, value)})
 
 
 def steps(chosen: Config, batch: int, device: torch.device, count: int) -> Callable[[], None]:

@@ -23,16 +23,22 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ddpm import config, distributed, models, plots, variants
-from ddpm.checkpoint import Loaded
-from ddpm.config import Config, Data, Sample
-from ddpm.datasets.image_folder import ImageFolder
-from ddpm.errors import exit_code
-from ddpm.files import atomic_path
-from ddpm.preprocessing import preprocess
-from ddpm.processed import open_split
-from ddpm.sampling import Generator
-from ddpm.training import Trainer
+from ddpm.base import variant
+from ddpm.base.errors import exit_code
+from ddpm.base.files import atomic_path
+from ddpm.base.settings import section
+from ddpm.compute import distributed
+from ddpm.data.preprocessing import preprocess
+from ddpm.data.processed import open_split
+from ddpm.data.settings import Data
+from ddpm.model import architecture
+from ddpm.params.config import Config
+from ddpm.pictures import plots
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Sample
+from ddpm.training.checkpoints import Loaded
+from ddpm.training.trainer import Trainer
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.benchmarks.data import write_photos
 from tests.benchmarks.harness import Case, Options, ThisMachine, measure
 from tests.benchmarks.train import TrainStage, pictures, preset
@@ -104,7 +110,7 @@ def images(options: Options, panel: str) -> Iterator[Point]:
     for count in (20, 40) if options.quick else (500, 1000, 2000, 4000):
         folder = options.scratch / f"photos-{count}"
         write_photos(folder / "photos", count, None)
-        data = config.section(Data, {"dataset": ImageFolder(), "image_size": 16, "channels": 1})
+        data = section(Data, {"dataset": ImageFolder(), "image_size": 16, "channels": 1})
         data.dataset.download(str(folder / "photos"), folder / "raw")
         yield _point(options, panel, "preprocess", count, _preprocessing(data, folder))
         train, _ = open_split(folder / "done", "train")
@@ -178,9 +184,9 @@ def _training(chosen: Config, images: NDArray[np.uint8], steps: int) -> Callable
 
 def _sampling(chosen: Config, sampler: str, steps: int, count: int) -> Callable[[], None]:
     """``count`` images from an untrained network: it takes as long."""
-    built = variants.build("samplers", {"name": sampler}, "sample.sampler")
-    options = config.section(Sample, {"count": count, "sampler": built, "steps": steps})
-    model = Loaded(models.build(chosen.training()).eval(), chosen.training(), {})
+    built = variant.build("samplers", {"name": sampler}, "sample.sampler")
+    options = section(Sample, {"count": count, "sampler": built, "steps": steps})
+    model = Loaded(architecture.build(chosen.training()).eval(), chosen.training(), {})
     generator = Generator.of(model, options, CPU)
     shape = (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
 

@@ -16,11 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from ddpm import config, devices, extractors, variants
-from ddpm.checkpoint import Loaded, load_model
-from ddpm.config import Sample
-from ddpm.reference import RealFeatures, load_features
-from ddpm.sampling import Generator
+from ddpm.base import variant
+from ddpm.base.settings import section
+from ddpm.compute import devices
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Sample
+from ddpm.scoring import extractor
+from ddpm.scoring.reference import RealFeatures, load_features
+from ddpm.training.checkpoints import Loaded, load_model
 from tests.benchmarks.harness import Bench, Case, Goal, Options, Spread, faster
 
 SEEDS = 3
@@ -61,8 +64,8 @@ def _drawing(
     model: Loaded, choice: dict[str, Any], count: int, options: Options, sets: list[NDArray[np.uint8]]
 ) -> Callable[[], None]:
     """Draws ``count`` images, of another seed each time, and keeps them in ``sets``."""
-    sampler = variants.build("samplers", {"name": choice["sampler"]}, "sample.sampler")
-    chosen = config.section(Sample, {**choice, "count": count, "sampler": sampler})
+    sampler = variant.build("samplers", {"name": choice["sampler"]}, "sample.sampler")
+    chosen = section(Sample, {**choice, "count": count, "sampler": sampler})
     generator, seeds = Generator.of(model, chosen, options.device), itertools.count()
 
     def draw() -> None:
@@ -97,7 +100,7 @@ def _no_worse(
 
 def frechet(images: NDArray[np.uint8], real: RealFeatures, device: torch.device) -> float:
     """Of uint8 (N, C, H, W) images from the real train split, in the classifier's features."""
-    found = extractors.extract(real.network, images, 64, device).features
+    found = extractor.extract(real.network, images, 64, device).features
     statistics = fid_features_to_statistics(found)
     distance = fid_statistics_to_metric(statistics, {"mu": real.mu, "sigma": real.sigma}, verbose=False)
     return float(next(iter(distance.values())))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 
-from ddpm import config
-from ddpm.processed import read_manifest
+from ddpm.data.processed import read_manifest
+from ddpm.params import config
 from tests.benchmarks.harness import Bench, Case, Goal, Options, Spread
 
 

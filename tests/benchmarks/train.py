@@ -17,11 +17,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ddpm import config, devices, models
-from ddpm.config import Config
-from ddpm.errors import UserError
-from ddpm.models._layers import Dropout
-from ddpm.training import Trainer
+from ddpm.base.errors import UserError
+from ddpm.compute import devices
+from ddpm.model import architecture
+from ddpm.model.layers import Dropout
+from ddpm.params import config
+from ddpm.params.config import Config
+from ddpm.training.trainer import Trainer
 from tests.benchmarks.harness import Bench, Case, Options, faster, network_flops, peaks, synchronize
 from tests.benchmarks.project import ROOT, Project
 
@@ -155,7 +157,7 @@ def article(options: Options) -> Bench:
     }
     images, found = pictures(chosen), {}
     flops = {name: network_flops(network, shape) for name, (network, _) in peers.items()}
-    our_flops = network_flops(models.build(chosen.training()), shape)
+    our_flops = network_flops(architecture.build(chosen.training()), shape)
     for precision in PRECISIONS:
         case = Case(
             "article: ours",
@@ -217,7 +219,7 @@ def digits(options: Options) -> Bench:
     chosen = preset("digits")
     train, shape = chosen.train, (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
     precision = auto(device)
-    network = with_torch_dropout(models.build(chosen.training()).train().to(device))
+    network = with_torch_dropout(architecture.build(chosen.training()).train().to(device))
     schedule = chosen.diffusion.schedule.noise_schedule(chosen.diffusion.T)
     loss = v_loss(network, torch.from_numpy(schedule.alpha_bar).float().to(device))
     flops = network_flops(network, shape) * train.batch_size

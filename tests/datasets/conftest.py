@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm import variants
-from ddpm.datasets import Dataset
-from ddpm.datasets._cifar import CifarDataset
-from ddpm.datasets._published import Published
+from ddpm.base import variant
+from ddpm.sources.cifar import CifarDataset
+from ddpm.sources.dataset import Dataset
+from ddpm.sources.published import Published
 
 PER_CLASS = 3
 
@@ -89,7 +89,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
 
     def build(name: str) -> tuple[Dataset, str | None]:
         assert name in BUILDERS, f"add a small source of {name} to {__file__}"
-        dataset = variants.variant_class("datasets", name)()
+        dataset = variant.variant_class("datasets", name)()
         assert isinstance(dataset, Dataset)
         folder = tmp_path / "source"
         folder.mkdir()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm.datasets import Dataset
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
+from ddpm.sources.dataset import Dataset
 
 Small = Callable[[str], tuple[Dataset, str | None]]
 

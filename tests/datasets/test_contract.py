@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm import files, variants
-from ddpm.datasets import Dataset, Records
-from ddpm.datasets._published import Published
-from ddpm.errors import UserError
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.sources.dataset import Dataset, Records
+from ddpm.sources.published import Published
 
-NAMES = variants.names("datasets")
+NAMES = variant.names("datasets")
 PUBLIC = [name for name in NAMES if name not in ("digits", "image_folder")]
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 Small = Callable[[str], tuple[Dataset, str | None]]
@@ -51,7 +51,7 @@ def test_offline_is_one_line_that_tells_what_to_do(name: str, tmp_path: Path, mo
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "create_connection", unreachable)
-    dataset: Any = variants.variant_class("datasets", name)()
+    dataset: Any = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match="no network") as error:
         dataset.download(None, tmp_path / "raw")
     assert dataset.address in str(error.value)
@@ -61,7 +61,7 @@ def test_offline_is_one_line_that_tells_what_to_do(name: str, tmp_path: Path, mo
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
-    dataset: Any = variants.variant_class("datasets", name)()
+    dataset: Any = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match=r"data\.source"):
         dataset.download("no/such/folder", tmp_path / "raw")
     assert list(tmp_path.iterdir()) == []
@@ -70,7 +70,7 @@ def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "digits"])
 def test_an_empty_folder_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    dataset: Any = variants.variant_class("datasets", name)()
+    dataset: Any = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match=str(tmp_path / "empty")):
         dataset.download(str(tmp_path / "empty"), tmp_path / "raw")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
@@ -92,7 +92,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_sums_and_classes_are_those_of_torchvision(name: str) -> None:
     datasets = pytest.importorskip("torchvision.datasets")
-    dataset: Any = variants.variant_class("datasets", name)()
+    dataset: Any = variant.variant_class("datasets", name)()
     theirs = getattr(datasets, TORCHVISION[name])
     if hasattr(theirs, "resources"):
         assert dict(theirs.resources) == dataset.md5
@@ -104,7 +104,7 @@ def test_sums_and_classes_are_those_of_torchvision(name: str) -> None:
 
 def test_fashion_mnist_classes_are_those_of_torchvision() -> None:
     datasets = pytest.importorskip("torchvision.datasets")
-    ours: Any = variants.variant_class("datasets", "fashion_mnist")
+    ours: Any = variant.variant_class("datasets", "fashion_mnist")
     assert list(ours.classes) == datasets.FashionMNIST.classes
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import variants
-from ddpm.datasets._photos import is_image
-from ddpm.errors import UserError
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.sources.photos import is_image
 
 
 def dataset(name: str) -> Any:
-    return variants.variant_class("datasets", name)()
+    return variant.variant_class("datasets", name)()
 
 
 def arranged(name: str, *files: str) -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_ones_own_images_are_called_by_where_they_came_from(source: str, called:
     assert dataset("image_folder").own_name(source) == called
 
 
-@pytest.mark.parametrize("name", variants.names("datasets"))
+@pytest.mark.parametrize("name", variant.names("datasets"))
 def test_published_images_need_no_name_of_their_own(name: str) -> None:
     assert dataset(name).own_name(None) is None
 

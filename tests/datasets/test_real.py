@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm import variants
-from ddpm.datasets import Records
+from ddpm.base import variant
+from ddpm.sources.dataset import Records
 
 
 def records(name: str, source: Path, raw: Path) -> Records:
     if not source.exists():
         pytest.skip(f"{source} is absent")
-    dataset: Any = variants.variant_class("datasets", name)()
+    dataset: Any = variant.variant_class("datasets", name)()
     dataset.download(str(source), raw)
     read: Records = dataset.read(raw)
     return read

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from ddpm.datasets import Dataset, _sources
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
+from ddpm.sources import fetch
+from ddpm.sources.dataset import Dataset
 
 Small = Callable[[str], tuple[Dataset, str | None]]
 
@@ -105,7 +106,7 @@ def test_what_is_not_there_or_ends_early(small: Small, server: tuple[str, Any], 
 def test_a_download_without_end(
     small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sources, "MAX_DOWNLOAD_BYTES", 100)
+    monkeypatch.setattr(fetch, "MAX_DOWNLOAD_BYTES", 100)
     dataset, _ = small("mnist")
     with pytest.raises(UserError, match="larger than 100 bytes"):
         dataset.download(server[0], tmp_path / "raw")
@@ -113,11 +114,11 @@ def test_a_download_without_end(
 
 
 def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sources, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/photos.zip"
         with pytest.raises(UserError, match=r"photos\.zip: cannot be fetched .*timed out.*data\.source"):
-            _sources.download(url, tmp_path / "photos.zip")
+            fetch.download(url, tmp_path / "photos.zip")
 
 
 def test_image_folder_needs_the_address_of_an_archive(small: Small, tmp_path: Path) -> None:

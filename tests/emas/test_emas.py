@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddpm import variants
-from ddpm.emas import EMAProfile
+from ddpm.base import variant
+from ddpm.training.ema import EMAProfile
 
 
 def profile(name: str, **fields: float) -> EMAProfile:
-    return variants.build("emas", {"name": name, name: fields}, "train.ema")
+    return variant.build("emas", {"name": name, name: fields}, "train.ema")
 
 
-@pytest.mark.parametrize("name", variants.names("emas"))
+@pytest.mark.parametrize("name", variant.names("emas"))
 def test_decays_are_shares(name: str) -> None:
     assert all(0 <= profile(name).decay(step) < 1 for step in (1, 2, 10, 1000, 10**6))
 

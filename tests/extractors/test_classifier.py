@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ddpm import extractors, files
-from ddpm.errors import UserError
-from ddpm.extractors.classifier import SHIPPED, Classifier, Network, read_metadata, shift
-from ddpm.processed import open_split
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.data.processed import open_split
+from ddpm.scoring import extractor
+from ddpm.variants.extractors.classifier import SHIPPED, Classifier, Network, read_metadata, shift
 
 CPU = torch.device("cpu")
 QUICK = Classifier(min_steps=30, epochs=1)
@@ -38,7 +39,7 @@ def test_shipped_weights_know_held_out_digits(digits: Path, tmp_path: Path) -> N
     images, labels = open_split(digits, "test")
     assert files.sha256(tmp_path / "weights.safetensors") == files.sha256(SHIPPED / "digits16.safetensors")
 
-    found = extractors.extract(network, images, 64, CPU)
+    found = extractor.extract(network, images, 64, CPU)
 
     assert found.features.shape == (len(images), Classifier.dimensions)
     assert np.mean(found.logits.argmax(1).numpy() == labels) >= 0.985
@@ -48,7 +49,7 @@ def test_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     for file in SHIPPED.glob("*.safetensors"):
         about = read_metadata(file)
         assert file.stat().st_size < 300_000
-        assert about["command"].startswith("python -m ddpm.extractors.classifier")
+        assert about["command"].startswith("python -m ddpm.variants.extractors.classifier")
         assert about["recipe"] == Classifier().model_dump()["classifier"]
 
 
@@ -92,7 +93,7 @@ def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
     Classifier(min_steps=150, epochs=1).fit(digits, tmp_path / "weights", CPU)
     images, labels = open_split(digits, "test")
 
-    logits = extractors.extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
+    logits = extractor.extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
 
     assert np.mean(logits.argmax(1).numpy() == labels) > 0.9
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from ddpm import extractors, variants
+from ddpm.base import variant
+from ddpm.scoring import extractor as extractors
 
 
-@pytest.mark.parametrize("name", variants.names("extractors"))
+@pytest.mark.parametrize("name", variant.names("extractors"))
 def test_every_extractor_states_its_features_and_names_its_distance(name: str) -> None:
     extractor = extractors.get(name)
 

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from ddpm import extractors, files, reference, scores
-from ddpm.config import Evaluate
-from ddpm.errors import UserError
-from ddpm.extractors import inception
-from ddpm.extractors.inception import Inception
-from ddpm.files import write_json
-from ddpm.processed import Manifest
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_json
+from ddpm.data.processed import Manifest
+from ddpm.scoring import extractor, reference, scores
+from ddpm.scoring.settings import Evaluate
+from ddpm.variants.extractors import inception
+from ddpm.variants.extractors.inception import Inception
 
 CPU = torch.device("cpu")
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -113,9 +114,9 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     real = reference.load_features(tmp_path / "reference", "inception")
     torch.testing.assert_close(real.features, features)
     assert features.std(dim=0).mean() > 0.01 * features.mean()
-    fake = extractors.extract(real.network, gray[:, :, ::-1] // 2, 4, CPU)
+    fake = extractor.extract(real.network, gray[:, :, ::-1] // 2, 4, CPU)
     assert scores.score(fake, real, settings)["kid_mean"] > 0
-    found = extractors.extract(real.network, gray[:1], 1, CPU)
+    found = extractor.extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
 
 

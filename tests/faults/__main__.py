@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ddpm.errors import UserError, exit_code
+from ddpm.base.errors import UserError, exit_code
 from tests.faults import concurrency, kills, storage, table, tracking
 from tests.faults.project import Victim
 from tests.faults.table import Trial

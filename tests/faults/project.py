@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
+from ddpm.base.files import flatten, read_json, sha256
 from ddpm.doctor import repository
-from ddpm.files import flatten, read_json, sha256
 from tests.benchmarks.project import ROOT, Project
 
 STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")

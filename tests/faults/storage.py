@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ddpm.files import read_json, sha256
+from ddpm.base.files import read_json, sha256
 from tests.faults.project import OUTS, STAGES, Victim, one_line, stage, wait_for
 from tests.faults.table import Trial
 

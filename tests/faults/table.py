@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.files import atomic_path, write_json
+from ddpm.base.files import atomic_path, write_json
 
 
 @dataclass(frozen=True)

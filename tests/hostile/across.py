@@ -34,12 +34,17 @@ def measure(precision: str) -> None:
     import numpy as np
     import torch
 
-    from ddpm import config, extractors, files, frechet, samples, sampling
-    from ddpm.checkpoint import Checkpoints, load_model
-    from ddpm.extractors.classifier import Classifier
-    from ddpm.preprocessing import preprocess
-    from ddpm.processed import open_split
-    from ddpm.training import train
+    from ddpm.base import files
+    from ddpm.data.preprocessing import preprocess
+    from ddpm.data.processed import open_split
+    from ddpm.params import config
+    from ddpm.sampling import generator as sampling
+    from ddpm.sampling import samples
+    from ddpm.scoring import extractor as extractors
+    from ddpm.scoring import frechet
+    from ddpm.training.checkpoints import Checkpoints, load_model
+    from ddpm.training.trainer import train
+    from ddpm.variants.extractors.classifier import Classifier
     from tests.small import Memory, small
 
     cpu = torch.device("cpu")
@@ -76,9 +81,14 @@ def draw(project: Path, precision: str) -> None:
     """In a process of its own: the same of a project's model, but for the loss."""
     import torch
 
-    from ddpm import config, extractors, files, frechet, reference, samples, sampling
-    from ddpm.checkpoint import load_model
-    from ddpm.paths import MODEL_FILE, REFERENCE
+    from ddpm.base import files
+    from ddpm.base.paths import MODEL_FILE, REFERENCE
+    from ddpm.params import config
+    from ddpm.sampling import generator as sampling
+    from ddpm.sampling import samples
+    from ddpm.scoring import extractor as extractors
+    from ddpm.scoring import frechet, reference
+    from ddpm.training.checkpoints import load_model
 
     cpu = torch.device("cpu")
     settings = config.load(project / "params.yaml")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ddpm.datasets.image_folder import ImageFolder
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import Case
 
 TAR, PACKED, ZIP = Path("photos.tar"), Path("photos.tar.gz"), Path("photos.zip")

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.datasets import Records
-from ddpm.datasets._idx import read_idx
-from ddpm.datasets.cifar10 import Cifar10
-from ddpm.processed import open_split
-from ddpm.samples import read_samples
+from ddpm.data.processed import open_split
+from ddpm.sampling.samples import read_samples
+from ddpm.sources.dataset import Records
+from ddpm.sources.idx import read_idx
+from ddpm.variants.datasets.cifar10 import Cifar10
 from tests.hostile.case import Case
 
 IDX, BATCH, SAMPLES = Path("images.gz"), Path("data_batch_1"), Path("samples.npy")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.errors import exit_code
+from ddpm.base.errors import exit_code
 
 HEADROOM = 2**29  # bytes of address space that reading a bad input may take beside what the process has
 

@@ -6,8 +6,10 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ddpm import experiments, files, frontier, regression, results, runs
-from ddpm.experiments import Snapshot
+from ddpm.base import files
+from ddpm.compare import frontier, gate, runs, snapshots
+from ddpm.compare.snapshots import Snapshot
+from ddpm.tracking import record
 from tests.hostile.case import Case
 from tests.hostile.params import write as write_params
 from tests.scored import md5
@@ -34,11 +36,11 @@ def expected(name: str = "classifier.fd", **changes: str) -> bytes:
 def snapshot(content: bytes) -> None:
     """Reads an experiment whose metrics/evaluate.json is that."""
     write_params({})
-    metrics = {experiments.EVALUATE: content, experiments.FINGERPRINT: GOOD}
+    metrics = {snapshots.EVALUATE: content, snapshots.FINGERPRINT: GOOD}
     outs = [{"path": path, "md5": md5(text.decode())} for path, text in metrics.items()]
     lock = json.dumps({"stages": {"evaluate": {"outs": outs}}}).encode()
-    held = {"params.yaml": Path("params.yaml").read_bytes(), experiments.LOCK: lock, **metrics}
-    results.of_snapshot(Snapshot("mine", "dvc", 0.0, held))
+    held = {"params.yaml": Path("params.yaml").read_bytes(), snapshots.LOCK: lock, **metrics}
+    runs.of_snapshot(Snapshot("mine", "dvc", 0.0, held))
 
 
 RUNS: list[tuple[str, tuple[bytes, ...], str]] = [
@@ -63,9 +65,9 @@ BASELINES: list[tuple[str, bytes, str]] = [
     ("a metric with escape codes", expected("x\n\x1b[2J"), "unknown 'x\\n\\x1b[2J'"),
     ("a metric of 100,000 letters", expected("x" * 100_000), "unknown"),
 ]
-CASES = [Case("scores", name, partial(both, *given), partial(regression.read_run, SCORES, FINGERPRINT), line)
+CASES = [Case("scores", name, partial(both, *given), partial(gate.read_run, SCORES, FINGERPRINT), line)
          for name, given, line in RUNS]  # fmt: skip
-read_baseline = partial(regression.read_baseline, BASELINE)
+read_baseline = partial(gate.read_baseline, BASELINE)
 CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
           for name, content, line in BASELINES]  # fmt: skip
 CASES += [
@@ -74,7 +76,7 @@ CASES += [
     Case("scores", "an experiment's scores, 100,000 brackets deep", lambda: None, partial(snapshot, DEEP),
          "its metrics/ can't be read", frozenset({"params.yaml"})),
     Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
-         partial(runs._curve, Path("loss.csv")), "not a loss curve"),
+         partial(record._curve, Path("loss.csv")), "not a loss curve"),
     Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
          partial(frontier.read_csv, Path("frontier.csv")), "not a frontier"),
 ]  # fmt: skip

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ddpm import checkpoint, history
-from ddpm.checkpoint import Checkpoints
-from ddpm.config import Config
-from ddpm.datasets.image_folder import ImageFolder
-from ddpm.denoiser import Denoiser
-from ddpm.extractors.classifier import Classifier
-from ddpm.preprocessing import preprocess
-from ddpm.sampling import Generator
-from ddpm.training import Trainer, train
+from ddpm.data.preprocessing import preprocess
+from ddpm.params.config import Config
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.generator import Generator
+from ddpm.training import checkpoints, history
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.trainer import Trainer, train
+from ddpm.variants.datasets.image_folder import ImageFolder
+from ddpm.variants.extractors.classifier import Classifier
 from tests.hostile.case import Case
 from tests.hostile.pictures import data
 from tests.small import Memory, pictures, small
@@ -91,7 +91,7 @@ def fit() -> None:
 def save_infinity() -> None:
     """As after the last good step of a training, whose weights then leave all bounds."""
     weights = {"a": torch.ones(2), "b": torch.tensor([1.0, torch.inf])}
-    checkpoint.save_model(Path("out/model.safetensors"), weights, small().training(), {})
+    checkpoints.save_model(Path("out/model.safetensors"), weights, small().training(), {})
 
 
 CASES = [

@@ -8,7 +8,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ddpm import config, models
+from ddpm.model import architecture
+from ddpm.params import config
 from tests.hostile.case import Case
 from tests.small import PARAMS
 
@@ -46,7 +47,11 @@ TEXTS: list[tuple[str, bytes, str]] = [
         b"seed: !!python/object/apply:os.system ['touch pwned']",
         "could not determine a constructor",
     ),
-    ("an object of this package", b"seed: !!python/object:ddpm.config.Config {}", "could not determine a constructor"),
+    (
+        "an object of this package",
+        b"seed: !!python/object:ddpm.params.config.Config {}",
+        "could not determine a constructor",
+    ),
     ("NUL", b"seed: 0\0", "unacceptable character #x0000"),
     ("Latin-1", "seed: ä".encode("latin-1"), "cannot be read as UTF-8 text"),
     ("half of a UTF-16 pair", b'seed: "\\ud800"', "seed: '\\ud800' is not allowed"),
@@ -90,7 +95,7 @@ def write(changes: dict[str, Any]) -> None:
 
 def check() -> None:
     """As ``ddpm check`` does."""
-    models.build(config.load(PATH).training())
+    architecture.build(config.load(PATH).training())
 
 
 CASES = [Case("params.yaml", name, partial(PATH.write_bytes, text), partial(config.load, PATH), line)

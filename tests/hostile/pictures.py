@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm import config
-from ddpm.config import Data
-from ddpm.datasets.image_folder import ImageFolder
-from ddpm.preprocessing import preprocess
+from ddpm.base.settings import section
+from ddpm.data.preprocessing import preprocess
+from ddpm.data.settings import Data
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import Case
 
 
 def data(**changes: object) -> Data:
     chosen = {"dataset": ImageFolder(), "image_size": 8, "channels": 3, "test_fraction": 0.5}
-    return config.section(Data, {**chosen, **changes})
+    return section(Data, {**chosen, **changes})
 
 
 def encoded(format: str, mode: str = "RGB") -> bytes:

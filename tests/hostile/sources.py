@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ddpm.datasets import _sources
-from ddpm.datasets.image_folder import ImageFolder
+from ddpm.sources import fetch as _sources
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import Case
 
 Respond = Callable[[http.server.BaseHTTPRequestHandler], None]

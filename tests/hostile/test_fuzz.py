@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from ddpm import archives, params_file, regression
-from ddpm.checkpoint import Checkpoints, load_model
-from ddpm.config import parse
-from ddpm.datasets._idx import read_idx
-from ddpm.datasets.cifar10 import Cifar10
-from ddpm.errors import UserError
-from ddpm.preprocessing import BROKEN, to_pixels
-from ddpm.processed import open_split, read_manifest
-from ddpm.samples import read_samples
+from ddpm.base.errors import UserError
+from ddpm.compare import gate
+from ddpm.data.preprocessing import BROKEN, to_pixels
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.params import config, file
+from ddpm.sampling.samples import read_samples
+from ddpm.sources import archives
+from ddpm.sources.idx import read_idx
+from ddpm.training.checkpoints import Checkpoints, load_model
+from ddpm.variants.datasets.cifar10 import Cifar10
 from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded
 from tests.small import PARAMS
@@ -138,13 +139,13 @@ def test_samples_and_processed_arrays(content: bytes) -> None:
 @quick
 @given(text=st.text("ab:[]{}*&!<>|-? \n\"'0.e#%@,~", max_size=40) | st.text(max_size=30))
 def test_params(text: str) -> None:
-    understood_or_refused(lambda: parse(params_file.decode(text, "params.yaml"), "params.yaml"))
+    understood_or_refused(lambda: config.check(file.decode(text, "params.yaml"), "params.yaml"))
 
 
 @quick
 @given(key=st.sampled_from(sorted(PARAMS)), value=JSON)
 def test_params_with_any_value_at_a_section(key: str, value: Any) -> None:
-    understood_or_refused(lambda: parse({**PARAMS, key: value}, "params.yaml"))
+    understood_or_refused(lambda: config.check({**PARAMS, key: value}, "params.yaml"))
 
 
 @quick
@@ -162,16 +163,16 @@ def test_manifests(value: Any, place: str) -> None:
 @given(scores=JSON, fingerprint=JSON)
 def test_scores(scores: Any, fingerprint: Any) -> None:
     metrics.both(json.dumps(scores).encode(), json.dumps(fingerprint).encode())
-    understood_or_refused(lambda: regression.read_run(metrics.SCORES, metrics.FINGERPRINT))
+    understood_or_refused(lambda: gate.read_run(metrics.SCORES, metrics.FINGERPRINT))
     metrics.both(json.dumps(scores).encode())
-    understood_or_refused(lambda: regression.read_run(metrics.SCORES, metrics.FINGERPRINT))
+    understood_or_refused(lambda: gate.read_run(metrics.SCORES, metrics.FINGERPRINT))
 
 
 @quick
 @given(content=damaged(metrics.expected()) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_baselines(content: bytes) -> None:
     metrics.BASELINE.write_bytes(content)
-    understood_or_refused(lambda: regression.read_baseline(metrics.BASELINE))
+    understood_or_refused(lambda: gate.read_baseline(metrics.BASELINE))
 
 
 @quick

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm import archives
-from ddpm.datasets.image_folder import ImageFolder
-from ddpm.errors import masked, printable
-from ddpm.preprocessing import preprocess
-from ddpm.processed import open_split, read_manifest
+from ddpm.base.errors import masked, printable
+from ddpm.data.preprocessing import preprocess
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.sources import archives
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import listing
 from tests.hostile.pictures import data, encoded
 

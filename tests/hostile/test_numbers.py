@@ -11,15 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ddpm import config, models, variants
-from ddpm.denoiser import Denoiser
-from ddpm.errors import UserError
-from ddpm.extractors import Features
-from ddpm.extractors.classifier import Classifier
-from ddpm.history import STORM, History
-from ddpm.reference import RealFeatures
-from ddpm.sampling import Generator
-from ddpm.scores import score
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.model import architecture
+from ddpm.params import config
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.generator import Generator
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.scores import score
+from ddpm.training.history import STORM, History
+from ddpm.variants.extractors.classifier import Classifier
 from tests.hostile.numbers import CPU, learn
 from tests.small import pictures, small
 
@@ -45,7 +47,7 @@ def test_images_that_hardly_vary_are_learned(images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("T", [1, 2, 4000])
-@pytest.mark.parametrize("name", variants.names("schedules"))
+@pytest.mark.parametrize("name", variant.names("schedules"))
 def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
     steps = min(T, 3)
     diffusion = {"T": T, "schedule": {"name": name}}
@@ -55,10 +57,10 @@ def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
         if f"T: {T}" not in str(error):
             raise
         return  # a schedule made for many steps
-    learn(config.parse({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
-    denoiser = Denoiser(models.build(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
-    for sampler in variants.names("samplers"):
-        built = variants.build("samplers", {"name": sampler}, "sampler")
+    learn(config.check({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
+    denoiser = Denoiser(architecture.build(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
+    for sampler in variant.names("samplers"):
+        built = variant.build("samplers", {"name": sampler}, "sampler")
         generator = Generator(denoiser, built, steps, "uniform", chosen.diffusion.variance)
         assert generator.images(range(2), 0, (1, 8, 8)).shape == (2, 1, 8, 8)
 
@@ -73,7 +75,7 @@ def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
 def test_images_of_an_odd_size(model: dict[str, Any]) -> None:
     whole = small().to_dict()
     whole |= {"model": model, "data": {**whole["data"], "image_size": 5}, "train": {**whole["train"], "steps": 2}}
-    learn(config.parse(whole, "odd"), np.zeros((3, 1, 5, 5), np.uint8))
+    learn(config.check(whole, "odd"), np.zeros((3, 1, 5, 5), np.uint8))
 
 
 @pytest.mark.parametrize("what", ["fake", "real", "both"])

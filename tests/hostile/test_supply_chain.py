@@ -15,11 +15,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ddpm import runs
+from ddpm.tracking import record
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("ddpm", "stages") for path in (ROOT / folder).rglob("*.py"))
-CIFAR = "ddpm/datasets/_cifar.py"  # whose published files are pickles, read by an unpickler that makes arrays alone
+CIFAR = "ddpm/sources/cifar.py"  # whose published files are pickles, read by an unpickler that makes arrays alone
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
 
@@ -158,7 +158,7 @@ def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest
     for name in SECRETS:
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("DVC_EXP_NAME", "mine")
-    tags = runs.environment()
+    tags = record.environment()
     assert tags["dvc.exp.name"] == "mine"
     assert "hunter2" not in str(tags)
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ddpm import models
-from ddpm.checkpoint import FORMAT, METADATA, load_model
-from ddpm.datasets.image_folder import ImageFolder
+from ddpm.model import architecture
+from ddpm.training.checkpoints import FORMAT, METADATA, load_model
+from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.arrays import Attack
 from tests.hostile.case import Case
 from tests.small import small
@@ -41,7 +41,7 @@ def pickled() -> None:
 
 def model(change: Callable[[dict[str, Tensor]], object] = lambda tensors: None, **sections: dict[str, Any]) -> None:
     """A model file of the small config, whose config says otherwise in ``sections``."""
-    tensors = dict(models.build(small().training()).state_dict())
+    tensors = dict(architecture.build(small().training()).state_dict())
     change(tensors)
     config = small().training().to_dict()
     config |= {key: {**config[key], **values} for key, values in sections.items()}

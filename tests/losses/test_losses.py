@@ -8,30 +8,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm import noise, variants
-from ddpm.catalogue import combinations
-from ddpm.diffusion import Chain, posterior_mean, q_sample
-from ddpm.losses import Denoised, Loss
-from ddpm.training import Trainer
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.diffusion.chain import Chain, posterior_mean, q_sample
+from ddpm.diffusion.loss import Denoised, Loss
+from ddpm.params.catalogue import combinations
+from ddpm.training.trainer import Trainer
 from tests.small import pictures, small
 
 T = 100
 STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
-PARAMETERIZATIONS = variants.names("parameterizations")
+PARAMETERIZATIONS = variant.names("parameterizations")
 ALLOWED = [found for found in combinations() if not found.reasons and not found.zero_terminal_snr]
 WITHOUT_SIGNAL = [found for found in combinations() if not found.reasons and found.zero_terminal_snr]
 
 
 def loss(name: str, **fields: float) -> Loss:
-    return variants.build("losses", {"name": name, name: fields}, "diffusion.loss")
+    return variant.build("losses", {"name": name, name: fields}, "diffusion.loss")
 
 
 def denoised(parameterization: str, variance: str = "fixed_small", grad: bool = False) -> Denoised:
     """The same wrong belief about x_0, told in ``parameterization``'s terms, float64."""
-    schedule = variants.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
+    schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
     at = Chain(schedule, dtype=torch.float64).at(STEPS)
-    told = variants.build("parameterizations", {"name": parameterization}, "p")
-    spread = variants.build("variances", {"name": variance}, "v")
+    told = variant.build("parameterizations", {"name": parameterization}, "p")
+    spread = variant.build("variances", {"name": variance}, "v")
     generator = torch.Generator().manual_seed(0)
     x_0, epsilon, error = torch.randn(3, len(STEPS), 3, 4, 4, generator=generator, dtype=torch.float64)
     x_0 = x_0.clamp(-1, 1).mul(127.5).round() / 127.5
@@ -72,7 +73,7 @@ def test_the_published_weights() -> None:
 
 def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteriors() -> None:
     case = denoised("epsilon")
-    schedule = variants.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
+    schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
     beta, alpha, alpha_bar = (
         torch.from_numpy(a)[STEPS - 1] for a in (schedule.beta, schedule.alpha, schedule.alpha_bar)
     )
@@ -81,7 +82,7 @@ def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteri
     torch.testing.assert_close(loss("vlb")(case)[1:], bits[1:], rtol=1e-8, atol=0)
 
 
-@pytest.mark.parametrize("variance", variants.names("variances"))
+@pytest.mark.parametrize("variance", variant.names("variances"))
 def test_vlb_is_never_negative_and_least_for_the_truth(variance: str) -> None:
     case = denoised("x0", variance)
     wrong, right = loss("vlb")(case), loss("vlb")(case._replace(output=case.x_0))
@@ -104,7 +105,7 @@ def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb() -> None:
     assert (hybrid[1].flatten(1).abs().sum(1) > 0).all()
 
 
-@pytest.mark.parametrize("name", variants.names("losses"))
+@pytest.mark.parametrize("name", variant.names("losses"))
 def test_the_flags_tell_the_truth(name: str) -> None:
     chosen = loss(name)
     case = denoised("v", "learned_range", grad=True)

@@ -1,4 +1,4 @@
-"""What every architecture keeps to: a new file in ddpm/models/ is covered the moment it exists."""
+"""What every architecture keeps to: a new file in ddpm/variants/networks/ is covered the moment it exists."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm import variants
-from ddpm.models import Architecture
+from ddpm.base import variant
+from ddpm.model.architecture import Architecture
 
 # the smallest shape of each architecture that has all its parts; an architecture not listed is built by its defaults
 SMALL: dict[str, list[dict[str, Any]]] = {
@@ -30,13 +30,13 @@ SMALL: dict[str, list[dict[str, Any]]] = {
 }
 SHAPES = pytest.mark.parametrize(
     ("name", "fields"),
-    [(name, fields) for name in variants.names("models") for fields in SMALL.get(name, [{}])],
+    [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])],
 )
 SIZE = 16
 
 
 def architecture(name: str, **fields: Any) -> Architecture:
-    return variants.build("models", {"name": name, name: fields}, "model")
+    return variant.build("networks", {"name": name, name: fields}, "model")
 
 
 def network(name: str, fields: dict[str, Any], channels: int = 3, outputs: int = 3) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.models.dit import DiT
+from ddpm.variants.networks.dit import DiT
 
 CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed and these do not
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm import models
-from ddpm.errors import UserError
+from ddpm.base.errors import UserError
+from ddpm.model import architecture
 from tests.small import small
 
 FIELDS = {"base_channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "attention_sizes": (4,), "groups": 4}
@@ -18,7 +18,7 @@ FIELDS = {"base_channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "attention_
 def build(size: int = 8, **fields: Any) -> nn.Module:
     torch.manual_seed(0)
     model = {"name": "unet", "unet": FIELDS | fields}
-    return models.build(small(model=model, data={"image_size": size}).training())
+    return architecture.build(small(model=model, data={"image_size": size}).training())
 
 
 def unzeroed(network: nn.Module) -> nn.Module:

@@ -11,8 +11,8 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.models._layers import ResidualBlock, SelfAttention, upsampled_by_parity
-from ddpm.models.unet import Block, UNet, UNetModule
+from ddpm.model.layers import ResidualBlock, SelfAttention, upsampled_by_parity
+from ddpm.variants.networks.unet import Block, UNet, UNetModule
 from tests.peers import article
 
 ARTICLE = UNet(

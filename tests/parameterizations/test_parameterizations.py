@@ -7,29 +7,31 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ddpm import diffusion, noise, variants
-from ddpm.denoiser import Denoiser
-from ddpm.diffusion import Chain, Coefficients
-from ddpm.parameterizations import Parameterization
-from ddpm.training import Trainer
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.diffusion import chain
+from ddpm.diffusion.chain import Chain, Coefficients
+from ddpm.diffusion.parameterization import Parameterization
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.training.trainer import Trainer
 from tests.small import pictures, small
 
-NAMES = variants.names("parameterizations")
+NAMES = variant.names("parameterizations")
 T = 1000
 STEPS = torch.tensor([1, 2, 3, 100, 500, 900, 999, 1000])
 
 
 def parameterization(name: str) -> Parameterization:
-    return variants.build("parameterizations", {"name": name}, "diffusion.parameterization")
+    return variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
 
 
 def constants(schedule: str = "cosine", **fields: object) -> Coefficients:
-    chosen = variants.build("schedules", {"name": schedule, schedule: fields}, "diffusion.schedule")
+    chosen = variant.build("schedules", {"name": schedule, schedule: fields}, "diffusion.schedule")
     return Chain(chosen.noise_schedule(T), dtype=torch.float64).at(STEPS)
 
 
 def whole_chain(schedule: str) -> Coefficients:
-    chain = Chain(variants.build("schedules", {"name": schedule}, "s").noise_schedule(T), dtype=torch.float64)
+    chain = Chain(variant.build("schedules", {"name": schedule}, "s").noise_schedule(T), dtype=torch.float64)
     return chain.at(torch.arange(1, T + 1))
 
 
@@ -51,8 +53,8 @@ def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name: str, sc
     told = chosen.predict(chosen.target(x_0, epsilon, at), x_t, at)
     torch.testing.assert_close(told.x_0, x_0, rtol=0, atol=1e-10)
     torch.testing.assert_close(told.epsilon, epsilon, rtol=0, atol=1e-10)
-    reverse = diffusion.posterior_mean(told.x_0, x_t, at)
-    torch.testing.assert_close(reverse, diffusion.posterior_mean(x_0, x_t, at), rtol=0, atol=1e-10)
+    reverse = chain.posterior_mean(told.x_0, x_t, at)
+    torch.testing.assert_close(reverse, chain.posterior_mean(x_0, x_t, at), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +83,7 @@ def test_v_target_equals_diffusers() -> None:
     torch.testing.assert_close(ours, peer.get_velocity(x_0, epsilon, STEPS - 1), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("schedule", variants.names("schedules"))
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
 @pytest.mark.parametrize("name", NAMES)
 def test_targets_are_of_unit_size_at_every_t(name: str, schedule: str) -> None:
     """For x_0 of N(0, 1): a linear target's variance is the sum of its squares at x_0 = 1 and at epsilon = 1."""
@@ -91,7 +93,7 @@ def test_targets_are_of_unit_size_at_every_t(name: str, schedule: str) -> None:
     torch.testing.assert_close(of_x_0.square() + of_epsilon.square(), one, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("schedule", variants.names("schedules"))
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
 def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) -> None:
     """At no t does an error of the output grow by more: near t = 1 it shrinks."""
     at = whole_chain(schedule)
@@ -104,9 +106,9 @@ def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) 
 def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
     """Of the posterior, which at the first step is the image itself; float32 constants hold it to rounding."""
     at, x_0, epsilon = constants(schedule), gaussian(0), gaussian(1)
-    x_t = diffusion.q_sample(x_0, epsilon, at)
+    x_t = chain.q_sample(x_0, epsilon, at)
     mean = x_t + at.step_scale * parameterization("mean").target(x_0, epsilon, at)
-    torch.testing.assert_close(mean, diffusion.posterior_mean(x_0, x_t, at), rtol=0, atol=1e-12)
+    torch.testing.assert_close(mean, chain.posterior_mean(x_0, x_t, at), rtol=0, atol=1e-12)
     torch.testing.assert_close(mean[0], x_0[0])
     torch.testing.assert_close(at.step_x_t, 1 - at.posterior_x_t, rtol=1e-9, atol=0)
     single = Coefficients(*(value.float() for value in at))
@@ -129,5 +131,5 @@ def test_every_target_can_be_learned(name: str) -> None:
     t = torch.arange(len(x_0)) % config.diffusion.T + 1
     epsilon = noise.gaussian(0, "test", torch.arange(len(x_0)), 0, trainer.shape)
     at = trainer.chain.at(t)
-    found = denoiser(diffusion.q_sample(x_0, epsilon, at), t)
+    found = denoiser(chain.q_sample(x_0, epsilon, at), t)
     assert float(((found.x_0 - x_0) / at.sigma).square().mean()) < 0.5

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.parameterizations import Prediction
-from ddpm.samplers import Level, levels
-from ddpm.schedules import NoiseSchedule
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.sampler import Level, levels
 
 
 class MixtureData:

@@ -10,9 +10,10 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ddpm import noise, variants
-from ddpm.diffusion import Chain
-from ddpm.samplers import Level
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.diffusion.chain import Chain
+from ddpm.sampling.sampler import Level
 from tests.peers import exact
 
 FINE = 160
@@ -46,7 +47,7 @@ def solution() -> Tensor:
 
 def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> float:
     """At t = 1, before the step to the image, which is of first order for all; root mean square."""
-    chosen = variants.build("samplers", {"name": name, name: fields}, "sample.sampler")
+    chosen = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
     visited = np.arange(1, FINE + 2, FINE // steps)
     chain = Chain(WHOLE.respace(visited), dtype=torch.float64)
     states = list(chosen.steps(exact.mixture(WHOLE), X_T, chain, lambda t: torch.zeros(1), None))

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from ddpm import models, variants
-from ddpm.checkpoint import Loaded
-from ddpm.config import Config
-from ddpm.errors import UserError
-from ddpm.sampling import SPACINGS, Generator
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.model import architecture
+from ddpm.params.config import Config
+from ddpm.sampling.generator import SPACINGS, Generator
+from ddpm.training.checkpoints import Loaded
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ def generator(**sample: Any) -> Generator:
     """An untrained network with the default schedule, wide awake."""
     config = _config(**sample)
     torch.manual_seed(0)
-    return Generator.of(Loaded(models.build(config).eval(), config.training(), {}), config.sample, CPU)
+    return Generator.of(Loaded(architecture.build(config).eval(), config.training(), {}), config.sample, CPU)
 
 
 def _config(**sample: Any) -> Config:
@@ -30,7 +31,7 @@ def _config(**sample: Any) -> Config:
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_an_image_depends_on_the_seed_and_its_index_alone(name: str, spacing: str) -> None:
     made = generator(sampler={"name": name}, spacing=spacing)
     together = made.images([0, 1, 2, 3], 7, (1, 8, 8))
@@ -51,6 +52,6 @@ def test_the_trajectory_runs_from_pure_noise_to_the_image() -> None:
 
 def test_a_model_of_a_shorter_chain_is_refused() -> None:
     config = _config()
-    model = Loaded(models.build(config), config.training(), {})
+    model = Loaded(architecture.build(config), config.training(), {})
     with pytest.raises(UserError, match="steps: 51 must be at most the model's T = 50"):
         Generator.of(model, config.sample.model_copy(update={"steps": 51}), CPU)

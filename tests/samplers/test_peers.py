@@ -20,12 +20,13 @@ from diffusers import (
 )
 from torch import Tensor
 
-from ddpm import noise, variants
-from ddpm.diffusion import Chain
-from ddpm.parameterizations import Prediction
-from ddpm.samplers import Denoise, Sampler, levels
-from ddpm.sampling import Spacing, timesteps
-from ddpm.schedules import NoiseSchedule
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.generator import Spacing, timesteps
+from ddpm.sampling.sampler import Denoise, Sampler, levels
 from tests.peers import exact
 
 # diffusers' own, under NumPy 2
@@ -35,12 +36,12 @@ T = 1000
 SHAPE = (2, 3, 3)
 INDEX = torch.arange(3)
 WHOLE = NoiseSchedule.from_betas(np.linspace(1e-4, 0.02, T))
-SMALL = variants.build("variances", {"name": "fixed_small"}, "v")
+SMALL = variant.build("variances", {"name": "fixed_small"}, "v")
 PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 
 
 def sampler(name: str, **fields: float) -> Sampler:
-    return variants.build("samplers", {"name": name, name: fields}, "sample.sampler")
+    return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
 
 
 def network(x: Tensor, t: int) -> Tensor:
@@ -111,7 +112,7 @@ def test_ancestral_equals_diffusers(variance: str) -> None:
         return torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(t), dtype=torch.float64)
 
     theirs = start(torch.float64)
-    chosen = variants.build("variances", {"name": variance}, "v")
+    chosen = variant.build("variances", {"name": variance}, "v")
     chain, denoise = Chain(schedule, dtype=torch.float64), denoiser(schedule, torch.float64)
     states = sampler("ancestral").steps(denoise, theirs, chain, drawn, chosen)
     for step, state in zip(range(100, 0, -1), states, strict=True):
@@ -207,7 +208,7 @@ def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
 @cache
 def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
     """The chain and where ``pixels(200)`` end in 1,000 steps of it."""
-    whole = variants.build("schedules", {"name": schedule}, "s").noise_schedule(T)
+    whole = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
     return whole, of_mixture("heun", whole, whole, pixels(200))[-1]
 
 
@@ -223,7 +224,7 @@ def test_heun_is_nearer_to_the_solution_than_edms_own_weights(schedule: str, ste
 
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
-@pytest.mark.parametrize("schedule", variants.names("schedules"))
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
 def test_heuns_second_evaluation_does_no_harm_in_few_steps(schedule: str, steps: int) -> None:
     whole, solution = solved(schedule)
     visited = whole.respace(timesteps(whole, steps, "uniform"))

@@ -8,18 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm import noise, variants
-from ddpm.diffusion import Chain
-from ddpm.samplers import Noise, Sampler, levels
-from ddpm.sampling import timesteps
-from ddpm.schedules import NoiseSchedule
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.generator import timesteps
+from ddpm.sampling.sampler import Noise, Sampler, levels
 from tests.peers import exact
 
 T = 1000
 PIXELS = (2, 1, 1)
-SMALL = variants.build("variances", {"name": "fixed_small"}, "v")
+SMALL = variant.build("variances", {"name": "fixed_small"}, "v")
 WHOLE = {
-    label: variants.build("schedules", spec, "s").noise_schedule(T)
+    label: variant.build("schedules", spec, "s").noise_schedule(T)
     for label, spec in {
         "linear": {"name": "linear"},
         "cosine": {"name": "cosine"},
@@ -29,7 +30,7 @@ WHOLE = {
 
 
 def sampler(name: str, **fields: float) -> Sampler:
-    return variants.build("samplers", {"name": name, name: fields}, "sample.sampler")
+    return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
 
 
 def chain(schedule: NoiseSchedule, steps: int) -> Chain:
@@ -47,7 +48,7 @@ def start(count: int, shape: tuple[int, ...] = PIXELS) -> Tensor:
 
 
 @pytest.mark.parametrize("schedule", WHOLE)
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name: str, schedule: str) -> None:
     whole, count = WHOLE[schedule], 10_000
     states = sampler(name).steps(exact.gaussian(whole), start(count), chain(whole, 200), noises(count), SMALL)
@@ -58,7 +59,7 @@ def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name: str,
 
 
 @pytest.mark.parametrize("schedule", WHOLE)
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
 def test_every_sampler_works_at_few_steps_and_yields_each(name: str, steps: int, schedule: str) -> None:
     whole, chosen = WHOLE[schedule], sampler(name)
@@ -72,7 +73,7 @@ def test_every_sampler_works_at_few_steps_and_yields_each(name: str, steps: int,
     assert states[-1].abs().max() < 3, "an image, not an overflow"
 
 
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_one_step_is_the_denoisers_own_answer(name: str) -> None:
     whole = WHOLE["cosine"]
     denoise, x_T = exact.mixture(whole), start(5)
@@ -80,7 +81,7 @@ def test_one_step_is_the_denoisers_own_answer(name: str) -> None:
     torch.testing.assert_close(only, denoise(x_T, T).x_0, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", variants.names("samplers"))
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_float32_states_stay_float32_and_close_to_float64(name: str) -> None:
     whole, x_T = WHOLE["linear"], start(50)
     states = sampler(name).steps(exact.mixture(whole), x_T, chain(whole, 20), noises(50), SMALL)

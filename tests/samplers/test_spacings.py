@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import variants
-from ddpm.config import Spacing
-from ddpm.sampling import SPACINGS, timesteps
-from ddpm.schedules import NoiseSchedule
+from ddpm.base import variant
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.generator import SPACINGS, timesteps
+from ddpm.sampling.settings import Spacing
 
-SCHEDULES = variants.names("schedules")
+SCHEDULES = variant.names("schedules")
 
 
 def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False) -> NoiseSchedule:
     spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
-    return variants.build("schedules", spec, "s").noise_schedule(T)
+    return variant.build("schedules", spec, "s").noise_schedule(T)
 
 
 def test_the_config_allows_each_spacing_that_there_is() -> None:

@@ -18,15 +18,15 @@ from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm import variants
-from ddpm.schedules import NoiseSchedule, Schedule
+from ddpm.base import variant
+from ddpm.diffusion.schedule import NoiseSchedule, Schedule
 
-NAMES = variants.names("schedules")
+NAMES = variant.names("schedules")
 ROOT = Path(__file__).parents[2]
 
 
 def schedule(name: str, **fields: float) -> Schedule:
-    return variants.build("schedules", {"name": name, name: fields}, "diffusion.schedule")
+    return variant.build("schedules", {"name": name, name: fields}, "diffusion.schedule")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -212,7 +212,7 @@ def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested
     for part in ("ddpm", "tests/schedules"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "ddpm/schedules/mine.py").write_text(MINE)
+    (tmp_path / "ddpm/variants/schedules/mine.py").write_text(MINE)
     preset = (ROOT / "ddpm/presets/digits.yaml").read_text()
     (tmp_path / "params.yaml").write_text(preset.replace("name: cosine ", "name: mine "))
 

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 import stages
-from ddpm import files, params_file
-from ddpm.paths import CHECKED
+from ddpm.base import files
+from ddpm.base.paths import CHECKED
+from ddpm.params import file
 from stages import check
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +28,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     params = (ROOT / "ddpm/presets/digits.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params)
-    recorded = {"stages": {"check": {"params": {"params.yaml": params_file.decode(params, "params.yaml")}}}}
+    recorded = {"stages": {"check": {"params": {"params.yaml": file.decode(params, "params.yaml")}}}}
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(recorded))
     return tmp_path
 
 
 def set_param(key: str, value: Any) -> None:
-    params = params_file.read()
+    params = file.read()
     *sections, name = key.split(".")
     block = params
     for section in sections:
@@ -90,7 +91,7 @@ def test_a_key_that_dvc_would_miss_later_is_missed_here(
 ) -> None:
     """Also one that has a default: DVC refuses to run the stage that lists it, and has removed its outputs by then."""
     section, _, name = key.partition(".")
-    params = params_file.read()
+    params = file.read()
     if name:
         del params[section][name]
     else:
@@ -146,11 +147,11 @@ def test_a_variant_that_git_does_not_know_is_told_so_in_dvc_s_copies(
 ) -> None:
     repository = tmp_path / "repository"
     (repository / "ddpm/schedules").mkdir(parents=True)
-    (repository / "ddpm/schedules/mine.py").write_text("")
+    (repository / "ddpm/variants/schedules/mine.py").write_text("")
     monkeypatch.setenv("DVC_ROOT", str(repository))
     set_param("diffusion.schedule.name", "mine")
     assert checked() == 2
-    assert "`git add ddpm/schedules/mine.py`" in capsys.readouterr().err
+    assert "`git add ddpm/variants/schedules/mine.py`" in capsys.readouterr().err
     set_param("diffusion.schedule.name", "nobodys")
     assert checked() == 2
     assert "unknown 'nobodys'" in capsys.readouterr().err

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm import config, inputs, params_file
+from ddpm.base.settings import FAMILIES
+from ddpm.params import file, inputs
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 PLOTS = [plot for stage in STAGES.values() for each in stage.get("plots", []) for plot in each.items()]
-SHARED = {"ddpm/archives.py", "ddpm/progress.py"}  # of the datasets that fetch and read archives, chosen or not
+SHARED = {
+    "ddpm/sources/archives.py",
+    "ddpm/base/progress.py",
+}  # of the datasets that fetch and read archives, chosen or not
 # params section or field -> the folder whose chosen variant a stage that is given it can run
-CHOICES = {**config.FAMILIES, "model": "models"}
+CHOICES = {**FAMILIES, "model": "models"}
 
 
 def imported(file: Path) -> set[Path]:
@@ -53,7 +57,7 @@ def _without_type_checking(tree: ast.Module) -> ast.Module:
 
 def needed(stage: str) -> set[str]:
     """Code that the stage can run: its imports, and the chosen variants of the params it is given, with theirs."""
-    params = params_file.read(ROOT / "params.yaml")
+    params = file.read(ROOT / "params.yaml")
     files = {ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "__init__.py"}
     for key, family in CHOICES.items():
         if _given(stage, key):
@@ -69,14 +73,14 @@ def _given(stage: str, key: str) -> bool:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_file_that_a_stage_imports_is_its_dependency(stage: str) -> None:
-    _, deps = inputs.stage(stage, params_file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in deps)}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {sorted(missing)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_depends_on_a_file_that_it_does_not_use(stage: str) -> None:
-    _, deps = inputs.stage(stage, params_file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     code = {dep for dep in deps if dep.endswith(".py") and not Path(dep).name.startswith("_")} - SHARED
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
@@ -90,7 +94,7 @@ def test_data_that_a_stage_reads_is_an_out_by_itself() -> None:
 
 def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
-    params = params_file.read(ROOT / "params.yaml")
+    params = file.read(ROOT / "params.yaml")
     return {f"ddpm/{family}/{inputs.lookup(params, key)['name']}.py" for key, family in CHOICES.items()}
 
 

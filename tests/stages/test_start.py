@@ -19,10 +19,10 @@ from mlflow import MlflowClient
 from safetensors import safe_open
 
 import stages
-from ddpm.config import Config
-from ddpm.files import sha256
-from ddpm.inputs import Start
-from ddpm.tracking import SETTINGS
+from ddpm.base.files import sha256
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+from ddpm.tracking.tracker import SETTINGS
 from stages import ranks
 
 ROOT = Path(__file__).parents[2]

@@ -8,16 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm import noise, variants
-from ddpm.timestep_samplers import TimestepSampler
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.training.timesteps import TimestepSampler
 
-NAMES = variants.names("timestep_samplers")
+NAMES = variant.names("timestep_samplers")
 CPU = torch.device("cpu")
 T = 50
 
 
 def sampler(name: str, **fields: float) -> TimestepSampler:
-    return variants.build("timestep_samplers", {"name": name, name: fields}, "train.timestep_sampler")
+    return variant.build("timestep_samplers", {"name": name, name: fields}, "train.timestep_sampler")
 
 
 def uniform(count: int, step: int = 0) -> Tensor:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddpm import variants
-from ddpm.diffusion import Chain, Coefficients
-from ddpm.schedules import NoiseSchedule
-from ddpm.variances import Variance
+from ddpm.base import variant
+from ddpm.diffusion.chain import Chain, Coefficients
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.diffusion.variance import Variance
 
 T = 100
 PEER = DDPMScheduler(T, beta_schedule="linear", beta_end=0.2, variance_type="learned_range")
@@ -17,7 +17,7 @@ PEER.alphas_cumprod = torch.cumprod(1 - PEER.betas.double(), 0)  # its own are f
 
 
 def variance(name: str) -> Variance:
-    return variants.build("variances", {"name": name}, "diffusion.variance")
+    return variant.build("variances", {"name": name}, "diffusion.variance")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def at() -> Coefficients:
     return chain.at(torch.arange(1, T + 1))
 
 
-@pytest.mark.parametrize("name", variants.names("variances"))
+@pytest.mark.parametrize("name", variant.names("variances"))
 def test_log_variances_are_finite_and_in_order(name: str, at: Coefficients) -> None:
     chosen = variance(name)
     output = torch.zeros(T, 3, 2, 2, dtype=torch.float64) if chosen.outputs == 2 else None
@@ -36,7 +36,7 @@ def test_log_variances_are_finite_and_in_order(name: str, at: Coefficients) -> N
     assert (log_variance <= at.log_beta + 1e-12).all()
 
 
-@pytest.mark.parametrize("name", variants.names("variances"))
+@pytest.mark.parametrize("name", variant.names("variances"))
 def test_the_networks_output_is_split_as_the_variance_needs(name: str) -> None:
     chosen = variance(name)
     prediction, variance_output = chosen.split(torch.arange(2.0 * 3 * chosen.outputs).view(2, -1, 1, 1))

@@ -1,0 +1,161 @@
+"""Variants: one file each, found by its name.
+
+``ddpm/variants/<family>/<name>.py`` holds exactly one class derived from the family's contract, which lies in the room
+that uses it. Its fields are the variant's hyperparameters, named and bounded once, there.
+
+In params.yaml a variant is chosen by ``name``; hyperparameters stand in a block under the variant's own name,
+so that switching the name alone is always valid and a grid over names needs nothing else::
+
+    schedule:
+      name: linear
+      linear: {beta_start: 1.0e-4, beta_end: 0.02}
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import reprlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
+
+from ddpm.base.errors import UserError, masked
+
+PACKAGE = Path(__file__).parents[1] / "variants"
+MAX_FINDINGS = 12
+
+
+class _Short(reprlib.Repr):
+    """``repr`` cut short. Passwords go first: what is left of an address in two pieces could not be told for one."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(masked(x), level)
+
+
+SHORT = _Short()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
+SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = 10
+
+
+class Variant(BaseModel):
+    """Base of every family's contract: an immutable, validated set of hyperparameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @property
+    def name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    @model_serializer(mode="plain")
+    def _to_spec(self) -> dict[str, Any]:
+        fields = {field: getattr(self, field) for field in type(self).model_fields}
+        return {"name": self.name, self.name: fields} if fields else {"name": self.name}
+
+
+def names(family: str, package: Path = PACKAGE) -> list[str]:
+    """The family's variants, sorted; found by listing files, nothing is imported."""
+    folder = package / family
+    return sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
+
+
+def variant_class(family: str, name: str) -> type[Variant]:
+    """The one Variant that ``ddpm/variants/<family>/<name>.py`` defines. Raises TypeError when it is not one."""
+    module = importlib.import_module(f"ddpm.variants.{family}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Variant) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one variant, it defines {len(found)}")
+    return found[0]
+
+
+def build(family: str, spec: Any, key: str) -> Any:
+    """The chosen variant with its hyperparameters.
+
+    ``spec`` is ``{name: N, N: {...}, M: {...}}``; blocks of variants that are not chosen are checked too, so that
+    a typo does not lie in wait. ``key`` is where the spec stands in params.yaml, for messages.
+    """
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise UserError(f"{key}: {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
+    check_name(family, spec["name"], f"{key}.name")
+    built = {}
+    for name, block in {spec["name"]: {}, **spec}.items():
+        if name == "name":
+            continue
+        check_name(family, name, f"{key}.{name}")
+        cls = variant_class(family, name)
+        try:
+            built[name] = cls.model_validate({} if block is None else block)
+        except ValidationError as error:
+            raise UserError(explain(error, cls, f"{key}.{name}")) from error
+    return built[spec["name"]]
+
+
+def check_name(family: str, name: str, key: str) -> None:
+    """Raises UserError that lists the known names when ``name`` is not one of the family's variants, or says that git
+    has to know its file: DVC runs ``--temp`` and queued experiments in a copy of what git has."""
+    known = names(family)
+    if name not in known:
+        if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, "ddpm/variants")):
+            file = f"ddpm/variants/{family}/{name}.py"
+            raise UserError(
+                f"{key}: git does not know {file}, and this run is in a copy of what git has: `git add {file}`, and "
+                "run it again"
+            )
+        raise UserError(f"{clipped(key)}: unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` or nothing."""
+    if len(name) > SHORT.maxstring:
+        return ""  # matching takes the square of its length
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def shown(value: object) -> str:
+    """``repr`` for a message, cut short where the value is long."""
+    return SHORT.repr(value)
+
+
+def clipped(text: str) -> str:
+    return text if len(text) <= SHORT.maxstring else f"{text[: SHORT.maxstring]}..."
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
+    """Pydantic's findings as one line: each names the key, the value and what is allowed."""
+    lines = []
+    findings = error.errors(include_url=False)
+    for found in findings[:MAX_FINDINGS]:
+        key = ".".join([prefix, *(clipped(str(part)) for part in found["loc"])]).strip(".")
+        if found["type"] == "extra_forbidden":
+            known = list(_fields_at(model, found["loc"][:-1]))
+            unknown = str(found["loc"][-1])
+            allowed = f"allowed: {', '.join(known)}" if known else "it takes no parameters"
+            lines.append(f"{key}: unknown key{closest(unknown, known)}; {allowed}")
+        elif found["type"] == "missing":
+            lines.append(f"{key}: missing; every section and key without a default must be present")
+        elif found["type"] == "value_error" and isinstance(found["input"], dict):
+            # a rule over several keys, which its message names
+            lines.append(f"{key}: {found['ctx']['error']}".removeprefix(": "))
+        else:
+            told = f"{shown(found['input'])} is not allowed: {found['msg'].removeprefix('Value error, ')}"
+            lines.append(f"{key}: {told}".removeprefix(": "))
+    if len(findings) > MAX_FINDINGS:
+        lines.append(f"and {len(findings) - MAX_FINDINGS} more")
+    return "; ".join(lines)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ()
+        model = annotation
+    return model.model_fields

@@ -1,0 +1,257 @@
+"""Quality against cost: one model's scores over samplers and numbers of network evaluations.
+
+A cell is one sampler at one number of steps, drawn from one set of noise. Each is kept in ``.ddpm/frontier/`` under
+the repository's root, named by a digest of all that its images, scores and seconds depend on, and is measured once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch_fidelity
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.compare import metrics
+from ddpm.compute import devices
+from ddpm.params import file, inputs
+from ddpm.params.config import Config
+from ddpm.pictures import plots
+from ddpm.sampling import samples
+from ddpm.sampling.generator import Generator, write_set
+from ddpm.sampling.sampler import Sampler
+from ddpm.sampling.settings import Sample, Spacing
+from ddpm.scoring import extractor, scores
+from ddpm.scoring.reference import INDEX, load_features, read_reference
+from ddpm.training.checkpoints import Loaded, load_model
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+EVALUATIONS = (5, 10, 20, 50, 100)
+# column of metrics/frontier.csv -> its type; between the last two stand the scores, under their own names
+TYPES = {"model": str, "sampler": str, "steps": int, "evaluations": int, "spacing": str, "images": int, "sets": int,
+         "device": str, "seconds": float, "cpu_seconds": float, "pareto": bool}  # fmt: skip
+# of sampling alone: what each of the two clocks says that are read around it
+CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
+CLOCKS_SAY = (
+    "seconds: by the wall clock, with whatever else the machine was doing; cpu_seconds: of this process alone, the sum "
+    "over its threads."
+)
+# what is kept of a cell: by both clocks, and scores
+CELL = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
+
+
+class Frontier:
+    """Measures points of one model against one reference, as ``settings`` say how to draw and to score.
+
+    Raises UserError when the model or the reference is missing, the two differ in the shape of their images, there
+    are too few images for a metric, or no Fréchet distance is among the metrics.
+    """
+
+    def __init__(self, model: Path, reference: Path, settings: Config, device: torch.device):
+        self.settings = settings
+        self.device = device
+        self.loaded: Loaded = load_model(model, device)
+        index = read_reference(reference)
+        shape = (index.channels, index.image_size, index.image_size)
+        if self.loaded.image_shape != shape:
+            raise UserError(
+                f"{model}: draws images of {self.loaded.image_shape} (channels, height, width), {reference} holds "
+                f"{index.dataset}'s of {shape}: train with this data.image_size and data.channels"
+            )
+        if "fid" not in settings.evaluate.metrics:
+            raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")
+        for name in settings.evaluate.extractors:
+            counts = {"sample.count": settings.sample.count, "the train split": index.count}
+            scores.check_counts(settings.evaluate, extractor.get(name), counts)
+        self.real = {name: load_features(reference, name) for name in settings.evaluate.extractors}
+        self.sha256 = {"model": files.sha256(model), "reference": files.sha256(reference / INDEX)}
+        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"
+        self.measured = 0
+
+    def points(self, samplers: Iterable[Sampler], evaluations: Sequence[int], spacing: Spacing | None) -> DataFrame:
+        """A row for each sampler and number of evaluations, those that come out alike once: the mean over its sets.
+
+        A sampler takes the most steps whose evaluations come to no more. spacing: of the steps; None: what suits the
+        sampler at few steps. Says on stderr what it measures.
+        """
+        from pandas import DataFrame
+
+        T = self.loaded.config.diffusion.T
+        rows = []
+        for sampler in samplers:
+            for steps in dict.fromkeys(steps_within(sampler, limit, T) for limit in sorted(evaluations)):
+                chosen = {"sampler": sampler, "steps": steps, "spacing": spacing or few_steps(sampler.name)}
+                options = self.settings.sample.model_copy(update=chosen)
+                cells = DataFrame([self.cell(options, seed) for seed in options.seeds])
+                device = devices.describe(self.device)
+                facts = {"model": self.sha256["model"][:12], **chosen, "sampler": sampler.name, "device": device}
+                cost = {"evaluations": sampler.evaluations(steps), "images": options.count, "sets": len(cells)}
+                rows.append(facts | cost | cells.mean().to_dict())
+        return marked(DataFrame(rows))
+
+    def cell(self, options: Sample, seed: int) -> dict[str, float]:
+        """What sampling alone took, by CLOCKS, and scores: from the cache, or measured now where that has none."""
+        path = self.folder / f"{self.key(options, seed)}.json"
+        try:
+            return CELL.validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            cell = self.measure(options, seed)
+            files.write_json(path, cell)
+            return cell
+
+    def key(self, options: Sample, seed: int) -> str:
+        """Digest of what a cell depends on: files, settings, code, libraries, and the device, for the seconds."""
+        scoring = self.settings.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
+        return files.digest(
+            {
+                **self.sha256,
+                "sample": options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"}),
+                "seed": seed,
+                "evaluate": scoring,
+                "code": code(self.loaded, options.sampler),
+                "versions": [torch.__version__, torch_fidelity.__version__],
+                "device": devices.describe(self.device),
+                "clocks": list(CLOCKS),
+            }
+        )
+
+    def measure(self, options: Sample, seed: int) -> dict[str, float]:
+        print(f"{options.sampler.name}, {options.steps} steps, set {seed}: drawing and scoring", file=sys.stderr)
+        noise_seed = samples.noise_seed(self.loaded.config.seed, seed)
+        generator = Generator.of(self.loaded, options, self.device)
+        if not self.measured:
+            # the first call of a process also loads and chooses kernels
+            generator.images(range(min(options.batch_size, options.count)), noise_seed, self.loaded.image_shape)
+        self.measured += 1
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "samples.npy"
+            started = {name: clock() for name, clock in CLOCKS.items()}
+            write_set(generator, options, noise_seed, self.loaded.image_shape, path)
+            found: dict[str, Any] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
+            images = samples.read_samples(path)
+            for name, real in self.real.items():
+                batch_size = self.settings.evaluate.batch_size
+                fake = extractor.extract(real.network, images, batch_size, self.device)
+                found[name] = scores.score(fake, real, self.settings.evaluate)
+        return {name: float(value) for name, value in sorted(files.flatten(found).items())}
+
+
+def steps_within(sampler: Sampler, evaluations: int, T: int) -> int:
+    """The most steps, at most T, that ``evaluations`` of the network pay for. Raises UserError when not even one."""
+    for steps in range(min(evaluations, T), 0, -1):
+        if sampler.evaluations(steps) <= evaluations:
+            return steps
+    raise UserError(f"--evaluations: {evaluations} is not allowed: {sampler.name} needs at least one")
+
+
+def code(model: Loaded, sampler: Sampler) -> dict[str, str]:
+    """sha256 of each file of ddpm/ that draws or scores with them: as dvc.yaml lists it for these variants."""
+    if not inputs.DVC_YAML.exists():
+        raise UserError(f"{inputs.DVC_YAML}: no such file; run this in the project's folder")
+    params = model.config.to_dict() | {"sample": {"sampler": {"name": sampler.name}}}
+    listed = {dep for stage in ("sample", "evaluate") for dep in inputs.stage(stage, params)[1]}
+    return {dep: files.sha256(Path(dep)) for dep in sorted(listed) if Path(dep).is_relative_to("ddpm")}
+
+
+def chosen_samplers(names: Sequence[str]) -> list[Sampler]:
+    """Samplers by name, with the hyperparameters of their blocks in params.yaml. Raises UserError for unknown ones."""
+    for name in names:
+        variant.check_name("samplers", name, "--samplers")
+    spec = file.read()["sample"]["sampler"]
+    return [variant.build("samplers", {**spec, "name": name}, "sample.sampler") for name in names]
+
+
+def few_steps(sampler: str) -> Spacing:
+    """The spacing that suits a sampler at few steps.
+
+    Measured on the digits preset's network at 5 to 20 evaluations: the other spacings were no better for any solver of
+    the probability-flow ODE, and log_snr far worse at 5, whose first steps are too long on a cosine schedule.
+    """
+    return "uniform" if sampler == "ancestral" else "trailing"
+
+
+def headline(points: DataFrame) -> str:
+    """The Fréchet distance by which points are ranked: that of the first extractor by name."""
+    return next(filter(metrics.is_headline, points.columns))
+
+
+def marked(points: DataFrame) -> DataFrame:
+    """With the column ``pareto``: whether no other point has a distance as low from as few evaluations."""
+    costs = points[["evaluations", headline(points)]].itertuples(index=False, name=None)
+    return points.assign(pareto=pareto(list(costs)))
+
+
+def pareto(costs: Sequence[tuple[float, float]]) -> list[bool]:
+    """Which pairs no other pair is at least as low as in both, and lower in one."""
+    return [not any(x <= own_x and y <= own_y and (x, y) != (own_x, own_y) for x, y in costs) for own_x, own_y in costs]
+
+
+def write_csv(path: Path, points: DataFrame) -> None:
+    """A row for each point."""
+    first = [name for name in TYPES if name != "pareto"]
+    named = [name for name in points.columns if name not in TYPES]
+    told = points.assign(pareto=points["pareto"].astype(str).str.lower())
+    files.write_rows(path, told[[*first, *named, "pareto"]].to_dict("records"))
+
+
+def read_csv(path: Path) -> DataFrame:
+    """What ``write_csv`` wrote. Raises UserError when it is missing or anything else."""
+    import pandas as pd
+
+    try:
+        points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
+        if lacking := [name for name in TYPES if name not in points]:
+            raise KeyError(lacking[0])
+        points = points.astype({name: TYPES.get(name, float) for name in [*TYPES, *points.columns]})
+        if points.empty or points.isna().any(axis=None) or not any(map(metrics.is_headline, points.columns)):
+            raise ValueError("no point, or one without a Fréchet distance")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; `ddpm frontier` makes it") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: not a frontier ({error!r}); run `ddpm frontier` again") from error
+    return points
+
+
+def title(points: DataFrame) -> str:
+    """What ``front`` is."""
+    score = headline(points)
+    return f"Pareto front: than these, none of the {len(points)} points has a lower {score} from as few evaluations"
+
+
+def front(points: DataFrame) -> list[list[str]]:
+    """The Pareto front by rising cost: rows of cells, the heads first."""
+    shown = metrics.judged(set(points.columns) - set(TYPES))
+    heads = ["sampler", "evaluations", "steps", "spacing", *CLOCKS, *shown]
+    best = points[points["pareto"]].sort_values("evaluations")[heads]
+    formats = dict.fromkeys(CLOCKS, ".2f") | dict.fromkeys(shown, ".4g")
+    return [heads, *([f"{row[name]:{formats.get(name, '')}}" for name in heads] for row in best.to_dict("records"))]
+
+
+def panels(points: DataFrame) -> list[plots.Panel]:
+    """The headline score against evaluations and against time, a line for each sampler, with the front of each.
+
+    Time is this process's own on a CPU, and by the wall clock on a GPU, which does the work.
+    """
+    score, images = headline(points), points["images"].iloc[0]
+    by_clock = ("seconds", f"seconds for {images:,} images")
+    if points["device"].str.startswith("cpu").all():
+        by_clock = ("cpu_seconds", f"CPU seconds for {images:,} images")
+    found = []
+    for cost, label in (("evaluations", "network evaluations per image"), by_clock):
+        pairs = points.sort_values([cost, score])[["sampler", cost, score]]
+        curves = {name: line[[cost, score]].to_numpy(float) for name, line in pairs.groupby("sampler")}
+        every = pairs[[cost, score]].to_numpy(float)
+        best = every[pareto(every.tolist())]
+        title = f"{score} against {cost}"
+        found.append(plots.Panel(title, label, score, curves, front=best, log="xy", points=True))
+    return found

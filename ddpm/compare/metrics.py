@@ -1,0 +1,107 @@
+"""Which scores can be judged, and which way is better: the one table of it.
+
+A score's name is its place in metrics/evaluate.json: ``<extractor>.<metric>``, such as ``classifier.fd``, or a metric
+alone, such as ``bits_per_dim``. Names that stand deeper describe the data (``real.classifier.fd``), or say whether the
+model copies it (``memorisation.pixels.share``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from ddpm.base.errors import UserError
+from ddpm.base.variant import closest, shown
+
+Direction = Literal["lower", "higher"]
+
+MEMORISATION = "memorisation."  # begins the names of what says whether the samples are copies
+# metric of an extractor -> which way is better, in the order in which they are shown
+OF_EXTRACTOR: dict[str, Direction] = {
+    "fid": "lower",
+    "fd": "lower",
+    "kid_mean": "lower",
+    "is_mean": "higher",
+    "precision": "higher",
+    "recall": "higher",
+    "fid_infinity": "lower",
+    "fd_infinity": "lower",
+}
+ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
+HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
+EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # of the headline: another view of it, no other metric
+
+
+def is_judged(name: str) -> bool:
+    """Whether a better and a worse value of this score are told apart here."""
+    extractor, _, metric = name.rpartition(".")
+    return metric in OF_EXTRACTOR if extractor and "." not in extractor else name in ALONE
+
+
+def direction(name: str) -> Direction:
+    """Which way is better. Raises UserError, with the closest name, for a score that is not judged."""
+    if not is_judged(name):
+        known = [*ALONE, *OF_EXTRACTOR]
+        raise UserError(
+            f"metric: unknown {shown(name)}{closest(name.rpartition('.')[2], known)}; allowed: {', '.join(ALONE)}, and "
+            f"after an extractor's name and a dot {', '.join(OF_EXTRACTOR)}"
+        )
+    return (OF_EXTRACTOR | ALONE)[name.rpartition(".")[2]]
+
+
+def gain(name: str, difference: float) -> float:
+    """The difference, signed so that above 0 is better."""
+    return difference if direction(name) == "higher" else -difference
+
+
+def is_headline(name: str) -> bool:
+    """Whether it is the Fréchet distance of an extractor, by which the field ranks models."""
+    return is_judged(name) and name.rpartition(".")[2] in HEADLINE
+
+
+def kid_of(name: str) -> str | None:
+    """The kernel distance in the same extractor's features, which a Fréchet distance is held against; else None."""
+    extractor, _, metric = name.rpartition(".")
+    return f"{extractor}.kid_mean" if metric in (*HEADLINE, *EXTRAPOLATED) else None
+
+
+class Closeness(NamedTuple):
+    """How near the samples come to train images in one space: ``memorisation.<space>.*``, as ddpm/evaluation/memorisation.py
+    measures it."""
+
+    space: str
+    share: float
+    expected: float
+    limit: float
+    ratio: float
+
+    @property
+    def copies(self) -> bool:
+        return self.share > self.limit
+
+
+def closeness(scores: Mapping[str, float]) -> list[Closeness]:
+    """Of every space that the scores have; of a run that an older version scored, without limits, none."""
+    found = []
+    for name in sorted(scores):
+        if name.startswith(MEMORISATION) and name.endswith(".limit"):
+            values = (scores.get(f"{name.removesuffix('limit')}{field}", math.nan) for field in Closeness._fields[1:])
+            found.append(Closeness(name.split(".")[1], *values))
+    return found
+
+
+def copied(scores: Mapping[str, float]) -> list[str]:
+    """The spaces in which the model copies train images."""
+    return [found.space for found in closeness(scores) if found.copies]
+
+
+def judged(names: Iterable[str]) -> list[str]:
+    """Those that are judged, less the extrapolated ones, which have to be asked for; ``in_order``."""
+    return in_order(name for name in names if is_judged(name) and name.rpartition(".")[2] not in EXTRAPOLATED)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Judged scores, headlines first, then in the table's order."""
+    table = [*OF_EXTRACTOR, *ALONE]
+    return sorted(names, key=lambda name: (not is_headline(name), table.index(name.rpartition(".")[2]), name))

@@ -1,0 +1,223 @@
+"""Which runs may be compared, and which with which: variants of some params keys, paired by training seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base import files
+from ddpm.base import variant as variants
+from ddpm.base.errors import UserError
+from ddpm.compare import metrics
+from ddpm.compare import runs as results
+from ddpm.compare.runs import Result
+from ddpm.params.config import Config
+
+# what a run has cost -> what it is called; a variant is not better for having had more
+BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
+NAMED_RUNS = 3
+
+
+class Side(NamedTuple):
+    """A variant's runs by training seed. values: its params under the keys that vary."""
+
+    label: str
+    values: dict[str, Any]
+    runs: dict[int, Result]
+
+    def spent(self, budget: str) -> list[int]:
+        """Every amount that a run of it tells, ascending; one of BUDGETS."""
+        return sorted({getattr(run, budget) for run in self.runs.values()} - {None})
+
+
+class Pair(NamedTuple):
+    """Two variants' runs: those at the same place of ``before`` and ``after`` are partners."""
+
+    baseline: str
+    variant: str
+    before: tuple[Result, ...]
+    after: tuple[Result, ...]
+
+    def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
+        """Of the baseline's runs, and of the variant's."""
+        return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
+
+
+def check_keys(by: Sequence[str], found: Iterable[Result], working: Config) -> None:
+    """Raises UserError unless each is a params key, or a section, by which runs can differ."""
+    known = set(results.plain_params(working)).union(*(run.params for run in found))
+    for key in by:
+        if key == results.SEED:
+            raise UserError("--by seed: runs are paired by seed; name what differs between the variants")
+        if not any(results.under(name, key) for name in known):
+            raise UserError(
+                f"--by: no run has the key {key!r}{variants.closest(key, known)}; allowed: a key of params.yaml, such "
+                "as diffusion.schedule.name, or a section of it"
+            )
+
+
+def sides(runs: Iterable[Result], by: Sequence[str], working: Config) -> list[Side]:
+    """The runs by variant: the working params' variant first, the others by label."""
+    groups: dict[str, list[Result]] = {}
+    for run in runs:
+        groups.setdefault(files.digest(varied(run.params, by)), []).append(run)
+    values = [varied(group[0].params, by) for group in groups.values()]
+    found = [
+        Side(_label(part, values, by), part, {run.seed: run for run in group})
+        for part, group in zip(values, groups.values(), strict=True)
+    ]
+    here = varied(results.plain_params(working), by)
+    # "at least": the runs' networks may have been filled up with their defaults
+    return sorted(found, key=lambda side: (not here.items() <= side.values.items(), side.label))
+
+
+def varied(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
+    """The params that make a variant: those in ``by``, and what belongs to them."""
+    return {key: value for key, value in params.items() if results.varied(key, by)}
+
+
+def check_fingerprints(runs: Iterable[Result], by: Sequence[str]) -> str:
+    """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ.
+
+    The precision that samples were drawn in is no part of the latter, and differs only where ``by`` varies it.
+    """
+    sampling = any(results.under(key, "sample") for key in by)
+    precise = sampling and not any(results.under("sample.precision", key) for key in by)
+    scored_alike: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        fingerprint = run.fingerprint_without_sampling if sampling else run.fingerprint
+        if fingerprint is None:
+            raise UserError(
+                f"{run.name} ({run.source}): its fingerprint has no hash_without_sampling, which comparing "
+                f"{', '.join(by)} needs: evaluate it again"
+            )
+        drawn = f" drawn in {run.sampling_precision or 'an unknown precision'}" if precise else ""
+        scored_alike.setdefault((fingerprint, drawn), []).append(run.name)
+    if len(scored_alike) > 1:
+        shown = "; ".join(f"{key[:7]}{drawn}: {_some(names)}" for (key, drawn), names in scored_alike.items())
+        raise UserError(
+            f"fingerprints differ, so these scores can't be compared ({shown}): metrics/fingerprint.json says what "
+            "each rests on; score them alike, or remove the odd ones"
+        )
+    return next(iter(scored_alike))[0]
+
+
+def check_budgets(found: Sequence[Side], allowed: bool) -> list[str]:
+    """A note for each budget that differs. Raises UserError for it unless that is allowed."""
+    notes = []
+    for budget, title in BUDGETS.items():
+        if len({amount for side in found for amount in side.spent(budget)}) > 1:
+            spent = [f"{side.label} {' or '.join(f'{n:,}' for n in side.spent(budget)) or 'unknown'}" for side in found]
+            notes.append(f"budgets differ: {title}: {', '.join(spent)}")
+    if notes and not allowed:
+        raise UserError(f"{'; '.join(notes)}; spend the same, or pass --allow-budget-mismatch to see it as a column")
+    return notes
+
+
+def code_differences(runs: Sequence[Result]) -> list[str]:
+    """The files of code in which the runs differ, of those that several used, and the runs whose code is not known."""
+    versions: dict[str, set[str]] = {}
+    for run in runs:
+        for path, digest in run.code.items():
+            versions.setdefault(path, set()).add(digest)
+    lines = []
+    if differing := sorted(path for path, digests in versions.items() if len(digests) > 1):
+        alike: dict[str, list[str]] = {}
+        for run in (run for run in runs if run.code):
+            alike.setdefault(files.digest([run.code.get(path) for path in differing]), []).append(run.name)
+        lines.append(f"code differs in {_some(differing)}: {'; '.join(map(_some, alike.values()))}")
+    unknown = [run.name for run in runs if not run.code]
+    if unknown and len(unknown) < len(runs):
+        lines.append(f"of unknown code, by an older version: {_some(unknown)}")
+    return lines
+
+
+def check_code(runs: Sequence[Result], allowed: bool) -> list[str]:
+    """Notes where the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
+    notes = code_differences(runs)
+    if notes and not allowed:
+        raise UserError(
+            f"{'; '.join(notes)}: a gap may be the code's; run the odd ones again, or pass --allow-code-mismatch"
+        )
+    if not any(run.code for run in runs):
+        notes.append("the code that made these runs is not known: an older version recorded them")
+    return notes
+
+
+def choose_metrics(runs: Sequence[Result], chosen: Sequence[str]) -> list[str]:
+    """The chosen metrics, or those that all runs have. Raises UserError for one that is missing or no number."""
+    anywhere = metrics.in_order({name for run in runs for name in run.scores if metrics.is_judged(name)})
+    for name in chosen:
+        if name not in anywhere:
+            raise UserError(
+                f"--metrics: no run has {name!r}{variants.closest(name, anywhere)}; allowed: {', '.join(anywhere)}"
+            )
+        if lacking := [run.name for run in runs if name not in run.scores]:
+            raise UserError(f"--metrics: {name} is missing in {_some(lacking)}; evaluate again, or leave it out")
+    everywhere = [name for name in anywhere if all(name in run.scores for run in runs)]
+    names = metrics.in_order(set(chosen)) or metrics.judged(everywhere)
+    if not names:
+        raise UserError(f"no metric is in all runs; in some: {', '.join(anywhere) or 'none'}")
+    needed = [*names, *filter(None, map(metrics.kid_of, names))]
+    for run in runs:
+        if odd := [name for name in needed if not math.isfinite(run.scores.get(name, 0))]:
+            raise UserError(
+                f"{run.name} ({run.source}), seed {run.seed}: {odd[0]} is {run.scores[odd[0]]}; look at its samples, "
+                "and run it again or remove it"
+            )
+    return names
+
+
+def pairs(wanted: Iterable[tuple[Side, Side]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
+    """Runs of the same seeds, and notes of what has no partner. Raises UserError when no pair has two seeds."""
+    found, notes, too_few = [], [], []
+    for before, after in wanted:
+        seeds = sorted(before.runs.keys() & after.runs.keys())
+        what = f"{after.label} against {before.label}"
+        if len(seeds) < 2:
+            own = ", ".join(f"{side.label} has {named(side.runs)}" for side in (before, after))
+            too_few.append(f"{what}: {len(seeds) or 'no'} seed in common ({own})")
+            continue
+        for side, other in ((before, after), (after, before)):
+            if alone := side.runs.keys() - set(seeds):
+                notes.append(f"{what}: {side.label}'s {named(alone)} left out, which {other.label} lacks")
+        partners = (tuple(side.runs[seed] for seed in seeds) for side in (before, after))
+        found.append(Pair(before.label, after.label, *partners))
+    if not found:
+        raise UserError(
+            f"{'; '.join(too_few)}: at least two are needed, and six for a verdict of better or worse: "
+            f"`dvc exp run -S {by[0]}=VALUE -S seed=N` runs one"
+        )
+    return found, [*notes, *(f"left out: {line}; at least two are needed" for line in too_few)]
+
+
+def named(seeds: Iterable[int]) -> str:
+    """Training seeds, for a message."""
+    ordered = sorted(seeds)
+    return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
+
+
+def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
+    """The values of the keys in ``by``; where another variant has the same, what else sets it apart."""
+
+    def head(part: Mapping[str, Any]) -> str:
+        return ", ".join(str(part[key]) for key in by if key in part)
+
+    namesakes = [part for part in every if head(part) == head(values)]
+    apart = [key for key in values if any(part.get(key) != values[key] for part in namesakes)]
+    tail = ", ".join(f"{_tail(key, by)}={values[key]}" for key in apart)
+    return f"{head(values)} ({tail})" if head(values) and tail else head(values) or tail
+
+
+def _tail(key: str, by: Sequence[str]) -> str:
+    section = next(name.removesuffix(".name") for name in by if results.varied(key, (name,)))
+    return key.removeprefix(f"{section}.")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_RUNS} more" if len(names) > NAMED_RUNS else ""
+    return ", ".join(names[:NAMED_RUNS]) + more

@@ -1,0 +1,67 @@
+"""The files of a run, wherever they are kept: in the working folder, or in git and DVC's cache."""
+
+from __future__ import annotations
+
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base.errors import UserError
+from ddpm.compare.snapshots import WORKSPACE
+
+
+class Revision:
+    """A run's files. name: of an experiment, a git revision, or ``workspace``.
+
+    Each method raises UserError when the file is not kept, or is not what it should be.
+    """
+
+    def __init__(self, name: str, source: str):
+        self.name = name
+        self.source = source
+
+    @cached_property
+    def _files(self) -> Any:
+        from dvc.api import DVCFileSystem
+
+        return DVCFileSystem(rev=self.name)
+
+    def read(self, path: str) -> io.BytesIO:
+        """From DVC's remote where the cache lacks it."""
+        from dvc.exceptions import DvcException
+        from dvc.scm import SCMError
+
+        if self.source == "mlflow":
+            raise UserError(f"{self.name}: only MLflow has this run, and {path} is not there; run it here to see it")
+        here = self.source == WORKSPACE
+        try:
+            return io.BytesIO(Path(path).read_bytes() if here else self._files.read_bytes(path))
+        except (OSError, DvcException, SCMError) as error:
+            mend = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
+            raise UserError(f"{self.name}: {path} is not kept here; {mend}") from error
+
+    def images(self, path: str) -> NDArray[np.uint8]:
+        """An .npy of uint8 (N, C, H, W)."""
+        try:
+            images: NDArray[np.uint8] = np.lib.format.read_array(self.read(path), allow_pickle=False)
+            if images.dtype != np.uint8 or images.ndim != 4:
+                raise ValueError(f"{images.dtype} {images.shape}")
+        except ValueError as error:
+            raise UserError(f"{self.name}: {path} holds no images ({error}); `dvc repro -f sample` there") from error
+        return images
+
+    def columns(self, path: str, *names: str) -> NDArray[np.float64]:
+        """(rows, names) of a CSV file; NaN where a field is empty."""
+        import pandas as pd
+
+        try:
+            values = pd.read_csv(self.read(path))[list(names)].to_numpy(float)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{self.name}: {path} has no numbers in {', '.join(names)}; `dvc repro` there") from error
+        if not len(values):
+            raise UserError(f"{self.name}: {path} has no rows: evaluate.likelihood may be off, or images too few")
+        return values

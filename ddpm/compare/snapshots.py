@@ -1,0 +1,245 @@
+"""What git holds of DVC's experiments: the files that say what ran and how it scored.
+
+An experiment is a commit under refs/exps. Asking DVC for them would load each one's pipeline, which takes a hundred
+times as long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pygit2
+import yaml
+from pydantic import BaseModel
+
+from ddpm.base import paths
+from ddpm.base.errors import UserError
+from ddpm.base.files import md5
+from ddpm.compare import block_yaml
+from ddpm.compare.interrupted import RUNNING, RUNS, lives, read_note
+from ddpm.params import file, inputs
+
+Unfinished = Literal["queued", "failed", "running"]
+
+LOCK = "dvc.lock"
+EVALUATE, FINGERPRINT = paths.EVALUATE.as_posix(), paths.FINGERPRINT.as_posix()
+TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
+PARAMS = str(file.PATH)
+FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+WORKSPACE = "workspace"
+STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
+STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}
+MERGE = "refs/exps/exec/EXEC_MERGE"  # what runs in the working folder
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # beside them stand DVC's stashes and locks
+
+
+class Snapshot(NamedTuple):
+    """A state of the project. files: the contents of those of FILES that it has; when: seconds since the epoch."""
+
+    name: str
+    source: str
+    when: float
+    files: dict[str, bytes]
+
+
+class _Output(BaseModel):
+    path: str
+    md5: str | None = None
+
+
+class _Stage(BaseModel):
+    params: dict[str, dict[str, Any]] = {}
+    deps: list[_Output] = []
+    outs: list[_Output] = []
+
+
+class _Lock(BaseModel):
+    stages: dict[str, _Stage]
+
+
+def experiments() -> list[Snapshot]:
+    """All experiments of the repository, whatever commit they started from, oldest first. Raises UserError."""
+    repository = _repository()
+    named = [(EXPERIMENT.fullmatch(reference.name), reference) for reference in repository.references.iterator()]
+    found = [_read(repository, match[1], "dvc", reference.peel(pygit2.Commit)) for match, reference in named if match]
+    return sorted(found, key=lambda snapshot: snapshot.when)
+
+
+def unfinished() -> list[tuple[Unfinished, Snapshot]]:
+    """Those that wait in DVC's queue, failed there, or run, oldest first, with their params but without scores.
+
+    What was killed is in none of DVC's lists. Raises UserError.
+    """
+    repository = _repository()
+    revisions: list[tuple[Unfinished, str, str]] = []
+    for state, reference in STASHES.items():
+        entries = repository.references.get(reference)
+        for entry in entries.log() if entries else ():
+            if named := STASHED.fullmatch(entry.message):
+                revisions.append((state, named[1], str(entry.oid_new)))
+    for note in RUNS.glob("run/*/*.json"):
+        info = read_note(note.with_suffix(".run"))
+        if lives(read_note(note), note) and isinstance(name := info.get("name"), str):
+            revisions.append(("running", name, MERGE if note == RUNNING else note.stem))
+    found = []
+    for state, name, revision in revisions:
+        try:
+            commit = repository.revparse_single(revision).peel(pygit2.Commit)
+        except (KeyError, ValueError, pygit2.GitError):  # it began, or ended, just now
+            continue
+        snapshot = _read(repository, name, "dvc", commit)
+        params = {path: text for path, text in snapshot.files.items() if path == str(file.PATH)}
+        found.append((state, snapshot._replace(files=params)))
+    return sorted(found, key=lambda each: each[1].when)
+
+
+def revision(name: str) -> Snapshot:
+    """An experiment by its name, a git revision, or ``workspace``. Raises UserError when there is none."""
+    if name == WORKSPACE:
+        return workspace()
+    named = [snapshot for snapshot in experiments() if snapshot.name == name]
+    if len(named) > 1:
+        raise UserError(f"{name}: {len(named)} experiments have this name; give one's commit (`dvc exp show --sha`)")
+    if named:
+        return named[0]
+    repository = _repository()
+    try:
+        return _read(repository, name, "git", repository.revparse_single(name).peel(pygit2.Commit))
+    except (KeyError, ValueError, pygit2.GitError) as error:
+        raise UserError(
+            f"{name}: neither an experiment nor a git revision; `dvc exp show` and `git log --oneline` list them"
+        ) from error
+
+
+def workspace() -> Snapshot:
+    """The working folder as it is."""
+    files = {path: Path(path).read_bytes() for path in FILES if Path(path).is_file()}
+    when = Path(EVALUATE).stat().st_mtime if EVALUATE in files else 0.0
+    return Snapshot(WORKSPACE, WORKSPACE, when, files)
+
+
+def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
+    """Why the metrics may be another configuration's; None where dvc.lock says that they come of these params.
+
+    They are another's when params were set and the pipeline, or its last stages, were not run. What dvc.lock alone does
+    not tell is a reason too: DVC's cache may be anywhere, or not here.
+    """
+    if LOCK not in files:
+        return f"no {LOCK}"
+    lock = _lock(files[LOCK])
+    return next(_doubts(lock, files, params), None) if lock else f"{LOCK} can't be read"
+
+
+def check_metrics() -> None:
+    """Raises UserError unless metrics/ are of the params and the code that are checked out.
+
+    dvc.lock, which lies in git as they do, says what they are of: DVC's cache is not asked, and need not be here.
+    """
+    files, params = workspace().files, file.read()
+    reason = why_stale(files, params)
+    if not reason and (lock := _lock(files[LOCK])):
+        reason = next(_changes(lock, params), None)
+    if reason:
+        raise UserError(
+            f"{paths.METRICS}/ are not of the params and code that are checked out: {reason}; run `dvc repro`"
+        )
+
+
+def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:
+    """``inputs.code`` of what the stages ran. Raises UserError where two of them ran with another version of a file."""
+    lock = _lock(files.get(LOCK, b""))
+    ran_stages = lock.stages if lock else {}
+    found: dict[str, str] = {}
+    for name in filter(ran_stages.__contains__, stages):
+        ran = inputs.code((dep.path, dep.md5) for dep in ran_stages[name].deps if dep.md5)
+        if other := [path for path in ran if found.get(path, ran[path]) != ran[path]]:
+            raise UserError(f"stage {name} ran with another {other[0]} than a stage before it")
+        found |= ran
+    return found
+
+
+def is_checked_out(code: Mapping[str, str]) -> bool:
+    """Whether that is known, and the code on disk."""
+    return bool(code) and code == inputs.code((path, _md5(path) or "") for path in code)
+
+
+def _lock(text: bytes) -> _Lock | None:
+    """What a dvc.lock says; None where it is none."""
+    try:
+        # every scalar stays text here: a YAML 1.1 reader of numbers and words would disagree with DVC's
+        lock = _Lock.model_validate(block_yaml.read(text.decode()))
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return None
+    lock.stages.pop(inputs.CHECK, None)  # also of params that no score depends on
+    return lock
+
+
+def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> Iterator[str]:
+    """``why_stale``: all reasons that a dvc.lock gives."""
+    made = {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs}
+    for path in (EVALUATE, FINGERPRINT):
+        if made.get(path) is None:
+            yield f"{LOCK} does not say that a stage made {path}"
+    for name, stage in lock.stages.items():
+        for key, locked in stage.params.get(PARAMS, {}).items():
+            if (value := inputs.lookup(params, key)) != locked and inputs.spelled(value) != inputs.spelled(locked):
+                yield f"stage {name} ran with another {key} than {PARAMS} says"
+        for out in stage.outs:
+            if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
+                yield f"{out.path} is not what stage {name} wrote"
+        for dep in stage.deps:
+            if not any(Path(dep.path).is_relative_to(out) for out in made):
+                continue
+            if made.get(dep.path) is None:
+                yield f"{LOCK} does not say which {dep.path} was made: an older version wrote it"
+            elif made[dep.path] != dep.md5:
+                yield f"stage {name} ran with another {dep.path} than was made"
+
+
+def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
+    """``check_metrics``: what changed since the stages ran, of metrics/ and of what no stage makes, such as code."""
+    if not inputs.DVC_YAML.exists():
+        yield f"no {inputs.DVC_YAML}"
+        return
+    here = yaml.safe_load(inputs.DVC_YAML.read_bytes())["stages"]
+    made = [out.path for stage in lock.stages.values() for out in stage.outs]
+    # a stage that dvc.yaml no longer has stays in dvc.lock for good
+    for name, stage in ((name, stage) for name, stage in lock.stages.items() if name in here):
+        for out in stage.outs:
+            if Path(out.path).is_relative_to(paths.METRICS) and _md5(out.path) != out.md5:
+                yield f"{out.path} is not what stage {name} wrote"
+        keys, deps = inputs.stage(name, params)
+        known = {dep.path: dep.md5 for dep in stage.deps}
+        unknown = {path for path in deps if path not in known}
+        unknown |= {key for key in keys if isinstance(key, str) and key not in stage.params.get(PARAMS, {})}
+        for each in sorted(unknown):
+            yield f"stage {name} ran without {each}, which {inputs.DVC_YAML} lists"
+        for path in filter(known.get, deps):
+            if not any(Path(path).is_relative_to(out) for out in made) and _md5(path) != known[path]:
+                yield f"{path} changed since stage {name} ran"
+
+
+def _md5(path: str) -> str | None:
+    """None where there is no such file."""
+    return md5(Path(path)) if Path(path).exists() else None
+
+
+def _repository() -> pygit2.Repository:
+    try:
+        return pygit2.Repository(".")
+    except pygit2.GitError as error:
+        raise UserError(f"{Path.cwd()}: not a git repository ({error}); run this in the project's clone") from error
+
+
+def _read(repository: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
+    below = Path.cwd().relative_to(Path(repository.workdir).resolve())
+    files = {}
+    for path in FILES:
+        entry = str(below / path)
+        if entry in commit.tree and isinstance(blob := commit.tree[entry], pygit2.Blob):
+            files[path] = blob.data
+    return Snapshot(name, source, float(commit.commit_time), files)

@@ -1,0 +1,58 @@
+"""What ``make repro`` ends with: what was trained, its scores next to real images', where to look, what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ddpm.base.files import flatten
+from ddpm.base.paths import EVALUATION, SAMPLES
+from ddpm.compare.metrics import HEADLINE
+from ddpm.params.config import Config
+from ddpm.terminal import duration
+
+PICTURES = {
+    SAMPLES / "grid.png": "",
+    SAMPLES / "reverse.mp4": "",
+    EVALUATION / "nearest.png": " (samples and the training images nearest to them)",
+}
+# metric of an extractor -> what a person calls it
+NAMES = dict.fromkeys(HEADLINE, "Fréchet distance") | {"precision": "precision", "recall": "recall"}
+NEXT = ("linear", "cosine")  # the schedule to try is the first that was not taken
+
+
+def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
+    """``measured``: what metrics/ says by stage. What it, or the folder, lacks is left out."""
+    data, train = settings.data, measured["train"]
+    facts = [f"{train[name]:,} {name}" for name in ("parameters", "steps") if name in train]
+    took = f" in {duration(train['seconds'])}" if "seconds" in train else ""
+    pictures = [f"{path}{what}" for path, what in PICTURES.items() if path.exists()]
+    other = next(name for name in NEXT if name != settings.diffusion.schedule.name)
+    return [
+        f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} "
+        f"{data.image_size}x{data.image_size}{took}",
+        f"scores   {', '.join(_scores(settings, measured['evaluate'])) or 'none'}",
+        f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
+        "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
+        f"next     `dvc exp run -S diffusion.schedule.name={other}`, then `ddpm runs`",
+    ]
+
+
+def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Every one, a line each."""
+    for stage, values in measured.items():
+        for name, value in flatten(values).items():
+            yield f"{stage:9} {name:24} {f'{value:.4f}' if isinstance(value, float) else value}"
+
+
+def _scores(settings: Config, evaluate: Mapping[str, Any]) -> Iterator[str]:
+    """Each with what real images get that the model never saw."""
+    for extractor in settings.evaluate.extractors:
+        of = f" by {extractor}" if len(settings.evaluate.extractors) > 1 else ""
+        found, real = evaluate.get(extractor, {}), evaluate.get("real", {}).get(extractor, {})
+        for name, called in NAMES.items():
+            if name in found:
+                whose = "real images: " if name in HEADLINE else ""
+                yield f"{called}{of} {found[name]:.3g}" + (f" ({whose}{real[name]:.3g})" if name in real else "")
+    if "bits_per_dim" in evaluate:
+        yield f"{evaluate['bits_per_dim']:.3g} bits per dimension"

@@ -1,0 +1,138 @@
+"""A comparison as people and programs read it: a table, Markdown, CSV, JSON and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from ddpm.base.files import atomic_path, write_json
+from ddpm.compare.pairing import BUDGETS, Side, named
+from ddpm.compare.verdict import Comparison, Verdict
+from ddpm.pictures import plots
+
+Rows = list[list[str]]
+
+
+def table(comparison: Comparison) -> str:
+    """For a terminal."""
+    blocks = [
+        f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}" for title, rows in tables(comparison)
+    ]
+    return "\n\n".join([*blocks, "\n".join(notes(comparison))])
+
+
+def markdown(comparison: Comparison) -> str:
+    """The same tables and notes."""
+    blocks: list[str] = []
+    for title, rows in tables(comparison):
+        head, *body = [[_escaped(cell) for cell in row] for row in rows]
+        blocks.append(f"##{'#' * bool(blocks)} {_escaped(title)}")
+        blocks.append(tabulate(body, head, tablefmt="github", disable_numparse=True))
+    return "\n\n".join([*blocks, "\n".join(f"- {_escaped(line)}" for line in notes(comparison))]) + "\n"
+
+
+def to_dict(comparison: Comparison) -> dict[str, Any]:
+    """What verdict.json says."""
+    arms = [
+        {"label": side.label, "values": side.values, "seeds": list(side.runs)}
+        | {"runs": [run.name for run in side.runs.values()]}
+        | _spent(side)
+        for side in comparison.sides
+    ]
+    told = {name: value for name, value in vars(comparison).items() if name != "sides"}
+    return told | {"arms": arms, "verdicts": [asdict(verdict) for verdict in comparison.verdicts]}
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """verdict.md, verdict.csv, verdict.json and verdict.png in ``folder``."""
+    import pandas as pd
+
+    paths = [folder / f"verdict.{suffix}" for suffix in ("md", "csv", "json", "png")]
+    with atomic_path(paths[0]) as temporary:
+        temporary.write_text(markdown(comparison))
+    sides = {side.label: side for side in comparison.sides}
+    rows = []
+    for verdict in comparison.verdicts:
+        row = {
+            name: " ".join("none" if part is None else str(part) for part in cell) if isinstance(cell, tuple) else cell
+            for name, cell in vars(verdict).items()
+        }
+        for which in ("baseline", "variant"):
+            row |= {f"{which}_{budget}": spent for budget, spent in _spent(sides[row[which]]).items()}
+        rows.append(row)
+    with atomic_path(paths[1]) as temporary:
+        pd.DataFrame(rows, dtype=object).to_csv(temporary, index=False)
+    write_json(paths[2], to_dict(comparison))
+    draw(comparison, paths[3])
+    return paths
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """The seeds' differences with their mean and interval, a panel for each metric, a row for each pair."""
+    several = len({verdict.baseline for verdict in comparison.verdicts}) > 1
+    panels: dict[str, dict[str, Verdict]] = {}
+    for verdict in comparison.verdicts:
+        label = f"{verdict.variant} - {verdict.baseline}" if several else verdict.variant
+        panels.setdefault(f"{verdict.metric} ({verdict.direction} is better)", {})[label] = verdict
+    what = "differences" if several else f"difference from {comparison.sides[0].label}"
+    plots.gaps(path, panels, f"{what}: a dot for each training seed, a band for the practical threshold")
+
+
+def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
+    """Titles with rows of cells, the heads first: the sides, then the verdicts of each pair."""
+    rows = [["variant", "seeds", *BUDGETS.values()]]
+    for side in comparison.sides:
+        spent = ["?" if amount is None else f"{amount:,}" for amount in _spent(side).values()]
+        baseline = " (baseline)" * (side is comparison.sides[0])
+        rows.append([side.label + baseline, str(len(side.runs)), *spent])
+    yield ", ".join(comparison.by) or "the same params", rows
+    pairs: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in comparison.verdicts:
+        pairs.setdefault((verdict.baseline, verdict.variant), []).append(verdict)
+    for (baseline, variant), verdicts in pairs.items():
+        interval = f"{comparison.confidence:.4g} interval"
+        heads = ["metric", baseline, variant, "difference", interval, "t p (Holm)", "sign-flip p", "verdict"]
+        yield f"{variant} against {baseline}, {named(verdicts[0].seeds)}", [heads, *map(_cells, verdicts)]
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What was said of the runs, and the rule of the verdicts."""
+    return [
+        *comparison.notes,
+        f"better or worse: Holm's p below and sign-flip p at most {1 - comparison.confidence:.3g}, a gap above "
+        f"{comparison.threshold:.3g} of the baseline's mean, and KID agreeing; equivalent: two one-sided tests "
+        "exclude a gap as large",
+    ]
+
+
+def _cells(verdict: Verdict) -> list[str]:
+    relative = "" if verdict.relative is None else f" ({verdict.relative:+.1%})"
+    tests = ["-", "-", "-"]
+    if verdict.low is not None:  # then all are there
+        adjusted = "" if verdict.p == verdict.holm_p else f" ({verdict.holm_p:.2g})"
+        tests = [
+            f"{verdict.low:+.3g} to {verdict.high:+.3g}",
+            f"{verdict.p:.2g}{adjusted}",
+            f"{verdict.sign_flip_p:.2g}",
+        ]
+    return [
+        verdict.metric,
+        f"{verdict.baseline_mean:.4g}",
+        f"{verdict.variant_mean:.4g}",
+        f"{verdict.difference:+.3g}{relative}",
+        *tests,
+        f"{verdict.outcome}: {verdict.reason}" if verdict.reason else verdict.outcome,
+    ]
+
+
+def _spent(side: Side) -> dict[str, int | None]:
+    """Budget -> what each run had; None where runs vary, or do not tell."""
+    return {budget: spent[0] if len(spent := side.spent(budget)) == 1 else None for budget in BUDGETS}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

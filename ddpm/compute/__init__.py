@@ -1,0 +1,1 @@
+"""Where work is done: devices, ranks, and noise that depends on neither."""

@@ -1,0 +1,287 @@
+"""One stage on several processes: torchrun starts them, each is a rank with a share of every batch.
+
+Whatever a rank draws at random is a function of (seed, purpose, index, step), so results agree to rounding on any
+number of ranks, and a run may be resumed on another number.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ddpm.base.errors import EXIT_USER_ERROR, UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+# environment variables from the launcher to its ranks
+ERROR_FILE = "DDPM_ERROR_FILE"  # where a rank leaves the line that the launcher prints
+START = "DDPM_START"  # a file that says what the stage was started with, as ``inputs.Start``
+LAUNCHER = "DDPM_LAUNCHER"  # its process id
+LOST = 75  # exit code of a rank that lost another, for ``launch`` alone
+REASON = 400  # characters that are shown of what gloo or NCCL said
+LOST_SUFFIX = ".lost"  # of the file beside ERROR_FILE where such a rank leaves its line
+PATIENCE = timedelta(days=1)  # with the others' scores: gloo's own 30 minutes are few for those of 50,000 images
+
+K = TypeVar("K")
+
+
+def processes(choice: int | Literal["auto"], device: str) -> int:
+    """How many ranks this machine runs. Raises UserError when more are asked for than there are GPUs."""
+    import torch
+
+    gpus = torch.cuda.device_count() if device in {"auto", "cuda"} else 0
+    if choice == "auto":
+        return gpus or (1 if device.startswith("cuda") else min(2, cores()))
+    if choice > 1 and device.startswith("cuda:"):
+        raise UserError(f"launch.processes: {choice} with device: {device}, which is one GPU; set device: cuda, or 1")
+    if 0 < gpus < choice:
+        raise UserError(
+            f"launch.processes: {choice} is more than the {gpus} GPUs here; set {gpus}, auto or device: cpu"
+        )
+    return choice
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_rank() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
+
+
+def launch(module: str, count: int, start: str) -> int:
+    """Run ``python -m module`` on ``count`` ranks of this machine by torchrun; the exit code that they end with.
+
+    The file that START names holds ``start``. A rank that fails ends the others. Raises UserError with its line, with
+    the signal that killed it, or, where no rank failed by itself, with what gloo or NCCL said.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, this function says
+    os.environ[LAUNCHER] = str(os.getpid())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
+        ranks = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=f"ddpm-{os.getpid()}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            monitor_interval=0.1,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),  # else torchelastic_* in /tmp, for good
+        )
+        line, given = Path(folder) / "error", Path(folder) / "start.json"
+        given.write_text(start)
+        os.environ[ERROR_FILE], os.environ[START] = str(line), str(given)
+        try:
+            elastic_launch(ranks, sys.executable)("-m", module)
+        except SignalException as stopped:
+            return 128 + int(stopped.sigval)
+        except ChildFailedError as error:
+            if line.exists():
+                raise UserError(line.read_text()) from error
+            return _failed(error.failures, line.with_suffix(LOST_SUFFIX), count)
+    return 0
+
+
+def _failed(failures: dict[int, ProcessFailure], lost: Path, count: int) -> int:
+    """The exit code of ranks of which some failed, by rank. Raises UserError where what they printed does not say why.
+
+    The first to fail is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
+    """
+    first = min(failure.timestamp for failure in failures.values())
+    codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    if not killed and (code := next((code for code in codes.values() if 0 < code != LOST), 0)):
+        return code
+    if not killed and lost.exists():
+        raise UserError(lost.read_text())
+    rank = killed[0] if killed else next(iter(codes))
+    name = signal.Signals(-codes[rank]).name
+    raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again, it resumes")
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Take part in torchrun's group. A user's mistake is left for ``launch`` to print: ranks that agree on it would
+    print it once each. So is the loss of another rank: ``launch`` may know which died, and how.
+
+    Raises UserError where torchrun was started by hand, and no ``launch`` waits.
+    """
+    import torch
+    import torch.distributed as dist
+
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        yield
+    except UserError as error:
+        _leave(error, "")
+        sys.exit(EXIT_USER_ERROR)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        # less the line of gloo's source, and its advice
+        reason = re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
+        _leave(
+            UserError(
+                f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({reason}): run the same "
+                "command again, it resumes; if this comes back, look for an error of another rank above, a firewall or "
+                "VPN that cuts the ranks' connections, and full memory or /dev/shm, or set launch.processes: 1"
+            ),
+            LOST_SUFFIX,
+        )
+        sys.exit(LOST)
+    dist.destroy_process_group()
+
+
+def _leave(error: UserError, suffix: str) -> None:
+    """Write the line for ``launch``; raise the error where there is none."""
+    if ERROR_FILE not in os.environ:
+        raise error
+    target = Path(os.environ[ERROR_FILE]).with_suffix(suffix)
+    temporary = target.with_suffix(f".{os.environ['RANK']}")
+    temporary.write_text(str(error))
+    temporary.replace(target)
+
+
+def current() -> Ranks:
+    """This process's place in the group that it has joined; the only one where it has joined none."""
+    import torch.distributed as dist
+
+    return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``size``; alone, all operations return what they were given."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the rank that writes files and talks to a person."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This rank's part of ``count`` things: contiguous, in the order of ranks, as even as can be."""
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def shares(self, count: int) -> list[slice]:
+        """Every rank's ``share``."""
+        return [Ranks(rank, self.size).share(count) for rank in range(self.size)]
+
+    def gather(self, tensor: Tensor, count: int) -> Tensor:
+        """The (count, ...) whole of which every rank holds its ``share``; on every rank."""
+        return self.join(tensor, [share.stop - share.start for share in self.shares(count)])
+
+    def join(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
+        """What the ranks hold, one below the other, on every rank: rank r holds (rows[r], ...)."""
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return tensor
+        padded = tensor.new_zeros(max(rows), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in rows]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
+
+    def largest(self, value: int) -> int:
+        """The largest ``value`` of any rank, on every rank."""
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return value
+        found = torch.tensor(value)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
+    def each(self, tasks: Mapping[K, Callable[[], dict[str, Any]]]) -> dict[K, dict[str, Any]]:
+        """What each of ``tasks`` returns, numbers and NumPy arrays by name, on every rank.
+
+        One rank does a task, the ranks in turn. They sleep until the last is done, for ``PATIENCE`` at most.
+        """
+        import numpy as np
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return {key: task() for key, task in tasks.items()}
+        group = dist.new_group(timeout=PATIENCE, backend="gloo")  # before the work: it waits for all, but not as long
+        own: dict[K, dict[str, Tensor]] = {}
+        for place, (key, task) in enumerate(tasks.items()):
+            if place % self.size == self.rank:
+                own[key] = {name: torch.from_numpy(np.asarray(value)) for name, value in task().items()}
+        found = {}
+        for place, key in enumerate(tasks):
+            whole = self.broadcast(own.get(key, {}), place % self.size, group)
+            found[key] = {name: value.numpy() if value.ndim else value.item() for name, value in whole.items()}
+        dist.destroy_process_group(group)
+        return found
+
+    def broadcast(
+        self, tensors: dict[str, Tensor], source: int = 0, group: ProcessGroup | None = None
+    ) -> dict[str, Tensor]:
+        """The ``tensors`` of rank ``source``, which lie on the CPU, on every rank; those of the others are not used."""
+        import torch
+        import torch.distributed as dist
+
+        if self.size == 1:
+            return tensors
+        mine = self.rank == source
+        outline = {name: (str(value.dtype).removeprefix("torch."), value.shape) for name, value in tensors.items()}
+        text = torch.frombuffer(bytearray(json.dumps(outline).encode()), dtype=torch.uint8)
+        length = torch.tensor(len(text))
+        dist.broadcast(length, source, group)
+        text = text if mine else text.new_empty(int(length))
+        dist.broadcast(text, source, group)
+        found = {}
+        for name, (dtype, shape) in json.loads(text.numpy().tobytes()).items():
+            value = tensors[name].contiguous() if mine else torch.empty(shape, dtype=getattr(torch, dtype))
+            dist.broadcast(value.reshape(-1).view(torch.uint8), source, group)  # bytes: gloo does not know every type
+            found[name] = value
+        return found
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network whose backward pass averages gradients over the ranks, while it still runs."""
+        from torch.nn.parallel import DistributedDataParallel
+
+        if self.size == 1:
+            return network
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+    def alone(self, network: nn.Module) -> AbstractContextManager[None]:
+        """While it lasts, a ``parallel`` network's backward pass keeps its gradients to itself, to be added to."""
+        from torch.nn.parallel import DistributedDataParallel
+
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+ALONE = Ranks()

@@ -1,0 +1,110 @@
+"""The processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json, as every stage reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tokenize import TokenError
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+
+if TYPE_CHECKING:
+    from ddpm.data.settings import Data
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+MANIFEST = "manifest.json"
+# what numpy's reader of .npy files raises for bytes that are none
+NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
+
+
+class Manifest(BaseModel):
+    """What the arrays hold.
+
+    counts: images of each split; skipped: broken ones that were left out.
+    sha256: of each split's folder, images and labels: the real images' identity in every score's fingerprint.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    classes: tuple[str, ...]
+    image_size: Annotated[int, Field(ge=1)]
+    channels: Literal[1, 3]
+    counts: Annotated[dict[Split, Annotated[int, Field(ge=1)]], Field(min_length=len(SPLITS))]
+    skipped: Annotated[int, Field(ge=0)]
+    sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that stand for the images and labels, as long as MLflow's own digests."""
+        return files.digest(self.sha256)[:8]
+
+    def counted(self) -> str:
+        return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
+
+
+def read_manifest(processed: Path) -> Manifest:
+    """Raises UserError when it is missing or not a manifest."""
+    path = processed / MANIFEST
+    try:
+        return Manifest.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a manifest; remove it and run `dvc repro`") from error
+
+
+def called(data: Data, processed: Path) -> str:
+    """What people call the images: a published dataset by its name, one's own by where they came from and what they
+    hold, as "flowers64-1a2b3c4d"; without the digest where no images are in ``processed``.
+
+    Where they came from is in params.yaml alone: with it in the manifest, a folder that was renamed would train anew.
+    """
+    own = data.dataset.own_name(data.source)
+    if own is None:
+        return data.dataset.name
+    return f"{own}-{read_manifest(processed).digest}" if (processed / MANIFEST).exists() else own
+
+
+def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, C, H, W), memory-mapped and read-only, and labels (N,).
+
+    Raises UserError when they are missing, damaged, or not what the manifest says.
+    """
+    manifest = read_manifest(processed)
+    count = manifest.counts[split]
+    shape = (count, manifest.channels, manifest.image_size, manifest.image_size)
+    images = _load(processed / split / "images.npy", shape, np.uint8)
+    labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64))
+    if labels.min() < 0 or labels.max() >= len(manifest.classes):
+        raise UserError(
+            f"{processed / split / 'labels.npy'}: labels run over {labels.min()}..{labels.max()}, the manifest has "
+            f"{len(manifest.classes)} classes; remove it and run `dvc repro`"
+        )
+    return images, labels
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """A .npy file, memory-mapped and read-only. Raises UserError when it is missing or none; pickles are refused."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except NO_ARRAY as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: missing or damaged ({reason}); remove it and run `dvc repro`") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: damaged (an archive of arrays); remove it and run `dvc repro`")
+    return array
+
+
+def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    array = open_array(path)
+    if array.shape != shape or array.dtype != dtype:
+        raise UserError(
+            f"{path}: holds {array.dtype} {array.shape}, the manifest says {np.dtype(dtype)} {shape}; "
+            "remove it and run `dvc repro`"
+        )
+    return array

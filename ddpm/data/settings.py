@@ -1,0 +1,21 @@
+"""The ``data`` section of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, InstanceOf
+
+from ddpm.base.settings import Fraction, ImageShape
+from ddpm.sources.dataset import Dataset
+
+
+class Data(ImageShape):
+    """What the model learns from, and how each picture becomes one of that shape."""
+
+    dataset: InstanceOf[Dataset]
+    source: str | None = None
+    resize: Literal["squash", "crop"] = "crop"
+    test_fraction: Fraction = 0.1
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    on_error: Literal["fail", "skip"] = "fail"

@@ -1,0 +1,1 @@
+"""The paper: schedule, chain, parameterization, variance and loss."""

@@ -1,0 +1,87 @@
+"""Training objectives.
+
+Contract: called with ``Denoised``, a noised batch and the network's output for it, a variant gives each image's loss.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Coefficients
+    from ddpm.diffusion.parameterization import Parameterization
+    from ddpm.diffusion.variance import Variance
+
+
+class Denoised(NamedTuple):
+    """A noised batch and the network's output for it, all that an objective may need.
+
+    Images are (B, C, H, W), the output float32; ``variance_output`` is None where the variance is fixed. ``at`` holds
+    the constants at each image's t of a chain of ``T`` steps.
+    """
+
+    output: Tensor
+    variance_output: Tensor | None
+    x_0: Tensor
+    epsilon: Tensor
+    x_t: Tensor
+    at: Coefficients
+    T: int
+    parameterization: Parameterization
+    variance: Variance
+
+    def squared_error(self) -> Tensor:
+        """(B,) mean squared error of the output on the parameterization's target."""
+        target = self.parameterization.target(self.x_0, self.epsilon, self.at)
+        return (self.output - target).square().mean(dim=(1, 2, 3))
+
+    def bound(self, detach_mean: bool = False) -> Tensor:
+        """(B,) bits per dimension: T times equation 5's term at t, so that its mean over uniform t is the whole bound
+        less the constant L_T. With ``detach_mean`` its gradient reaches the variance alone."""
+        from ddpm.diffusion.chain import bound_term, posterior_mean
+
+        output = self.output.detach() if detach_mean else self.output
+        x_0 = self.parameterization.predict(output, self.x_t, self.at).x_0
+        mean = posterior_mean(x_0, self.x_t, self.at)
+        log_variance = self.variance.log_variance(self.variance_output, self.at)
+        nats = bound_term(self.x_0, self.x_t, mean, log_variance, self.at)
+        return nats.mean(dim=(1, 2, 3)) * (self.T / math.log(2))
+
+
+class Loss(Variant, ABC):
+    """Contract of an objective."""
+
+    trains_variance: ClassVar[bool] = False
+    """Whether its gradient reaches the head of a learned variance."""
+    needs_learned_variance: ClassVar[bool] = False
+    """Whether it is senseless without that head."""
+    trains_zero_snr: ClassVar[bool] = True
+    """Whether steps without signal have any weight."""
+
+    @abstractmethod
+    def __call__(self, denoised: Denoised) -> Tensor:
+        """Each image's loss, (B,) float32."""
+
+
+class SNRWeighted(Loss):
+    """Squared error of x_0 with a weight that depends on SNR = alpha_bar / (1 - alpha_bar) alone.
+
+    Stated so it is the same objective for every parameterization: the error of the output is converted to x_0's.
+    """
+
+    trains_zero_snr: ClassVar[bool] = False
+
+    @abstractmethod
+    def weight(self, snr: Tensor) -> Tensor:
+        """The weight of x_0's squared error at ``snr``, of any shape."""
+
+    def __call__(self, denoised: Denoised) -> Tensor:
+        at = denoised.at
+        weight = self.weight((at.signal / at.sigma).square()) * denoised.parameterization.x_0_scale(at)
+        return weight.flatten() * denoised.squared_error()

@@ -1,0 +1,47 @@
+"""What the network predicts.
+
+Contract: ``target`` is what the network's output is regressed on; ``predict`` turns an output into (x_0, epsilon);
+``x_0_scale`` converts squared errors, so that a loss is weighted in one place, on x_0. The network knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Coefficients
+
+
+class Prediction(NamedTuple):
+    """The network's belief about x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each.
+
+    ``variance_output`` is the network's second half where the variance is learned, else None.
+    """
+
+    x_0: Tensor
+    epsilon: Tensor
+    variance_output: Tensor | None = None
+
+
+class Parameterization(Variant, ABC):
+    """Contract of a parameterization. ``at`` holds the chain's constants at each image's t, (B, 1, 1, 1)."""
+
+    divides_by_signal: ClassVar[bool] = False
+    """Whether x_0 cannot be told from the output where sqrt(alpha_bar) is 0."""
+
+    @abstractmethod
+    def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+        """What the network should output for x_t made of x_0 and epsilon, (B, C, H, W)."""
+
+    @abstractmethod
+    def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
+        """x_0 and epsilon, each (B, C, H, W), from the network's output."""
+
+    @abstractmethod
+    def x_0_scale(self, at: Coefficients) -> Tensor:
+        """(B, 1, 1, 1): the squared error of x_0 is this times the squared error of the output."""

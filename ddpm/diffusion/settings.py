@@ -1,0 +1,74 @@
+"""The ``diffusion`` section of params.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import Field, InstanceOf, model_validator
+
+from ddpm.base import variant
+from ddpm.base.settings import Section
+from ddpm.diffusion.loss import Loss
+from ddpm.diffusion.parameterization import Parameterization
+from ddpm.diffusion.schedule import Schedule
+from ddpm.diffusion.variance import Variance
+
+MIN_LOG_SNR = -80  # alpha_bar below e^-87 is no normal float32
+
+
+class Diffusion(Section):
+    """The forward process and what the network is asked for."""
+
+    T: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    schedule: InstanceOf[Schedule]
+    parameterization: InstanceOf[Parameterization]
+    variance: InstanceOf[Variance]
+    loss: InstanceOf[Loss]
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if reasons := list(self.refusals()):
+            raise ValueError("; ".join(reasons))
+        return self
+
+    def refusals(self) -> Iterator[str]:
+        """Why these choices cannot work together; what each needs is told by its flags."""
+        schedule, loss, learned = self.schedule, self.loss, self.variance.outputs == 2
+        if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
+            yield (
+                f"parameterization: {self.parameterization.name} divides by the signal, of which "
+                f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
+                f"allowed: {_with('parameterizations', 'divides_by_signal', False)}"
+            )
+        if not loss.trains_zero_snr and schedule.zero_terminal_snr:
+            yield (
+                f"loss: {loss.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
+                f"leaves no signal and sampling begins; allowed: {_with('losses', 'trains_zero_snr', True)}"
+            )
+        if learned and not loss.trains_variance:
+            yield (
+                f"loss: {loss.name} gives the learned variance of variance: {self.variance.name} no gradient; "
+                f"allowed: {_with('losses', 'trains_variance', True)}"
+            )
+        if loss.needs_learned_variance and not learned:
+            yield (
+                f"variance: {self.variance.name} is fixed, and loss: {loss.name} adds to another loss only what "
+                f"trains the variance; allowed: {_with('variances', 'outputs', 2)}"
+            )
+        try:
+            last = float(schedule.noise_schedule(self.T).log_snr[-1])
+        except ValueError as error:
+            yield f"schedule: {schedule.name} makes no chain of T: {self.T} steps: {error}"
+            return
+        if last < MIN_LOG_SNR and not schedule.zero_terminal_snr:
+            yield (
+                f"schedule: {schedule.name} with T: {self.T} leaves a log-SNR of {last:.0f} at t = T, which float32 "
+                f"cannot hold; allowed: at least {MIN_LOG_SNR}: use more steps or a milder schedule"
+            )
+
+
+def _with(family: str, flag: str, value: object) -> str:
+    """Names of the family's variants whose class has that value of the flag."""
+    classes = {name: variant.variant_class(family, name) for name in variant.names(family)}
+    return ", ".join(name for name, cls in classes.items() if getattr(cls, flag) == value)

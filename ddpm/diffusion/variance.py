@@ -1,0 +1,34 @@
+"""The variance of the reverse step p(x_{t-1} | x_t).
+
+Contract: ``log_variance`` gives it per pixel or per image. ``outputs`` says how many times the image's channels the
+network must put out: 2 where the variance is learned.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Coefficients
+
+
+class Variance(Variant, ABC):
+    """Contract of a reverse variance."""
+
+    outputs: ClassVar[int] = 1
+
+    @abstractmethod
+    def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
+        """log sigma_t^2, broadcastable to (B, C, H, W); ``variance_output`` is the network's second half or None."""
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The network's output, (B, outputs * C, H, W), as prediction and variance_output, (B, C, H, W) each."""
+        if self.outputs == 1:
+            return output, None
+        prediction, variance_output = output.chunk(2, dim=1)
+        return prediction, variance_output

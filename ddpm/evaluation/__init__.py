@@ -1,0 +1,1 @@
+"""What the evaluate stage says of a model: scores, likelihood, memorisation."""

@@ -1,0 +1,330 @@
+"""What is said of a model: its sets' scores, how near they come to real images, its likelihood, and a fingerprint.
+
+Each set of samples is scored by itself, and evaluate.json holds the mean over the sets, with what real images score
+beside it. The fingerprint says which other models' scores these may be compared with.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch_fidelity
+from numpy.typing import NDArray
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import Rows
+from ddpm.compute import devices
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.data.processed import SPLITS, Split, open_split
+from ddpm.evaluation import likelihood, memorisation
+from ddpm.evaluation.likelihood import Bound
+from ddpm.evaluation.memorisation import Nearest, Vectors
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.samples import read_samples
+from ddpm.sampling.settings import Sample
+from ddpm.scoring import calibration, extractor, frechet
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.reference import WEIGHTS, RealFeatures, Reference, load_features, read_reference
+from ddpm.scoring.scores import ISC_SPLITS, RNG_SEED, check_counts, score
+from ddpm.scoring.settings import Evaluate
+from ddpm.training.checkpoints import Loaded
+
+PIXELS = "pixels"
+PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
+# of the choice of images whose likelihood is bounded. It is the same for every model, as the test split is: the images
+# are the data that a score is of, and no part of the estimate. How much others would move it, bits_per_dim_se says.
+SEED = 2020
+
+Images = NDArray[np.uint8]
+Task = Callable[[], dict[str, Any]]
+
+
+class Evaluation(NamedTuple):
+    """scores: what evaluate.json says. The rest are rows of CSV files, and what nearest.png shows.
+
+    sets: seed and every score of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
+    ``likelihood_rows``. nearest: ``pairs``.
+    """
+
+    scores: dict[str, Any]
+    sets: Rows
+    fd_n: Rows
+    bound: Rows
+    nearest: Images
+
+
+class Report(NamedTuple):
+    """One set of samples: its scores, nested as in evaluate.json, its Fréchet distances against N by extractor, and
+    its nearest train images by space."""
+
+    scores: dict[str, Any]
+    curves: dict[str, frechet.Curve]
+    nearest: dict[str, Nearest]
+
+
+def evaluate(
+    sets: dict[int, Path],
+    processed: Path,
+    reference: Path,
+    model: Loaded,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Evaluation:
+    """Score ``sets``, .npy of uint8 (N, C, H, W) by their seeds, and ``model``, which drew them; on every rank, between
+    which passes through the networks, searches and metrics are shared.
+
+    Raises UserError when the samples are too few for a metric or do not look like the real images.
+    """
+    index = read_reference(reference)
+    floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
+    images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
+    real = Real.open(processed, reference, settings, device, ranks)
+    reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
+    bounds = likelihoods(model, processed, settings, device, ranks)
+    scores = mean([found.scores for found in reports]) | {"real": floor} | bits_per_dim(bounds)
+    if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
+        raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
+    return Evaluation(
+        scores,
+        [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
+        fd_rows([found.curves for found in reports]),
+        likelihood_rows(bounds),
+        pairs(next(iter(images.values())), real.train, reports[0].nearest),
+    )
+
+
+def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
+    """Raises UserError when a set's images are too few for a metric, or of another shape than the real ones."""
+    images = read_samples(path)
+    expected = (index.channels, index.image_size, index.image_size)
+    if images.shape[1:] != expected:
+        raise UserError(
+            f"{path}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
+            f"{index.dataset}'s {expected}: train and sample again with this data.image_size and data.channels"
+        )
+    for name in settings.extractors:
+        check_counts(settings, extractor.get(name), {"sample.count": len(images), "the train split": index.count})
+    return images
+
+
+class Real(NamedTuple):
+    """What samples are held against.
+
+    train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
+    whether a test image is no copy of a train image.
+    """
+
+    train: Images
+    features: dict[str, RealFeatures]
+    held_out: dict[str, Nearest]
+    new: NDArray[np.bool_]
+
+    @classmethod
+    def open(
+        cls, processed: Path, reference: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+    ) -> Real:
+        train, test = (open_split(processed, split)[0] for split in SPLITS)
+        features = {name: load_features(reference, name) for name in settings.extractors}
+        spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (test, train)}
+        spaces |= {name: (found.held_out.features, found.features) for name, found in features.items()}
+        searched = ranks.each(searches(spaces, device))
+        held_out = {space: Nearest(**searched[space]) for space in spaces}
+        return cls(train, features, held_out, held_out[PIXELS].distance > 0)
+
+
+def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -> dict[str, Task]:
+    """By space, what finds the ``Nearest`` of its second vectors to each of its first."""
+    return {space: partial(nearest, *pair, device) for space, pair in spaces.items()}
+
+
+def nearest(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
+    """The fields of the ``Nearest``."""
+    return memorisation.nearest(queries, train, device)._asdict()
+
+
+def report(images: Images, real: Real, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE) -> Report:
+    """Score one set of uint8 (N, C, H, W) images."""
+    fakes = {
+        name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
+        for name, found in real.features.items()
+    }
+    spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (images, real.train)}
+    spaces |= {name: (fakes[name].features, found.features) for name, found in real.features.items()}
+    tasks: dict[tuple[str, str], Task] = {(space, "nearest"): task for space, task in searches(spaces, device).items()}
+    for name, found in real.features.items():
+        for metric in settings.metrics:
+            one = settings.model_copy(update={"metrics": (metric,)})
+            tasks[name, metric] = partial(score, fakes[name], found, one)
+        tasks[name, "curve"] = partial(curve, fakes[name], found, settings, device)
+    done = ranks.each(tasks)
+    near = {space: Nearest(**done[space, "nearest"]) for space in spaces}
+    scores: dict[str, Any] = {}
+    curves = {}
+    for name, found in real.features.items():
+        scores[name] = {key: value for metric in settings.metrics for key, value in done[name, metric].items()}
+        if done[name, "curve"]:
+            curves[name] = frechet.Curve(**done[name, "curve"])
+            scores[name] |= calibration.extrapolated(found, curves[name])
+    closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
+    for space in (space for space, found in closeness.items() if ranks.main and not found):
+        print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
+    scores["memorisation"] = {space: found for space, found in closeness.items() if found}
+    return Report(scores, curves, near)
+
+
+def curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Any]:
+    """The fields of the ``frechet.Curve``; none where there is no curve."""
+    found = calibration.fd_curve(fake, real, settings, device)
+    return vars(found) if found else {}
+
+
+def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of nested numbers, key by key; standard errors, ``*_se``, of independent sets become that of the mean."""
+    found: dict[str, Any] = {}
+    for key, first in values[0].items():
+        column = [value[key] for value in values]
+        if isinstance(first, dict):
+            found[key] = mean(column)
+        else:
+            found[key] = float(np.linalg.norm(column) / len(column) if key.endswith("_se") else np.mean(column))
+    return found
+
+
+def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
+    """The sets' Fréchet distances against N, averaged over the sets."""
+    rows: Rows = []
+    for name in curves[0]:
+        fd, fd_sd = (np.mean([getattr(found[name], key) for found in curves], axis=0) for key in ("fd", "fd_sd"))
+        for n, value, sd in zip(curves[0][name].n, fd, fd_sd, strict=True):
+            rows.append({"extractor": name, "n": int(n), "fd": value, "fd_sd": "" if math.isnan(sd) else sd})
+    return rows
+
+
+def likelihoods(
+    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+) -> dict[Split, Bound]:
+    """The bound on ``settings.likelihood.images`` of each split, in full float32; nothing where that is 0.
+
+    The same images for every model; noise and t by the model's training seed.
+    """
+    diffusion, options = model.config.diffusion, settings.likelihood
+    denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
+    bounds: dict[Split, Bound] = {}
+    for split in SPLITS if options.images else ():
+        images, _ = open_split(processed, split)
+        chosen = np.random.default_rng(SEED).permutation(len(images))[: options.images]
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            bounds[split] = likelihood.bound(
+                denoiser,
+                denoiser.chain.schedule,
+                diffusion.variance,
+                images[np.sort(chosen)],
+                options.timesteps,
+                settings.batch_size,
+                device,
+                model.config.seed,
+                ranks if len(chosen) >= ranks.size else ALONE,
+            )
+    return bounds
+
+
+def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
+    """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
+    found = {}
+    for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
+        if split in bounds:
+            each = bounds[split].bits_per_dim
+            found[name] = float(each.mean())
+            found[f"{name}_se"] = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
+    return found
+
+
+def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
+    """The bound by t: t, steps, and per split ``vlb_*``, bits per dimension of one step, and ``mse_*``, of epsilon.
+
+    L_{t-1} stands at t, L_T at T + 1, where nothing is denoised. A row is a stratum of ``steps`` steps around t, so
+    that the sum of steps times vlb is the whole bound.
+    """
+    rows: Rows = []
+    for split, found in bounds.items():
+        columns = [found.first + (found.steps - 1) / 2, found.steps, found.terms.mean(0), found.mse.mean(0)]
+        last = (found.first[-1] + found.steps[-1], 1, found.prior.mean(), "")
+        for place, (t, steps, vlb, mse) in enumerate([*zip(*columns, strict=True), last]):
+            if place == len(rows):
+                rows.append({"t": t, "steps": steps})
+            rows[place] |= {f"vlb_{split}": vlb, f"mse_{split}": mse}
+    return rows
+
+
+def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images:
+    """(rows, columns, C, H, W): the closest pairs of each space in turn, in pixels first, the relatively nearest pair
+    leftmost: a row of samples, and below it the row of their train images."""
+    rows = []
+    for found in nearest.values():
+        chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
+        rows += [samples[chosen], train[found.row[chosen]]]
+    return np.stack(rows)
+
+
+def fingerprint(
+    index: Reference, settings: Evaluate, sample: Sample, drawn_in: str, trained_in: str, device: torch.device
+) -> dict[str, Any]:
+    """``comparable``: what two models' scores must share to be compared; ``hash``: its digest, on every machine the
+    same; ``hash_without_sampling``: the digest of the rest, for comparing samplers.
+
+    drawn_in, trained_in: the precisions that ``auto`` came to. Samples of one model score otherwise in bfloat16 than in
+    float32, so what they were drawn in is part of their sampling. ``environment`` is recorded beside it and not hashed.
+    """
+    comparable = {
+        "images": {
+            "sha256": index.images,
+            "held_out": index.held_out,
+            "count": index.count,
+            "channels": index.channels,
+            "size": index.image_size,
+        },
+        "extractors": {name: index.extractors[name][WEIGHTS] for name in settings.extractors},
+        "sets": len(sample.seeds),
+        "samples": sample.count,
+        "sampling": {
+            **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
+            "evaluations": sample.sampler.evaluations(sample.steps),
+            "precision": drawn_in,
+        },
+        "metrics": {
+            **settings.model_dump(
+                mode="json", include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
+            ),
+            "isc_splits": ISC_SPLITS,
+            "rng_seed": RNG_SEED,
+            "fd_parts": frechet.PARTS,
+        },
+        "torch_fidelity": torch_fidelity.__version__,
+    }
+    environment = {
+        "torch": torch.__version__,
+        "device": devices.describe(device),
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "threads": torch.get_num_threads(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "processor": devices.processor(device),
+        "instructions": devices.instructions(device),
+        "training_precision": trained_in,
+    }
+    rest = {key: value for key, value in comparable.items() if key != "sampling"}
+    return {
+        "hash": files.digest(comparable),
+        "hash_without_sampling": files.digest(rest),
+        "comparable": comparable,
+        "environment": environment,
+    }

@@ -1,0 +1,122 @@
+"""The variational bound on the likelihood, in bits per dimension. Ho et al. 2020 (arXiv:2006.11239), equation 5.
+
+-log2 p(x_0) <= L_T + sum over t = 2..T of L_{t-1} + L_0, for images of 256 levels. L_T and L_0 are computed for every
+image; the sum is estimated: 2..T is cut into strata, each image gets one t drawn evenly from each, and the term there
+counts for as many steps as the stratum has. That is unbiased, and its error falls with the number of images.
+
+The reverse variance is the model's. As in the paper's code the prediction of x_0 is held to [-1, 1] before the mean is
+taken from it: the denoiser given here is one that clips.
+
+Noise and t follow from a seed, image and stratum. Given the training seed, models of one seed share them, as do both
+splits, so that their differences owe less to them; and models of other seeds do not, so that the spread over the seeds
+holds the error of the estimate. Were they the same for every seed, no number of seeds would average that error away,
+and no interval would hold it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm.base import progress
+from ddpm.compute import noise
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.diffusion.chain import Chain, bound_term, from_images, posterior_mean, prior_kl, q_sample
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.diffusion.variance import Variance
+
+Array = NDArray[np.float64]
+# (x_0, epsilon) of x_t, (B, C, H, W) float32, at the t of each image, (B,) int64 in 1..T
+Denoises = Callable[[Tensor, Tensor], Prediction]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound of M images in bits per dimension, by stratum; the first stratum is t = 1 alone.
+
+    first, steps: (S,) the lowest t of each stratum and how many t it has. terms: (M, S) the term at the t that was
+    drawn, for one step; mse: (M, S) the mean squared error of epsilon there. prior: (M,) L_T.
+    """
+
+    first: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    terms: Array
+    mse: Array
+    prior: Array
+
+    @property
+    def bits_per_dim(self) -> Array:
+        """(M,) the whole bound of each image."""
+        total: Array = self.prior + self.terms @ self.steps
+        return total
+
+
+def strata(T: int, timesteps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first t and the number of t of each stratum: 1 alone, then ``timesteps`` parts of 2..T, T - 1 at most.
+
+    They grow with t, as evenly in log(t) as whole steps allow: the terms fall about as 1 / t, and within even parts the
+    low t would vary by as much as the whole bound. In parts of one step each, the bound is exact but for the noise.
+    """
+    parts = min(timesteps, T - 1)
+    place = np.arange(parts + 1)
+    edges = np.round(2 * ((T + 1) / 2) ** (place / max(parts, 1))).astype(np.int64)
+    edges = np.minimum(np.maximum.accumulate(edges - place) + place, T + 1 - place[::-1])
+    first = np.concatenate([[1], edges[:-1]])
+    return first, np.diff(np.append(first, T + 1))
+
+
+def bound(
+    denoiser: Denoises,
+    schedule: NoiseSchedule,
+    variance: Variance,
+    images: NDArray[np.uint8],
+    timesteps: int,
+    batch_size: int,
+    device: torch.device,
+    seed: int,
+    ranks: Ranks = ALONE,
+) -> Bound:
+    """The bound of uint8 (M, C, H, W) images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1.
+
+    Each rank takes its share of the images, and gets the whole. M is at least the number of ranks.
+    """
+    chain = Chain(schedule, device, torch.float64)  # small terms are differences of large numbers
+    first, steps = strata(len(schedule), timesteps)
+    parts = []
+    own = torch.arange(len(images), device=device)[ranks.share(len(images))]
+    with progress.bar(len(images), "likelihood", "image", shown=ranks.main) as bar:
+        for index in own.split(batch_size):
+            x_0 = from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device).double())
+            columns = []
+            for low, count in zip(first.tolist(), steps.tolist(), strict=True):
+                t = low + (noise.uniform(seed, "likelihood t", index, low) * count).long()
+                epsilon = noise.gaussian(seed, "likelihood", index, low, x_0.shape[1:]).double()
+                columns.append(term(denoiser, chain, variance, x_0, epsilon, t))
+            prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
+            terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
+            parts.append((terms, mse, prior))
+            done = min(len(parts) * batch_size, len(own))  # and as large a part of every other rank's share
+            bar.update(done * len(images) // len(own) - bar.n)
+    whole = (ranks.gather(torch.cat(part), len(images)) for part in zip(*parts, strict=True))
+    return Bound(first, steps, *(part.cpu().numpy() for part in whole))
+
+
+def term(
+    denoiser: Denoises, chain: Chain, variance: Variance, x_0: Tensor, epsilon: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """L_{t-1} in bits per dimension, and the mean squared error of epsilon, (B,) each, in the precision of x_0."""
+    at = chain.at(t)
+    x_t = q_sample(x_0, epsilon, at)
+    found = denoiser(x_t.float(), t)
+    mean = posterior_mean(found.x_0.to(x_0), x_t, at)
+    variance_output = None if found.variance_output is None else found.variance_output.to(x_0)
+    nats = bound_term(x_0, x_t, mean, variance.log_variance(variance_output, at), at)
+    mse = (found.epsilon.to(x_0) - epsilon).square()
+    return nats.mean(dim=(1, 2, 3)) / math.log(2), mse.mean(dim=(1, 2, 3))

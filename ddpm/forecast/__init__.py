@@ -1,0 +1,1 @@
+"""What the next run takes, in time and memory, before it starts."""

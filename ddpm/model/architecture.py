@@ -1,0 +1,82 @@
+"""Networks: ``network(x_t, t)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
+
+They know nothing of diffusion. Contract: a variant's fields are its shape; ``network`` builds it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ddpm.model.layers import Dropout
+    from ddpm.training.settings import TrainingConfig
+
+
+class Architecture(Variant, ABC):
+    """Contract of an architecture."""
+
+    @abstractmethod
+    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
+        """Raises ValueError naming the field when the shape does not fit ``image_size``."""
+
+
+def build(config: TrainingConfig) -> nn.Module:
+    """The network that ``config.model`` chooses, freshly initialised.
+
+    Raises UserError when its shape is impossible, or its weights alone are more than the memory that is free.
+    """
+    import psutil
+
+    size = sum(parameter.numel() * parameter.element_size() for parameter in outline(config).parameters())
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise UserError(
+            f"model.{config.model.name}: its weights take {size / 2**30:,.1f} GiB, {free / 2**30:,.1f} are free; "
+            "choose a smaller network"
+        )
+    return _network(config)
+
+
+def outline(config: TrainingConfig) -> nn.Module:
+    """The network's shape, without memory for its weights. Raises UserError when it is impossible."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return _network(config)
+    except (OverflowError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]  # below it torch tells its own stack
+        raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
+
+
+def _network(config: TrainingConfig) -> nn.Module:
+    architecture: Architecture = variant.build("networks", config.model.model_dump(), "model")
+    data = config.data
+    try:
+        return architecture.network(data.image_size, data.channels, data.channels * config.diffusion.variance.outputs)
+    except ValueError as error:
+        raise UserError(f"model.{architecture.name}: {error}") from error
+
+
+def dropout_purposes(network: nn.Module) -> list[str]:
+    """What the random numbers of each dropout layer are drawn for, in the order of ``key_dropout``."""
+    return [f"dropout/{name}" for name, _ in _dropout(network)]
+
+
+def key_dropout(network: nn.Module, words: Tensor) -> None:
+    """Give each dropout layer its keys of the next forward pass: ``words``, (layers, B, 2) int32, one an image."""
+    for (_, layer), keys in zip(_dropout(network), words, strict=True):
+        layer.keys = keys
+
+
+def _dropout(network: nn.Module) -> list[tuple[str, Dropout]]:
+    from ddpm.model.layers import Dropout
+
+    return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, Dropout)]

@@ -1,0 +1,183 @@
+"""Blocks that architectures share. Feature maps are (B, C, H, W), tokens (B, N, C), time embeddings (B, E)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm.compute import noise
+
+# Tokens up to which two products beat the CPU's tiled attention: threefold at 64, by 1.8 at 256 in bfloat16.
+FEW_TOKENS = {torch.bfloat16: 256, torch.float32: 64}
+FOLDED_CHANNELS = 128  # from which on a CPU an upsampling convolution is faster as four small ones, by 1.1 to 1.7
+
+
+def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
+    """(B, size) float32: sines, then cosines, of t at frequencies from 1 to 1/10000.
+
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, as in the DDPM paper's code.
+    """
+    half = size // 2
+    frequency = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / max(half - 1, 1)))
+    angle = t.float()[:, None] * frequency
+    return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, size % 2))
+
+
+def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
+    """The layer with weights and bias zero, where ``zero``: a block that begins as the identity."""
+    if zero:
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Dropout(nn.Module):
+    """In training, zeroes each value, or each channel where ``channels``, with probability ``p``, and scales the rest.
+
+    ``keys``, (B, 2) int32, are set before each forward pass of training (``ddpm.model.architecture.key_dropout``): an image's mask
+    depends on its key and on nothing else, so it is the same in whatever part of a batch and on whatever rank. Without
+    keys they are drawn from torch's generator.
+    """
+
+    def __init__(self, p: float, channels: bool):
+        super().__init__()
+        self.p = p
+        self.channels = channels
+        self.keys: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        keys = self.keys
+        if keys is None:
+            keys = torch.randint(-(2**31), 2**31, (len(x), 2), dtype=torch.int32, device=x.device)
+        shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
+        mask = noise.kept(keys, math.prod(shape[1:]), self.p).view(shape)
+        return x * mask.to(x.dtype).mul_(1 / (1 - self.p))
+
+
+def attend(qkv: Tensor, heads: int) -> Tensor:
+    """Multi-head self-attention: (B, N, 3C), queries, keys and values side by side, to (B, N, C)."""
+    batch, tokens, width = qkv.shape
+    query, key, value = qkv.view(batch, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
+    if tokens <= FEW_TOKENS.get(qkv.dtype, 0) and qkv.device.type == "cpu":
+        mixed = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), dim=-1) @ value
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value)
+    return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
+
+
+class SelfAttention(nn.Module):
+    """Residual multi-head self-attention over pixels. Ho et al. 2020, appendix B."""
+
+    def __init__(self, channels: int, heads: int, groups: int, zero_init: bool):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zeroed(nn.Linear(channels, channels), zero_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = self.norm(x).flatten(2).transpose(1, 2)
+        mixed = self.out(attend(self.qkv(pixels), self.heads))
+        return x + mixed.transpose(1, 2).reshape(x.shape)
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding coming in between. Ho et al. 2020, appendix B.
+
+    ``resample`` changes height and width before the first convolution and on the skip connection. With
+    ``scale_shift`` the embedding scales and shifts what the second GroupNorm puts out, instead of being added before
+    it: adaptive group normalization. Both are of Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        groups: int,
+        dropout: nn.Module,
+        zero_init: bool,
+        scale_shift: bool,
+        resample: nn.Module,
+    ):
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.norm_1 = nn.GroupNorm(groups, inputs)
+        self.resample = resample
+        self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.time = nn.Linear(embedding, 2 * outputs if scale_shift else outputs)
+        self.norm_2 = nn.GroupNorm(groups, outputs)
+        self.dropout = dropout
+        self.conv_2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1), zero_init)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``embedding`` has passed its SiLU already: all blocks share that."""
+        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
+        time = self.time(embedding)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm_2(h) * (1 + scale) + shift
+        else:
+            h = self.norm_2(h + time)
+        h = self.conv_2(self.dropout(F.silu(h)))
+        return h + self.skip(self.resample(x))
+
+
+class Downsample(nn.Module):
+    """Halve height and width by a strided convolution; no time embedding comes in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Double height and width: nearest neighbour, then a convolution; no time embedding comes in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.shape[1] >= FOLDED_CHANNELS:
+            return upsampled_by_parity(x, self.conv.weight, self.conv.bias)
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3 convolution of x enlarged twice, (B, C, H, W) to (B, O, 2H, 2W), in 4/9 of its products.
+
+    Rows of one parity of the enlarged image see just two rows of x, the same for columns: a 2x2 kernel for each of
+    the four parities, in which taps on the same pixel are summed.
+    """
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (1, 1, 1, 1))
+    rows = [
+        torch.stack(
+            [
+                F.conv2d(
+                    padded[:, :, i : i + height + 1, j : j + width + 1], _merged(_merged(weight, 2, i), 3, j), bias
+                )
+                for j in (0, 1)
+            ],
+            dim=-1,
+        )
+        for i in (0, 1)
+    ]
+    return torch.stack(rows, dim=3).reshape(batch, -1, 2 * height, 2 * width)
+
+
+def _merged(weight: Tensor, axis: int, parity: int) -> Tensor:
+    """Three taps to two: at even places the last two are on one pixel, at odd places the first two."""
+    first, middle, last = weight.split(1, dim=axis)
+    return torch.cat([first + middle, last] if parity else [first, middle + last], dim=axis)

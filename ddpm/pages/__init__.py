@@ -1,0 +1,1 @@
+"""The HTML report, and pictures of the variants."""

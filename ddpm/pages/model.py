@@ -1,0 +1,187 @@
+"""The current model: its scores, what they mean, what they cost, how near it comes to its train images."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ddpm.base import errors, files
+from ddpm.base.errors import UserError
+from ddpm.base.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
+from ddpm.compare import frontier, gate, metrics, runs, snapshots
+from ddpm.pages.parts import Figure, Figures, Note, Part, Table, data_uri, figure, number, plain, read
+from ddpm.params.config import Config
+from ddpm.pictures.plots import Panel
+from ddpm.tracking import record
+
+FRONTIER = METRICS / "frontier.csv"
+CALIBRATION = REFERENCE / "calibration.json"
+NEAREST = EVALUATION / "nearest.png"
+
+
+class Ladder(BaseModel):
+    """Of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: what was
+    done to them -> rungs of a ``level`` and scores."""
+
+    floor: dict[str, float]
+    ladder: dict[str, list[dict[str, float]]]
+
+
+def scores() -> list[Part]:
+    """The current scores beside those of real test images."""
+    found = gate.read_scores(EVALUATE)
+    every = metrics.in_order({name for name in found if metrics.is_judged(name)})
+    if not every:
+        raise UserError(f"{EVALUATE}: holds no score; `dvc repro -f evaluate` makes it anew")
+    rows = []
+    for name in every:
+        error, real = found.get(f"{name}_se"), found.get(f"real.{name}")
+        shown = number(found[name]) + (f" ± {number(error)}" if error is not None else "")
+        rows.append((name, metrics.direction(name), shown, "" if real is None else number(real)))
+    return [
+        Table(("score", "better", "this model", "real test images"), rows, text_columns=(0, 1)),
+        Note("± is a standard error. A Fréchet distance falls as images grow in number: Calibration compares at one."),
+    ]
+
+
+def staleness() -> list[Part]:
+    """Whether the working folder's metrics are those of its params and code."""
+    try:
+        snapshots.check_metrics()
+    except UserError as error:
+        return [Note(f"{error}.", missing=True)]
+    return []
+
+
+def extrapolation() -> list[Part]:
+    """The Fréchet distance against 1 / N with its limit, for each extractor."""
+    distances, found = _distances(), gate.read_scores(EVALUATE)
+    if not distances:
+        raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
+    figures = []
+    for extractor, rows in distances.items():
+        limit = next((n for key in metrics.EXTRAPOLATED if (n := f"{extractor}.{key}") in found), None)
+        curve = np.stack([1 / rows[:, 0], rows[:, 1]], axis=1)[::-1]
+        drawn, levels = {"this model": curve}, {}
+        if limit is not None:
+            drawn["to infinitely many"] = np.array([[0.0, found[limit]], curve[0]])
+            levels = {"real test images, infinitely many": found[f"real.{limit}"]} if f"real.{limit}" in found else {}
+        caption = (
+            f"{extractor}: the Fréchet distance of N samples against 1 / N, and its limit (arXiv:1911.07023). Compare "
+            "models at the same N, or at the limit."
+        )
+        panel = Panel(f"{extractor}: distance by N", "1 / N", "Fréchet distance", drawn, levels, points=True)
+        figures.append(figure(panel, caption))
+    return [Figures(figures)]
+
+
+def _distances() -> dict[str, NDArray[np.float64]]:
+    """extractor -> (rows, 2) of N and Fréchet distance, by rising N."""
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(FD_N).astype({"n": float, "fd": float}).sort_values("n")
+        return {str(name): rows[["n", "fd"]].to_numpy() for name, rows in rows.groupby("extractor")}
+    except FileNotFoundError as error:
+        raise UserError(f"{FD_N}: no such file; `dvc repro` makes it") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it anew") from error
+
+
+def quality_against_cost() -> list[Part]:
+    """The frontier of the current model."""
+    points = frontier.read_csv(FRONTIER)
+    first = points.iloc[0]
+    if not MODEL_FILE.exists() or files.sha256(MODEL_FILE)[: len(first.model)] != first.model:
+        raise UserError(f"{FRONTIER}: of another model, {first.model}, than {MODEL_FILE}; run `ddpm frontier` again")
+    heads, *rows = frontier.front(points)
+    caption = (
+        f"{frontier.title(points)}. Means over {first.sets} sets of {first.images:,} images, drawn on {first.device}; "
+        f"{frontier.CLOCKS_SAY}"
+    )
+    return [
+        Figures([figure(panel, f"{panel.title}. Both axes are logarithmic.") for panel in frontier.panels(points)]),
+        Table(heads, rows, caption, text_columns=(0, 3)),
+    ]
+
+
+def calibration() -> list[Part]:
+    """What a distance means: real test images blurred and noised, and where this model stands among them."""
+    figures = []
+    for extractor, found in read(CALIBRATION, dict[str, Ladder]).items():
+        metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
+        if metric is None:
+            raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
+        curves = {
+            spoiled: np.array([(rung["level"], rung[metric]) for rung in rungs if {"level", metric} <= rung.keys()])
+            for spoiled, rungs in found.ladder.items()
+        }
+        name, count = f"{extractor}.{metric}", round(found.floor["count"])
+        own = at_count(extractor, count)
+        levels = {} if own is None else {f"this model at N = {count:,}": own}
+        caption = (
+            f"{name} of the {count:,} real test images, as they are (level 0) and spoiled more and more. "
+            f"This model at the same number of images: {'not measured' if own is None else number(own)}."
+        )
+        panel = Panel(f"{name} of spoiled real images", "level", name, curves, levels, log="y", points=True)
+        figures.append(figure(panel, caption))
+    return [Figures(figures)]
+
+
+def at_count(extractor: str, count: int) -> float | None:
+    """This model's Fréchet distance at N = ``count``: between the measured ones, linearly in 1 / N; None outside."""
+    rows = _distances().get(extractor) if FD_N.exists() else None
+    if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
+        return None
+    return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
+
+
+def memorisation() -> list[Part]:
+    """How near the samples come to train images, measured by real images that were held out."""
+    found = metrics.closeness(gate.read_scores(EVALUATE))
+    if not found:
+        raise UserError(f"{EVALUATE}: says nothing of memorisation; `dvc repro -f evaluate` measures it")
+    heads = ("space", "samples near a train image", "expected", "limit", "verdict", "median distance ratio")
+    rows = []
+    for each in found:
+        shares = (f"{share:.2%}" for share in (each.share, each.expected, each.limit))
+        verdict = "copies train images" if each.copies else "no sign of copies"
+        rows.append((each.space, *shares, verdict, f"{each.ratio:.3f}"))
+    caption = (
+        "A sample is near a train image where that one is closer, in relation to the next ones, than the nearest is to "
+        "all but 5% of the held-out images. A share above the limit says that train images are copied. The ratio of "
+        "the samples' median distance to that of held-out images is 1 of new images, 0 of copies."
+    )
+    table = Table(heads, rows, caption, text_columns=(0, 4))
+    if not NEAREST.exists():
+        return [table, Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)]
+    shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
+    return [table, Figures([Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)])]
+
+
+def fingerprint() -> list[Part]:
+    """What other scores these may be compared with."""
+    found = {key: plain(value) for key, value in files.flatten(read(FINGERPRINT)).items()}
+    hashes = [(key, value) for key, value in found.items() if key.startswith("hash")]
+    rest = [(key, value) for key, value in found.items() if not key.startswith("hash")]
+    return [
+        Table(("fingerprint", ""), hashes, "Scores may be compared where these are the same.", text_columns=(0, 1)),
+        Table(("key", "value"), rest, "What the fingerprint is made of", text_columns=(0, 1), folded=True),
+    ]
+
+
+def environment() -> list[Part]:
+    """The commit, the software, and what the stages said of their run."""
+    rows = sorted(record.environment().items())
+    for stage in ("train", "sample"):
+        path = METRICS / f"{stage}.json"
+        if path.exists():
+            rows += [(key, plain(value)) for key, value in files.flatten({stage: read(path)}).items()]
+    return [Table(("made by", ""), rows, text_columns=(0, 1))]
+
+
+def params(settings: Config) -> list[Part]:
+    """Every key of params.yaml."""
+    rows = [(key, errors.masked(plain(value))) for key, value in runs.plain_params(settings).items()]
+    return [Table(("key", "value"), rows, "params.yaml with every default", text_columns=(0, 1), folded=True)]

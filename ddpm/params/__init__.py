@@ -1,0 +1,1 @@
+"""params.yaml: read, checked, described; it composes the settings of all rooms."""

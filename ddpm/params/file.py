@@ -1,0 +1,66 @@
+"""params.yaml as plain values: its only reader.
+
+It is read by DVC's own YAML 1.2 reader (``2e-3`` is a number, ``off`` is a word, a key given twice is refused), so
+that DVC and this package never disagree about a value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import CollectionNode
+
+from ddpm.base.errors import UserError
+
+PATH = Path("params.yaml")
+MAX_BYTES = 100_000
+MAX_VALUES = 10_000  # of a params file, each alias counted as what it stands for
+
+
+def read(path: Path = PATH) -> dict[str, Any]:
+    """The params file as plain values. Raises UserError when it is no YAML mapping of sane size."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    return decode(text, str(path))
+
+
+def decode(text: str, source: str) -> dict[str, Any]:
+    """A params file's text as plain values; ``source`` begins every message. Raises UserError."""
+    try:
+        if _values(YAML(typ="safe").compose(text), {}) > MAX_VALUES:
+            raise UserError(
+                f"{source}: stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases"
+            )
+        value = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error
+    except (YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # the last five: what its constructors raise for a tag on a value that it does not fit
+        reason = f"{error} does not fit its tag" if isinstance(error, LookupError) else error
+        raise UserError(f"{source}: not valid YAML: {reason}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{source}: must be a mapping of sections, it is {type(value).__name__}")
+    return value
+
+
+def _values(node: Any, known: dict[int, int]) -> int:
+    """How many values a composed node stands for, up to one more than MAX_VALUES; ``known``: of nodes seen, by id.
+
+    A node that contains itself counts as none there: ``parse`` refuses it.
+    """
+    if id(node) not in known:
+        known[id(node)] = 0
+        children = node.value if isinstance(node, CollectionNode) else ()
+        parts = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = min(1 + sum(_values(part, known) for part in parts), MAX_VALUES + 1)
+    return known[id(node)]

@@ -1,0 +1,134 @@
+"""What a stage of dvc.yaml reads, as DVC sees it: its params' values and its dependencies' contents.
+
+DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058), so the stages read them
+once, before, and look whether they are the same after; the resume state and the MLflow runs are named by their digest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import yaml
+
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.params import file as params_file
+
+DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+CHECK = "check"  # the stage that reads all of params.yaml; no score depends on it
+CODE = ("ddpm", "stages")
+
+
+class Inputs(NamedTuple):
+    """params: the keys listed for the stage with their values; files: sha256 of each dependency."""
+
+    params: dict[str, Any]
+    files: dict[str, str]
+
+    def fingerprint(self) -> str:
+        return files.digest([self.params, self.files])
+
+
+class Start(NamedTuple):
+    """What a stage was started with. All its processes, and what MLflow records of it, go by this.
+
+    params: all of params.yaml, as plain values. inputs: what dvc.yaml lists for the stage.
+    """
+
+    stage: str
+    params: dict[str, Any]
+    inputs: Inputs
+
+    def fingerprint(self) -> str:
+        return self.inputs.fingerprint()
+
+    def check(self) -> None:
+        """Raises UserError when one of the stage's inputs has changed since: DVC would record what the stage made as
+        made by inputs that did not make it."""
+        params = params_file.read()
+        before = files.flatten(self.inputs.params)
+        now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
+        for key in sorted(before.keys() | now.keys()):
+            was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
+            if was != is_now:
+                raise UserError(
+                    f"{params_file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
+                    f"{variant.clipped(is_now)} now; run `dvc repro` again"
+                )
+        for file, digest in self.inputs.files.items():
+            if not Path(file).exists() or files.sha256(Path(file)) != digest:
+                raise UserError(f"{file}: changed while the {self.stage} stage ran; run `dvc repro` again")
+
+    def to_json(self) -> str:
+        return json.dumps(self._asdict() | {"inputs": self.inputs._asdict()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        fields = json.loads(text)
+        return cls(**fields | {"inputs": Inputs(**fields["inputs"])})
+
+
+def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
+    """The params keys and the dependency paths that dvc.yaml lists for the stage, ``${...}`` filled in."""
+    listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
+    # a mapping there is ``params.yaml:``, all of it
+    keys = [key for entry in listed.get("params", []) for key in ([entry] if isinstance(entry, str) else params)]
+    deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(lookup(params, key[1])), dep) for dep in listed.get("deps", [])]
+    return keys, deps
+
+
+def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What dvc.lock says of the stage, and of that the params' values; nothing where it is absent or half-written, or
+    does not know the stage. Every scalar is text, to be compared as ``spelled``."""
+    try:
+        # a YAML 1.1 reader of numbers and words would disagree with DVC's
+        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
+        return entry, entry.get("params", {}).get(str(params_file.PATH), {})
+    except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return {}, {}
+
+
+def spelled(value: Any) -> Any:
+    """A value of params.yaml, or its text in dvc.lock, in one spelling."""
+    if isinstance(value, dict):
+        return {str(key): spelled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [spelled(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value or "null"
+
+
+def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -> Inputs:
+    """Digest the inputs of one stage, or of several together, less dependencies at or below ``leave_out``.
+
+    ``params`` is what params.yaml holds. Raises UserError when a dependency is missing.
+    """
+    listed = [stage(name, params) for name in names]
+    keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
+    deps = dict.fromkeys(dep for _, stage_deps in listed for dep in stage_deps)
+    kept = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
+    if missing := [dep for dep in kept if not dep.exists()]:
+        raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
+    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept})
+
+
+def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of paths with their md5 those of code, with the first twelve digits: what a run is recorded with."""
+    return {path: md5[:12] for path, md5 in md5s if Path(path).parts[0] in CODE}
+
+
+def lookup(params: dict[str, Any], key: str) -> Any:
+    """The value at ``section.field``; None where it is not set."""
+    value: Any = params
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

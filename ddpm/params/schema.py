@@ -1,0 +1,69 @@
+"""The JSON schema of params.yaml, read off the config and the variants: editors complete keys by it and mark mistakes.
+
+It says what each key may hold. What goes together over several keys, ``ddpm check`` says.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from ddpm.base import variant as variants
+from ddpm.base.files import write_json
+from ddpm.base.settings import FAMILIES
+from ddpm.params import catalogue, config
+
+PATH = Path(__file__).with_name("params.schema.json")
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+Schema = dict[str, Any]
+
+
+class Untitled(GenerateJsonSchema):
+    """A key is its own title."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def params_schema() -> Schema:
+    """What params.yaml may say, as a JSON-able value. It imports every variant, hence torch."""
+    whole = config.Config.model_json_schema(schema_generator=Untitled)
+    sections: dict[str, Schema] = whole["$defs"]
+    del sections["Variant"]  # what config knows of any variant; here each is known
+    for key, family in FAMILIES.items():
+        section, _, field = key.partition(".")
+        sections[section.capitalize()]["properties"][field] = choice(family)
+    sections["Model"] |= choice("networks")
+    sections["Evaluate"]["properties"]["extractors"]["items"] = name("extractors")
+    text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})
+    plain: Schema = json.loads(text.replace("``", "`"))  # editors show Markdown
+    return plain
+
+
+def choice(family: str) -> Schema:
+    """A mapping with the ``name`` of one of the family's variants, and a block for any of them."""
+    blocks: Schema = {}
+    for variant in variants.names(family):
+        fields = variants.variant_class(family, variant).model_json_schema(schema_generator=Untitled)
+        blocks[variant] = {"anyOf": [fields, {"type": "null"}]}
+    return {
+        "type": "object",
+        "properties": {"name": name(family), **blocks},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+
+def name(family: str) -> Schema:
+    """One of the family's variants, each with what its file says of it."""
+    return {"oneOf": [{"const": variant, "description": text} for variant, text in catalogue.members(family).items()]}
+
+
+def write(path: Path = PATH) -> Path:
+    """Write the schema; the committed one has its place beside this file, where params.yaml's first line names it."""
+    write_json(path, params_schema())
+    return path

@@ -1,0 +1,1 @@
+"""Pictures for people: grids, films and plots."""

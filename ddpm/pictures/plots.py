@@ -1,0 +1,145 @@
+"""Pictures for people: the only importer of matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ddpm.compare.verdict import Verdict
+
+Curve = NDArray[np.float64]
+MAX_ROWS = 12
+COLUMNS = 10
+MAX_NAME = 24  # characters
+MARKERS = "osD^vPX*<>"
+OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73", "inconclusive": "#888888"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves over one pair of axes.
+
+    curves: name -> (N, 2) of x and y, or (N, 3) with a half-width around y. levels: name -> a y that is drawn right
+    across. front: (N, 2), drawn as a staircase below the curves. log: the axes that are logarithmic. points: with a
+    marker at each.
+    """
+
+    title: str
+    x: str
+    y: str
+    curves: Mapping[str, Curve]
+    levels: Mapping[str, float] = field(default_factory=dict)
+    front: Curve | None = None
+    log: Literal["", "x", "y", "xy"] = ""
+    points: bool = False
+
+
+def dataset_grid(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    """A row of images for each class, at most a dozen classes, named at the left. images: (N, C, H, W)."""
+    present = np.unique(labels)
+    shown = present[np.linspace(0, len(present) - 1, min(MAX_ROWS, len(present))).astype(int)]
+    rows(path, {classes[label]: images[np.flatnonzero(labels == label)[:COLUMNS]] for label in shown}, [""] * COLUMNS)
+
+
+def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) -> None:
+    """A named row for each (N, C, H, W) of ``images``, N at most the number of ``titles``, which head the columns."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(len(titles) * 0.8 + 1.2, len(images) * 0.8 + 0.4), layout="constrained")
+    grid = figure.subplots(len(images), len(titles), squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
+    for row, (name, pictures) in zip(grid, images.items(), strict=True):
+        # as it is written: a class may be called $5
+        short = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
+        row[0].set_ylabel(short, rotation=0, ha="right", va="center", parse_math=False)
+        for axes, image in zip(row, pictures, strict=False):
+            axes.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    _save(figure, path)
+
+
+def lines(path: Path, panels: Sequence[Panel]) -> None:
+    """The panels side by side; a curve's name has one colour in all of them."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.scale import LogScale
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = Figure(figsize=(5.6 * len(panels), 3.8), layout="constrained")
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    colours = [entry["color"] for entry in mpl.rcParams["axes.prop_cycle"]]
+    colour = {name: colours[i % len(colours)] for i, name in enumerate(names)}
+    marker = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        if panel.front is not None:
+            axes.step(*panel.front.T, where="post", color="0.55", linewidth=6, alpha=0.35, label="Pareto front")
+        for name, curve in panel.curves.items():
+            x, y = curve[:, 0], curve[:, 1]
+            shown = marker[name] if panel.points else ""
+            axes.plot(x, y, marker=shown, markersize=5, linewidth=1.5, color=colour[name], label=name)
+            if curve.shape[1] == 3:
+                axes.fill_between(x, y - curve[:, 2], y + curve[:, 2], color=colour[name], alpha=0.2, linewidth=0)
+        for name, level in panel.levels.items():
+            axes.axhline(level, color="0.55", linestyle="--", linewidth=1.5, label=name)
+        axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+        axes.grid(alpha=0.3)
+        for name in panel.log:  # plain numbers at 1, 2 and 5 of each decade, or at every digit of a single one
+            axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+            axes.set(**{f"{name}scale": LogScale(axis, nonpositive="mask")})
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        if len(panel.curves) > 1 or panel.levels or panel.front is not None:
+            axes.legend(fontsize=8, framealpha=0.6)
+    _save(figure, path, dpi=150)
+
+
+def gaps(path: Path, panels: Mapping[str, Mapping[str, Verdict]], title: str) -> None:
+    """A panel for each metric, a row for each pair: a dot a seed, the mean with its interval, a band of the margin."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns, most = min(len(panels), 3), max(map(len, panels.values()))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(1.5 + 3.5 * columns, 0.6 + lines * (0.9 + 0.45 * most)), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (name, pairs) in zip(grid.flat, panels.items(), strict=False):
+        for row, verdict in enumerate(pairs.values()):
+            colour, seeds = OUTCOMES[verdict.outcome], len(verdict.seeds)
+            axes.barh(row, 2 * verdict.margin, left=-verdict.margin, height=0.8, color="#888888", alpha=0.2)
+            spread = row + np.linspace(-0.25, 0.25, seeds) * (seeds > 1)
+            axes.plot(verdict.differences, spread, ".", color=colour, alpha=0.6)
+            if verdict.low is not None:
+                axes.plot((verdict.low, verdict.high), (row, row), color=colour, linewidth=2)
+            axes.plot(verdict.difference, row, "D", color=colour)
+        axes.axvline(0, color="#888888", linewidth=1)
+        axes.set_title(name, fontsize=9)
+        axes.set(ylim=(len(pairs) - 0.5, -0.5))
+        labels = [f"{label}\n{verdict.outcome}" for label, verdict in pairs.items()]
+        axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.tick_params(axis="x", labelsize=8)
+    _save(figure, path, dpi=150)
+
+
+def _save(figure: Figure, path: Path, dpi: int = 100) -> None:
+    with atomic_path(path) as temporary:
+        # the same bytes from any matplotlib
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})

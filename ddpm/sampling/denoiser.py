@@ -1,0 +1,40 @@
+"""A trained network as a denoiser: the one object that turns its output into (x_0, epsilon)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.compute import devices
+from ddpm.diffusion.chain import Chain, epsilon_from_x_0
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.settings import Diffusion
+
+
+class Denoiser:
+    """``denoiser(x_t, t)``: t is one of the training chain for all, or (B,) int64; x_t is (B, C, H, W), float32 or 64.
+
+    With ``clip`` x_0 is held to [-1, 1] and epsilon made to agree with it, so that
+    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon stays true.
+    """
+
+    def __init__(self, network: nn.Module, diffusion: Diffusion, device: torch.device, dtype: torch.dtype, clip: bool):
+        self.network = network
+        self.parameterization = diffusion.parameterization
+        self.variance = diffusion.variance
+        self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
+        self.device = device
+        self.dtype = dtype
+        self.clip = clip
+
+    @torch.inference_mode()
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
+        timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
+        at = self.chain.at(timesteps)
+        with devices.autocast(self.dtype, self.device):
+            output, variance_output = self.variance.split(self.network(x_t, timesteps).float())
+        x_0, epsilon, _ = self.parameterization.predict(output, x_t, at)
+        if self.clip:
+            x_0 = x_0.clamp(-1, 1)
+            epsilon = epsilon_from_x_0(x_0, x_t, at)
+        return Prediction(x_0, epsilon, variance_output)

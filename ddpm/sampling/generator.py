@@ -1,0 +1,203 @@
+"""Images from a trained model: image i depends on (model, sampler, seed, i) and on nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm.base import progress
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.compute import devices, noise
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
+from ddpm.diffusion.schedule import Array, NoiseSchedule
+from ddpm.diffusion.variance import Variance
+from ddpm.pictures import grids as images
+from ddpm.sampling import samples
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.sampler import Sampler
+from ddpm.sampling.settings import Sample, Spacing
+from ddpm.training.checkpoints import Loaded
+
+FILM_IMAGES = 64
+FILM_FRAMES = 20
+
+
+def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
+    """(steps,) ascending, distinct, in 1..T, always with T: the steps of the training chain that sampling visits.
+
+    The spacing's values are rounded; those that fall on a neighbour are moved to the nearest free step.
+    """
+    T = len(schedule)
+    visited = np.round(SPACINGS[spacing](schedule, steps)[::-1]).astype(np.int64)
+    visited[-1] = T
+    place = np.arange(steps)
+    distinct = np.maximum.accumulate(visited - place) + place
+    return np.minimum(distinct, T - place[::-1])
+
+
+def uniform(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly from T to 1, both included. Improved DDPM (arXiv:2102.09672), section 4."""
+    return np.linspace(len(schedule), 1, steps)
+
+
+def quadratic(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in sqrt(t): more steps near the image. DDIM (arXiv:2010.02502), appendix D.2."""
+    return np.linspace(len(schedule) ** 0.5, 1, steps) ** 2
+
+
+def trailing(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly back from T, without 1. Lin et al. 2023 (arXiv:2305.08891), table 2."""
+    return len(schedule) * (1 - np.arange(steps) / steps)
+
+
+def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in the schedule's log-SNR, from its lowest finite value. Lu et al. 2022 (arXiv:2206.00927)."""
+    rising = schedule.log_snr[::-1]
+    lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
+    return np.interp(np.linspace(lowest, rising[-1], steps), rising, np.arange(len(schedule), 0, -1))
+
+
+SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], Array]] = {
+    "uniform": uniform,
+    "quadratic": quadratic,
+    "trailing": trailing,
+    "log_snr": log_snr,
+}
+
+
+class Generator:
+    """A denoiser with a sampler over ``steps`` of its chain."""
+
+    def __init__(self, denoiser: Denoiser, sampler: Sampler, steps: int, spacing: Spacing, variance: Variance):
+        schedule = denoiser.chain.schedule
+        self.denoiser = denoiser
+        self.sampler = sampler
+        self.variance = variance
+        self.chain = Chain(schedule.respace(timesteps(schedule, steps, spacing)), denoiser.device)
+        self.evaluations = sampler.evaluations(steps)
+
+    @classmethod
+    def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
+        """As ``options`` say. Raises UserError when the model's chain is shorter than ``options.steps``."""
+        diffusion = model.config.diffusion
+        if options.steps > diffusion.T:
+            raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
+        dtype = devices.precision(options.precision, device)
+        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised)
+        return cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance)
+
+    def trajectory(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
+        """x_T, then x after each step, (B, C, H, W) float32, for the images named by ``indices``."""
+        index = torch.tensor(indices, device=self.denoiser.device)
+        x_T = noise.gaussian(seed, "x_T", index, 0, shape)
+        yield x_T
+        yield from self.sampler.steps(
+            self.denoiser,
+            x_T,
+            self.chain,
+            lambda t: noise.gaussian(seed, "reverse", index, t, shape),
+            self.variance,
+        )
+
+    def images(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Tensor:
+        """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is no finite number."""
+        for x in self.trajectory(indices, seed, shape):
+            last = x
+        if not last.isfinite().all():
+            raise UserError(
+                f"sample: images {indices[0]} to {indices[-1]} are not finite numbers: use sample.precision: float32, "
+                "sample.clip_denoised: true or another sampler; if they stay so, the model is broken"
+            )
+        return to_images(last).cpu()
+
+    def batches(
+        self, count: int, batch_size: int, seed: int, shape: tuple[int, int, int], ranks: Ranks = ALONE
+    ) -> Iterator[tuple[range, Tensor]]:
+        """Images 0..count - 1 as (their indices, (B, C, H, W) uint8), with a progress bar.
+
+        The ranks draw a batch each, the same batches as one rank alone, and every rank gets all of them.
+        """
+        with progress.bar(count, "sample", "image", shown=ranks.main) as bar:
+            for first in range(0, count, batch_size * ranks.size):
+                indices = range(first, min(first + batch_size * ranks.size, count))
+                shares = [indices[rank * batch_size : (rank + 1) * batch_size] for rank in range(ranks.size)]
+                own = shares[ranks.rank]
+                drawn = self.images(own, seed, shape) if own else torch.empty(0, *shape, dtype=torch.uint8)
+                yield indices, ranks.join(drawn, [len(share) for share in shares])
+                bar.update(len(indices))
+
+
+def write_samples(
+    generator: Generator,
+    options: Sample,
+    training_seed: int,
+    shape: tuple[int, int, int],
+    out: Path,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:
+    """A set of images for each of ``options.seeds``, samples.json, and of the first set grid.png, reverse.mp4 and
+    reverse.gif, in ``out``.
+
+    training_seed: the model's, which its sets' noise is told by. Every rank draws, the main one writes. Returns what
+    metrics/sample.json says.
+    """
+    started = time.perf_counter()
+    paths = samples.set_paths(out, options.seeds)
+    for seed, path in paths.items():
+        write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks)
+    seconds = time.perf_counter() - started
+    if ranks.main:
+        samples.write_precision(out, devices.precision_name(generator.denoiser.dtype))
+        first = samples.read_samples(paths[options.seeds[0]])
+        shown = range(min(FILM_IMAGES, options.count))
+        images.save_grid(torch.from_numpy(first[shown.start : shown.stop].copy()), out / "grid.png")
+        states = film(generator, shown, samples.noise_seed(training_seed, options.seeds[0]), shape)
+        images.save_films(states, out, "reverse")
+    return {
+        "count": options.count,
+        "sets": len(paths),
+        "evaluations_per_image": generator.evaluations,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(options.count * len(paths) / seconds, 2),
+    }
+
+
+def write_set(
+    generator: Generator, options: Sample, seed: int, shape: tuple[int, int, int], path: Path, ranks: Ranks = ALONE
+) -> None:
+    """``options.count`` images as uint8 (N, C, H, W) .npy; row i is image i of the noise of ``seed``."""
+    batches = generator.batches(options.count, options.batch_size, seed, shape, ranks)
+    if not ranks.main:
+        deque(batches, maxlen=0)
+        return
+    with atomic_path(path) as temporary:
+        drawn = np.lib.format.open_memmap(temporary, "w+", np.uint8, (options.count, *shape))
+        for indices, batch in batches:
+            drawn[indices.start : indices.stop] = batch.numpy()
+        drawn.flush()
+
+
+def film(generator: Generator, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> list[Tensor]:
+    """About FILM_FRAMES states of the reverse process, evenly chosen, from noise to image."""
+    frames = [to_images(x).cpu() for x in generator.trajectory(indices, seed, shape)]
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(FILM_FRAMES, len(frames))).round().astype(int))
+    return [frames[i] for i in chosen]
+
+
+def forward_picture(
+    chain: Chain, pictures: np.ndarray, seed: int, path: Path, rows: int = 4, columns: int = 11
+) -> None:
+    """Real images, (N, C, H, W) uint8, a row each, noised from t = 1 to T: q(x_t | x_0) of this schedule."""
+    x_0 = from_images(torch.from_numpy(pictures[:rows].copy())).to(chain.table.device)
+    epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])
+    states = [q_sample(x_0, epsilon, chain.at_step(int(step))) for step in np.linspace(1, len(chain), columns)]
+    images.save_grid(to_images(torch.stack([x_0, *states], dim=1).flatten(0, 1)), path, columns + 1)

@@ -1,0 +1,64 @@
+"""Samplers: from noise to images.
+
+Contract: ``steps`` is a function of the denoiser, x_T, the chain and the noise; nothing else is drawn. A step's
+coefficients are Python floats, computed in float64 from the chain's ``levels``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Chain
+    from ddpm.diffusion.parameterization import Prediction
+    from ddpm.diffusion.schedule import NoiseSchedule
+    from ddpm.diffusion.variance import Variance
+
+# (x_t, t of the training chain) -> the network's belief
+Denoise = Callable[["Tensor", int], "Prediction"]
+# t of the training chain -> standard normal noise of x's shape
+Noise = Callable[[int], "Tensor"]
+
+
+class Level(NamedTuple):
+    """One noise level that sampling visits: x_t = signal x_0 + sigma epsilon, with signal^2 + sigma^2 = 1.
+
+    t is the training chain's, 0 for the image itself; log_ratio is log(signal / sigma), half the log-SNR and the
+    lambda of DPM-Solver: -inf where nothing of the image is left (zero terminal SNR), inf at the image.
+    """
+
+    t: int
+    signal: float
+    sigma: float
+    log_ratio: float
+
+
+def levels(schedule: NoiseSchedule) -> list[Level]:
+    """The schedule's levels from noise to image: its steps in descending t, then the image."""
+    signal, sigma = schedule.alpha_bar**0.5, schedule.one_minus_alpha_bar**0.5
+    columns = (schedule.timesteps, signal, sigma, schedule.log_snr / 2)
+    noisy = map(Level, *(column[::-1].tolist() for column in columns))
+    return [*noisy, Level(0, 1.0, 0.0, math.inf)]
+
+
+class Sampler(Variant, ABC):
+    """Contract of a sampler."""
+
+    @abstractmethod
+    def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
+        """Yield x after each step, (B, C, H, W); the last is the image, in about [-1, 1].
+
+        ``chain`` is respaced to the steps to be visited, its schedule's ``timesteps`` are the training chain's t;
+        ``variance`` is the reverse step's, for the samplers that draw from p(x_{t-1} | x_t).
+        """
+
+    def evaluations(self, steps: int) -> int:
+        """NFE: network evaluations per image."""
+        return steps

@@ -1,0 +1,62 @@
+"""The sets of images drawn from one model: their files, and the noise that each is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import read_json, write_json
+from ddpm.compute import noise
+from ddpm.data.processed import open_array
+
+FACTS = "samples.json"
+
+
+class _Facts(BaseModel):
+    precision: Literal["float32", "bfloat16", "float16"]
+
+
+def noise_seed(training_seed: int, seed: int) -> int:
+    """The seed of the noise of set ``seed``, below 2**63, for ``Generator``.
+
+    Models of different training seeds get independent noise, and models that differ in anything else the same: a
+    comparison paired by training seed is then paired by noise as well.
+    """
+    return noise.stream_seed(training_seed, "samples", seed)
+
+
+def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
+    """Each set's file by its seed: samples.npy for the first, samples-<seed>.npy beside it for the others."""
+    first, *others = seeds
+    return {first: folder / "samples.npy", **{seed: folder / f"samples-{seed}.npy" for seed in others}}
+
+
+def write_precision(folder: Path, precision: str) -> None:
+    """Beside the sets, what the network computed in when it drew them: ``auto`` is another on another machine."""
+    write_json(folder / FACTS, {"precision": precision})
+
+
+def read_precision(folder: Path) -> str:
+    """float32, bfloat16 or float16. Raises UserError when the sets do not come with it."""
+    path = folder / FACTS
+    try:
+        return _Facts.model_validate(read_json(path)).precision
+    except ValidationError as error:
+        raise UserError(f"{path}: {variant.explain(error, _Facts, '')}; run `dvc repro -f sample`") from error
+
+
+def read_samples(path: Path) -> NDArray[np.uint8]:
+    """Memory-mapped uint8 (N, C, H, W). Raises UserError when the file is anything else."""
+    images = open_array(path)
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise UserError(
+            f"{path}: samples must be uint8 (count, channels, height, width), this is {images.dtype} {images.shape}"
+        )
+    return images

@@ -1,0 +1,31 @@
+"""The ``sample`` section of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, InstanceOf, model_validator
+
+from ddpm.base.settings import Positive, Precision, Section
+from ddpm.sampling.sampler import Sampler
+
+Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]  # of the steps that sampling visits
+
+
+class Sample(Section):
+    """How images are drawn from the model."""
+
+    count: Positive
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
+    batch_size: Positive = 256
+    sampler: InstanceOf[Sampler]
+    steps: Positive
+    spacing: Spacing = "uniform"
+    clip_denoised: bool = True
+    precision: Precision = "auto"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} names one twice; each draws another set of images")
+        return self

@@ -1,0 +1,1 @@
+"""Features of real images and samples, and the distances between them."""

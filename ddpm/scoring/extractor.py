@@ -1,0 +1,78 @@
+"""Feature extractors: what scores look at instead of pixels.
+
+Contract: a variant makes its weights once, in the reference stage, as one safetensors file, and turns such a file
+into a network from uint8 images to features. torch-fidelity's metrics are functions of those features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddpm.base import progress
+from ddpm.base.variant import Variant, variant_class
+from ddpm.compute.distributed import ALONE, Ranks
+
+
+class Features(NamedTuple):
+    """What a network says of B images: ``features`` (B, D) and ``logits`` (B, K) of its classes, float32."""
+
+    features: Tensor
+    logits: Tensor
+
+
+class Extractor(Variant, ABC):
+    """Contract of an extractor.
+
+    dimensions: D, the number of features. frechet: what its Fréchet distance is called; FID is the Inception one.
+    """
+
+    dimensions: ClassVar[int]
+    frechet: ClassVar[str] = "fd"
+
+    @abstractmethod
+    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
+        """Write the weights for the dataset in ``processed`` to ``path``. Raises UserError where there are none."""
+
+    @abstractmethod
+    def load(self, weights: Path) -> nn.Module:
+        """The network in eval mode: uint8 (B, C, H, W), C in {1, 3}, to Features."""
+
+
+def get(name: str) -> Extractor:
+    """The extractor called ``name``, one of ``variants.names("extractors")``."""
+    return cast(Extractor, variant_class("extractors", name)())
+
+
+def extract(
+    network: nn.Module, images: NDArray[np.uint8], batch_size: int, device: torch.device, ranks: Ranks = ALONE
+) -> Features:
+    """Features of every image, (N, D) and (N, K) on the CPU, in the images' order; on every rank, each of which passes
+    its share of the batches.
+
+    Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
+    inputs. Shows a progress bar when it takes longer than a second.
+    """
+    network = network.to(device)
+    batches = [range(len(images))[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    shares = ranks.shares(len(batches))
+    own = batches[shares[ranks.rank]] or [range(1)]  # a rank without a batch passes one image, to know the shapes
+    parts = []
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        progress.bar(len(own), "features", "batch", shown=ranks.main, brief=True) as bar,
+    ):
+        for rows in own:
+            batch = torch.from_numpy(np.array(images[rows.start : rows.stop]))
+            parts.append([part.cpu() for part in network(batch.to(device))])
+            bar.update()
+    counts = [sum(map(len, batches[share])) for share in shares]
+    whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))
+    return Features(*(ranks.join(part, counts) for part in whole))

@@ -1,0 +1,127 @@
+"""The real images as the extractors see them: made once per dataset and extractor, read by every scoring.
+
+data/reference/ holds, per extractor, ``weights.safetensors`` and ``features.safetensors``, and ``reference.json``
+with the sha256 of each and of the images. torch-fidelity's own cache is not used: it is keyed by name alone and
+read by an unrestricted unpickler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch_fidelity.metric_fid import fid_features_to_statistics
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path, read_json, sha256, write_json
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.scoring import extractor as extractors
+from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.settings import Evaluate
+
+WEIGHTS = "weights.safetensors"
+FEATURES = "features.safetensors"
+INDEX = "reference.json"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What ``reference.json`` says.
+
+    images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
+    shape; extractors: the sha256 of each extractor's files, by extractor and file name.
+    """
+
+    dataset: str
+    images: str
+    held_out: str
+    count: int
+    channels: int
+    image_size: int
+    extractors: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class RealFeatures:
+    """One extractor, and what it says of the N real images.
+
+    features: (N, D) float32 of the train split; mu: (D,) float32 and sigma: (D, D) float64, their mean and covariance;
+    held_out: of the test split.
+    """
+
+    extractor: Extractor
+    network: nn.Module
+    features: Tensor
+    mu: NDArray[np.float32]
+    sigma: NDArray[np.float64]
+    held_out: Features
+
+
+def make_reference(settings: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:
+    """Write ``folder`` for the extractors in ``settings``; it is whole or absent.
+
+    Raises UserError where weights can't be had or the dataset does not suit the extractor.
+    """
+    manifest = read_manifest(processed)
+    images, _ = open_split(processed, "train")
+    held_out, _ = open_split(processed, "test")
+    with atomic_path(folder) as temporary:
+        digests = {}
+        for name in settings.extractors:
+            extractor = extractors.get(name)
+            (temporary / name).mkdir(parents=True)
+            extractor.write_weights(processed, temporary / name / WEIGHTS, device)
+            network = extractor.load(temporary / name / WEIGHTS)
+            features = extractors.extract(network, images, settings.batch_size, device).features
+            test = extractors.extract(network, held_out, settings.batch_size, device)
+            statistics = {key: torch.from_numpy(value) for key, value in fid_features_to_statistics(features).items()}
+            tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
+            save_file(tensors | statistics, temporary / name / FEATURES)
+            digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
+        index = Reference(
+            dataset=manifest.dataset,
+            images=manifest.sha256["train"],
+            held_out=manifest.sha256["test"],
+            count=len(images),
+            channels=manifest.channels,
+            image_size=manifest.image_size,
+            extractors=digests,
+        )
+        write_json(temporary / INDEX, asdict(index))
+
+
+def read_reference(folder: Path) -> Reference:
+    """Raises UserError when the reference stage has not run, or another version of it has."""
+    try:
+        return Reference(**read_json(folder / INDEX))
+    except TypeError as error:
+        raise UserError(f"{folder / INDEX}: made by another version ({error}); run `dvc repro -f reference`") from error
+
+
+def load_features(folder: Path, name: str) -> RealFeatures:
+    """Extractor ``name`` of the reference in ``folder``; no image is looked at.
+
+    Raises UserError when it is not part of the reference, or a file is not the one that was made.
+    """
+    index = read_reference(folder)
+    if name not in index.extractors:
+        raise UserError(
+            f"evaluate.extractors: {name!r} is not part of {folder}, which has {', '.join(index.extractors)}: "
+            "run `dvc repro`"
+        )
+    for file, digest in index.extractors[name].items():
+        path = folder / name / file
+        if not path.is_file() or sha256(path) != digest:
+            raise UserError(f"{path}: missing or changed since it was made; run `dvc repro -f reference`")
+    extractor = extractors.get(name)
+    tensors = load_file(folder / name / FEATURES)
+    network = extractor.load(folder / name / WEIGHTS)
+    held_out = Features(tensors["test.features"], tensors["test.logits"])
+    return RealFeatures(
+        extractor, network, tensors["features"], tensors["mu"].numpy(), tensors["sigma"].numpy(), held_out
+    )

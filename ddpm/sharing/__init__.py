@@ -1,0 +1,1 @@
+"""Models for others: export, import, model cards and serving."""

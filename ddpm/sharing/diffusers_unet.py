@@ -1,0 +1,289 @@
+"""diffusers' UNet2DModel and ``ddpm.variants.networks.unet``: one network under two sets of names.
+
+``describe`` is the one table of what maps to what: a shape that comes in is described again and compared.
+
+Its t runs over 0..T-1, ours over 1..T. Going out, the sinusoids of 1..T become its table of time embeddings, so that
+every weight stays as it is, bit for bit. Coming in, its sinusoids of t - 1 are ours of t turned by each frequency: the
+first time layer takes that turn in. diffusers 0.32 to 0.42, ``models/unets/unet_2d.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import count
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.model.layers import sinusoidal_embedding
+from ddpm.variants.networks.unet import UNet
+
+TABLE = "time_proj.weight"  # (T, base_channels), of a time embedding that is "learned"
+TABLE_ERROR = 1e-3  # of a sine at t = 10,000 by another machine's float32
+TIME_KEYS = {"time_embedding_type", "freq_shift", "flip_sin_to_cos", "num_train_timesteps"}
+UNHEARD = {"dropout"}  # keys without a say in what a trained network puts out
+
+# module of ours -> of theirs, inside a residual block or an attention
+LEAVES = {
+    "norm_1": ("norm1",),
+    "conv_1": ("conv1",),
+    "time": ("time_emb_proj",),
+    "norm_2": ("norm2",),
+    "conv_2": ("conv2",),
+    "skip": ("conv_shortcut",),
+    "norm": ("group_norm",),
+    "qkv": ("to_q", "to_k", "to_v"),
+    "out": ("to_out.0",),
+    "conv": ("conv",),
+}
+
+Size = Annotated[int, Field(ge=1, le=2**20)]
+DownBlock = Literal["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"]
+UpBlock = Literal["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"]
+
+
+class UNet2D(BaseModel):
+    """unet/config.json, with the defaults of UNet2DModel. ``sample_size`` is the images' height and width."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    class_name: Literal["UNet2DModel"] = Field(alias="_class_name")
+    sample_size: Annotated[int, Field(ge=4, le=1024)]
+    in_channels: Literal[1, 3] = 3
+    out_channels: Size = 3
+    center_input_sample: bool = False
+    time_embedding_type: Literal["positional", "learned"] = "positional"
+    time_embedding_dim: Size | None = None
+    freq_shift: float = 0
+    flip_sin_to_cos: bool = True
+    down_block_types: tuple[DownBlock, ...] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
+    mid_block_type: str | None = "UNetMidBlock2D"
+    up_block_types: tuple[UpBlock, ...] = ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    block_out_channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=9)] = (224, 448, 672, 896)
+    layers_per_block: Size = 2
+    mid_block_scale_factor: float = 1
+    downsample_padding: int = 1
+    downsample_type: Literal["conv", "resnet"] = "conv"
+    upsample_type: Literal["conv", "resnet"] = "conv"
+    dropout: float = 0.0
+    act_fn: str = "silu"
+    attention_head_dim: Size | None = 8
+    norm_num_groups: Size = 32
+    attn_norm_num_groups: Size | None = None
+    norm_eps: float = 1e-5
+    resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
+    add_attention: bool = True
+    class_embed_type: str | None = None
+    num_class_embeds: Size | None = None
+    num_train_timesteps: Size | None = None
+
+
+def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) -> UNet2D:
+    """The UNet2DModel that computes what ``shape.network`` does. Raises UserError that names the option in its way."""
+    if shape.patch_size > 1:
+        raise UserError(f"model.unet.patch_size: {shape.patch_size} has no counterpart in UNet2DModel; allowed: 1")
+    if shape.multipliers[0] > 1:
+        raise UserError(
+            f"model.unet.multipliers: {list(shape.multipliers)}: the first level of UNet2DModel has base_channels; "
+            "allowed: those that begin with 1"
+        )
+    attends = [image_size >> level in shape.attention_sizes for level in range(len(shape.multipliers))]
+    residual = shape.resample == "residual"
+    resampling = "resnet" if residual else "conv"
+    plain = "Resnet{}sampleBlock2D" if residual else "{}Block2D"
+    down = ["AttnDownBlock2D" if attention else plain.format("Down") for attention in attends]
+    up = ["AttnUpBlock2D" if attention else plain.format("Up") for attention in attends[::-1]]
+    return UNet2D.model_validate(
+        {
+            "_class_name": "UNet2DModel",
+            "sample_size": image_size,
+            "in_channels": channels,
+            "out_channels": outputs,
+            "time_embedding_type": "learned",
+            "time_embedding_dim": shape.base_channels * shape.time_multiple,
+            "freq_shift": 1,
+            "flip_sin_to_cos": False,
+            "down_block_types": tuple(down),
+            "up_block_types": tuple(up),
+            "block_out_channels": tuple(shape.base_channels * multiplier for multiplier in shape.multipliers),
+            "layers_per_block": shape.blocks,
+            "downsample_type": resampling,
+            "upsample_type": resampling,
+            "dropout": shape.dropout,
+            "attention_head_dim": _head_width(shape, attends),
+            "norm_num_groups": shape.groups,
+            "attn_norm_num_groups": shape.groups,
+            "resnet_time_scale_shift": "scale_shift" if shape.scale_shift_norm else "default",
+            "add_attention": shape.middle_attention,
+            "num_train_timesteps": T,
+        }
+    )
+
+
+def _head_width(shape: UNet, attends: list[bool]) -> int | None:
+    """Channels of each head, on all levels the same; None: one head of all channels."""
+    if shape.attention_head_width or shape.attention_heads == 1:
+        return shape.attention_head_width
+    multipliers = [m for m, attention in zip(shape.multipliers, attends, strict=True) if attention]
+    multipliers += [shape.multipliers[-1]] * shape.middle_attention
+    widths = sorted({shape.base_channels * multiplier // shape.attention_heads for multiplier in multipliers})
+    if len(widths) > 1:
+        raise UserError(
+            f"model.unet.attention_heads: {shape.attention_heads} makes heads of {' and '.join(map(str, widths))} "
+            "channels, UNet2DModel's are equally wide on all levels; allowed: 1, or attention_head_width in its place"
+        )
+    return widths[0] if widths else None
+
+
+def shape_of(found: UNet2D) -> UNet:
+    """The shape that ``describe`` describes as ``found``. Raises UserError that names the first key that none has."""
+    base, *_ = widths = found.block_out_channels
+    if wrong := [width for width in widths if width % base]:
+        raise UserError(f"block_out_channels: {wrong[0]} is no multiple of the first, {base}, as model.unet's must be")
+    time_width = found.time_embedding_dim or 4 * base
+    complete = found.model_copy(
+        update={
+            "time_embedding_dim": time_width,
+            # a network whose blocks add the time embedding gives its middle attention their number of groups
+            "attn_norm_num_groups": found.attn_norm_num_groups
+            or (found.norm_num_groups if found.resnet_time_scale_shift == "default" else None),
+        }
+    )
+    levels = enumerate(found.down_block_types)
+    block = {
+        "base_channels": base,
+        "multipliers": tuple(width // base for width in widths),
+        "blocks": found.layers_per_block,
+        "attention_sizes": tuple(found.sample_size >> level for level, kind in levels if kind.startswith("Attn")),
+        "attention_heads": 1,
+        "attention_head_width": found.attention_head_dim,
+        "middle_attention": found.add_attention,
+        "scale_shift_norm": found.resnet_time_scale_shift == "scale_shift",
+        "resample": "residual" if found.downsample_type == "resnet" else "conv",
+        "groups": found.norm_num_groups,
+        "time_multiple": max(time_width // base, 1),
+        "dropout": found.dropout,
+    }
+    shape: UNet = variant.build("networks", {"name": "unet", "unet": block}, "model")
+    T = found.num_train_timesteps or 1
+    ours = describe(shape, found.sample_size, found.in_channels, found.out_channels, T)
+    if keys := differing(complete, ours, TIME_KEYS | UNHEARD):
+        key = keys[0]
+        raise UserError(
+            f"{key}: {getattr(complete, key)!r} has no counterpart in model.unet; allowed: {getattr(ours, key)!r}"
+        )
+    if found.time_embedding_type == "positional" and found.freq_shift != 1:
+        raise UserError(
+            f"freq_shift: {found.freq_shift:g} makes frequencies of time that model.unet has not, and no weights make "
+            "up for it; allowed: 1"
+        )
+    return shape
+
+
+def differing(one: BaseModel, other: BaseModel, but_for: Container[str] = ()) -> list[str]:
+    """Names of the fields with different values."""
+    fields = [field for field in type(one).model_fields if field not in but_for]
+    return [field for field in fields if getattr(one, field) != getattr(other, field)]
+
+
+def weights_out(ours: Mapping[str, Tensor], shape: UNet, T: int) -> dict[str, Tensor]:
+    """UNet2DModel's state of our network's."""
+    return _renamed(ours, shape) | {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
+
+
+def weights_in(
+    theirs: Mapping[str, Tensor], found: UNet2D, shape: UNet, outline: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Our network's state, float32, of UNet2DModel's. ``outline`` has our names and shapes, and may lie on no device.
+
+    Raises UserError that names the weights that are missing, too many or of another shape.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in _renamed(outline, shape).items()}
+    if found.time_embedding_type == "learned":
+        expected[TABLE] = (found.num_train_timesteps or 0, shape.base_channels)
+    _check(theirs, expected)
+    places = _places(outline, shape)
+    state = {key: torch.cat([theirs[name].float() for name in names]) for key, names in places.items()}
+    if found.time_embedding_type == "positional":
+        state["time.0.weight"] = _turned(state["time.0.weight"], found.flip_sin_to_cos)
+    else:
+        sines = sinusoidal_embedding(torch.arange(1, expected[TABLE][0] + 1), shape.base_channels)
+        if not torch.allclose(theirs[TABLE].float(), sines, rtol=0, atol=TABLE_ERROR):
+            raise UserError(
+                f"{TABLE}: a table that was trained has no counterpart in model.unet; allowed: sinusoids of t"
+            )
+    return state
+
+
+def _check(theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    for names, what in ((expected.keys() - theirs.keys(), "missing"), (theirs.keys() - expected.keys(), "too many")):
+        if names:
+            first, more = variant.shown(min(names)), len(names) - 1
+            raise UserError(f"weights that are {what} for its config: {first} and {more} more")
+    for name, size in expected.items():
+        if (tensor := theirs[name]).shape != size or not tensor.is_floating_point():
+            raise UserError(
+                f"{name}: {tensor.dtype} {tuple(tensor.shape)} is not allowed: its config asks for floats {size}"
+            )
+
+
+def _turned(weight: Tensor, cosines_first: bool) -> Tensor:
+    """The first time layer's weight on sinusoids of t, from that on sinusoids of t - 1.
+
+    With w a frequency, sin(wt - w) = sin(wt) cos(w) - cos(wt) sin(w), cos(wt - w) = cos(wt) cos(w) + sin(wt) sin(w).
+    """
+    half = weight.shape[1] // 2
+    sines, cosines, rest = weight.double().split([half, half, weight.shape[1] % 2], dim=1)
+    if cosines_first:
+        sines, cosines = cosines, sines
+    frequency = torch.exp(torch.arange(half).double() * (-math.log(10_000) / max(half - 1, 1)))
+    sin, cos = frequency.sin(), frequency.cos()
+    return torch.cat([sines * cos + cosines * sin, cosines * cos - sines * sin, rest], dim=1).float()
+
+
+def _renamed(ours: Mapping[str, Tensor], shape: UNet) -> dict[str, Tensor]:
+    """Theirs by name, less the table of time embeddings; of ours, or of its outline."""
+    return {
+        name: part.clone()
+        for key, names in _places(ours, shape).items()
+        for name, part in zip(names, ours[key].chunk(len(names)), strict=True)
+    }
+
+
+def _places(keys: Iterable[str], shape: UNet) -> dict[str, list[str]]:
+    """The names of what each of ours is there: one, or three to be joined along the first axis."""
+    modules, places = dict(_modules(shape)), {}
+    for key in keys:
+        module, _, kind = key.rpartition(".")
+        parent, _, leaf = module.rpartition(".")
+        paths = [modules[module]] if module in modules else [f"{modules[parent]}.{name}" for name in LEAVES[leaf]]
+        places[key] = [f"{path}.{kind}" for path in paths]
+    return places
+
+
+def _modules(shape: UNet) -> Iterator[tuple[str, str]]:
+    """(ours, theirs) of each layer and block, in the forward pass' order."""
+    yield from (("time.0", "time_embedding.linear_1"), ("time.2", "time_embedding.linear_2"), ("stem", "conv_in"))
+    last = len(shape.multipliers) - 1
+    places = count()
+    for level in range(last + 1):
+        yield from _level("down", places, f"down_blocks.{level}", shape.blocks, "downsamplers" if level < last else "")
+    yield from (("middle.0.residual", "mid_block.resnets.0"), ("middle.0.attention", "mid_block.attentions.0"))
+    yield "middle.1.residual", "mid_block.resnets.1"
+    places = count()
+    for level in range(last + 1):
+        yield from _level("up", places, f"up_blocks.{level}", shape.blocks + 1, "upsamplers" if level < last else "")
+    yield from (("norm", "conv_norm_out"), ("head", "conv_out"))
+
+
+def _level(way: str, places: Iterator[int], theirs: str, blocks: int, resampler: str) -> Iterator[tuple[str, str]]:
+    for block, place in zip(range(blocks), places, strict=False):
+        yield f"{way}.{place}.residual", f"{theirs}.resnets.{block}"
+        yield f"{way}.{place}.attention", f"{theirs}.attentions.{block}"
+    if resampler:
+        yield f"{way}.{next(places)}", f"{theirs}.{resampler}.0"

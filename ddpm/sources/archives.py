@@ -1,0 +1,183 @@
+"""Folders and archives as one stream of named files. Nothing is extracted: members are read as streams.
+
+An archive comes from outside, so its names, its links and its size are checked before a byte is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import lzma
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Literal, NamedTuple, NoReturn, Self, cast
+
+from ddpm.base.errors import UserError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+MAX_MEMBERS = 2_000_000
+# Photos hardly compress: an archive that grows a hundredfold is a bomb or no archive of photos.
+MAX_EXPANSION = 100
+ALWAYS_ALLOWED_BYTES = 2**30
+
+# A member's name and attributes are read whole before the member is seen, and those of an attack have gigabytes.
+MAX_HEADER_BYTES = 2**20
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+# what tarfile and zipfile raise, beside these, for damaged tables of contents
+MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
+
+
+class Member(NamedTuple):
+    """One file: its relative name with ``/``, its size in bytes and its bytes, readable until the next member."""
+
+    name: str
+    size: int
+    stream: IO[bytes]
+
+
+def is_archive(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+@contextmanager
+def reading(source: Path) -> Iterator[Iterator[Member]]:
+    """The files in a folder (sorted) or an archive (in its order).
+
+    Raises UserError, also out of the body's reads: when the archive is truncated or broken, when a member has an
+    absolute name or ``..`` in it, is a link, a device or encrypted, and when there is more than the limits allow.
+    """
+    try:
+        if source.is_dir():
+            yield _folder(source)
+        elif source.name.lower().endswith(".zip"):
+            yield _bounded(source, _zip(source))
+        elif is_archive(source.name):
+            yield _bounded(source, _tar(source))
+        else:
+            raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
+    except (*BROKEN, NotImplementedError) as error:
+        raise UserError(f"{source}: truncated or broken archive ({error}); fetch it again") from error
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: permission denied; make it readable") from error
+
+
+def _folder(source: Path) -> Iterator[Member]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for folder, folders, files in os.walk(source, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to where the walk has been
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for path in (Path(folder, file) for file in sorted(files)):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    yield Member(path.relative_to(source).as_posix(), path.stat().st_size, stream)
+
+
+class _Header(tarfile.TarInfo):
+    """A tar member's header, of a page or so, and of a file whose map of holes is not to be read first."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in HEADERS and header.size > MAX_HEADER_BYTES:
+            # a ReadError would be one of a list of guesses
+            raise tarfile.TarError(f"a header of {header.size:,} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.TarError("a sparse file")
+        return header
+
+    def _proc_gnusparse_10(self, *_: object) -> NoReturn:
+        raise tarfile.TarError("a sparse file")  # as ``frombuf`` does for the older formats
+
+
+def open_tar(path: Path, mode: Literal["r:", "r:*"]) -> tarfile.TarFile:
+    return tarfile.open(path, mode, tarinfo=_Header)
+
+
+def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Each in turn, and none kept: tarfile's list takes a kilobyte a member."""
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]
+        yield member
+
+
+def _tar(source: Path) -> Iterator[Member]:
+    with open_tar(source, "r:*") as archive:
+        for member in members(archive):
+            _check_name(source, member.name)
+            if not (member.isfile() or member.isdir()) or member.size < 0:
+                raise UserError(f"{source}: member {member.name!r} is a link or a device; only files are allowed")
+            stream = archive.extractfile(member)
+            if stream is not None:
+                yield Member(member.name, member.size, stream)
+        _check_end(archive)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """tarfile takes a broken header, or no more bytes, for the end: a whole archive ends in a block of zeros."""
+    stream = cast(IO[bytes], archive.fileobj)
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("no end-of-archive mark")
+    stream.read(2**20)  # gzip and xz verify their checksum when their end is reached
+
+
+def _zip(source: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(source) as archive:
+        for info in archive.infolist():
+            _check_name(source, info.filename)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise UserError(f"{source}: member {info.filename!r} is a link; only files are allowed")
+            if info.flag_bits & 1:
+                raise UserError(f"{source}: member {info.filename!r} is encrypted; unpack the archive by hand")
+            if not info.is_dir():
+                with archive.open(info) as stream:
+                    yield Member(info.filename, info.file_size, stream)
+
+
+def _check_name(source: Path, name: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
+        raise UserError(f"{source}: member {name!r} leads outside the archive; do not trust this file")
+
+
+def _bounded(source: Path, found: Iterator[Member]) -> Iterator[Member]:
+    """The members, within the limits; a table of contents that makes no sense is a TarError."""
+    allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
+    total = 0
+    try:
+        for count, member in enumerate(found, start=1):
+            total += member.size
+            if count > MAX_MEMBERS or total > allowed:
+                raise UserError(
+                    f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
+                    "unpack it by hand and name the folder in data.source"
+                )
+            yield member
+    except MISREAD as error:
+        raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # to go to a place before the file's first byte, or far behind its last
+            raise
+        raise tarfile.ReadError("a member lies outside the file") from error

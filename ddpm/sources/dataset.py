@@ -1,0 +1,101 @@
+"""Datasets: where the images come from.
+
+Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` gives them as ``Records``. What is
+the same for all (size, channels, the split) is done once, in ``ddpm.data.preprocessing``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """A dataset's labelled images, decoded on demand and in any order; ``open`` may be called from many threads.
+
+    names: what a message calls each image; unique, and the same on every machine.
+    open: index -> PIL image of any size and mode; raises what PIL raises where the file is broken.
+    labels: (N,) int64, indices into ``classes``.
+    is_test: (N,) the source's own split, or None where it has none.
+
+    Raises UserError when there are no records, or labels and records do not match.
+    """
+
+    names: Sequence[str]
+    open: Callable[[int], Image]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    is_test: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.labels) > 0:
+            raise UserError(f"dataset: {len(self.names)} images and {len(self.labels)} labels; one label an image")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise UserError(
+                f"dataset: labels run over {self.labels.min()}..{self.labels.max()}; "
+                f"allowed: 0..{len(self.classes) - 1}"
+            )
+
+    @classmethod
+    def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Records:
+        """Images (N, H, W) or (N, H, W, 3) and labels (N,) of each split; with "test" among them the split is kept."""
+        parts = [part for part, _ in splits.values()]
+        counts = [len(part) for part in parts]
+        if len(shapes := sorted({part.shape[1:] for part in parts})) > 1:
+            raise UserError(f"dataset: its splits hold images of {' and '.join(map(str, shapes))}; one is allowed")
+        images = np.concatenate(parts)
+
+        def open_image(index: int) -> Image:
+            from PIL import Image
+
+            return Image.fromarray(images[index])
+
+        return cls(
+            names=[f"{split}/{i}" for split, count in zip(splits, counts, strict=True) for i in range(count)],
+            open=open_image,
+            labels=np.concatenate([labels for _, labels in splits.values()]).astype(np.int64),
+            classes=classes,
+            is_test=np.repeat([split == "test" for split in splits], counts) if "test" in splits else None,
+        )
+
+
+class Dataset(Variant, ABC):
+    """Contract of a dataset. licence: what its authors say."""
+
+    licence: ClassVar[str] = "not known to the project: look it up before you share this"
+
+    def download(self, source: str | None, raw: Path) -> None:
+        """Put the verified files under ``raw``, all or none.
+
+        ``source`` is params.yaml's data.source: an http(s) address, a folder or an archive; None for the public
+        address. Raises UserError when it cannot be had, or is not what was published.
+        """
+        with atomic_path(raw) as folder:
+            folder.mkdir()
+            self.fetch(source, folder)
+
+    def own_name(self, source: str | None) -> str | None:
+        """What the images of one's own ``source`` are called; None where they are the published, verified ones."""
+        return None
+
+    @abstractmethod
+    def fetch(self, source: str | None, folder: Path) -> None:
+        """``download`` into ``folder``: empty, removed when this raises; scratch files may lie beside it."""
+
+    @abstractmethod
+    def read(self, raw: Path) -> Records:
+        """What ``download`` put under ``raw``. Raises UserError that names the file when it is not as it should be."""

@@ -1,0 +1,150 @@
+"""What ``data.source`` may name, brought onto this disk."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import time
+import urllib.request
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal
+from urllib.parse import urlsplit
+
+from ddpm.base import progress
+from ddpm.base.errors import UserError, reason
+from ddpm.base.variant import shown
+from ddpm.sources.archives import is_archive
+
+HOST = re.compile(r"([^:]*|\[.*\])(:\d*)?")  # else a / ? or # of the password ends what urllib takes for the host
+TIMEOUT_S = 30
+MAX_DOWNLOAD_BYTES = 200 * 2**30
+CHUNK = 2**20
+# A server that drips a byte now and then never times out.
+PATIENCE_S = 120
+MIN_BYTES_PER_S = 1000
+
+
+def locate(source: str | None, address: str | None, files: tuple[str, ...], scratch: Path) -> Path:
+    """The folder or archive that ``source`` names, or where that is None the public ``address``.
+
+    A mirror, or a folder that was filled by hand, holds the archive that ``address`` is of, which is then returned;
+    else ``files``. A relative path starts at the repository's root, also in DVC's temporary copies of it. Downloads
+    go into ``scratch``. Raises UserError when there is nothing there.
+    """
+    if address and is_archive(address):
+        files = (PurePosixPath(address).name,)
+    source = address if source is None else source
+    if source is None:
+        raise UserError("data.source: null is not allowed here; name a folder or an archive of images")
+    if source.startswith("kaggle:"):
+        return _kaggle(source.removeprefix("kaggle:"))
+    if re.match(r"https?://", source):
+        path, files = scratch, _mirror(source, files, scratch)
+    else:
+        path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (an unknown ~user stays)
+    if not os.path.exists(path):  # noqa: PTH110 (no name is too long, or too odd, to be absent)
+        raise UserError(
+            f"data.source: no such file or folder {shown(source)}; allowed: a folder, an archive, an http(s) address, "
+            "kaggle:OWNER/NAME, or null for the public address"
+        )
+    known = [path / name for name in files if is_archive(name) and (path / name).is_file()]
+    return known[0] if known else path
+
+
+def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise UserError(f"data.source: {source!r} is no address ({error})") from error
+    # nor would urllib use it: it would ask for a host of that name
+    if "@" in parts.netloc or ("@" in source and not HOST.fullmatch(parts.netloc)):
+        raise UserError(
+            f"data.source: {source} holds a user's name or password, and params.yaml is for all to read: "
+            "fetch it by hand, and set data.source to its folder or archive"
+        )
+    path = PurePosixPath(parts.path)
+    if is_archive(path.name):
+        download(source, scratch / path.name)
+        return (path.name,)
+    if not files:
+        raise UserError(f"data.source: {source!r} must be the address of an archive (.zip, .tar, .tar.gz, .tgz)")
+    for name in files:
+        download(f"{source.rstrip('/')}/{name}", scratch / name)
+    return files
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Followed to https, or from http to http: urllib would also ask an ftp server."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in {"https", req.type}:
+            raise OSError(f"it redirects to {newurl}, an address of another kind")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str, path: Path) -> None:
+    """Fetch an http(s) address. Raises UserError when it cannot be reached, ends early or is endless."""
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "ddpm"})  # noqa: S310 - locate allows http(s)
+        started = time.monotonic()
+        opener = urllib.request.build_opener(_Redirects)
+        with opener.open(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:
+            length = response.headers.get("Content-Length")
+            expected = int(length) if length else None
+            received = 0
+            with progress.bar(expected, path.name, "B") as bar:
+                while chunk := response.read1(CHUNK):
+                    received += out.write(chunk)
+                    bar.update(len(chunk))
+                    if received > MAX_DOWNLOAD_BYTES:
+                        raise UserError(f"{url}: larger than {MAX_DOWNLOAD_BYTES:,} bytes; fetch it by hand")
+                    seconds = time.monotonic() - started
+                    if seconds > PATIENCE_S and received < MIN_BYTES_PER_S * seconds:
+                        raise OSError(f"{received:,} bytes in {seconds:.0f} s")
+        if expected is not None and received != expected:
+            raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _unreachable(url, error, path.name) from error
+
+
+def _unreachable(url: str, error: Exception, file: str) -> UserError:
+    """The line that tells what to do without a network."""
+    return UserError(
+        f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {file} "
+        "into a folder such as downloads/ and set data.source: downloads"
+    )
+
+
+def verify(path: Path, algorithm: Literal["md5", "sha256"], published: str) -> None:
+    """Raises UserError unless the file is there and has the checksum that its publishers state."""
+    try:
+        with path.open("rb") as handle:
+            found = hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run `dvc repro download`") from error
+    if found != published:
+        raise UserError(
+            f"{path.name}: wrong checksum, {algorithm} {found} instead of {published}; "
+            "the file is damaged or not the published one: fetch it again"
+        )
+
+
+def _kaggle(handle: str) -> Path:
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise UserError(f"data.source: kaggle:{handle} needs kagglehub: pip install 'ddpm[kaggle]'") from error
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except Exception as error:  # of a dozen kinds without a common base
+        raise _unreachable(f"kaggle.com/datasets/{handle}", error, "its files") from error

@@ -1,0 +1,61 @@
+"""The idx format of MNIST and its kin (yann.lecun.com/exdb/mnist)."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base.errors import UserError
+from ddpm.sources.dataset import Records
+from ddpm.sources.fetch import CHUNK
+from ddpm.sources.published import Published
+
+UNSIGNED_BYTE = 0x08
+MAX_BYTES = 2**30
+
+
+class IdxDataset(Published):
+    """Four gzipped idx files: images and labels of 60,000 train and 10,000 test pictures, 28x28 gray."""
+
+    classes: ClassVar[tuple[str, ...]]
+
+    def read(self, raw: Path) -> Records:
+        splits = {}
+        for split, prefix in {"train": "train", "test": "t10k"}.items():
+            images = read_idx(raw / f"{prefix}-images-idx3-ubyte.gz", 3)
+            splits[split] = (images, read_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", 1))
+        return Records.of_arrays(splits, self.classes)
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """A gzipped idx file of unsigned bytes: (N,), or (N, H, W).
+
+    Raises UserError unless it holds exactly what its header announces, in the expected number of dimensions.
+    """
+    try:
+        with gzip.open(path) as stream:
+            header = stream.read(4)
+            if header != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
+                raise UserError(f"{path}: not an idx file of {dimensions}-dimensional bytes (it begins {header!r})")
+            shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
+            size = math.prod(shape)
+            if size > MAX_BYTES or max(shape) > MAX_BYTES:  # of a size of 0, one length may be any
+                shown = " x ".join(f"{length:,}" for length in shape)
+                raise UserError(f"{path}: announces {shown} bytes; at most {MAX_BYTES:,} are allowed")
+            content = bytearray()  # and not read(size), which sets aside what a header announces before it reads
+            while len(content) <= size and (chunk := stream.read(CHUNK)):
+                content += chunk
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run `dvc repro download`") from error
+    except (gzip.BadGzipFile, EOFError, IsADirectoryError, zlib.error, struct.error) as error:
+        raise UserError(f"{path}: truncated or broken gzip file ({error}); fetch it again") from error
+    if len(content) != size:
+        raise UserError(f"{path}: holds {'more' if len(content) > size else 'fewer'} than the {size:,} bytes announced")
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)

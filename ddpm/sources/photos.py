@@ -1,0 +1,110 @@
+"""Datasets of image files in folders.
+
+The raw folder holds one uncompressed tar of the image files as they were: DVC hashes one file much faster than a
+tree of them, each picture can be read by its offset, and no name from outside ever becomes a path here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base.errors import UserError, masked
+from ddpm.sources import fetch as _sources
+from ddpm.sources.archives import MISREAD, members, open_tar, reading
+from ddpm.sources.archives import SUFFIXES as ARCHIVES
+from ddpm.sources.dataset import Dataset, Records
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FILE = "images.tar"
+MAX_NAME = 40
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Others of PIL's readers are rarely used, and one of them starts another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class Arrangement(NamedTuple):
+    """Which of the files are the dataset's, in order, with their labels, and the source's own split or None."""
+
+    names: Sequence[str]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    is_test: NDArray[np.bool_] | None = None
+
+
+class Photos(Dataset):
+    """address, sha256: the public archive, where there is one."""
+
+    address: ClassVar[str | None] = None
+    sha256: ClassVar[str | None] = None
+
+    def own_name(self, source: str | None) -> str | None:
+        """Of any other source than the verified public archive: its folder's or archive's own name."""
+        if source is None:
+            return None
+        last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
+        stem = re.sub(f"({'|'.join(map(re.escape, ARCHIVES))})$", "", last, flags=re.IGNORECASE)
+        return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME] or self.name
+
+    def fetch(self, source: str | None, folder: Path) -> None:
+        with TemporaryDirectory(dir=folder.parent) as scratch:
+            found = _sources.locate(source, self.address, (), Path(scratch))
+            if source is None and self.sha256:
+                _sources.verify(found, "sha256", self.sha256)
+            _pack(found, folder / FILE)
+
+    @abstractmethod
+    def arrange(self, names: list[str]) -> Arrangement:
+        """``names``: the sorted paths of all image files. Raises UserError when they are not the dataset's."""
+
+    def read(self, raw: Path) -> Records:
+        path = raw / FILE
+        try:
+            with open_tar(path, "r:") as tar:
+                places = {member.name: (member.offset_data, member.size) for member in members(tar)}
+        except (*MISREAD, FileNotFoundError, IsADirectoryError, tarfile.TarError) as error:
+            raise UserError(f"{path}: missing or broken ({error}); run `dvc repro --force download`") from error
+        names, labels, classes, is_test = self.arrange(sorted(places))
+
+        def open_image(index: int) -> Image:
+            from PIL import Image
+
+            offset, size = places[names[index]]
+            with path.open("rb") as handle:
+                handle.seek(offset)
+                return Image.open(io.BytesIO(handle.read(size)), formats=FORMATS)
+
+        return Records(names, open_image, labels, classes, is_test)
+
+
+def is_image(name: str) -> bool:
+    """By its suffix; hidden files and what macOS adds to archives are not."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
+
+
+def _pack(found: Path, tar_path: Path) -> None:
+    """Raises UserError when there is no image below ``found``."""
+    count = 0
+    with tarfile.open(tar_path, "w") as tar, reading(found) as found_files:
+        for member in found_files:
+            name = str(PurePosixPath(member.name))
+            if is_image(name):
+                info = tarfile.TarInfo(name)  # without times and owners: the same images give the same bytes
+                info.size = member.size
+                tar.addfile(info, member.stream)
+                count += 1
+    if not count:
+        raise UserError(f"data.source: no images in {found}; allowed: {', '.join(sorted(SUFFIXES))}")

@@ -1,0 +1,1 @@
+"""MLflow: one run per configuration, a view of the files that DVC keeps."""

@@ -1,0 +1,250 @@
+"""What a tracked run says, read from DVC's files; knows nothing of MLflow.
+
+A run belongs to one configuration: whatever DVC sees as the inputs of the stages that make and score a model. Their
+intermediate outs are functions of those inputs and may not exist yet, so they have no part in its key.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import re
+import subprocess
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ddpm.base import files
+from ddpm.base.errors import UserError, masked
+from ddpm.base.paths import FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
+from ddpm.data.processed import Manifest, called, read_manifest
+from ddpm.params import config, file, inputs
+
+KEYED = ("reference", "train", "sample", "evaluate")
+DERIVED = ("data/reference", "data/model", "data/samples")
+
+# a stage that has run for this configuration -> the files that a person looks at
+PICTURES = {
+    "train": ("data/processed/dataset.png",),
+    "sample": (
+        "data/samples/grid.png",
+        "data/samples/forward.png",
+        "data/samples/reverse.mp4",
+    ),
+    "evaluate": (
+        "metrics/fingerprint.json",
+        "metrics/scores.csv",
+        "metrics/fd_n.csv",
+        "metrics/likelihood.csv",
+        "data/evaluation/nearest.png",
+        "data/reference/calibration.json",
+    ),
+}
+STAGES = tuple(PICTURES)
+DECISIVE = ("fid", "fd", "bits_per_dim")
+# short tags that runs are grouped and filtered by -> the params key
+VARIANTS = {
+    "schedule": "diffusion.schedule.name",
+    "parameterization": "diffusion.parameterization.name",
+    "variance": "diffusion.variance.name",
+    "loss": "diffusion.loss.name",
+    "model": "model.name",
+    "sampler": "sample.sampler.name",
+    "seed": "seed",
+}
+# tag -> the key of metrics/fingerprint.json
+FINGERPRINTS = {
+    "ddpm.fingerprint": "hash",
+    "ddpm.fingerprint_without_sampling": "hash_without_sampling",
+    "ddpm.sampling_precision": "comparable.sampling.precision",
+}
+CODE = "ddpm.code"  # tag: ``inputs.code`` of the stages that make and score a model
+
+
+class Point(NamedTuple):
+    """A row of the curve: ``milliseconds`` of training so far, and the values by their column's name."""
+
+    step: int
+    milliseconds: int
+    values: dict[str, float]
+
+    @classmethod
+    def of(cls, row: Mapping[str, float | str]) -> Self:
+        """From a row of loss.csv, or from the live row it will be written from.
+
+        The file keeps six digits; both are rounded to them, so that a row sent live and read later are one.
+        """
+        rounded = {key: float(f"{float(value):.6g}") for key, value in row.items() if key != "step"}
+        milliseconds = round(1000 * rounded.pop("seconds"))
+        return cls(int(row["step"]), milliseconds, rounded)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's content. What stages have not made yet is empty.
+
+    curve: by ascending step. grids: step -> picture. artifacts: path -> sha256.
+    """
+
+    key: str
+    title: str
+    params: dict[str, str]
+    dataset: Manifest
+    scores: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    curve: list[Point] = field(default_factory=list)
+    grids: dict[int, Path] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+    def milliseconds(self, step: int) -> int:
+        """How long training had taken when it reached ``step``; 0 before the first row."""
+        before = bisect_right(self.curve, step, key=lambda point: point.step)
+        return self.curve[before - 1].milliseconds if before else 0
+
+    def name(self, tags: Mapping[str, str]) -> str:
+        """Short, as it stands above each picture and in each legend."""
+        schedule, target, seed, data = (self.facts[tag] for tag in ("schedule", "parameterization", "seed", "dataset"))
+        return f"{schedule} · {target} · seed {seed} · {data} · {tags.get('dvc.exp.name', self.key[:7])}"
+
+    def note(self, tags: Mapping[str, str]) -> str:
+        """Markdown for the run's page: the scores, and how to get them again. ``tags`` is ``environment()``'s."""
+        lines = [f"**{self.title}**", ""]
+        if self.scores:
+            # the page shows three lines until it is asked for more
+            known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
+            decisive = [known[metric] for metric in DECISIVE if metric in known]
+            lines += [" · ".join(f"{name} **{self.scores[name]:.4g}**" for name in decisive), ""]
+            lines += ["| score | value |", "| --- | --- |"]
+            lines += [f"| {name} | {value:.6g} |" for name, value in sorted(self.scores.items())]
+            lines += [""]
+        lines += ["Reproduce: " + " && ".join(f"`{command}`" for command in _commands(tags))]
+        if tags.get("ddpm.git.dirty") == "true" and "dvc.exp.name" not in tags:
+            lines += ["", "The code or params differed from that commit: set them to this run's parameters first."]
+        return "\n".join(lines)
+
+
+def read(upto: str | None, settings: dict[str, Any]) -> Record:
+    """The run of the configuration ``settings``, the plain values of params.yaml, with what its stages up to ``upto``
+    made (None: none has run).
+
+    Raises UserError when a file that such a stage makes is missing or unreadable.
+    """
+    chosen: config.Config = config.check(settings, str(file.PATH))
+    params = {name: masked(_text(value)) for name, value in files.flatten(_chosen_only(chosen.to_dict())).items()}
+    done = STAGES[: STAGES.index(upto) + 1] if upto else ()
+    scores: dict[str, float] = {}
+    facts = {tag: params[key] for tag, key in VARIANTS.items()} | {"dataset": called(chosen.data, PROCESSED)}
+    for stage in done:
+        # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
+        measured = files.read_json(METRICS / f"{stage}.json")
+        for name, value in files.flatten(measured if stage == "evaluate" else {stage: measured}).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                scores[name] = float(value)
+            else:
+                facts[name] = masked(_text(value))
+    if "evaluate" in done:
+        found = files.flatten(files.read_json(FINGERPRINT))
+        facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
+    made = inputs.read(*KEYED, params=settings, leave_out=DERIVED)
+    code = inputs.code((path, files.md5(Path(path))) for path in made.files)
+    pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
+    return Record(
+        key=made.fingerprint(),
+        title=_title(chosen, facts["dataset"]),
+        params=params,
+        dataset=read_manifest(PROCESSED),
+        scores=scores,
+        facts=facts | {CODE: json.dumps(code, sort_keys=True)},
+        curve=_curve(LOSS) if done else [],
+        grids=_grids(GRIDS) if done else {},
+        artifacts={path: files.sha256(Path(path)) for path in pictures},
+    )
+
+
+def finished() -> str | None:
+    """The last of train, sample and evaluate whose files DVC finds up to date, with all that they are made of; None:
+    not one.
+
+    Raises UserError outside a DVC repository.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    last = None
+    try:
+        with Repo() as repo:
+            for stage in STAGES:
+                if repo.status(targets=[stage], with_deps=True).keys() - {inputs.CHECK}:
+                    break
+                last = stage
+    except DvcException as error:
+        raise UserError(f"dvc status: {error}; `ddpm check` says what to do") from error
+    return last
+
+
+def environment() -> dict[str, str]:
+    """Tags that say which commit, DVC experiment and software; no value holds a credential."""
+    tags = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
+    tags["version.python"] = platform.python_version()
+    if commit := _git("rev-parse", "HEAD"):
+        changed = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "ddpm", "stages")
+        tags |= {"mlflow.source.git.commit": commit, "ddpm.git.dirty": "true" if changed else "false"}
+    if remote := _git("remote", "get-url", "origin"):
+        tags["mlflow.source.git.repoURL"] = masked(remote)
+    experiment = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}
+    return tags | {tag: os.environ[name] for tag, name in experiment.items() if os.environ.get(name)}
+
+
+def _commands(tags: Mapping[str, str]) -> list[str]:
+    commit = tags.get("mlflow.source.git.commit")
+    checkout = [f"git checkout {commit}"] if commit else []
+    apply = [f"dvc exp apply {tags['dvc.exp.name']}"] if "dvc.exp.name" in tags else []
+    return [*checkout, *apply, "dvc repro"]
+
+
+def _title(chosen: config.Config, dataset: str) -> str:
+    data, diffusion, sample = chosen.data, chosen.diffusion, chosen.sample
+    return (
+        f"{diffusion.schedule.name} · {diffusion.parameterization.name} · {chosen.model.name} · "
+        f"{sample.sampler.name} {sample.steps} · seed {chosen.seed} · "
+        f"{dataset} {data.image_size}x{data.image_size}"
+    )
+
+
+def _chosen_only(params: dict[str, Any]) -> dict[str, Any]:
+    """Less the blocks of networks that are not chosen; the other families' are already gone."""
+    model = params["model"]
+    return params | {"model": {key: model[key] for key in ("name", model["name"]) if key in model}}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _curve(path: Path) -> list[Point]:
+    try:
+        with path.open(newline="") as file:
+            return [Point.of(row) for row in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a loss curve ({error}); remove it and run `dvc repro`") from error
+
+
+def _grids(folder: Path) -> dict[int, Path]:
+    named = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in sorted(folder.glob("*")))
+    return {int(name[1]): path for name, path in named if name}
+
+
+def _git(*arguments: str) -> str | None:
+    """git's answer; None outside a repository, before the first commit, or where git is not installed."""
+    try:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,1 @@
+"""Algorithm 1: batches, timesteps, EMA, the loop, and checkpoints to resume from."""

@@ -1,0 +1,93 @@
+"""The training set on the device, and which of its images each step sees."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.compute import devices, noise
+from ddpm.compute.noise import stream_seed
+from ddpm.diffusion.chain import from_images
+
+
+class Batches:
+    """The dataset, uint8, and batches of it: a gather, a flip and a scale.
+
+    On a GPU it is copied there, and each rank has a GPU of its own: NCCL refuses two ranks on one. On a CPU batches are
+    read from the memory-mapped file, whose pages all ranks share; to copy it first makes no batch faster. Where it is
+    larger than half of the free memory, a thread reads the next batch while this one is trained on.
+
+    Image order is an endless chain of shuffled epochs; step s takes its next ``batch_size`` places, whatever ran
+    before: a function of (seed, s) needs no state to resume. Of each batch only ``part`` is fetched, this rank's.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        device: torch.device,
+        part: slice = slice(None),
+        resident: bool | None = None,
+    ):
+        if resident is None:
+            resident = images.nbytes < devices.free_memory(device) / 2
+        self.images = images
+        self.resident = resident
+        copied = resident and device.type != "cpu"
+        self.on_device = torch.from_numpy(np.array(images)).to(device) if copied else None
+        self.device = device
+        self.batch_size = batch_size
+        self.seed = seed
+        self.flip = flip
+        self.part = part
+        self.place = torch.arange(batch_size, device=device)[part]
+        self.epoch = lru_cache(maxsize=2)(self._shuffled)
+        self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self.ahead: dict[int, Future[Tensor]] = {}
+
+    def __call__(self, step: int) -> Tensor:
+        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ..."""
+        if self.on_device is not None:
+            x = self.on_device[self._pinned(self._indices(step)).to(self.device, non_blocking=True)]
+        else:
+            x = self._from_file(step) if self.resident else self._read(step)
+        if self.flip:
+            flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
+            x = torch.where(flipped[:, None, None, None], x.flip(3), x)
+        return from_images(x)
+
+    def _read(self, step: int) -> Tensor:
+        ready = self.ahead.pop(step, None)
+        batch = ready.result() if ready else self._from_file(step)
+        self.ahead = {step + 1: self.reader.submit(self._from_file, step + 1)}
+        return batch.to(self.device, non_blocking=True)
+
+    def _from_file(self, step: int) -> Tensor:
+        indices = self._indices(step).numpy()
+        order = np.argsort(indices)  # the disk is read forwards
+        batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
+        batch[order] = self.images[indices[order]]
+        return self._pinned(torch.from_numpy(batch))
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        """For a GPU in page-locked memory, from where alone a copy goes on while the host does."""
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+    def _indices(self, step: int) -> Tensor:
+        size = len(self.images)
+        first, end = (step - 1) * self.batch_size, step * self.batch_size
+        parts = []
+        for epoch in range(first // size, (end - 1) // size + 1):
+            start = epoch * size
+            parts.append(self.epoch(epoch)[max(first - start, 0) : end - start])
+        return torch.cat(parts)[self.part]
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, "order", epoch))
+        return torch.randperm(len(self.images), generator=generator)

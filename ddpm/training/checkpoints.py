@@ -1,0 +1,256 @@
+"""Model files to ship and checkpoints to resume from; both are safetensors, neither is ever a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path, digest, sha256, try_lock
+from ddpm.base.settings import parse
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.model import architecture
+from ddpm.params import inputs
+from ddpm.training.settings import TrainingConfig
+
+FORMAT = "ddpm-1"
+METADATA = "ddpm"
+KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
+CHECKPOINTS = Path(".ddpm/checkpoints")
+FINISHED = "finished"
+LOCK = "lock"
+NOTHING = digest(None)  # of what DVC has on record
+TAKEN = ".taken"  # ends the name of a state that is being deleted
+CHECKSUM = "sha256"
+
+
+class Loaded(NamedTuple):
+    """A model file: the network with its (EMA) weights in eval mode, and the config it was trained by."""
+
+    network: nn.Module
+    config: TrainingConfig
+    facts: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        data = self.config.data
+        return data.channels, data.image_size, data.image_size
+
+
+def save_model(path: Path, tensors: dict[str, Tensor], config: TrainingConfig, facts: dict[str, Any]) -> None:
+    """Write weights with their whole config, so that the file alone is enough to sample from.
+
+    Raises UserError when a weight is not finite.
+    """
+    _check_finite(path, tensors)
+    _write(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
+
+
+def load_model(path: Path, device: torch.device) -> Loaded:
+    """Raises UserError when the file is missing, is no model file of this version, or does not fit its config."""
+    tensors, metadata = _read(path, "model", device)
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
+    config = parse(metadata.get("config"), str(path), TrainingConfig)
+    try:
+        # before memory is taken for what the config asks for
+        architecture.outline(config).load_state_dict(tensors, assign=True)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except RuntimeError as error:
+        reasons = str(error).split("\n\t")[1:] or [str(error)]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise UserError(f"{path}: its weights do not fit its own config: {reasons[0]}{more}") from error
+    _check_finite(path, tensors)
+    network = architecture.build(config).to(device)
+    network.load_state_dict(tensors)
+    return Loaded(network.eval().requires_grad_(False), config, metadata.get("facts", {}))
+
+
+class Checkpoints:
+    """The resume state of one training run: ``.ddpm/checkpoints/<fingerprint>/`` under the repository's root.
+
+    ``fingerprint`` hashes all that DVC sees as the stage's inputs, so a run never resumes another's state. It lies
+    outside DVC's outs, because DVC removes those before it runs a stage.
+
+    ``record`` is what DVC has on record of such a training, as ``recorded`` tells. With it, the state of a complete run
+    stays until DVC has taken its result: one that is killed before, or refused because its inputs have changed, is not
+    lost.
+    """
+
+    def __init__(self, fingerprint: str, record: str | None = None):
+        self.folder = root() / fingerprint
+        self.record = record
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process. Raises UserError that names the process which holds it already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        holder = self.folder / "pid"
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                holder.write_text(str(os.getpid()))
+                finished = self.folder / FINISHED
+                if finished.exists() and _taken(finished.read_text(), self.record):
+                    for path in self._generations():
+                        path.unlink()
+                    shutil.rmtree(self.folder / "grids", ignore_errors=True)
+                    finished.unlink()
+                yield
+        except Timeout as error:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise UserError(
+                f"this experiment is already being trained by process {pid}: wait for it, or stop it"
+            ) from error
+
+    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+        _write(self.folder / f"{step:09d}.safetensors", tensors, {"step": step})
+        for old in self._generations()[KEPT:]:
+            old.unlink()
+
+    def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
+        """The newest readable state and its step, or None; an unreadable one is said and skipped.
+
+        The main rank reads it for all: a file that one rank alone cannot read would part them.
+        """
+        tensors, step = self._newest() if ranks.main else ({}, 0)
+        step = ranks.largest(step)
+        if step == 0:
+            return None
+        return {name: tensor.to(device) for name, tensor in ranks.broadcast(tensors).items()}, step
+
+    def _newest(self) -> tuple[dict[str, Tensor], int]:
+        for path in self._generations():
+            try:
+                tensors, metadata = _read(path, "checkpoint", torch.device("cpu"))
+                if CHECKSUM not in metadata or "step" not in metadata:
+                    raise UserError(f"{path}: no checksum in this checkpoint file")
+            except UserError as error:
+                print(f"warning: {error}; going back to the one before, or to the start", file=sys.stderr)
+                continue
+            return tensors, metadata["step"]
+        return {}, 0
+
+    def finish(self, model: Path) -> None:
+        """The run is complete: it made the file ``model``."""
+        if self.record is None:
+            shutil.rmtree(self.folder)
+        else:
+            with atomic_path(self.folder / FINISHED) as temporary:
+                temporary.write_text(f"{self.record} {sha256(model)}")
+
+    def _generations(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"), reverse=True)
+
+
+def recorded(params: dict[str, Any]) -> str:
+    """Digest of what dvc.lock says of a training with these params, all of params.yaml; NOTHING where it says nothing,
+    or its last training had others. It is another one as soon as DVC has taken the result of one."""
+    entry, locked = inputs.recorded("train")
+    same = all(inputs.spelled(inputs.lookup(params, key)) == inputs.spelled(value) for key, value in locked.items())
+    return digest(entry) if entry and same else NOTHING
+
+
+def _taken(finished: str, record: str | None) -> bool:
+    """Whether DVC has taken the result of a complete run since it wrote ``finished``."""
+    return record not in (finished.partition(" ")[0], NOTHING)
+
+
+def forget_finished(model: str, record: str) -> None:
+    """Delete the state of the complete run that made ``model``, the sha256 of its file, if DVC has taken it.
+
+    For the stage after, which DVC starts when it has. Other experiments' states stay: they may be at work in other
+    folders, and not taken yet. A state that another process takes away meanwhile, or goes on with, is left to it.
+    """
+
+    for finished in root().glob(f"*/{FINISHED}"):
+        try:
+            text = finished.read_text()
+            if not text.endswith(f" {model}") or not _taken(text, record):
+                continue
+            # not FileLock, which would make the folder again where another process has just taken it away
+            if (lock := try_lock(finished.with_name(LOCK))) is not None:
+                try:
+                    # in one step: from half of a state a training would go on
+                    finished.parent.rename(f"{finished.parent}.{os.getpid()}{TAKEN}")
+                finally:
+                    os.close(lock)
+        except OSError:  # gone, or not to be removed, which is no reason to fail: `ddpm doctor` counts what stays
+            continue
+    for folder in root().glob(f"*{TAKEN}"):
+        shutil.rmtree(folder, ignore_errors=True)  # two may be at it
+
+
+def root() -> Path:
+    """Where the states of all runs lie."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / CHECKPOINTS
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the yielded list instead of dying, so that a step can be finished and saved."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda caught, _: received.append(caught))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise UserError(
+            f"{path}: {broken[0]} and {len(broken) - 1} more of {len(tensors)} weights are not finite: train again "
+            "with a lower train.learning_rate or train.weight_decay, or in float32"
+        )
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    # one key: safetensors writes several in another order each time, and equal models must be equal bytes
+    text = {METADATA: json.dumps(metadata | {CHECKSUM: _checksum(tensors, metadata)}, sort_keys=True)}
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, text)
+
+
+def _read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if not isinstance(metadata, dict):
+                raise UserError(f"{path}: its metadata is no mapping; not a {kind} file of this project")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such {kind} file") from error
+    except (SafetensorError, OSError, RecursionError, ValueError) as error:  # also of what is no UTF-8, or no JSON
+        raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
+        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum is another")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    """sha256 of names, types, shapes, values and metadata: safetensors itself takes a flipped bit for a value."""
+    found = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -1,0 +1,118 @@
+"""The loss curve: collected on the device, fetched now and then, the same after any resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_rows
+
+ROWS = 400
+# The scaler halves its scale, 65,536 at first, at each overflow: after so many on end float16 holds no gradient at all.
+STORM = 60
+
+
+class Row(NamedTuple):
+    """A point of the curve: means over the steps since the row before; seconds of training so far."""
+
+    step: int
+    seconds: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    images_per_second: float
+
+
+class History:
+    """Losses and gradient norms of every step; about ``ROWS`` rows a run, each costing one device sync."""
+
+    def __init__(self, total: int, images_per_step: int, gradients_may_overflow: bool):
+        self.total = total
+        self.every = max(1, math.ceil(total / ROWS))
+        self.images_per_step = images_per_step
+        self.gradients_may_overflow = gradients_may_overflow
+        self.rows: list[Row] = []
+        self.pending: list[Tensor] = []  # (2,) loss and gradient norm of each step since the last row
+        self.overflows = 0  # of the gradient on end, up to the last row
+        self.before = 0.0  # seconds trained by earlier processes
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+    def add(self, step: int, loss: Tensor, gradient_norm: Tensor, learning_rate: float) -> Row | None:
+        """Take in a step's scalars without a sync; every ``every`` steps, and at the last, return a row.
+
+        Raises UserError when a loss, or a gradient where no scaler guards it, is not finite.
+        """
+        self.pending.append(torch.stack([loss.detach(), gradient_norm.detach()]))
+        if step % self.every and step != self.total:
+            return None
+        values = self.check(step)
+        self.overflows = self._overflows(values)
+        self.pending = []
+        last = self.rows[-1] if self.rows else Row(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        seconds = self.seconds
+        norms = values[1][values[1].isfinite()]
+        speed = (step - last.step) * self.images_per_step / max(seconds - last.seconds, 1e-9)
+        norm = float(norms.mean()) if len(norms) else 0.0
+        self.rows.append(Row(step, seconds, float(values[0].mean()), learning_rate, norm, speed))
+        return self.rows[-1]
+
+    def check(self, step: int) -> Tensor:
+        """The pending values, (2, K) float64; raises UserError as ``add`` does. ``step`` is the last one taken in."""
+        values = torch.stack(self.pending, dim=1).double().cpu()
+        finite = values[0].isfinite() if self.gradients_may_overflow else values.isfinite().all(dim=0)
+        if not finite.all():
+            first = int((~finite).nonzero()[0])
+            bad = step - values.shape[1] + 1 + first
+            raise UserError(
+                f"train: the loss or its gradient is not finite at step {bad} (loss {values[0, first]:.4g}); the last "
+                "good checkpoint is kept: lower train.learning_rate, set train.gradient_clip, or use float32"
+            )
+        if self._overflows(values) >= STORM:
+            raise UserError(
+                f"train: the gradient overflowed float16 at each of the {self._overflows(values)} steps up to {step}, "
+                "however it was scaled: nothing is learned; use train.precision: bfloat16 or float32"
+            )
+        return values
+
+    def _overflows(self, values: Tensor) -> int:
+        """On end, up to the last of the pending ``values``."""
+        fine = values[1].isfinite().nonzero()
+        return values.shape[1] - 1 - int(fine[-1]) if len(fine) else self.overflows + values.shape[1]
+
+    def state(self, step: int) -> dict[str, Tensor]:
+        """Tensors for a checkpoint after ``step``; raises UserError rather than let a broken state be saved."""
+        pending = self.check(step) if self.pending else torch.empty(2, 0, dtype=torch.float64)
+        rows = torch.tensor(self.rows, dtype=torch.float64).reshape(len(self.rows), len(Row._fields))
+        return {"rows": rows, "pending": pending, "seconds": torch.tensor(self.seconds, dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.rows = [Row(int(row[0]), *row[1:]) for row in state["rows"].tolist()]
+        self.pending = list(state["pending"].float().unbind(dim=1))
+        self.before = float(state["seconds"])
+        self.started = time.perf_counter()
+
+    def write(self, path: Path) -> None:
+        """The rows as CSV."""
+        write_rows(path, [row._asdict() for row in self.rows], Row._fields)
+
+    def facts(self) -> dict[str, float]:
+        """Loss over the last tenth of the run, seconds, and images/s over the whole."""
+        tail = self.rows[-max(1, len(self.rows) // 10) :]
+        seconds = self.rows[-1].seconds
+        return {
+            "loss": sum(row.loss for row in tail) / len(tail),
+            "steps": self.total,
+            "images_seen": self.total * self.images_per_step,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(self.total * self.images_per_step / seconds, 1),
+        }

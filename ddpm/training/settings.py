@@ -1,0 +1,51 @@
+"""The ``train`` section of params.yaml, and all that shapes a trained model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, InstanceOf, model_validator
+
+from ddpm.base.settings import Count, Positive, Precision, Section
+from ddpm.model.settings import ModelConfig
+from ddpm.training.ema import EMAProfile
+from ddpm.training.timesteps import TimestepSampler
+
+
+class Train(Section):
+    """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set."""
+
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    batch_size: Count
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    lr_decay: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+    horizontal_flip: bool = False
+    precision: Precision = "auto"
+    timestep_sampler: InstanceOf[TimestepSampler]
+    ema: InstanceOf[EMAProfile]
+    channels_last: bool = False
+    compile: bool = False
+    deterministic: bool = True
+    checkpoint_every: Positive = 1000
+    grid_every: Annotated[int, Field(ge=0)] = 0
+    grid_unit: Literal["steps", "epochs"] = "steps"
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("set exactly one of steps and epochs, and the other to null")
+        if isinstance(self.batch_size, int) and self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
+        return self
+
+
+class TrainingConfig(ModelConfig):
+    """All that shapes a trained model; a model file's metadata holds it."""
+
+    train: Train

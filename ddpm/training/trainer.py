@@ -1,0 +1,277 @@
+"""Algorithm 1 of Ho et al. 2020 (arXiv:2006.11239): stoppable at any step, resumable to the same bytes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from ddpm.base import progress
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.compute import devices, noise
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.diffusion.chain import Chain, q_sample
+from ddpm.diffusion.loss import Denoised
+from ddpm.model import architecture
+from ddpm.pictures import grids
+from ddpm.sampling import generator as sampling
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.training import memory
+from ddpm.training.batches import Batches
+from ddpm.training.checkpoints import Checkpoints, interruptible, save_model
+from ddpm.training.ema import EMA
+from ddpm.training.history import History, Row
+from ddpm.training.settings import TrainingConfig
+from ddpm.variants.samplers.ddim import DDIM
+
+PREVIEW_IMAGES = 64
+PREVIEW_STEPS = 50
+
+
+class Log(Protocol):
+    """Where the curve goes while training runs: rows are buffered, and sent after each checkpoint."""
+
+    def log(self, row: Row) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def train(
+    config: TrainingConfig,
+    pictures: np.ndarray,
+    device: torch.device,
+    out: Path,
+    checkpoints: Checkpoints,
+    log: Log,
+    ranks: Ranks = ALONE,
+) -> History:
+    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/.
+
+    Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
+    SIGINT or SIGTERM; both leave the last good checkpoint, from which the same call goes on.
+    """
+    options = config.train
+    trainer = Trainer(config, pictures, device, ranks)
+    history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
+    previews = Previews(trainer, checkpoints.folder / "grids")
+    with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
+        done = trainer.resume(checkpoints, history)
+        with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
+            for step in range(done + 1, trainer.total + 1):
+                loss, gradient_norm = trainer.step(step)
+                if row := history.add(step, loss, gradient_norm, trainer.learning_rate(step)):
+                    log.log(row)
+                    bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
+                bar.update()
+                previews.draw_if_due(step)
+                stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
+                if ranks.main and (stopped or step % options.checkpoint_every == 0):
+                    checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
+                    log.flush()
+                if stopped:
+                    bar.close()
+                    if ranks.main:
+                        told = f"stopped after step {step} of {trainer.total}, and saved"
+                        print(f"{told}: the same command goes on from there", file=sys.stderr)
+                    raise SystemExit(128 + stopped)
+        if ranks.main:
+            facts = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
+            save_model(out / "model.safetensors", trainer.ema.averages, config, facts)
+            previews.folder.mkdir(exist_ok=True)  # an out that is not there fails the stage: without grids it is empty
+            with atomic_path(out / "grids") as temporary:
+                shutil.copytree(previews.folder, temporary)
+            log.flush()
+            checkpoints.finish(out / "model.safetensors")
+    return history
+
+
+class Trainer:
+    """Network, optimizer, average and data of one run; ``step`` is one optimizer step of Algorithm 1."""
+
+    def __init__(self, config: TrainingConfig, pictures: np.ndarray, device: torch.device, ranks: Ranks = ALONE):
+        data, options = config.data, config.train
+        shape = (data.channels, data.image_size, data.image_size)
+        if pictures.shape[1:] != shape:
+            raise UserError(
+                f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
+                f"params.yaml ask for {shape}: run `dvc repro`"
+            )
+        self.batch_size = memory.whole_batch(config, device, ranks)
+        if self.batch_size // options.accumulate < ranks.size:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} in {options.accumulate} parts leaves nothing to some of "
+                f"{ranks.size} ranks; use at least {options.accumulate * ranks.size}, or a smaller launch.processes"
+            )
+        if options.deterministic:
+            devices.make_deterministic(device)
+        torch.manual_seed(noise.stream_seed(config.seed, "weights"))
+        self.config = config
+        self.device = device
+        self.ranks = ranks
+        self.total = options.steps or math.ceil((options.epochs or 0) * len(pictures) / self.batch_size)
+        self.epoch_steps = len(pictures) / self.batch_size
+        self.shape = shape
+        self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.network = architecture.build(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        forward: nn.Module = torch.compile(self.network) if options.compile else self.network  # type: ignore[assignment]
+        self.forward = ranks.parallel(forward)
+        self.dtype = devices.precision(options.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            options.learning_rate,
+            betas=options.adam_betas,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.ema = EMA(self.network, options.ema)
+        self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
+        self.timesteps = options.timestep_sampler.state(config.diffusion.T, device)
+        self.dropout = noise.streams(config.seed, architecture.dropout_purposes(self.network), device)
+        self.own = ranks.share(self.batch_size)
+        self.batches = Batches(pictures, self.batch_size, config.seed, options.horizontal_flip, device, self.own)
+
+    def step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Loss and gradient norm of the whole batch, scalars on the device; nothing waits for them.
+
+        Each rank learns from its share: the mean of the ranks' gradients is the whole batch's.
+        """
+        diffusion, options, seed = self.config.diffusion, self.config.train, self.config.seed
+        whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
+        uniform = noise.uniform(seed, "timestep", whole, step)
+        t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
+        x_0 = self.batches(step)
+        epsilon = noise.gaussian(seed, "train", place, step, self.shape)
+        words = noise.words(self.dropout, place, step)
+        own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
+        parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
+        losses = []
+        for part in parts:
+            with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
+                each = self.losses(x_0[part], epsilon[part], own_t[part], words[:, part])
+                self.scaler.scale((own_weight[part] * each).sum()).backward()
+            losses.append(each.detach())
+        each = self.ranks.gather(torch.cat(losses), self.batch_size)
+        options.timestep_sampler.update(self.timesteps, t, each)
+        return (weight * each).mean(), self._optimize(step)
+
+    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64.
+
+        words: (layers, B, 2) int32, the random bits that choose what each dropout layer drops.
+        """
+        chosen = self.config.diffusion
+        at = self.chain.at(t)
+        architecture.key_dropout(self.network, words)
+        x_t = q_sample(x_0, epsilon, at).contiguous(memory_format=self.layout)
+        with devices.autocast(self.dtype, self.device):
+            output = self.forward(x_t, t)
+        output, variance_output = chosen.variance.split(output.float())
+        return chosen.loss(
+            Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
+        )
+
+    def _optimize(self, step: int) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.config.train.gradient_clip is not None:
+            clip_grads_with_norm_(self.parameters, self.config.train.gradient_clip, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(step)
+        return norm
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then constant, or half a cosine that would be 0 one step after the last: all steps learn.
+
+        As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
+        """
+        options = self.config.train
+        if step <= options.warmup_steps:
+            return options.learning_rate * step / options.warmup_steps
+        if options.lr_decay == "constant":
+            return options.learning_rate
+        share = (step - 1 - options.warmup_steps) / (self.total - options.warmup_steps)
+        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on: random numbers are functions of the step and need no state."""
+        tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
+        tensors |= _prefixed("timesteps.", self.timesteps)
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= _prefixed(f"optimizer.{index}.", values)
+        if self.scaler.is_enabled():
+            scaler = self.scaler.state_dict()
+            tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
+        return tensors
+
+    def resume(self, checkpoints: Checkpoints, history: History) -> int:
+        """Take up the newest checkpoint; the number of steps it has done, 0 without one."""
+        loaded = checkpoints.load(self.device, self.ranks)
+        if loaded is None:
+            return 0
+        tensors, step = loaded
+        self.network.load_state_dict(_under("network.", tensors))
+        for name, value in _under("ema.", tensors).items():
+            self.ema.averages[name].copy_(value)
+        self.timesteps = _under("timesteps.", tensors)
+        state = {i: _under(f"optimizer.{i}.", tensors) for i in range(len(self.parameters))}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if self.scaler.is_enabled():
+            scale, growth = tensors["scaler"].tolist()
+            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)})
+        history.restore(_under("history.", tensors))
+        if self.ranks.main:
+            print(f"resuming after step {step} of {self.total}", file=sys.stderr)
+        return step
+
+
+class Previews:
+    """A grid of the same images every ``train.grid_every`` steps or epochs: from equal noise, by DDIM."""
+
+    def __init__(self, trainer: Trainer, folder: Path):
+        self.trainer = trainer
+        self.folder = folder
+        options = trainer.config.train
+        per_unit = trainer.epoch_steps if options.grid_unit == "epochs" else 1
+        self.steps = {round(k * per_unit) for k in _multiples(options.grid_every, trainer.total / per_unit)}
+        self.network = copy.deepcopy(trainer.network).eval() if self.steps else None
+
+    def draw_if_due(self, step: int) -> None:
+        if step not in self.steps or self.network is None:
+            return
+        trainer, diffusion = self.trainer, self.trainer.config.diffusion
+        self.network.load_state_dict(trainer.ema.averages)
+        denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
+        generator = sampling.Generator(denoiser, DDIM(), min(PREVIEW_STEPS, diffusion.T), "uniform", diffusion.variance)
+        own = range(PREVIEW_IMAGES)[trainer.ranks.share(PREVIEW_IMAGES)]
+        samples = generator.images(own, trainer.config.seed, trainer.shape).to(trainer.device)
+        samples = trainer.ranks.gather(samples, PREVIEW_IMAGES)
+        if trainer.ranks.main:
+            grids.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png")
+
+
+def _multiples(every: int, end: float) -> range:
+    return range(every, math.floor(end) + 1, every) if every else range(0)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,31 @@
+"""The 1,797 handwritten digits that scikit-learn ships, 8x8 with gray levels 0..16. Alpaydin, Kaynak 1998."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.base.errors import UserError
+from ddpm.sources.dataset import Dataset, Records
+
+FILE = "digits.npz"
+LEVELS = 16
+
+
+class Digits(Dataset):
+    licence = "CC BY 4.0 (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998)"
+
+    def fetch(self, source: str | None, folder: Path) -> None:
+        if source is not None:
+            raise UserError(f"data.source: {source!r} is not allowed: digits come with scikit-learn; set it to null")
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        np.savez(folder / FILE, images=digits.images.astype(np.uint8), labels=digits.target)
+
+    def read(self, raw: Path) -> Records:
+        with np.load(raw / FILE, allow_pickle=False) as digits:
+            images, labels = digits["images"], digits["labels"]
+        scaled = np.round(images * (255 / LEVELS)).astype(np.uint8)
+        return Records.of_arrays({"digits": (scaled, labels)}, tuple("0123456789"))

@@ -1,0 +1,20 @@
+"""Fashion-MNIST: 70,000 pieces of clothing, 28x28 gray. Xiao, Rasul, Vollgraf 2017 (arXiv:1708.07747)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ddpm.sources.idx import IdxDataset
+
+
+class FashionMnist(IdxDataset):
+    licence = "MIT (Zalando SE)"
+    address = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+    md5: ClassVar = {
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    }
+    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+               "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip

@@ -1,0 +1,19 @@
+"""Constant decay, reached by a warm-up. Ho et al. 2020 (arXiv:2006.11239), appendix B, with 0.9999."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ddpm.training.ema import EMAProfile
+
+
+class Constant(EMAProfile):
+    """With ``warmup`` the decay is at most (1 + step) / (10 + step), so that early weights do not linger."""
+
+    value: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    warmup: bool = True
+
+    def decay(self, step: int) -> float:
+        return min(self.value, (1 + step) / (10 + step)) if self.warmup else self.value

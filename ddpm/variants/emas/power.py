@@ -1,0 +1,27 @@
+"""The average's width grows with training: a power function of the step. EDM2, Karras et al. 2023 (arXiv:2312.02696),
+section 3.1."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from ddpm.training.ema import EMAProfile
+
+
+class Power(EMAProfile):
+    """``sigma_rel`` is the width of the average, as a share of the training so far; the paper has 0.05 and 0.10."""
+
+    sigma_rel: Annotated[float, Field(gt=0, le=0.288)] = 0.05
+
+    @cached_property
+    def gamma(self) -> float:
+        """The exponent with sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); at least 0."""
+        inverse = self.sigma_rel**-2
+        return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+    def decay(self, step: int) -> float:
+        return float((1 - 1 / step) ** (self.gamma + 1))

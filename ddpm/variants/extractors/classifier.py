@@ -1,0 +1,186 @@
+"""A small convolutional classifier of the dataset's own classes, fitted on its train split.
+
+The offline extractor: features that know the data at hand, where Inception's were learned from photographs. The
+weights that ship with the package, in ``weights/``, serve the very train split they were fitted on, so that every
+machine scores that dataset with the same ones; for any other data they are fitted in the reference stage, which
+gives the same bytes on the same kind of device only, whatever the number of threads. Shipped weights are made by::
+
+    python -m ddpm.variants.extractors.classifier data/processed ddpm/variants/extractors/weights/digits16.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ddpm.base import progress
+from ddpm.base.errors import UserError, exit_code
+from ddpm.base.files import atomic_path
+from ddpm.compute import devices
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.scoring.extractor import Extractor, Features
+
+SHIPPED = Path(__file__).parent / "weights"
+COMMAND = "python -m ddpm.variants.extractors.classifier data/processed FILE"
+METADATA = "ddpm_classifier"
+
+
+class Classifier(Extractor):
+    """How it is fitted: AdamW with a one-cycle rate over ``epochs``, and at least ``min_steps``.
+
+    The seed is the extractor's own, not the experiment's: runs of different seeds must be scored by the same
+    features. Regularisation is light and labels are not smoothed: both pull a class's features to one point, where
+    they would tell nothing of how well an image is drawn.
+    """
+
+    dimensions: ClassVar[int] = 64
+    epochs: Annotated[int, Field(ge=1)] = 10
+    min_steps: Annotated[int, Field(ge=1)] = 1500
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    seed: int = 0
+
+    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
+        """Copy the weights that ship for this very train split, else fit them.
+
+        Raises UserError when the dataset has fewer than two classes.
+        """
+        train = read_manifest(processed).sha256["train"]
+        for shipped in SHIPPED.glob("*.safetensors"):
+            if read_metadata(shipped)["train_sha256"] == train:
+                shutil.copyfile(shipped, path)
+                return
+        self.fit(processed, path, device)
+
+    def load(self, weights: Path) -> nn.Module:
+        about = read_metadata(weights)
+        network = Network(about["image_size"], about["channels"], about["classes"])
+        network.load_state_dict(load_file(weights))
+        return network.eval()
+
+    def fit(self, processed: Path, path: Path, device: torch.device) -> None:
+        """Fit on the train split and write the weights; what they were made from and how stands in the metadata."""
+        manifest = read_manifest(processed)
+        classes = len(manifest.classes)
+        if classes < 2:
+            raise UserError(
+                f"evaluate.extractors: 'classifier' needs at least 2 classes, {manifest.dataset} has {classes}: "
+                "use inception, or sort the images into a folder per class"
+            )
+        devices.make_deterministic(device)
+        with torch.random.fork_rng(), _one_thread():
+            torch.manual_seed(self.seed)
+            network = Network(manifest.image_size, manifest.channels, classes).to(device)
+            self._optimize(network, *open_split(processed, "train"), device)
+        about = {
+            "command": COMMAND,
+            "recipe": {field: getattr(self, field) for field in type(self).model_fields},
+            "dataset": manifest.dataset,
+            "train_sha256": manifest.sha256["train"],
+            "image_size": manifest.image_size,
+            "channels": manifest.channels,
+            "classes": classes,
+        }
+        state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+        with atomic_path(path) as temporary:
+            # one key: safetensors does not keep the order of several
+            save_file(state, temporary, metadata={METADATA: json.dumps(about, sort_keys=True)})
+
+    def _optimize(
+        self, network: Network, images: NDArray[np.uint8], labels: NDArray[np.int64], device: torch.device
+    ) -> None:
+        """Batches and shifts are drawn on the CPU, so that they are the same on every device."""
+        steps = max(self.min_steps, math.ceil(self.epochs * len(images) / self.batch_size))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+        generator = torch.Generator().manual_seed(self.seed)
+        network.train()
+        with progress.bar(steps, "fit classifier", "step") as bar:
+            for _ in range(steps):
+                chosen = torch.randint(len(images), (self.batch_size,), generator=generator).numpy()
+                shifts = torch.randint(3, (2, self.batch_size, 1), generator=generator)
+                batch = shift(torch.from_numpy(images[chosen]), *shifts).to(device)
+                loss = F.cross_entropy(network(batch).logits, torch.from_numpy(labels[chosen]).to(device))
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+                bar.update()
+
+
+class Network(nn.Module):
+    """uint8 (B, channels, size, size) to Features: 64 pooled activations, and the classes' logits.
+
+    3x3 convolutions, halving the image and doubling the channels (16 to 64) until at most 4x4 are left.
+    """
+
+    def __init__(self, size: int, channels: int, classes: int):
+        super().__init__()
+        width = 16
+        layers = _convolution(channels, width, stride=1)
+        while size > 4:
+            layers += _convolution(width, min(2 * width, Classifier.dimensions), stride=2)
+            width, size = min(2 * width, Classifier.dimensions), math.ceil(size / 2)
+        layers += _convolution(width, Classifier.dimensions, stride=1)
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Linear(Classifier.dimensions, classes)
+
+    def forward(self, images: Tensor) -> Features:
+        features = self.convolutions(images.float() / 127.5 - 1).mean(dim=(2, 3))
+        return Features(features, self.head(features))
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Move each image by down - 1 and right - 1 pixels, each (B, 1) int64 in 0..2; its edges are repeated."""
+    _, _, height, width = images.shape
+    rows = (torch.arange(height) - down + 1).clamp(0, height - 1)
+    columns = (torch.arange(width) - right + 1).clamp(0, width - 1)
+    index = torch.arange(len(images))[:, None, None]
+    return images[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The order in which threads add up gradients shows in the last bits, and a network this small gains little."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def read_metadata(weights: Path) -> dict[str, Any]:
+    """What ``Classifier.fit`` noted beside the weights."""
+    with safe_open(weights, "pt") as file:
+        about: dict[str, Any] = json.loads(file.metadata()[METADATA])
+    return about
+
+
+def _main() -> None:
+    if len(sys.argv) != 3:
+        raise UserError(COMMAND)
+    Classifier().fit(Path(sys.argv[1]), Path(sys.argv[2]), torch.device("cpu"))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(_main))

@@ -1,0 +1,89 @@
+"""torch-fidelity's ``inception-v3-compat``: the network that FID, IS and KID of the literature are defined by.
+
+It resizes any image to 299x299 itself, so scores of different image sizes look alike but are not comparable.
+Weights: TensorFlow's inception-2015-12-05, converted by torch-fidelity, Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import urllib.request
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
+from ddpm.base import files, progress
+from ddpm.base.errors import UserError
+from ddpm.scoring.extractor import Extractor, Features
+
+URL = URL_INCEPTION_V3
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+TIMEOUT_S = 30
+CHUNK = 2**20
+LAYERS = ["2048", "logits_unbiased"]
+
+
+class Inception(Extractor):
+    dimensions: ClassVar[int] = 2048
+    frechet: ClassVar[str] = "fid"
+
+    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
+        """Convert the published weights, from where torch.hub keeps them; downloaded to there when absent.
+
+        Raises UserError when they can't be had or are not the published bytes.
+        """
+        source = cached()
+        if not source.exists():
+            _download(source)
+        found = files.sha256(source)
+        if found != SHA256:
+            raise UserError(
+                f"{source}: sha256 {found} is not that of the published Inception weights, {SHA256}: "
+                f"remove the file and run `dvc repro`, or put {URL} there"
+            )
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+
+    def load(self, weights: Path) -> nn.Module:
+        # torch-fidelity reads weights by torch.load alone, so it gets a pickle made here of the checked tensors
+        buffer = io.BytesIO()
+        torch.save(load_file(weights), buffer)
+        buffer.seek(0)
+        return Network(FeatureExtractorInceptionV3(self.name, LAYERS, feature_extractor_weights_path=buffer)).eval()
+
+
+class Network(nn.Module):
+    """uint8 (B, 1 or 3, H, W) to Features: pool3, (B, 2048), and the logits without their bias, (B, 1008)."""
+
+    def __init__(self, inception: FeatureExtractorInceptionV3):
+        super().__init__()
+        self.inception = inception
+
+    def forward(self, images: Tensor) -> Features:
+        return Features(*self.inception(images.expand(-1, 3, -1, -1)))
+
+
+def cached() -> Path:
+    """Where torch.hub keeps the published weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+
+
+def _download(path: Path) -> None:
+    """Raises UserError that says where the file can be put by hand."""
+    try:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as response, files.atomic_path(path) as temporary:  # noqa: S310
+            with progress.bar(response.length, path.name, "B") as bar, temporary.open("wb") as out:
+                while chunk := response.read(CHUNK):
+                    bar.update(out.write(chunk))
+            if files.sha256(temporary) != SHA256:
+                raise OSError("it sent other bytes than the published ones")
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(
+            f"evaluate.extractors: inception needs {URL} ({error}): put that file at {path}, "
+            "or choose the classifier extractor, which needs no download"
+        ) from error

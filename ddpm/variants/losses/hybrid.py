@@ -1,0 +1,25 @@
+"""L_hybrid = L_simple + lambda L_vlb, which trains the learned variance alone. Improved DDPM (arXiv:2102.09672),
+equation 16."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from ddpm.diffusion.loss import Denoised, Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Hybrid(Loss):
+    """``lambda_vlb`` is stated for L_vlb in bits per dimension; ``lambda`` is Python's word."""
+
+    trains_variance: ClassVar[bool] = True
+    needs_learned_variance: ClassVar[bool] = True
+
+    lambda_vlb: Annotated[float, Field(gt=0)] = 0.001
+
+    def __call__(self, denoised: Denoised) -> Tensor:
+        return denoised.squared_error() + self.lambda_vlb * denoised.bound(detach_mean=True)

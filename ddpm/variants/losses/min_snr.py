@@ -1,0 +1,21 @@
+"""Squared error of x_0 weighted by min(SNR, gamma). Min-SNR, Hang et al. 2023 (arXiv:2303.09556)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from ddpm.diffusion.loss import SNRWeighted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MinSNR(SNRWeighted):
+    """For epsilon the weight is min(1, gamma / SNR)."""
+
+    gamma: Annotated[float, Field(gt=0)] = 5.0
+
+    def weight(self, snr: Tensor) -> Tensor:
+        return snr.clamp(max=self.gamma)

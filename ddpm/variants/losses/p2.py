@@ -1,0 +1,22 @@
+"""Squared error of epsilon weighted by 1 / (k + SNR)^gamma. P2, Choi et al. 2022 (arXiv:2204.00227)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from ddpm.diffusion.loss import SNRWeighted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class P2(SNRWeighted):
+    """``gamma`` 0 is L_simple on epsilon. x_0's squared error is epsilon's over SNR."""
+
+    k: Annotated[float, Field(gt=0)] = 1.0
+    gamma: Annotated[float, Field(ge=0)] = 1.0
+
+    def weight(self, snr: Tensor) -> Tensor:
+        return snr / (self.k + snr) ** self.gamma

@@ -1,0 +1,15 @@
+"""L_simple: unweighted squared error on the network's target. Ho et al. 2020 (arXiv:2006.11239), equation 14."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddpm.diffusion.loss import Denoised, Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Simple(Loss):
+    def __call__(self, denoised: Denoised) -> Tensor:
+        return denoised.squared_error()

@@ -1,0 +1,17 @@
+"""L_vlb: the variational bound itself, in bits per dimension. Ho et al. 2020 (arXiv:2006.11239), equation 5."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ddpm.diffusion.loss import Denoised, Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class VLB(Loss):
+    trains_variance: ClassVar[bool] = True
+
+    def __call__(self, denoised: Denoised) -> Tensor:
+        return denoised.bound()

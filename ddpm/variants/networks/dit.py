@@ -1,0 +1,113 @@
+"""The diffusion transformer. Peebles & Xie 2022 (arXiv:2212.09748), with adaLN-Zero blocks and no classes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ddpm.model.architecture import Architecture
+from ddpm.model.layers import attend, sinusoidal_embedding, zeroed
+
+Positive = Annotated[int, Field(ge=1)]
+TIME_FEATURES = 256
+
+
+class DiT(Architecture):
+    """``depth`` transformer blocks of ``width`` channels over the image's patches of ``patch_size`` pixels a side.
+
+    The defaults are the paper's DiT-S/2; B is (12, 768, 12), L (24, 1024, 16), XL (28, 1152, 16) in depth, width and
+    heads. ``mlp_ratio`` * width is the width within each block's two-layer network.
+    """
+
+    patch_size: Positive = 2
+    depth: Annotated[int, Field(ge=1, le=1000)] = 12
+    width: Positive = 384
+    heads: Positive = 6
+    mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
+
+    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
+        if image_size % self.patch_size:
+            raise ValueError(f"patch_size: {self.patch_size} must divide data.image_size: {image_size}")
+        if self.width % 4:
+            raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
+        return DiTModule(self, image_size, channels, outputs)
+
+
+class DiTModule(nn.Module):
+    """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S); zero when freshly made."""
+
+    def __init__(self, shape: DiT, image_size: int, channels: int, outputs: int):
+        super().__init__()
+        width, side = shape.width, image_size // shape.patch_size
+        self.patch_size = shape.patch_size
+        self.patches = nn.Conv2d(channels, width, shape.patch_size, stride=shape.patch_size)
+        nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # as of the linear layer that it is
+        # computed from the shape, so no part of a model file
+        self.register_buffer("positions", positions(side, width), persistent=False)
+        self.time = nn.Sequential(linear(TIME_FEATURES, width, 0.02), nn.SiLU(), linear(width, width, 0.02))
+        self.blocks = nn.ModuleList(Block(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = zeroed(nn.Linear(width, 2 * width))
+        self.head = zeroed(nn.Linear(width, outputs * shape.patch_size**2))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        x = self.patches(x_t)
+        grid = x.shape[-2:]
+        x = x.flatten(2).transpose(1, 2) + self.positions
+        embedding = F.silu(self.time(sinusoidal_embedding(t, TIME_FEATURES)))
+        for block in self.blocks:
+            x = block(x, embedding)
+        shift, scale = self.modulation(embedding)[:, None].chunk(2, dim=-1)
+        x = self.head(modulate(self.norm(x), shift, scale))
+        # (B, patch rows * patch columns, rows * columns * outputs) to (B, outputs, S, S)
+        x = x.unflatten(1, grid).unflatten(-1, (self.patch_size, self.patch_size, -1))
+        return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
+class Block(nn.Module):
+    """Attention, then a two-layer network over (B, N, C) tokens, each shifted, scaled and gated by time: adaLN-Zero."""
+
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        self.heads = heads
+        self.norm_1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.qkv = linear(width, 3 * width)
+        self.out = linear(width, width)
+        self.norm_2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp = nn.Sequential(linear(width, hidden), nn.GELU(approximate="tanh"), linear(hidden, width))
+        self.modulation = zeroed(nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``embedding`` has passed its SiLU already: all blocks share that."""
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
+        x = x + gate_1 * self.out(attend(self.qkv(modulate(self.norm_1(x), shift_1, scale_1)), self.heads))
+        return x + gate_2 * self.mlp(modulate(self.norm_2(x), shift_2, scale_2))
+
+
+def linear(inputs: int, outputs: int, deviation: float | None = None) -> nn.Linear:
+    """Initialised as in the paper's code: bias zero, weights by Xavier's uniform or of the standard ``deviation``."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.bias)
+    if deviation is None:
+        nn.init.xavier_uniform_(layer.weight)
+    else:
+        nn.init.normal_(layer.weight, std=deviation)
+    return layer
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+def positions(side: int, width: int) -> Tensor:
+    """(side * side, width) float32: sines and cosines of the column, then of the row, a half of the width each."""
+    frequency = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angle = torch.arange(side, dtype=torch.float64)[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return torch.cat([axis.repeat(side, 1), axis.repeat_interleave(side, 0)], dim=1).float()

@@ -1,0 +1,158 @@
+"""The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size, with the options that make it ADM, the UNet
+of Dhariwal & Nichol 2021 (arXiv:2105.05233)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ddpm.model.architecture import Architecture
+from ddpm.model.layers import Downsample, Dropout, ResidualBlock, SelfAttention, Upsample, sinusoidal_embedding, zeroed
+
+Positive = Annotated[int, Field(ge=1)]
+Few = Annotated[int, Field(ge=1, le=100)]
+
+
+class UNet(Architecture):
+    """Levels of ``blocks`` residual blocks going down and ``blocks`` + 1 going up, joined by skip connections.
+
+    Level i has base_channels * multipliers[i] channels and half the height and width of the level before.
+    Attention follows each block of the levels whose height is in ``attention_sizes``, and the first of the two
+    middle blocks; it has ``attention_heads`` heads or, where that is set, heads of ``attention_head_width`` channels.
+    The first level sees the image in patches of ``patch_size`` pixels a side, each pixel a channel (space to depth).
+    ``resample`` between levels is a convolution or a residual block. ``scale_shift_norm``: time scales and shifts each
+    block's second normalization. ``time_multiple`` * base_channels is the width of the time embedding.
+    """
+
+    base_channels: Annotated[int, Field(ge=2)] = 128
+    patch_size: Positive = 1
+    multipliers: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=9)] = (1, 2, 2, 2)
+    blocks: Few = 2
+    attention_sizes: tuple[Positive, ...] = (16,)
+    attention_heads: Positive = 1
+    attention_head_width: Positive | None = None
+    middle_attention: bool = True
+    scale_shift_norm: bool = False
+    resample: Literal["conv", "residual"] = "conv"
+    groups: Positive = 32
+    time_multiple: Positive = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout_kind: Literal["pixel", "channel"] = "pixel"
+    zero_init: bool = True
+
+    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
+        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        if image_size % factor:
+            patches = f" after patch_size: {self.patch_size}" if self.patch_size > 1 else ""
+            raise ValueError(
+                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times{patches}, "
+                f"so data.image_size: {image_size} must be a multiple of {factor}"
+            )
+        heights = [image_size // self.patch_size >> level for level in range(len(self.multipliers))]
+        if wrong := [size for size in self.attention_sizes if size not in heights]:
+            raise ValueError(f"attention_sizes: {wrong[0]} is the height of no level; allowed: {heights}")
+        if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
+            raise ValueError(
+                f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
+            )
+        return UNetModule(self, image_size, channels, outputs)
+
+    def heads(self, channels: int) -> int:
+        """Of an attention layer over ``channels``. Raises ValueError when they cannot be shared out evenly."""
+        name = "attention_head_width" if self.attention_head_width else "attention_heads"
+        divisor = self.attention_head_width or self.attention_heads
+        if channels % divisor:
+            raise ValueError(f"{name}: {divisor} must divide the {channels} channels that attention sees")
+        return channels // divisor if self.attention_head_width else divisor
+
+    def residual(self, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResidualBlock:
+        """A residual block with this shape's options; ``resample`` has no weights."""
+        return ResidualBlock(
+            inputs,
+            outputs,
+            self.base_channels * self.time_multiple,
+            self.groups,
+            Dropout(self.dropout, self.dropout_kind == "channel"),
+            self.zero_init,
+            self.scale_shift_norm,
+            resample or nn.Identity(),
+        )
+
+    def downsample(self, channels: int) -> nn.Module:
+        return Downsample(channels) if self.resample == "conv" else self.residual(channels, channels, nn.AvgPool2d(2))
+
+    def upsample(self, channels: int) -> nn.Module:
+        if self.resample == "conv":
+            return Upsample(channels)
+        return self.residual(channels, channels, nn.Upsample(scale_factor=2.0, mode="nearest"))
+
+
+class UNetModule(nn.Module):
+    """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S)."""
+
+    def __init__(self, shape: UNet, image_size: int, channels: int, outputs: int):
+        super().__init__()
+        base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
+        self.base_channels = base
+        self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.patch_size, pixels = shape.patch_size, shape.patch_size**2
+        self.stem = nn.Conv2d(channels * pixels, base, 3, padding=1)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        skips = [base]
+        width = base
+        last = len(shape.multipliers) - 1
+        for level, multiplier in enumerate(shape.multipliers):
+            attends = image_size // shape.patch_size >> level in shape.attention_sizes
+            for _ in range(shape.blocks):
+                self.down.append(Block(shape, width, base * multiplier, attends))
+                width = base * multiplier
+                skips.append(width)
+            if level < last:
+                self.down.append(shape.downsample(width))
+                skips.append(width)
+        self.middle = nn.ModuleList(
+            [Block(shape, width, width, shape.middle_attention), Block(shape, width, width, False)]
+        )
+        for level in range(last, -1, -1):
+            attends = image_size // shape.patch_size >> level in shape.attention_sizes
+            for _ in range(shape.blocks + 1):
+                self.up.append(Block(shape, width + skips.pop(), base * shape.multipliers[level], attends))
+                width = base * shape.multipliers[level]
+            if level > 0:
+                self.up.append(shape.upsample(width))
+        self.norm = nn.GroupNorm(shape.groups, width)
+        self.head = zeroed(nn.Conv2d(width, outputs * pixels, 3, padding=1), shape.zero_init)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        embedding = F.silu(self.time(sinusoidal_embedding(t, self.base_channels)))
+        x = self.stem(F.pixel_unshuffle(x_t, self.patch_size))
+        skips = [x]
+        for layer in self.down:
+            x = layer(x, embedding)
+            skips.append(x)
+        for layer in self.middle:
+            x = layer(x, embedding)
+        for layer in self.up:
+            if isinstance(layer, Block):
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = layer(x, embedding)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch_size)
+
+
+class Block(nn.Module):
+    """A residual block, followed by attention where the level has it."""
+
+    def __init__(self, shape: UNet, inputs: int, outputs: int, attends: bool):
+        super().__init__()
+        self.residual = shape.residual(inputs, outputs)
+        self.attention = (
+            SelfAttention(outputs, shape.heads(outputs), shape.groups, shape.zero_init) if attends else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.residual(x, embedding))

@@ -1,0 +1,26 @@
+"""The network predicts the noise. Ho et al. 2020 (arXiv:2006.11239), equation 14."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ddpm.diffusion.parameterization import Parameterization, Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Coefficients
+
+
+class Epsilon(Parameterization):
+    divides_by_signal: ClassVar[bool] = True
+
+    def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+        return epsilon
+
+    def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
+        return Prediction((x_t - at.sigma * output) / at.signal, output)
+
+    def x_0_scale(self, at: Coefficients) -> Tensor:
+        """1 / SNR."""
+        return (at.sigma / at.signal).square()

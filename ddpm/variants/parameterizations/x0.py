@@ -1,0 +1,27 @@
+"""The network predicts the clean image. Ho et al. 2020 (arXiv:2006.11239), section 3.2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddpm.diffusion.parameterization import Parameterization, Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Coefficients
+
+
+class X0(Parameterization):
+    def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+        return x_0
+
+    def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
+        from ddpm.diffusion.chain import epsilon_from_x_0
+
+        return Prediction(output, epsilon_from_x_0(output, x_t, at))
+
+    def x_0_scale(self, at: Coefficients) -> Tensor:
+        import torch
+
+        return torch.ones_like(at.signal)

@@ -1,0 +1,32 @@
+"""The paper's sampler. Ho et al. 2020 (arXiv:2006.11239), Algorithm 2; over fewer steps it is the strided
+ancestral sampler of Improved DDPM (arXiv:2102.09672), section 4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ddpm.sampling.sampler import Denoise, Noise, Sampler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Chain
+    from ddpm.diffusion.variance import Variance
+
+
+class Ancestral(Sampler):
+    """Draws from p(x_{t-1} | x_t) with the variance that ``diffusion.variance`` names; no noise at the last step."""
+
+    def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
+        from ddpm.diffusion.chain import posterior_mean
+
+        x = x_T
+        for step in range(len(chain), 0, -1):
+            t = chain.timestep(step)
+            at = chain.at_step(step)
+            x_0, _, variance_output = denoise(x, t)
+            x = posterior_mean(x_0, x, at)
+            if step > 1:
+                x = x + (0.5 * variance.log_variance(variance_output, at)).exp() * noise(t)
+            yield x

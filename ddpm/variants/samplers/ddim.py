@@ -1,0 +1,33 @@
+"""Denoising diffusion implicit models. Song et al. 2020 (arXiv:2010.02502), equations 12 and 16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Chain
+    from ddpm.diffusion.variance import Variance
+
+
+class DDIM(Sampler):
+    """``eta`` 0 is deterministic; 1 has the ancestral sampler's small variance."""
+
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
+        x = x_T
+        deviations = self.eta * chain.schedule.beta_tilde[::-1] ** 0.5
+        for (start, end), deviation in zip(pairwise(levels(chain.schedule)), deviations.tolist(), strict=True):
+            x_0, epsilon, _ = denoise(x, start.t)
+            x = end.signal * x_0 + max(end.sigma**2 - deviation**2, 0) ** 0.5 * epsilon
+            if deviation > 0:
+                x = x + deviation * noise(start.t)
+            yield x

@@ -1,0 +1,74 @@
+"""UniPC: a multistep predictor and a corrector of one order more, from one evaluation a step. Zhao et al. 2023
+(arXiv:2302.04867), in the form that predicts x_0, with B(h) = exp(h) - 1 (bh2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from ddpm.sampling.sampler import Denoise, Level, Noise, Sampler, levels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Chain
+    from ddpm.diffusion.variance import Variance
+
+# an evaluation elsewhere: its distance from the step's start in log_ratio, in step widths, and its x_0
+Node = tuple[float, "Tensor"]
+
+
+class UniPC(Sampler):
+    """Deterministic. ``order`` p of the predictor UniP-p; the corrector UniC-p makes it p + 1.
+
+    The corrector reuses the evaluation at the predicted x, so x is corrected one step late and the last step, to the
+    image, is not; the yielded x are the predicted ones. The order is lower in the first p and the last p steps.
+    """
+
+    order: Annotated[int, Field(ge=1, le=3)] = 2
+
+    def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
+        path = levels(chain.schedule)
+        x = corrected = x_T
+        history: list[tuple[float, Tensor]] = []  # log_ratio and x_0 of the evaluations, newest first
+        nodes: list[Node] = []
+        for step, (start, end) in enumerate(pairwise(path)):
+            x_0 = denoise(x, start.t).x_0
+            if step > 0:
+                corrected = advance(corrected, history[0][1], [*nodes, (1.0, x_0)], path[step - 1], start)
+            h = end.log_ratio - start.log_ratio
+            order = min(self.order, len(path) - 1 - step)
+            nodes = [
+                ((log_ratio - start.log_ratio) / h, earlier)
+                for log_ratio, earlier in history[: order - 1]
+                if math.isfinite(log_ratio)  # at zero SNR x_0 is no function of log_ratio to interpolate
+            ]
+            history = [(start.log_ratio, x_0), *history[: self.order - 1]]
+            x = advance(corrected, x_0, nodes, start, end)
+            yield x
+
+
+def advance(x: Tensor, x_0: Tensor, nodes: list[Node], start: Level, end: Level) -> Tensor:
+    """x at ``end`` from x and x_0 at ``start`` and the x_0 of ``nodes``."""
+    h = end.log_ratio - start.log_ratio
+    decay = math.expm1(-h)
+    drift = x_0
+    for (distance, other), weight in zip(nodes, weights([distance for distance, _ in nodes], h), strict=True):
+        drift = drift + weight / distance * (other - x_0)
+    return end.sigma / start.sigma * x - end.signal * decay * drift
+
+
+def weights(distances: list[float], h: float) -> list[float]:
+    """The a_1..a_q that make the step exact for x_0 polynomial in log_ratio; one node alone has the paper's 1/2."""
+    if len(distances) < 2:
+        return [0.5] * len(distances)
+    phi, moments = math.expm1(-h), []
+    for power in range(1, len(distances) + 1):
+        phi = phi / -h - 1 / math.factorial(power)
+        moments.append(phi * math.factorial(power) / math.expm1(-h))
+    return np.linalg.solve(np.vander(distances, increasing=True).T, moments).tolist()

@@ -1,0 +1,16 @@
+"""beta_t = 1 / (T - t + 1): alpha_bar falls linearly. Sohl-Dickstein et al. 2015 (arXiv:1503.03585), section 2.4.1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule
+
+
+class JSD(Schedule):
+    """An equal share of the signal goes at each step; ``max_beta`` keeps some at t = T, where beta would be 1."""
+
+    max_beta: Beta = MAX_BETA
+
+    def betas(self, T: int) -> Array:
+        return np.minimum(1 / np.arange(T, 0, -1), self.max_beta)

@@ -1,0 +1,59 @@
+"""t is drawn by sqrt(E[L_t^2]), from recent losses. Improved DDPM (arXiv:2102.09672), equation 18."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from ddpm.training.timesteps import TimestepSampler
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+SHARES = 2**40
+
+
+class LossSecondMoment(TimestepSampler):
+    """Uniform until every t has ``history`` losses; ``uniform_share`` of the draws stays uniform, so that no t's
+    losses grow stale. Made for vlb, whose terms differ by orders of magnitude."""
+
+    history: Annotated[int, Field(ge=1, le=1000)] = 10
+    uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.001
+
+    def state(self, T: int, device: torch.device) -> dict[str, Tensor]:
+        """losses: (T, history) the latest at each t, a ring; counts: (T,) int64 how many there have been."""
+        import torch
+
+        return {
+            "losses": torch.zeros(T, self.history, device=device),
+            "counts": torch.zeros(T, dtype=torch.int64, device=device),
+        }
+
+    def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        import torch
+
+        moment = state["losses"].double().square().mean(dim=1).sqrt()
+        moment = torch.where((state["counts"] >= self.history).all(), moment, 1.0)
+        p = (1 - self.uniform_share) * moment / moment.sum().clamp(min=1e-30) + self.uniform_share / T
+        # as integers: their sums are exact, so the same on every device and in any order
+        shares = (p * SHARES).long()
+        ends = shares.cumsum(0)
+        index = torch.searchsorted(ends, (uniform * ends[-1]).long(), right=True).clamp(max=T - 1)
+        return index + 1, (ends[-1] / (T * shares[index])).float()
+
+    def update(self, state: dict[str, Tensor], t: Tensor, losses: Tensor) -> None:
+        import torch
+        import torch.nn.functional as F
+
+        index, counts = t - 1, state["counts"]
+        same = index[:, None] == index
+        earlier, later = same.tril(-1).sum(dim=1), same.triu(1).sum(dim=1)
+        slot = index * self.history + (counts[index] + earlier) % self.history
+        # Of one batch's many draws of a t, the last ones fill the ring; the others go to a slot behind all rings. To
+        # leave them out by a mask would let the host wait for the device, to know how many they are.
+        rings = state["losses"]
+        slot = torch.where(later < self.history, slot, rings.numel())
+        rings.copy_(F.pad(rings.flatten(), (0, 1)).index_put_((slot,), losses.float())[:-1].view_as(rings))
+        counts.index_add_(0, index, torch.ones_like(index))

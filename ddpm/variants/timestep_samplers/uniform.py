@@ -1,0 +1,17 @@
+"""t is uniform on 1..T. Ho et al. 2020 (arXiv:2006.11239), Algorithm 1, line 3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddpm.training.timesteps import TimestepSampler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Uniform(TimestepSampler):
+    def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        import torch
+
+        return (uniform * T).long() + 1, torch.ones_like(uniform, dtype=torch.float32)

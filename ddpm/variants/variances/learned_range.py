@@ -1,0 +1,25 @@
+"""The network interpolates log sigma_t^2 between the two fixed ones. Improved DDPM (arXiv:2102.09672), equation 15."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ddpm.diffusion.variance import Variance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.diffusion.chain import Coefficients
+
+
+class LearnedRange(Variance):
+    """v = 0 is log beta_tilde_t, 1 is log beta_t. The network puts out 2 v - 1, so that 0 is the middle; as in the
+    paper nothing holds v to [0, 1]."""
+
+    outputs: ClassVar[int] = 2
+
+    def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
+        if variance_output is None:
+            raise TypeError("a learned variance needs the network's second half")
+        v = (variance_output + 1) / 2
+        return v * at.log_beta + (1 - v) * at.log_beta_tilde
