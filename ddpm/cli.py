@@ -236,10 +236,10 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     import torch
 
     from ddpm.compute import devices
+    from ddpm.model.file import load_model
     from ddpm.pictures import grids
     from ddpm.sampling.generator import Generator
     from ddpm.sampling.samples import noise_seed
-    from ddpm.training.checkpoints import load_model
 
     if parsed.out.suffix.lower() not in PICTURE_SUFFIXES:
         raise UserError(
@@ -268,8 +268,8 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
 def draw_gallery(parsed: argparse.Namespace) -> None:
     from ddpm.compute import devices
     from ddpm.data.processed import open_split
+    from ddpm.model.file import load_model
     from ddpm.pages import gallery
-    from ddpm.training.checkpoints import load_model
 
     device = devices.resolve("auto")
     model = load_model(MODEL_FILE, device)

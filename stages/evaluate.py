@@ -8,13 +8,13 @@ from ddpm.base import paths
 from ddpm.base.files import write_json, write_rows
 from ddpm.compute import devices, distributed
 from ddpm.evaluation import evaluation
+from ddpm.model.file import load_model
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_precision, set_paths
 from ddpm.scoring.reference import read_reference
 from ddpm.tracking import tracker
-from ddpm.training.checkpoints import load_model
 from stages import ranks
 
 

@@ -6,11 +6,12 @@ from ddpm.base.files import write_json
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import open_split
+from ddpm.model.file import load_model
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
 from ddpm.sampling import generator as sampling
 from ddpm.tracking import tracker
-from ddpm.training.checkpoints import forget_finished, load_model, recorded
+from ddpm.training.checkpoints import forget_finished, recorded
 from stages import ranks
 
 

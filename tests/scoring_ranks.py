@@ -16,9 +16,9 @@ from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation, memorisation
 from ddpm.model import architecture
+from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, scores
 from ddpm.scoring.settings import Evaluate
-from ddpm.training.checkpoints import Loaded
 from tests.small import small
 
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)

@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 
 from ddpm import cli
 from ddpm.base import variant
+from ddpm.model.file import load_model
 from ddpm.params import config
 from ddpm.sampling import generator as sampling
-from ddpm.training.checkpoints import load_model
 from tests.small import small
 
 PRESETS = Path(config.__file__).parent / "presets"

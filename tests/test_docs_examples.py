@@ -16,12 +16,12 @@ from ddpm.base import variant as variants
 from ddpm.diffusion.schedule import Schedule
 from ddpm.model import architecture
 from ddpm.model.architecture import Architecture
+from ddpm.model.file import load_model
 from ddpm.sampling import generator as sampling
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample
 from ddpm.scoring.extractor import Extractor
 from ddpm.sources.dataset import Dataset
-from ddpm.training.checkpoints import load_model
 from tests.test_docs import blocks
 
 

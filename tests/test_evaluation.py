@@ -21,9 +21,9 @@ from ddpm.compare import metrics
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.evaluation import Evaluation
+from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, reference
 from ddpm.scoring.settings import Evaluate, Likelihood
-from ddpm.training.checkpoints import Loaded
 from ddpm.variants.extractors.classifier import Classifier
 from tests import scoring_ranks
 from tests.small import small

@@ -31,10 +31,10 @@ from ddpm.compare import runs as results
 from ddpm.compute import noise
 from ddpm.data.processed import read_manifest
 from ddpm.model import architecture
+from ddpm.model.file import load_model, save_model
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
 from ddpm.sharing import card, exchange
-from ddpm.training.checkpoints import load_model, save_model
 from tests.scored import result
 from tests.small import small
 

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, exit_code, storage_fault
+from ddpm.model.file import load_model
 from ddpm.tracking import stores
 from ddpm.tracking import tracker as tracking
 from ddpm.training import checkpoints
@@ -342,4 +343,4 @@ def test_a_damaged_model_file_is_refused(model_file: Path) -> None:
     content[-100] ^= 1
     copy.write_bytes(content)
     with pytest.raises(UserError, match="checksum"):
-        checkpoints.load_model(copy, CPU)
+        load_model(copy, CPU)

@@ -26,6 +26,7 @@ from ddpm.compare import frontier
 from ddpm.compare.frontier import Frontier
 from ddpm.compute import devices
 from ddpm.model import architecture
+from ddpm.model.file import load_model, save_model
 from ddpm.params import inputs
 from ddpm.params.config import Config
 from ddpm.sampling import generator as sampling
@@ -34,7 +35,6 @@ from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Spacing
 from ddpm.scoring import extractor, scores
 from ddpm.scoring.reference import load_features, make_reference
-from ddpm.training.checkpoints import load_model, save_model
 from tests.small import small
 
 ROOT = Path(__file__).parents[1]

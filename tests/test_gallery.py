@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from ddpm.base import variant
+from ddpm.model.file import load_model
 from ddpm.pages import gallery
-from ddpm.training.checkpoints import load_model
 from tests.small import pictures
 
 

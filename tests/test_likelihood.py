@@ -23,9 +23,9 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import evaluation, likelihood
 from ddpm.evaluation.likelihood import Bound, Denoises
+from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.settings import Evaluate, Likelihood
-from ddpm.training.checkpoints import Loaded
 from tests.small import small
 
 CPU = torch.device("cpu")

@@ -162,12 +162,13 @@ def score(digits: Path, tmp_path: Path) -> Score:
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
     from ddpm.evaluation import evaluation
+    from ddpm.model.file import load_model
     from ddpm.params import config
     from ddpm.sampling.generator import Generator
     from ddpm.sampling.samples import noise_seed
     from ddpm.scoring import extractor, reference, scores
     from ddpm.scoring.settings import Evaluate, Likelihood
-    from ddpm.training.checkpoints import Checkpoints, load_model
+    from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
     from tests.conftest import ROOT
     from tests.small import Memory, small

@@ -31,11 +31,11 @@ from PIL import Image
 from ddpm import cli
 from ddpm.base import files
 from ddpm.base.paths import MODEL_FILE
+from ddpm.model.file import load_model, save_model
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample
 from ddpm.tracking import serving, tracker
-from ddpm.training import checkpoints
 from ddpm.variants.samplers import ddim
 from tests.small import PARAMS
 
@@ -69,7 +69,7 @@ def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytes
 
 
 def expected(seed: int, count: int, steps: int = 5) -> list[np.ndarray[Any, Any]]:
-    model = checkpoints.load_model(MODEL_FILE, CPU)
+    model = load_model(MODEL_FILE, CPU)
     options = Sample(count=count, sampler=ddim.DDIM(), steps=steps)
     drawn = Generator.of(model, options, CPU).images(range(count), noise_seed(0, seed), model.image_shape)
     return [image.numpy()[0] for image in drawn]
@@ -98,8 +98,8 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
     # what was registered is not registered again, what changed is
     assert serving.register("ddpm") == "models:/ddpm/1"
     assert serving.register("another") == "models:/another/1"
-    model = checkpoints.load_model(MODEL_FILE, CPU)
-    checkpoints.save_model(MODEL_FILE, model.network.state_dict(), model.config, {"steps": 61})
+    model = load_model(MODEL_FILE, CPU)
+    save_model(MODEL_FILE, model.network.state_dict(), model.config, {"steps": 61})
     assert serving.register("ddpm") == "models:/ddpm/2"
     assert not list(Path("mlartifacts").rglob("*.pkl"))
 

@@ -19,10 +19,11 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.compute import devices
 from ddpm.diffusion.loss import Denoised
+from ddpm.model.file import load_model
 from ddpm.params.config import Config
 from ddpm.training import checkpoints as checkpoint
 from ddpm.training.batches import Batches
-from ddpm.training.checkpoints import Checkpoints, load_model
+from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History, Row
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple

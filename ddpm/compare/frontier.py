@@ -22,6 +22,7 @@ from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics
 from ddpm.compute import devices
+from ddpm.model.file import Loaded, load_model
 from ddpm.params import file, inputs
 from ddpm.params.config import Config
 from ddpm.pictures import plots
@@ -31,7 +32,6 @@ from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample, Spacing
 from ddpm.scoring import extractor, scores
 from ddpm.scoring.reference import INDEX, load_features, read_reference
-from ddpm.training.checkpoints import Loaded, load_model
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -158,7 +158,7 @@ def code(model: Loaded, sampler: Sampler) -> dict[str, str]:
     """sha256 of each file of ddpm/ that draws or scores with them: as dvc.yaml lists it for these variants."""
     if not inputs.DVC_YAML.exists():
         raise UserError(f"{inputs.DVC_YAML}: no such file; run this in the project's folder")
-    params = model.config.to_dict() | {"sample": {"sampler": {"name": sampler.name}}}
+    params = model.written | {"sample": {"sampler": {"name": sampler.name}}}
     listed = {dep for stage in ("sample", "evaluate") for dep in inputs.stage(stage, params)[1]}
     return {dep: files.sha256(Path(dep)) for dep in sorted(listed) if Path(dep).is_relative_to("ddpm")}
 

@@ -28,6 +28,7 @@ from ddpm.data.processed import SPLITS, Split, open_split
 from ddpm.evaluation import likelihood, memorisation
 from ddpm.evaluation.likelihood import Bound
 from ddpm.evaluation.memorisation import Nearest, Vectors
+from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.samples import read_samples
 from ddpm.sampling.settings import Sample
@@ -36,7 +37,6 @@ from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import WEIGHTS, RealFeatures, Reference, load_features, read_reference
 from ddpm.scoring.scores import ISC_SPLITS, RNG_SEED, check_counts, score
 from ddpm.scoring.settings import Evaluate
-from ddpm.training.checkpoints import Loaded
 
 PIXELS = "pixels"
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space

@@ -26,12 +26,12 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.forecast import estimate
 from ddpm.forecast.estimate import RESULT, Forecast
 from ddpm.model import architecture
+from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling.generator import FILM_IMAGES, Generator
 from ddpm.tracking.tracker import Tracker
 from ddpm.training import memory
-from ddpm.training.checkpoints import Loaded
 from ddpm.training.settings import TrainingConfig
 from ddpm.training.trainer import PREVIEW_IMAGES, PREVIEW_STEPS, Trainer
 
@@ -113,7 +113,7 @@ def _evaluation(settings: Config, device: torch.device) -> float:
     """Seconds for one image at one step of sampling."""
     training, sample = settings.training(), settings.sample
     network = architecture.build(training).to(device).eval().requires_grad_(False)
-    generator = Generator.of(Loaded(network, training, {}), sample, device)
+    generator = Generator.of(Loaded(network, training, {}, {}), sample, device)
     shape = (training.data.channels, training.data.image_size, training.data.image_size)
 
     def seconds(images: int) -> float:

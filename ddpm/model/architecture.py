@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.variant import Variant
+from ddpm.model.settings import ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddpm.model.layers import Dropout
-    from ddpm.training.settings import TrainingConfig
 
 
 class Architecture(Variant, ABC):
@@ -27,7 +27,7 @@ class Architecture(Variant, ABC):
         """Raises ValueError naming the field when the shape does not fit ``image_size``."""
 
 
-def build(config: TrainingConfig) -> nn.Module:
+def build(config: ModelConfig) -> nn.Module:
     """The network that ``config.model`` chooses, freshly initialised.
 
     Raises UserError when its shape is impossible, or its weights alone are more than the memory that is free.
@@ -44,7 +44,7 @@ def build(config: TrainingConfig) -> nn.Module:
     return _network(config)
 
 
-def outline(config: TrainingConfig) -> nn.Module:
+def outline(config: ModelConfig) -> nn.Module:
     """The network's shape, without memory for its weights. Raises UserError when it is impossible."""
     import torch
 
@@ -56,7 +56,7 @@ def outline(config: TrainingConfig) -> nn.Module:
         raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
 
 
-def _network(config: TrainingConfig) -> nn.Module:
+def _network(config: ModelConfig) -> nn.Module:
     architecture: Architecture = variant.build("networks", config.model.model_dump(), "model")
     data = config.data
     try:

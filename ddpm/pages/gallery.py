@@ -11,10 +11,10 @@ from ddpm.base import variant
 from ddpm.compare import frontier
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
+from ddpm.model.file import Loaded
 from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
-from ddpm.training.checkpoints import Loaded
 
 COLUMNS = 11
 EVALUATIONS = (10, 20, 50)

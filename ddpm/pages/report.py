@@ -54,13 +54,13 @@ def sections(subject: Subject) -> list[Section]:
 def render(title: str, shown: Sequence[Section]) -> str:
     """HTML in which all text is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm"),
+        loader=jinja2.PackageLoader("ddpm.pages", ""),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    css = (resources.files("ddpm") / "templates" / "report.css").read_text()
+    css = (resources.files("ddpm.pages") / "report.css").read_text()
     made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `ddpm report`."
     template = environment.get_template("report.html")
     return template.render(title=title, subtitle=made, css=Markup(css), sections=shown)  # noqa: S704 (our own file)

@@ -20,12 +20,12 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
 from ddpm.diffusion.schedule import Array, NoiseSchedule
 from ddpm.diffusion.variance import Variance
+from ddpm.model.file import Loaded
 from ddpm.pictures import grids as images
 from ddpm.sampling import samples
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample, Spacing
-from ddpm.training.checkpoints import Loaded
 
 FILM_IMAGES = 64
 FILM_FRAMES = 20

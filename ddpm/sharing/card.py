@@ -20,9 +20,9 @@ from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
 from ddpm.compare import metrics, runs, statistics
 from ddpm.compare.runs import Result
 from ddpm.data.processed import called, read_manifest
+from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
-from ddpm.training.checkpoints import Loaded
 
 
 class Evidence(NamedTuple):
@@ -41,7 +41,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         known, reason = None, str(error)
     T = model.config.diffusion.T
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
-        loader=jinja2.PackageLoader("ddpm"),
+        loader=jinja2.PackageLoader("ddpm.sharing", ""),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -67,7 +67,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
 def evidence(source: Path, model: Loaded) -> Evidence:
     """What the working folder knows of the model. Raises UserError that says why that is nothing."""
     settings = config.load()
-    if settings.training().to_dict() != model.config.to_dict():
+    if settings.training().to_dict() != model.written:
         raise UserError("params.yaml is another model's")
     if not MODEL_FILE.exists() or sha256(MODEL_FILE) != sha256(source):
         raise UserError(f"{MODEL_FILE} is another model")
@@ -81,7 +81,7 @@ def evidence(source: Path, model: Loaded) -> Evidence:
 
 
 def _facts(model: Loaded, known: Evidence | None) -> Iterator[tuple[str, str]]:
-    diffusion, train = model.config.diffusion, model.config.train
+    diffusion = model.config.diffusion
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     yield "images", " x ".join(map(str, model.image_shape))
     yield "network", f"{model.config.model.name}, {parameters:,} parameters"
@@ -93,7 +93,8 @@ def _facts(model: Loaded, known: Evidence | None) -> Iterator[tuple[str, str]]:
         return
     yield "loss", _spec(diffusion.loss)
     steps = model.facts.get("steps", "an unknown number of")
-    yield "training", f"{steps} steps of {train.batch_size} images, seed {model.config.seed}"
+    batch_size = model.written["train"]["batch_size"]
+    yield "training", f"{steps} steps of {batch_size} images, seed {model.config.seed}"
     if known:
         cost = flatten(read_json(METRICS / "train.json"))
         yield "training took", f"{cost.get('seconds', 'unknown')} s on {cost.get('device', 'an unknown device')}"

@@ -26,10 +26,11 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, sha256, write_json
 from ddpm.base.settings import parse
 from ddpm.model import architecture
+from ddpm.model.file import FORMAT, Loaded, load_model, save_model
+from ddpm.model.settings import ModelConfig
 from ddpm.sharing import card, diffusers_chain, diffusers_unet
 from ddpm.sharing.diffusers_chain import Scheduler
 from ddpm.sharing.diffusers_unet import UNet2D
-from ddpm.training.checkpoints import FORMAT, Loaded, load_model, save_model
 from ddpm.training.settings import TrainingConfig
 from ddpm.variants.networks.unet import UNet
 
@@ -81,7 +82,7 @@ def export_model(source: Path, out: Path, form: str) -> Loaded:
             write_diffusers(model, folder)
         else:
             shutil.copyfile(source, folder / MODEL)
-            text = yaml.safe_dump(model.config.to_dict(), sort_keys=False)
+            text = yaml.safe_dump(model.written, sort_keys=False)
             (folder / "config.yaml").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(card.write(source, model, out.name, form), encoding="utf-8")
     return model
@@ -124,7 +125,7 @@ def write_diffusers(model: Loaded, folder: Path) -> None:
     tensors = diffusers_unet.weights_out(model.network.state_dict(), _shape(model.config), model.config.diffusion.T)
     with atomic_path(folder / UNET_WEIGHTS) as temporary:
         save_file(tensors, temporary, {"format": "pt"})
-    write_json(folder / RECORD, {"format": FORMAT, "config": model.config.to_dict(), "facts": model.facts})
+    write_json(folder / RECORD, {"format": FORMAT, "config": model.written, "facts": model.facts})
 
 
 def read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, dict[str, Any]]:
@@ -177,14 +178,14 @@ def _told(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[Training
     return parse(values, str(folder), TrainingConfig), {"imported": origin}
 
 
-def _described(config: TrainingConfig) -> tuple[UNet2D, Scheduler]:
+def _described(config: ModelConfig) -> tuple[UNet2D, Scheduler]:
     diffusion, data = config.diffusion, config.data
     outputs = data.channels * diffusion.variance.outputs
     network = diffusers_unet.describe(_shape(config), data.image_size, data.channels, outputs, diffusion.T)
     return network, diffusers_chain.describe(diffusion)
 
 
-def _shape(config: TrainingConfig) -> UNet:
+def _shape(config: ModelConfig) -> UNet:
     shape = variant.build("networks", config.model.model_dump(), "model")
     if not isinstance(shape, UNet):
         raise UserError(f"model.name: {shape.name} has no counterpart in UNet2DModel; allowed: unet")

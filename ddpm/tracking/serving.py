@@ -22,12 +22,12 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE
 from ddpm.base.settings import section
 from ddpm.compute import devices
+from ddpm.model.file import load_model
 from ddpm.params import config
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample
 from ddpm.tracking import tracker as tracking
-from ddpm.training.checkpoints import load_model
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -224,7 +224,7 @@ class Tracker:
         name = self.experiment_name
         if found := self.client.get_experiment_by_name(name):
             return str(found.experiment_id)
-        view = json.loads(resources.files("ddpm.templates").joinpath("mlflow_view.json").read_text())
+        view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text())
         artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
         tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
         try:

@@ -23,12 +23,13 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
+from ddpm.model.file import save_model
 from ddpm.pictures import grids
 from ddpm.sampling import generator as sampling
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.training import memory
 from ddpm.training.batches import Batches
-from ddpm.training.checkpoints import Checkpoints, interruptible, save_model
+from ddpm.training.checkpoints import Checkpoints, interruptible
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.settings import TrainingConfig

@@ -32,11 +32,11 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.data.settings import Data
 from ddpm.model import architecture
+from ddpm.model.file import Loaded
 from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
-from ddpm.training.checkpoints import Loaded
 from ddpm.training.trainer import Trainer
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.benchmarks.data import write_photos

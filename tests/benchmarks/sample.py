@@ -19,11 +19,11 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from ddpm.base import variant
 from ddpm.base.settings import section
 from ddpm.compute import devices
+from ddpm.model.file import Loaded, load_model
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
 from ddpm.scoring import extractor
 from ddpm.scoring.reference import RealFeatures, load_features
-from ddpm.training.checkpoints import Loaded, load_model
 from tests.benchmarks.harness import Bench, Case, Goal, Options, Spread, faster
 
 SEEDS = 3

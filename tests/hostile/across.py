@@ -37,12 +37,13 @@ def measure(precision: str) -> None:
     from ddpm.base import files
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
+    from ddpm.model.file import load_model
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples
     from ddpm.scoring import extractor as extractors
     from ddpm.scoring import frechet
-    from ddpm.training.checkpoints import Checkpoints, load_model
+    from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
     from ddpm.variants.extractors.classifier import Classifier
     from tests.small import Memory, small
@@ -83,12 +84,12 @@ def draw(project: Path, precision: str) -> None:
 
     from ddpm.base import files
     from ddpm.base.paths import MODEL_FILE, REFERENCE
+    from ddpm.model.file import load_model
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples
     from ddpm.scoring import extractor as extractors
     from ddpm.scoring import frechet, reference
-    from ddpm.training.checkpoints import load_model
 
     cpu = torch.device("cpu")
     settings = config.load(project / "params.yaml")

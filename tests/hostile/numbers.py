@@ -13,10 +13,11 @@ from PIL import Image
 from torch import nn
 
 from ddpm.data.preprocessing import preprocess
+from ddpm.model.file import save_model
 from ddpm.params.config import Config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
-from ddpm.training import checkpoints, history
+from ddpm.training import history
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.image_folder import ImageFolder
@@ -91,7 +92,7 @@ def fit() -> None:
 def save_infinity() -> None:
     """As after the last good step of a training, whose weights then leave all bounds."""
     weights = {"a": torch.ones(2), "b": torch.tensor([1.0, torch.inf])}
-    checkpoints.save_model(Path("out/model.safetensors"), weights, small().training(), {})
+    save_model(Path("out/model.safetensors"), weights, small().training(), {})
 
 
 CASES = [

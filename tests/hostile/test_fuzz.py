@@ -20,11 +20,12 @@ from ddpm.base.errors import UserError
 from ddpm.compare import gate
 from ddpm.data.preprocessing import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
+from ddpm.model.file import load_model
 from ddpm.params import config, file
 from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives
 from ddpm.sources.idx import read_idx
-from ddpm.training.checkpoints import Checkpoints, load_model
+from ddpm.training.checkpoints import Checkpoints
 from ddpm.variants.datasets.cifar10 import Cifar10
 from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.model import architecture
-from ddpm.training.checkpoints import FORMAT, METADATA, load_model
+from ddpm.model.file import FORMAT, METADATA, load_model
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.arrays import Attack
 from tests.hostile.case import Case

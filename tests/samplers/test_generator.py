@@ -10,9 +10,9 @@ import torch
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.model import architecture
+from ddpm.model.file import Loaded
 from ddpm.params.config import Config
 from ddpm.sampling.generator import SPACINGS, Generator
-from ddpm.training.checkpoints import Loaded
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")

@@ -1,0 +1,117 @@
+"""Files of weights: the model file to ship, and how it and the checkpoints are written. Never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path, digest
+from ddpm.base.settings import parse
+from ddpm.model import architecture
+from ddpm.model.settings import ModelConfig
+
+FORMAT = "ddpm-1"
+METADATA = "ddpm"
+CHECKSUM = "sha256"
+
+
+class Loaded(NamedTuple):
+    """A model file: the network with its (EMA) weights in eval mode, and the config it was trained by.
+
+    written: that config as plain values, with its ``train`` section, which nothing that samples reads.
+    """
+
+    network: nn.Module
+    config: ModelConfig
+    written: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        data = self.config.data
+        return data.channels, data.image_size, data.image_size
+
+
+def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, facts: dict[str, Any]) -> None:
+    """Write weights with their whole config, so that the file alone is enough to sample from.
+
+    Raises UserError when a weight is not finite.
+    """
+    _check_finite(path, tensors)
+    write(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
+
+
+def load_model(path: Path, device: torch.device) -> Loaded:
+    """Raises UserError when the file is missing, is no model file of this version, or does not fit its config."""
+    tensors, metadata = read(path, "model", device)
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
+    written: Any = metadata.get("config")
+    untrained = written
+    if isinstance(written, dict):
+        untrained = {key: value for key, value in written.items() if key != "train"}
+    config = parse(untrained, str(path), ModelConfig)
+    try:
+        # before memory is taken for what the config asks for
+        architecture.outline(config).load_state_dict(tensors, assign=True)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except RuntimeError as error:
+        reasons = str(error).split("\n\t")[1:] or [str(error)]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise UserError(f"{path}: its weights do not fit its own config: {reasons[0]}{more}") from error
+    _check_finite(path, tensors)
+    network = architecture.build(config).to(device)
+    network.load_state_dict(tensors)
+    return Loaded(network.eval().requires_grad_(False), config, written, metadata.get("facts", {}))
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """A file of safetensors with ``metadata`` and a checksum over both; equal contents are equal bytes."""
+    # one key: safetensors writes several in another order each time, and equal models must be equal bytes
+    text = {METADATA: json.dumps(metadata | {CHECKSUM: _checksum(tensors, metadata)}, sort_keys=True)}
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, text)
+
+
+def read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file that ``write`` wrote. Raises UserError when it is none, or damaged."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if not isinstance(metadata, dict):
+                raise UserError(f"{path}: its metadata is no mapping; not a {kind} file of this project")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such {kind} file") from error
+    except (SafetensorError, OSError, RecursionError, ValueError) as error:  # also of what is no UTF-8, or no JSON
+        raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
+        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum is another")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise UserError(
+            f"{path}: {broken[0]} and {len(broken) - 1} more of {len(tensors)} weights are not finite: train again "
+            "with a lower train.learning_rate or train.weight_decay, or in float32"
+        )
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    """sha256 of names, types, shapes, values and metadata: safetensors itself takes a flipped bit for a value."""
+    found = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
