@@ -5,7 +5,7 @@ DVC removes what a stage has made before it runs the stage again, so a mistake h
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,15 +14,16 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import CHECKED
 from ddpm.params import file, inputs
-from ddpm.params.config import Config
-from ddpm.params.inputs import Start
-from stages import run
+
+if TYPE_CHECKING:
+    from ddpm.params.config import Config
 
 
-def main(config: Config, start: Start) -> None:
-    _check_listed(start.params)
-    _, before = inputs.recorded(start.stage)
-    new = {key for key, _ in _values(before) ^ _values(start.params)}
+def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
+    """params: all of params.yaml, of which ``config`` is made; before: what dvc.lock says they were when they were last
+    found possible, all as text."""
+    _check_listed(params)
+    new = {key for key, _ in _values(before) ^ _values(params)}
     for keys, check in CHECKS.items():
         if any(key.startswith(keys) for key in new):
             check(config)
@@ -83,6 +84,3 @@ CHECKS = {
     ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
     ("sample.count", "evaluate."): _check_counts,
 }
-
-if __name__ == "__main__":
-    run("check", main)

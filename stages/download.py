@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ddpm.base.paths import RAW
-from ddpm.params.config import Config
-from ddpm.params.inputs import Start
-from stages import run
+
+if TYPE_CHECKING:
+    from ddpm.data.settings import Data
 
 
-def main(config: Config, start: Start) -> None:
-    config.data.dataset.download(config.data.source, RAW)
-
-
-if __name__ == "__main__":
-    run("download", main)
+def main(data: Data) -> None:
+    data.dataset.download(data.source, RAW)

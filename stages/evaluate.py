@@ -6,31 +6,26 @@ import torch
 
 from ddpm.base import paths
 from ddpm.base.files import write_json, write_rows
-from ddpm.compute import devices, distributed
+from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import evaluation
 from ddpm.model.file import load_model
-from ddpm.params.config import Config
-from ddpm.params.inputs import Start
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_precision, set_paths
+from ddpm.sampling.settings import Sample
 from ddpm.scoring.reference import read_reference
-from ddpm.tracking import tracker
-from stages import ranks
+from ddpm.scoring.settings import Evaluate
 
 
-def main(config: Config, start: Start) -> None:
-    settings = config.evaluate
-    device = devices.resolve(config.device)
+def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks) -> None:
     model = load_model(paths.MODEL_FILE, device)
-    sets = set_paths(paths.SAMPLES, config.sample.seeds)
-    here = distributed.current()
-    found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, here)
-    if not here.main:
+    sets = set_paths(paths.SAMPLES, sample.seeds)
+    found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
+    if not ranks.main:
         return
     comparable = evaluation.fingerprint(
         read_reference(paths.REFERENCE),
         settings,
-        config.sample,
+        sample,
         read_precision(paths.SAMPLES),
         model.facts.get("precision", "unknown"),
         device,
@@ -42,9 +37,3 @@ def main(config: Config, start: Start) -> None:
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
     write_json(paths.FINGERPRINT, comparable)
-    start.check()
-    tracker.sync("evaluate", start.params)
-
-
-if __name__ == "__main__":
-    ranks.run("evaluate", main)

@@ -17,14 +17,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import ddpm
 from ddpm import cli
 from ddpm.base import variant
 from ddpm.model.file import load_model
-from ddpm.params import config
 from ddpm.sampling import generator as sampling
 from tests.small import small
 
-PRESETS = Path(config.__file__).parent / "presets"
+PRESETS = Path(ddpm.__file__).parent / "presets"
 CPU = torch.device("cpu")
 
 

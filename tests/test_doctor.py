@@ -15,12 +15,13 @@ import pytest
 import torch
 import yaml
 
+import ddpm
 from ddpm import cli, doctor
-from ddpm.params import config, file
+from ddpm.params import file
 from ddpm.tracking import tracker
 from ddpm.training import checkpoints
 
-PRESETS = Path(config.__file__).parent / "presets"
+PRESETS = Path(ddpm.__file__).parent / "presets"
 DIGITS = file.read(PRESETS / "digits.yaml")
 
 
@@ -129,7 +130,7 @@ def test_images_that_were_made_are_counted_and_others_are_said(
 def download(name: str, source: str | None) -> None:
     """dvc.lock and data/raw as after the download stage."""
     params = {"data.dataset": {"name": name}, "data.source": source}
-    stage = {"cmd": "python -m stages.download", "params": {"params.yaml": params}}
+    stage = {"cmd": "python -m stages download", "params": {"params.yaml": params}}
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"download": stage}}))
     Path("data/raw").mkdir(parents=True, exist_ok=True)
 

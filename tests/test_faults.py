@@ -55,7 +55,9 @@ def tensors(): checkpoint._write(Path("out"), {"x": torch.zeros(5000)}, {})
 def plain(): Path("out").write_bytes(bytes(9000))
 sys.exit(exit_code(globals()[sys.argv[1]]))
 """
-START_LATE = "import os, sys, time, stages; time.sleep(1); stages.die_with_parent(); print('at work')"
+START_LATE = (
+    "import time; from stages import __main__ as runner; time.sleep(1); runner.die_with_parent(); print('at work')"
+)
 
 
 @pytest.fixture(autouse=True)

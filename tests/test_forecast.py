@@ -15,6 +15,7 @@ from dvc.exceptions import DvcException
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ddpm
 from ddpm import cli, terminal
 from ddpm.base.errors import UserError
 from ddpm.compute import distributed
@@ -224,7 +225,7 @@ def test_without_a_pilot_check_measures_nothing(
     ok = SimpleNamespace(state="ok")
     for name in ("repository", "branch"):
         monkeypatch.setattr(f"ddpm.doctor.{name}", lambda: ok)
-    Path("params.yaml").write_text((Path(cli.__file__).parent / "presets/digits.yaml").read_text())
+    Path("params.yaml").write_text((Path(ddpm.__file__).parent / "presets/digits.yaml").read_text())
     for options, count in ([], 3), (["--no-pilot"], 1):
         with pytest.raises(SystemExit, match="0"):
             cli.main(["check", *options])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import ddpm
 from ddpm import cli
 from ddpm.base.files import digest
 from ddpm.compare import runs as results
@@ -19,7 +20,7 @@ from ddpm.compare.runs import Gathered, Result
 from ddpm.params import config
 from tests.scored import CODE, Experiment, md5, record, settle
 
-PARAMS = Path(config.__file__).parent / "presets" / "digits.yaml"
+PARAMS = Path(ddpm.__file__).parent / "presets" / "digits.yaml"
 COMPARABLE: dict[str, Any] = {"samples": 1437, "sampling": {"steps": 50}}
 HASH = digest(COMPARABLE)
 SEEDS = 6

@@ -17,12 +17,12 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
-import stages
 from ddpm.base.files import read_json, sha256
 from ddpm.compare import snapshots
-from ddpm.params.config import Config
-from ddpm.params.inputs import Start
+from ddpm.data.settings import Data
 from ddpm.tracking.record import CODE, KEYED
+from stages import __main__ as runner
+from stages import download
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -263,11 +263,12 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
 
     Path("data/checked").write_text("params.yaml is possible\n")
 
-    def edit(config: Config, start: Start) -> None:
+    def edit(data: Data) -> None:
         Path("ddpm/base/errors.py").write_text("# edited\n")
 
+    monkeypatch.setattr(download, "main", edit)
     with pytest.raises(SystemExit) as ended:
-        stages.run("download", edit)
+        runner.run("download")
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "error: ddpm/base/errors.py: changed while the download stage ran; run `dvc repro` again\n"
@@ -275,7 +276,7 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
 
 
 def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None:
-    process = clone.start(sys.executable, "-m", "stages.preprocess")
+    process = clone.start(sys.executable, "-m", "stages", "preprocess")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"

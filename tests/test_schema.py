@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import ddpm
 from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -17,8 +18,8 @@ from ddpm.base.files import flatten
 from ddpm.model import architecture
 from ddpm.params import catalogue, config, file, schema
 
-PRESETS = sorted((Path(config.__file__).parent / "presets").glob("*.yaml"))
-DIGITS = file.read(Path(config.__file__).parent / "presets" / "digits.yaml")
+PRESETS = sorted((Path(ddpm.__file__).parent / "presets").glob("*.yaml"))
+DIGITS = file.read(Path(ddpm.__file__).parent / "presets" / "digits.yaml")
 COMMITTED = json.loads(schema.PATH.read_text())
 
 

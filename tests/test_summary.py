@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+import ddpm
 from ddpm import cli
 from ddpm.compare import summary
 from ddpm.params import config
 from tests.small import PARAMS, small
 
-PRESETS = Path(config.__file__).parent / "presets"
+PRESETS = Path(ddpm.__file__).parent / "presets"
 MEASURED: dict[str, dict[str, Any]] = {
     "train": {"parameters": 652772, "steps": 4000, "seconds": 142.8, "loss": 0.1},
     "sample": {"seconds": 5.0},

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
+import ddpm
 from ddpm import cli
 from ddpm.base.errors import UserError
 from ddpm.compare import runs
@@ -29,7 +30,7 @@ from ddpm.params import file
 from ddpm.tracking import record, stores, tracker
 from ddpm.training.history import Row
 
-PRESET = Path(record.__file__).parent / "presets" / "digits.yaml"
+PRESET = Path(ddpm.__file__).parent / "presets" / "digits.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
 ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 
@@ -150,8 +151,8 @@ def history(run_id: str, key: str) -> list[tuple[int, int, float]]:
 
 def artifacts(run_id: str, folder: str = "") -> list[str]:
     found: list[str] = []
-    for file in client().list_artifacts(run_id, folder):
-        found += artifacts(run_id, file.path) if file.is_dir else [file.path]
+    for listed in client().list_artifacts(run_id, folder):
+        found += artifacts(run_id, listed.path) if listed.is_dir else [listed.path]
     return sorted(found)
 
 

@@ -67,8 +67,8 @@ def kid_of(name: str) -> str | None:
 
 
 class Closeness(NamedTuple):
-    """How near the samples come to train images in one space: ``memorisation.<space>.*``, as ddpm/evaluation/memorisation.py
-    measures it."""
+    """How near the samples come to train images in one space: ``memorisation.<space>.*``, as
+    ddpm/evaluation/memorisation.py measures it."""
 
     space: str
     share: float

@@ -5,8 +5,8 @@ runs of one seed share what noise they can. A variant is **better** (or worse) w
 over the pairs of a metric, and the exact sign-flip test reject "no difference"; the gap is above ``compare.threshold``
 of the baseline's mean; and, for a Fréchet distance, KID in the same features moved the same way, where it was measured:
 it has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
-No score makes the better one of a variant that copies train images (ddpm/evaluation/memorisation.py): copies score like real
-images.
+No score makes the better one of a variant that copies train images (ddpm/evaluation/memorisation.py): copies score
+like real images.
 
 It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. All else is
 **inconclusive**, with a reason, and with the number of seeds that would settle it: if the true difference is as seen,

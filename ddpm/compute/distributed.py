@@ -65,8 +65,8 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
-def launch(module: str, count: int, start: str) -> int:
-    """Run ``python -m module`` on ``count`` ranks of this machine by torchrun; the exit code that they end with.
+def launch(program: Sequence[str], count: int, start: str) -> int:
+    """Run Python with the arguments ``program`` on ``count`` ranks of this machine by torchrun; their exit code.
 
     The file that START names holds ``start``. A rank that fails ends the others. Raises UserError with its line, with
     the signal that killed it, or, where no rank failed by itself, with what gloo or NCCL said.
@@ -95,7 +95,7 @@ def launch(module: str, count: int, start: str) -> int:
         given.write_text(start)
         os.environ[ERROR_FILE], os.environ[START] = str(line), str(given)
         try:
-            elastic_launch(ranks, sys.executable)("-m", module)
+            elastic_launch(ranks, sys.executable)(*program)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:

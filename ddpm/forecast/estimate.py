@@ -76,7 +76,7 @@ def ask_pilot(settings: Config) -> Forecast:
     with TemporaryDirectory(prefix="ddpm-pilot-") as folder:
         path = Path(folder) / "forecast.json"
         os.environ[RESULT] = str(path)
-        code = distributed.launch("ddpm.forecast.pilot", count, "")
+        code = distributed.launch(["-m", "ddpm.forecast.pilot"], count, "")
         if code == 128 + signal.SIGINT:
             raise KeyboardInterrupt
         if code:

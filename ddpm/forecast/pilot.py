@@ -30,10 +30,11 @@ from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling.generator import FILM_IMAGES, Generator
+from ddpm.tracking import previews
 from ddpm.tracking.tracker import Tracker
 from ddpm.training import memory
 from ddpm.training.settings import TrainingConfig
-from ddpm.training.trainer import PREVIEW_IMAGES, PREVIEW_STEPS, Trainer
+from ddpm.training.trainer import Trainer
 
 SECONDS = 1.0  # a batch that takes half of it is large enough
 LONG = 2.0  # seconds: a first step that takes longer is the only one
@@ -65,12 +66,12 @@ def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
         steps = math.ceil(options.epochs * images / found.batch_size)
     trained = steps or math.ceil(1000 / found.batch_size)
     units = trained if options.grid_unit == "steps" else trained * found.batch_size / (images or 1000)
-    previews = int(units // options.grid_every) if options.grid_every else 0
-    preview = math.ceil(PREVIEW_IMAGES / found.ranks) * min(PREVIEW_STEPS, settings.diffusion.T) * found.evaluation
+    pictures = int(units // options.grid_every) if options.grid_every else 0
+    preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
     drawn = sample.count * len(sample.seeds) / found.ranks + min(FILM_IMAGES, sample.count)  # the film is one rank's
     return Forecast(
         steps=steps,
-        train=trained * found.step + previews * preview,
+        train=trained * found.step + pictures * preview,
         sample=drawn * sample.steps * found.evaluation,
         memory=found.memory,
         ranks=found.ranks,

@@ -38,7 +38,7 @@ def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
 class Dropout(nn.Module):
     """In training, zeroes each value, or each channel where ``channels``, with probability ``p``, and scales the rest.
 
-    ``keys``, (B, 2) int32, are set before each forward pass of training (``ddpm.model.architecture.key_dropout``): an image's mask
+    ``keys``, (B, 2) int32, are set before each forward pass of training (``architecture.key_dropout``): an image's mask
     depends on its key and on nothing else, so it is the same in whatever part of a batch and on whatever rank. Without
     keys they are drawn from torch's generator.
     """

@@ -25,10 +25,12 @@ CODE = ("ddpm", "stages")
 
 
 class Inputs(NamedTuple):
-    """params: the keys listed for the stage with their values; files: sha256 of each dependency."""
+    """params: the keys listed for the stage with their values; files: sha256 of each dependency; stamps: what
+    ``files.stamp`` said of it just before, by which it need not be read again to see that it is the same."""
 
     params: dict[str, Any]
     files: dict[str, str]
+    stamps: dict[str, str]
 
     def fingerprint(self) -> str:
         return files.digest([self.params, self.files])
@@ -60,9 +62,11 @@ class Start(NamedTuple):
                     f"{params_file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
                     f"{variant.clipped(is_now)} now; run `dvc repro` again"
                 )
-        for file, digest in self.inputs.files.items():
-            if not Path(file).exists() or files.sha256(Path(file)) != digest:
-                raise UserError(f"{file}: changed while the {self.stage} stage ran; run `dvc repro` again")
+        for name, digest in self.inputs.files.items():
+            path = Path(name)
+            same = path.exists() and (files.stamp(path) == self.inputs.stamps[name] or files.sha256(path) == digest)
+            if not same:
+                raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
 
     def to_json(self) -> str:
         return json.dumps(self._asdict() | {"inputs": self.inputs._asdict()})
@@ -93,6 +97,14 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
 
 
+def on_record(name: str, params: dict[str, Any]) -> str:
+    """Digest of what dvc.lock says of the stage, run with these params (all of params.yaml); "" where it says nothing,
+    or it last ran with others. It changes as soon as DVC has taken another result of the stage."""
+    entry, locked = recorded(name)
+    same = all(spelled(lookup(params, key)) == spelled(value) for key, value in locked.items())
+    return files.digest(entry) if entry and same else ""
+
+
 def spelled(value: Any) -> Any:
     """A value of params.yaml, or its text in dvc.lock, in one spelling."""
     if isinstance(value, dict):
@@ -118,7 +130,8 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
     kept = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
     if missing := [dep for dep in kept if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
-    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept})
+    stamps = {str(dep): files.stamp(dep) for dep in kept}  # before the reading: what changes in between is read again
+    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept}, stamps)
 
 
 def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm.base import progress
@@ -18,11 +17,10 @@ from ddpm.base.files import atomic_path
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
-from ddpm.diffusion.schedule import Array, NoiseSchedule
 from ddpm.diffusion.variance import Variance
 from ddpm.model.file import Loaded
 from ddpm.pictures import grids as images
-from ddpm.sampling import samples
+from ddpm.sampling import samples, spacing
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample, Spacing
@@ -31,58 +29,15 @@ FILM_IMAGES = 64
 FILM_FRAMES = 20
 
 
-def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
-    """(steps,) ascending, distinct, in 1..T, always with T: the steps of the training chain that sampling visits.
-
-    The spacing's values are rounded; those that fall on a neighbour are moved to the nearest free step.
-    """
-    T = len(schedule)
-    visited = np.round(SPACINGS[spacing](schedule, steps)[::-1]).astype(np.int64)
-    visited[-1] = T
-    place = np.arange(steps)
-    distinct = np.maximum.accumulate(visited - place) + place
-    return np.minimum(distinct, T - place[::-1])
-
-
-def uniform(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly from T to 1, both included. Improved DDPM (arXiv:2102.09672), section 4."""
-    return np.linspace(len(schedule), 1, steps)
-
-
-def quadratic(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly in sqrt(t): more steps near the image. DDIM (arXiv:2010.02502), appendix D.2."""
-    return np.linspace(len(schedule) ** 0.5, 1, steps) ** 2
-
-
-def trailing(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly back from T, without 1. Lin et al. 2023 (arXiv:2305.08891), table 2."""
-    return len(schedule) * (1 - np.arange(steps) / steps)
-
-
-def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly in the schedule's log-SNR, from its lowest finite value. Lu et al. 2022 (arXiv:2206.00927)."""
-    rising = schedule.log_snr[::-1]
-    lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
-    return np.interp(np.linspace(lowest, rising[-1], steps), rising, np.arange(len(schedule), 0, -1))
-
-
-SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], Array]] = {
-    "uniform": uniform,
-    "quadratic": quadratic,
-    "trailing": trailing,
-    "log_snr": log_snr,
-}
-
-
 class Generator:
     """A denoiser with a sampler over ``steps`` of its chain."""
 
-    def __init__(self, denoiser: Denoiser, sampler: Sampler, steps: int, spacing: Spacing, variance: Variance):
+    def __init__(self, denoiser: Denoiser, sampler: Sampler, steps: int, spaced: Spacing, variance: Variance):
         schedule = denoiser.chain.schedule
         self.denoiser = denoiser
         self.sampler = sampler
         self.variance = variance
-        self.chain = Chain(schedule.respace(timesteps(schedule, steps, spacing)), denoiser.device)
+        self.chain = Chain(schedule.respace(spacing.timesteps(schedule, steps, spaced)), denoiser.device)
         self.evaluations = sampler.evaluations(steps)
 
     @classmethod

@@ -9,23 +9,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path, digest, sha256, try_lock
+from ddpm.base.files import atomic_path, sha256, try_lock
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.model.file import CHECKSUM, read, write
-from ddpm.params import inputs
 
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")
 FINISHED = "finished"
 LOCK = "lock"
-NOTHING = digest(None)  # of what DVC has on record
 TAKEN = ".taken"  # ends the name of a state that is being deleted
 
 
@@ -35,9 +32,9 @@ class Checkpoints:
     ``fingerprint`` hashes all that DVC sees as the stage's inputs, so a run never resumes another's state. It lies
     outside DVC's outs, because DVC removes those before it runs a stage.
 
-    ``record`` is what DVC has on record of such a training, as ``recorded`` tells. With it, the state of a complete run
-    stays until DVC has taken its result: one that is killed before, or refused because its inputs have changed, is not
-    lost.
+    ``record`` is what DVC has on record of such a training, by ``inputs.on_record``. With it, the state of a complete
+    run stays until DVC has taken its result: one that is killed before, or refused because its inputs have changed, is
+    not lost.
     """
 
     def __init__(self, fingerprint: str, record: str | None = None):
@@ -105,17 +102,9 @@ class Checkpoints:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
 
 
-def recorded(params: dict[str, Any]) -> str:
-    """Digest of what dvc.lock says of a training with these params, all of params.yaml; NOTHING where it says nothing,
-    or its last training had others. It is another one as soon as DVC has taken the result of one."""
-    entry, locked = inputs.recorded("train")
-    same = all(inputs.spelled(inputs.lookup(params, key)) == inputs.spelled(value) for key, value in locked.items())
-    return digest(entry) if entry and same else NOTHING
-
-
 def _taken(finished: str, record: str | None) -> bool:
     """Whether DVC has taken the result of a complete run since it wrote ``finished``."""
-    return record not in (finished.partition(" ")[0], NOTHING)
+    return record not in (finished.partition(" ")[0], "")
 
 
 def forget_finished(model: str, record: str) -> None:

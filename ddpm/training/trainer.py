@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -24,19 +24,12 @@ from ddpm.diffusion.chain import Chain, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
 from ddpm.model.file import save_model
-from ddpm.pictures import grids
-from ddpm.sampling import generator as sampling
-from ddpm.sampling.denoiser import Denoiser
 from ddpm.training import memory
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints, interruptible
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.settings import TrainingConfig
-from ddpm.variants.samplers.ddim import DDIM
-
-PREVIEW_IMAGES = 64
-PREVIEW_STEPS = 50
 
 
 class Log(Protocol):
@@ -47,6 +40,10 @@ class Log(Protocol):
     def flush(self) -> None: ...
 
 
+# (a trainer, the folder for pictures) -> what is called after each step, on every rank, to draw a picture or not
+Preview = Callable[["Trainer", Path], Callable[[int], None]]
+
+
 def train(
     config: TrainingConfig,
     pictures: np.ndarray,
@@ -54,9 +51,11 @@ def train(
     out: Path,
     checkpoints: Checkpoints,
     log: Log,
+    preview: Preview,
     ranks: Ranks = ALONE,
 ) -> History:
-    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/.
+    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/, which holds
+    what ``preview`` drew.
 
     Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
     SIGINT or SIGTERM; both leave the last good checkpoint, from which the same call goes on.
@@ -64,7 +63,8 @@ def train(
     options = config.train
     trainer = Trainer(config, pictures, device, ranks)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
-    previews = Previews(trainer, checkpoints.folder / "grids")
+    grids = checkpoints.folder / "grids"
+    draw = preview(trainer, grids)
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
         done = trainer.resume(checkpoints, history)
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
@@ -74,7 +74,7 @@ def train(
                     log.log(row)
                     bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
                 bar.update()
-                previews.draw_if_due(step)
+                draw(step)
                 stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
                 if ranks.main and (stopped or step % options.checkpoint_every == 0):
                     checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
@@ -88,9 +88,9 @@ def train(
         if ranks.main:
             facts = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
             save_model(out / "model.safetensors", trainer.ema.averages, config, facts)
-            previews.folder.mkdir(exist_ok=True)  # an out that is not there fails the stage: without grids it is empty
+            grids.mkdir(exist_ok=True)  # an out that is not there fails the stage: without pictures it is empty
             with atomic_path(out / "grids") as temporary:
-                shutil.copytree(previews.folder, temporary)
+                shutil.copytree(grids, temporary)
             log.flush()
             checkpoints.finish(out / "model.safetensors")
     return history
@@ -239,35 +239,6 @@ class Trainer:
         if self.ranks.main:
             print(f"resuming after step {step} of {self.total}", file=sys.stderr)
         return step
-
-
-class Previews:
-    """A grid of the same images every ``train.grid_every`` steps or epochs: from equal noise, by DDIM."""
-
-    def __init__(self, trainer: Trainer, folder: Path):
-        self.trainer = trainer
-        self.folder = folder
-        options = trainer.config.train
-        per_unit = trainer.epoch_steps if options.grid_unit == "epochs" else 1
-        self.steps = {round(k * per_unit) for k in _multiples(options.grid_every, trainer.total / per_unit)}
-        self.network = copy.deepcopy(trainer.network).eval() if self.steps else None
-
-    def draw_if_due(self, step: int) -> None:
-        if step not in self.steps or self.network is None:
-            return
-        trainer, diffusion = self.trainer, self.trainer.config.diffusion
-        self.network.load_state_dict(trainer.ema.averages)
-        denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
-        generator = sampling.Generator(denoiser, DDIM(), min(PREVIEW_STEPS, diffusion.T), "uniform", diffusion.variance)
-        own = range(PREVIEW_IMAGES)[trainer.ranks.share(PREVIEW_IMAGES)]
-        samples = generator.images(own, trainer.config.seed, trainer.shape).to(trainer.device)
-        samples = trainer.ranks.gather(samples, PREVIEW_IMAGES)
-        if trainer.ranks.main:
-            grids.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png")
-
-
-def _multiples(every: int, end: float) -> range:
-    return range(every, math.floor(end) + 1, every) if every else range(0)
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ Those of the train split. An image is known by its bytes, so that it is found in
 
 from __future__ import annotations
 
-import runpy
 import sys
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import open_split
+from stages import __main__ as runner
 
 
 class Seen:
@@ -36,7 +36,7 @@ def main(stage: str) -> None:
     seen = Seen(images)
     nn.modules.module.register_module_forward_pre_hook(seen)
     try:
-        runpy.run_module(f"stages.{stage}", run_name="__main__")
+        runner.run(stage)
     except SystemExit as end:
         if end.code:
             raise

@@ -63,7 +63,7 @@ class Project:
 
     def stage(self, name: str) -> None:
         """A stage as DVC runs it, untracked."""
-        self.run(sys.executable, "-m", f"stages.{name}", tracked=False)
+        self.run(sys.executable, "-m", "stages", name, tracked=False)
 
 
 def _overlay(params: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -232,7 +232,7 @@ def digits(options: Options) -> Bench:
 
 
 class TrainStage:
-    """``python -m stages.train`` on a preset, in as many processes as it takes; a call returns the seconds of a step.
+    """``python -m stages train`` on a preset, in as many processes as it takes; a call returns the seconds of a step.
 
     What counts is the time between the first quarter of the steps and the last: starting and warming up is left out.
     """

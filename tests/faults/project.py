@@ -147,7 +147,7 @@ class Victim(Project):
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
             for stage in STAGES:
-                if arguments[1:3] == ["-m", f"stages.{stage}"] or arguments[2:4] == ["-m", f"stages.{stage}"]:
+                if ["-m", "stages", stage] in (arguments[1:4], arguments[2:5]):
                     found.setdefault(stage, []).append(process)
         return {name: sorted(processes, key=_depth) for name, processes in found.items()}
 
@@ -285,4 +285,4 @@ def one_line(code: int, said: str, code_wanted: int = 2) -> list[str]:
 
 def stage(name: str) -> Sequence[str]:
     """The command that dvc.yaml has for it."""
-    return ("python", "-m", f"stages.{name}")
+    return ("python", "-m", "stages", name)

@@ -73,7 +73,7 @@ def _unet(**shape: Any) -> dict[str, Any]:
 
 VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
-    ("a variant named as an inner module", {"data": {"dataset": {"name": "_photos"}}}, "unknown '_photos'"),
+    ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
     ("a variant's name with a line break", {"train": {"ema": {"name": "off\n"}}}, "unknown 'off\\n'"),
     ("10^18 steps of noise", {"diffusion": {"T": 10**18}}, "diffusion.T: 1000000000000000000 is not allowed"),
     ("a network wider than memory", _unet(base_channels=200_000), "its weights take"),

@@ -85,7 +85,7 @@ def test_what_could_run_is_seen(source: str) -> None:
 
 # every stage in one process, in which whatever unpickling asks for is noted
 PIPELINE = """
-import runpy, sys
+import sys
 asked = []
 on = True
 def hook(event, arguments):
@@ -93,15 +93,15 @@ def hook(event, arguments):
         asked.append(".".join(arguments))
 sys.addaudithook(hook)
 import torch
+from stages import __main__ as runner
 loaded = torch.load
 def load(*arguments, **options):
     assert options.get("weights_only") is True
     return loaded(*arguments, **options)
 torch.load = load
 for stage in ("check", "download", "preprocess", "reference", "train", "sample", "evaluate"):
-    sys.argv = [stage]
     try:
-        runpy.run_module(f"stages.{stage}", run_name="__main__")
+        runner.run(stage)
     except SystemExit as stop:
         assert not stop.code, (stage, stop.code)
 print("asked:", asked)

@@ -12,7 +12,8 @@ from ddpm.base.errors import UserError
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.params.config import Config
-from ddpm.sampling.generator import SPACINGS, Generator
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.spacing import SPACINGS
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")

@@ -25,8 +25,9 @@ from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.generator import Spacing, timesteps
+from ddpm.sampling.generator import Spacing
 from ddpm.sampling.sampler import Denoise, Sampler, levels
+from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
 
 # diffusers' own, under NumPy 2

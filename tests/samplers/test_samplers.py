@@ -12,8 +12,8 @@ from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.generator import timesteps
 from ddpm.sampling.sampler import Noise, Sampler, levels
+from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
 
 T = 1000

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ddpm.base import variant
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.generator import SPACINGS, timesteps
 from ddpm.sampling.settings import Spacing
+from ddpm.sampling.spacing import SPACINGS, timesteps
 
 SCHEDULES = variant.names("schedules")
 

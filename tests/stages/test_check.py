@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-import stages
 from ddpm.base import files
 from ddpm.base.paths import CHECKED
 from ddpm.params import file
-from stages import check
+from stages import __main__ as runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +44,7 @@ def set_param(key: str, value: Any) -> None:
 
 def checked() -> int:
     with pytest.raises(SystemExit) as ended:
-        stages.run("check", check.main)
+        runner.run("check")
     return int(ended.value.code or 0)
 
 
@@ -118,7 +117,7 @@ def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
 )
 def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: str, value: Any, slow: bool) -> None:
     set_param(key, value)
-    command = [sys.executable, "-X", "importtime", "-m", "stages.check"]
+    command = [sys.executable, "-X", "importtime", "-m", "stages", "check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

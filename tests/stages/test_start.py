@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psutil
 import pytest
@@ -18,12 +19,9 @@ import yaml
 from mlflow import MlflowClient
 from safetensors import safe_open
 
-import stages
 from ddpm.base.files import sha256
-from ddpm.params.config import Config
-from ddpm.params.inputs import Start
 from ddpm.tracking.tracker import SETTINGS
-from stages import ranks
+from stages import __main__ as runner
 
 ROOT = Path(__file__).parents[2]
 # the digits preset in a second: a tiny network on a short chain, 20 steps
@@ -35,7 +33,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "sample": {"count": 120, "batch_size": 64, "steps": 5, "precision": "float32"},
     "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
-Main = Callable[[Config, Start], None]
 
 
 @pytest.fixture
@@ -64,14 +61,19 @@ def set_params(**values: Any) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(merged(params, values)))
 
 
-def main_of(stage: str) -> Main:
-    main: Main = importlib.import_module(f"stages.{stage}").main
-    return main
+def run(stage: str, edit: Callable[[], None] = lambda: None) -> int:
+    """The stage's exit code; ``edit`` is called in its first moment."""
+    module = importlib.import_module(f"stages.{stage}")
+    main = module.main
 
+    def edited(*handed: Any) -> None:
+        edit()
+        main(*handed)
 
-def run(stage: str, main: Main, how: Callable[[str, Main], NoReturn] = ranks.run) -> int:
-    with pytest.raises(SystemExit) as ended:
-        how(stage, main)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "main", edited)
+        with pytest.raises(SystemExit) as ended:
+            runner.run(stage)
     return int(ended.value.code or 0)
 
 
@@ -93,18 +95,12 @@ def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd:
         "sample": ({"sample": {"steps": 10}}, "sample.steps was 5", "is 10"),
         "evaluate": ({"evaluate": {"prc_neighborhood": 4}}, "evaluate.prc_neighborhood was 3", "is 4"),
     }
-    assert run("reference", main_of("reference"), stages.run) == 0
+    assert run("reference") == 0
     started = yaml.safe_load(Path("params.yaml").read_text())
     for stage, (edit, was, is_now) in edits.items():
-        main = main_of(stage)
-
-        def edited(config: Config, start: Start, main: Main = main, edit: dict[str, Any] = edit) -> None:
-            set_params(**edit)
-            main(config, start)
-
         known = [run.info.run_id for run in tracked()] if stage != "train" else []
         capfd.readouterr()
-        assert run(stage, edited) == 2
+        assert run(stage, functools.partial(set_params, **edit)) == 2
         errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
         assert errors == [
             f"error: params.yaml: {was} when the {stage} stage started and {is_now} now; run `dvc repro` again"
@@ -119,7 +115,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd:
 
         Path("params.yaml").write_text(yaml.safe_dump(started))
         capfd.readouterr()
-        assert run(stage, main) == 0
+        assert run(stage) == 0
         if stage == "train":
             assert "resuming after step 20 of 20" in capfd.readouterr().err
         assert sha256(Path("data/model/model.safetensors")) == model
@@ -132,13 +128,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd:
 def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -> None:
     """A key that training does not read may change meanwhile: what MLflow says of this run is what it was."""
     Path("data/reference").mkdir()
-    train = main_of("train")
-
-    def edited(config: Config, start: Start) -> None:
-        set_params(sample={"steps": 10})
-        train(config, start)
-
-    assert run("train", edited) == 0
+    assert run("train", lambda: set_params(sample={"steps": 10})) == 0
     (found,) = tracked()
     assert found.info.status == "FINISHED"
     assert found.data.params["sample.steps"] == "5"
@@ -151,7 +141,7 @@ def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> Non
     set_params(launch={"processes": 2})
     environment = {**os.environ, "DDPM_TRACKING": "off"}
     launched = subprocess.Popen(
-        [sys.executable, "-m", "stages.train"], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "stages", "train"], env=environment, stderr=subprocess.PIPE, text=True
     )
     while len(psutil.Process(launched.pid).children()) < 2:
         assert launched.poll() is None, launched.communicate()[1]

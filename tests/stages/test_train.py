@@ -9,7 +9,8 @@ from typing import NoReturn
 import pytest
 import torch
 
-from stages import train
+from ddpm.params.inputs import Inputs, Start
+from stages import __main__ as runner
 from tests.small import small
 
 
@@ -27,6 +28,7 @@ def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(
     (tmp_path / "data").mkdir()
     (tmp_path / "data/processed").symlink_to(digits)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "_lazy_init", touch)  # torch calls it before anything is done on a GPU
@@ -34,4 +36,4 @@ def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(
     config = small(data={"image_size": 16}, model={"unet": unet}).model_copy(update={"device": "auto"})
     assert config.train.deterministic
     with pytest.raises(TouchedError, match=r"^:4096:8$"):
-        train.main(config, "fingerprint")
+        runner.train(config, Start("train", {}, Inputs({}, {}, {})))

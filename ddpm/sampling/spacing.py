@@ -1,0 +1,54 @@
+"""Which steps of the training chain sampling visits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.diffusion.schedule import Array, NoiseSchedule
+from ddpm.sampling.settings import Spacing
+
+
+def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
+    """(steps,) ascending, distinct, in 1..T, always with T: the steps of the training chain that sampling visits.
+
+    The spacing's values are rounded; those that fall on a neighbour are moved to the nearest free step.
+    """
+    T = len(schedule)
+    visited = np.round(SPACINGS[spacing](schedule, steps)[::-1]).astype(np.int64)
+    visited[-1] = T
+    place = np.arange(steps)
+    distinct = np.maximum.accumulate(visited - place) + place
+    return np.minimum(distinct, T - place[::-1])
+
+
+def uniform(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly from T to 1, both included. Improved DDPM (arXiv:2102.09672), section 4."""
+    return np.linspace(len(schedule), 1, steps)
+
+
+def quadratic(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in sqrt(t): more steps near the image. DDIM (arXiv:2010.02502), appendix D.2."""
+    return np.linspace(len(schedule) ** 0.5, 1, steps) ** 2
+
+
+def trailing(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly back from T, without 1. Lin et al. 2023 (arXiv:2305.08891), table 2."""
+    return len(schedule) * (1 - np.arange(steps) / steps)
+
+
+def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in the schedule's log-SNR, from its lowest finite value. Lu et al. 2022 (arXiv:2206.00927)."""
+    rising = schedule.log_snr[::-1]
+    lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
+    return np.interp(np.linspace(lowest, rising[-1], steps), rising, np.arange(len(schedule), 0, -1))
+
+
+SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], Array]] = {
+    "uniform": uniform,
+    "quadratic": quadratic,
+    "trailing": trailing,
+    "log_snr": log_snr,
+}

@@ -1,0 +1,166 @@
+"""The runner: ``python -m stages NAME``. No stage imports it, and DVC does not watch it.
+
+It reads params.yaml once, looks at the stage's inputs before and after, starts the ranks and hands each of them the
+settings that the first process read. It also hands in whatever watches a training, and tells MLflow of what is done.
+None of that can change a value that a stage computes (tests/stages/test_runner.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from ddpm.base.errors import UserError, exit_code
+from ddpm.base.paths import MODEL_FILE
+from ddpm.compute import devices, distributed
+from ddpm.params import config, file, inputs
+from ddpm.params.config import Config
+from ddpm.params.inputs import Start
+
+Stage = Callable[[Config, Start], None]
+
+
+def check(settings: Config, start: Start) -> None:
+    from stages import check
+
+    _, before = inputs.recorded(start.stage)
+    check.main(settings, start.params, before)
+    start.check()
+
+
+def download(settings: Config, start: Start) -> None:
+    from stages import download
+
+    download.main(settings.data)
+    start.check()
+
+
+def preprocess(settings: Config, start: Start) -> None:
+    from stages import preprocess
+
+    preprocess.main(settings.data)
+    start.check()
+
+
+def reference(settings: Config, start: Start) -> None:
+    from stages import reference
+
+    reference.main(settings.evaluate, devices.resolve(settings.device))
+    start.check()
+
+
+def train(settings: Config, start: Start) -> None:
+    from ddpm.tracking import tracker
+    from ddpm.tracking.previews import Previews
+    from ddpm.training.checkpoints import Checkpoints
+    from stages import train
+
+    device, ranks = devices.resolve(settings.device), distributed.current()
+    checkpoints = Checkpoints(start.fingerprint(), inputs.on_record("train", start.params))
+    with tracker.live(start.params, ranks.main) as log:
+        train.main(settings.training(), device, ranks, checkpoints, log, Previews)
+        if ranks.main:
+            start.check()
+
+
+def sample(settings: Config, start: Start) -> None:
+    from ddpm.tracking import tracker
+    from ddpm.training.checkpoints import forget_finished
+    from stages import sample
+
+    ranks = distributed.current()
+    sample.main(settings.sample, devices.resolve(settings.device), ranks)
+    if ranks.main:
+        forget_finished(start.inputs.files[str(MODEL_FILE)], inputs.on_record("train", start.params))
+        start.check()
+        tracker.sync("sample", start.params)
+
+
+def evaluate(settings: Config, start: Start) -> None:
+    from ddpm.tracking import tracker
+    from stages import evaluate
+
+    ranks = distributed.current()
+    evaluate.main(settings.evaluate, settings.sample, devices.resolve(settings.device), ranks)
+    if ranks.main:
+        start.check()
+        tracker.sync("evaluate", start.params)
+
+
+STAGES: Mapping[str, Stage] = {
+    stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
+}
+SHARED = {"train", "sample", "evaluate"}  # by the ranks of ``launch.processes``
+
+
+def run(name: str) -> NoReturn:
+    """Run the stage and exit, with 2 when an input changed while it ran: ``Start.check``.
+
+    A stage that is shared out runs on every rank, and a process that torchrun has started is one of them.
+    """
+    if name in SHARED:
+        devices.reuse_memory()
+    if distributed.is_rank():
+        launcher = os.environ.get(distributed.LAUNCHER)
+        die_with_parent(int(launcher) if launcher else None)
+        sys.exit(exit_code(lambda: _rank(name)))
+    die_with_parent()
+    sys.exit(exit_code(lambda: _launch(name)))
+
+
+def _launch(name: str) -> int | None:
+    whole, start = begin(name)
+    if name in SHARED and (count := distributed.processes(whole.launch.processes, whole.device)) > 1:
+        return distributed.launch(["-m", "stages", name], count, start.to_json())
+    STAGES[name](whole.only(start.inputs.params), start)
+    return None
+
+
+def _rank(name: str) -> None:
+    if distributed.START in os.environ:
+        start = Start.from_json(Path(os.environ[distributed.START]).read_text())
+        whole = config.check(start.params)
+    else:  # torchrun was called by hand
+        whole, start = begin(name)
+    with distributed.joined(devices.resolve(whole.device)):
+        STAGES[name](whole.only(start.inputs.params), start)
+
+
+def begin(name: str) -> tuple[Config, Start]:
+    """The whole config, and all that the stage starts with. params.yaml is read here and nowhere else in a stage."""
+    params = file.read()
+    # before the inputs: it says more about a wrong name than the file that is missing
+    whole = config.check(params)
+    return whole, Start(name, params, inputs.read(name, params=params))
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work.
+
+    Raises SystemExit when the parent has died already, while this process was starting: its parent is now not the
+    process ``parent`` or, under DVC, not in DVC's process group, in which whatever adopts orphans is not.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    now = os.getppid()
+    orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
+    if orphan:
+        sys.exit(128 + signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    if len(arguments) != 1 or arguments[0] not in STAGES:
+        error = UserError(f"python -m stages {' '.join(arguments)}: one of {', '.join(STAGES)} is allowed")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    run(arguments[0])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
