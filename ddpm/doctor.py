@@ -252,18 +252,12 @@ def fetched() -> bool:
 
 def source(data: Data) -> Finding:
     """Where ``data.source`` leads. Raises UserError where that is nowhere."""
-    name, where = data.dataset.name, data.source
-    if where is None:
-        where = getattr(data.dataset, "address", "")
-    if where is None:
-        return Finding("dataset", "missing", f"{name} has no public address", "set data.source to a folder")
+    name, where = data.dataset.name, fetch.origin(data.dataset, data.source)
     if not where:
         return Finding("dataset", "ok", f"{name} comes with a package")
-    if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
-        return Finding("dataset", "missing", f"{where} needs kagglehub", "pip install 'ddpm[kaggle]'")
-    if where.startswith(("kaggle:", "http://", "https://")):
+    if where.startswith(fetch.ADDRESSES):
         return Finding("dataset", "fetch", f"{name} from {masked(where)}", BY_HAND)
-    return Finding("dataset", "ok", f"{name} in {fetch.locate(where, None, (), RAW)}")
+    return Finding("dataset", "ok", f"{name} in {where}")
 
 
 def weights(settings: Config) -> Iterator[Finding]:

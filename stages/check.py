@@ -46,11 +46,9 @@ def _check_listed(params: dict[str, Any]) -> None:
 
 
 def _check_source(config: Config) -> None:
-    from ddpm import doctor
+    from ddpm.sources import fetch
 
-    found = doctor.source(config.data)
-    if found.state == "missing":
-        raise UserError(f"data.source: {found.found}; {found.mend}")
+    fetch.origin(config.data.dataset, config.data.source)
 
 
 def _check_machine(config: Config) -> None:

@@ -75,8 +75,8 @@ def test_the_listing_ends_in_what_is_missing(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit, match="1"):
         cli.main(["doctor"])
     out = capsys.readouterr().out
-    assert "missing  dataset      image_folder has no public address\n" in out
-    assert "-> set data.source to a folder" in out
+    assert "missing  dataset      not usable\n" in out
+    assert "-> data.source: image_folder has no public address; set it to a folder or an archive of images\n" in out
     assert out.endswith("\nmissing: dataset\n")
 
 
@@ -185,7 +185,10 @@ def test_a_fresh_clone_has_a_record_but_no_images(capsys: pytest.CaptureFixture[
     write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
     assert check(capsys)[0] == 2
     write(data={"dataset": {"name": "image_folder"}, "source": None})
-    assert check(capsys) == (2, "error: image_folder has no public address; set data.source to a folder\n")
+    assert check(capsys) == (
+        2,
+        "error: data.source: image_folder has no public address; set it to a folder or an archive of images\n",
+    )
 
 
 @pytest.mark.parametrize("folder", [".git", ".dvc"])

@@ -35,7 +35,7 @@ stages:
   evaluate:
     cmd: python -c "{SCORE}"
     params: [seed]
-    deps: [data/model/m, ddpm/extractors]
+    deps: [data/model/m, ddpm/variants/extractors]
     metrics:
       - metrics/evaluate.json: {{cache: false}}
       - metrics/fingerprint.json: {{cache: false}}
@@ -71,7 +71,7 @@ def clone(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_is_recorded_with_the_code_that_dvc_lock_names() -> None:
-    paths = ("ddpm/training/trainer.py", "ddpm/variants/schedules/cosine.py", "ddpm/extractors")
+    paths = ("ddpm/training/trainer.py", "ddpm/variants/schedules/cosine.py", "ddpm/variants/extractors")
     ran = snapshots.code({snapshots.LOCK: Path("dvc.lock").read_bytes()}, ["train", "evaluate"])
     assert ran == inputs.code((path, md5(Path(path))) for path in (*paths, "dvc.yaml"))
     assert snapshots.is_checked_out(ran)
@@ -104,8 +104,8 @@ def test_metrics_are_those_of_a_fresh_clone() -> None:
     [
         ("ddpm/training/trainer.py", "ddpm/training/trainer.py changed since stage train ran"),
         ("ddpm/variants/schedules/cosine.py", "ddpm/variants/schedules/cosine.py changed since stage train ran"),
-        ("ddpm/variants/extractors/weights/w", "ddpm/extractors changed since stage evaluate ran"),
-        ("ddpm/variants/extractors/new.py", "ddpm/extractors changed since stage evaluate ran"),
+        ("ddpm/variants/extractors/weights/w", "ddpm/variants/extractors changed since stage evaluate ran"),
+        ("ddpm/variants/extractors/new.py", "ddpm/variants/extractors changed since stage evaluate ran"),
         ("metrics/evaluate.json", "metrics/evaluate.json is not what stage evaluate wrote"),
         ("metrics/scores.csv", "metrics/scores.csv is not what stage evaluate wrote"),
     ],

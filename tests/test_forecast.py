@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ddpm
-from ddpm import cli, terminal
+from ddpm import cli
 from ddpm.base.errors import UserError
+from ddpm.base.progress import duration
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.forecast import estimate, pilot
@@ -167,7 +168,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
      (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")],
 )  # fmt: skip
 def test_a_duration_is_for_people(seconds: float, said: str) -> None:
-    assert terminal.duration(seconds) == said
+    assert duration(seconds) == said
 
 
 # --- what is about to run

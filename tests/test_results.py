@@ -248,7 +248,7 @@ def test_a_run_is_of_the_code_of_the_stages_that_make_and_score_its_model(folder
     deps = {
         "ddpm/variants/schedules/linear.py": "1" * 32,
         "stages/train.py": "2" * 32,
-        "ddpm/extractors": "3" * 32 + ".dir",
+        "ddpm/variants/extractors": "3" * 32 + ".dir",
     }
     lock["stages"]["train"] = {"deps": [{"path": path, "md5": md5} for path, md5 in deps.items()]}
     lock["stages"]["download"] = {"deps": [{"path": "ddpm/sources/archives.py", "md5": "4" * 32}]}

@@ -38,3 +38,13 @@ def bar(
         leave=not brief,
         disable=not shown,
     )
+
+
+def duration(seconds: float) -> str:
+    """For a person: ``6.0 s``, ``35 s``, ``2 min 20 s``, ``5.8 h``, ``12.6 days``."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

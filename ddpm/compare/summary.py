@@ -7,9 +7,9 @@ from typing import Any
 
 from ddpm.base.files import flatten
 from ddpm.base.paths import EVALUATION, SAMPLES
+from ddpm.base.progress import duration
 from ddpm.compare.metrics import HEADLINE
 from ddpm.params.config import Config
-from ddpm.terminal import duration
 
 PICTURES = {
     SAMPLES / "grid.png": "",

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json
 from ddpm.base.paths import PROCESSED
+from ddpm.base.progress import duration
 from ddpm.compute import distributed
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
-from ddpm.terminal import duration
 
 RESULT = "DDPM_PILOT"  # environment variable: the file that the pilot writes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ from ddpm.base.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ddpm.compare.verdict import Verdict
 
 Curve = NDArray[np.float64]
 MAX_ROWS = 12
@@ -42,6 +40,23 @@ class Panel:
     front: Curve | None = None
     log: Literal["", "x", "y", "xy"] = ""
     points: bool = False
+
+
+class Gap(Protocol):
+    """What ``gaps`` draws of a comparison: the differences by seed, their mean with its interval, and the margin."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def differences(self) -> Sequence[float]: ...
+    @property
+    def difference(self) -> float: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
 def dataset_grid(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
@@ -108,7 +123,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
     _save(figure, path, dpi=150)
 
 
-def gaps(path: Path, panels: Mapping[str, Mapping[str, Verdict]], title: str) -> None:
+def gaps(path: Path, panels: Mapping[str, Mapping[str, Gap]], title: str) -> None:
     """A panel for each metric, a row for each pair: a dot a seed, the mean with its interval, a band of the margin."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -122,7 +137,7 @@ def gaps(path: Path, panels: Mapping[str, Mapping[str, Verdict]], title: str) ->
         axes.set_axis_off()
     for axes, (name, pairs) in zip(grid.flat, panels.items(), strict=False):
         for row, verdict in enumerate(pairs.values()):
-            colour, seeds = OUTCOMES[verdict.outcome], len(verdict.seeds)
+            colour, seeds = OUTCOMES[verdict.outcome], len(verdict.differences)
             axes.barh(row, 2 * verdict.margin, left=-verdict.margin, height=0.8, color="#888888", alpha=0.2)
             spread = row + np.linspace(-0.25, 0.25, seeds) * (seeds > 1)
             axes.plot(verdict.differences, spread, ".", color=colour, alpha=0.6)

@@ -8,15 +8,18 @@ import os
 import re
 import time
 import urllib.request
+from importlib import util
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 from urllib.parse import urlsplit
 
 from ddpm.base import progress
-from ddpm.base.errors import UserError, reason
+from ddpm.base.errors import UserError, masked, reason
 from ddpm.base.variant import shown
 from ddpm.sources.archives import is_archive
+from ddpm.sources.dataset import Dataset
 
+ADDRESSES = ("kaggle:", "http://", "https://")  # how what is no path on this disk begins
 HOST = re.compile(r"([^:]*|\[.*\])(:\d*)?")  # else a / ? or # of the password ends what urllib takes for the host
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
@@ -24,6 +27,21 @@ CHUNK = 2**20
 # A server that drips a byte now and then never times out.
 PATIENCE_S = 120
 MIN_BYTES_PER_S = 1000
+
+
+def origin(dataset: Dataset, source: str | None) -> str:
+    """Where the images come from, before anything is fetched: an address, or a path on this disk; "" with a package.
+
+    Raises UserError where that is nowhere.
+    """
+    where = getattr(dataset, "address", "") if source is None else source
+    if where is None:
+        raise UserError(
+            f"data.source: {dataset.name} has no public address; set it to a folder or an archive of images"
+        )
+    if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
+        raise UserError(f"data.source: {masked(where)} needs kagglehub: pip install 'ddpm[kaggle]'")
+    return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))
 
 
 def locate(source: str | None, address: str | None, files: tuple[str, ...], scratch: Path) -> Path:

@@ -145,7 +145,7 @@ def test_a_variant_that_git_does_not_know_is_told_so_in_dvc_s_copies(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = tmp_path / "repository"
-    (repository / "ddpm/schedules").mkdir(parents=True)
+    (repository / "ddpm/variants/schedules").mkdir(parents=True)
     (repository / "ddpm/variants/schedules/mine.py").write_text("")
     monkeypatch.setenv("DVC_ROOT", str(repository))
     set_param("diffusion.schedule.name", "mine")

@@ -60,8 +60,13 @@ def needed(stage: str) -> set[str]:
             files |= {ROOT / "ddpm/variants" / family / f"{inputs.lookup(params, key)['name']}.py"}
     while new := set().union(*(imported(file) for file in files)) - files:
         files |= new
-    # ddpm/__init__.py only turns away Windows
-    return {str(file.relative_to(ROOT)) for file in files if file != ROOT / "ddpm/__init__.py"}
+    # ddpm/__init__.py only turns Windows away
+    return {str(file.relative_to(ROOT)) for file in files - {ROOT / "ddpm/__init__.py"} if _has_code(file)}
+
+
+def _has_code(file: Path) -> bool:
+    """Whether there is more in it than a docstring."""
+    return len(ast.parse(file.read_text()).body) > 1
 
 
 def _given(stage: str, key: str) -> bool:

@@ -1,0 +1,1 @@
+"""Datasets: ``data.dataset``. Contract: ``ddpm.sources.dataset``."""

@@ -1,0 +1,1 @@
+"""Profiles of the average of the weights: ``train.ema``. Contract: ``ddpm.training.ema``."""

@@ -1,0 +1,1 @@
+"""Feature extractors: ``evaluate.extractors``. Contract: ``ddpm.scoring.extractor``."""

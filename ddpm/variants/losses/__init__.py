@@ -1,0 +1,1 @@
+"""Training objectives: ``diffusion.loss``. Contract: ``ddpm.diffusion.loss``."""

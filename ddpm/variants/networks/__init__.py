@@ -1,0 +1,1 @@
+"""Networks: ``model``. Contract: ``ddpm.model.architecture``."""

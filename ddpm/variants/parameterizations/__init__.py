@@ -1,0 +1,1 @@
+"""What the network predicts: ``diffusion.parameterization``. Contract: ``ddpm.diffusion.parameterization``."""

@@ -1,0 +1,1 @@
+"""Samplers: ``sample.sampler``. Contract: ``ddpm.sampling.sampler``."""

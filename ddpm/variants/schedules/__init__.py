@@ -1,0 +1,1 @@
+"""Noise schedules: ``diffusion.schedule``. Contract: ``ddpm.diffusion.schedule``."""

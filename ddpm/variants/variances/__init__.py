@@ -1,0 +1,1 @@
+"""The variance of the reverse step: ``diffusion.variance``. Contract: ``ddpm.diffusion.variance``."""
