@@ -26,8 +26,8 @@ coverage: $(READY)  ## the tests, and which lines they leave out: htmlcov/index.
 docs: $(READY)  ## the API reference, from the docstrings: site/index.html
 	DDPM_TRACKING=off pdoc --output-directory site ddpm stages
 
-lint: $(READY)  ## style and types
-	ruff check . && ruff format --check . && mypy
+lint: $(READY)  ## style, types, and that imports point down
+	ruff check . && ruff format --check . && mypy && lint-imports
 
 bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; make bench ARGS='train --quick'
 	python -m tests.benchmarks $(ARGS)

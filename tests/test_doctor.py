@@ -76,7 +76,7 @@ def test_the_listing_ends_in_what_is_missing(capsys: pytest.CaptureFixture[str])
         cli.main(["doctor"])
     out = capsys.readouterr().out
     assert "missing  dataset      not usable\n" in out
-    assert "-> data.source: image_folder has no public address; set it to a folder or an archive of images\n" in out
+    assert "-> data.source: image_folder has no public address; set it to a folder or archive of images\n" in out
     assert out.endswith("\nmissing: dataset\n")
 
 
@@ -187,7 +187,7 @@ def test_a_fresh_clone_has_a_record_but_no_images(capsys: pytest.CaptureFixture[
     write(data={"dataset": {"name": "image_folder"}, "source": None})
     assert check(capsys) == (
         2,
-        "error: data.source: image_folder has no public address; set it to a folder or an archive of images\n",
+        "error: data.source: image_folder has no public address; set it to a folder or archive of images\n",
     )
 
 

@@ -37,7 +37,7 @@ def origin(dataset: Dataset, source: str | None) -> str:
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
         raise UserError(
-            f"data.source: {dataset.name} has no public address; set it to a folder or an archive of images"
+            f"data.source: {dataset.name} has no public address; set it to a folder or archive of images"
         )
     if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
         raise UserError(f"data.source: {masked(where)} needs kagglehub: pip install 'ddpm[kaggle]'")
