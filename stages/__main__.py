@@ -2,7 +2,7 @@
 
 It reads params.yaml once, looks at the stage's inputs before and after, starts the ranks and hands each of them the
 settings that the first process read. It also hands in whatever watches a training, and tells MLflow of what is done.
-None of that can change a value that a stage computes (tests/stages/test_runner.py).
+None of that can change a value that a stage computes (tests/stages/test_start.py).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
@@ -219,8 +220,8 @@ def assert_two_complete_runs(folder: Path) -> None:
     assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
 
 
-@pytest.mark.slow
-def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeline(clone: Clone) -> None:
+def pretend(clone: Clone) -> None:
+    """Outs that were not computed, which DVC and git have taken: everything is up to date."""
     made = {f"data/{name}/made": name for name in ("raw", "reference", "samples", "evaluation")}
     made |= {"data/checked": "", "data/processed/manifest.json": "", "data/processed/dataset.png": "picture"}
     made |= {"data/model/model.safetensors": "weights", "data/model/grids/made": "grids"}
@@ -230,6 +231,79 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         (clone.folder / path).write_text(text)
     clone.run("dvc", "commit", "--force")
     clone.commit()
+
+
+# what an edit of each file or room makes `dvc repro` run again, beside what comes after
+RERUNS = {
+    "ddpm/base/files.py": STAGES,
+    "ddpm/compute/noise.py": ["reference", "train", "sample", "evaluate"],
+    "ddpm/pictures/grids.py": ["preprocess", "sample", "evaluate"],
+    "ddpm/pictures/plots.py": ["preprocess"],
+    "ddpm/sources/fetch.py": ["download", "preprocess"],
+    "ddpm/data/preprocessing.py": ["preprocess"],
+    "ddpm/data/processed.py": ["preprocess", "reference", "train", "sample", "evaluate"],
+    "ddpm/diffusion/chain.py": ["train", "sample", "evaluate"],
+    "ddpm/model/architecture.py": ["train", "sample", "evaluate"],
+    "ddpm/training/trainer.py": ["train"],
+    "ddpm/sampling/generator.py": ["sample", "evaluate"],
+    "ddpm/scoring/scores.py": ["reference", "evaluate"],
+    "ddpm/evaluation/evaluation.py": ["evaluate"],
+    "ddpm/variants/datasets/digits.py": ["download", "preprocess"],
+    "ddpm/variants/schedules/cosine.py": ["train", "sample", "evaluate"],
+    "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"],
+    "stages/train.py": ["train"],
+}
+# of the rooms that no stage depends on, all files; and variants that are not chosen, or new
+RERUN_NOTHING = [
+    "ddpm/params",
+    "ddpm/tracking",
+    "ddpm/compare",
+    "ddpm/forecast",
+    "ddpm/sharing",
+    "ddpm/pages",
+    "ddpm/cli.py",
+    "ddpm/doctor.py",
+    "ddpm/terminal.py",
+    "ddpm/__init__.py",
+    "stages/__main__.py",
+    "ddpm/variants/schedules/linear.py",
+    "ddpm/variants/samplers/ddim.py",
+    "ddpm/variants/losses/mine.py",
+]
+
+
+@pytest.mark.slow
+def test_which_stages_an_edit_of_each_room_runs_again(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", clone.environment["DVC_SITE_CACHE_DIR"])
+    monkeypatch.chdir(clone.folder)
+
+    def outdated() -> list[str]:
+        with Repo() as repo:
+            return sorted(repo.status(), key=STAGES.index)
+
+    def edit(path: Path) -> None:
+        with path.open("a") as file:
+            file.write("\n# edited\n")
+
+    pretend(clone)
+    assert outdated() == []
+    for name in RERUN_NOTHING:
+        path = clone.folder / name
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            edit(file)
+    assert outdated() == []
+    named = {Path(name).parts[1] for name in (*RERUNS, *RERUN_NOTHING)}
+    assert {path.parent.name for path in (clone.folder / "ddpm").glob("*/__init__.py")} <= named  # every room
+    for name, stages in RERUNS.items():
+        before = (clone.folder / name).read_bytes()
+        edit(clone.folder / name)
+        assert outdated() == stages, name
+        (clone.folder / name).write_bytes(before)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeline(clone: Clone) -> None:
+    pretend(clone)
     outs = ["data/raw", "data/processed", "data/reference", "data/model", "data/samples", "data/evaluation", "metrics"]
     before = {out: sha256(clone.folder / out) for out in outs}
     (clone.folder / "ddpm/variants/schedules/mine.py").write_bytes(

@@ -36,9 +36,7 @@ def origin(dataset: Dataset, source: str | None) -> str:
     """
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
-        raise UserError(
-            f"data.source: {dataset.name} has no public address; set it to a folder or archive of images"
-        )
+        raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
     if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
         raise UserError(f"data.source: {masked(where)} needs kagglehub: pip install 'ddpm[kaggle]'")
     return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))

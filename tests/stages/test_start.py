@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,13 +16,20 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 from safetensors import safe_open
 
 from ddpm.base.files import sha256
+from ddpm.base.paths import MODEL_FILE, SAMPLES
+from ddpm.compute.distributed import ALONE
+from ddpm.params import config
 from ddpm.tracking.tracker import SETTINGS
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.history import Row
 from stages import __main__ as runner
+from stages import sample, train
 
 ROOT = Path(__file__).parents[2]
 # the digits preset in a second: a tiny network on a short chain, 20 steps
@@ -153,3 +161,28 @@ def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> Non
         "error: params.yaml: seed was 0 when the train stage started and is 9 now; run `dvc repro` again"
     ]
     assert model_seed() == 0
+
+
+class Silent:
+    def log(self, row: Row) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.slow
+def test_the_runner_cannot_change_a_value(project: Path) -> None:
+    """With MLflow and previews as it hands them in, and without: the same model and the same samples."""
+    set_params(train={"grid_every": 7})
+    Path("data/reference").mkdir()
+    assert run("train") == 0
+    assert run("sample") == 0
+    assert len(list(Path("data/model/grids").iterdir())) == 2
+    by_runner = {path: sha256(path) for path in (MODEL_FILE, SAMPLES / "samples.npy")}
+
+    settings, cpu = config.load(), torch.device("cpu")
+    shutil.rmtree("data/model")
+    shutil.rmtree("data/samples")
+    nothing = lambda trainer, folder: lambda step: None  # noqa: E731
+    train.main(settings.training(), cpu, ALONE, Checkpoints("alone"), Silent(), nothing)
+    sample.main(settings.sample, cpu, ALONE)
+    assert {path: sha256(path) for path in by_runner} == by_runner
