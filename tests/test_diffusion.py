@@ -17,6 +17,7 @@ from torch.distributions import Normal
 from ddpm.base import variant
 from ddpm.diffusion import chain as diffusion
 from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.schedule import NoiseSchedule
 
 T = 100
@@ -147,7 +148,7 @@ def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
     def noise() -> Tensor:
         return torch.randn(count, 1, 1, 1, generator=generator, dtype=torch.float64)
 
-    def reverse(x_t: Tensor, at: diffusion.Coefficients) -> tuple[Tensor, Tensor]:
+    def reverse(x_t: Tensor, at: Coefficients) -> tuple[Tensor, Tensor]:
         return diffusion.posterior_mean(0.8 * x_t, x_t, at), variance.log_variance(None, at)
 
     terms = [diffusion.prior_kl(x_0, chain.at_step(steps))]

@@ -5,35 +5,12 @@ Images are (B, C, H, W) in about [-1, 1]; constants of the chain are (B, 1, 1, 1
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.schedule import NoiseSchedule
-
-
-class Coefficients(NamedTuple):
-    """The chain's constants at each image's t, each (B, 1, 1, 1).
-
-    signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step before, 1 and 0 at the first;
-    log_beta_tilde: at the first step, where beta_tilde is 0, the second's, as in the paper's code;
-    posterior_x_0, posterior_x_t: the weights of equation 7; step_x_t: 1 - posterior_x_t, to full precision;
-    step_scale: the root mean square of posterior mean - x_t, a pixel's, where x_0 has unit variance.
-    """
-
-    alpha_bar: Tensor
-    signal: Tensor
-    sigma: Tensor
-    signal_prev: Tensor
-    sigma_prev: Tensor
-    log_beta: Tensor
-    log_beta_tilde: Tensor
-    posterior_x_0: Tensor
-    posterior_x_t: Tensor
-    step_x_t: Tensor
-    step_scale: Tensor
 
 
 class Chain:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.diffusion.chain import Coefficients
-    from ddpm.diffusion.parameterization import Parameterization
-    from ddpm.diffusion.variance import Variance
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.parameterization import Parameterization
+from ddpm.diffusion.variance import Variance
 
 
 class Denoised(NamedTuple):

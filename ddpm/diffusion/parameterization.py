@@ -7,14 +7,11 @@ Contract: ``target`` is what the network's output is regressed on; ``predict`` t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.diffusion.chain import Coefficients
+from ddpm.diffusion.coefficients import Coefficients
 
 
 class Prediction(NamedTuple):

@@ -7,14 +7,11 @@ network must put out: 2 where the variance is learned.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.diffusion.chain import Coefficients
+from ddpm.diffusion.coefficients import Coefficients
 
 
 class Variance(Variant, ABC):

@@ -11,20 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.diffusion.variance import Variance
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ddpm.diffusion.chain import Chain
-    from ddpm.diffusion.parameterization import Prediction
-    from ddpm.diffusion.schedule import NoiseSchedule
-    from ddpm.diffusion.variance import Variance
 
 # (x_t, t of the training chain) -> the network's belief
-Denoise = Callable[["Tensor", int], "Prediction"]
+Denoise = Callable[[Tensor, int], Prediction]
 # t of the training chain -> standard normal noise of x's shape
-Noise = Callable[[int], "Tensor"]
+Noise = Callable[[int], Tensor]
 
 
 class Level(NamedTuple):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class EMAProfile(Variant, ABC):
@@ -26,8 +28,9 @@ class EMA:
         self.parameters = [parameter.detach() for parameter in network.parameters()]
         self.averages = {name: p.detach().clone().float() for name, p in network.named_parameters()}
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimizer step ``step`` (1, 2, ...)."""
+        import torch
+
         averages: list[Tensor] = list(self.averages.values())
         torch._foreach_lerp_(averages, self.parameters, 1 - self.profile.decay(step))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 class TimestepSampler(Variant, ABC):

@@ -10,7 +10,8 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion import chain
-from ddpm.diffusion.chain import Chain, Coefficients
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.training.trainer import Trainer

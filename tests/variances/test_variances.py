@@ -7,7 +7,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from ddpm.base import variant
-from ddpm.diffusion.chain import Chain, Coefficients
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
 

@@ -3,14 +3,12 @@ equation 16."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Hybrid(Loss):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
+from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import SNRWeighted
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class MinSNR(SNRWeighted):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Simple(Loss):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class VLB(Loss):

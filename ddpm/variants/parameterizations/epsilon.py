@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.diffusion.chain import Coefficients
 
 
 class Epsilon(Parameterization):

@@ -3,14 +3,9 @@ equations 7 and 8."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.diffusion.chain import Coefficients
 
 
 class Mean(Parameterization):

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Denoise, Noise, Sampler
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ddpm.diffusion.chain import Chain
-    from ddpm.diffusion.variance import Variance
 
 
 class Ancestral(Sampler):

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ddpm.diffusion.chain import Chain
-    from ddpm.diffusion.variance import Variance
 
 
 class DDIM(Sampler):

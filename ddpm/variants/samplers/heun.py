@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ddpm.diffusion.chain import Chain
-    from ddpm.diffusion.variance import Variance
 
 
 class Heun(Sampler):

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Denoise, Level, Noise, Sampler, levels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ddpm.diffusion.chain import Chain
-    from ddpm.diffusion.variance import Variance
 
 # an evaluation elsewhere: its distance from the step's start in log_ratio, in step widths, and its x_0
 Node = tuple[float, "Tensor"]

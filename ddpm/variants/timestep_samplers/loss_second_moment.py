@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from ddpm.base.tensor import Tensor
 from ddpm.training.timesteps import TimestepSampler
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 SHARES = 2**40
 

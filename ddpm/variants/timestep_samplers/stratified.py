@@ -3,12 +3,8 @@ al. 2021 (arXiv:2107.00630), with a draw for each part instead of one for all.""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ddpm.base.tensor import Tensor
 from ddpm.training.timesteps import TimestepSampler
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Stratified(TimestepSampler):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ddpm.base.tensor import Tensor
 from ddpm.training.timesteps import TimestepSampler
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Uniform(TimestepSampler):

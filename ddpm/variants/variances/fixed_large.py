@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.variance import Variance
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.diffusion.chain import Coefficients
 
 
 class FixedLarge(Variance):
