@@ -112,6 +112,31 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys:
     assert capsys.readouterr().err.count("going back") == 2
 
 
+def test_a_run_that_begins_again_keeps_what_it_saves_rather_than_torn_files_of_later_steps() -> None:
+    checkpoints = Checkpoints("torn")
+    for step in (5, 10):
+        checkpoints.save(step, STATE)
+    for path in checkpoints.folder.glob("*.safetensors"):
+        storage.truncated(path, random.Random(0))  # noqa: S311
+    kept = []
+    for step in (1, 2, 3):
+        checkpoints.save(step, STATE)
+        loaded = checkpoints.load(CPU)
+        assert loaded is not None
+        assert loaded[1] == step
+        kept.append(sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors")))
+    assert kept == [[1], [1, 2], [2, 3]]
+
+
+def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_two_good_ones() -> None:
+    checkpoints = Checkpoints("torn")
+    for step in (5, 10):
+        checkpoints.save(step, STATE)
+    storage.truncated(checkpoints.folder / "000000010.safetensors", random.Random(0))  # noqa: S311
+    checkpoints.save(6, STATE)
+    assert sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors")) == [5, 6]
+
+
 def dvc_takes(seed: int, model: str) -> None:
     """DVC writes down a training."""
     train = {"params": {"params.yaml": {"seed": seed, "train": {"ema": {"name": "off"}}}}, "outs": [{"md5": model}]}

@@ -63,9 +63,15 @@ class Checkpoints:
             ) from error
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
-        write(self.folder / f"{step:09d}.safetensors", tensors, {"step": step})
-        for old in self._generations()[KEPT:]:
-            old.unlink()
+        """Write the state after ``step``, and keep the KEPT newest up to it.
+
+        One of a later step is a torn file that ``load`` has passed over: it must not take the place of a good one.
+        """
+        path = self.folder / f"{step:09d}.safetensors"
+        write(path, tensors, {"step": step})
+        kept = [one for one in self._generations() if one <= path][:KEPT]
+        for one in set(self._generations()).difference(kept):
+            one.unlink()
 
     def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
         """The newest readable state and its step, or None; an unreadable one is said and skipped.
