@@ -6,15 +6,21 @@ import torch
 
 from ddpm.base.files import write_json
 from ddpm.base.paths import PROCESSED, REFERENCE
-from ddpm.scoring import calibration
+from ddpm.data.processed import read_manifest
+from ddpm.scoring import calibration, extractor
 from ddpm.scoring.reference import make_reference
+from ddpm.scoring.scores import check_counts
 from ddpm.scoring.settings import Evaluate
 
 
 def main(settings: Evaluate, device: torch.device) -> None:
+    counts = read_manifest(PROCESSED).counts
+    for name in settings.extractors:
+        # the first stage that can know: evaluate would find out after hours of training
+        check_counts(settings, extractor.get(name), {"the train split": counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device)
     found = calibration.calibrate(settings, PROCESSED, REFERENCE, device)
     write_json(REFERENCE / calibration.FILE, found)
-    for extractor, about in found.items():
+    for name, about in found.items():
         for metric, value in about["floor"].items():
-            print(f"real test split, {extractor}.{metric}: {value:.6g}")
+            print(f"real test split, {name}.{metric}: {value:.6g}")

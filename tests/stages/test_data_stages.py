@@ -25,9 +25,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def set_data(project: Path, **values: object) -> None:
+def set_params(project: Path, section: str, **values: object) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
-    params["data"] |= values
+    params[section] |= values
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -52,7 +52,7 @@ def test_one_class_is_no_plural(project: Path) -> None:
     (project / "mine").mkdir()
     for shade in range(10):
         Image.new("L", (16, 16), shade).save(project / f"mine/{shade}.png")
-    set_data(project, dataset={"name": "image_folder"}, source="mine")
+    set_params(project, "data", dataset={"name": "image_folder"}, source="mine")
     run(project, "download")
     assert "2 test images, 1 class; see" in run(project, "preprocess").stdout
 
@@ -71,9 +71,30 @@ def test_one_class_is_no_plural(project: Path) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(project: Path, values: dict[str, object], message: str) -> None:
     (project / "empty").mkdir()
     (project / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
-    set_data(project, **values)
+    set_params(project, "data", **values)
     result = run(project, "download")
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (project / "data" / "raw").exists()
+
+
+def test_too_few_pictures_for_a_score_are_refused_before_the_training(project: Path) -> None:
+    for label in "ab":
+        (project / "mine" / label).mkdir(parents=True)
+        for shade in range(20):
+            Image.new("L", (16, 16), 6 * shade).save(project / f"mine/{label}/{shade}.png")
+    set_params(project, "data", dataset={"name": "image_folder"}, source="mine")
+    for stage in ("download", "preprocess"):
+        assert run(project, stage).returncode == 0
+
+    result = run(project, "reference")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "error: the train split: 32 images are too few for evaluate.metrics 'fid' with classifier: at least 65 are "
+        "needed (more than the 64 features, or their covariance is singular); use more images or leave 'fid' out\n",
+    )
+    assert not (project / "data/reference").exists()
+
+    set_params(project, "evaluate", metrics=["isc", "kid"], kid_subset_size=33)
+    assert "'kid' with classifier: at least 33 are needed (evaluate.kid_subset_size" in run(project, "reference").stderr
