@@ -30,9 +30,6 @@ SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 GIB = 2**30
 BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 SOURCE = ("data.dataset", "data.source")  # the params of the download stage
-CHECKPOINTS = 3  # two generations and the one that is being written
-FILM = 1_500_000  # bytes of reverse.mp4 or reverse.gif, at most
-TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 
 
 class Finding(NamedTuple):
@@ -181,16 +178,16 @@ def device(settings: Config) -> Iterator[Finding]:
 
 def model_and_disk(settings: Config) -> Iterator[Finding]:
     """The network's size, and whether the disk has room for what one run writes and DVC's cache keeps."""
+    from ddpm.forecast import disk, estimate
     from ddpm.model import architecture
 
     parameters = sum(parameter.numel() for parameter in architecture.outline(settings).parameters())
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
-    data, sample = settings.data, settings.sample
-    images = sample.count * len(sample.seeds) * data.channels * data.image_size**2
-    # 2: of each out the cache has a copy; 5: reverse.mp4 and reverse.gif with theirs, and MLflow's of the first
-    needed = 4 * parameters * (2 + CHECKPOINTS * TENSORS) + 2 * images + 5 * FILM
+    needed = disk.needed(settings, parameters)
     free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free
-    shown = f"{free / GIB:,.1f} GiB free, a run takes about {needed / GIB:,.2f} GiB beside its dataset"
+    shown = f"{free / GIB:,.1f} GiB free, a run takes about {needed / GIB:,.2f} GiB on top of its dataset"
+    if estimate.train_images(settings) is None:
+        shown += f", and {disk.per_image(settings) / 1024:,.1f} KiB for each of its images, which are not here yet"
     full = free < needed
     mend = "make room, or move the cache: `dvc cache dir PATH`" if full else ""
     yield Finding("disk", "missing" if full else "ok", shown, mend)

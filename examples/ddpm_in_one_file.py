@@ -53,7 +53,7 @@ def forward_process() -> Chain:
 
 
 def train(x: Tensor, chain: Chain, steps: int) -> nn.Module:
-    """Algorithm 1: noise a batch to random t, and let the network say what was mixed in. Returns the averaged network."""
+    """Algorithm 1: noise a batch to random t, and let the network say what was mixed in. Gives the averaged one."""
     architecture = UNet(
         patch_size=2,
         base_channels=32,

@@ -42,6 +42,14 @@ PARAMS: dict[str, dict[str, Any]] = {
     "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
 STAGES = ["check", "download", "preprocess", "reference", "train", "sample", "evaluate"]
+# bytes on top of the dataset, as `ddpm doctor` has them
+ESTIMATE = """
+from ddpm.forecast import disk
+from ddpm.model import architecture
+from ddpm.params import config
+settings = config.load()
+print(disk.needed(settings, sum(parameter.numel() for parameter in architecture.outline(settings).parameters())))
+"""
 
 
 class Clone:
@@ -109,8 +117,13 @@ def ran(output: str) -> list[str]:
 
 @pytest.mark.slow
 def test_an_experiment_another_and_back(clone: Clone) -> None:
-    output = clone.run("dvc", "repro")
-    assert ran(output) == STAGES
+    assert ran(clone.run("dvc", "repro", "preprocess")) == STAGES[:3]
+    estimate, dataset = int(clone.run(sys.executable, "-c", ESTIMATE).split()[-1]), size(clone.folder)
+    assert ran(clone.run("dvc", "repro", "reference", "train")) == STAGES[3:5]
+    trained = size(clone.folder)
+    assert ran(clone.run("dvc", "repro")) == STAGES[5:]
+    written = max(trained, size(clone.folder)) - dataset
+    assert written <= estimate <= 3 * written
     assert_every_file_of_the_interface(clone.folder)
     cosine = sha256(clone.folder / "data/model/model.safetensors")
     scores = read_json(clone.folder / "metrics/evaluate.json")
@@ -144,6 +157,10 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     assert sha256(clone.folder / "data/model/model.safetensors") == cosine
     assert read_json(clone.folder / "metrics/evaluate.json") == scores
     assert clone.run("git", "status", "--porcelain") == ""
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def assert_every_file_of_the_interface(folder: Path) -> None:

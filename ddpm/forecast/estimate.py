@@ -15,6 +15,7 @@ from ddpm.base.progress import duration
 from ddpm.compute import distributed
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
+from ddpm.training.settings import Train
 
 RESULT = "DDPM_PILOT"  # environment variable: the file that the pilot writes
 
@@ -82,6 +83,12 @@ def ask_pilot(settings: Config) -> Forecast:
         if code:
             raise UserError(f"the pilot ended with exit code {code}; `ddpm check --no-pilot` does without")
         return Forecast(**read_json(path))
+
+
+def grids_drawn(options: Train, steps: float, per_epoch: float) -> int:
+    """How many grids so many steps of training draw; ``per_epoch`` is how many an epoch has."""
+    length = steps if options.grid_unit == "steps" else steps / per_epoch
+    return int(length // options.grid_every) if options.grid_every else 0
 
 
 def train_images(settings: Config) -> int | None:

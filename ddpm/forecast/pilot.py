@@ -65,8 +65,7 @@ def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
     if options.epochs and images:
         steps = math.ceil(options.epochs * images / found.batch_size)
     trained = steps or math.ceil(1000 / found.batch_size)
-    units = trained if options.grid_unit == "steps" else trained * found.batch_size / (images or 1000)
-    pictures = int(units // options.grid_every) if options.grid_every else 0
+    pictures = estimate.grids_drawn(options, trained, (images or 1000) / found.batch_size)
     preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
     drawn = sample.count * len(sample.seeds) / found.ranks + min(FILM_IMAGES, sample.count)  # the film is one rank's
     return Forecast(

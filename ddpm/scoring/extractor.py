@@ -31,10 +31,12 @@ class Extractor(Variant, ABC):
     """Contract of an extractor.
 
     dimensions: D, the number of features. frechet: what its Fréchet distance is called; FID is the Inception one.
+    weights_size: bytes that its file of weights takes at most.
     """
 
     dimensions: ClassVar[int]
     frechet: ClassVar[str] = "fd"
+    weights_size: ClassVar[int] = 1_000_000
 
     @abstractmethod
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:

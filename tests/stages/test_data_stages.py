@@ -32,7 +32,7 @@ def set_params(project: Path, section: str, **values: object) -> None:
 
 
 def run(project: Path, stage: str, *python: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *python, "-m", f"stages.{stage}"]
+    command = [sys.executable, *python, "-m", "stages", stage]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60)
 
 

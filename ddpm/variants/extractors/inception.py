@@ -31,6 +31,7 @@ LAYERS = ["2048", "logits_unbiased"]
 class Inception(Extractor):
     dimensions: ClassVar[int] = 2048
     frechet: ClassVar[str] = "fid"
+    weights_size: ClassVar[int] = 100_000_000
 
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
         """Convert the published weights, from where torch.hub keeps them; downloaded to there when absent.
