@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,7 +77,10 @@ def sample(settings: Config, start: Start) -> None:
     ranks = distributed.current()
     sample.main(settings.sample, devices.resolve(settings.device), ranks)
     if ranks.main:
-        forget_finished(start.inputs.files[str(MODEL_FILE)], inputs.on_record("train", start.params))
+        with suppress(UserError, OSError):  # not all that training read is here, as with `dvc repro --allow-missing`
+            trained = inputs.read("train", params=start.params).fingerprint()
+            model = start.inputs.files[str(MODEL_FILE)]
+            forget_finished(trained, model, inputs.on_record("train", start.params))
         start.check()
         tracker.sync("sample", start.params)
 
@@ -128,6 +132,7 @@ def _rank(name: str) -> None:
     else:  # torchrun was called by hand
         whole, start = begin(name)
     with distributed.joined(devices.resolve(whole.device)):
+        start.check_code()
         STAGES[name](whole.only(start.inputs.params), start)
 
 
@@ -136,6 +141,7 @@ def begin(name: str) -> tuple[Config, Start]:
     params = file.read()
     # before the inputs: it says more about a wrong name than the file that is missing
     whole = config.check(params)
+    inputs.check_variants(name, params)
     return whole, Start(name, params, inputs.read(name, params=params))
 
 

@@ -27,6 +27,7 @@ from sqlalchemy.exc import OperationalError
 from ddpm.base import files
 from ddpm.base.errors import UserError, exit_code, storage_fault
 from ddpm.model.file import load_model
+from ddpm.params import inputs
 from ddpm.tracking import stores
 from ddpm.tracking import tracker as tracking
 from ddpm.training import checkpoints
@@ -151,7 +152,7 @@ def training(seed: int) -> Checkpoints:
 
 
 def recorded(seed: int) -> str:
-    return checkpoints.recorded({"seed": seed, "train": {"ema": {"name": "off"}}})
+    return inputs.on_record("train", {"seed": seed, "train": {"ema": {"name": "off"}}})
 
 
 def trained(seed: int) -> tuple[Checkpoints, Path]:
@@ -166,7 +167,7 @@ def trained(seed: int) -> tuple[Checkpoints, Path]:
 
 def forget(seed: int, model: Path) -> None:
     """As the sample stage does."""
-    checkpoints.forget_finished(files.sha256(model), recorded(seed))
+    checkpoints.forget_finished(f"run-{seed}", files.sha256(model), recorded(seed))
 
 
 def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
@@ -194,6 +195,47 @@ def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings()
     assert [folder.name for folder in checkpoints.root().iterdir()] == ["run-3"]
     with (again := training(3)).locked():
         assert again.load(CPU) is not None
+
+
+def test_of_two_experiments_with_equal_models_the_one_that_dvc_has_not_taken_stays() -> None:
+    """As with ``device: cpu`` and ``auto``, the first of which was refused because params.yaml had been edited."""
+    first, model = trained(0)
+    other = Checkpoints("other", "")
+    with other.locked():
+        other.save(5, STATE)
+        other.finish(model)
+    dvc_takes(0, "1")
+    forget(0, model)
+    assert not first.folder.exists()
+    assert other.load(CPU) is not None
+
+
+def test_a_run_that_goes_on_while_it_is_being_forgotten_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, model = trained(0)
+    dvc_takes(0, "1")
+
+    def late(path: Path) -> int | None:
+        with training(0).locked():  # begins again, and is killed
+            first.save(7, STATE)
+        return files.try_lock(path)
+
+    monkeypatch.setattr(checkpoints, "try_lock", late)
+    forget(0, model)
+    loaded = first.load(CPU)
+    assert loaded is not None
+    assert loaded[1] == 7
+
+
+@pytest.mark.parametrize("half", ["run-0", "run-7"])
+def test_what_a_process_that_was_killed_while_it_forgot_has_left_goes(half: str) -> None:
+    """Also where this process has its number."""
+    _, model = trained(0)
+    left = checkpoints.root() / f"{half}.{os.getpid()}{checkpoints.TAKEN}"
+    left.mkdir()
+    (left / "000000005.safetensors").write_text("half")
+    dvc_takes(0, "1")
+    forget(0, model)
+    assert list(checkpoints.root().iterdir()) == []
 
 
 def test_a_complete_run_that_another_process_goes_on_with_is_left_to_it() -> None:
@@ -225,17 +267,17 @@ def test_many_that_forget_one_run_at_once_do_not_fail() -> None:
             futures = [pool.submit(together, start, model) for _ in range(at_once)]
         for future in futures:
             future.result()
-        checkpoints.forget_finished("", "")  # what two that deleted one folder left of it
+        checkpoints.forget_finished("run-0", "", "")  # what two that deleted one folder left of it
         assert list(checkpoints.root().iterdir()) == []
 
 
 @pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])
 def test_half_a_dvc_lock_says_nothing_of_a_stage(half: str) -> None:
-    absent = checkpoints.recorded({})
+    absent = inputs.on_record("train", {})
     Path("dvc.lock").write_text(half)
-    assert checkpoints.recorded({}) == absent
+    assert inputs.on_record("train", {}) == absent
     Path("dvc.lock").write_text("stages: {train: {outs: [{md5: '1'}]}}")
-    assert checkpoints.recorded({}) != absent
+    assert inputs.on_record("train", {}) != absent
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not() -> None:

@@ -125,6 +125,7 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     written = max(trained, size(clone.folder)) - dataset
     assert written <= estimate <= 3 * written
     assert_every_file_of_the_interface(clone.folder)
+    assert list((clone.folder / ".ddpm/checkpoints").iterdir()) == []
     cosine = sha256(clone.folder / "data/model/model.safetensors")
     scores = read_json(clone.folder / "metrics/evaluate.json")
 
@@ -345,6 +346,26 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         assert ran(output) == ["check"]
         assert line in output
         clone.run("git", "checkout", "--quiet", "params.yaml")
+
+
+@pytest.mark.slow
+def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone: Clone) -> None:
+    """DVC would record the file of the one that was named when it started."""
+    check = clone.folder / "stages/check.py"
+    edit = "import atexit\n\n@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
+    edit += "    file.PATH.write_text(text.replace('name: digits ', 'name: mnist '))\n"
+    check.write_text(f"{check.read_text()}\n{edit}")
+    process = clone.start("dvc", "repro", "download")
+    output, _ = process.communicate(timeout=240)
+    assert ran(output) == ["check", "download"]
+    line = (
+        "error: params.yaml: it did not ask for ddpm/variants/datasets/mnist.py when DVC started; run `dvc repro` again"
+    )
+    assert line in output.splitlines()
+
+    clone.set({"data": {"dataset": {"name": "digits"}}})
+    check.write_bytes((ROOT / "stages/check.py").read_bytes())
+    assert ran(clone.run("dvc", "repro", "download")) == ["check", "download"]
 
 
 def test_a_dependency_that_changes_while_a_stage_runs_is_refused(

@@ -164,10 +164,11 @@ def stamp(path: Path) -> str:
 
 
 def _below(folder: Path) -> dict[str, Path]:
-    """Relative name -> each file below the folder, less compiled Python."""
-    return {
-        str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"
-    }
+    """Relative name -> each file below the folder, less those that .dvcignore names: Python writes them at any time,
+    under a passing name first."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    named = {file.relative_to(folder): file for file in files}
+    return {str(name): file for name, file in named.items() if "__pycache__" not in name.parts}
 
 
 def digest(value: Any) -> str:

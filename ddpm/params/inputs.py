@@ -7,6 +7,7 @@ once, before, and look whether they are the same after; the resume state and the
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from ddpm.params import file as params_file
 
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
+RWLOCK = Path(".dvc/tmp/rwlock")  # what the stages that DVC is running read and write
 CHECK = "check"  # the stage that reads all of params.yaml; no score depends on it
 CODE = ("ddpm", "stages")
 
@@ -62,7 +64,15 @@ class Start(NamedTuple):
                     f"{params_file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
                     f"{variant.clipped(is_now)} now; run `dvc repro` again"
                 )
-        for name, digest in self.inputs.files.items():
+        self._check_files(self.inputs.files)
+
+    def check_code(self) -> None:
+        """For a rank that has just loaded it: raises UserError when code has changed since its launcher looked. What is
+        put back meanwhile ``check`` would not see."""
+        self._check_files({file: digest for file, digest in self.inputs.files.items() if Path(file).parts[0] in CODE})
+
+    def _check_files(self, digests: dict[str, str]) -> None:
+        for name, digest in digests.items():
             path = Path(name)
             same = path.exists() and (files.stamp(path) == self.inputs.stamps[name] or files.sha256(path) == digest)
             if not same:
@@ -84,6 +94,23 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     keys = [key for entry in listed.get("params", []) for key in ([entry] if isinstance(entry, str) else params)]
     deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(lookup(params, key[1])), dep) for dep in listed.get("deps", [])]
     return keys, deps
+
+
+def check_variants(name: str, params: dict[str, Any]) -> None:
+    """Raises UserError when params.yaml has come to name another variant while DVC ran the stages before.
+
+    DVC fills ``${...}`` in once, when it starts: it would record the file of the variant that was named then.
+    """
+    try:
+        read = json.loads(RWLOCK.read_text()).get("read", {}) if "DVC_STAGE" in os.environ else {}
+    except (OSError, ValueError):  # also half of it, while another DVC writes it
+        return
+    here = Path.cwd()
+    if str(here / params_file.PATH) not in read:
+        return
+    for dep in stage(name, params)[1]:
+        if str(here / dep) not in read:
+            raise UserError(f"{params_file.PATH}: it did not ask for {dep} when DVC started; run `dvc repro` again")
 
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,29 +114,29 @@ def _taken(finished: str, record: str | None) -> bool:
     return record not in (finished.partition(" ")[0], "")
 
 
-def forget_finished(model: str, record: str) -> None:
-    """Delete the state of the complete run that made ``model``, the sha256 of its file, if DVC has taken it.
+def forget_finished(fingerprint: str, model: str, record: str) -> None:
+    """Delete that training's state if it is complete, made ``model``, the sha256 of its file, and DVC has taken it.
 
-    For the stage after, which DVC starts when it has. Other experiments' states stay: they may be at work in other
-    folders, and not taken yet. A state that another process takes away meanwhile, or goes on with, is left to it.
+    For the stage after, which DVC starts when it has. Other experiments' states stay, also one that made an equal
+    model: they may be at work in other folders, and not taken yet. A state that another process takes away meanwhile,
+    or goes on with, is left to it.
     """
-
-    for finished in root().glob(f"*/{FINISHED}"):
-        try:
-            text = finished.read_text()
-            if not text.endswith(f" {model}") or not _taken(text, record):
-                continue
-            # not FileLock, which would make the folder again where another process has just taken it away
-            if (lock := try_lock(finished.with_name(LOCK))) is not None:
-                try:
-                    # in one step: from half of a state a training would go on
-                    finished.parent.rename(f"{finished.parent}.{os.getpid()}{TAKEN}")
-                finally:
-                    os.close(lock)
-        except OSError:  # gone, or not to be removed, which is no reason to fail: `ddpm doctor` counts what stays
-            continue
-    for folder in root().glob(f"*{TAKEN}"):
-        shutil.rmtree(folder, ignore_errors=True)  # two may be at it
+    folder = root() / fingerprint
+    try:
+        # not FileLock, which would make the folder again where another process has just taken it away
+        if (lock := try_lock(folder / LOCK)) is not None:
+            try:
+                finished = (folder / FINISHED).read_text()
+                if finished.endswith(f" {model}") and _taken(finished, record):
+                    # in one step: from half of a state a training would go on. To a new name: a killed process that had
+                    # the number of this one may have left half of one
+                    folder.rename(tempfile.mkdtemp(TAKEN, f"{fingerprint}.", root()))
+            finally:
+                os.close(lock)
+    except OSError:  # gone, or not to be removed, which is no reason to fail: `ddpm doctor` counts what stays
+        pass
+    for left in root().glob(f"*{TAKEN}"):
+        shutil.rmtree(left, ignore_errors=True)  # two may be at it
 
 
 def root() -> Path:

@@ -142,6 +142,34 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
     assert found.data.params["sample.steps"] == "5"
 
 
+def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project: Path) -> None:
+    """It may be put back before the stage ends."""
+    Path("data/reference").mkdir()
+    _, start = runner.begin("train")
+    start.inputs.files["ddpm/compute"] = start.inputs.stamps["ddpm/compute"] = "as it was before an edit"
+    Path("start.json").write_text(start.to_json())
+    environment = {**os.environ, "DDPM_START": "start.json", "DDPM_ERROR_FILE": "line", "MASTER_ADDR": "127.0.0.1"}
+    environment |= {"MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "DDPM_TRACKING": "off"}
+    rank = subprocess.run(
+        [sys.executable, "-m", "stages", "train"], env=environment, stderr=subprocess.PIPE, text=True, timeout=240
+    )
+    assert rank.returncode == 2, rank.stderr
+    assert Path("line").read_text() == "ddpm/compute: changed while the train stage ran; run `dvc repro` again"
+    assert not Path("data/model").exists()
+
+
+@pytest.mark.slow
+def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) -> None:
+    """As with ``dvc repro --allow-missing``, where the model alone was pulled."""
+    Path("data/reference").mkdir()
+    assert run("train") == 0
+    Path("data/processed").unlink()
+    Path("data/processed").mkdir()
+    for name in ("manifest.json", "test"):
+        Path("data/processed", name).symlink_to(digits / name)
+    assert run("sample") == 0
+
+
 @pytest.mark.slow
 def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> None:
     """They are edited while the ranks are still importing torch."""
