@@ -165,6 +165,16 @@ def test_what_changes_no_score_keeps_the_cell() -> None:
     assert key(same, DDIM, 0) == key(measuring(), DDIM, 0)
 
 
+def test_auto_is_the_precision_that_it_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a machine whose CPU computes in bfloat16 would take the scores of one that does not, and the other way."""
+    for fast, precision in ((True, "bfloat16"), (False, "float32")):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda fast=fast: fast)
+        auto, same = (key(measuring(sample={"precision": one}), DDIM, 0) for one in ("auto", precision))
+        assert auto == same
+    assert auto != key(measuring(sample={"precision": "bfloat16"}), DDIM, 0)
+
+
 def test_another_model_is_measured_anew(project: Path) -> None:
     before = measuring()
     options = settings().training()

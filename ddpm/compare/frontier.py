@@ -112,10 +112,13 @@ class Frontier:
     def key(self, options: Sample, seed: int) -> str:
         """Digest of what a cell depends on: files, settings, code, libraries, and the device, for the seconds."""
         scoring = self.settings.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
+        sampling = options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"})
+        # what ``auto`` comes to: two CPUs of one description may differ in it
+        sampling["precision"] = devices.precision_name(devices.precision(options.precision, self.device))
         return files.digest(
             {
                 **self.sha256,
-                "sample": options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"}),
+                "sample": sampling,
                 "seed": seed,
                 "evaluate": scoring,
                 "code": code(self.loaded, options.sampler),
