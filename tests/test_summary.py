@@ -17,11 +17,11 @@ from tests.small import PARAMS, small
 PRESETS = Path(ddpm.__file__).parent / "presets"
 MEASURED: dict[str, dict[str, Any]] = {
     "train": {"parameters": 652772, "steps": 4000, "seconds": 142.8, "loss": 0.1},
-    "sample": {"seconds": 5.0},
+    "sample": {"count": 1437, "seconds": 5.0},
     "evaluate": {
         "classifier": {"fd": 0.20605, "precision": 0.77, "recall": 0.8915, "is_mean": 9.0},
         "bits_per_dim": 2.863,
-        "real": {"classifier": {"fd": 0.178, "precision": 0.877, "recall": 0.908, "is_mean": 8.8}},
+        "real": {"classifier": {"count": 359, "fd": 0.178, "precision": 0.877, "recall": 0.908, "is_mean": 8.8}},
     },
 }
 
@@ -37,8 +37,8 @@ def test_five_lines_tell_a_person_what_there_is() -> None:
         (Path("data") / name).touch()
     assert summary.lines(config.load(PRESETS / "digits.yaml"), MEASURED) == [
         "trained  unet, 652,772 parameters, 4,000 steps on digits 16x16 in 2 min 23 s",
-        "scores   Fréchet distance 0.206 (real images: 0.178), precision 0.77 (0.877), recall 0.891 (0.908), "
-        "2.86 bits per dimension",
+        "scores   Fréchet distance 0.206 of 1,437 samples (real images: 0.178 of 359; fewer make it larger), "
+        "precision 0.77 (0.877), recall 0.891 (0.908), 2.86 bits per dimension",
         "look     data/samples/grid.png, data/evaluation/nearest.png (samples and the training images nearest to them)",
         "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
         "next     `dvc exp run -S diffusion.schedule.name=linear`, then `ddpm runs`",
@@ -54,6 +54,12 @@ def test_what_is_not_there_is_left_out() -> None:
         "look     no pictures are here: `dvc repro` makes them",
     ]
     assert "name=cosine`" in told[4]
+
+
+def test_distances_of_as_many_real_images_as_samples_are_comparable() -> None:
+    alike = MEASURED | {"sample": {"count": 359}}
+    (line,) = [line for line in summary.lines(config.load(PRESETS / "digits.yaml"), alike) if line.startswith("scores")]
+    assert "0.206 of 359 samples (real images: 0.178 of 359)," in line
 
 
 def test_several_extractors_are_told_apart() -> None:
@@ -76,5 +82,5 @@ def test_the_command_prints_them_or_every_number(capsys: pytest.CaptureFixture[s
     assert told[""].splitlines()[0].startswith("trained  unet, 652,772 parameters")
     assert len(told[""].splitlines()) == 5
     assert "evaluate  real.classifier.is_mean  8.8000" in told["--all"]
-    assert len(told["--all"].splitlines()) == 14
+    assert len(told["--all"].splitlines()) == 16
     assert json.loads(told["--json"]) == MEASURED

@@ -31,7 +31,7 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
     return [
         f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} "
         f"{data.image_size}x{data.image_size}{took}",
-        f"scores   {', '.join(_scores(settings, measured['evaluate'])) or 'none'}",
+        f"scores   {', '.join(_scores(settings, measured)) or 'none'}",
         f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
         "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
         f"next     `dvc exp run -S diffusion.schedule.name={other}`, then `ddpm runs`",
@@ -45,14 +45,24 @@ def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
             yield f"{stage:9} {name:24} {f'{value:.4f}' if isinstance(value, float) else value}"
 
 
-def _scores(settings: Config, evaluate: Mapping[str, Any]) -> Iterator[str]:
-    """Each with what real images get that the model never saw."""
+def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
+    """Each with what real images get that the model never saw; a Fréchet distance with the number of images of both.
+
+    It falls as that number grows: without it the samples' and the real images' look comparable.
+    """
+    evaluate, drawn = measured["evaluate"], measured["sample"].get("count")
     for extractor in settings.evaluate.extractors:
         of = f" by {extractor}" if len(settings.evaluate.extractors) > 1 else ""
         found, real = evaluate.get(extractor, {}), evaluate.get("real", {}).get(extractor, {})
         for name, called in NAMES.items():
-            if name in found:
-                whose = "real images: " if name in HEADLINE else ""
-                yield f"{called}{of} {found[name]:.3g}" + (f" ({whose}{real[name]:.3g})" if name in real else "")
+            if name not in found:
+                continue
+            own, others = f"{called}{of} {found[name]:.3g}", f"{real[name]:.3g}" if name in real else ""
+            if name in HEADLINE and others:
+                others = f"real images: {others}"
+                if drawn and "count" in real:
+                    own += f" of {drawn:,} samples"
+                    others += f" of {real['count']:,}" + ("; fewer make it larger" if real["count"] != drawn else "")
+            yield own + (f" ({others})" if others else "")
     if "bits_per_dim" in evaluate:
         yield f"{evaluate['bits_per_dim']:.3g} bits per dimension"
