@@ -194,11 +194,26 @@ def test_a_run_that_copies_train_images_fails_though_its_scores_are_better(capsy
         (row,) = [line for line in text.splitlines() if line.startswith("| **memorisation.pixels.share**")]
         assert row.split("|")[-2].strip() == ("**regression**" if code else "ok")
         assert ("31.0% of the samples come near to a train image" in text) == bool(code)
+        assert "Better than the baseline: classifier.fd." in text
+        assert ("--update" in text) == (code == 0)
     assert text.startswith("### ddpm gate: regression in memorisation.pixels.share\n")
     assert run("--json") == 1
     told = json.loads(capsys.readouterr().out)
     (check,) = [check for check in told["checks"] if check["is_worse"]]
     assert (told["passed"], check["name"], check["limit"]) == (False, "memorisation.pixels.share", 0.14)
+
+
+@pytest.mark.parametrize(
+    "place", ["baseline:classifier.fd/fingerprint", "evaluate:classifier/recall", "baseline:classifier.fd"]
+)
+def test_an_update_is_not_offered_where_the_baseline_does_not_fit_a_run_that_copies(
+    capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    name, _, key = place.partition(":")
+    change(name, key, "0" * 64 if key.endswith("fingerprint") else None)
+    assert refused(capsys).endswith(", or `ddpm gate --update` makes it anew")
+    change("evaluate", "memorisation", copying(0.31))
+    assert "--update" not in refused(capsys)
 
 
 def test_what_an_older_version_measured_of_copies_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,17 +81,21 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
     Raises UserError where the two can't be compared: another fingerprint, a metric of the baseline that the run lacks,
     or one that is to decide and that the baseline lacks.
     """
+    # never for a run that copies: that is a regression whatever the baseline, and none is made of it
+    or_remake = "" if metrics.copied(scores) else f", or {REMAKE}"
     if other := [each.fingerprint for each in baseline.values() if each.fingerprint != fingerprint]:
         raise UserError(
             f"{BASELINE}: its fingerprint {other[0][:12]} is not {fingerprint[:12]} of these scores: other real "
-            f"images, extractor weights, number of samples, sampler, precision or metric settings; set them back, or "
-            f"{REMAKE}"
+            f"images, extractor weights, number of samples, sampler, precision or metric settings; set them back"
+            f"{or_remake}"
         )
     if missing := [name for name in baseline if name not in scores]:
-        raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`, or {REMAKE}")
+        raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
     deciding = decisive(scores, settings)
     if missing := [name for name in deciding if name not in baseline]:
-        raise UserError(f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: {REMAKE}")
+        raise UserError(
+            f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
+        )
     checks = []
     for name in metrics.judged(baseline):
         expected = baseline[name]
