@@ -21,7 +21,7 @@ from ddpm.params.config import Config
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
-CODE = {"ddpm/training/trainer.py": "c0de00000000"}  # digests of the files that made a run
+CODE = {"ddpm/training": "c0de00000000"}  # digests of the files that made a run
 
 
 def params(**changes: Any) -> dict[str, Any]:

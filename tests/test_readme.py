@@ -18,7 +18,7 @@ TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "
 
 @pytest.mark.parametrize(("key", "family"), catalogue.SHELVES.items())
 def test_every_variant_is_listed(key: str, family: str) -> None:
-    assert f"| {key} | ddpm/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
+    assert f"| {key} | ddpm/variants/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
 
 
 def test_the_table_of_combinations_is_the_generated_one() -> None:

@@ -33,10 +33,11 @@ def params_schema() -> Schema:
     """What params.yaml may say, as a JSON-able value. It imports every variant, hence torch."""
     whole = config.Config.model_json_schema(schema_generator=Untitled)
     sections: dict[str, Schema] = whole["$defs"]
-    del sections["Variant"]  # what config knows of any variant; here each is known
     for key, family in FAMILIES.items():
         section, _, field = key.partition(".")
-        sections[section.capitalize()]["properties"][field] = choice(family)
+        fields = sections[section.capitalize()]["properties"]
+        sections.pop(fields[field]["$ref"].rpartition("/")[2])  # of the contract alone; here each variant is known
+        fields[field] = choice(family)
     sections["Model"] |= choice("networks")
     sections["Evaluate"]["properties"]["extractors"]["items"] = name("extractors")
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})

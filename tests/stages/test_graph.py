@@ -73,7 +73,8 @@ def _given(stage: str, key: str) -> bool:
     return any(key == listed or key.startswith(f"{listed}.") for listed in STAGES[stage].get("params", []))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# the check computes nothing that another stage reads: it looks again when params.yaml changes, not when code does
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {inputs.CHECK}))
 def test_every_file_that_a_stage_imports_is_its_dependency(stage: str) -> None:
     _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in deps)}
