@@ -1,0 +1,46 @@
+"""The examples run as they stand, and learn."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+ONE_FILE = ROOT / "examples/ddpm_in_one_file.py"
+
+
+def test_the_one_file_example_is_short() -> None:
+    assert len(ONE_FILE.read_text().splitlines()) <= 150
+
+
+@pytest.mark.slow
+def test_the_one_file_example_draws_a_grid(tmp_path: Path) -> None:
+    command = [sys.executable, ONE_FILE, "--steps", "3", "--out", tmp_path / "digits.png"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"36 new digits: {tmp_path / 'digits.png'}\n"
+    with Image.open(tmp_path / "digits.png") as picture:
+        assert len(picture.convert("L").getcolors()) > 100
+
+
+@pytest.mark.slow
+def test_the_one_file_example_learns() -> None:
+    """After 60 steps its x_0 is nearer to the digits than their mean is, at a t where half of the image is left."""
+    example = runpy.run_path(str(ONE_FILE))
+    torch.manual_seed(0)
+    x, chain = example["digits"](), example["forward_process"]()
+    network = example["train"](x, chain, 60)
+    x_0, t = x[:256], torch.full((256,), 400)
+    at = chain.at(t)
+    epsilon = torch.randn_like(x_0)
+    x_t = at.signal * x_0 + at.sigma * epsilon
+    with torch.inference_mode():
+        found = example["PREDICT"].predict(network(x_t, t), x_t, at).x_0
+    error, spread = ((a - x_0).square().mean().item() for a in (found, x.mean(dim=0)))
+    assert error < spread / 2
