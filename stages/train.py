@@ -25,7 +25,7 @@ def main(
 ) -> None:
     images, _ = open_split(PROCESSED, "train")
     needed = memory.estimate(settings, device)
-    history = train(settings, images, device, MODEL, checkpoints, log, preview, ranks)
+    history = train(settings, images, device, MODEL, checkpoints, log, ranks, preview)
     if ranks.main:
         history.write(LOSS)
         facts = history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)}

@@ -33,9 +33,9 @@ from tests.two_ranks import trained
 ROOT = Path(__file__).parent.parent
 LAUNCH = """
 import sys
-from ddpm import distributed
-from ddpm.errors import exit_code
-sys.exit(exit_code(lambda: distributed.launch("tests.two_ranks", int(sys.argv[1]), "fingerprint")))
+from ddpm.base.errors import exit_code
+from ddpm.compute import distributed
+sys.exit(exit_code(lambda: distributed.launch(["-m", "tests.two_ranks"], int(sys.argv[1]), "fingerprint")))
 """
 HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
 

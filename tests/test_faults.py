@@ -46,13 +46,14 @@ WRITE_TOO_MUCH = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from ddpm import checkpoint, files
-from ddpm.errors import exit_code
+from ddpm.base import files
+from ddpm.base.errors import exit_code
+from ddpm.model import file as model_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 def json(): files.write_json(Path("out"), list(range(5000)))
 def array():
     with files.atomic_path(Path("out")) as path, path.open("wb") as file: np.save(file, np.zeros(5000))
-def tensors(): checkpoint._write(Path("out"), {"x": torch.zeros(5000)}, {})
+def tensors(): model_file.write(Path("out"), {"x": torch.zeros(5000)}, {})
 def plain(): Path("out").write_bytes(bytes(9000))
 sys.exit(exit_code(globals()[sys.argv[1]]))
 """

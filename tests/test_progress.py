@@ -14,7 +14,7 @@ import pytest
 
 PROGRAM = """
 import time
-from ddpm import progress
+from ddpm.base import progress
 with progress.bar({total}, "train", "{unit}", brief={brief}) as bar:
     for _ in range(8):
         time.sleep(0.05)

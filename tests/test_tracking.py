@@ -58,7 +58,7 @@ def two_first_starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where two processes made the store at the same time."""
     root = tmp_path_factory.mktemp("first")
     write_folder(root)
-    command = [sys.executable, "-c", "from ddpm import tracking; print(tracking.sync('train'))"]
+    command = [sys.executable, "-c", "from ddpm.tracking import tracker; print(tracker.sync('train'))"]
     options: dict[str, Any] = {"cwd": root, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "HOME": str(root)}
     processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
@@ -596,13 +596,13 @@ def test_a_database_whose_making_was_cut_short_is_made_anew(tmp_path: Path, monk
     cut_short = """
 import os, signal, sqlalchemy
 from mlflow.store.db import utils
-from ddpm import tracking
+from ddpm.tracking import tracker
 def half(engine):
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("CREATE TABLE evaluation_datasets (id INT)"))
     os.kill(os.getpid(), signal.SIGKILL)
 utils._initialize_tables = half
-tracking.Tracker().client
+tracker.Tracker().client
 """
     monkeypatch.chdir(tmp_path)
     environment = {
@@ -614,7 +614,11 @@ tracking.Tracker().client
     first = subprocess.run([sys.executable, "-c", cut_short], env=environment, capture_output=True, text=True)
     assert first.returncode == -signal.SIGKILL, first.stderr
     again = subprocess.run(
-        [sys.executable, "-c", "from ddpm import tracking; print(tracking.Tracker().client.search_experiments())"],
+        [
+            sys.executable,
+            "-c",
+            "from ddpm.tracking import tracker; print(tracker.Tracker().client.search_experiments())",
+        ],
         env=environment,
         capture_output=True,
         text=True,

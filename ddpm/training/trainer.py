@@ -44,6 +44,10 @@ class Log(Protocol):
 Preview = Callable[["Trainer", Path], Callable[[int], None]]
 
 
+def no_preview(trainer: Trainer, folder: Path) -> Callable[[int], None]:
+    return lambda step: None
+
+
 def train(
     config: TrainingConfig,
     pictures: np.ndarray,
@@ -51,8 +55,8 @@ def train(
     out: Path,
     checkpoints: Checkpoints,
     log: Log,
-    preview: Preview,
     ranks: Ranks = ALONE,
+    preview: Preview = no_preview,
 ) -> History:
     """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/, which holds
     what ``preview`` drew.

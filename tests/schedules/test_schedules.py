@@ -221,9 +221,7 @@ def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    show = (
-        "from ddpm import catalogue, config; print(catalogue.listing()); print(config.load().diffusion.schedule.name)"
-    )
+    show = "from ddpm.params import catalogue, config; print(catalogue.listing()); print(config.load().diffusion.schedule.name)"
     *listed, selected = run("-c", show).splitlines()
     assert "  mine                 alpha_bar falls as a cube. Nobody 2026." in listed
     assert selected == "mine"
