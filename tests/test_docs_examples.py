@@ -28,8 +28,8 @@ from tests.test_docs import blocks
 @pytest.fixture(params=[block for block in blocks() if block.language == "python"], ids=lambda block: block.mark)
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
     """The variant that a block defines, as if its file were there."""
-    family, name = request.param.mark.removeprefix("file: ddpm/").removesuffix(".py").split("/")
-    module = ModuleType(f"ddpm.{family}.{name}")
+    family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
+    module = ModuleType(f"ddpm.variants.{family}.{name}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(request.param.text, request.param.mark, "exec"), module.__dict__)  # noqa: S102
     assert name not in variants.names(family), f"{name} is no example any more"
@@ -93,6 +93,6 @@ WORKS: dict[type, Any] = {
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    families = {block.mark.split("/")[1] for block in blocks() if block.language == "python"}
-    assert families == {"schedules", "samplers", "models", "datasets", "extractors"}
+    families = {block.mark.split("/")[2] for block in blocks() if block.language == "python"}
+    assert families == {"schedules", "samplers", "networks", "datasets", "extractors"}
     assert architecture.Architecture in WORKS

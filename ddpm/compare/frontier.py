@@ -161,7 +161,7 @@ def code(model: Loaded, sampler: Sampler) -> dict[str, str]:
     """sha256 of each file of ddpm/ that draws or scores with them: as dvc.yaml lists it for these variants."""
     if not inputs.DVC_YAML.exists():
         raise UserError(f"{inputs.DVC_YAML}: no such file; run this in the project's folder")
-    params = model.written | {"sample": {"sampler": {"name": sampler.name}}}
+    params = {**model.written, "sample": {"sampler": {"name": sampler.name}}}
     listed = {dep for stage in ("sample", "evaluate") for dep in inputs.stage(stage, params)[1]}
     return {dep: files.sha256(Path(dep)) for dep in sorted(listed) if Path(dep).is_relative_to("ddpm")}
 

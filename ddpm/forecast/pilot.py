@@ -113,7 +113,7 @@ def _evaluation(settings: Config, device: torch.device) -> float:
     """Seconds for one image at one step of sampling."""
     training, sample = settings.training(), settings.sample
     network = architecture.build(training).to(device).eval().requires_grad_(False)
-    generator = Generator.of(Loaded(network, training, {}, {}), sample, device)
+    generator = Generator.of(Loaded(network, training, {}), sample, device)
     shape = (training.data.channels, training.data.image_size, training.data.image_size)
 
     def seconds(images: int) -> float:

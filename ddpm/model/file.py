@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -31,8 +33,8 @@ class Loaded(NamedTuple):
 
     network: nn.Module
     config: ModelConfig
-    written: dict[str, Any]
     facts: dict[str, Any]
+    written: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -72,7 +74,7 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     _check_finite(path, tensors)
     network = architecture.build(config).to(device)
     network.load_state_dict(tensors)
-    return Loaded(network.eval().requires_grad_(False), config, written, metadata.get("facts", {}))
+    return Loaded(network.eval().requires_grad_(False), config, metadata.get("facts", {}), written)
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
