@@ -67,7 +67,7 @@ def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("said", ["Failed to parse: 'me:hun' is not a valid host", "could not translate 'ter2@host'"])
 def test_a_message_that_quotes_a_piece_of_the_password_is_left_out(said: str) -> None:
-    assert errors.reason(OSError(said), "http://me:hun/ter2@host") == "it says a part of the password"
+    assert errors.reason(OSError(said), "http://me:hun/ter2@host") == "the reason contains part of the password"
     assert errors.reason(OSError(said), "http://you@host") == errors.reason(OSError(said), "http://host") == said
 
 

@@ -443,7 +443,7 @@ def test_a_key_that_cannot_be_compared_by_is_refused(
 def test_a_folder_in_the_way_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     Path("report.html").mkdir()
     assert run() == 2
-    assert "report.html: a folder stands where a file is to be written" in capsys.readouterr().err
+    assert "report.html: cannot write this file, a folder has its name" in capsys.readouterr().err
 
 
 # --- where files come from

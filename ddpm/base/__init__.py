@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, paths, progress, settings and variants. No torch in here."""
+"""What every room builds on: errors, files, paths, progress, settings and variants. Nothing here imports torch."""

@@ -1,4 +1,4 @@
-"""Mistakes that a person can mend, and the one place that turns them into a line and an exit code."""
+"""Mistakes that a person can fix, and the one place that turns them into a line and an exit code."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 EXIT_USER_ERROR = 2
 STDOUT, STDERR = 1, 2
-MEND = "check the disk's space and the folder's permissions, and run the same command again"
+FIX = "check the disk's space and the folder's permissions, and run the same command again"
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UserError(Exception):
-    """One line: the key or file, its value, what is allowed, how to mend it. Never shown with a traceback.
+    """One line: the key or file, its value, what is allowed, how to fix it. Never shown with a traceback.
 
-    It holds no password: it is printed, and written into reports and cards.
+    Passwords are removed, because the line is printed and written into reports and cards.
     """
 
     def __init__(self, line: str):
@@ -28,9 +28,9 @@ class UserError(Exception):
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Run ``main``; a UserError becomes one line on stderr and exit code 2, and so does storage that fails.
+    """Run ``main``; a UserError or a storage failure becomes one line on stderr and exit code 2.
 
-    Output that nobody reads any more (``| head``) ends it quietly, with the exit code of a program that SIGPIPE killed.
+    If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
     try:
         return _reported(main)
@@ -40,7 +40,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
             raise
         with Path(os.devnull).open("w") as nowhere:
             for descriptor in unread:
-                os.dup2(nowhere.fileno(), descriptor)  # the interpreter flushes once more when it exits
+                os.dup2(nowhere.fileno(), descriptor)  # the interpreter flushes again when it exits
         return 128 + signal.SIGPIPE
 
 
@@ -49,7 +49,7 @@ def _reported(main: Callable[[], int | None]) -> int:
         try:
             return main() or 0
         finally:
-            print(end="", flush=True)  # now, so that a failure is handled here
+            print(end="", flush=True)  # so that a failure to write is handled here
     except UserError as error:
         line = str(error)
     except KeyboardInterrupt:
@@ -58,44 +58,44 @@ def _reported(main: Callable[[], int | None]) -> int:
     except OSError as error:
         if not (reason := storage_fault(error)):
             raise
-        line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {MEND}"
+        line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {FIX}"
     print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 
 def _is_unread(descriptor: int) -> bool:
-    """Whether it is a pipe whose reader has gone."""
+    """Whether the descriptor is a pipe that nobody reads any more."""
     poll = select.poll()
-    poll.register(descriptor, 0)  # errors and hang-ups are reported always
+    poll.register(descriptor, 0)  # errors and hang-ups are always reported
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, what would steer a terminal escaped: names of files and folders come from outside."""
+    """``text`` on one line, with control characters escaped: file and folder names come from outside."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
 
 
 def masked(text: str) -> str:
-    """``text`` with every URL's user and password starred and its query, where tokens travel, dropped.
+    """``text`` with the user and password of every URL starred out, and its query dropped, since it may hold a token.
 
-    People write passwords with / ? # and @ in them: all before a URL's last @ is taken for user and password. Where it
-    holds a ? or #, that @ may be a token's, and nothing of the address is shown.
+    Passwords may contain / ? # and @, so everything before a URL's last @ counts as user and password. If that part
+    has a ? or #, the @ may belong to a token, and nothing of the address is shown.
     """
-    # a longer word would be looked at from each of its letters
+    # without the limit a long word would be scanned again from each of its letters
     return re.sub(r"(\w{1,20}://)(\S*)", lambda url: url[1] + _parted(url[2])[0], text)
 
 
 def reason(error: BaseException, url: str) -> str:
-    """What an exception says, in one line, less all of it where it repeats a piece of the password or query of ``url``,
-    which it is about: libraries quote an address that they cannot read by the piece."""
+    """The first line of an exception about ``url``, withheld if it repeats any piece of the URL's password or query:
+    libraries quote pieces of an address that they cannot parse."""
     said = printable(masked(str(error).strip().partition("\n")[0]))
     pieces = re.split(r"\W+", _parted(url.partition("://")[2])[1])
-    return "it says a part of the password" if any(piece and piece in said for piece in pieces) else said
+    return "the reason contains part of the password" if any(piece and piece in said for piece in pieces) else said
 
 
 def _parted(address: str) -> tuple[str, str]:
-    """Of ``user:password@host/path?query`` what may be shown, and what is secret."""
+    """``user:password@host/path?query`` split into what may be shown and what is secret."""
     user, at, rest = ("", "", address) if address.startswith("/") else address.rpartition("@")
     place, _, query = re.sub(r"[?#]", "?", rest).partition("?")
     password = user.partition(":")[2] or user  # a token may stand for the user
@@ -105,7 +105,7 @@ def _parted(address: str) -> tuple[str, str]:
 
 
 def storage_fault(error: BaseException) -> str | None:
-    """Why storage refused, where that is what ``error`` says; libraries tell it in words of their own."""
+    """Why the storage failed, or None if ``error`` is about something else. Libraries word it in their own ways."""
     if isinstance(error, OSError) and error.errno in STORAGE:
         return os.strerror(error.errno)
     if isinstance(error, OSError) and error.errno:
@@ -114,5 +114,5 @@ def storage_fault(error: BaseException) -> str | None:
     if code := re.search(r"os error (\d+)", text):  # safetensors
         return os.strerror(int(code[1])) if int(code[1]) in STORAGE else None
     # numpy's tofile, and ffmpeg
-    told = re.search(r"\d+ requested and \d+ written|No space left on device|File too large", text)
-    return told and told[0]
+    found = re.search(r"\d+ requested and \d+ written|No space left on device|File too large", text)
+    return found and found[0]

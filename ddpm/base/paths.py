@@ -1,4 +1,4 @@
-"""Where the pipeline's files are, relative to the repository's root: the outs of dvc.yaml."""
+"""Where the pipeline's files are, relative to the repository root: the outs of dvc.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One style of progress bar: alive on a terminal, a line now and then in a log."""
+"""One style of progress bar: live on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NoReturn
 from tqdm import tqdm
 
 LOG_SECONDS = 15.0
-COLUMNS, LINES = 79, 24  # of a terminal that does not say its size
+COLUMNS, LINES = 79, 24  # for a terminal that does not report its size
 
 
 def bar(
     total: int | None, description: str, unit: str, done: int = 0, shown: bool = True, brief: bool = False
 ) -> tqdm[NoReturn]:
-    """A bar that shows share, speed and time left; ``done`` units are there already.
+    """A bar that shows progress, speed and time left, starting at ``done`` units.
 
-    total: None where nobody knows. unit: "B", bytes, is shown in kB and MB. A ``brief`` bar appears after a second and
-    goes when it is done.
+    total: None if unknown. unit: "B" (bytes) is shown in kB and MB. A ``brief`` bar appears after a second and
+    disappears when it is done.
     """
     terminal = sys.stderr.isatty()
     sized = terminal and all(os.get_terminal_size(sys.stderr.fileno()))
@@ -28,7 +28,7 @@ def bar(
         desc=description,
         unit=unit,
         unit_scale=unit == "B",
-        # tqdm draws nothing on a terminal of 0 lines, as `script -c` and some CI have
+        # tqdm draws nothing on a terminal of 0 lines, such as those of `script -c` and some CI services
         dynamic_ncols=sized,
         ncols=COLUMNS if terminal and not sized else None,
         nrows=LINES if terminal and not sized else None,
@@ -41,7 +41,7 @@ def bar(
 
 
 def duration(seconds: float) -> str:
-    """For a person: ``6.0 s``, ``35 s``, ``2 min 20 s``, ``5.8 h``, ``12.6 days``."""
+    """A readable duration: ``6.0 s``, ``35 s``, ``2 min 20 s``, ``5.8 h``, ``12.6 days``."""
     whole = round(seconds)
     if whole < 100:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"

@@ -1,4 +1,4 @@
-"""What the settings of every room are made of, and how plain values become them."""
+"""The building blocks of every room's settings, and how they are made from plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import (
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 
-# params key -> the folder of ddpm/variants/ that holds what can be chosen there
+# params key -> the folder of ddpm/variants/ with its possible values
 FAMILIES = {
     "data.dataset": "datasets",
     "diffusion.schedule": "schedules",
@@ -69,7 +69,10 @@ class ImageShape(Section):
 
 
 def parse(value: Any, source: str, kind: type[S]) -> S:
-    """Plain values, from YAML or from a model file's metadata, to a config; ``source`` begins every message."""
+    """A config from plain values, read from YAML or from a model file's metadata.
+
+    Raises UserError with a message that starts with ``source``.
+    """
     try:
         if not isinstance(value, dict):
             raise UserError(f"must be a mapping of sections, it is {type(value).__name__}")
@@ -83,7 +86,7 @@ def parse(value: Any, source: str, kind: type[S]) -> S:
     except ValidationError as error:
         raise UserError(f"{source}: {variant.explain(error, kind, '')}") from error
     except RecursionError as error:
-        raise UserError(f"{source}: a section contains itself: mend its alias (*)") from error
+        raise UserError(f"{source}: a section contains itself: fix its alias (*)") from error
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
 
@@ -97,7 +100,7 @@ def section(kind: type[S], value: dict[str, Any]) -> S:
 
 
 def _freeze(value: Any) -> Any:
-    """Lists become tuples: sections are immutable all the way down. Raises UserError for a key that is no word."""
+    """Turn lists into tuples: sections are immutable throughout. Raises UserError for a key that is not text."""
     if isinstance(value, dict):
         if odd := [key for key in value if not isinstance(key, str)]:
             raise UserError(f"{variant.shown(odd[0])} is not allowed as a key: keys are words")

@@ -1,4 +1,4 @@
-"""``Tensor`` for the annotations of files that reading params.yaml imports: torch itself takes a second."""
+"""``Tensor`` for annotations in files that are imported to read params.yaml: importing torch takes a second."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,10 +1,10 @@
 """Variants: one file each, found by its name.
 
-``ddpm/variants/<family>/<name>.py`` holds exactly one class derived from the family's contract, which lies in the room
-that uses it. Its fields are the variant's hyperparameters, named and bounded once, there.
+``ddpm/variants/<family>/<name>.py`` defines exactly one class that derives from the family's contract. The contract is
+in the room that uses it. The class's fields are the variant's hyperparameters, named and bounded only there.
 
-In params.yaml a variant is chosen by ``name``; hyperparameters stand in a block under the variant's own name,
-so that switching the name alone is always valid and a grid over names needs nothing else::
+params.yaml chooses a variant by ``name``. Its hyperparameters are in a block under the variant's own name, so changing
+``name`` alone is always valid, and a grid over names needs nothing else::
 
     schedule:
       name: linear
@@ -30,7 +30,7 @@ MAX_FINDINGS = 12
 
 
 class _Short(reprlib.Repr):
-    """``repr`` cut short. Passwords go first: what is left of an address in two pieces could not be told for one."""
+    """A shortened ``repr``. Passwords are masked first: a truncated address would not be recognised as one."""
 
     def repr_str(self, x: str, level: int) -> str:
         return super().repr_str(masked(x), level)
@@ -42,7 +42,7 @@ SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = 10
 
 
 class Variant(BaseModel):
-    """Base of every family's contract: an immutable, validated set of hyperparameters."""
+    """Base class of every family's contract: an immutable, validated set of hyperparameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -57,13 +57,13 @@ class Variant(BaseModel):
 
 
 def names(family: str, package: Path = PACKAGE) -> list[str]:
-    """The family's variants, sorted; found by listing files, nothing is imported."""
+    """The family's variants, sorted. They are found by listing files, without importing them."""
     folder = package / family
     return sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
 
 
 def variant_class(family: str, name: str) -> type[Variant]:
-    """The one Variant that ``ddpm/variants/<family>/<name>.py`` defines. Raises TypeError when it is not one."""
+    """The Variant in ``ddpm/variants/<family>/<name>.py``. Raises TypeError unless the file defines exactly one."""
     module = importlib.import_module(f"ddpm.variants.{family}.{name}")
     found = [
         value
@@ -78,8 +78,8 @@ def variant_class(family: str, name: str) -> type[Variant]:
 def build(family: str, spec: Any, key: str) -> Any:
     """The chosen variant with its hyperparameters.
 
-    ``spec`` is ``{name: N, N: {...}, M: {...}}``; blocks of variants that are not chosen are checked too, so that
-    a typo does not lie in wait. ``key`` is where the spec stands in params.yaml, for messages.
+    spec: ``{name: N, N: {...}, M: {...}}``. The blocks of other variants are checked too, so that a typo in them is
+    found now. key: where ``spec`` is in params.yaml, for messages. Raises UserError that names the key.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise UserError(f"{key}: {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
@@ -98,29 +98,29 @@ def build(family: str, spec: Any, key: str) -> Any:
 
 
 def check_name(family: str, name: str, key: str) -> None:
-    """Raises UserError that lists the known names when ``name`` is not one of the family's variants, or says that git
-    has to know its file: DVC runs ``--temp`` and queued experiments in a copy of what git has."""
+    """Raises UserError that lists the known names when ``name`` is not one of the family's variants, or says to add its
+    file to git: DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks."""
     known = names(family)
     if name not in known:
         if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, "ddpm/variants")):
             file = f"ddpm/variants/{family}/{name}.py"
             raise UserError(
-                f"{key}: git does not know {file}, and this run is in a copy of what git has: `git add {file}`, and "
-                "run it again"
+                f"{key}: git does not track {file}, and this run uses a copy of the files that git tracks: "
+                f"`git add {file}`, and run it again"
             )
         raise UserError(f"{clipped(key)}: unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` or nothing."""
+    """`` (did you mean 'x'?)``, or an empty string."""
     if len(name) > SHORT.maxstring:
-        return ""  # matching takes the square of its length
+        return ""  # matching takes time in the square of the length
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def shown(value: object) -> str:
-    """``repr`` for a message, cut short where the value is long."""
+    """``repr`` for a message, shortened if the value is long."""
     return SHORT.repr(value)
 
 
@@ -129,7 +129,7 @@ def clipped(text: str) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
-    """Pydantic's findings as one line: each names the key, the value and what is allowed."""
+    """Pydantic's findings as one line, each with the key, the value and what is allowed."""
     lines = []
     findings = error.errors(include_url=False)
     for found in findings[:MAX_FINDINGS]:
@@ -145,8 +145,8 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
             # a rule over several keys, which its message names
             lines.append(f"{key}: {found['ctx']['error']}".removeprefix(": "))
         else:
-            told = f"{shown(found['input'])} is not allowed: {found['msg'].removeprefix('Value error, ')}"
-            lines.append(f"{key}: {told}".removeprefix(": "))
+            refused = f"{shown(found['input'])} is not allowed: {found['msg'].removeprefix('Value error, ')}"
+            lines.append(f"{key}: {refused}".removeprefix(": "))
     if len(findings) > MAX_FINDINGS:
         lines.append(f"and {len(findings) - MAX_FINDINGS} more")
     return "; ".join(lines)
