@@ -1,1 +1,1 @@
-"""Where work is done: devices, ranks, and noise that depends on neither."""
+"""Where the work runs: devices, ranks, and noise that depends on neither."""

@@ -1,4 +1,4 @@
-"""Devices, precisions and threads: the one place that asks the machine what it can do."""
+"""Devices, precisions and threads: the one place that queries what the machine can do."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ddpm.base.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-DEVICE = r"(auto|cpu|cuda(:\d+)?)"  # what ``device`` in params.yaml may be
+DEVICE = r"(auto|cpu|cuda(:\d+)?)"  # allowed values of ``device`` in params.yaml
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
 
 def resolve(device: str) -> torch.device:
-    """``auto`` takes a GPU when there is one; ``auto`` and ``cuda`` that of this rank.
+    """The torch device. ``auto`` is a GPU if there is one, else the CPU; ``auto`` and ``cuda`` mean this rank's GPU.
 
-    Every process asks here before it uses a GPU, so this also sets what cuBLAS needs to give the same bytes each time.
-    Raises UserError when the asked device is missing.
+    Every process calls this before it uses a GPU, so it also sets what cuBLAS needs to give the same bytes each time.
+    Raises UserError when the device does not exist.
     """
     import torch
 
@@ -34,7 +34,7 @@ def resolve(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.startswith("cuda"):
-        index = rank if device == "cuda" else int(device.partition(":")[2])  # torch.device wraps above 127
+        index = rank if device == "cuda" else int(device.partition(":")[2])  # torch.device wraps around above 127
         if index >= torch.cuda.device_count():
             build = torch.version.cuda or "a CPU build of torch"
             raise UserError(
@@ -46,7 +46,8 @@ def resolve(device: str) -> torch.device:
 
 
 def precision(choice: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 where the hardware computes in it (GPUs since Ampere, CPUs with AVX512-BF16 or AMX)."""
+    """The dtype of ``choice``. ``auto`` is bfloat16 if the hardware computes in it (GPUs since Ampere, CPUs with
+    AVX512-BF16 or AMX), else float32."""
     import torch
 
     if choice != "auto":
@@ -64,16 +65,16 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision for ``dtype``; float32 needs none."""
+    """A context of mixed precision in ``dtype``; float32 needs none."""
     import torch
 
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Ask torch for the same bytes each time on the same GPU, at some speed; CPU kernels are so already.
+    """Make torch give the same bytes each time on the same GPU, which costs some speed; CPU kernels already do.
 
-    The device is one that ``resolve`` gave: torch refuses matrix products where cuBLAS is not set up for this.
+    The device must come from ``resolve``: torch refuses matrix products if cuBLAS is not set up for this.
     """
     import torch
 
@@ -83,10 +84,10 @@ def make_deterministic(device: torch.device) -> None:
 
 
 def reuse_memory() -> None:
-    """Let glibc keep what this process frees, for the next step takes as much again.
+    """Make glibc keep the memory that this process frees, because the next step needs as much again.
 
-    By default every large tensor is mapped anew, and the kernel zeroes its pages: 84,000 page faults in a step of the
-    article preset, 14% of its time. Another C library does as it does.
+    By default every large tensor gets a new mapping, and the kernel zeroes its pages: 84,000 page faults in a step of
+    the article preset, 14% of its time. With another C library this does nothing.
     """
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 2**27}
     if platform.libc_ver()[0] == "glibc":
@@ -96,7 +97,7 @@ def reuse_memory() -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the GPU, or in the CPU's memory."""
+    """Bytes that are free on the GPU, or in the CPU's memory."""
     import psutil
     import torch
 
@@ -106,7 +107,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def describe(device: torch.device) -> str:
-    """The device's name for a person, e.g. ``cpu (2 ranks of 1 thread)``."""
+    """A readable name of the device, e.g. ``cpu (2 ranks of 1 thread)``."""
     import torch
 
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
@@ -117,7 +118,7 @@ def describe(device: torch.device) -> str:
 
 
 def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The model of the GPU or of the CPU; what its maker or a hypervisor leaves open, family and model number say."""
+    """The model of the GPU, or of the CPU with its family and model numbers: a hypervisor may hide the exact name."""
     import torch
 
     if device.type == "cuda":
@@ -131,7 +132,7 @@ def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> st
 
 
 def instructions(device: torch.device) -> str:
-    """What matrix products may use, e.g. ``AMX``, ``AVX512_BF16``, ``AVX2``, or ``sm_90`` of a GPU."""
+    """The instruction set that matrix products may use, e.g. ``AMX``, ``AVX512_BF16``, ``AVX2``, or ``sm_90``."""
     import torch
 
     if device.type == "cuda":

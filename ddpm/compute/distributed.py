@@ -1,7 +1,7 @@
-"""One stage on several processes: torchrun starts them, each is a rank with a share of every batch.
+"""One stage on several processes: torchrun starts them, and each is a rank with a share of every batch.
 
-Whatever a rank draws at random is a function of (seed, purpose, index, step), so results agree to rounding on any
-number of ranks, and a run may be resumed on another number.
+Every random draw is a function of (seed, purpose, index, step), so results agree up to rounding on any number of
+ranks, and a run may be resumed on a different number.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-# environment variables from the launcher to its ranks
-ERROR_FILE = "DDPM_ERROR_FILE"  # where a rank leaves the line that the launcher prints
-START = "DDPM_START"  # a file that says what the stage was started with, as ``inputs.Start``
-LAUNCHER = "DDPM_LAUNCHER"  # its process id
-LOST = 75  # exit code of a rank that lost another, for ``launch`` alone
-REASON = 400  # characters that are shown of what gloo or NCCL said
-LOST_SUFFIX = ".lost"  # of the file beside ERROR_FILE where such a rank leaves its line
-PATIENCE = timedelta(days=1)  # with the others' scores: gloo's own 30 minutes are few for those of 50,000 images
+# environment variables that the launcher sets for its ranks
+ERROR_FILE = "DDPM_ERROR_FILE"  # the file to which a rank writes the line that the launcher prints
+START = "DDPM_START"  # a file with the stage's ``inputs.Start``
+LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
+LOST = 75  # exit code of a rank that lost another; only ``launch`` sees it
+REASON = 400  # characters shown of a message from gloo or NCCL
+LOST_SUFFIX = ".lost"  # of the file next to ERROR_FILE to which such a rank writes its line
+PATIENCE = timedelta(days=1)  # how long to wait for other ranks' scores: gloo's 30 minutes are too few at 50,000 images
 
 K = TypeVar("K")
 
 
 def processes(choice: int | Literal["auto"], device: str) -> int:
-    """How many ranks this machine runs. Raises UserError when more are asked for than there are GPUs."""
+    """How many ranks this machine runs. Raises UserError when ``choice`` exceeds the number of GPUs."""
     import torch
 
     gpus = torch.cuda.device_count() if device in {"auto", "cuda"} else 0
@@ -66,16 +66,17 @@ def is_rank() -> bool:
 
 
 def launch(program: Sequence[str], count: int, start: str) -> int:
-    """Run Python with the arguments ``program`` on ``count`` ranks of this machine by torchrun; their exit code.
+    """Run Python with the arguments ``program`` on ``count`` ranks of this machine with torchrun; returns an exit code.
 
-    The file that START names holds ``start``. A rank that fails ends the others. Raises UserError with its line, with
-    the signal that killed it, or, where no rank failed by itself, with what gloo or NCCL said.
+    The ranks read ``start`` from the file that START names. If one rank fails, the others are ended. Raises UserError
+    with the failed rank's line, with the signal that killed it, or, if no rank failed by itself, with the message of
+    gloo or NCCL.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, this function says
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # this function reports failures itself
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
@@ -89,7 +90,7 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
             local_addr="127.0.0.1",
             max_restarts=0,
             monitor_interval=0.1,
-            logs_specs=DefaultLogsSpecs(log_dir=folder),  # else torchelastic_* in /tmp, for good
+            logs_specs=DefaultLogsSpecs(log_dir=folder),  # else it leaves torchelastic_* in /tmp forever
         )
         line, given = Path(folder) / "error", Path(folder) / "start.json"
         given.write_text(start)
@@ -106,9 +107,9 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
 
 
 def _failed(failures: dict[int, ProcessFailure], lost: Path, count: int) -> int:
-    """The exit code of ranks of which some failed, by rank. Raises UserError where what they printed does not say why.
+    """The exit code, given the failed ranks. Raises UserError if the ranks have not printed the reason themselves.
 
-    The first to fail is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
+    The first failure is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
     """
     first = min(failure.timestamp for failure in failures.values())
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
@@ -124,10 +125,10 @@ def _failed(failures: dict[int, ProcessFailure], lost: Path, count: int) -> int:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Take part in torchrun's group. A user's mistake is left for ``launch`` to print: ranks that agree on it would
-    print it once each. So is the loss of another rank: ``launch`` may know which died, and how.
+    """Join torchrun's group. A user's mistake is left for ``launch`` to print, because every rank may find the same
+    one. So is the loss of another rank: ``launch`` may know which one died, and how.
 
-    Raises UserError where torchrun was started by hand, and no ``launch`` waits.
+    Raises UserError if torchrun was started by hand, so that no ``launch`` is waiting.
     """
     import torch
     import torch.distributed as dist
@@ -144,7 +145,7 @@ def joined(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        # less the line of gloo's source, and its advice
+        # without gloo's source location and its advice
         reason = re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
         _leave(
             UserError(
@@ -159,7 +160,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def _leave(error: UserError, suffix: str) -> None:
-    """Write the line for ``launch``; raise the error where there is none."""
+    """Write the line for ``launch``; raise the error if there is no ``launch``."""
     if ERROR_FILE not in os.environ:
         raise error
     target = Path(os.environ[ERROR_FILE]).with_suffix(suffix)
@@ -169,7 +170,7 @@ def _leave(error: UserError, suffix: str) -> None:
 
 
 def current() -> Ranks:
-    """This process's place in the group that it has joined; the only one where it has joined none."""
+    """This process's rank in the group that it has joined, or ``ALONE`` if it has joined none."""
     import torch.distributed as dist
 
     return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
@@ -177,18 +178,18 @@ def current() -> Ranks:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among ``size``; alone, all operations return what they were given."""
+    """This process's ``rank`` among ``size``. With a size of 1 all operations return their argument."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def main(self) -> bool:
-        """Whether this is the rank that writes files and talks to a person."""
+        """Whether this is the rank that writes files and messages."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This rank's part of ``count`` things: contiguous, in the order of ranks, as even as can be."""
+        """This rank's part of ``count`` things: contiguous, in the order of ranks, as even as possible."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def shares(self, count: int) -> list[slice]:
@@ -196,11 +197,11 @@ class Ranks:
         return [Ranks(rank, self.size).share(count) for rank in range(self.size)]
 
     def gather(self, tensor: Tensor, count: int) -> Tensor:
-        """The (count, ...) whole of which every rank holds its ``share``; on every rank."""
+        """Collect every rank's ``share`` into the whole, (count, ...), on every rank."""
         return self.join(tensor, [share.stop - share.start for share in self.shares(count)])
 
     def join(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
-        """What the ranks hold, one below the other, on every rank: rank r holds (rows[r], ...)."""
+        """Concatenate the ranks' tensors on every rank; rank r holds (rows[r], ...)."""
         import torch
         import torch.distributed as dist
 
@@ -226,7 +227,7 @@ class Ranks:
     def each(self, tasks: Mapping[K, Callable[[], dict[str, Any]]]) -> dict[K, dict[str, Any]]:
         """What each of ``tasks`` returns, numbers and NumPy arrays by name, on every rank.
 
-        One rank does a task, the ranks in turn. They sleep until the last is done, for ``PATIENCE`` at most.
+        Each task runs on one rank; they are dealt out in turn. Ranks wait for the last one, for ``PATIENCE`` at most.
         """
         import numpy as np
         import torch
@@ -234,7 +235,7 @@ class Ranks:
 
         if self.size == 1:
             return {key: task() for key, task in tasks.items()}
-        group = dist.new_group(timeout=PATIENCE, backend="gloo")  # before the work: it waits for all, but not as long
+        group = dist.new_group(timeout=PATIENCE, backend="gloo")  # before the work: this waits for all, but not as long
         own: dict[K, dict[str, Tensor]] = {}
         for place, (key, task) in enumerate(tasks.items()):
             if place % self.size == self.rank:
@@ -249,7 +250,7 @@ class Ranks:
     def broadcast(
         self, tensors: dict[str, Tensor], source: int = 0, group: ProcessGroup | None = None
     ) -> dict[str, Tensor]:
-        """The ``tensors`` of rank ``source``, which lie on the CPU, on every rank; those of the others are not used."""
+        """The CPU ``tensors`` of rank ``source``, on every rank; those of the other ranks are ignored."""
         import torch
         import torch.distributed as dist
 
@@ -270,7 +271,7 @@ class Ranks:
         return found
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network whose backward pass averages gradients over the ranks, while it still runs."""
+        """The network, with a backward pass that averages gradients over the ranks as it runs."""
         from torch.nn.parallel import DistributedDataParallel
 
         if self.size == 1:
@@ -278,7 +279,7 @@ class Ranks:
         return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     def alone(self, network: nn.Module) -> AbstractContextManager[None]:
-        """While it lasts, a ``parallel`` network's backward pass keeps its gradients to itself, to be added to."""
+        """A context in which a ``parallel`` network's backward pass does not average, for gradients to accumulate."""
         from torch.nn.parallel import DistributedDataParallel
 
         return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

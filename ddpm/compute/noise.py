@@ -1,8 +1,8 @@
-"""Random numbers as a function of (seed, purpose, index, step): no state, nothing to save, nothing to skip.
+"""Random numbers as a function of (seed, purpose, index, step): no state to save or restore.
 
-Image i gets the same noise at whatever batch size, on whatever number of devices, and wherever a run was resumed.
-The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), computed on
-whole tensors; normals come from it by Box-Muller in float64, so that every device rounds to the same float32.
+Image i gets the same noise at any batch size, on any number of devices, and wherever a run was resumed. The generator
+is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), computed on whole tensors.
+Normals are made from it by Box-Muller in float64, so that every device rounds to the same float32.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
 
 
 def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
-    """The streams that ``words`` draws from, (P, 2) int64: made once, so that no step sends them to the device."""
+    """The streams that ``words`` draws from, (P, 2) int64. Made once, so that steps copy nothing to the device."""
     keys = [_key(seed, purpose) for purpose in purposes]
     return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
 
 
 def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
-    """64 random bits each, (P, B, 2) int32: row (i, j) depends on (seed, purpose i, index[j], step)."""
+    """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
     low, high = streams[:, :, None, None].unbind(dim=1)
     return _words((low, high), index, step, blocks=1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
 
@@ -53,10 +53,10 @@ def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
 def kept(keys: Tensor, size: int, p: float) -> Tensor:
     """A mask, (B, size) bool, each entry False with probability ``p`` to within 2**-17: row i depends on keys[i] alone.
 
-    keys: (B, 2) int32. Two entries to a word of a 32-bit hash of the place: a multiply-xorshift of Wellons' search
-    (2018, "Prospecting for hash functions"). The key's first word says where the counter begins, its second changes
-    the hash itself: with the first alone the masks of any two keys would be one sequence, shifted. Dropout needs
-    millions of bits a step that look independent, and Philox would cost it ten times more.
+    keys: (B, 2) int32. Each word of a 32-bit hash of the position gives two entries; the hash is a multiply-xorshift
+    found by Wellons (2018, "Prospecting for hash functions"). The key's first word sets where the counter starts, its
+    second changes the hash itself: with the first alone, the masks of any two keys would be one shifted sequence.
+    Dropout needs millions of bits a step that look independent, and Philox would cost ten times as much.
     """
     start, twist = keys[:, :, None].unbind(dim=1)
     place = torch.arange(-(-size // 2), dtype=torch.int32, device=keys.device) * -1640531527  # 2**32 / golden ratio
@@ -69,7 +69,7 @@ def kept(keys: Tensor, size: int, p: float) -> Tensor:
 
 
 def _xor_shifted(x: Tensor, shift: int, room: Tensor) -> Tensor:
-    """x ^ (x >> shift) in place, with zeros shifted in: torch's own shift of int32 repeats the sign."""
+    """x ^ (x >> shift) in place, with zeros shifted in: torch's shift of int32 repeats the sign bit."""
     torch.bitwise_right_shift(x, shift, out=room)
     return x.bitwise_xor_(room.bitwise_and_(2 ** (32 - shift) - 1))
 
@@ -81,7 +81,7 @@ def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
 
 
 def _key(seed: int, purpose: str) -> tuple[int, int]:
-    """Philox's key of a stream, two words of 32 bits."""
+    """A stream's Philox key, two words of 32 bits."""
     key = stream_seed(seed, purpose)
     return key & MASK, key >> 32
 
@@ -95,11 +95,11 @@ def _words(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
 
 
 def philox(counter: tuple[Tensor, ...], key: Key) -> tuple[Tensor, ...]:
-    """Philox4x32-10 on four int64 tensors of 32-bit words; the key's two may be tensors too."""
+    """Philox4x32-10 on four int64 tensors of 32-bit words; the key's two words may be tensors too."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # int64 products wrap modulo 2**64; the masks take the right 32 bits all the same
+        # int64 products wrap modulo 2**64, but the masked 32 bits are right
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK, ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK

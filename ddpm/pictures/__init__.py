@@ -1,1 +1,1 @@
-"""Pictures for people: grids, films and plots."""
+"""Image grids, films and plots."""

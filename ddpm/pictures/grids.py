@@ -1,4 +1,4 @@
-"""Pictures and films of samples, uint8 (N, C, H, W)."""
+"""Grids and films of images, uint8 (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from torchvision.utils import make_grid
 from ddpm.base.files import atomic_path
 
 FRAMES_PER_SECOND = 8
-SMALLEST_SIDE = 512  # small images are enlarged by whole pixels, so that a person sees them
-# Most of a film is noise, which no codec makes small: frames of at most so many images and pixels a side, and
+SMALLEST_SIDE = 512  # pixels; smaller grids are enlarged by a whole factor, so that they can be seen
+# most of a film is noise, which no codec compresses well, so images and pixels per side are limited
 MP4_COLUMNS, MP4_SIDE = 8, 1024
 GIF_COLUMNS, GIF_SIDE, GIF_COLOURS = 4, 256, 64
-# at most 2 Mbit/s; on one thread, since x264 writes other bytes on another number of them
+# at most 2 Mbit/s; on one thread, because the number of threads changes the bytes that x264 writes
 X264 = ["-crf", "23", "-maxrate", "2M", "-bufsize", "1M", "-threads", "1"]
 
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """A square grid, or ``columns`` wide, as the suffix of ``path`` says."""
+    """Save a grid, square unless ``columns`` is given, in the format of ``path``'s suffix."""
     with atomic_path(path) as temporary:
         to_pil_image(grid(images, columns)).save(temporary)
 
 
 def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:
-    """``name``.mp4 and ``name``.gif in ``folder``: a grid for each element of ``frames``; the last stays a second.
+    """Save ``name``.mp4 and ``name``.gif in ``folder``: a grid for each of ``frames``; the last is shown for a second.
 
-    The GIF shows 16 images at most, in 64 colours a frame. Of 20 frames, neither takes over 1.5 MB.
+    The GIF shows at most 16 images, in 64 colours a frame. With 20 frames neither file exceeds 1.5 MB.
     """
     shown = [grid(_first(images, MP4_COLUMNS, MP4_SIDE)).permute(1, 2, 0).numpy() for images in frames]
     even = [picture[: len(picture) // 2 * 2, : picture.shape[1] // 2 * 2] for picture in shown]
@@ -56,12 +56,12 @@ def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:
 
 
 def _first(images: Tensor, columns: int, side: int) -> Tensor:
-    """As many as fill a square grid of ``columns``, or of what ``side`` pixels hold, at least one."""
+    """The images that fill a square grid of ``columns``, or of as many as fit ``side`` pixels; at least one."""
     return images[: max(1, min(columns, side // images.shape[-1])) ** 2]
 
 
 def _gif_frame(images: Tensor) -> Image.Image:
-    """A grid of about GIF_SIDE pixels, in a palette of its own."""
+    """A grid of about GIF_SIDE pixels, with its own palette."""
     picture = to_pil_image(grid(images, side=0))
     picture = picture.reduce(math.ceil(min(picture.size) / (GIF_SIDE + 16)))  # a grid has borders
     picture = picture.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
@@ -70,7 +70,7 @@ def _gif_frame(images: Tensor) -> Image.Image:
 
 
 def grid(images: Tensor, columns: int | None = None, side: int = SMALLEST_SIDE) -> Tensor:
-    """(3, H, W) uint8, enlarged to about ``side``."""
+    """A grid of the images, (3, H, W) uint8, enlarged to about ``side`` pixels."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     picture = make_grid(images.cpu(), nrow=columns, padding=1, pad_value=128)
     scale = max(1, round(side / min(picture.shape[1:])))

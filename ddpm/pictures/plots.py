@@ -1,4 +1,4 @@
-"""Pictures for people: the only importer of matplotlib."""
+"""Plots. Nothing else imports matplotlib."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73", "i
 class Panel:
     """Curves over one pair of axes.
 
-    curves: name -> (N, 2) of x and y, or (N, 3) with a half-width around y. levels: name -> a y that is drawn right
-    across. front: (N, 2), drawn as a staircase below the curves. log: the axes that are logarithmic. points: with a
-    marker at each.
+    curves: name -> (N, 2) of x and y, or (N, 3) with a half-width around y. levels: name -> y of a horizontal line.
+    front: (N, 2), drawn as a staircase below the curves. log: the logarithmic axes. points: whether to mark each point.
     """
 
     title: str
@@ -43,7 +42,7 @@ class Panel:
 
 
 class Gap(Protocol):
-    """What ``gaps`` draws of a comparison: the differences by seed, their mean with its interval, and the margin."""
+    """What ``gaps`` draws for a comparison: the differences by seed, their mean with its interval, and the margin."""
 
     @property
     def outcome(self) -> str: ...
@@ -60,14 +59,14 @@ class Gap(Protocol):
 
 
 def dataset_grid(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
-    """A row of images for each class, at most a dozen classes, named at the left. images: (N, C, H, W)."""
+    """A row of images for each class, labelled on the left; at most MAX_ROWS classes. images: (N, C, H, W)."""
     present = np.unique(labels)
     shown = present[np.linspace(0, len(present) - 1, min(MAX_ROWS, len(present))).astype(int)]
     rows(path, {classes[label]: images[np.flatnonzero(labels == label)[:COLUMNS]] for label in shown}, [""] * COLUMNS)
 
 
 def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) -> None:
-    """A named row for each (N, C, H, W) of ``images``, N at most the number of ``titles``, which head the columns."""
+    """A labelled row for each (N, C, H, W) of ``images``. ``titles`` head the columns; there are at least N."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(len(titles) * 0.8 + 1.2, len(images) * 0.8 + 0.4), layout="constrained")
@@ -78,7 +77,7 @@ def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) ->
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     for row, (name, pictures) in zip(grid, images.items(), strict=True):
-        # as it is written: a class may be called $5
+        # parse_math off: a class may be called $5
         short = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
         row[0].set_ylabel(short, rotation=0, ha="right", va="center", parse_math=False)
         for axes, image in zip(row, pictures, strict=False):
@@ -87,7 +86,7 @@ def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) ->
 
 
 def lines(path: Path, panels: Sequence[Panel]) -> None:
-    """The panels side by side; a curve's name has one colour in all of them."""
+    """The panels side by side; a curve has the same colour in all of them."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.scale import LogScale
@@ -111,7 +110,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             axes.axhline(level, color="0.55", linestyle="--", linewidth=1.5, label=name)
         axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
         axes.grid(alpha=0.3)
-        for name in panel.log:  # plain numbers at 1, 2 and 5 of each decade, or at every digit of a single one
+        for name in panel.log:  # tick labels at 1, 2 and 5 of each decade, or at every digit of a single one
             axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
             axes.set(**{f"{name}scale": LogScale(axis, nonpositive="mask")})
             low, high = axis.get_view_interval()
@@ -124,7 +123,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
 
 
 def gaps(path: Path, panels: Mapping[str, Mapping[str, Gap]], title: str) -> None:
-    """A panel for each metric, a row for each pair: a dot a seed, the mean with its interval, a band of the margin."""
+    """A panel per metric and a row per pair: a dot per seed, the mean with its interval, and the margin as a band."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -156,5 +155,5 @@ def gaps(path: Path, panels: Mapping[str, Mapping[str, Gap]], title: str) -> Non
 
 def _save(figure: Figure, path: Path, dpi: int = 100) -> None:
     with atomic_path(path) as temporary:
-        # the same bytes from any matplotlib
+        # without the version, so that any matplotlib writes the same bytes
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
