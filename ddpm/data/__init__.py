@@ -1,1 +1,1 @@
-"""From raw files to arrays of one size, split into train and test."""
+"""From raw files to arrays of images of one size, split into train and test."""

@@ -1,4 +1,4 @@
-"""Raw records -> uint8 arrays of one size: decoded once, in parallel, in bounded memory."""
+"""Raw records -> uint8 arrays of images of one size: decoded once, in parallel, in bounded memory."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to be cut up first
-MAX_WORKERS = 16  # so many photos are decoded at a time
+MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to cut up first
+MAX_WORKERS = 16  # photos that are decoded at a time
 BATCH = 32
 BATCH_BYTES = 2**21
 MAX_NAMED = 5
-# What PIL's readers raise on damaged files
+# what PIL's readers raise for damaged files
 BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxError, TypeError, ValueError,
           struct.error, zlib.error)  # fmt: skip
 
@@ -42,8 +42,8 @@ BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxErr
 def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = None) -> Manifest:
     """Write train/ and test/ {images,labels}.npy, manifest.json and dataset.png under ``processed``, all or nothing.
 
-    ``workers`` changes the time that it takes and nothing else. Raises UserError when an image cannot be decoded
-    (with data.on_error: fail), or when a split would be empty.
+    ``workers`` affects only the speed. Raises UserError when an image cannot be decoded (with data.on_error: fail), or
+    when a split would be empty.
     """
     records = data.dataset.read(raw)
     broken: dict[str, str] = {}
@@ -78,33 +78,34 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
 
 
 def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the train and the test records: the source's own split, else one stratified by class.
+    """Indices of the train and the test records: the source's own split, or else one stratified by class.
 
-    The own split keeps the source's order. A new one depends on nothing but the seed and the records' names and
-    labels; its order is shuffled, so that the first n images are a fair sample too.
+    The source's split keeps its order. A new one depends only on the seed and the records' names and labels; its order
+    is shuffled, so that the first n images are a fair sample too.
     """
     if records.is_test is not None:
         return np.flatnonzero(~records.is_test), np.flatnonzero(records.is_test)
     rank = [hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest() for name in records.names]
     shuffled = np.array(sorted(range(len(rank)), key=rank.__getitem__), dtype=np.int64)
     by_class = shuffled[np.argsort(records.labels[shuffled], kind="stable")]
-    # every 1/test_fraction-th of the list by class: within one image of the fraction in all and in each class
+    # every 1/test_fraction-th of the list by class: within one image of the fraction, overall and in each class
     in_test = np.zeros(len(rank), dtype=bool)
     in_test[by_class] = np.diff(np.floor(np.arange(len(rank) + 1) * test_fraction + 0.5)) > 0
     return shuffled[~in_test[shuffled]], shuffled[in_test[shuffled]]
 
 
 def to_pixels(image: Image.Image, data: Data) -> Pixels:
-    """(channels, image_size, image_size) of a PIL image of any size and mode.
+    """A PIL image of any size and mode as (channels, image_size, image_size) uint8.
 
-    Turned upright by its EXIF orientation, transparency laid on white, 16 bits rounded to 8; bicubic and antialiased.
-    Raises what PIL raises on a broken file, ValueError for one that is too large or has no fixed range.
+    It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
+    with an antialiased bicubic filter. Raises what PIL raises for a broken file, and ValueError for an image that is
+    too large or has no fixed range.
     """
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
     ImageOps.exif_transpose(image, in_place=True)
     image, mode = _opaque(image), "L" if data.channels == 1 else "RGB"
-    if image.mode != mode:  # convert would copy
+    if image.mode != mode:  # convert always copies
         image = image.convert(mode)
     width, height = image.size
     side = min(width, height)
@@ -115,7 +116,7 @@ def to_pixels(image: Image.Image, data: Data) -> Pixels:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """8 bits a channel and no transparency."""
+    """The image with 8 bits per channel and no transparency. Raises ValueError if its range is not fixed."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > np.iinfo(np.uint16).max:
@@ -132,7 +133,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _write_split(
     folder: Path, records: Records, indices: NDArray[np.int64], data: Data, workers: int, broken: dict[str, str]
 ) -> int:
-    """Write the split's arrays without its broken images, which are added to ``broken``; returns how many it holds."""
+    """Write the split's arrays without its broken images, which are added to ``broken``. Returns the image count."""
 
     def decode(batch: NDArray[np.int64]) -> list[Pixels | str]:
         return [_decode(records, int(index), data) for index in batch]
@@ -161,26 +162,26 @@ def _write_split(
 
 
 def _write_header(out: IO[bytes], count: int, data: Data) -> None:
-    """numpy leaves room for the first axis to grow, so that the header for fewer images is as long."""
+    """numpy pads the header for a growing first axis, so a header for fewer images has the same length."""
     shape = (count, data.channels, data.image_size, data.image_size)
     np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _decode(records: Records, index: int, data: Data) -> Pixels | str:
-    """The record's pixels, or why it has none."""
+    """The record's pixels, or the reason why they cannot be read."""
     try:
         with records.open(index) as image:
             return to_pixels(image, data)
-    except UnidentifiedImageError:  # which tells the address of a buffer
-        return "no image, or of a kind that is not read"
+    except UnidentifiedImageError:  # its own text is the address of a buffer
+        return "not an image, or not in a supported format"
     except BROKEN as error:
         return str(error) or type(error).__name__
 
 
 def _parallel(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """``map`` over threads, in order, never more than two items a thread ahead.
+    """``map`` over threads, in order, never more than two items per thread ahead.
 
-    Threads and not processes: PIL decodes and resizes without the interpreter's lock, and nothing is copied.
+    Threads are enough: PIL releases the interpreter's lock while it decodes and resizes, and nothing is copied.
     """
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as executor:
@@ -193,13 +194,13 @@ def _parallel(function: Callable[[T], R], items: Iterable[T], workers: int) -> I
 
 
 def _report(broken: dict[str, str], total: int, on_error: str) -> None:
-    """Raises UserError that names the first few broken images, or prints all of them where they are skipped."""
+    """With ``on_error`` "fail", raises UserError that names the first few broken images; else prints them all."""
     lines = [f"{name} ({reason})" for name, reason in broken.items()]
     if broken and on_error == "fail":
         more = f" and {len(lines) - MAX_NAMED} more" if len(lines) > MAX_NAMED else ""
         raise UserError(
             f"data.on_error: {len(lines)} of {total} images cannot be read: {'; '.join(lines[:MAX_NAMED])}{more}; "
-            "mend or remove them, or set data.on_error: skip"
+            "fix or remove them, or set data.on_error: skip"
         )
     for line in lines:
         print(f"skipped {printable(line)}", file=sys.stderr)

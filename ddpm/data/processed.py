@@ -1,4 +1,4 @@
-"""The processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json, as every stage reads it."""
+"""Reading the processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MANIFEST = "manifest.json"
-# what numpy's reader of .npy files raises for bytes that are none
+# what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 
 
 class Manifest(BaseModel):
     """What the arrays hold.
 
-    counts: images of each split; skipped: broken ones that were left out.
-    sha256: of each split's folder, images and labels: the real images' identity in every score's fingerprint.
+    counts: images in each split; skipped: broken images that were left out.
+    sha256: of each split's folder, that is its images and labels; it identifies the real images in every fingerprint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +42,7 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Eight hex digits that stand for the images and labels, as long as MLflow's own digests."""
+        """Eight hex digits that identify the images and labels, as long as MLflow's own digests."""
         return files.digest(self.sha256)[:8]
 
     def counted(self) -> str:
@@ -59,10 +59,10 @@ def read_manifest(processed: Path) -> Manifest:
 
 
 def called(data: Data, processed: Path) -> str:
-    """What people call the images: a published dataset by its name, one's own by where they came from and what they
-    hold, as "flowers64-1a2b3c4d"; without the digest where no images are in ``processed``.
+    """A readable name for the images: a published dataset's own name, or for a user's own images the source's name and
+    the digest of the images, e.g. "flowers64-1a2b3c4d"; without the digest if ``processed`` holds no images.
 
-    Where they came from is in params.yaml alone: with it in the manifest, a folder that was renamed would train anew.
+    The source's name is only in params.yaml: if the manifest held it, renaming a folder would train the model again.
     """
     own = data.dataset.own_name(data.source)
     if own is None:
@@ -89,7 +89,7 @@ def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArra
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """A .npy file, memory-mapped and read-only. Raises UserError when it is missing or none; pickles are refused."""
+    """A .npy file, memory-mapped and read-only. Raises UserError when it is missing, damaged or a pickle."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except NO_ARRAY as error:

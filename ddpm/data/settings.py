@@ -11,7 +11,7 @@ from ddpm.sources.dataset import Dataset
 
 
 class Data(ImageShape):
-    """What the model learns from, and how each picture becomes one of that shape."""
+    """What the model learns from, and how each image is brought to ``image_size`` and ``channels``."""
 
     dataset: InstanceOf[Dataset]
     source: str | None = None

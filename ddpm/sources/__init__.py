@@ -1,1 +1,1 @@
-"""Where images come from: the contract of a dataset, fetching, archives and the formats of files."""
+"""Where images come from: the contract of a dataset, fetching, archives and file formats."""

@@ -1,6 +1,6 @@
-"""Folders and archives as one stream of named files. Nothing is extracted: members are read as streams.
+"""Folders and archives as a stream of named files. Nothing is extracted: members are read as streams.
 
-An archive comes from outside, so its names, its links and its size are checked before a byte is used.
+Archives come from outside, so names, links and sizes are checked before any content is used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ddpm.base.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 MAX_MEMBERS = 2_000_000
-# Photos hardly compress: an archive that grows a hundredfold is a bomb or no archive of photos.
+# Photos hardly compress: an archive that grows a hundredfold is a bomb, or not an archive of photos.
 MAX_EXPANSION = 100
 ALWAYS_ALLOWED_BYTES = 2**30
 
-# A member's name and attributes are read whole before the member is seen, and those of an attack have gigabytes.
+# tarfile reads a member's name and attributes whole before it returns the member; an attacker's may be gigabytes long.
 MAX_HEADER_BYTES = 2**20
 HEADERS = (
     tarfile.XHDTYPE,
@@ -38,12 +38,12 @@ HEADERS = (
 )
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
-# what tarfile and zipfile raise, beside these, for damaged tables of contents
+# what else tarfile and zipfile raise for damaged tables of contents
 MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
 
 
 class Member(NamedTuple):
-    """One file: its relative name with ``/``, its size in bytes and its bytes, readable until the next member."""
+    """One file: its relative name with ``/``, its size in bytes, and a stream, readable until the next member."""
 
     name: str
     size: int
@@ -58,8 +58,8 @@ def is_archive(name: str) -> bool:
 def reading(source: Path) -> Iterator[Iterator[Member]]:
     """The files in a folder (sorted) or an archive (in its order).
 
-    Raises UserError, also out of the body's reads: when the archive is truncated or broken, when a member has an
-    absolute name or ``..`` in it, is a link, a device or encrypted, and when there is more than the limits allow.
+    Raises UserError, also from reads in the body: when the archive is truncated or broken, when a member's name is
+    absolute or contains ``..``, when a member is a link, a device or encrypted, or when a limit is exceeded.
     """
     try:
         if source.is_dir():
@@ -83,7 +83,7 @@ def _folder(source: Path) -> Iterator[Member]:
     seen = set()
     for folder, folders, files in os.walk(source, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link back to where the walk has been
+        if real in seen:  # a link to a folder that was already visited
             folders.clear()
             continue
         seen.add(real)
@@ -95,13 +95,13 @@ def _folder(source: Path) -> Iterator[Member]:
 
 
 class _Header(tarfile.TarInfo):
-    """A tar member's header, of a page or so, and of a file whose map of holes is not to be read first."""
+    """A tar member's header, refused if it is large or of a sparse file, which has a map of holes to read first."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type in HEADERS and header.size > MAX_HEADER_BYTES:
-            # a ReadError would be one of a list of guesses
+            # tarfile would bury a ReadError in a list of what it tried
             raise tarfile.TarError(f"a header of {header.size:,} bytes")
         if header.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.TarError("a sparse file")
@@ -116,7 +116,7 @@ def open_tar(path: Path, mode: Literal["r:", "r:*"]) -> tarfile.TarFile:
 
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Each in turn, and none kept: tarfile's list takes a kilobyte a member."""
+    """The members in turn, without keeping them: tarfile's list takes a kilobyte per member."""
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]
         yield member
@@ -135,12 +135,12 @@ def _tar(source: Path) -> Iterator[Member]:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """tarfile takes a broken header, or no more bytes, for the end: a whole archive ends in a block of zeros."""
+    """Check for the block of zeros that ends a complete archive: tarfile also stops at a broken header or no bytes."""
     stream = cast(IO[bytes], archive.fileobj)
     stream.seek(archive.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("no end-of-archive mark")
-    stream.read(2**20)  # gzip and xz verify their checksum when their end is reached
+    stream.read(2**20)  # gzip and xz verify their checksum when they reach the end
 
 
 def _zip(source: Path) -> Iterator[Member]:
@@ -163,7 +163,7 @@ def _check_name(source: Path, name: str) -> None:
 
 
 def _bounded(source: Path, found: Iterator[Member]) -> Iterator[Member]:
-    """The members, within the limits; a table of contents that makes no sense is a TarError."""
+    """The members, within the limits. Raises TarError for an inconsistent table of contents."""
     allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
     total = 0
     try:
@@ -178,6 +178,6 @@ def _bounded(source: Path, found: Iterator[Member]) -> Iterator[Member]:
     except MISREAD as error:
         raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # to go to a place before the file's first byte, or far behind its last
+        if error.errno != errno.EINVAL:  # from seeking before the start of the file, or far beyond its end
             raise
         raise tarfile.ReadError("a member lies outside the file") from error

@@ -18,9 +18,9 @@ ALLOWED = {("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("n
 
 
 class CifarDataset(Published):
-    """Batches of 32x32 RGB pictures, each a row of 3,072 bytes, planes first.
+    """Batches of 32x32 RGB images, each a row of 3,072 bytes, planes first.
 
-    batches: the files of each split; meta: the file of the class names; the keys are those inside the pickles.
+    batches: the files of each split; meta: the file with the class names; label_key, class_key: keys in the pickles.
     """
 
     licence = "its authors state none"
@@ -30,7 +30,7 @@ class CifarDataset(Published):
     class_key: ClassVar[str]
 
     def read(self, raw: Path) -> Records:
-        self.verify(raw)  # before anything is unpickled
+        self.verify(raw)  # before unpickling
         splits = {}
         for split, files in self.batches.items():
             batches = [self._read_batch(raw / file) for file in files]
@@ -38,7 +38,7 @@ class CifarDataset(Published):
             splits[split] = (images, np.concatenate([labels for _, labels in batches]))
         (classes,) = _contents(raw / self.meta, self.class_key)
         if not isinstance(classes, list):
-            raise UserError(f"{raw / self.meta}: its {self.class_key} are no list; not the file of the class names")
+            raise UserError(f"{raw / self.meta}: its {self.class_key} are not a list; not the file of the class names")
         return Records.of_arrays(splits, tuple(map(str, classes)))
 
     def _read_batch(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -46,29 +46,29 @@ class CifarDataset(Published):
         try:
             images, labels = np.asarray(data), np.asarray(numbers, dtype=np.int64)
         except (OverflowError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: its images or labels are no numbers ({error}); not a batch") from error
+            raise UserError(f"{path}: its images or labels are not numbers ({error}); not a batch") from error
         if images.dtype != np.uint8 or images.shape != (labels.size, ROW) or labels.ndim != 1:
             raise UserError(f"{path}: holds {images.dtype} {images.shape} images and {labels.size} labels; not a batch")
         return images, labels
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds what a batch needs, an array of numbers, and nothing else, whatever the pickle names."""
+    """Builds only what a batch needs, arrays of numbers, and refuses anything else that the pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy.core.", "numpy._core.")  # where it was when the batches were made
+        module = module.replace("numpy.core.", "numpy._core.")  # its name when the batches were made
         if (module, name) in ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def _contents(path: Path, *keys: str) -> list[Any]:
-    """What a verified batch holds under ``keys``. Raises UserError when it lacks one, or holds more than numbers, text
-    and arrays."""
+    """The values of ``keys`` in a verified batch. Raises UserError when one is missing, or if the batch holds anything
+    other than numbers, text and arrays."""
     try:
         with path.open("rb") as handle:
             batch = _ArraysOnly(handle, encoding="latin1").load()
-    except Exception as error:  # there is no end to what crafted bytes make the reader raise
+    except Exception as error:  # crafted bytes can make the reader raise anything
         raise UserError(f"{path}: refused, not a CIFAR batch ({str(error) or type(error).__name__})") from error
     if not isinstance(batch, dict) or not batch.keys() >= set(keys):
         raise UserError(f"{path}: refused, not a CIFAR batch (it has no {' and '.join(keys)})")

@@ -1,7 +1,7 @@
 """Datasets: where the images come from.
 
-Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` gives them as ``Records``. What is
-the same for all (size, channels, the split) is done once, in ``ddpm.data.preprocessing``.
+Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` returns them as ``Records``. What all
+datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 class Records:
     """A dataset's labelled images, decoded on demand and in any order; ``open`` may be called from many threads.
 
-    names: what a message calls each image; unique, and the same on every machine.
-    open: index -> PIL image of any size and mode; raises what PIL raises where the file is broken.
+    names: each image's name in messages; unique, and the same on every machine.
+    open: index -> PIL image of any size and mode; raises what PIL raises for a broken file.
     labels: (N,) int64, indices into ``classes``.
-    is_test: (N,) the source's own split, or None where it has none.
+    is_test: (N,) the source's own split, or None if it has none.
 
     Raises UserError when there are no records, or labels and records do not match.
     """
@@ -52,7 +52,7 @@ class Records:
 
     @classmethod
     def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Records:
-        """Images (N, H, W) or (N, H, W, 3) and labels (N,) of each split; with "test" among them the split is kept."""
+        """From each split's images, (N, H, W) or (N, H, W, 3), and labels, (N,). A "test" split is kept as such."""
         parts = [part for part, _ in splits.values()]
         counts = [len(part) for part in parts]
         if len(shapes := sorted({part.shape[1:] for part in parts})) > 1:
@@ -74,28 +74,28 @@ class Records:
 
 
 class Dataset(Variant, ABC):
-    """Contract of a dataset. licence: what its authors say."""
+    """Contract of a dataset. licence: as stated by its authors."""
 
     licence: ClassVar[str] = "not known to the project: look it up before you share this"
 
     def download(self, source: str | None, raw: Path) -> None:
         """Put the verified files under ``raw``, all or none.
 
-        ``source`` is params.yaml's data.source: an http(s) address, a folder or an archive; None for the public
-        address. Raises UserError when it cannot be had, or is not what was published.
+        source: data.source in params.yaml, an http(s) address, a folder or an archive; None for the public address.
+        Raises UserError when it cannot be fetched, or is not what was published.
         """
         with atomic_path(raw) as folder:
             folder.mkdir()
             self.fetch(source, folder)
 
     def own_name(self, source: str | None) -> str | None:
-        """What the images of one's own ``source`` are called; None where they are the published, verified ones."""
+        """A name for the images of a user's own ``source``; None for the published, verified ones."""
         return None
 
     @abstractmethod
     def fetch(self, source: str | None, folder: Path) -> None:
-        """``download`` into ``folder``: empty, removed when this raises; scratch files may lie beside it."""
+        """``download`` into the empty ``folder``, which is removed if this raises. Scratch files may go next to it."""
 
     @abstractmethod
     def read(self, raw: Path) -> Records:
-        """What ``download`` put under ``raw``. Raises UserError that names the file when it is not as it should be."""
+        """The records that ``download`` put under ``raw``. Raises UserError that names a missing or wrong file."""

@@ -1,4 +1,4 @@
-"""What ``data.source`` may name, brought onto this disk."""
+"""Fetching what ``data.source`` names."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ddpm.base.variant import shown
 from ddpm.sources.archives import is_archive
 from ddpm.sources.dataset import Dataset
 
-ADDRESSES = ("kaggle:", "http://", "https://")  # how what is no path on this disk begins
-HOST = re.compile(r"([^:]*|\[.*\])(:\d*)?")  # else a / ? or # of the password ends what urllib takes for the host
+ADDRESSES = ("kaggle:", "http://", "https://")  # anything else is a path
+HOST = re.compile(r"([^:]*|\[.*\])(:\d*)?")  # else urllib has cut the host at a / ? or # of the password
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
 CHUNK = 2**20
-# A server that drips a byte now and then never times out.
+# a server that sends a byte now and then never times out
 PATIENCE_S = 120
 MIN_BYTES_PER_S = 1000
 
 
 def origin(dataset: Dataset, source: str | None) -> str:
-    """Where the images come from, before anything is fetched: an address, or a path on this disk; "" with a package.
+    """Where the images will be fetched from: an address, or a path on this disk; "" if they come with a package.
 
-    Raises UserError where that is nowhere.
+    Raises UserError if there is no such place.
     """
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
@@ -43,11 +43,11 @@ def origin(dataset: Dataset, source: str | None) -> str:
 
 
 def locate(source: str | None, address: str | None, files: tuple[str, ...], scratch: Path) -> Path:
-    """The folder or archive that ``source`` names, or where that is None the public ``address``.
+    """The folder or archive that ``source`` names; if that is None, the public ``address``.
 
-    A mirror, or a folder that was filled by hand, holds the archive that ``address`` is of, which is then returned;
-    else ``files``. A relative path starts at the repository's root, also in DVC's temporary copies of it. Downloads
-    go into ``scratch``. Raises UserError when there is nothing there.
+    If ``address`` is an archive, a mirror or a folder that was filled by hand should hold an archive of that name,
+    which is returned; otherwise it should hold ``files``. A relative path is relative to the repository root, also in
+    DVC's temporary copies of it. Downloads go into ``scratch``. Raises UserError when there is nothing there.
     """
     if address and is_archive(address):
         files = (PurePosixPath(address).name,)
@@ -59,8 +59,8 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], scra
     if re.match(r"https?://", source):
         path, files = scratch, _mirror(source, files, scratch)
     else:
-        path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (an unknown ~user stays)
-    if not os.path.exists(path):  # noqa: PTH110 (no name is too long, or too odd, to be absent)
+        path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (keeps an unknown ~user)
+    if not os.path.exists(path):  # noqa: PTH110 (returns False for names that are too long or odd)
         raise UserError(
             f"data.source: no such file or folder {shown(source)}; allowed: a folder, an archive, an http(s) address, "
             "kaggle:OWNER/NAME, or null for the public address"
@@ -73,11 +73,11 @@ def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ..
     try:
         parts = urlsplit(source)
     except ValueError as error:
-        raise UserError(f"data.source: {source!r} is no address ({error})") from error
-    # nor would urllib use it: it would ask for a host of that name
+        raise UserError(f"data.source: {source!r} is not a valid address ({error})") from error
+    # urllib would not use them anyway: it takes them for a part of the host's name
     if "@" in parts.netloc or ("@" in source and not HOST.fullmatch(parts.netloc)):
         raise UserError(
-            f"data.source: {source} holds a user's name or password, and params.yaml is for all to read: "
+            f"data.source: {source} contains a user name or password, and params.yaml is not secret: "
             "fetch it by hand, and set data.source to its folder or archive"
         )
     path = PurePosixPath(parts.path)
@@ -92,7 +92,7 @@ def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ..
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Followed to https, or from http to http: urllib would also ask an ftp server."""
+    """Follows redirects only to https, or from http to http: urllib would also follow them to ftp."""
 
     def redirect_request(
         self,
@@ -104,12 +104,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme not in {"https", req.type}:
-            raise OSError(f"it redirects to {newurl}, an address of another kind")
+            raise OSError(f"it redirects to {newurl}, which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def download(url: str, path: Path) -> None:
-    """Fetch an http(s) address. Raises UserError when it cannot be reached, ends early or is endless."""
+    """Fetch an http(s) address. Raises UserError when it cannot be reached, ends early, or is too large or too slow."""
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "ddpm"})  # noqa: S310 - locate allows http(s)
         started = time.monotonic()
@@ -134,7 +134,7 @@ def download(url: str, path: Path) -> None:
 
 
 def _unreachable(url: str, error: Exception, file: str) -> UserError:
-    """The line that tells what to do without a network."""
+    """The error for a failed download; it says what to do without a network."""
     return UserError(
         f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {file} "
         "into a folder such as downloads/ and set data.source: downloads"
@@ -142,7 +142,7 @@ def _unreachable(url: str, error: Exception, file: str) -> UserError:
 
 
 def verify(path: Path, algorithm: Literal["md5", "sha256"], published: str) -> None:
-    """Raises UserError unless the file is there and has the checksum that its publishers state."""
+    """Raises UserError unless the file exists and has the published checksum."""
     try:
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
@@ -162,5 +162,5 @@ def _kaggle(handle: str) -> Path:
         raise UserError(f"data.source: kaggle:{handle} needs kagglehub: pip install 'ddpm[kaggle]'") from error
     try:
         return Path(kagglehub.dataset_download(handle))
-    except Exception as error:  # of a dozen kinds without a common base
+    except Exception as error:  # a dozen types without a common base
         raise _unreachable(f"kaggle.com/datasets/{handle}", error, "its files") from error

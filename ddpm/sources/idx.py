@@ -1,4 +1,4 @@
-"""The idx format of MNIST and its kin (yann.lecun.com/exdb/mnist)."""
+"""The idx format of MNIST and similar datasets (yann.lecun.com/exdb/mnist)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_BYTES = 2**30
 
 
 class IdxDataset(Published):
-    """Four gzipped idx files: images and labels of 60,000 train and 10,000 test pictures, 28x28 gray."""
+    """Four gzipped idx files: the images, 28x28 gray, and labels of 60,000 train and 10,000 test examples."""
 
     classes: ClassVar[tuple[str, ...]]
 
@@ -37,7 +37,7 @@ class IdxDataset(Published):
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """A gzipped idx file of unsigned bytes: (N,), or (N, H, W).
 
-    Raises UserError unless it holds exactly what its header announces, in the expected number of dimensions.
+    Raises UserError unless it holds exactly what its header announces, with the expected number of dimensions.
     """
     try:
         with gzip.open(path) as stream:
@@ -46,10 +46,10 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
                 raise UserError(f"{path}: not an idx file of {dimensions}-dimensional bytes (it begins {header!r})")
             shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
             size = math.prod(shape)
-            if size > MAX_BYTES or max(shape) > MAX_BYTES:  # of a size of 0, one length may be any
+            if size > MAX_BYTES or max(shape) > MAX_BYTES:  # a size of 0 can hide a huge length
                 shown = " x ".join(f"{length:,}" for length in shape)
                 raise UserError(f"{path}: announces {shown} bytes; at most {MAX_BYTES:,} are allowed")
-            content = bytearray()  # and not read(size), which sets aside what a header announces before it reads
+            content = bytearray()  # read(size) would first allocate whatever the header announces
             while len(content) <= size and (chunk := stream.read(CHUNK)):
                 content += chunk
     except FileNotFoundError as error:

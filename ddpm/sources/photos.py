@@ -1,7 +1,7 @@
 """Datasets of image files in folders.
 
-The raw folder holds one uncompressed tar of the image files as they were: DVC hashes one file much faster than a
-tree of them, each picture can be read by its offset, and no name from outside ever becomes a path here.
+The raw folder holds one uncompressed tar of the unchanged image files: DVC hashes one file much faster than a tree of
+them, each image can be read at its offset, and no name from outside ever becomes a path here.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 FILE = "images.tar"
 MAX_NAME = 40
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Others of PIL's readers are rarely used, and one of them starts another program.
+# PIL's other readers are rarely used, and one of them starts another program
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class Arrangement(NamedTuple):
-    """Which of the files are the dataset's, in order, with their labels, and the source's own split or None."""
+    """The dataset's files in order, with their labels, and the source's own split or None."""
 
     names: Sequence[str]
     labels: NDArray[np.int64]
@@ -44,13 +44,13 @@ class Arrangement(NamedTuple):
 
 
 class Photos(Dataset):
-    """address, sha256: the public archive, where there is one."""
+    """address, sha256: of the public archive, if there is one."""
 
     address: ClassVar[str | None] = None
     sha256: ClassVar[str | None] = None
 
     def own_name(self, source: str | None) -> str | None:
-        """Of any other source than the verified public archive: its folder's or archive's own name."""
+        """The source's folder or archive name; None for the verified public archive."""
         if source is None:
             return None
         last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
@@ -66,7 +66,7 @@ class Photos(Dataset):
 
     @abstractmethod
     def arrange(self, names: list[str]) -> Arrangement:
-        """``names``: the sorted paths of all image files. Raises UserError when they are not the dataset's."""
+        """Arrange ``names``, the sorted paths of all image files. Raises UserError when they are not the dataset's."""
 
     def read(self, raw: Path) -> Records:
         path = raw / FILE
@@ -89,7 +89,7 @@ class Photos(Dataset):
 
 
 def is_image(name: str) -> bool:
-    """By its suffix; hidden files and what macOS adds to archives are not."""
+    """Whether the suffix is an image's; hidden files and those that macOS adds to archives are not images."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden
@@ -102,7 +102,7 @@ def _pack(found: Path, tar_path: Path) -> None:
         for member in found_files:
             name = str(PurePosixPath(member.name))
             if is_image(name):
-                info = tarfile.TarInfo(name)  # without times and owners: the same images give the same bytes
+                info = tarfile.TarInfo(name)  # without times and owners, so that the same images give the same bytes
                 info.size = member.size
                 tar.addfile(info, member.stream)
                 count += 1

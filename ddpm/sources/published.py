@@ -1,4 +1,4 @@
-"""Datasets of a few files whose md5 sums are published."""
+"""Datasets of a few files with published md5 sums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 2**29
 class Published(Dataset):
     """The raw folder holds exactly the files of ``md5``, each with its published sum.
 
-    address: the archive that holds them, or what their own addresses begin with.
+    address: the archive that holds them, or the start of their own addresses.
     md5: file -> its published sum.
     """
 
@@ -27,7 +27,7 @@ class Published(Dataset):
     md5: ClassVar[dict[str, str]]
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        """The files are found by their names wherever they lie; ``.xz`` is unpacked."""
+        """The files are found by name in any subfolder; ``.xz`` is unpacked."""
         with TemporaryDirectory(dir=folder.parent) as scratch:
             found = _sources.locate(source, self.address, tuple(self.md5), Path(scratch))
             with reading(found) as members:
@@ -36,17 +36,17 @@ class Published(Dataset):
                     if wanted.name in self.md5 and not wanted.exists():
                         _copy(member, wanted)
         if missing := sorted(file for file in self.md5 if not (folder / file).exists()):
-            raise UserError(f"{found}: {self.name} needs {', '.join(missing)}, which come from {self.address}")
+            raise UserError(f"{found}: {self.name} needs {', '.join(missing)}; get them from {self.address}")
         self.verify(folder)
 
     def verify(self, raw: Path) -> None:
-        """Raises UserError when a file lacks or is not the published one."""
+        """Raises UserError when a file is missing or is not the published one."""
         for file, published in self.md5.items():
             _sources.verify(raw / file, "md5", published)
 
 
 def _copy(member: Member, path: Path) -> None:
-    """Raises UserError beyond MAX_FILE_BYTES: a small xz file can hold petabytes."""
+    """Raises UserError above MAX_FILE_BYTES: a small xz file can expand to petabytes."""
     packed = member.name.endswith(".xz")
     try:
         with path.open("wb") as out, lzma.open(member.stream) if packed else nullcontext(member.stream) as stream:

@@ -90,8 +90,8 @@ BATCHES: list[tuple[str, bytes, str]] = [
     ("one that holds a list", pickle.dumps([]), "has no data and labels"),
     ("one without images", pickle.dumps({"labels": [0]}), "has no data and labels"),
     ("one whose images are text", batch(data="cat"), "not a batch"),
-    ("one whose labels are words", batch(labels=["cat", "dog"]), "its images or labels are no numbers"),
-    ("one with labels beyond 64 bits", batch(labels=[2**70, 0]), "its images or labels are no numbers"),
+    ("one whose labels are words", batch(labels=["cat", "dog"]), "its images or labels are not numbers"),
+    ("one with labels beyond 64 bits", batch(labels=[2**70, 0]), "its images or labels are not numbers"),
 ]
 NPY: list[tuple[str, bytes, str]] = [
     ("samples that are a pickle", pickle.dumps(Attack()), "missing or damaged"),

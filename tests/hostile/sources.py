@@ -84,7 +84,7 @@ def from_mirror(respond: Respond, query: str = "") -> None:
 MIRRORS: list[tuple[str, Respond, str]] = [
     ("a web page", answer(b"<!doctype html><h1>Sign in</h1>"), "not a zip file"),
     ("a refusal", answer(b"", 403), "HTTP Error 403"),
-    ("a redirection to ftp", answer(b"", 302, Location="ftp://127.0.0.1/photos.zip"), "an address of another kind"),
+    ("a redirection to ftp", answer(b"", 302, Location="ftp://127.0.0.1/photos.zip"), "which is not allowed"),
     ("a redirection to a file", answer(b"", 302, Location="file:///etc/passwd"), "is not allowed"),
     ("a redirection to itself", answer(b"", 302, Location="http://{host}/photos.zip"), "infinite loop"),
     ("more than was said", answer(b"x" * 100, Content_Length="10"), "not a zip file"),
@@ -96,7 +96,7 @@ MIRRORS: list[tuple[str, Respond, str]] = [
     ("a byte now and then", dripping, "bytes in"),
 ]
 SOURCES: list[tuple[str, str, str]] = [
-    ("an address that is none", "http://[::1/photos.zip", "is no address"),
+    ("an address that is none", "http://[::1/photos.zip", "is not a valid address"),
     ("an address with a line break", "http://127.0.0.1:1/a\nHost: b/photos.zip", "cannot be fetched"),
     ("a port that is none", "http://127.0.0.1:999999/photos.zip", "cannot be fetched"),
     ("an address of another kind", "file:///etc/passwd", "no such file or folder"),
