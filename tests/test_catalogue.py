@@ -79,7 +79,7 @@ def test_reading_a_config_agrees_with_the_table(found: catalogue.Combination) ->
         ({"schedule": {"name": "constant"}, "T": 20}, r"schedule: constant with T: 20 .*float32"),
         (
             {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "T": 1},
-            r"schedule: cosine makes no chain of T: 1 steps: .*at least 2 steps",
+            r"schedule: cosine cannot make a chain of T: 1 steps: .*at least 2 steps",
         ),
         (
             {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},

@@ -14,7 +14,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 
 
 class Chain:
-    """A NoiseSchedule's constants as one table on a device: looking up a batch's t is one gather, no sync."""
+    """A NoiseSchedule's constants as one table on a device: looking up a batch's t is one gather, without a sync."""
 
     def __init__(self, schedule: NoiseSchedule, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         self.schedule = schedule
@@ -37,10 +37,11 @@ class Chain:
 
 
 def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
-    """In the order of Coefficients."""
+    """The fields of Coefficients, in order, (S,) each."""
     stand_in = schedule.beta_tilde[1:2] if len(schedule) > 1 else schedule.beta
     root = np.sqrt(schedule.alpha)
-    shrinkage = schedule.beta / (1 + root)  # 1 - root; below, 1 - posterior_x_t: no difference of near equals in either
+    # 1 - root, and below it 1 - posterior_x_t, without subtracting nearly equal numbers
+    shrinkage = schedule.beta / (1 + root)
     step_x_t = (
         schedule.beta / schedule.one_minus_alpha_bar * (1 - root / (1 + root) * schedule.one_minus_alpha_bar_prev)
     )
@@ -71,7 +72,7 @@ def posterior_mean(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
 
 
 def epsilon_from_x_0(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
-    """The noise that makes x_t of x_0: equation 4 solved for epsilon."""
+    """The noise that turns x_0 into x_t: equation 4 solved for epsilon."""
     return (x_t - at.signal * x_0) / at.sigma
 
 
@@ -83,13 +84,13 @@ def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_varian
 
 
 def discretized_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log p(x_0 | x_1) in nats, elementwise: the mass of N(mean, variance) on x_0's 1/255 on either side, equation 13.
+    """log p(x_0 | x_1) in nats, elementwise: the mass of N(mean, variance) within 1/255 of x_0, equation 13.
 
     x_0 is one of the 256 levels in [-1, 1]; the outermost bins reach to infinity, so the levels' masses sum to 1.
     """
     precision = torch.exp(-0.5 * log_variance)
     below, above = (x_0 - mean - 1 / 255) * precision, (x_0 - mean + 1 / 255) * precision
-    # the bin on the mean's far side mirrored to the near one: Phi's lower tail keeps its digits, the upper does not
+    # bins above the mean are mirrored to below it: Phi keeps its precision in the lower tail, not in the upper one
     mirrored = below + above > 0
     lower, upper = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
     log_upper = torch.special.log_ndtr(upper)
@@ -100,7 +101,7 @@ def discretized_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) 
 
 
 def bound_term(x_0: Tensor, x_t: Tensor, mean: Tensor, log_variance: Tensor, at: Coefficients) -> Tensor:
-    """Equation 5's term at t in nats, elementwise, for p(x_{t-1} | x_t) of ``mean`` and ``log_variance``.
+    """Equation 5's term at t in nats, elementwise, for p(x_{t-1} | x_t) with ``mean`` and ``log_variance``.
 
     L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) for t > 1; L_0 = -log p(x_0 | x_1) for t = 1. Never negative.
     """

@@ -1,4 +1,4 @@
-"""The chain's constants at each image's t, as every formula of the paper uses them."""
+"""The chain's constants at each image's t, as the paper's formulas use them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ddpm.base.tensor import Tensor
 class Coefficients(NamedTuple):
     """The chain's constants at each image's t, each (B, 1, 1, 1).
 
-    signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step before, 1 and 0 at the first;
-    log_beta_tilde: at the first step, where beta_tilde is 0, the second's, as in the paper's code;
+    signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step earlier, 1 and 0 at the first step;
+    log_beta_tilde: at the first step, where beta_tilde is 0, the second step's, as in the paper's code;
     posterior_x_0, posterior_x_t: the weights of equation 7; step_x_t: 1 - posterior_x_t, to full precision;
-    step_scale: the root mean square of posterior mean - x_t, a pixel's, where x_0 has unit variance.
+    step_scale: the root mean square of a pixel's posterior mean - x_t, if x_0 has unit variance.
     """
 
     alpha_bar: Tensor

@@ -1,6 +1,6 @@
 """Training objectives.
 
-Contract: called with ``Denoised``, a noised batch and the network's output for it, a variant gives each image's loss.
+Contract: a variant maps ``Denoised``, a noised batch and the network's output for it, to each image's loss.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ddpm.diffusion.variance import Variance
 
 
 class Denoised(NamedTuple):
-    """A noised batch and the network's output for it, all that an objective may need.
+    """A noised batch and the network's output for it: all that an objective may need.
 
-    Images are (B, C, H, W), the output float32; ``variance_output`` is None where the variance is fixed. ``at`` holds
-    the constants at each image's t of a chain of ``T`` steps.
+    Images are (B, C, H, W), the output is float32, and ``variance_output`` is None if the variance is fixed. ``at``
+    holds the constants at each image's t, in a chain of ``T`` steps.
     """
 
     output: Tensor
@@ -34,13 +34,13 @@ class Denoised(NamedTuple):
     variance: Variance
 
     def squared_error(self) -> Tensor:
-        """(B,) mean squared error of the output on the parameterization's target."""
+        """(B,) mean squared error between the output and the parameterization's target."""
         target = self.parameterization.target(self.x_0, self.epsilon, self.at)
         return (self.output - target).square().mean(dim=(1, 2, 3))
 
     def bound(self, detach_mean: bool = False) -> Tensor:
         """(B,) bits per dimension: T times equation 5's term at t, so that its mean over uniform t is the whole bound
-        less the constant L_T. With ``detach_mean`` its gradient reaches the variance alone."""
+        without the constant L_T. With ``detach_mean`` the gradient reaches only the variance."""
         from ddpm.diffusion.chain import bound_term, posterior_mean
 
         output = self.output.detach() if detach_mean else self.output
@@ -55,9 +55,9 @@ class Loss(Variant, ABC):
     """Contract of an objective."""
 
     trains_variance: ClassVar[bool] = False
-    """Whether its gradient reaches the head of a learned variance."""
+    """Whether the gradient reaches the output for a learned variance."""
     needs_learned_variance: ClassVar[bool] = False
-    """Whether it is senseless without that head."""
+    """Whether the loss makes no sense without that output."""
     trains_zero_snr: ClassVar[bool] = True
     """Whether steps without signal have any weight."""
 
@@ -67,9 +67,9 @@ class Loss(Variant, ABC):
 
 
 class SNRWeighted(Loss):
-    """Squared error of x_0 with a weight that depends on SNR = alpha_bar / (1 - alpha_bar) alone.
+    """Squared error of x_0 with a weight that depends only on SNR = alpha_bar / (1 - alpha_bar).
 
-    Stated so it is the same objective for every parameterization: the error of the output is converted to x_0's.
+    It is the same objective for every parameterization, because the error of the output is converted to x_0's.
     """
 
     trains_zero_snr: ClassVar[bool] = False

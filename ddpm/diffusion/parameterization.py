@@ -1,7 +1,8 @@
 """What the network predicts.
 
-Contract: ``target`` is what the network's output is regressed on; ``predict`` turns an output into (x_0, epsilon);
-``x_0_scale`` converts squared errors, so that a loss is weighted in one place, on x_0. The network knows nothing of it.
+Contract: ``target`` is what the network learns to output; ``predict`` turns an output into (x_0, epsilon);
+``x_0_scale`` converts squared errors, so that losses are weighted in one place, on x_0. The network itself does not
+depend on any of this.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from ddpm.diffusion.coefficients import Coefficients
 
 
 class Prediction(NamedTuple):
-    """The network's belief about x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each.
+    """The network's estimate of x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each.
 
-    ``variance_output`` is the network's second half where the variance is learned, else None.
+    ``variance_output`` is the second half of the network's output if the variance is learned, else None.
     """
 
     x_0: Tensor
@@ -29,11 +30,11 @@ class Parameterization(Variant, ABC):
     """Contract of a parameterization. ``at`` holds the chain's constants at each image's t, (B, 1, 1, 1)."""
 
     divides_by_signal: ClassVar[bool] = False
-    """Whether x_0 cannot be told from the output where sqrt(alpha_bar) is 0."""
+    """Whether x_0 cannot be computed from the output if sqrt(alpha_bar) is 0."""
 
     @abstractmethod
     def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
-        """What the network should output for x_t made of x_0 and epsilon, (B, C, H, W)."""
+        """What the network should output, (B, C, H, W), for the x_t made from x_0 and epsilon."""
 
     @abstractmethod
     def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:

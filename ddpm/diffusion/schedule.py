@@ -1,8 +1,8 @@
 """Noise schedules: how much of the image is left at each of the T steps.
 
-Contract: a variant gives ``betas(T)``, the forward process' variances beta_1..beta_T in float64 (equation 1 of
-Ho et al. 2020, arXiv:2006.11239). ``NoiseSchedule`` is the immutable value that everything else reads. ``ramp`` and
-``betas_of`` are for the schedules that are stated by their betas, or by their alpha_bar.
+Contract: a variant gives ``betas(T)``, the variances beta_1..beta_T of the forward process in float64 (equation 1 of
+Ho et al. 2020, arXiv:2006.11239). ``NoiseSchedule`` is the immutable value that everything else reads. ``ramp`` helps
+schedules that are defined by their betas, ``betas_of`` those defined by their alpha_bar.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ddpm.base.variant import Variant
 
 Array = NDArray[np.float64]
 Beta = Annotated[float, Field(gt=0, lt=1)]
-MAX_BETA = 0.999  # Improved DDPM (arXiv:2102.09672), section 3.2: keeps some signal at t = T
+MAX_BETA = 0.999  # leaves some signal at t = T: Improved DDPM (arXiv:2102.09672), section 3.2
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """The chain's constants in float64, in the paper's notation.
 
-    t runs over 1..T; arrays are indexed t - 1. A respaced schedule is another NoiseSchedule over fewer steps whose
-    ``timesteps`` name the steps of the training chain that it visits.
+    t runs over 1..T; arrays are indexed by t - 1. A respaced schedule is another NoiseSchedule with fewer steps;
+    ``timesteps`` gives the steps of the training chain that it visits.
 
-    log_snr: (S,) log(alpha_bar / (1 - alpha_bar)), strictly decreasing; -inf at a last step without signal. It holds
-        alpha_bar and 1 - alpha_bar both to full precision, which alpha_bar near 1 does not.
+    log_snr: (S,) log(alpha_bar / (1 - alpha_bar)), strictly decreasing; -inf at a last step without signal. Both
+        alpha_bar and 1 - alpha_bar follow from it to full precision, which alpha_bar near 1 could not give.
     timesteps: (S,) int64, the training chain's t at each step, ascending; 1..T for a whole chain.
     """
 
@@ -40,7 +40,7 @@ class NoiseSchedule:
 
     @classmethod
     def from_betas(cls, betas: Array) -> NoiseSchedule:
-        """Raises ValueError unless every beta lies in (0, 1] and makes a difference in float64."""
+        """Raises ValueError unless every beta is in (0, 1] and makes a difference in float64."""
         if not (np.all(betas > 0) and np.all(betas <= 1)):
             raise ValueError("every beta must lie in (0, 1]")
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -60,12 +60,12 @@ class NoiseSchedule:
 
     @cached_property
     def alpha_bar(self) -> Array:
-        """Product of alpha up to each step, strictly decreasing in (0, 1); 0 at a last step without signal."""
+        """The product of alpha up to each step, strictly decreasing in (0, 1); 0 at a last step without signal."""
         return np.exp(_log_sigmoid(self.log_snr))
 
     @cached_property
     def alpha_bar_prev(self) -> Array:
-        """alpha_bar of the step before; 1 before the first."""
+        """alpha_bar of the previous step; 1 at the first step."""
         return np.exp(_log_sigmoid(self._log_snr_prev))
 
     @cached_property
@@ -94,7 +94,7 @@ class NoiseSchedule:
         return self.one_minus_alpha_bar_prev / self.one_minus_alpha_bar * self.beta
 
     def respace(self, timesteps: NDArray[np.int64]) -> NoiseSchedule:
-        """The chain that visits only ``timesteps`` (ascending, in 1..T): its alpha_bar are this chain's there.
+        """The chain that visits only ``timesteps`` (ascending, in 1..T), with this chain's alpha_bar at each.
 
         Improved DDPM (arXiv:2102.09672), equation 19.
         """
@@ -105,7 +105,7 @@ class NoiseSchedule:
         return NoiseSchedule(self.log_snr + log_snr_shift, self.timesteps)
 
     def without_terminal_signal(self) -> NoiseSchedule:
-        """sqrt(alpha_bar) moved down to 0 at the last step and stretched to keep the first.
+        """The chain with sqrt(alpha_bar) shifted to 0 at the last step and rescaled to keep its first value.
 
         Lin et al. 2023 (arXiv:2305.08891), Algorithm 1. Raises ValueError for a chain of one step.
         """
@@ -127,10 +127,10 @@ def _log_sigmoid(x: Array) -> Array:
 class Schedule(Variant, ABC):
     """Contract of a noise schedule.
 
-    ``log_snr_shift`` fits a schedule made for one resolution to another: 2 log(64 / d) for images of d x d pixels and
-    a schedule made for 64 x 64 (Hoogeboom et al. 2023, arXiv:2301.11093); an input scale b (Chen 2023,
-    arXiv:2301.10972) is 2 log(b). ``zero_terminal_snr`` leaves no signal at t = T (Lin et al. 2023,
-    arXiv:2305.08891, Algorithm 1), applied last.
+    ``log_snr_shift`` adapts a schedule to another resolution: 2 log(64 / d) for images of d x d pixels and a schedule
+    made for 64 x 64 (Hoogeboom et al. 2023, arXiv:2301.11093); an input scale b (Chen 2023, arXiv:2301.10972) is
+    2 log(b). ``zero_terminal_snr`` removes all signal at t = T and is applied last (Lin et al. 2023, arXiv:2305.08891,
+    Algorithm 1).
     """
 
     log_snr_shift: Annotated[float, Field(ge=-20, le=20)] = 0.0
@@ -138,19 +138,19 @@ class Schedule(Variant, ABC):
 
     @abstractmethod
     def betas(self, T: int) -> Array:
-        """(T,) float64, each in (0, 1): the schedule itself, before shift and rescaling."""
+        """(T,) float64, each in (0, 1): the schedule before ``log_snr_shift`` and ``zero_terminal_snr``."""
 
     def noise_schedule(self, T: int) -> NoiseSchedule:
-        """Raises ValueError when the fields do not make a chain of T steps."""
+        """The chain of T steps. Raises ValueError when these fields cannot make one."""
         chain = NoiseSchedule.from_betas(self.betas(T)).shift(self.log_snr_shift)
         return chain.without_terminal_signal() if self.zero_terminal_snr else chain
 
 
 def ramp(beta_start: float, beta_end: float, T: int, power: float = 1.0, fraction: float = 1.0) -> Array:
-    """(T,) betas whose 1/power-th powers grow evenly over the first ``fraction`` of the steps and then stay.
+    """(T,) betas. beta^(1 / power) grows linearly over the first ``fraction`` of the steps and is then constant.
 
-    The ends are stated for T = 1000 and scaled by 1000 / T, so that chains of any length end in about the same noise;
-    no beta exceeds MAX_BETA.
+    ``beta_start`` and ``beta_end`` are given for T = 1000 and scaled by 1000 / T, so that chains of any length end with
+    about the same noise; no beta exceeds MAX_BETA.
     """
     first, last = beta_start ** (1 / power), beta_end ** (1 / power)
     growing = np.linspace(first, last, int(T * fraction))
@@ -159,5 +159,5 @@ def ramp(beta_start: float, beta_end: float, T: int, power: float = 1.0, fractio
 
 
 def betas_of(alpha_bar: Array, max_beta: float) -> Array:
-    """(T,) betas of a curve alpha_bar at t = 0..T, (T + 1,), held under ``max_beta`` where the curve ends at 0."""
+    """(T,) betas of a curve alpha_bar at t = 0..T, (T + 1,), at most ``max_beta``, because the curve may end at 0."""
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta)

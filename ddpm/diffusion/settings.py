@@ -14,11 +14,11 @@ from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
 
-MIN_LOG_SNR = -80  # alpha_bar below e^-87 is no normal float32
+MIN_LOG_SNR = -80  # alpha_bar below e^-87 is not a normal float32
 
 
 class Diffusion(Section):
-    """The forward process and what the network is asked for."""
+    """The forward process, what the network predicts, and its loss."""
 
     T: Annotated[int, Field(ge=1, le=10_000)] = 1000
     schedule: InstanceOf[Schedule]
@@ -33,11 +33,11 @@ class Diffusion(Section):
         return self
 
     def refusals(self) -> Iterator[str]:
-        """Why these choices cannot work together; what each needs is told by its flags."""
+        """Why these choices cannot work together, judged by the flags of each."""
         schedule, loss, learned = self.schedule, self.loss, self.variance.outputs == 2
         if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
             yield (
-                f"parameterization: {self.parameterization.name} divides by the signal, of which "
+                f"parameterization: {self.parameterization.name} divides by the signal, but "
                 f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
                 f"allowed: {_with('parameterizations', 'divides_by_signal', False)}"
             )
@@ -48,18 +48,18 @@ class Diffusion(Section):
             )
         if learned and not loss.trains_variance:
             yield (
-                f"loss: {loss.name} gives the learned variance of variance: {self.variance.name} no gradient; "
+                f"loss: {loss.name} does not train the learned variance of variance: {self.variance.name}; "
                 f"allowed: {_with('losses', 'trains_variance', True)}"
             )
         if loss.needs_learned_variance and not learned:
             yield (
-                f"variance: {self.variance.name} is fixed, and loss: {loss.name} adds to another loss only what "
-                f"trains the variance; allowed: {_with('variances', 'outputs', 2)}"
+                f"variance: {self.variance.name} is fixed, but loss: {loss.name} has a term that trains only the "
+                f"variance; allowed: {_with('variances', 'outputs', 2)}"
             )
         try:
             last = float(schedule.noise_schedule(self.T).log_snr[-1])
         except ValueError as error:
-            yield f"schedule: {schedule.name} makes no chain of T: {self.T} steps: {error}"
+            yield f"schedule: {schedule.name} cannot make a chain of T: {self.T} steps: {error}"
             return
         if last < MIN_LOG_SNR and not schedule.zero_terminal_snr:
             yield (
@@ -69,6 +69,6 @@ class Diffusion(Section):
 
 
 def _with(family: str, flag: str, value: object) -> str:
-    """Names of the family's variants whose class has that value of the flag."""
+    """The names of the family's variants that have this value of the flag."""
     classes = {name: variant.variant_class(family, name) for name in variant.names(family)}
     return ", ".join(name for name, cls in classes.items() if getattr(cls, flag) == value)

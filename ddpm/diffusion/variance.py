@@ -1,7 +1,7 @@
 """The variance of the reverse step p(x_{t-1} | x_t).
 
-Contract: ``log_variance`` gives it per pixel or per image. ``outputs`` says how many times the image's channels the
-network must put out: 2 where the variance is learned.
+Contract: ``log_variance`` gives it per pixel or per image. The network has ``outputs`` times as many output channels
+as the image: 2 times if the variance is learned.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ class Variance(Variant, ABC):
 
     @abstractmethod
     def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
-        """log sigma_t^2, broadcastable to (B, C, H, W); ``variance_output`` is the network's second half or None."""
+        """log sigma_t^2, broadcastable to (B, C, H, W). ``variance_output`` is from ``split``."""
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The network's output, (B, outputs * C, H, W), as prediction and variance_output, (B, C, H, W) each."""
+        """The network's output, (B, outputs * C, H, W), as prediction and variance_output, (B, C, H, W) each.
+
+        variance_output is None if the variance is fixed.
+        """
         if self.outputs == 1:
             return output, None
         prediction, variance_output = output.chunk(2, dim=1)

@@ -1,1 +1,1 @@
-"""The network: its contract, its layers, and the file that it is shipped in."""
+"""The network: its contract, its layers, and the model file."""

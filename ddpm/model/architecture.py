@@ -1,6 +1,6 @@
 """Networks: ``network(x_t, t)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
 
-They know nothing of diffusion. Contract: a variant's fields are its shape; ``network`` builds it.
+They do not depend on the diffusion. Contract: a variant's fields are its shape; ``network`` builds it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Architecture(Variant, ABC):
 
     @abstractmethod
     def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
-        """Raises ValueError naming the field when the shape does not fit ``image_size``."""
+        """Build the module. Raises ValueError naming the field when the shape does not fit ``image_size``."""
 
 
 def build(config: ModelConfig) -> nn.Module:
     """The network that ``config.model`` chooses, freshly initialised.
 
-    Raises UserError when its shape is impossible, or its weights alone are more than the memory that is free.
+    Raises UserError when its shape is impossible, or its weights alone exceed the free memory.
     """
     import psutil
 
@@ -45,14 +45,14 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 def outline(config: ModelConfig) -> nn.Module:
-    """The network's shape, without memory for its weights. Raises UserError when it is impossible."""
+    """The network without memory for its weights. Raises UserError when its shape is impossible."""
     import torch
 
     try:
         with torch.device("meta"):
             return _network(config)
     except (OverflowError, RuntimeError, TypeError) as error:
-        reason = str(error).partition("\n")[0]  # below it torch tells its own stack
+        reason = str(error).partition("\n")[0]  # the rest is torch's own stack
         raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
 
 
@@ -66,12 +66,12 @@ def _network(config: ModelConfig) -> nn.Module:
 
 
 def dropout_purposes(network: nn.Module) -> list[str]:
-    """What the random numbers of each dropout layer are drawn for, in the order of ``key_dropout``."""
+    """The purpose of each dropout layer's random numbers, in the order of ``key_dropout``."""
     return [f"dropout/{name}" for name, _ in _dropout(network)]
 
 
 def key_dropout(network: nn.Module, words: Tensor) -> None:
-    """Give each dropout layer its keys of the next forward pass: ``words``, (layers, B, 2) int32, one an image."""
+    """Give each dropout layer its keys for the next forward pass: ``words``, (layers, B, 2) int32, a row per image."""
     for (_, layer), keys in zip(_dropout(network), words, strict=True):
         layer.keys = keys
 

@@ -1,4 +1,4 @@
-"""Files of weights: the model file to ship, and how it and the checkpoints are written. Never a pickle."""
+"""Weight files: the model file, and how it and the checkpoints are written. Never a pickle."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CHECKSUM = "sha256"
 
 
 class Loaded(NamedTuple):
-    """A model file: the network with its (EMA) weights in eval mode, and the config it was trained by.
+    """A model file: the network with its (EMA) weights in eval mode, and the config that it was trained with.
 
-    written: that config as plain values, with its ``train`` section, which nothing that samples reads.
+    written: that config as plain values, including the ``train`` section, which sampling does not need.
     """
 
     network: nn.Module
@@ -43,7 +43,7 @@ class Loaded(NamedTuple):
 
 
 def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, facts: dict[str, Any]) -> None:
-    """Write weights with their whole config, so that the file alone is enough to sample from.
+    """Write weights with their whole config, so that nothing but the file is needed to sample.
 
     Raises UserError when a weight is not finite.
     """
@@ -52,7 +52,7 @@ def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, fact
 
 
 def load_model(path: Path, device: torch.device) -> Loaded:
-    """Raises UserError when the file is missing, is no model file of this version, or does not fit its config."""
+    """Raises UserError when the file is missing, is not a model file of this version, or does not fit its config."""
     tensors, metadata = read(path, "model", device)
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
@@ -63,7 +63,7 @@ def load_model(path: Path, device: torch.device) -> Loaded:
         untrained = {key: value for key, value in written.items() if key != "train"}
     config = parse(untrained, str(path), ModelConfig)
     try:
-        # before memory is taken for what the config asks for
+        # checked before any memory is allocated for the config's network
         architecture.outline(config).load_state_dict(tensors, assign=True)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -78,27 +78,27 @@ def load_model(path: Path, device: torch.device) -> Loaded:
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """A file of safetensors with ``metadata`` and a checksum over both; equal contents are equal bytes."""
-    # one key: safetensors writes several in another order each time, and equal models must be equal bytes
+    """A safetensors file with ``metadata`` and a checksum of both; equal contents give equal bytes."""
+    # one key, because safetensors writes several in a random order
     text = {METADATA: json.dumps(metadata | {CHECKSUM: _checksum(tensors, metadata)}, sort_keys=True)}
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, text)
 
 
 def read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file that ``write`` wrote. Raises UserError when it is none, or damaged."""
+    """Tensors and metadata of a file from ``write``. Raises UserError when it is missing, damaged or something else."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             if not isinstance(metadata, dict):
-                raise UserError(f"{path}: its metadata is no mapping; not a {kind} file of this project")
+                raise UserError(f"{path}: its metadata is not a mapping; not a {kind} file of this project")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind} file") from error
-    except (SafetensorError, OSError, RecursionError, ValueError) as error:  # also of what is no UTF-8, or no JSON
+    except (SafetensorError, OSError, RecursionError, ValueError) as error:  # ValueError also if not UTF-8 or JSON
         raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
     if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
-        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum is another")
+        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum does not match")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 
 
@@ -111,7 +111,7 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
-    """sha256 of names, types, shapes, values and metadata: safetensors itself takes a flipped bit for a value."""
+    """sha256 of names, types, shapes, values and metadata: safetensors itself does not notice a flipped bit."""
     found = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Blocks that architectures share. Feature maps are (B, C, H, W), tokens (B, N, C), time embeddings (B, E)."""
+"""Layers that architectures share. Feature maps are (B, C, H, W), tokens (B, N, C), time embeddings (B, E)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ddpm.compute import noise
 
-# Tokens up to which two products beat the CPU's tiled attention: threefold at 64, by 1.8 at 256 in bfloat16.
+# up to this many tokens two matrix products beat the CPU's tiled attention: 3x at 64, 1.8x at 256 in bfloat16
 FEW_TOKENS = {torch.bfloat16: 256, torch.float32: 64}
-FOLDED_CHANNELS = 128  # from which on a CPU an upsampling convolution is faster as four small ones, by 1.1 to 1.7
+FOLDED_CHANNELS = 128  # from here on, a CPU runs an upsampling convolution 1.1 to 1.7 times faster as four small ones
 
 
 def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
@@ -27,7 +27,7 @@ def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
 
 
 def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
-    """The layer with weights and bias zero, where ``zero``: a block that begins as the identity."""
+    """The layer, with weights and bias set to zero if ``zero``, so that its block starts as the identity."""
     if zero:
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
@@ -36,11 +36,11 @@ def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
 
 
 class Dropout(nn.Module):
-    """In training, zeroes each value, or each channel where ``channels``, with probability ``p``, and scales the rest.
+    """In training, zero each value (each channel if ``channels``) with probability ``p``, and scale up the rest.
 
-    ``keys``, (B, 2) int32, are set before each forward pass of training (``architecture.key_dropout``): an image's mask
-    depends on its key and on nothing else, so it is the same in whatever part of a batch and on whatever rank. Without
-    keys they are drawn from torch's generator.
+    ``keys``, (B, 2) int32, are set before each forward pass of training (``architecture.key_dropout``). An image's mask
+    depends only on its key, so it is the same in any part of a batch and on any rank. If no keys are set, they are
+    drawn from torch's generator.
     """
 
     def __init__(self, p: float, channels: bool):
@@ -61,7 +61,7 @@ class Dropout(nn.Module):
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
-    """Multi-head self-attention: (B, N, 3C), queries, keys and values side by side, to (B, N, C)."""
+    """Multi-head self-attention: (B, N, 3C), that is queries, keys and values concatenated, to (B, N, C)."""
     batch, tokens, width = qkv.shape
     query, key, value = qkv.view(batch, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
     if tokens <= FEW_TOKENS.get(qkv.dtype, 0) and qkv.device.type == "cpu":
@@ -88,11 +88,11 @@ class SelfAttention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding coming in between. Ho et al. 2020, appendix B.
+    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding added in between. Ho et al. 2020, appendix B.
 
-    ``resample`` changes height and width before the first convolution and on the skip connection. With
-    ``scale_shift`` the embedding scales and shifts what the second GroupNorm puts out, instead of being added before
-    it: adaptive group normalization. Both are of Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
+    ``resample`` changes height and width before the first convolution and on the skip connection. With ``scale_shift``
+    the embedding scales and shifts the output of the second GroupNorm instead of being added before it (adaptive group
+    normalization). Both are from Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``embedding`` has passed its SiLU already: all blocks share that."""
+        """``embedding`` already includes the SiLU, which all blocks share."""
         h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
         time = self.time(embedding)[:, :, None, None]
         if self.scale_shift:
@@ -131,7 +131,7 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve height and width by a strided convolution; no time embedding comes in."""
+    """Halve height and width with a strided convolution; the time embedding is not used."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -142,7 +142,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width: nearest neighbour, then a convolution; no time embedding comes in."""
+    """Double height and width: nearest neighbour, then a convolution; the time embedding is not used."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -155,10 +155,10 @@ class Upsample(nn.Module):
 
 
 def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 3x3 convolution of x enlarged twice, (B, C, H, W) to (B, O, 2H, 2W), in 4/9 of its products.
+    """A 3x3 convolution of x enlarged twofold, (B, C, H, W) to (B, O, 2H, 2W), with 4/9 of the multiplications.
 
-    Rows of one parity of the enlarged image see just two rows of x, the same for columns: a 2x2 kernel for each of
-    the four parities, in which taps on the same pixel are summed.
+    Rows of one parity of the enlarged image see only two rows of x, and likewise for columns. So each of the four
+    parities has a 2x2 kernel, in which taps on the same pixel are summed.
     """
     batch, _, height, width = x.shape
     padded = F.pad(x, (1, 1, 1, 1))
@@ -178,6 +178,6 @@ def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
 
 
 def _merged(weight: Tensor, axis: int, parity: int) -> Tensor:
-    """Three taps to two: at even places the last two are on one pixel, at odd places the first two."""
+    """Three taps to two: at even positions the last two are on the same pixel, at odd positions the first two."""
     first, middle, last = weight.split(1, dim=axis)
     return torch.cat([first + middle, last] if parity else [first, middle + last], dim=axis)

@@ -1,4 +1,4 @@
-"""The ``model`` section of params.yaml, and all that a model file needs to be sampled from."""
+"""The ``model`` section of params.yaml, and the config in a model file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ddpm.diffusion.settings import Diffusion
 
 
 class Model(Section):
-    """The network's name and hyperparameters; ``architecture.build`` checks them, because that needs torch."""
+    """The network's name and hyperparameters; ``architecture.build`` checks the latter, because that needs torch."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -28,7 +28,7 @@ class Model(Section):
 
 
 class ModelConfig(Section):
-    """What turns weights into images. seed: of the training, by which the noise of its samples is named."""
+    """What is needed to sample from weights. seed: of the training; the noise of the samples depends on it."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     data: ImageShape
@@ -36,6 +36,6 @@ class ModelConfig(Section):
     model: Model
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values that ``parse`` turns back into this config, variants with all their hyperparameters."""
+        """Plain JSON values that ``parse`` turns back into this config, with all hyperparameters of the variants."""
         value: dict[str, Any] = json.loads(self.model_dump_json(serialize_as_any=True))
         return value

@@ -86,7 +86,7 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a tensor of an unknown type", partial(raw, tensor(0, 4, [1], "OBJ"), content=bytes(4)), UNREADABLE),
     ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
-    ("a config that is a list", partial(metadata, "[]"), "its metadata is no mapping"),
+    ("a config that is a list", partial(metadata, "[]"), "its metadata is not a mapping"),
     ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),
     ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "s: model.unet.blocks: 1000"),
     ("a weight too few", partial(model, lambda tensors: tensors.pop("head.weight")), "do not fit its own config"),
