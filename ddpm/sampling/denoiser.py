@@ -1,4 +1,4 @@
-"""A trained network as a denoiser: the one object that turns its output into (x_0, epsilon)."""
+"""A trained network as a denoiser: the one object that turns the network's output into (x_0, epsilon)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ddpm.diffusion.settings import Diffusion
 
 
 class Denoiser:
-    """``denoiser(x_t, t)``: t is one of the training chain for all, or (B,) int64; x_t is (B, C, H, W), float32 or 64.
+    """``denoiser(x_t, t)``: x_t is (B, C, H, W), float32 or float64; t is the training chain's, an int or (B,) int64.
 
-    With ``clip`` x_0 is held to [-1, 1] and epsilon made to agree with it, so that
-    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon stays true.
+    With ``clip``, x_0 is clamped to [-1, 1] and epsilon recomputed from it, so that
+    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds.
     """
 
     def __init__(self, network: nn.Module, diffusion: Diffusion, device: torch.device, dtype: torch.dtype, clip: bool):

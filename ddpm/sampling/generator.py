@@ -1,4 +1,4 @@
-"""Images from a trained model: image i depends on (model, sampler, seed, i) and on nothing else."""
+"""Images from a trained model: image i depends only on (model, sampler, seed, i)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILM_FRAMES = 20
 
 
 class Generator:
-    """A denoiser with a sampler over ``steps`` of its chain."""
+    """A denoiser, and a sampler that visits ``steps`` steps of its chain."""
 
     def __init__(self, denoiser: Denoiser, sampler: Sampler, steps: int, spaced: Spacing, variance: Variance):
         schedule = denoiser.chain.schedule
@@ -42,7 +42,7 @@ class Generator:
 
     @classmethod
     def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
-        """As ``options`` say. Raises UserError when the model's chain is shorter than ``options.steps``."""
+        """The generator for ``options``. Raises UserError when the model's chain is shorter than ``options.steps``."""
         diffusion = model.config.diffusion
         if options.steps > diffusion.T:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
@@ -51,7 +51,7 @@ class Generator:
         return cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance)
 
     def trajectory(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
-        """x_T, then x after each step, (B, C, H, W) float32, for the images named by ``indices``."""
+        """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
         index = torch.tensor(indices, device=self.denoiser.device)
         x_T = noise.gaussian(seed, "x_T", index, 0, shape)
         yield x_T
@@ -64,22 +64,22 @@ class Generator:
         )
 
     def images(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Tensor:
-        """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is no finite number."""
+        """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is not finite."""
         for x in self.trajectory(indices, seed, shape):
             last = x
         if not last.isfinite().all():
             raise UserError(
                 f"sample: images {indices[0]} to {indices[-1]} are not finite numbers: use sample.precision: float32, "
-                "sample.clip_denoised: true or another sampler; if they stay so, the model is broken"
+                "sample.clip_denoised: true or another sampler; if that does not help, the model is broken"
             )
         return to_images(last).cpu()
 
     def batches(
         self, count: int, batch_size: int, seed: int, shape: tuple[int, int, int], ranks: Ranks = ALONE
     ) -> Iterator[tuple[range, Tensor]]:
-        """Images 0..count - 1 as (their indices, (B, C, H, W) uint8), with a progress bar.
+        """Yield images 0..count - 1 in batches of (indices, (B, C, H, W) uint8), with a progress bar.
 
-        The ranks draw a batch each, the same batches as one rank alone, and every rank gets all of them.
+        Each rank draws a batch at a time, the same batches as a single rank would, and every rank gets all images.
         """
         with progress.bar(count, "sample", "image", shown=ranks.main) as bar:
             for first in range(0, count, batch_size * ranks.size):
@@ -99,11 +99,11 @@ def write_samples(
     out: Path,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """A set of images for each of ``options.seeds``, samples.json, and of the first set grid.png, reverse.mp4 and
-    reverse.gif, in ``out``.
+    """Write to ``out`` a set of images for each of ``options.seeds``, samples.json, and grid.png, reverse.mp4 and
+    reverse.gif of the first set.
 
-    training_seed: the model's, which its sets' noise is told by. Every rank draws, the main one writes. Returns what
-    metrics/sample.json says.
+    training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
+    content of metrics/sample.json.
     """
     started = time.perf_counter()
     paths = samples.set_paths(out, options.seeds)
@@ -129,7 +129,7 @@ def write_samples(
 def write_set(
     generator: Generator, options: Sample, seed: int, shape: tuple[int, int, int], path: Path, ranks: Ranks = ALONE
 ) -> None:
-    """``options.count`` images as uint8 (N, C, H, W) .npy; row i is image i of the noise of ``seed``."""
+    """Write ``options.count`` images as a .npy of uint8 (N, C, H, W); row i is image i drawn with noise of ``seed``."""
     batches = generator.batches(options.count, options.batch_size, seed, shape, ranks)
     if not ranks.main:
         deque(batches, maxlen=0)
@@ -142,7 +142,7 @@ def write_set(
 
 
 def film(generator: Generator, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> list[Tensor]:
-    """About FILM_FRAMES states of the reverse process, evenly chosen, from noise to image."""
+    """At most FILM_FRAMES states of the reverse process, evenly spaced, from noise to image."""
     frames = [to_images(x).cpu() for x in generator.trajectory(indices, seed, shape)]
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(FILM_FRAMES, len(frames))).round().astype(int))
     return [frames[i] for i in chosen]
@@ -151,7 +151,7 @@ def film(generator: Generator, indices: Sequence[int], seed: int, shape: tuple[i
 def forward_picture(
     chain: Chain, pictures: np.ndarray, seed: int, path: Path, rows: int = 4, columns: int = 11
 ) -> None:
-    """Real images, (N, C, H, W) uint8, a row each, noised from t = 1 to T: q(x_t | x_0) of this schedule."""
+    """Save a grid of real images, (N, C, H, W) uint8: each row shows one image noised from t = 1 to T, q(x_t | x_0)."""
     x_0 = from_images(torch.from_numpy(pictures[:rows].copy())).to(chain.table.device)
     epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])
     states = [q_sample(x_0, epsilon, chain.at_step(int(step))) for step in np.linspace(1, len(chain), columns)]

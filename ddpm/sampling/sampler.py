@@ -1,7 +1,7 @@
 """Samplers: from noise to images.
 
-Contract: ``steps`` is a function of the denoiser, x_T, the chain and the noise; nothing else is drawn. A step's
-coefficients are Python floats, computed in float64 from the chain's ``levels``.
+Contract: ``steps`` is a function of the denoiser, x_T, the chain and the noise, and draws nothing else. The
+coefficients of a step are Python floats, computed in float64 from the chain's ``levels``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ddpm.diffusion.variance import Variance
 if TYPE_CHECKING:
     from ddpm.diffusion.chain import Chain
 
-# (x_t, t of the training chain) -> the network's belief
+# (x_t, t of the training chain) -> the network's estimate
 Denoise = Callable[[Tensor, int], Prediction]
 # t of the training chain -> standard normal noise of x's shape
 Noise = Callable[[int], Tensor]
@@ -29,8 +29,8 @@ Noise = Callable[[int], Tensor]
 class Level(NamedTuple):
     """One noise level that sampling visits: x_t = signal x_0 + sigma epsilon, with signal^2 + sigma^2 = 1.
 
-    t is the training chain's, 0 for the image itself; log_ratio is log(signal / sigma), half the log-SNR and the
-    lambda of DPM-Solver: -inf where nothing of the image is left (zero terminal SNR), inf at the image.
+    t is the training chain's, 0 for the image itself. log_ratio is log(signal / sigma), half the log-SNR and the
+    lambda of DPM-Solver: -inf if nothing of the image is left (zero terminal SNR), inf at the image.
     """
 
     t: int
@@ -54,10 +54,10 @@ class Sampler(Variant, ABC):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         """Yield x after each step, (B, C, H, W); the last is the image, in about [-1, 1].
 
-        ``chain`` is respaced to the steps to be visited, its schedule's ``timesteps`` are the training chain's t;
-        ``variance`` is the reverse step's, for the samplers that draw from p(x_{t-1} | x_t).
+        ``chain`` contains only the steps to visit; its schedule's ``timesteps`` are the training chain's t.
+        ``variance`` is that of the reverse step, for samplers that draw from p(x_{t-1} | x_t).
         """
 
     def evaluations(self, steps: int) -> int:
-        """NFE: network evaluations per image."""
+        """Network evaluations per image (NFE)."""
         return steps

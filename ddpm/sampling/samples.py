@@ -1,4 +1,4 @@
-"""The sets of images drawn from one model: their files, and the noise that each is drawn from."""
+"""The sets of images drawn from one model: their files, and the seeds of their noise."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ class _Facts(BaseModel):
 
 
 def noise_seed(training_seed: int, seed: int) -> int:
-    """The seed of the noise of set ``seed``, below 2**63, for ``Generator``.
+    """The seed of the noise for set ``seed``, below 2**63, for ``Generator``.
 
-    Models of different training seeds get independent noise, and models that differ in anything else the same: a
-    comparison paired by training seed is then paired by noise as well.
+    Models with different training seeds get independent noise; models that differ in anything else get the same. So a
+    comparison paired by training seed is also paired by noise.
     """
     return noise.stream_seed(training_seed, "samples", seed)
 
 
 def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
-    """Each set's file by its seed: samples.npy for the first, samples-<seed>.npy beside it for the others."""
+    """Each set's file by its seed: samples.npy for the first, samples-<seed>.npy for the others."""
     first, *others = seeds
     return {first: folder / "samples.npy", **{seed: folder / f"samples-{seed}.npy" for seed in others}}
 
 
 def write_precision(folder: Path, precision: str) -> None:
-    """Beside the sets, what the network computed in when it drew them: ``auto`` is another on another machine."""
+    """Record the precision that the sets were drawn in, because ``auto`` depends on the machine."""
     write_json(folder / FACTS, {"precision": precision})
 
 
 def read_precision(folder: Path) -> str:
-    """float32, bfloat16 or float16. Raises UserError when the sets do not come with it."""
+    """float32, bfloat16 or float16. Raises UserError when it is not recorded with the sets."""
     path = folder / FACTS
     try:
         return _Facts.model_validate(read_json(path)).precision
@@ -53,7 +53,7 @@ def read_precision(folder: Path) -> str:
 
 
 def read_samples(path: Path) -> NDArray[np.uint8]:
-    """Memory-mapped uint8 (N, C, H, W). Raises UserError when the file is anything else."""
+    """A set as memory-mapped uint8 (N, C, H, W). Raises UserError when the file is anything else."""
     images = open_array(path)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise UserError(

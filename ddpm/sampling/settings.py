@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf, model_validator
 from ddpm.base.settings import Positive, Precision, Section
 from ddpm.sampling.sampler import Sampler
 
-Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]  # of the steps that sampling visits
+Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]
 
 
 class Sample(Section):
@@ -27,5 +27,5 @@ class Sample(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)} names one twice; each draws another set of images")
+            raise ValueError(f"seeds: {list(self.seeds)} names one twice; list each once")
         return self

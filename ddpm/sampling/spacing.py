@@ -12,9 +12,9 @@ from ddpm.sampling.settings import Spacing
 
 
 def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
-    """(steps,) ascending, distinct, in 1..T, always with T: the steps of the training chain that sampling visits.
+    """The steps of the training chain that sampling visits: (steps,), ascending, distinct, in 1..T, including T.
 
-    The spacing's values are rounded; those that fall on a neighbour are moved to the nearest free step.
+    The spacing's values are rounded; any that coincide are moved to the nearest free step.
     """
     T = len(schedule)
     visited = np.round(SPACINGS[spacing](schedule, steps)[::-1]).astype(np.int64)

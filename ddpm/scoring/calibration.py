@@ -1,7 +1,7 @@
 """What the numbers mean on this data: the scores of real images that no model has seen, and of spoiled ones.
 
-The test split against the train split is the floor: no model is asked to be nearer. Blurred and noised copies of it
-are a ladder of known steps away from it, on which an extractor that is of use climbs.
+The test split against the train split is the floor: no model needs to be closer. Blurred and noised copies of the test
+split form a ladder of known steps away from it, and the scores of a useful extractor climb with each step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ddpm.scoring.scores import Scores, possible, score
 from ddpm.scoring.settings import Evaluate
 
 FILE = "calibration.json"  # in data/reference/
-LADDER_IMAGES = 5000  # of the test split, at most: each rung passes through the extractor again
-NOISE_BATCH = 256  # images whose noise is drawn at once
+LADDER_IMAGES = 5000  # of the test split, at most: features are extracted again for each rung
+NOISE_BATCH = 256  # images for which noise is drawn at once
 DISTANCES = ("fid", "kid")
 SEED = 2020
 
@@ -37,13 +37,14 @@ Rung = dict[str, float]
 
 
 def blurred(images: Images, level: float) -> Images:
-    """Through a Gaussian whose standard deviation is ``level`` times the image's side; edges are repeated."""
+    """Gaussian blur with a standard deviation of ``level`` times the image's side; edges are repeated."""
     sigma = (0, 0, level * images.shape[2], level * images.shape[3])
     return gaussian_filter(images.astype(np.float32), sigma, mode="nearest").round().astype(np.uint8)
 
 
 def noised(images: Images, level: float) -> Images:
-    """With the same Gaussian noise at any level, of standard deviation ``level`` times the range of grey levels."""
+    """Add Gaussian noise with a standard deviation of ``level`` times the range of grey levels; the draws are the same
+    at every level."""
     spoiled = []
     for index in torch.arange(len(images)).split(NOISE_BATCH):
         batch = torch.from_numpy(images[index.numpy()]).float()
@@ -58,12 +59,12 @@ SPOILING: dict[str, tuple[Callable[[Images, float], Images], tuple[float, ...]]]
 
 
 def calibrate(settings: Evaluate, processed: Path, reference: Path, device: torch.device) -> dict[str, Any]:
-    """``floor`` and ``ladder`` by extractor, what ``FILE`` says.
+    """``floor`` and ``ladder`` by extractor: the content of ``FILE``.
 
-    ``count`` stands beside the scores: the Fréchet distance falls as the number of images grows, and in a split that
-    is stratified by class it is below that of as many images drawn independently. Metrics for which the split is too
-    small are left out. A ladder that does not climb is said on stderr and does not end the run: the cause may lie in
-    the data, such as images without any detail to blur.
+    The floor includes ``count``, because the Fréchet distance falls as the number of images grows; in a split that is
+    stratified by class it is also lower than for as many images drawn independently. Metrics for which the split is too
+    small are left out. A ladder that does not climb gives a warning on stderr and not an error, because the cause may
+    be the data, such as images without any detail to blur.
     """
     images, _ = open_split(processed, "test")
     found = {}
@@ -80,22 +81,23 @@ def calibrate(settings: Evaluate, processed: Path, reference: Path, device: torc
 
 
 def fd_curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> Curve | None:
-    """The Fréchet distance against N; None where it is not asked for, or the images are too few."""
+    """The Fréchet distance against N; None if it is not in ``settings.metrics``, or there are too few images."""
     if "fid" not in settings.metrics or not frechet.is_enough(len(fake.features), real.extractor.dimensions):
         return None
     return frechet.extrapolate(fake.features.to(device, torch.float64), Distance(real.mu, real.sigma, device))
 
 
 def extrapolated(real: RealFeatures, curve: Curve) -> Scores:
-    """The curve's limit under its names: ``fid_infinity`` for Inception, else ``fd_infinity``, and its error."""
+    """The curve's limit and its standard error, named ``fid_infinity`` for Inception and ``fd_infinity`` otherwise."""
     name = f"{real.extractor.frechet}_infinity"
     return {name: curve.infinity, f"{name}_se": curve.infinity_se}
 
 
 def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, list[Rung]]:
-    """For each way of spoiling images, the distances of (N, C, H, W) images by ``level``, ascending from 0.
+    """For each way of spoiling images, the distances by ``level``, ascending from 0.
 
-    ``images`` are the first of the test split. Empty where no distance is asked for, or the images are too few.
+    images: (N, C, H, W), the first N of the test split. Empty if ``settings.metrics`` has no distance, or there are too
+    few images.
     """
     distances = tuple(metric for metric in settings.metrics if metric in DISTANCES)
     chosen = possible(settings.model_copy(update={"metrics": distances}), real.extractor, len(images))
@@ -112,7 +114,7 @@ def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch
 
 
 def falls(rungs: dict[str, list[Rung]], real: RealFeatures) -> list[str]:
-    """A line for each distance that does not grow at every step of a way of spoiling images."""
+    """A line for each distance that does not grow with every step of a way of spoiling images."""
     lines = []
     for kind, steps in rungs.items():
         for metric in steps[0].keys() & {real.extractor.frechet, "kid_mean"}:
@@ -120,6 +122,6 @@ def falls(rungs: dict[str, list[Rung]], real: RealFeatures) -> list[str]:
                 climb = ", ".join(f"{step[metric]:.4g} at {step['level']:.3g}" for step in steps)
                 lines.append(
                     f"{real.extractor.name}.{metric} does not grow with each step of {kind} on real test images "
-                    f"({climb}): on this data it says little of how good an image is; trust other metrics more"
+                    f"({climb}): on this data it says little about image quality; trust other metrics more"
                 )
     return sorted(lines)

@@ -1,7 +1,7 @@
-"""Feature extractors: what scores look at instead of pixels.
+"""Feature extractors: scores compare their features instead of pixels.
 
-Contract: a variant makes its weights once, in the reference stage, as one safetensors file, and turns such a file
-into a network from uint8 images to features. torch-fidelity's metrics are functions of those features.
+Contract: a variant makes its weights once, in the reference stage, as one safetensors file, and loads such a file as a
+network from uint8 images to features. torch-fidelity's metrics are functions of those features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 
 
 class Features(NamedTuple):
-    """What a network says of B images: ``features`` (B, D) and ``logits`` (B, K) of its classes, float32."""
+    """A network's output for B images, float32: ``features`` (B, D), and ``logits`` (B, K) of its classes."""
 
     features: Tensor
     logits: Tensor
@@ -30,8 +30,8 @@ class Features(NamedTuple):
 class Extractor(Variant, ABC):
     """Contract of an extractor.
 
-    dimensions: D, the number of features. frechet: what its Fréchet distance is called; FID is the Inception one.
-    weights_size: bytes that its file of weights takes at most.
+    dimensions: D, the number of features. frechet: the name of its Fréchet distance; only Inception's is called FID.
+    weights_size: an upper bound on the bytes of its weight file.
     """
 
     dimensions: ClassVar[int]
@@ -40,7 +40,7 @@ class Extractor(Variant, ABC):
 
     @abstractmethod
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
-        """Write the weights for the dataset in ``processed`` to ``path``. Raises UserError where there are none."""
+        """Write the weights for the dataset in ``processed`` to ``path``. Raises UserError if there can be none."""
 
     @abstractmethod
     def load(self, weights: Path) -> nn.Module:
@@ -55,16 +55,16 @@ def get(name: str) -> Extractor:
 def extract(
     network: nn.Module, images: NDArray[np.uint8], batch_size: int, device: torch.device, ranks: Ranks = ALONE
 ) -> Features:
-    """Features of every image, (N, D) and (N, K) on the CPU, in the images' order; on every rank, each of which passes
-    its share of the batches.
+    """The features of all images, (N, D) and (N, K) on the CPU, in the images' order. Each rank processes a share of
+    the batches, and every rank gets the whole.
 
     Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
-    inputs. Shows a progress bar when it takes longer than a second.
+    inputs. Shows a progress bar if it takes longer than a second.
     """
     network = network.to(device)
     batches = [range(len(images))[start : start + batch_size] for start in range(0, len(images), batch_size)]
     shares = ranks.shares(len(batches))
-    own = batches[shares[ranks.rank]] or [range(1)]  # a rank without a batch passes one image, to know the shapes
+    own = batches[shares[ranks.rank]] or [range(1)]  # a rank without a batch needs one image for the shapes
     parts = []
     with (
         torch.inference_mode(),

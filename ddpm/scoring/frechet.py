@@ -1,8 +1,8 @@
 """The Fréchet distance against the number of images it is measured on, and its limit.
 
-Measured on N images it is too large by about c / N, and c depends on the model: two models at one N are not told
-apart by their distances alone. Chong & Forsyth 2020 (arXiv:1911.07023) measure it at several N and read the intercept
-of a straight line in 1 / N.
+Measured on N images the distance is too large by about c / N, and c depends on the model, so distances at one N may
+rank two models wrongly. Chong & Forsyth 2020 (arXiv:1911.07023) measure it at several N, fit a straight line in 1 / N
+and take the intercept.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PARTS = 4  # distances are measured on N, N / 2, ... N / PARTS images: evenly spaced in 1 / N
-SHUFFLES = 4  # of the images, before they are cut into parts
-PER_FEATURE = 2  # the smallest parts have at least this many images for each feature: with fewer the line bends
+SHUFFLES = 4  # times that the images are shuffled and cut into parts
+PER_FEATURE = 2  # images per feature that the smallest parts need: with fewer, the line bends
 SEED = 2020
 
 
 class Distance:
     """The squared Fréchet distance of features to N(mu, sigma), (D,) and (D, D), in float64 on ``device``.
 
-    Dowson & Landau 1982. The root of the covariances' product is taken by symmetric eigenvalues, which are real and
-    stay so where there are fewer images than features.
+    Dowson & Landau 1982. The root of the covariances' product uses the eigenvalues of a symmetric matrix, which are
+    real even with fewer images than features.
     """
 
     def __init__(self, mu: NDArray[np.floating], sigma: NDArray[np.floating], device: torch.device):
@@ -46,9 +46,9 @@ class Distance:
 class Curve:
     """The distance against the number of images.
 
-    n: (S,) descending; fd, fd_sd: (S,) its mean and standard deviation over disjoint parts of n images, nan where
-    there is one part alone; infinity: the intercept of the line in 1 / n; infinity_se: its standard error over the
-    draw of the images, the real ones held fixed.
+    n: (S,) descending. fd, fd_sd: (S,) the mean and standard deviation over disjoint parts of n images; fd_sd is nan
+    if there is only one part. infinity: the intercept of the line in 1 / n. infinity_se: its standard error over draws
+    of the images, with the real ones fixed.
     """
 
     n: NDArray[np.int64]
@@ -66,11 +66,11 @@ def is_enough(count: int, dimensions: int) -> bool:
 def extrapolate(features: Tensor, distance: Distance) -> Curve:
     """FD-infinity of (N, D) features, by least squares over N, N / 2, ... N / PARTS images; the same each time.
 
-    Rows must be drawn independently: of a stratified split the parts vary by more than the whole, and the line ends
-    too low. Its residuals tell nothing of its error, because all sizes share their images. What disjoint parts of one
-    size vary by, over the root of their number, is the standard error of the distance on all of them; averaged over the
-    sizes it is what is said here. It is on the safe side, 1 to 1.7 times the true one where images were drawn again and
-    again, most where the distance is next to 0.
+    Rows must be drawn independently: parts of a stratified split vary more than the whole, and the intercept is too
+    low. The line's residuals say nothing about its error, because all sizes share their images. The standard deviation
+    over disjoint parts of one size, divided by the root of their number, is the standard error of the distance on all
+    of them; ``infinity_se`` is its root mean square over the sizes. This is conservative: 1 to 1.7 times the true error
+    in tests with repeated draws, and the most where the distance is close to 0.
     """
     generator = np.random.default_rng(SEED)
     n, fd, fd_sd = [len(features)], [distance(features)], [np.nan]

@@ -1,7 +1,7 @@
-"""The real images as the extractors see them: made once per dataset and extractor, read by every scoring.
+"""The extractors' features of the real images: made once per dataset and extractor, and read for every score.
 
-data/reference/ holds, per extractor, ``weights.safetensors`` and ``features.safetensors``, and ``reference.json``
-with the sha256 of each and of the images. torch-fidelity's own cache is not used: it is keyed by name alone and
+data/reference/ holds ``weights.safetensors`` and ``features.safetensors`` for each extractor, and ``reference.json``
+with the sha256 of each and of the images. torch-fidelity's own cache is not used, because it is keyed only by name and
 read by an unrestricted unpickler.
 """
 
@@ -31,7 +31,7 @@ INDEX = "reference.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """What ``reference.json`` says.
+    """The content of ``reference.json``.
 
     images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
     shape; extractors: the sha256 of each extractor's files, by extractor and file name.
@@ -48,9 +48,9 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class RealFeatures:
-    """One extractor, and what it says of the N real images.
+    """One extractor, and its features of the real images.
 
-    features: (N, D) float32 of the train split; mu: (D,) float32 and sigma: (D, D) float64, their mean and covariance;
+    features: (N, D) float32, of the train split; mu, sigma: (D,) float32 and (D, D) float64, their mean and covariance;
     held_out: of the test split.
     """
 
@@ -63,9 +63,9 @@ class RealFeatures:
 
 
 def make_reference(settings: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:
-    """Write ``folder`` for the extractors in ``settings``; it is whole or absent.
+    """Write ``folder`` for the extractors in ``settings``, completely or not at all.
 
-    Raises UserError where weights can't be had or the dataset does not suit the extractor.
+    Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
     images, _ = open_split(processed, "train")
@@ -96,7 +96,7 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
 
 
 def read_reference(folder: Path) -> Reference:
-    """Raises UserError when the reference stage has not run, or another version of it has."""
+    """Raises UserError when the reference stage has not run, or ran in another version."""
     try:
         return Reference(**read_json(folder / INDEX))
     except TypeError as error:
@@ -104,9 +104,9 @@ def read_reference(folder: Path) -> Reference:
 
 
 def load_features(folder: Path, name: str) -> RealFeatures:
-    """Extractor ``name`` of the reference in ``folder``; no image is looked at.
+    """The features of extractor ``name`` from the reference in ``folder``, without reading any image.
 
-    Raises UserError when it is not part of the reference, or a file is not the one that was made.
+    Raises UserError when the reference does not include it, or a file is missing or has changed.
     """
     index = read_reference(folder)
     if name not in index.extractors:

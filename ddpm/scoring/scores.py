@@ -1,8 +1,8 @@
 """Scores: images against the real train images, by torch-fidelity's metrics on an extractor's features.
 
-Scoring is a pure function of images, reference and settings. The Fréchet distance, precision and recall do not
-depend on the images' order; the Inception Score's splits and KID's subsets are drawn by row, so theirs do.
-``kid_std`` is the spread over KID's subsets, no standard error of ``kid_mean``.
+Scoring is a pure function of images, reference and settings. The Fréchet distance, precision and recall do not depend
+on the images' order; the Inception Score and KID do, because their splits and subsets are drawn by row. ``kid_std`` is
+the spread over KID's subsets, not a standard error of ``kid_mean``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
 ISC_SPLITS = 10
-RNG_SEED = 2020  # torch-fidelity's default, on which published scores rest
-PRC_ROWS = 1000  # rows of the distance matrix held at once: 50,000 images take 0.2 GB instead of 10
+RNG_SEED = 2020  # torch-fidelity's default, used for published scores
+PRC_ROWS = 1000  # rows of the distance matrix in memory at once: 50,000 images take 0.2 GB instead of 10
 
-# torch-fidelity's names of scores -> ours; what the Fréchet distance is called, its extractor says
+# torch-fidelity's names of scores -> ours; the name of the Fréchet distance depends on the extractor
 NAMES = {
     torch_fidelity.KEY_METRIC_ISC_MEAN: "is_mean",
     torch_fidelity.KEY_METRIC_ISC_STD: "is_std",
@@ -41,7 +41,7 @@ Scores = dict[str, float]
 def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
     """``settings.metrics`` of images with features ``fake`` against ``real``.
 
-    Raises UserError rather than give a NaN.
+    Raises UserError instead of returning a NaN.
     """
     name = real.extractor.name
     if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
@@ -57,7 +57,7 @@ def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
 
 
 def possible(settings: Evaluate, extractor: Extractor, count: int) -> Evaluate:
-    """``settings`` with the metrics for which ``count`` images suffice."""
+    """``settings`` with only those metrics for which ``count`` images are enough."""
     enough = [metric for metric in settings.metrics if count >= minimum(metric, settings, extractor)[0]]
     return settings.model_copy(update={"metrics": tuple(enough)})
 
@@ -89,7 +89,8 @@ METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], dict[str, float]
 
 
 def minimum(metric: str, settings: Evaluate, extractor: Extractor) -> tuple[int, str]:
-    """The fewest images that give ``metric`` a meaning, and why. torch-fidelity gives numbers, or NaN, for fewer."""
+    """The fewest images for which ``metric`` is meaningful, and why. For fewer, torch-fidelity still gives numbers or
+    NaN."""
     neighbours, dimensions = settings.prc_neighborhood + 1, extractor.dimensions
     return {
         "fid": (dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"),
@@ -102,7 +103,7 @@ def minimum(metric: str, settings: Evaluate, extractor: Extractor) -> tuple[int,
 def check_counts(settings: Evaluate, extractor: Extractor, counts: dict[str, int]) -> None:
     """Raises UserError that names the key, the number and the minimum when a metric has too few images.
 
-    counts: images by where they are set: ``sample.count``, and the real ones under any other name.
+    counts: image counts by the key that sets them: ``sample.count``, and any other name for real images.
     """
     for metric in settings.metrics:
         least, why = minimum(metric, settings, extractor)

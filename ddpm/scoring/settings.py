@@ -11,14 +11,14 @@ from ddpm.base.settings import Positive, Section
 
 
 class Likelihood(Section):
-    """How much of the bound on the likelihood is computed: of ``images`` of each split, at ``timesteps`` of its t."""
+    """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t."""
 
     images: Annotated[int, Field(ge=0)] = 0
     timesteps: Positive = 50
 
 
 class Evaluate(Section):
-    """Which features and which torch-fidelity metrics compare samples with real images."""
+    """The features and torch-fidelity metrics that compare samples with real images."""
 
     extractors: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: Annotated[tuple[Literal["fid", "isc", "kid", "prc"], ...], Field(min_length=1)] = (
@@ -39,5 +39,5 @@ class Evaluate(Section):
             variant.check_name("extractors", name, "evaluate.extractors")
         for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
             if len(set(chosen)) < len(chosen):
-                raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; each may stand once")
+                raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; list each once")
         return self
