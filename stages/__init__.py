@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml, run as ``python -m stages NAME``: each has its settings handed in and writes its outs."""
+"""The stages of dvc.yaml, run as ``python -m stages NAME``: each gets its settings as arguments and writes its outs."""

@@ -1,8 +1,8 @@
 """The runner: ``python -m stages NAME``. No stage imports it, and DVC does not watch it.
 
-It reads params.yaml once, looks at the stage's inputs before and after, starts the ranks and hands each of them the
-settings that the first process read. It also hands in whatever watches a training, and tells MLflow of what is done.
-None of that can change a value that a stage computes (tests/stages/test_start.py).
+It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the settings
+on to them. It also passes in whatever watches a training, and records what is finished in MLflow. None of this can
+change a value that a stage computes (tests/stages/test_start.py).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def sample(settings: Config, start: Start) -> None:
     ranks = distributed.current()
     sample.main(settings.sample, devices.resolve(settings.device), ranks)
     if ranks.main:
-        with suppress(UserError, OSError):  # not all that training read is here, as with `dvc repro --allow-missing`
+        with suppress(UserError, OSError):  # training's inputs may be missing, e.g. with `dvc repro --allow-missing`
             trained = inputs.read("train", params=start.params).fingerprint()
             model = start.inputs.files[str(MODEL_FILE)]
             forget_finished(trained, model, inputs.on_record("train", start.params))
@@ -99,13 +99,13 @@ def evaluate(settings: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
-SHARED = {"train", "sample", "evaluate"}  # by the ranks of ``launch.processes``
+SHARED = {"train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
 def run(name: str) -> NoReturn:
-    """Run the stage and exit, with 2 when an input changed while it ran: ``Start.check``.
+    """Run the stage and exit, with 2 if an input changed while it ran (``Start.check``).
 
-    A stage that is shared out runs on every rank, and a process that torchrun has started is one of them.
+    A shared stage runs on every rank; a process that torchrun started is one of them.
     """
     if name in SHARED:
         devices.reuse_memory()
@@ -137,19 +137,19 @@ def _rank(name: str) -> None:
 
 
 def begin(name: str) -> tuple[Config, Start]:
-    """The whole config, and all that the stage starts with. params.yaml is read here and nowhere else in a stage."""
+    """The whole config, and what the stage starts with. This is the only place where a stage reads params.yaml."""
     params = file.read()
-    # before the inputs: it says more about a wrong name than the file that is missing
+    # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
     inputs.check_variants(name, params)
     return whole, Start(name, params, inputs.read(name, params=params))
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """On Linux this process gets SIGTERM when its parent dies: a killed ``dvc repro`` leaves no orphan at work.
+    """On Linux, get SIGTERM when the parent process dies, so that a killed ``dvc repro`` leaves nothing running.
 
-    Raises SystemExit when the parent has died already, while this process was starting: its parent is now not the
-    process ``parent`` or, under DVC, not in DVC's process group, in which whatever adopts orphans is not.
+    Raises SystemExit if the parent died while this process was starting: then its parent is not ``parent`` any more
+    or, under DVC, not in DVC's process group, because the process that adopts orphans never is.
     """
     if sys.platform != "linux":
         return
@@ -162,7 +162,7 @@ def die_with_parent(parent: int | None = None) -> None:
 
 def main(arguments: list[str]) -> NoReturn:
     if len(arguments) != 1 or arguments[0] not in STAGES:
-        error = UserError(f"python -m stages {' '.join(arguments)}: one of {', '.join(STAGES)} is allowed")
+        error = UserError(f"python -m stages {' '.join(arguments)}: allowed: {', '.join(STAGES)}")
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     run(arguments[0])

@@ -1,6 +1,6 @@
-"""params.yaml -> data/checked, which says nothing but that params.yaml is possible. All other stages come after it.
+"""params.yaml -> data/checked, which only says that params.yaml is valid. All other stages run after this one.
 
-DVC removes what a stage has made before it runs the stage again, so a mistake has to end the run here.
+DVC deletes a stage's outputs before it runs the stage again, so a mistake has to end the run here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
-    """params: all of params.yaml, of which ``config`` is made; before: what dvc.lock says they were when they were last
-    found possible, all as text."""
+    """params: all of params.yaml, from which ``config`` was made; before: the params in dvc.lock, which were valid when
+    this stage last ran, all as text."""
     _check_listed(params)
     new = {key for key, _ in _values(before) ^ _values(params)}
     for keys, check in CHECKS.items():
@@ -36,8 +36,8 @@ def _values(params: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def _check_listed(params: dict[str, Any]) -> None:
-    """Raises UserError when a key is missing that a stage's ``params`` in dvc.yaml name, also where it has a default:
-    DVC would refuse to run that stage, after it has removed its outputs."""
+    """Raises UserError when a key that dvc.yaml lists in a stage's ``params`` is missing, even if it has a default: DVC
+    would delete that stage's outputs and then refuse to run it."""
     known = files.flatten(params)
     for stage in yaml.safe_load(inputs.DVC_YAML.read_text())["stages"].values():
         for listed in stage.get("params", []):
@@ -74,8 +74,8 @@ def _check_counts(config: Config) -> None:
         scores.check_counts(config.evaluate, extractor.get(name), {"sample.count": config.sample.count})
 
 
-# What takes seconds, because it imports torch, or leaves the project's folder, is done only where one of the keys that
-# it is about has changed since params.yaml was last found possible.
+# These take seconds, because they import torch, or look outside the project's folder. So they only run if one of their
+# keys has changed since params.yaml was last found valid.
 CHECKS = {
     ("data.dataset.", "data.source"): _check_source,
     ("device", "launch.", "train.batch_size"): _check_machine,

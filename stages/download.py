@@ -1,4 +1,4 @@
-"""data.source -> data/raw: the dataset's files as they were published, verified."""
+"""data.source -> data/raw: the dataset's published files, verified."""
 
 from __future__ import annotations
 

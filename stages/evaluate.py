@@ -1,4 +1,4 @@
-"""data/samples, data/model, data/processed and data/reference -> metrics/evaluate.json and others, data/evaluation."""
+"""data/samples, data/model, data/processed, data/reference -> metrics/evaluate.json and others, data/evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
     if not ranks.main:
         return
-    comparable = evaluation.fingerprint(
+    fingerprint = evaluation.fingerprint(
         read_reference(paths.REFERENCE),
         settings,
         sample,
@@ -36,4 +36,4 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     nearest = torch.from_numpy(found.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
-    write_json(paths.FINGERPRINT, comparable)
+    write_json(paths.FINGERPRINT, fingerprint)

@@ -1,4 +1,4 @@
-"""data/raw -> data/processed: uint8 arrays of one size, split into train and test."""
+"""data/raw -> data/processed: uint8 arrays of images of one size, split into train and test."""
 
 from __future__ import annotations
 

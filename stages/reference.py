@@ -1,4 +1,4 @@
-"""data/processed -> data/reference: the extractors' weights, the real images' features, and what real images score."""
+"""data/processed -> data/reference: the extractors' weights, the real images' features, and the real images' scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddpm.scoring.settings import Evaluate
 def main(settings: Evaluate, device: torch.device) -> None:
     counts = read_manifest(PROCESSED).counts
     for name in settings.extractors:
-        # the first stage that can know: evaluate would find out after hours of training
+        # this is the first stage that can check it: evaluate would find out after hours of training
         check_counts(settings, extractor.get(name), {"the train split": counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device)
     found = calibration.calibrate(settings, PROCESSED, REFERENCE, device)

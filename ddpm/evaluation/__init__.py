@@ -1,1 +1,1 @@
-"""What the evaluate stage says of a model: scores, likelihood, memorisation."""
+"""How the evaluate stage assesses a model: scores, likelihood, memorisation."""

@@ -1,7 +1,7 @@
-"""What is said of a model: its sets' scores, how near they come to real images, its likelihood, and a fingerprint.
+"""A model's evaluation: its sets' scores, how close they come to train images, its likelihood, and a fingerprint.
 
-Each set of samples is scored by itself, and evaluate.json holds the mean over the sets, with what real images score
-beside it. The fingerprint says which other models' scores these may be compared with.
+Each set of samples is scored by itself. evaluate.json holds the mean over the sets, and the scores of real images for
+comparison. The fingerprint determines which other models' scores these may be compared with.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from ddpm.scoring.settings import Evaluate
 
 PIXELS = "pixels"
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
-# of the choice of images whose likelihood is bounded. It is the same for every model, as the test split is: the images
-# are the data that a score is of, and no part of the estimate. How much others would move it, bits_per_dim_se says.
+# chooses the images for the likelihood. The choice is the same for every model, like the test split: the images define
+# the score and are not part of the estimate. bits_per_dim_se says how much other images would change it.
 SEED = 2020
 
 Images = NDArray[np.uint8]
@@ -49,9 +49,9 @@ Task = Callable[[], dict[str, Any]]
 
 
 class Evaluation(NamedTuple):
-    """scores: what evaluate.json says. The rest are rows of CSV files, and what nearest.png shows.
+    """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
-    sets: seed and every score of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
+    sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
     ``likelihood_rows``. nearest: ``pairs``.
     """
 
@@ -80,10 +80,10 @@ def evaluate(
     device: torch.device,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Score ``sets``, .npy of uint8 (N, C, H, W) by their seeds, and ``model``, which drew them; on every rank, between
-    which passes through the networks, searches and metrics are shared.
+    """Score ``sets``, .npy files of uint8 (N, C, H, W) by seed, and the ``model`` that drew them.
 
-    Raises UserError when the samples are too few for a metric or do not look like the real images.
+    The ranks share the work, and each returns the whole. Raises UserError when there are too few samples for a metric,
+    or their shape is not that of the real images.
     """
     index = read_reference(reference)
     floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
-    """Raises UserError when a set's images are too few for a metric, or of another shape than the real ones."""
+    """Raises UserError when a set has too few images for a metric, or their shape is not that of the real ones."""
     images = read_samples(path)
     expected = (index.channels, index.image_size, index.image_size)
     if images.shape[1:] != expected:
@@ -118,10 +118,10 @@ def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
 
 
 class Real(NamedTuple):
-    """What samples are held against.
+    """The real images that samples are compared with.
 
     train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether a test image is no copy of a train image.
+    whether each test image is not a copy of a train image.
     """
 
     train: Images
@@ -143,12 +143,12 @@ class Real(NamedTuple):
 
 
 def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -> dict[str, Task]:
-    """By space, what finds the ``Nearest`` of its second vectors to each of its first."""
+    """By space, a task that finds the ``Nearest`` of the space's second vectors to each of its first."""
     return {space: partial(nearest, *pair, device) for space, pair in spaces.items()}
 
 
 def nearest(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
-    """The fields of the ``Nearest``."""
+    """The fields of a ``Nearest``."""
     return memorisation.nearest(queries, train, device)._asdict()
 
 
@@ -183,13 +183,13 @@ def report(images: Images, real: Real, settings: Evaluate, device: torch.device,
 
 
 def curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Any]:
-    """The fields of the ``frechet.Curve``; none where there is no curve."""
+    """The fields of a ``frechet.Curve``; empty if there is no curve."""
     found = calibration.fd_curve(fake, real, settings, device)
     return vars(found) if found else {}
 
 
 def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of nested numbers, key by key; standard errors, ``*_se``, of independent sets become that of the mean."""
+    """The mean of nested numbers, key by key. Standard errors, ``*_se``, of independent sets give that of the mean."""
     found: dict[str, Any] = {}
     for key, first in values[0].items():
         column = [value[key] for value in values]
@@ -213,9 +213,9 @@ def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
 def likelihoods(
     model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
 ) -> dict[Split, Bound]:
-    """The bound on ``settings.likelihood.images`` of each split, in full float32; nothing where that is 0.
+    """The bound on ``settings.likelihood.images`` images of each split, in full float32; empty if that is 0.
 
-    The same images for every model; noise and t by the model's training seed.
+    The images are the same for every model; noise and t depend on the model's training seed.
     """
     diffusion, options = model.config.diffusion, settings.likelihood
     denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
@@ -250,10 +250,10 @@ def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
 
 
 def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
-    """The bound by t: t, steps, and per split ``vlb_*``, bits per dimension of one step, and ``mse_*``, of epsilon.
+    """The bound by t: t, steps, and for each split ``vlb_*``, bits per dimension per step, and ``mse_*``, of epsilon.
 
-    L_{t-1} stands at t, L_T at T + 1, where nothing is denoised. A row is a stratum of ``steps`` steps around t, so
-    that the sum of steps times vlb is the whole bound.
+    L_{t-1} is in the row of t, L_T in that of T + 1, where nothing is denoised. A row is a stratum of ``steps`` steps
+    around t, so that the whole bound is the sum of steps times vlb.
     """
     rows: Rows = []
     for split, found in bounds.items():
@@ -267,8 +267,8 @@ def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
 
 
 def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images:
-    """(rows, columns, C, H, W): the closest pairs of each space in turn, in pixels first, the relatively nearest pair
-    leftmost: a row of samples, and below it the row of their train images."""
+    """(rows, columns, C, H, W): for each space, pixels first, a row of the samples that are relatively closest to a
+    train image, closest first, and below it the row of those train images."""
     rows = []
     for found in nearest.values():
         chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
@@ -279,11 +279,12 @@ def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images
 def fingerprint(
     index: Reference, settings: Evaluate, sample: Sample, drawn_in: str, trained_in: str, device: torch.device
 ) -> dict[str, Any]:
-    """``comparable``: what two models' scores must share to be compared; ``hash``: its digest, on every machine the
-    same; ``hash_without_sampling``: the digest of the rest, for comparing samplers.
+    """The content of metrics/fingerprint.json.
 
-    drawn_in, trained_in: the precisions that ``auto`` came to. Samples of one model score otherwise in bfloat16 than in
-    float32, so what they were drawn in is part of their sampling. ``environment`` is recorded beside it and not hashed.
+    ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
+    machine; ``hash_without_sampling``: the digest without the sampling, for comparing samplers; ``environment``:
+    recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A model's samples score
+    differently in bfloat16 and in float32, so the precision they were drawn in is part of the sampling.
     """
     comparable = {
         "images": {

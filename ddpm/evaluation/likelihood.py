@@ -1,16 +1,16 @@
 """The variational bound on the likelihood, in bits per dimension. Ho et al. 2020 (arXiv:2006.11239), equation 5.
 
 -log2 p(x_0) <= L_T + sum over t = 2..T of L_{t-1} + L_0, for images of 256 levels. L_T and L_0 are computed for every
-image; the sum is estimated: 2..T is cut into strata, each image gets one t drawn evenly from each, and the term there
-counts for as many steps as the stratum has. That is unbiased, and its error falls with the number of images.
+image. The sum is estimated: 2..T is cut into strata, each image gets one uniformly drawn t from each, and the term
+there counts for as many steps as the stratum has. This is unbiased, and its error falls with the number of images.
 
-The reverse variance is the model's. As in the paper's code the prediction of x_0 is held to [-1, 1] before the mean is
-taken from it: the denoiser given here is one that clips.
+The reverse variance is the model's. As in the paper's code, the prediction of x_0 is clamped to [-1, 1] before the mean
+is computed from it: the denoiser must be one that clips.
 
-Noise and t follow from a seed, image and stratum. Given the training seed, models of one seed share them, as do both
-splits, so that their differences owe less to them; and models of other seeds do not, so that the spread over the seeds
-holds the error of the estimate. Were they the same for every seed, no number of seeds would average that error away,
-and no interval would hold it.
+Noise and t are a function of seed, image and stratum. With the training seed as the seed, models of one training seed
+share them, and so do both splits, which makes their differences less noisy. Models of other seeds do not, so the spread
+over seeds includes the error of the estimate. If all seeds shared them, no number of seeds would average that error out
+and no interval would include it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Denoises = Callable[[Tensor, Tensor], Prediction]
 
 @dataclass(frozen=True)
 class Bound:
-    """The bound of M images in bits per dimension, by stratum; the first stratum is t = 1 alone.
+    """The bound of M images in bits per dimension, by stratum; the first stratum is just t = 1.
 
-    first, steps: (S,) the lowest t of each stratum and how many t it has. terms: (M, S) the term at the t that was
-    drawn, for one step; mse: (M, S) the mean squared error of epsilon there. prior: (M,) L_T.
+    first, steps: (S,) the lowest t of each stratum and its number of t. terms: (M, S) the term of one step at the drawn
+    t; mse: (M, S) the mean squared error of epsilon there. prior: (M,) L_T.
     """
 
     first: NDArray[np.int64]
@@ -59,10 +59,10 @@ class Bound:
 
 
 def strata(T: int, timesteps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first t and the number of t of each stratum: 1 alone, then ``timesteps`` parts of 2..T, T - 1 at most.
+    """The first t and the number of t of each stratum: t = 1, then ``timesteps`` parts of 2..T, at most T - 1.
 
-    They grow with t, as evenly in log(t) as whole steps allow: the terms fall about as 1 / t, and within even parts the
-    low t would vary by as much as the whole bound. In parts of one step each, the bound is exact but for the noise.
+    They are as even in log(t) as whole steps allow, because the terms fall about as 1 / t: in equal parts, the terms of
+    the lowest part would vary by as much as the whole bound. With one step per part only the noise is random.
     """
     parts = min(timesteps, T - 1)
     place = np.arange(parts + 1)
@@ -85,7 +85,7 @@ def bound(
 ) -> Bound:
     """The bound of uint8 (M, C, H, W) images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1.
 
-    Each rank takes its share of the images, and gets the whole. M is at least the number of ranks.
+    Each rank processes its share of the images, and gets the whole. M is at least the number of ranks.
     """
     chain = Chain(schedule, device, torch.float64)  # small terms are differences of large numbers
     first, steps = strata(len(schedule), timesteps)
@@ -102,7 +102,7 @@ def bound(
             prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
             terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
             parts.append((terms, mse, prior))
-            done = min(len(parts) * batch_size, len(own))  # and as large a part of every other rank's share
+            done = min(len(parts) * batch_size, len(own))  # the other ranks are about as far with their shares
             bar.update(done * len(images) // len(own) - bar.n)
     whole = (ranks.gather(torch.cat(part), len(images)) for part in zip(*parts, strict=True))
     return Bound(first, steps, *(part.cpu().numpy() for part in whole))

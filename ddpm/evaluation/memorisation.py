@@ -1,8 +1,8 @@
-"""Whether samples are copies of train images: how near the nearest one is, in pixels and in an extractor's features.
+"""Whether samples are copies of train images: how close the nearest one is, in pixels and in an extractor's features.
 
-The measure of nearness is the data's own, as in Meehan, Chaudhuri, Dasgupta 2020 (arXiv:2004.05675): how near real
-images that were held out come to the train split. A distance counts in relation to those of the next train images, as
-in Carlini et al. 2023 (arXiv:2301.13188), for a blurred or a flat image is near to everything and copies nothing.
+The yardstick is how close held-out real images come to the train split, as in Meehan, Chaudhuri, Dasgupta 2020
+(arXiv:2004.05675). Distances are relative to those of the next train images, as in Carlini et al. 2023
+(arXiv:2301.13188), because a blurred or flat image is close to everything and a copy of nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-ROWS = 4096  # of either side held at once: 50,000 x 50,000 distances would take 10 GB
-NEIGHBOURS = 50  # as in Carlini et al.: an image that the train split holds twice does not hide its copies
-NEAR = 0.05  # of the held-out images are the nearest ones, which samples are counted against
-ALLOWED = 2  # times as many samples as held-out images may come near
-CHANCE = 0.05  # that a model which comes near so often is called a copier
+ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
+NEIGHBOURS = 50  # as in Carlini et al.: so many that a duplicate in the train split does not hide copies of the image
+NEAR = 0.05  # a sample counts as near if it is nearer than all but this share of held-out images
+ALLOWED = 2  # times the held-out images' rate at which samples may be near
+CHANCE = 0.05  # of reporting copies in a model whose samples are near at just the allowed rate
 QUANTILES = 1000  # of a distribution, to average over it
 
 Vectors = NDArray[np.generic] | Tensor
 
 
 class Nearest(NamedTuple):
-    """Of each of N: the Euclidean distance to the nearest train image, (N,) float64, and its row, (N,) int64.
+    """For each of N: the Euclidean distance to the nearest train image, (N,) float64, and its row, (N,) int64.
 
-    relative: (N,) float64, that distance over the mean of those to the NEIGHBOURS nearest: 0 of a copy, 1 at most.
+    relative: (N,) float64, that distance over the mean distance to the NEIGHBOURS nearest: 0 for a copy, at most 1.
     """
 
     distance: NDArray[np.float64]
@@ -41,8 +41,8 @@ class Nearest(NamedTuple):
 def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
     """The nearest of ``train``, (M, ...), to each of ``queries``, (N, ...) of the same shape.
 
-    Found by float32 matrix products, which tell near-ties apart to about 1e-3 of the vectors' length; the distance to
-    the one that is found is computed from the difference itself, so that a copy is at 0 exactly.
+    The search uses float32 matrix products, which resolve near-ties to about 1e-3 of the vectors' length. The distance
+    to the match is then computed from the difference itself, so that a copy is at exactly 0.
     """
     middle = _rows(train[:ROWS], device).mean(0)  # products of centred vectors lose fewer digits
     distances, indices, typical = [], [], []
@@ -54,7 +54,7 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
         around = torch.empty(len(chosen), 0, device=device)
         for start in range(0, len(train), ROWS):
             keys = _rows(train[start : start + ROWS], device) - middle
-            # squared distance less the query's own square, which moves no minimum
+            # the squared distance without the query's own square, which does not change the minimum
             every = keys.square().sum(1) - 2 * centred @ keys.T
             found, at = every.min(1)
             index = torch.where(found < best, start + at, index)
@@ -66,7 +66,7 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
         indices.append(index.cpu())
         typical.append((around + centred.square().sum(1, keepdim=True)).clamp(min=0).double().sqrt().mean(1).cpu())
     distance, mean = torch.cat(distances).numpy(), torch.cat(typical).numpy()
-    # rounding must neither make a copy's ratio 0 / 0 nor any above 1
+    # rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1
     relative = np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
     return Nearest(distance, torch.cat(indices).numpy(), relative)
 
@@ -78,12 +78,12 @@ def _rows(vectors: Vectors, device: torch.device) -> Tensor:
 
 
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:
-    """How near samples come in one space; empty where the held-out images give no distance to measure by.
+    """How close samples come in one space; empty if the held-out images give no distance to compare with.
 
     share: of the samples whose relative distance is below that of all but the nearest 5% of held-out images; expected:
-    of a model that draws new images. limit: a share above it says that train images are copied. ratio: the samples'
-    median distance over the held-out images': 1 of new images, 0 of copies. ``new``, (held-out images,), leaves out
-    those that are a train image to the bit: datasets hold some twice.
+    that share for a model that draws new images; limit: a share above it means that train images are copied; ratio: the
+    samples' median distance over the held-out images', 1 for new images, 0 for copies. ``new``, (held-out images,),
+    excludes exact copies of train images, because datasets contain duplicates.
     """
     real = np.sort(held_out.relative[new])
     k = max(1, int(NEAR * (len(real) + 1)))
@@ -99,12 +99,12 @@ def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> di
 
 @cache
 def largest_share(samples: int, k: int, held_out: int) -> float:
-    """The largest share of the samples below the k-th smallest value of the held-out images that is no sign of copies.
+    """The largest share of samples below the held-out images' k-th smallest value that is not a sign of copies.
 
-    The chance of a further held-out image to be below it is Beta(k, held_out + 1 - k), whatever the values'
-    distribution (Wilks 1942). Of models whose samples have up to ALLOWED times that chance, CHANCE have a larger share
-    at most; of those that draw as the data do, less than one in 100. The factor is for models that copy nothing and
-    whose images yet differ from the data's.
+    The chance that another held-out image is below that value has the distribution Beta(k, held_out + 1 - k), whatever
+    the values' distribution (Wilks 1942). If a model's samples have up to ALLOWED times that chance, its share exceeds
+    the limit with a probability of at most CHANCE; for models that draw as the data do, that is less than one in 100.
+    The factor allows for models that copy nothing but whose images differ from the data's.
     """
     chance = ALLOWED * stats.beta.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, k, held_out + 1 - k)
     within = partial(stats.binom.cdf, n=samples, p=np.minimum(chance, 1))
