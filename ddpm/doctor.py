@@ -181,7 +181,7 @@ def model_and_disk(settings: Config) -> Iterator[Finding]:
     from ddpm.forecast import disk, estimate
     from ddpm.model import architecture
 
-    parameters = sum(parameter.numel() for parameter in architecture.outline(settings).parameters())
+    parameters = architecture.parameters(settings)
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
     needed = disk.needed(settings, parameters)
     free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free

@@ -53,12 +53,9 @@ def _check_source(config: Config) -> None:
 
 def _check_machine(config: Config) -> None:
     from ddpm.compute import devices, distributed
-    from ddpm.training import memory
 
-    device = devices.resolve(config.device)
-    count = distributed.processes(config.launch.processes, config.device)
-    if device.type == "cpu":
-        memory.whole_batch(config, device, distributed.Ranks(size=count))
+    devices.resolve(config.device)
+    distributed.processes(config.launch.processes, config.device)
 
 
 def _check_network(config: Config) -> None:
@@ -78,7 +75,7 @@ def _check_counts(config: Config) -> None:
 # keys has changed since params.yaml was last found valid.
 CHECKS = {
     ("data.dataset.", "data.source"): _check_source,
-    ("device", "launch.", "train.batch_size"): _check_machine,
+    ("device", "launch."): _check_machine,
     ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
     ("sample.count", "evaluate."): _check_counts,
 }

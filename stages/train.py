@@ -9,7 +9,7 @@ from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split
-from ddpm.training import memory
+from ddpm.model import architecture
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.settings import TrainingConfig
 from ddpm.training.trainer import Log, Preview, train
@@ -24,9 +24,13 @@ def main(
     preview: Preview,
 ) -> None:
     images, _ = open_split(PROCESSED, "train")
-    needed = memory.estimate(settings, device)
     history = train(settings, images, device, MODEL, checkpoints, log, ranks, preview)
+    memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
         history.write(LOSS)
-        facts = history.facts() | needed.facts(history.images_per_step) | {"device": devices.describe(device)}
-        write_json(METRICS / "train.json", facts)
+        about = {
+            "parameters": architecture.parameters(settings),
+            "memory_mib": round(memory / 2**20, 1),
+            "device": devices.describe(device),
+        }
+        write_json(METRICS / "train.json", history.facts() | about)

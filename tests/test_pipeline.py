@@ -184,6 +184,7 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     train = read_json(folder / "metrics/train.json")
     assert train["steps"] == 40
     assert min(train["loss"], train["images_per_second"], train["seconds"]) > 0
+    assert 100 < train["memory_mib"] < 8000  # torch alone takes 200
     assert read_json(folder / "metrics/sample.json")["evaluations_per_image"] == 10
     assert len(curve(folder)) == 40
     names = {"fd", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall"}

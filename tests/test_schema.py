@@ -136,7 +136,7 @@ def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
         ("model.unet.groups", 0),
         ("model.unet.base", 8),
         ("model.dit", {"heads": "many"}),
-        ("train.batch_size", "all"),
+        ("train.batch_size", "auto"),
         ("train.learning_rate", 0),
         ("train.adam_betas", [0.9]),
         ("train.compile", "off"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from ddpm.base.paths import PROCESSED
-from ddpm.compute import devices
-from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import read_manifest
 from ddpm.evaluation.evaluation import PAIRS
 from ddpm.forecast.estimate import grids_drawn, train_images
@@ -13,7 +11,6 @@ from ddpm.sampling.generator import FILM_FRAMES, FILM_IMAGES
 from ddpm.scoring import extractor
 from ddpm.tracking import previews
 from ddpm.tracking.tracker import Tracker
-from ddpm.training import memory
 from ddpm.training.history import ROWS, Row
 
 COPIES = 2  # of each out of a stage: itself, and the one in DVC's cache
@@ -41,8 +38,7 @@ def needed(settings: Config, parameters: int) -> int:
     images = train_images(settings)
 
     model = 4 * parameters * (COPIES + CHECKPOINTS * TENSORS)
-    device = devices.resolve(settings.device)
-    per_epoch = (images or 1000) / memory.whole_batch(settings.training(), device, ALONE)
+    per_epoch = (images or 1000) / settings.train.batch_size
     steps = settings.train.steps or (settings.train.epochs or 0) * per_epoch
     # a grid lies beside the checkpoints, too, and MLflow makes two pictures of it
     grids = (

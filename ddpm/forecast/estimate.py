@@ -22,7 +22,7 @@ RESULT = "DDPM_PILOT"  # environment variable: the file that the pilot writes
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of training and sampling, bytes of all ranks together, and how many these are.
+    """Seconds of training and sampling, bytes of memory that training takes of each rank, and how many ranks there are.
 
     steps: of training; None where nobody knows yet of how many images ``train.epochs`` are: ``train`` is then what one
     epoch of a thousand takes.
@@ -62,11 +62,11 @@ def outdated() -> set[str]:
 
 def lines(settings: Config, found: Forecast) -> tuple[str, str]:
     """Of training, and of sampling."""
-    ranks = f"{found.ranks} process{'es' * (found.ranks > 1)}"
+    ranks = "1 process" if found.ranks == 1 else f"each of {found.ranks} processes"
     length = f"{found.steps:,} steps take" if found.steps else "an epoch of 1,000 images takes"
     images = settings.sample.count * len(settings.sample.seeds)
     return (
-        f"train:  {length} about {duration(found.train)} and {found.memory / 2**30:.1f} GiB of memory, on {ranks}",
+        f"train:  {length} about {duration(found.train)} and {found.memory / 2**30:.1f} GiB of memory on {ranks}",
         f"sample: {images:,} images take about {duration(found.sample)}",
     )
 

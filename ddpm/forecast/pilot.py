@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import statistics
 import sys
 import time
@@ -31,24 +30,19 @@ from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling.generator import FILM_IMAGES, Generator
 from ddpm.tracking import previews
-from ddpm.tracking.tracker import Tracker
-from ddpm.training import memory
-from ddpm.training.settings import TrainingConfig
 from ddpm.training.trainer import Trainer
 
 SECONDS = 1.0  # a batch that takes half of it is large enough
 LONG = 2.0  # seconds: a first step that takes longer is the only one
-MLFLOW = 160 * 2**20  # bytes that it takes of the main rank's memory
 REPEATS = 10  # of a step, at most
 clock = time.perf_counter
 
 
 @dataclass(frozen=True)
 class Measured:
-    """batch_size: images of a step; step: its seconds. evaluation: seconds of the network and the sampler for one image
-    at one step, on one rank. memory: bytes that all ranks take at most. ranks: how many."""
+    """step: seconds of a training step. evaluation: seconds of the network and the sampler for one image at one step,
+    on one rank. memory: bytes that training takes of each rank. ranks: how many."""
 
-    batch_size: int
     step: float
     evaluation: float
     memory: int
@@ -63,9 +57,9 @@ def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
     options, sample = settings.train, settings.sample
     steps = options.steps
     if options.epochs and images:
-        steps = math.ceil(options.epochs * images / found.batch_size)
-    trained = steps or math.ceil(1000 / found.batch_size)
-    pictures = estimate.grids_drawn(options, trained, (images or 1000) / found.batch_size)
+        steps = math.ceil(options.epochs * images / options.batch_size)
+    trained = steps or math.ceil(1000 / options.batch_size)
+    pictures = estimate.grids_drawn(options, trained, (images or 1000) / options.batch_size)
     preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
     drawn = sample.count * len(sample.seeds) / found.ranks + min(FILM_IMAGES, sample.count)  # the film is one rank's
     return Forecast(
@@ -81,32 +75,20 @@ def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Mea
     """On every rank; the result is the main one's."""
     training = settings.training()
     training = training.model_copy(update={"train": training.train.model_copy(update={"compile": False})})
-    whole = memory.whole_batch(training, device, ranks)
-    least = training.train.accumulate * ranks.size
-    if whole < least:
-        Trainer(training, _pictures(training), device, ranks)  # says what is wrong
-    step, images = _step(training, whole, least, device, ranks)
-    evaluation = _evaluation(settings, device)
-    if device.type == "cuda":
-        needed = ranks.size * memory.estimate(training, device).total(math.ceil(whole / least))
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        missing = (whole - images) / training.train.accumulate
-        activations = memory.estimate(training, device).activations if missing else 0
-        needed = int(ranks.gather(torch.tensor([peak]), ranks.size).sum()) + int(missing * activations)
-        needed += 0 if Tracker().off else MLFLOW
-    return Measured(whole, step, evaluation, needed, ranks.size)
+    whole = training.train.batch_size
+    data = training.data
+    shape = (64, data.channels, data.image_size, data.image_size)
+    pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
-
-def _step(training: TrainingConfig, whole: int, least: int, device: torch.device, ranks: Ranks) -> tuple[float, int]:
-    """Seconds of a step of training on ``whole`` images, and how many the largest had that was made."""
-
-    def seconds(images: int) -> float:
+    def cost(images: int) -> np.ndarray:
         options = training.train.model_copy(update={"batch_size": images})
-        trainer = Trainer(training.model_copy(update={"train": options}), _pictures(training), device, ranks)
-        return _typical((trainer.step(number) for number in count(1)), device, ranks)
+        trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ranks)
+        seconds = _typical((trainer.step(number) for number in count(1)), device, ranks)
+        return np.array([seconds, ranks.largest(devices.peak_memory(device))])
 
-    return _grown(least, whole, seconds)
+    least = training.train.accumulate * ranks.size
+    step, memory = _grown(min(least, whole), whole, cost)  # Trainer refuses a whole below the least
+    return Measured(step, _evaluation(settings, device), int(memory), ranks.size)
 
 
 def _evaluation(settings: Config, device: torch.device) -> float:
@@ -116,29 +98,31 @@ def _evaluation(settings: Config, device: torch.device) -> float:
     generator = Generator.of(Loaded(network, training, {}), sample, device)
     shape = (training.data.channels, training.data.image_size, training.data.image_size)
 
-    def seconds(images: int) -> float:
+    def cost(images: int) -> np.ndarray:
         states = generator.trajectory(range(images), 0, shape)
         next(states)  # x_T
-        return _typical(states, device, ALONE)
+        return np.array([_typical(states, device, ALONE)])
 
     whole = min(sample.batch_size, sample.count)
-    return _grown(1, whole, seconds)[0] / whole
+    return float(_grown(1, whole, cost)[0]) / whole
 
 
-def _grown(least: int, whole: int, seconds: Callable[[int], float]) -> tuple[float, int]:
-    """What ``whole`` images take, from batches that grow while they are quick; and the largest that was tried.
+def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndarray:
+    """What ``whole`` images cost, seconds first, from batches that grow while they are quick.
 
-    The rest lies on the line through the last two: a step has a cost of its own, apart from that of its images.
+    The rest is on the line through the last two: a step has a cost of its own, apart from that of its images. After a
+    single batch the seconds are taken as all its images', and what else it costs as its own.
     """
-    images, taken = least, seconds(least)
-    slope, spent = taken / images, taken
-    while images < whole and 2 * taken <= SECONDS and spent <= SECONDS:
-        before, took = images, taken
-        images = min(images * (4 if 4 * taken <= SECONDS else 2), whole)
-        taken = seconds(images)
-        slope = max((taken - took) / (images - before), 0.0)
-        spent += taken
-    return taken + slope * (whole - images), images
+    images, found = least, cost(least)
+    slope, spent = np.zeros_like(found), found[0]
+    slope[0] = found[0] / images
+    while images < whole and 2 * found[0] <= SECONDS and spent <= SECONDS:
+        before, last = images, found
+        images = min(images * (4 if 4 * found[0] <= SECONDS else 2), whole)
+        found = cost(images)
+        slope = np.maximum((found - last) / (images - before), 0)
+        spent += found[0]
+    return found + slope * (whole - images)
 
 
 def _typical(steps: Iterator[object], device: torch.device, ranks: Ranks) -> float:
@@ -162,12 +146,6 @@ def _times(steps: Iterator[object], device: torch.device, ranks: Ranks) -> Itera
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         yield ranks.largest(round(1e6 * (clock() - started))) / 1e6
-
-
-def _pictures(training: TrainingConfig) -> np.ndarray:
-    data = training.data
-    shape = (64, data.channels, data.image_size, data.image_size)
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def main() -> None:

@@ -33,8 +33,9 @@ def build(config: ModelConfig) -> nn.Module:
     Raises UserError when its shape is impossible, or its weights alone exceed the free memory.
     """
     import psutil
+    import torch
 
-    size = sum(parameter.numel() * parameter.element_size() for parameter in outline(config).parameters())
+    size = torch.float32.itemsize * parameters(config)
     free = psutil.virtual_memory().available
     if size > free:
         raise UserError(
@@ -42,6 +43,11 @@ def build(config: ModelConfig) -> nn.Module:
             "choose a smaller network"
         )
     return _network(config)
+
+
+def parameters(config: ModelConfig) -> int:
+    """How many weights the network has. Raises UserError when its shape is impossible."""
+    return sum(parameter.numel() for parameter in outline(config).parameters())
 
 
 def outline(config: ModelConfig) -> nn.Module:

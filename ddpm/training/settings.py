@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, InstanceOf, model_validator
 
-from ddpm.base.settings import Count, Positive, Precision, Section
+from ddpm.base.settings import Positive, Precision, Section
 from ddpm.model.settings import ModelConfig
 from ddpm.training.ema import EMAProfile
 from ddpm.training.timesteps import TimestepSampler
@@ -17,7 +17,7 @@ class Train(Section):
 
     steps: Positive | None = None
     epochs: Positive | None = None
-    batch_size: Count
+    batch_size: Positive
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     lr_decay: Literal["constant", "cosine"] = "constant"
@@ -40,7 +40,7 @@ class Train(Section):
     def _divisible(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set exactly one of steps and epochs, and the other to null")
-        if isinstance(self.batch_size, int) and self.batch_size % self.accumulate:
+        if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
         return self
 

@@ -24,7 +24,6 @@ from ddpm.diffusion.chain import Chain, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
 from ddpm.model.file import save_model
-from ddpm.training import memory
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints, interruptible
 from ddpm.training.ema import EMA
@@ -111,7 +110,7 @@ class Trainer:
                 f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
                 f"params.yaml ask for {shape}: run `dvc repro`"
             )
-        self.batch_size = memory.whole_batch(config, device, ranks)
+        self.batch_size = options.batch_size
         if self.batch_size // options.accumulate < ranks.size:
             raise UserError(
                 f"train.batch_size: {self.batch_size} in {options.accumulate} parts leaves nothing to some of "

@@ -53,6 +53,7 @@ def checked() -> int:
     [
         ("diffusion.schedule.name", "cosin", "diffusion.schedule.name: unknown 'cosin' (did you mean 'cosine'?)"),
         ("train.learning_rate", -1.0, "train.learning_rate: -1.0 is not allowed"),
+        ("train.batch_size", "auto", "train.batch_size: 'auto' is not allowed: Input should be a valid integer"),
         ("launch.processes", "two", "launch.processes: 'two' is not allowed: a whole number of at least 1, or auto"),
         ("gate.k", 0, "gate.k: 0 is not allowed"),
         ("model.unet.groups", 3, "model.unet: groups: 3 must divide base_channels"),
