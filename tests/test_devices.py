@@ -56,3 +56,19 @@ def test_the_widest_instructions_that_matrix_products_may_use(
     else:
         monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     assert devices.instructions(CPU) == expected
+
+
+@pytest.mark.parametrize(("chosen", "threads"), [(None, 1), ("3", 3)])
+def test_a_process_has_one_thread_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    torch.set_num_threads(3)  # what torch takes by itself, of three cores or of the variable
+    try:
+        devices.resolve("cpu")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -30,7 +30,7 @@ from ddpm.training.settings import TrainingConfig
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")
-MEASURED = Measured(step=0.5, evaluation=0.01, memory=2**30, ranks=1)
+MEASURED = Measured(step=0.5, evaluation=0.01, memory=2**30, ranks=1, device="cpu (1 thread)")
 
 
 class Machine:
@@ -192,7 +192,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]
 
 def test_what_is_up_to_date_is_not_forecast(asked: Callable[[set[str]], list[str]]) -> None:
     train, sample = asked({"download", "train"})
-    assert train == "train:  12 steps take about 6.0 s and 1.0 GiB of memory on 1 process"
+    assert train == "train:  12 steps take about 6.0 s on cpu (1 thread), and 1.0 GiB of memory"
     assert sample == "sample: 1,000 images take about 53 s"
     assert asked({"sample"}) == ["train:  up to date", sample]
     assert asked(set()) == ["train, sample: up to date"]
@@ -217,7 +217,8 @@ def test_the_pilot_runs_on_the_ranks_of_the_real_run(
     settings = config.check(PARAMS | {"launch": {"processes": processes}}, "small")
     Path("params.yaml").write_text(settings.model_dump_json(serialize_as_any=True))
     found = estimate.ask_pilot(settings)
-    assert (found.ranks, found.steps) == (processes, 12)
+    assert found.steps == 12
+    assert found.device == ("cpu (2 ranks of 1 thread)" if processes == 2 else "cpu (1 thread)")
     assert min(found.train, found.sample) > 0
     assert not list(tmp_path.glob("*.json"))
 

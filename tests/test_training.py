@@ -28,7 +28,7 @@ from ddpm.training.history import History, Row
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
-from tests.small import Memory, pictures, small
+from tests.small import Memory, no_preview, pictures, small
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def run(config: Config, out: str, log: Memory | None = None) -> History:
-    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory())
+    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory(), no_preview)
 
 
 class StopAt(Memory):
@@ -363,5 +363,6 @@ def test_a_model_file_of_another_version_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_same_bytes_again_on_a_gpu() -> None:
     for out in ("a", "b"):
-        train(small().training(), pictures(), devices.resolve("cuda"), Path(out), Checkpoints("gpu"), Memory())
+        device = devices.resolve("cuda")
+        train(small().training(), pictures(), device, Path(out), Checkpoints("gpu"), Memory(), no_preview)
     assert sha256(Path("a/model.safetensors")) == sha256(Path("b/model.safetensors"))

@@ -23,12 +23,15 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 def resolve(device: str) -> torch.device:
     """The torch device. ``auto`` is a GPU if there is one, else the CPU; ``auto`` and ``cuda`` mean this rank's GPU.
 
-    Every process calls this before it uses a GPU, so it also sets what cuBLAS needs to give the same bytes each time.
-    Raises UserError when the device does not exist.
+    Every process calls this before it computes, so it also sets what cuBLAS needs to give the same bytes each time, and
+    one CPU thread unless OMP_NUM_THREADS is set: threads wait for each other after every operation, so one busy
+    neighbour makes two of them ten times slower. Raises UserError when the device does not exist.
     """
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the process's first matrix product
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
     if not re.fullmatch(DEVICE, device):
         raise UserError(f"device: {device!r} is not allowed: auto, cpu, cuda or cuda:N")
     rank = int(os.environ.get("LOCAL_RANK", "0"))

@@ -46,7 +46,7 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
 
     gpus = torch.cuda.device_count() if device in {"auto", "cuda"} else 0
     if choice == "auto":
-        return gpus or (1 if device.startswith("cuda") else min(2, cores()))
+        return max(1, gpus)  # on a CPU, ranks wait for each other as soon as anything else runs there
     if choice > 1 and device.startswith("cuda:"):
         raise UserError(f"launch.processes: {choice} with device: {device}, which is one GPU; set device: cuda, or 1")
     if 0 < gpus < choice:
@@ -54,10 +54,6 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
             f"launch.processes: {choice} is more than the {gpus} GPUs here; set {gpus}, auto or device: cpu"
         )
     return choice
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_rank() -> bool:
@@ -78,7 +74,6 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # this function reports failures itself
     os.environ[LAUNCHER] = str(os.getpid())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
         ranks = LaunchConfig(
             min_nodes=1,

@@ -22,7 +22,7 @@ RESULT = "DDPM_PILOT"  # environment variable: the file that the pilot writes
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of training and sampling, bytes of memory that training takes of each rank, and how many ranks there are.
+    """Seconds of training and sampling, bytes of memory that training takes of each rank, and on what they run.
 
     steps: of training; None where nobody knows yet of how many images ``train.epochs`` are: ``train`` is then what one
     epoch of a thousand takes.
@@ -32,7 +32,7 @@ class Forecast:
     train: float
     sample: float
     memory: int
-    ranks: int
+    device: str
 
 
 def report(settings: Config) -> list[str]:
@@ -62,11 +62,11 @@ def outdated() -> set[str]:
 
 def lines(settings: Config, found: Forecast) -> tuple[str, str]:
     """Of training, and of sampling."""
-    ranks = "1 process" if found.ranks == 1 else f"each of {found.ranks} processes"
     length = f"{found.steps:,} steps take" if found.steps else "an epoch of 1,000 images takes"
     images = settings.sample.count * len(settings.sample.seeds)
+    takes = f"{duration(found.train)} on {found.device}, and {found.memory / 2**30:.1f} GiB of memory"
     return (
-        f"train:  {length} about {duration(found.train)} and {found.memory / 2**30:.1f} GiB of memory on {ranks}",
+        f"train:  {length} about {takes}",
         f"sample: {images:,} images take about {duration(found.sample)}",
     )
 

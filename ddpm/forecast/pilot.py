@@ -41,12 +41,13 @@ clock = time.perf_counter
 @dataclass(frozen=True)
 class Measured:
     """step: seconds of a training step. evaluation: seconds of the network and the sampler for one image at one step,
-    on one rank. memory: bytes that training takes of each rank. ranks: how many."""
+    on one rank. memory: bytes that training takes of each rank. ranks: how many; device: which, for a person."""
 
     step: float
     evaluation: float
     memory: int
     ranks: int
+    device: str
 
 
 def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
@@ -67,7 +68,7 @@ def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
         train=trained * found.step + pictures * preview,
         sample=drawn * sample.steps * found.evaluation,
         memory=found.memory,
-        ranks=found.ranks,
+        device=found.device,
     )
 
 
@@ -88,7 +89,7 @@ def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Mea
 
     least = training.train.accumulate * ranks.size
     step, memory = _grown(min(least, whole), whole, cost)  # Trainer refuses a whole below the least
-    return Measured(step, _evaluation(settings, device), int(memory), ranks.size)
+    return Measured(step, _evaluation(settings, device), int(memory), ranks.size, devices.describe(device))
 
 
 def _evaluation(settings: Config, device: torch.device) -> float:

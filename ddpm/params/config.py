@@ -21,7 +21,7 @@ from ddpm.training.settings import TrainingConfig
 class Launch(Section):
     """On how many processes a stage runs: no choice of the experiment, whose results agree to rounding on any number.
 
-    ``auto`` is one a GPU, or two on a CPU with two cores or more.
+    ``auto`` is one a GPU, or one on a CPU.
     """
 
     processes: Count = "auto"

@@ -35,9 +35,9 @@ def params_schema() -> Schema:
     sections: dict[str, Schema] = whole["$defs"]
     for key, family in FAMILIES.items():
         section, _, field = key.partition(".")
-        properties = sections[section.capitalize()]["properties"]
-        del sections[properties[field]["$ref"].rpartition("/")[2]]  # any variant of the family; here each is known
-        properties[field] = choice(family)
+        fields = sections[section.capitalize()]["properties"]
+        sections.pop(fields[field]["$ref"].rpartition("/")[2])  # of the contract alone; here each variant is known
+        fields[field] = choice(family)
     sections["Model"] |= choice("networks")
     sections["Evaluate"]["properties"]["extractors"]["items"] = name("extractors")
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})

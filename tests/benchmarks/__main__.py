@@ -12,12 +12,12 @@
 
 Topics: end_to_end train data scoring sample. --only keeps the cases in whose name, e.g. ``article: ours [float32]``,
 the pattern is found. --photos takes JPEGs of a folder in place of synthesised ones. Peers come with
-``pip install -c constraints.txt -e '.[dev,peers]'``. Leave OMP_NUM_THREADS unset: the figures are of all cores.
+``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all cores; a stage uses what it would.
 
 Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. On a
 busy machine ``--threads 1 --clock cpu`` counts this process's CPU seconds instead: good enough to tune by, but nothing
-that runs in a process of its own is timed then. The train stage takes --threads for each of its ranks, so that with
-``--threads 1`` its two ranks have two cores and its peers one: compare them with all threads.
+that runs in a process of its own is timed then. The train stage runs as it does by default, on one process of one
+thread on a CPU, or of --threads: compare it with its peers at equal threads.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def run(parsed: argparse.Namespace) -> None:
         raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS)}")
     machine = harness.OwnTime() if parsed.clock == "cpu" else harness.ThisMachine()
     device = devices.resolve(parsed.device)
+    torch.set_num_threads(parsed.threads or os.cpu_count() or 1)  # the peers take all cores, too
     if parsed.threads:
-        torch.set_num_threads(parsed.threads)
         os.environ["OMP_NUM_THREADS"] = str(parsed.threads)  # of the stages that run as processes
     results, goals = harness.Results(), []
     with tempfile.TemporaryDirectory() as scratch:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +28,6 @@ from ddpm.base import variant
 from ddpm.base.errors import exit_code
 from ddpm.base.files import atomic_path
 from ddpm.base.settings import section
-from ddpm.compute import distributed
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.data.settings import Data
@@ -140,7 +140,7 @@ def samples(options: Options, panel: str) -> Iterator[Point]:
 
 def ranks(options: Options, panel: str) -> Iterator[Point]:
     count = 1
-    while count <= distributed.cores():
+    while count <= (os.cpu_count() or 1):
         stage = TrainStage(
             options.scratch / f"ranks-{count}",
             "digits",
