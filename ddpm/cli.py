@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +14,7 @@ from ddpm.base.errors import UserError, exit_code, masked, printable
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.base.settings import section
-from ddpm.params import config, file
+from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Sample, Spacing
 from ddpm.terminal import Commands, print_json
 
@@ -37,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="ddpm", description=__doc__)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    preset = commands.add_parser("preset", help="write a preset over params.yaml", description=preset_names_help())
+    about = f"Presets: {', '.join(presets.names())}. Each states its cost and expected scores in its first lines."
+    preset = commands.add_parser("preset", help="write a preset over params.yaml", description=about)
     preset.add_argument("name")
     preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
     preset.set_defaults(run=write_preset)
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     registered.set_defaults(run=track_register)
 
     samplers = variant.names("samplers")
-    terminal.dress(top, commands, {"name": preset_names(), "sampler": samplers, "samplers": samplers})
+    terminal.dress(top, commands, {"name": presets.names(), "sampler": samplers, "samplers": samplers})
     return top
 
 
@@ -166,23 +166,12 @@ def _add_exchange(commands: Commands) -> None:
     taken.set_defaults(run=import_model)
 
 
-def preset_names() -> list[str]:
-    return sorted(file.name.removesuffix(".yaml") for file in resources.files("ddpm.presets").iterdir())
-
-
-def preset_names_help() -> str:
-    return f"Presets: {', '.join(preset_names())}. Each states its cost and expected scores in its first lines."
-
-
 def write_preset(parsed: argparse.Namespace) -> None:
-    if parsed.name not in preset_names():
-        known = preset_names()
-        hint = variant.closest(parsed.name, known)
-        raise UserError(f"preset: unknown {parsed.name!r}{hint}; allowed: {', '.join(known)}")
+    text = presets.text(parsed.name)
     if not parsed.force:
         _refuse_uncommitted(file.PATH)
     with atomic_path(file.PATH) as temporary:
-        temporary.write_text((resources.files("ddpm.presets") / f"{parsed.name}.yaml").read_text())
+        temporary.write_text(text)
     print(f"{file.PATH} is now the preset {parsed.name!r}; run it by `dvc repro`")
 
 

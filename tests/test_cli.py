@@ -17,14 +17,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import ddpm
 from ddpm import cli
 from ddpm.base import variant
 from ddpm.model.file import load_model
+from ddpm.params import presets
 from ddpm.sampling import generator as sampling
 from tests.small import small
 
-PRESETS = Path(ddpm.__file__).parent / "presets"
 CPU = torch.device("cpu")
 
 
@@ -60,7 +59,7 @@ def git(*arguments: str) -> None:
 def repository(tmp_path: Path) -> Path:
     """A git repository whose committed params.yaml is the fashion_mnist preset, with .dvc beside it."""
     git("init")
-    shutil.copy(PRESETS / "fashion_mnist.yaml", "params.yaml")
+    Path("params.yaml").write_text(presets.text("fashion_mnist"))
     git("add", "params.yaml")
     git("commit", "-m", "begin")
     (tmp_path / ".dvc").mkdir()
@@ -70,10 +69,10 @@ def repository(tmp_path: Path) -> Path:
 # --- ddpm preset
 
 
-@pytest.mark.parametrize("name", cli.preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_a_preset_is_written_over_committed_params(repository: Path, name: str) -> None:
     assert run("preset", name) == 0
-    assert repository.read_bytes() == (PRESETS / f"{name}.yaml").read_bytes()
+    assert repository.read_text() == presets.text(name)
 
 
 def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(
@@ -86,7 +85,7 @@ def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(
     assert "has uncommitted changes" in refused(capsys, "preset", "digits")
     assert repository.read_text() == changed
     assert run("preset", "digits", "--force") == 0
-    assert repository.read_bytes() == (PRESETS / "digits.yaml").read_bytes()
+    assert repository.read_text() == presets.text("digits")
 
 
 def test_a_preset_takes_the_place_of_params_that_were_lost(repository: Path) -> None:
@@ -105,7 +104,7 @@ def test_params_that_git_does_not_know_are_not_overwritten(
 
 def test_an_unknown_preset_lists_the_known_ones(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "preset", "cifar")
-    assert line == f"preset: unknown 'cifar' (did you mean 'cifar10'?); allowed: {', '.join(cli.preset_names())}"
+    assert line == f"preset: unknown 'cifar' (did you mean 'cifar10'?); allowed: {', '.join(presets.names())}"
 
 
 def test_outside_a_git_repository_a_preset_needs_force(

@@ -14,31 +14,29 @@ from hypothesis import strategies as st
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import FAMILIES, parse
-from ddpm.cli import preset_names
 from ddpm.model import architecture
-from ddpm.params import config, file
+from ddpm.params import config, file, presets
 from ddpm.training.settings import TrainingConfig
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent
-PRESETS = ROOT / "ddpm" / "presets"
 CHOICES = [(key, name) for key, family in FAMILIES.items() for name in variant.names(family)]
 CORRUPT = object()
 
 
 def test_params_yaml_is_the_digits_preset() -> None:
-    assert (ROOT / "params.yaml").read_bytes() == (PRESETS / "digits.yaml").read_bytes()
+    assert (ROOT / "params.yaml").read_text() == presets.text("digits")
 
 
 def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu() -> None:
     """Its fingerprint would, and a baseline of another machine could then gate nothing."""
-    gated = config.load(PRESETS / "digits_small.yaml")
+    gated = config.check(file.decode(presets.text("digits_small"), "digits_small"))
     assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
-    loaded = config.load(PRESETS / f"{name}.yaml")
+    loaded = config.check(file.decode(presets.text(name), name))
     assert sum(parameter.numel() for parameter in architecture.build(loaded).parameters()) > 0
     assert config.check(loaded.to_dict(), "again") == loaded
 

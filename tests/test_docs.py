@@ -28,7 +28,7 @@ from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.files import digest
 from ddpm.compare import gate, runs
-from ddpm.params import config, file, schema
+from ddpm.params import config, file, presets, schema
 from tests.scored import grid, params, record, settle
 
 ROOT = Path(__file__).parents[1]
@@ -66,8 +66,7 @@ def blocks() -> list[Block]:
         for mark, language, text in re.findall(
             r"(?:<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M
         ):
-            presets = re.findall(r"^ddpm preset (\w+)", text, re.M)
-            preset = presets[-1] if presets else preset
+            preset = (re.findall(r"^ddpm preset (\w+)", text, re.M) or [preset])[-1]
             found.append(Block(page.name, mark, language, text, preset))
     return found
 
@@ -107,7 +106,7 @@ def test_every_command_is_one_that_its_program_takes(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
 def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> None:
-    base = file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
+    base = file.decode(presets.text(block.preset), block.preset)
     for words in block.lines:
         settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
         for combination in itertools.product(*map(assignments, settings)):
@@ -118,7 +117,7 @@ def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> No
     "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
 )
 def test_what_is_shown_of_params_may_stand_there(block: Block) -> None:
-    base = file.read(ROOT / f"ddpm/presets/{block.preset}.yaml")
+    base = file.decode(presets.text(block.preset), block.preset)
     config.check(merged(base, yaml.safe_load(block.text)), block.page)
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from ddpm import cli
 from ddpm.base import variant
-from ddpm.cli import preset_names
-from ddpm.params import catalogue
+from ddpm.params import catalogue, presets
 
 ROOT = Path(__file__).parents[1]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
@@ -26,8 +25,8 @@ def test_the_table_of_combinations_is_the_generated_one() -> None:
 
 
 def test_every_preset_has_its_row() -> None:
-    assert all(f"\n| {name} |" in RESULTS for name in preset_names())
-    assert all(re.search(rf"^\| presets \|.*\b{name}\b", TEXT, re.M) for name in preset_names())
+    assert all(f"\n| {name} |" in RESULTS for name in presets.names())
+    assert all(re.search(rf"^\| presets \|.*\b{name}\b", TEXT, re.M) for name in presets.names())
 
 
 def test_every_command_is_named() -> None:

@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 
-import ddpm
 from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.model import architecture
-from ddpm.params import catalogue, config, file, schema
+from ddpm.params import catalogue, config, file, presets, schema
 
-PRESETS = sorted((Path(ddpm.__file__).parent / "presets").glob("*.yaml"))
-DIGITS = file.read(Path(ddpm.__file__).parent / "presets" / "digits.yaml")
+DIGITS = file.decode(presets.text("digits"), "digits")
 COMMITTED = json.loads(schema.PATH.read_text())
 
 
@@ -34,9 +32,9 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "other.json" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yaml(preset: Path) -> None:
-    named = preset.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+@pytest.mark.parametrize("preset", presets.names())
+def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yaml(preset: str) -> None:
+    named = presets.text(preset).splitlines()[0].removeprefix("# yaml-language-server: $schema=")
     assert (schema.PATH.parents[2] / named).samefile(schema.PATH)
 
 
@@ -55,9 +53,9 @@ def unknown(part: dict[str, Any], value: Any, key: str = "") -> Iterator[str]:
                 yield f"{key}.{name}"
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_key_of_every_preset_stands_in_the_schema(preset: Path) -> None:
-    value = file.read(preset)
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_key_of_every_preset_stands_in_the_schema(preset: str) -> None:
+    value = file.decode(presets.text(preset), preset)
     assert not list(unknown(COMMITTED, value))
     value["train"]["stpes"] = 3
     value["diffusion"]["schedule"] = {"name": "cosin", "linear": {"beta": 1}}
@@ -83,9 +81,9 @@ def accepts(value: Any) -> bool:
     return bool(jsonschema.Draft202012Validator(COMMITTED).is_valid(value))
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_is_valid(preset: Path) -> None:
-    assert accepts(file.read(preset))
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_preset_is_valid(preset: str) -> None:
+    assert accepts(file.decode(presets.text(preset), preset))
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:

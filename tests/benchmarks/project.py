@@ -12,6 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from ddpm.params import presets
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # the digits preset in seconds: to see that a benchmark runs, not what it says
@@ -32,7 +34,7 @@ class Project:
         (folder / ".dvc").mkdir()
         for name in (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml"):
             shutil.copy(ROOT / name, folder / name)
-        self.set(YAML().load(ROOT / f"ddpm/presets/{preset}.yaml"), changes)
+        self.set(YAML().load(presets.text(preset)), changes)
         foreign = ("DVC_", "MLFLOW_", "DDPM_", "GIT_", "PYTHONPATH")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

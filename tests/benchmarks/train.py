@@ -21,11 +21,11 @@ from ddpm.base.errors import UserError
 from ddpm.compute import devices
 from ddpm.model import architecture
 from ddpm.model.layers import Dropout
-from ddpm.params import config
+from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.training.trainer import Trainer
 from tests.benchmarks.harness import Bench, Case, Options, faster, network_flops, peaks, synchronize
-from tests.benchmarks.project import ROOT, Project
+from tests.benchmarks.project import Project
 
 PRECISIONS = ("bfloat16", "float32")
 IMAGES = 512
@@ -34,7 +34,7 @@ Loss = Callable[[Tensor], Tensor]  # of x_0, (B, C, H, W) in [-1, 1]
 
 def preset(name: str, **train: object) -> Config:
     """A preset with some of its train section's keys set otherwise."""
-    chosen = config.load(ROOT / f"ddpm/presets/{name}.yaml")
+    chosen = config.check(file.decode(presets.text(name), name))
     return chosen.model_copy(update={"train": chosen.train.model_copy(update=train)})
 
 

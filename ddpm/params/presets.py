@@ -1,0 +1,66 @@
+"""Presets: ``digits`` is a complete params file; each other holds what it changes there, below a header of its own."""
+
+from __future__ import annotations
+
+from importlib import resources
+from io import StringIO
+from itertools import dropwhile, takewhile
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+
+BASE = "digits"
+FOLDER = resources.files("ddpm.presets")
+
+
+class Spelled(RoundTripRepresenter):
+    """Writes ``null``, which ruamel.yaml leaves empty. A class of its own, because DVC uses the other."""
+
+
+Spelled.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def names() -> list[str]:
+    return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir())
+
+
+def text(name: str) -> str:
+    """The complete params file, with its own header and the base's comments. Raises UserError for an unknown name."""
+    if name not in names():
+        hint = variant.closest(name, names())
+        raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
+    base, own = ((FOLDER / f"{file}.yaml").read_text() for file in (BASE, name))
+    if name == BASE:
+        return base
+    yaml = YAML()
+    yaml.Representer = Spelled
+    yaml.width = 1000  # no line is broken
+    whole, out = yaml.load(base), StringIO()
+    _change(whole, yaml.load(own))
+    yaml.dump(whole, out)
+    schema = base.splitlines(keepends=True)[0]
+    header = takewhile(_comment, own.splitlines(keepends=True))
+    body = dropwhile(_comment, out.getvalue().splitlines(keepends=True))
+    return "".join([schema, *header, *body])
+
+
+def _change(whole: dict[str, Any], own: dict[str, Any]) -> None:
+    """Set in ``whole`` what ``own`` says. A block that names another variant takes the place of the whole block: the
+    hyperparameters of the first one would mean nothing to it."""
+    for key, value in own.items():
+        block = whole.get(key)
+        if not isinstance(value, dict) or not isinstance(block, dict):
+            whole[key] = value
+            continue
+        if value.get("name", block.get("name")) != block.get("name"):
+            for stale in block.keys() - value.keys():
+                del block[stale]
+        _change(block, value)
+
+
+def _comment(line: str) -> bool:
+    return line.startswith("#")

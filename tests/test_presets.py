@@ -1,0 +1,55 @@
+"""Presets: what each changes in the base, and the params file that comes of both."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten
+from ddpm.params import file, presets
+
+OTHERS = [name for name in presets.names() if name != presets.BASE]
+
+
+def values(name: str) -> dict[str, Any]:
+    return flatten(file.decode(presets.text(name), name))
+
+
+def own(name: str) -> dict[str, Any]:
+    return flatten(file.decode((presets.FOLDER / f"{name}.yaml").read_text(), name))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_preset_is_the_base_with_its_own_values(name: str) -> None:
+    base, whole, changes = values(presets.BASE), values(name), own(name)
+    assert changes.items() <= whole.items()
+    assert {key for key in whole if key not in changes and whole[key] != base[key]} == set()
+    assert not [key for key in changes if changes[key] == base.get(key)], "says again what the base says"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_its_own_header_follows_the_line_for_editors_and_the_bases_comments_are_kept(name: str) -> None:
+    base, whole = presets.text(presets.BASE).splitlines(), presets.text(name).splitlines()
+    header = list(takewhile(lambda line: line.startswith("#"), whole))
+    assert header[0] == base[0]
+    assert header[1].startswith(f"# Preset: {name}. ")
+    assert not [line for line in base[1:4] if line in whole]
+    notes = {line.partition("  #")[2] for line in base if "  #" in line}
+    kept = {line.partition("  #")[2] or line.partition(" #")[2] for line in whole}
+    assert len(notes - kept) <= 1  # digits_small has one of its own
+
+
+def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "digits.yaml").write_text((presets.FOLDER / "digits.yaml").read_text())
+    (tmp_path / "wide.yaml").write_text("# Preset: wide.\nmodel:\n  name: dit\n  dit: {patch_size: 4}\n")
+    monkeypatch.setattr(presets, "FOLDER", tmp_path)
+    assert file.decode(presets.text("wide"), "wide")["model"] == {"name": "dit", "dit": {"patch_size": 4}}
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):
+        presets.text("digit")
