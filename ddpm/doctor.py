@@ -206,18 +206,18 @@ def trainings(settings: Config) -> Iterator[Finding]:
 
 def store(settings: Config) -> Iterator[Finding]:
     """Whether MLflow's store answers. Runs are kept in files without it."""
-    from ddpm.tracking import tracker as tracking
+    from ddpm.tracking.store import Store
 
-    tracker = tracking.Tracker()
-    where = masked(tracker.uri)
-    if tracker.off:
+    store = Store()
+    where = masked(store.uri)
+    if store.off:
         yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
-    elif tracker.absent:
+    elif store.absent:
         yield Finding("mlflow", "ok", f"{where}, which the first run makes")
-    elif (runs := tracker.attempt(tracker.logged)) is None:
+    elif (runs := store.attempt(store.runs)) is None:
         yield Finding("mlflow", "note", f"{where} does not answer", "later, `ddpm track sync` logs what was run")
     else:
-        yield Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {tracker.experiment_name}")
+        yield Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {store.experiment_name}")
 
 
 def dataset(settings: Config) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ def train(settings: Config, start: Start) -> None:
 
     device, ranks = devices.resolve(settings.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint(), inputs.on_record("train", start.params))
-    with tracker.live(start.params, ranks.main) as log:
+    with tracker.Live(start.params, ranks.main) as log:
         train.main(settings.training(), device, ranks, checkpoints, log, Previews)
         if ranks.main:
             start.check()

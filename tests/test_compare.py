@@ -19,7 +19,7 @@ from ddpm.compare import runs
 from ddpm.pages import report
 from ddpm.pages.compared import verdict
 from ddpm.pages.parts import section
-from ddpm.tracking import tracker
+from ddpm.tracking.store import SETTINGS
 from tests.scored import Experiment, grid, params, record
 
 BY = ("compare", "--by", "diffusion.schedule.name")
@@ -29,7 +29,7 @@ BY = ("compare", "--by", "diffusion.schedule.name")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose params are the small ones, without experiments."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracker.SETTINGS):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params()))

@@ -19,7 +19,7 @@ import yaml
 import ddpm
 from ddpm import cli, doctor
 from ddpm.params import file
-from ddpm.tracking import tracker
+from ddpm.tracking.store import SETTINGS
 from ddpm.training import checkpoints
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
@@ -31,7 +31,7 @@ COPIES_OF_A_GRID = 4  # the training's, the stage's, DVC's and MLflow's
 def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with git, DVC and the digits preset, nothing run yet, and an empty cache of torch.hub."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *tracker.SETTINGS):
+    for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ddpm.base import errors, variant
 from ddpm.base.errors import UserError, masked
-from ddpm.tracking import tracker
+from ddpm.tracking import store, tracker
 from ddpm.variants.datasets.image_folder import ImageFolder
 
 # the letters of what is secret are in nothing else
@@ -84,7 +84,7 @@ def test_a_store_s_password_is_not_in_the_warning(
     password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", *tracker.SETTINGS):
+    for name in ("DVC_ROOT", "DDPM_TRACKING", *store.SETTINGS):
         monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{password}@127.0.0.1:1")

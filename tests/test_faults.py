@@ -28,8 +28,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError, exit_code, storage_fault
 from ddpm.model.file import load_model
 from ddpm.params import inputs
-from ddpm.tracking import stores
-from ddpm.tracking import tracker as tracking
+from ddpm.tracking import store as tracking
 from ddpm.training import checkpoints
 from ddpm.training.checkpoints import Checkpoints
 from tests.faults import kills, storage, table
@@ -375,25 +374,25 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capf
 
         threading.Thread(target=never_answer, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
-        tracker = tracking.Tracker()
-        assert tracker.attempt(tracker.logged) is None
-        assert tracker.attempt(tracker.logged) is None
+        store = tracking.Store()
+        assert store.attempt(store.runs) is None
+        assert store.attempt(store.runs) is None
         time.sleep(0.1)
     assert len(waits) == 1
-    assert waits[0] < float(tracking.FIRST_ANSWER) + 2
+    assert waits[0] < float(tracking.STAGE_SECONDS) + 2
     assert capfd.readouterr().err.count("warning:") == 1
 
 
 def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(stores.TIMEOUT, tracking.FIRST_ANSWER)
+    monkeypatch.setenv(tracking.TIMEOUT, tracking.STAGE_SECONDS)
     with sqlite3.connect("store.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         started = time.monotonic()
         with pytest.raises(OperationalError, match="locked"):
-            stores.probe("sqlite:///store.db")
-        assert time.monotonic() - started < float(tracking.FIRST_ANSWER) + 3
+            tracking.probe("sqlite:///store.db")
+        assert time.monotonic() - started < float(tracking.STAGE_SECONDS) + 3
         other.execute("ROLLBACK")
-    stores.probe("sqlite:///store.db")
+    tracking.probe("sqlite:///store.db")
 
 
 def test_the_table_counts_what_was_lost_and_says_what_it_was(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_runs_that_mlflow_alone_has(
         Logged("another", told | {"seed": "7", "train.steps": "3"}, values | {"classifier.fd": 0.25}, same, 1.0),
         Logged("half", told, {"train.seconds": 4.0}, {}, 3.0),
     ]
-    monkeypatch.setattr(overview.tracking, "logged", lambda: runs)
+    monkeypatch.setattr(overview.tracker, "logged", lambda: runs)
     assert list(rows(capsys)) == ["both"]
     found = rows(capsys, "--mlflow")
     assert list(found) == ["another", "both", "half"]

@@ -32,7 +32,7 @@ from ddpm.pages import compared, model, parts, report
 from ddpm.pages.compared import Subject
 from ddpm.pages.parts import Figure, Figures, Note, Section, Strip, Strips, Table
 from ddpm.pictures import plots
-from ddpm.tracking import tracker
+from ddpm.tracking import store
 from tests import test_tracking
 from tests.small import small
 
@@ -510,7 +510,7 @@ def test_the_page_is_an_artifact_of_the_configurations_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test_tracking.write_folder(tmp_path)
-    for name in (*test_tracking.STORE_VARIABLES, *tracker.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+    for name in (*test_tracking.STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr("ddpm.tracking.record.finished", lambda: "evaluate")

@@ -17,7 +17,7 @@ from ddpm.base.files import flatten
 from ddpm.compare import metrics, runs
 from ddpm.compare.runs import Result
 from ddpm.params import config
-from ddpm.tracking import tracker
+from ddpm.tracking.store import SETTINGS
 from tests.scored import CODE, Experiment, git, grid, md5, params, record, reference, result, working
 
 BY = ("diffusion.schedule.name",)
@@ -35,7 +35,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository without a commit; tracking is off."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *tracker.SETTINGS):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     record(tmp_path, [])

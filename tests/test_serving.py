@@ -35,7 +35,7 @@ from ddpm.model.file import load_model, save_model
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample
-from ddpm.tracking import serving, tracker
+from ddpm.tracking import serving, store, syncing, tracker
 from ddpm.variants.samplers import ddim
 from tests.small import PARAMS
 
@@ -54,15 +54,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Of the working folder, whose stages are up to date as far as the test is concerned."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *tracker.SETTINGS):
+    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *store.SETTINGS):
         monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
         monkeypatch.delenv(name)
     Path("mlflow.db").write_bytes(empty_store)
     Path("params.yaml").write_text(json.dumps(PARAMS))
     MODEL_FILE.parent.mkdir(parents=True)
     shutil.copy(model_file, MODEL_FILE)
-    client = tracker.Tracker().client
-    tags = {tracker.NOTE: "**the scores**", tracker.KEY: "k3y", "mlflow.source.git.commit": "c0ffee"}
+    client = store.Store().client
+    tags = {syncing.NOTE: "**the scores**", syncing.KEY: "k3y", "mlflow.source.git.commit": "c0ffee"}
     made = client.create_run(client.create_experiment("ddpm"), tags=tags)
     monkeypatch.setattr(tracker, "sync", lambda: made.info.run_id)
     return made
@@ -84,10 +84,10 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
         cli.main(["track", "register"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("models:/ddpm/1: `mlflow models serve -m models:/ddpm/1 ")
-    client = tracker.Tracker().client
+    client = store.Store().client
     version = client.get_model_version("ddpm", "1")
     assert version.run_id == run.info.run_id
-    assert version.description == "**the scores**\n`data/model/model.safetensors`, as DVC tracks it"
+    assert version.description == "**the scores**"
     assert version.tags == {
         "dvc.path": "data/model/model.safetensors",
         "dvc.md5": hashlib.md5(MODEL_FILE.read_bytes(), usedforsecurity=False).hexdigest(),
@@ -106,7 +106,7 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
 
 def test_its_images_are_those_of_the_seed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = serving.register("ddpm")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.Tracker().uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.Store().uri)
     model = mlflow.pyfunc.load_model(uri)
     rows = pd.DataFrame({"seed": [7, 8], "count": [3, 1]})
     found = [decoded(texts) for texts in model.predict(rows)]
@@ -156,7 +156,7 @@ def test_a_name_that_the_registry_cannot_hold_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --name: ")
     assert line.endswith("is not allowed: 1 to 100 letters, digits, spaces, - and _")
-    assert tracker.Tracker().client.search_registered_models() == []
+    assert store.Store().client.search_registered_models() == []
 
 
 def test_any_other_name_is_one(run: Run) -> None:
@@ -172,7 +172,7 @@ def test_it_is_served_over_http(run: Run) -> None:
         port = free.getsockname()[1]
     command = ["models", "serve", "-m", uri, "--env-manager", "local", "--host", "127.0.0.1", "-p", str(port)]
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": tracker.Tracker().uri,
+        "MLFLOW_TRACKING_URI": store.Store().uri,
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
     }
     with subprocess.Popen(

@@ -10,7 +10,7 @@ from ddpm.params.config import Config
 from ddpm.sampling.generator import FILM_FRAMES, FILM_IMAGES
 from ddpm.scoring import extractor
 from ddpm.tracking import previews
-from ddpm.tracking.tracker import Tracker
+from ddpm.tracking.store import Store
 from ddpm.training.history import ROWS, Row
 
 COPIES = 2  # of each out of a stage: itself, and the one in DVC's cache
@@ -33,8 +33,8 @@ def needed(settings: Config, parameters: int) -> int:
     """
     data, sample = settings.data, settings.sample
     pixels = data.channels * data.image_size**2
-    tracker = Tracker()
-    local = tracker.database is not None and not tracker.off
+    store = Store()
+    local = store.database is not None and not store.off
     images = train_images(settings)
 
     model = 4 * parameters * (COPIES + CHECKPOINTS * TENSORS)
@@ -50,8 +50,8 @@ def needed(settings: Config, parameters: int) -> int:
     pictures = sum(_picture(count * pixels) for count in shown) * (COPIES + local)
     films = FRAME * min(FILM_FRAMES, sample.steps + 1) * (2 * COPIES + local)  # MLflow gets the first of two
     values = len(Row._fields) * min(ROWS, round(steps)) + SYSTEM_VALUES
-    store = tracker.absent * STORE + VALUE * values + _picture(DATASET_IMAGES * pixels)
-    return model + grids + samples + pictures + films + local * store + _reference(settings, images) + RECORDS
+    database = store.absent * STORE + VALUE * values + _picture(DATASET_IMAGES * pixels)
+    return model + grids + samples + pictures + films + local * database + _reference(settings, images) + RECORDS
 
 
 def per_image(settings: Config) -> int:

@@ -10,11 +10,9 @@ import csv
 import json
 import os
 import platform
-import re
 import subprocess
-from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -86,46 +84,38 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A run's content. What stages have not made yet is empty.
+    """What a run should hold; empty where stages have not made it yet.
 
-    curve: by ascending step. grids: step -> picture. artifacts: path -> sha256.
+    curve: by ascending step. grids: step -> picture. artifacts: files for people to look at.
     """
 
     key: str
-    title: str
     params: dict[str, str]
     dataset: Manifest
-    scores: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
-    curve: list[Point] = field(default_factory=list)
-    grids: dict[int, Path] = field(default_factory=dict)
-    artifacts: dict[str, str] = field(default_factory=dict)
-
-    def milliseconds(self, step: int) -> int:
-        """How long training had taken when it reached ``step``; 0 before the first row."""
-        before = bisect_right(self.curve, step, key=lambda point: point.step)
-        return self.curve[before - 1].milliseconds if before else 0
+    facts: dict[str, str]
+    scores: dict[str, float]
+    curve: list[Point]
+    grids: dict[int, Path]
+    artifacts: list[Path]
 
     def name(self, tags: Mapping[str, str]) -> str:
-        """Short, as it stands above each picture and in each legend."""
+        """Short, for legends and above pictures. ``tags`` is ``environment()``'s."""
         schedule, target, seed, data = (self.facts[tag] for tag in ("schedule", "parameterization", "seed", "dataset"))
         return f"{schedule} · {target} · seed {seed} · {data} · {tags.get('dvc.exp.name', self.key[:7])}"
 
     def note(self, tags: Mapping[str, str]) -> str:
-        """Markdown for the run's page: the scores, and how to get them again. ``tags`` is ``environment()``'s."""
-        lines = [f"**{self.title}**", ""]
-        if self.scores:
-            # the page shows three lines until it is asked for more
-            known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
-            decisive = [known[metric] for metric in DECISIVE if metric in known]
-            lines += [" · ".join(f"{name} **{self.scores[name]:.4g}**" for name in decisive), ""]
-            lines += ["| score | value |", "| --- | --- |"]
-            lines += [f"| {name} | {value:.6g} |" for name, value in sorted(self.scores.items())]
-            lines += [""]
-        lines += ["Reproduce: " + " && ".join(f"`{command}`" for command in _commands(tags))]
-        if tags.get("ddpm.git.dirty") == "true" and "dvc.exp.name" not in tags:
-            lines += ["", "The code or params differed from that commit: set them to this run's parameters first."]
-        return "\n".join(lines)
+        """Markdown for the run's page: the decisive scores, and how to make them again."""
+        known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
+        decisive = [known[metric] for metric in DECISIVE if metric in known]
+        scores = " · ".join(f"{name} **{self.scores[name]:.4g}**" for name in decisive)
+        commit, experiment = tags.get("mlflow.source.git.commit"), tags.get("dvc.exp.name")
+        commands = [f"`git checkout {commit}`"] if commit else []
+        commands += [f"`dvc exp apply {experiment}`"] if experiment else []
+        lines = [scores] if scores else []
+        lines += ["Reproduce: " + " && ".join([*commands, "`dvc repro`"])]
+        if tags.get("ddpm.git.dirty") == "true" and not experiment:
+            lines += ["The code or params differed from that commit: set them to this run's parameters first."]
+        return "\n\n".join(lines)
 
 
 def read(upto: str | None, settings: dict[str, Any]) -> Record:
@@ -135,7 +125,10 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     Raises UserError when a file that such a stage makes is missing or unreadable.
     """
     chosen: config.Config = config.check(settings, str(file.PATH))
-    params = {name: masked(_text(value)) for name, value in files.flatten(_chosen_only(chosen.to_dict())).items()}
+    values = chosen.to_dict()
+    model = values["model"]  # less the blocks of networks that are not chosen
+    values["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
+    params = {name: masked(_text(value)) for name, value in files.flatten(values).items()}
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     scores: dict[str, float] = {}
     facts = {tag: params[key] for tag, key in VARIANTS.items()} | {"dataset": called(chosen.data, PROCESSED)}
@@ -152,17 +145,15 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     made = inputs.read(*KEYED, params=settings, leave_out=DERIVED)
     code = inputs.code((path, files.md5(Path(path))) for path in made.files)
-    pictures = [path for stage in done for path in PICTURES[stage] if Path(path).exists()]
     return Record(
         key=made.fingerprint(),
-        title=_title(chosen, facts["dataset"]),
         params=params,
         dataset=read_manifest(PROCESSED),
         scores=scores,
         facts=facts | {CODE: json.dumps(code, sort_keys=True)},
         curve=_curve(LOSS) if done else [],
-        grids=_grids(GRIDS) if done else {},
-        artifacts={path: files.sha256(Path(path)) for path in pictures},
+        grids={int(path.stem.removeprefix("step-")): path for path in GRIDS.glob("step-[0-9]*.png")} if done else {},
+        artifacts=[path for stage in done for path in map(Path, PICTURES[stage]) if path.exists()],
     )
 
 
@@ -200,28 +191,6 @@ def environment() -> dict[str, str]:
     return tags | {tag: os.environ[name] for tag, name in experiment.items() if os.environ.get(name)}
 
 
-def _commands(tags: Mapping[str, str]) -> list[str]:
-    commit = tags.get("mlflow.source.git.commit")
-    checkout = [f"git checkout {commit}"] if commit else []
-    apply = [f"dvc exp apply {tags['dvc.exp.name']}"] if "dvc.exp.name" in tags else []
-    return [*checkout, *apply, "dvc repro"]
-
-
-def _title(chosen: config.Config, dataset: str) -> str:
-    data, diffusion, sample = chosen.data, chosen.diffusion, chosen.sample
-    return (
-        f"{diffusion.schedule.name} · {diffusion.parameterization.name} · {chosen.model.name} · "
-        f"{sample.sampler.name} {sample.steps} · seed {chosen.seed} · "
-        f"{dataset} {data.image_size}x{data.image_size}"
-    )
-
-
-def _chosen_only(params: dict[str, Any]) -> dict[str, Any]:
-    """Less the blocks of networks that are not chosen; the other families' are already gone."""
-    model = params["model"]
-    return params | {"model": {key: model[key] for key in ("name", model["name"]) if key in model}}
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -234,11 +203,6 @@ def _curve(path: Path) -> list[Point]:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a loss curve ({error}); remove it and run `dvc repro`") from error
-
-
-def _grids(folder: Path) -> dict[int, Path]:
-    named = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in sorted(folder.glob("*")))
-    return {int(name[1]): path for name, path in named if name}
 
 
 def _git(*arguments: str) -> str | None:

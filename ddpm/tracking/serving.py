@@ -1,20 +1,19 @@
 """The current model in MLflow's registry, and what ``mlflow models serve`` makes of it: images over HTTP.
 
-A version names the file that DVC tracks, the commit and the run. What it serves is a copy of that file beside the name
-of this module, which reads it: neither is a pickle.
+A version names the file that DVC tracks, the commit and the run. It holds a copy of that file and the name of this
+module, which reads it; nothing is pickled.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from ddpm.base import files, variant
@@ -27,50 +26,43 @@ from ddpm.params import config
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample
-from ddpm.tracking import tracker as tracking
+from ddpm.tracking import tracker
+from ddpm.tracking.store import Store
+from ddpm.tracking.syncing import KEY, NOTE
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 SHA256 = "ddpm.model.sha256"
-MOST_IMAGES = 256  # that one request draws: a server draws for others too
-NAME = re.compile(r"[\w -]{1,100}")  # MLflow refuses / : . % and quotes, in words of its own, after half of the work
+OF_RUN = {"git.commit": "mlflow.source.git.commit", KEY: KEY, "ddpm.git.dirty": "ddpm.git.dirty"}  # tag -> the run's
+MOST_IMAGES = 256  # per request: a server draws for others, too
+NAME = re.compile(r"[\w -]{1,100}")  # MLflow refuses / : . % and quotes only after half of the work
 
 
 def register(name: str) -> str | None:
     """The URI of the current model's version, made if there is none; None when tracking is off.
 
-    Its run is brought up to date first. Raises UserError as ``tracking.sync()`` does, and for a name that MLflow does
-    not take.
+    Its run is brought up to date first. Raises UserError as ``tracker.sync()`` does, and for a name MLflow refuses.
     """
     if not NAME.fullmatch(name) or not name.strip():
         raise UserError(f"--name: {variant.shown(name)} is not allowed: 1 to 100 letters, digits, spaces, - and _")
-    run_id = tracking.sync()
-    tracker = tracking.Tracker(strict=True)
-    return run_id and tracker.attempt(lambda: _register(tracker, run_id, name))
+    run_id = tracker.sync()
+    store = Store(strict=True)
+    return run_id and store.attempt(lambda: _register(store, run_id, name))
 
 
-def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
+def _register(store: Store, run_id: str, name: str) -> str:
     import mlflow
     from mlflow.entities import LoggedModelOutput
-    from mlflow.exceptions import MlflowException
     from pandas import DataFrame
 
-    sha256 = files.sha256(MODEL_FILE)
-    with tracker.locked():
-        client, run = tracker.client, tracker.client.get_run(run_id)
+    with store.locked():
+        client, run = store.client, store.client.get_run(run_id)
+        tags = {"dvc.path": str(MODEL_FILE), "dvc.md5": files.md5(MODEL_FILE), SHA256: files.sha256(MODEL_FILE)}
+        tags |= {tag: run.data.tags[key] for tag, key in OF_RUN.items() if key in run.data.tags}
         for known in client.search_model_versions(f"run_id = '{run_id}'"):
-            if known.name == name and known.tags.get(SHA256) == sha256:
+            if known.name == name and known.tags.get(SHA256) == tags[SHA256]:
                 return f"models:/{name}/{known.version}"
-        commit = run.data.tags.get("mlflow.source.git.commit")
-        tags = {
-            "dvc.path": str(MODEL_FILE),
-            # its name in DVC's cache
-            "dvc.md5": hashlib.md5(MODEL_FILE.read_bytes(), usedforsecurity=False).hexdigest(),
-            SHA256: sha256,
-            **({"git.commit": commit} if commit else {}),
-            **{key: run.data.tags[key] for key in (tracking.KEY, "ddpm.git.dirty") if key in run.data.tags},
-        }
         logged = client.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params)
         with tempfile.TemporaryDirectory() as folder:
             mlflow.pyfunc.save_model(
@@ -85,25 +77,21 @@ def _register(tracker: tracking.Tracker, run_id: str, name: str) -> str:
             client.log_model_artifacts(logged.model_id, f"{folder}/model")
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        try:
+        if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
         made = client.create_model_version(
             name,
             logged.artifact_location,
             run_id,
             tags,
-            description=run.data.tags.get(tracking.NOTE, "").partition("\n|")[0]
-            + f"\n`{MODEL_FILE}`, as DVC tracks it",
+            description=run.data.tags.get(NOTE),
             model_id=logged.model_id,
         )
         return f"models:/{name}/{made.version}"
 
 
 def _signature() -> ModelSignature:
-    """Rows of (seed, count); sampled as params.yaml says where a request's params don't say otherwise."""
+    """Rows of (seed, count); params.yaml has the defaults of a request's params."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
@@ -137,26 +125,27 @@ class Served:
             counts = rows["count"].tolist()
             if min(counts, default=1) < 1 or sum(counts) > MOST_IMAGES:
                 shown = variant.shown(counts[0] if len(counts) == 1 else counts)
-                raise UserError(
-                    f"count: {shown} is not allowed: 1 to {MOST_IMAGES} images, over all rows of a request together"
-                )
+                raise UserError(f"count: {shown} is not allowed: 1 to {MOST_IMAGES} images in all rows of a request")
+            sampler = variant.build("samplers", {"name": params["sampler"]}, "sampler")
+            asked = zip(rows["seed"].tolist(), counts, strict=True)
             return [
-                list(self._images({"seeds": (seed,), "count": count, **params}))
-                for seed, count in zip(rows["seed"].tolist(), counts, strict=True)
+                self._images(section(Sample, {**params, "sampler": sampler, "seeds": (seed,), "count": count}))
+                for seed, count in asked
             ]
         except UserError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error  # answered by its text, with code 400
+            raise MlflowException.invalid_parameter_value(str(error)) from error  # an answer with code 400
 
-    def _images(self, values: dict[str, Any]) -> Iterator[str]:
-        sampler = variant.build("samplers", {"name": values["sampler"]}, "sampler")
-        options = section(Sample, values | {"sampler": sampler})
+    def _images(self, options: Sample) -> list[str]:
         generator = Generator.of(self.model, options, self.device)
         seed = noise_seed(self.model.config.seed, options.seeds[0])
-        for _, batch in generator.batches(options.count, options.batch_size, seed, self.model.image_shape):
-            for image in batch:
-                file = io.BytesIO()
-                to_pil_image(image).save(file, "png")
-                yield base64.b64encode(file.getvalue()).decode()
+        batches = generator.batches(options.count, options.batch_size, seed, self.model.image_shape)
+        return [_png(image) for _, batch in batches for image in batch]
+
+
+def _png(image: Tensor) -> str:
+    file = io.BytesIO()
+    to_pil_image(image).save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _load_pyfunc(path: str) -> Served:

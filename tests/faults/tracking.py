@@ -103,7 +103,7 @@ def locked(prepared: Victim, scratch: Path, wanted: dict[str, Any], usual: float
 
 
 def make_store(victim: Victim) -> Path:
-    code, said = victim.call("python", "-c", "from ddpm.tracking import tracker; tracker.Tracker().client")
+    code, said = victim.call("python", "-c", "from ddpm.tracking.store import Store; Store().client")
     if code:
         raise RuntimeError(said)
     return victim.folder / "mlflow.db"

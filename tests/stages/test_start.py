@@ -25,7 +25,7 @@ from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE, SAMPLES
 from ddpm.compute.distributed import ALONE
 from ddpm.params import config
-from ddpm.tracking.tracker import SETTINGS
+from ddpm.tracking.store import SETTINGS
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from ddpm.training.trainer import no_preview

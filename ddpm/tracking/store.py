@@ -1,0 +1,165 @@
+"""The way to MLflow's store, with its patience, and the one place where tracking fails.
+
+The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI; the experiment is
+"ddpm", or MLFLOW_EXPERIMENT_NAME; ``DDPM_TRACKING=off`` switches all of it off. MLflow itself waits for a server or a
+database that is down for minutes: here a wait ends after ``TIMEOUT`` seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from ddpm.base import errors, files
+from ddpm.base.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+T = TypeVar("T")
+
+SQLITE = "sqlite:///"
+VIEW = "mlflow.sharedViewState.ddpm"  # what the runs' page offers under Views
+LOCK_SECONDS = 60.0
+MOST_RUNS = 50_000  # that MLflow lists at once
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # whole seconds; MLflow applies it to servers only
+# A store that hangs costs a run 10 seconds in all: training waits at most twice, for itself and for the monitor of
+# system metrics, and each of the two other stages once.
+STAGE_SECONDS, COMMAND_SECONDS = "2", "60"
+# What a user has set stays. Without retries a server that is down costs seconds, not a quarter of an hour.
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    TIMEOUT: STAGE_SECONDS,
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+# database -> what its driver calls the seconds that a connection may take
+CONNECTING = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
+
+
+class Store:
+    """Warns once when the store fails and is off from then on. For a command, ``strict``, it raises UserError."""
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+        for name, value in (SETTINGS | ({TIMEOUT: COMMAND_SECONDS} if strict else {})).items():
+            os.environ.setdefault(name, value)
+        self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{self.root / 'mlflow.db'}"
+        self.database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
+        self.off = os.environ.get("DDPM_TRACKING") == "off"
+
+    @property
+    def absent(self) -> bool:
+        """Whether the store is a file that does not exist yet."""
+        return self.database is not None and not self.database.exists()
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Do it and return what it returns; None where tracking is off or fails."""
+        if self.off:
+            return None
+        try:
+            if not self.absent:  # opening a database would make it
+                probe(self.uri)
+            return action()
+        except Exception as error:
+            self.off = True
+            line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error, self.uri)})"
+            if self.strict and isinstance(error, UserError):
+                raise
+            if self.strict:
+                raise UserError(line) from error
+            print(f"warning: {line}; going on without it: `ddpm track sync` logs the run later", file=sys.stderr)
+            return None
+
+    def locked(self) -> FileLock:
+        """One process at a time; raises filelock.Timeout, an OSError."""
+        lock = self.root / ".ddpm" / "mlflow.lock"
+        lock.parent.mkdir(exist_ok=True)
+        return FileLock(lock, timeout=LOCK_SECONDS)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """First used under ``locked``: two processes that set up the database together leave it unusable."""
+        import sqlalchemy
+        from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # they report a store that is down or locked, which ``attempt`` has done
+        for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if self.database and self.absent:
+            # whole or not at all: MLflow cannot open a database with half of its tables, as a killed process leaves it
+            with files.atomic_path(self.database) as temporary:
+                MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", _bounded, retval=True)
+        client = MlflowClient(tracking_uri=self.uri)
+        client.get_experiment_by_name(self.experiment_name)
+        return client
+
+    @cached_property
+    def experiment(self) -> str:
+        """Its id; made with a view of what runs log."""
+        if found := self.client.get_experiment_by_name(self.experiment_name):
+            return str(found.experiment_id)
+        view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text())
+        artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
+        tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
+        return self.client.create_experiment(self.experiment_name, artifacts, tags)
+
+    def runs(self) -> list[Run]:
+        """The experiment's, newest first."""
+        with self.locked():
+            found = self.client.get_experiment_by_name(self.experiment_name)
+        return list(self.client.search_runs([found.experiment_id], max_results=MOST_RUNS)) if found else []
+
+
+def probe(uri: str) -> None:
+    """Raise when a database is down or locked, for which MLflow would wait 20 s or minutes. Servers pass."""
+    import sqlalchemy
+
+    kind = urlsplit(uri).scheme.partition("+")[0]
+    if kind not in CONNECTING:
+        return
+    engine = sqlalchemy.create_engine(uri, connect_args={CONNECTING[kind]: seconds()}, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("BEGIN IMMEDIATE" if kind == "sqlite" else "SELECT 1"))
+
+
+def seconds() -> int:
+    """How long to wait for an answer. Raises UserError when TIMEOUT is not a whole number."""
+    text = os.environ.get(TIMEOUT, STAGE_SECONDS)
+    if not text.isdecimal():
+        raise UserError(f"{TIMEOUT}: {text!r} is not a whole number of seconds; unset it for {STAGE_SECONDS}")
+    return int(text)
+
+
+def _bounded(
+    connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool
+) -> tuple[str, Any]:
+    """Before each SQL statement: MLflow begins its sessions in SQLite with a wait of its own, 20 s."""
+    if statement.startswith("PRAGMA busy_timeout"):
+        statement = f"PRAGMA busy_timeout = {1000 * seconds()}"
+    return statement, parameters
+
+
+def _reason(error: BaseException, uri: str) -> str:
+    """The first cause in one line, with the kind of exception, which a UserError does not need."""
+    while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
+        error = deeper
+    line = errors.reason(error, uri)
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
