@@ -77,7 +77,7 @@ def model(path: str = "model.safetensors", **sections: Any) -> Path:
 
 
 def diffusers_folder(**sections: Any) -> Path:
-    """A model, exported, less the record of ours: as if it came from elsewhere."""
+    """A model, exported, without our metadata, as if it came from elsewhere."""
     exchange.export_model(model(**sections), Path("pipeline"), "diffusers")
     Path("pipeline/ddpm.json").unlink()
     return Path("pipeline")
@@ -153,7 +153,7 @@ def test_the_same_model_is_exported_as_the_same_bytes() -> None:
         chosen("v", cosine={"zero_terminal_snr": True}),
     ],
 )
-def test_without_our_record_only_training_is_unknown(diffusion: dict[str, Any]) -> None:
+def test_without_our_metadata_only_training_is_unknown(diffusion: dict[str, Any]) -> None:
     path = Path("model.safetensors")
     folder = diffusers_folder(diffusion=diffusion, train={"steps": 9})
     if diffusion["schedule"]["name"] == "linear":  # not the default, and named as diffusers names it
@@ -325,9 +325,9 @@ def test_a_scheduler_of_diffusers_is_the_same_chain_here(scheduler: Any) -> None
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"freq_shift": 0}, "freq_shift: 0 makes frequencies of time that model.unet has not"),
+        ({"freq_shift": 0}, "freq_shift: 0 makes frequencies of time that model.unet does not have"),
         ({"norm_eps": 1e-6}, "norm_eps: 1e-06 has no counterpart in model.unet; allowed: 1e-05"),
-        ({"block_out_channels": (8, 12)}, "block_out_channels: 12 is no multiple of the first, 8"),
+        ({"block_out_channels": (8, 12)}, "block_out_channels: 12 is not a multiple of the first, 8"),
         ({"class_embed_type": "timestep"}, "class_embed_type: 'timestep' has no counterpart"),
         ({"up_block_types": ("UpBlock2D", "UpBlock2D")}, "up_block_types: ('UpBlock2D', 'UpBlock2D') has no"),
         (
@@ -336,7 +336,7 @@ def test_a_scheduler_of_diffusers_is_the_same_chain_here(scheduler: Any) -> None
         ),
         ({"sample_size": None}, "sample_size: None is not allowed"),
         ({"sample_size": 9}, "data.image_size: 9 must be a multiple of 2"),
-        ({"out_channels": 4}, "out_channels: 4 for 3 in_channels is not allowed"),
+        ({"out_channels": 4}, "variance_type: fixed_small does not go with a network of 1.33 times"),
         ({"out_channels": 6}, "variance_type: fixed_small does not go with a network of 2 times"),
         ({"layers_per_block": 10**6}, "model.unet.blocks: 1000000 is not allowed"),
         ({"norm_num_groups": 3}, "groups: 3 must divide"),
@@ -410,11 +410,11 @@ def test_weights_that_are_not_finite_are_refused() -> None:
     assert "finite" in refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
 
 
-def test_a_record_of_another_model_is_refused() -> None:
+def test_metadata_of_another_model_is_refused() -> None:
     exchange.export_model(model(), Path("out"), "diffusers")
     change(Path("out") / SCHEDULER, prediction_type="epsilon")
     line = refusal(lambda: exchange.import_model(Path("out"), Path("back.safetensors")))
-    assert "not the record of out/scheduler/scheduler_config.json, whose prediction_type is another" in line
+    assert "out/ddpm.json: out/scheduler/scheduler_config.json has another prediction_type" in line
 
 
 # --- files
@@ -486,7 +486,7 @@ def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known() -> No
     exchange.export_model(model(), Path("out"), "ddpm")
     text = Path("out/README.md").read_text()
     assert "12 steps of 8 images, seed 0" in text
-    assert "None known" in text
+    assert "None are known" in text
     assert sha256(Path("model.safetensors")) in text
     assert "ddpm sample --model out " in text
 
@@ -517,16 +517,17 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def test_the_card_gives_scores_with_the_interval_over_seeds(scored: Callable[..., str]) -> None:
     text = scored(1.0, 2.0, 3.0)
     # Student's t with 2 degrees of freedom: 2 +- 4.303 / sqrt(3)
-    assert "| classifier.fd | lower | 1 | 2 | -0.4841 to 4.484 |" in text
-    assert "mean of 3 training seeds" in text
+    assert "| classifier.fd | lower | 1 |  | 2 (-0.4841 to 4.484) |" in text
+    assert "mean over 3 training seeds" in text
     assert f"`{'f' * 64}`" in text
 
 
-def test_the_card_of_one_seed_gives_the_standard_error(scored: Callable[..., str]) -> None:
-    memorisation = {"memorisation.pixels.share": 0.5, "memorisation.pixels.expected": 0.05}
-    text = scored(1.5, **{"classifier.fd_se": 0.25, "memorisation.pixels.limit": 0.14} | memorisation)
-    assert "| classifier.fd | lower | 1.5 ± 0.25 |" in text
-    assert "One training seed" in text
+def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(scored: Callable[..., str]) -> None:
+    memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
+    scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125}
+    text = scored(1.5, **scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
+    assert "| classifier.fd | lower | 1.5 ± 0.25 | 0.125 |" in text
+    assert "one training seed" in text
     assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text
     assert "12.5 s on a certain GPU" in text
 
@@ -559,7 +560,7 @@ def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str])
         (model("third", train={"steps": 9}), "params.yaml is another model's"),
     ):
         with pytest.raises(UserError, match=reason):
-            card.evidence(path, load_model(path, CPU))
+            card.known(path, load_model(path, CPU))
 
 
 # --- the command

@@ -5,6 +5,7 @@ diffusers 0.32 to 0.42, ``schedulers/scheduling_ddpm.py``: it makes its tables i
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,22 +16,20 @@ from ddpm.base.errors import UserError
 from ddpm.diffusion.schedule import MAX_BETA, NoiseSchedule, Schedule
 from ddpm.diffusion.settings import Diffusion
 
-SAME_LOG_SNR = 5e-3  # what float32 betas leave open of a log-SNR
+SAME_LOG_SNR = 5e-3  # how far float32 betas may be off in log-SNR
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
 # ours -> theirs
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
-PARAMETERIZATIONS = {theirs: ours for ours, theirs in PREDICTIONS.items()}
-LOSSES = {1: "simple", 2: "hybrid"}  # stands in for an unknown loss, by the variance's outputs
-# How the scheduler is to sample, so that it visits the steps and clips as ``ddpm sample --spacing trailing``, the only
-# spacing whose steps are evenly apart, as DDIMScheduler takes for granted, and that begins at T.
+# With these the scheduler visits the same steps and clips as ``ddpm sample --spacing trailing``: the only spacing that
+# begins at T and has even steps, which DDIMScheduler assumes.
 SAMPLING = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "trailing", "steps_offset": 0}
 
 Beta = Annotated[float, Field(gt=0, le=MAX_BETA)]
 
 
 class Scheduler(BaseModel):
-    """Of scheduler/scheduler_config.json, what tells how the model was trained; how it samples is a choice."""
+    """The part of scheduler/scheduler_config.json that says how the model was trained."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -46,7 +45,7 @@ class Scheduler(BaseModel):
 
 
 def describe(diffusion: Diffusion) -> Scheduler:
-    """The chain in diffusers' words, by its betas. Raises UserError that names what it cannot say."""
+    """The chain in diffusers' words, by its betas. Raises UserError for what diffusers cannot express."""
     name = diffusion.parameterization.name
     if name not in PREDICTIONS:
         raise UserError(
@@ -71,22 +70,24 @@ def describe(diffusion: Diffusion) -> Scheduler:
     )
 
 
-def section(found: Scheduler, outputs: int) -> dict[str, Any]:
-    """Plain values of our ``diffusion``. outputs: how many times the image's channels the network puts out.
+def section(found: Scheduler, outputs: float) -> dict[str, Any]:
+    """Plain values of our ``diffusion``. outputs: channels that the network puts out per channel of the image.
 
-    The loss is not known: a common one that fits stands in. Raises UserError that names what has no counterpart.
+    The loss is not known: a common one that fits is filled in. Raises UserError for what has no counterpart.
     """
-    if (outputs == 2) != (found.variance_type == "learned_range"):
+    learned = found.variance_type == "learned_range"
+    if outputs != 1 + learned:
         raise UserError(
-            f"variance_type: {found.variance_type} does not go with a network of {outputs} times the image's channels; "
-            "allowed: learned_range with 2 times, the fixed ones with 1"
+            f"variance_type: {found.variance_type} does not go with a network of {outputs:.3g} times the image's "
+            "channels; allowed: learned_range with 2 times, the fixed ones with 1"
         )
+    (parameterization,) = (ours for ours, theirs in PREDICTIONS.items() if theirs == found.prediction_type)
     return {
         "T": found.num_train_timesteps,
         "schedule": _schedule(found),
-        "parameterization": {"name": PARAMETERIZATIONS[found.prediction_type]},
+        "parameterization": {"name": parameterization},
         "variance": {"name": found.variance_type.removesuffix("_log")},
-        "loss": {"name": LOSSES[outputs]},
+        "loss": {"name": "hybrid" if learned else "simple"},
     }
 
 
@@ -110,16 +111,15 @@ def _recognised(betas: tuple[float, ...], T: int, rescaled: bool) -> dict[str, A
         chain = chain.without_terminal_signal() if rescaled else chain
     except ValueError as error:
         raise UserError(f"trained_betas: make no chain: {error}") from error
-    for name in variant.names("schedules"):
-        for zero_terminal_snr in (False, True):
-            spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
-            schedule: Schedule = variant.build("schedules", spec, "schedule")
-            try:
-                ours = schedule.noise_schedule(T).log_snr
-            except ValueError:
-                continue  # it makes no chain of that length
-            if np.allclose(ours, chain.log_snr, rtol=0, atol=SAME_LOG_SNR):
-                return spec
+    for name, zero_terminal_snr in product(variant.names("schedules"), (False, True)):
+        spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
+        schedule: Schedule = variant.build("schedules", spec, "schedule")
+        try:
+            ours = schedule.noise_schedule(T).log_snr
+        except ValueError:
+            continue  # it makes no chain of that length
+        if np.allclose(ours, chain.log_snr, rtol=0, atol=SAME_LOG_SNR):
+            return spec
     raise UserError(
         f"trained_betas: none of our schedules has them by default; allowed: {', '.join(variant.names('schedules'))}"
     )

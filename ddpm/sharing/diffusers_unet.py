@@ -1,17 +1,16 @@
 """diffusers' UNet2DModel and ``ddpm.variants.networks.unet``: one network under two sets of names.
 
-``describe`` is the one table of what maps to what: a shape that comes in is described again and compared.
+``describe`` is the one table of what maps to what: a shape that is imported is described again and compared.
 
-Its t runs over 0..T-1, ours over 1..T. Going out, the sinusoids of 1..T become its table of time embeddings, so that
-every weight stays as it is, bit for bit. Coming in, its sinusoids of t - 1 are ours of t turned by each frequency: the
-first time layer takes that turn in. diffusers 0.32 to 0.42, ``models/unets/unet_2d.py``.
+Its t runs over 0..T-1, ours over 1..T. An export makes the sinusoids of 1..T its table of time embeddings, so that
+every weight stays as it is, bit for bit. In an import its sinusoids of t - 1 are ours of t rotated by each frequency:
+the first time layer absorbs that rotation. diffusers 0.32 to 0.42, ``models/unets/unet_2d.py``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping
-from itertools import count
 from typing import Annotated, Literal
 
 import torch
@@ -25,8 +24,8 @@ from ddpm.variants.networks.unet import UNet
 
 TABLE = "time_proj.weight"  # (T, base_channels), of a time embedding that is "learned"
 TABLE_ERROR = 1e-3  # of a sine at t = 10,000 by another machine's float32
-TIME_KEYS = {"time_embedding_type", "freq_shift", "flip_sin_to_cos", "num_train_timesteps"}
-UNHEARD = {"dropout"}  # keys without a say in what a trained network puts out
+# keys that the weights make up for, and one that only training uses
+NOT_SHAPE = {"time_embedding_type", "freq_shift", "flip_sin_to_cos", "num_train_timesteps", "dropout"}
 
 # module of ours -> of theirs, inside a residual block or an attention
 LEAVES = {
@@ -80,11 +79,11 @@ class UNet2D(BaseModel):
     add_attention: bool = True
     class_embed_type: str | None = None
     num_class_embeds: Size | None = None
-    num_train_timesteps: Size | None = None
+    num_train_timesteps: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 
 def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) -> UNet2D:
-    """The UNet2DModel that computes what ``shape.network`` does. Raises UserError that names the option in its way."""
+    """The UNet2DModel that computes what ``shape.network`` does. Raises UserError for an option it does not have."""
     if shape.patch_size > 1:
         raise UserError(f"model.unet.patch_size: {shape.patch_size} has no counterpart in UNet2DModel; allowed: 1")
     if shape.multipliers[0] > 1:
@@ -126,7 +125,7 @@ def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) 
 
 
 def _head_width(shape: UNet, attends: list[bool]) -> int | None:
-    """Channels of each head, on all levels the same; None: one head of all channels."""
+    """Channels of each head, the same on all levels; None: one head of all channels."""
     if shape.attention_head_width or shape.attention_heads == 1:
         return shape.attention_head_width
     multipliers = [m for m, attention in zip(shape.multipliers, attends, strict=True) if attention]
@@ -141,15 +140,15 @@ def _head_width(shape: UNet, attends: list[bool]) -> int | None:
 
 
 def shape_of(found: UNet2D) -> UNet:
-    """The shape that ``describe`` describes as ``found``. Raises UserError that names the first key that none has."""
+    """The shape that ``describe`` describes as ``found``. Raises UserError for the first key without a counterpart."""
     base, *_ = widths = found.block_out_channels
     if wrong := [width for width in widths if width % base]:
-        raise UserError(f"block_out_channels: {wrong[0]} is no multiple of the first, {base}, as model.unet's must be")
+        raise UserError(f"block_out_channels: {wrong[0]} is not a multiple of the first, {base}, as in model.unet")
     time_width = found.time_embedding_dim or 4 * base
     complete = found.model_copy(
         update={
             "time_embedding_dim": time_width,
-            # a network whose blocks add the time embedding gives its middle attention their number of groups
+            # where the blocks add the time embedding, the middle attention has as many groups as they have
             "attn_norm_num_groups": found.attn_norm_num_groups
             or (found.norm_num_groups if found.resnet_time_scale_shift == "default" else None),
         }
@@ -172,15 +171,15 @@ def shape_of(found: UNet2D) -> UNet:
     shape: UNet = variant.build("networks", {"name": "unet", "unet": block}, "model")
     T = found.num_train_timesteps or 1
     ours = describe(shape, found.sample_size, found.in_channels, found.out_channels, T)
-    if keys := differing(complete, ours, TIME_KEYS | UNHEARD):
+    if keys := differing(complete, ours, NOT_SHAPE):
         key = keys[0]
         raise UserError(
             f"{key}: {getattr(complete, key)!r} has no counterpart in model.unet; allowed: {getattr(ours, key)!r}"
         )
     if found.time_embedding_type == "positional" and found.freq_shift != 1:
         raise UserError(
-            f"freq_shift: {found.freq_shift:g} makes frequencies of time that model.unet has not, and no weights make "
-            "up for it; allowed: 1"
+            f"freq_shift: {found.freq_shift:g} makes frequencies of time that model.unet does not have, and no weights "
+            "make up for it; allowed: 1"
         )
     return shape
 
@@ -192,47 +191,45 @@ def differing(one: BaseModel, other: BaseModel, but_for: Container[str] = ()) ->
 
 
 def weights_out(ours: Mapping[str, Tensor], shape: UNet, T: int) -> dict[str, Tensor]:
-    """UNet2DModel's state of our network's."""
-    return _renamed(ours, shape) | {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
+    """UNet2DModel's state from our network's, or its outline from our outline."""
+    theirs = {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
+    for key, names in _places(ours, shape).items():
+        theirs |= {name: part.clone() for name, part in zip(names, ours[key].chunk(len(names)), strict=True)}
+    return theirs
 
 
 def weights_in(
     theirs: Mapping[str, Tensor], found: UNet2D, shape: UNet, outline: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Our network's state, float32, of UNet2DModel's. ``outline`` has our names and shapes, and may lie on no device.
+    """Our network's state, float32, from UNet2DModel's. ``outline`` has our names and shapes, on any device.
 
-    Raises UserError that names the weights that are missing, too many or of another shape.
+    Raises UserError for weights that are missing, not in the config, or of another shape.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in _renamed(outline, shape).items()}
-    if found.time_embedding_type == "learned":
-        expected[TABLE] = (found.num_train_timesteps or 0, shape.base_channels)
+    learned = found.time_embedding_type == "learned"
+    expected = weights_out(outline, shape, found.num_train_timesteps or 0)
+    sines = expected[TABLE] if learned else expected.pop(TABLE)
     _check(theirs, expected)
-    places = _places(outline, shape)
-    state = {key: torch.cat([theirs[name].float() for name in names]) for key, names in places.items()}
-    if found.time_embedding_type == "positional":
-        state["time.0.weight"] = _turned(state["time.0.weight"], found.flip_sin_to_cos)
-    else:
-        sines = sinusoidal_embedding(torch.arange(1, expected[TABLE][0] + 1), shape.base_channels)
-        if not torch.allclose(theirs[TABLE].float(), sines, rtol=0, atol=TABLE_ERROR):
-            raise UserError(
-                f"{TABLE}: a table that was trained has no counterpart in model.unet; allowed: sinusoids of t"
-            )
+    state = {key: torch.cat([theirs[name].float() for name in names]) for key, names in _places(outline, shape).items()}
+    if not learned:
+        state["time.0.weight"] = _rotated(state["time.0.weight"], found.flip_sin_to_cos)
+    elif not torch.allclose(theirs[TABLE].float(), sines, rtol=0, atol=TABLE_ERROR):
+        raise UserError(f"{TABLE}: a table that was trained has no counterpart in model.unet; allowed: sinusoids of t")
     return state
 
 
-def _check(theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+def _check(theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     for names, what in ((expected.keys() - theirs.keys(), "missing"), (theirs.keys() - expected.keys(), "too many")):
         if names:
             first, more = variant.shown(min(names)), len(names) - 1
             raise UserError(f"weights that are {what} for its config: {first} and {more} more")
-    for name, size in expected.items():
-        if (tensor := theirs[name]).shape != size or not tensor.is_floating_point():
+    for name, tensor in theirs.items():
+        if tensor.shape != (size := expected[name].shape) or not tensor.is_floating_point():
             raise UserError(
-                f"{name}: {tensor.dtype} {tuple(tensor.shape)} is not allowed: its config asks for floats {size}"
+                f"{name}: {tensor.dtype} {tuple(tensor.shape)} is not allowed: its config asks for floats {tuple(size)}"
             )
 
 
-def _turned(weight: Tensor, cosines_first: bool) -> Tensor:
+def _rotated(weight: Tensor, cosines_first: bool) -> Tensor:
     """The first time layer's weight on sinusoids of t, from that on sinusoids of t - 1.
 
     With w a frequency, sin(wt - w) = sin(wt) cos(w) - cos(wt) sin(w), cos(wt - w) = cos(wt) cos(w) + sin(wt) sin(w).
@@ -246,17 +243,8 @@ def _turned(weight: Tensor, cosines_first: bool) -> Tensor:
     return torch.cat([sines * cos + cosines * sin, cosines * cos - sines * sin, rest], dim=1).float()
 
 
-def _renamed(ours: Mapping[str, Tensor], shape: UNet) -> dict[str, Tensor]:
-    """Theirs by name, less the table of time embeddings; of ours, or of its outline."""
-    return {
-        name: part.clone()
-        for key, names in _places(ours, shape).items()
-        for name, part in zip(names, ours[key].chunk(len(names)), strict=True)
-    }
-
-
 def _places(keys: Iterable[str], shape: UNet) -> dict[str, list[str]]:
-    """The names of what each of ours is there: one, or three to be joined along the first axis."""
+    """Our key -> its names there: one, or three to be joined along the first axis."""
     modules, places = dict(_modules(shape)), {}
     for key in keys:
         module, _, kind = key.rpartition(".")
@@ -267,23 +255,15 @@ def _places(keys: Iterable[str], shape: UNet) -> dict[str, list[str]]:
 
 
 def _modules(shape: UNet) -> Iterator[tuple[str, str]]:
-    """(ours, theirs) of each layer and block, in the forward pass' order."""
+    """(ours, theirs) of each layer and block."""
     yield from (("time.0", "time_embedding.linear_1"), ("time.2", "time_embedding.linear_2"), ("stem", "conv_in"))
-    last = len(shape.multipliers) - 1
-    places = count()
-    for level in range(last + 1):
-        yield from _level("down", places, f"down_blocks.{level}", shape.blocks, "downsamplers" if level < last else "")
     yield from (("middle.0.residual", "mid_block.resnets.0"), ("middle.0.attention", "mid_block.attentions.0"))
-    yield "middle.1.residual", "mid_block.resnets.1"
-    places = count()
-    for level in range(last + 1):
-        yield from _level("up", places, f"up_blocks.{level}", shape.blocks + 1, "upsamplers" if level < last else "")
-    yield from (("norm", "conv_norm_out"), ("head", "conv_out"))
-
-
-def _level(way: str, places: Iterator[int], theirs: str, blocks: int, resampler: str) -> Iterator[tuple[str, str]]:
-    for block, place in zip(range(blocks), places, strict=False):
-        yield f"{way}.{place}.residual", f"{theirs}.resnets.{block}"
-        yield f"{way}.{place}.attention", f"{theirs}.attentions.{block}"
-    if resampler:
-        yield f"{way}.{next(places)}", f"{theirs}.{resampler}.0"
+    yield from (("middle.1.residual", "mid_block.resnets.1"), ("norm", "conv_norm_out"), ("head", "conv_out"))
+    levels = len(shape.multipliers)
+    for way, blocks in (("down", shape.blocks), ("up", shape.blocks + 1)):
+        for level in range(levels):
+            first = level * (blocks + 1)  # each level but the last has its blocks and a layer that resamples
+            for block in range(blocks):
+                yield f"{way}.{first + block}.residual", f"{way}_blocks.{level}.resnets.{block}"
+                yield f"{way}.{first + block}.attention", f"{way}_blocks.{level}.attentions.{block}"
+            yield f"{way}.{first + blocks}", f"{way}_blocks.{level}.{way}samplers.0"
