@@ -12,7 +12,7 @@ from ddpm import terminal
 from ddpm.base import variant
 from ddpm.base.errors import UserError, exit_code, masked, printable
 from ddpm.base.files import atomic_path, read_json
-from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
+from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, REFERENCE
 from ddpm.base.settings import section
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Sample, Spacing
@@ -47,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=check_params)
 
     listing = commands.add_parser("variants", help="list what can be chosen, with the papers")
-    form = listing.add_mutually_exclusive_group()
-    form.add_argument("--combinations", action="store_true", help="which go together, as a Markdown table")
-    form.add_argument("--json", action="store_true", help="as JSON, by params key and name")
+    listing.add_argument("--json", action="store_true", help="as JSON, by params key and name")
     listing.set_defaults(run=list_variants)
 
     sample = commands.add_parser("sample", help="sample from a model file, anywhere")
@@ -63,10 +61,6 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     sample.set_defaults(run=sample_from_file)
-
-    gallery = commands.add_parser("gallery", help="pictures of all schedules and of all samplers on the current model")
-    gallery.add_argument("--out", type=Path, default=Path("docs"), help="folder (%(default)s)")
-    gallery.set_defaults(run=draw_gallery)
 
     _add_runs(commands)
 
@@ -218,7 +212,7 @@ def list_variants(parsed: argparse.Namespace) -> None:
     if parsed.json:
         print_json({key: catalogue.members(family) for key, family in catalogue.SHELVES.items()})
     else:
-        print(catalogue.combinations_table() if parsed.combinations else catalogue.listing())
+        print(catalogue.listing())
 
 
 def sample_from_file(parsed: argparse.Namespace) -> None:
@@ -252,19 +246,6 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
     grids.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
     print(f"{parsed.out}: {options.count} images, {generator.evaluations} evaluations each")
-
-
-def draw_gallery(parsed: argparse.Namespace) -> None:
-    from ddpm.compute import devices
-    from ddpm.data.processed import open_split
-    from ddpm.model.file import load_model
-    from ddpm.pages import gallery
-
-    device = devices.resolve("auto")
-    model = load_model(MODEL_FILE, device)
-    pictures, _ = open_split(PROCESSED, "test")
-    for path in gallery.draw(model, pictures, 0, parsed.out, device):
-        print(path)
 
 
 def draw_frontier(parsed: argparse.Namespace) -> None:

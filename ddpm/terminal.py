@@ -34,14 +34,12 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     },
     "variants": {
         "ddpm variants": "every schedule, loss, sampler ... with its paper",
-        "ddpm variants --combinations": "what goes together",
         "ddpm variants --json": "for a program",
     },
     "sample": {
         "ddpm sample -n 16 --out digits.png": "16 images of the current model",
         "ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250": "of a model file, anywhere",
     },
-    "gallery": {"ddpm gallery --out pictures": "schedules.png, forward.png and samplers.png in pictures/"},
     "compare": {
         "ddpm compare --by diffusion.schedule.name": "every schedule that was run against that of params.yaml",
         "ddpm compare --by sample.sampler sample.steps --all-pairs --allow-budget-mismatch": "each against each",

@@ -1,1 +1,1 @@
-"""The HTML report, and pictures of the variants."""
+"""The HTML report."""

@@ -12,8 +12,8 @@ from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain, posterior_mean, q_sample
 from ddpm.diffusion.loss import Denoised, Loss
-from ddpm.params.catalogue import combinations
 from ddpm.training.trainer import Trainer
+from docs.make_variants import combinations
 from tests.small import pictures, small
 
 T = 100

@@ -1,4 +1,4 @@
-"""The gallery shows every schedule and every sampler."""
+"""The pictures in docs/ show every schedule and every sampler."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from PIL import Image
 
 from ddpm.base import variant
 from ddpm.model.file import load_model
-from ddpm.pages import gallery
+from docs import make_variants
 from tests.small import pictures
 
 
 def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path) -> None:
     cpu = torch.device("cpu")
-    rows, titles = gallery._sampled(load_model(model_file, cpu), 0, cpu)
+    rows = make_variants.sampled(load_model(model_file, cpu), 0, cpu)
     assert sorted(rows) == variant.names("samplers")
-    assert [title for title in titles if title] == [f"{n} evaluations" for n in gallery.EVALUATIONS]
-    assert all(images.shape == (len(titles), 1, 8, 8) for images in rows.values())
+    count = make_variants.IMAGES * len(make_variants.EVALUATIONS)
+    assert all(images.shape == (count, 1, 8, 8) for images in rows.values())
 
 
 def test_the_pictures_are_written(model_file: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    paths = gallery.draw(load_model(model_file, cpu), pictures(), 0, tmp_path, cpu)
+    paths = make_variants.draw(load_model(model_file, cpu), pictures(), tmp_path, cpu)
     assert [path.name for path in paths] == ["schedules.png", "forward.png", "samplers.png"]
     for path in paths:
         with Image.open(path) as image:

@@ -1,0 +1,134 @@
+"""Make what docs/variants.md shows of the code: three pictures, and the table of what goes together.
+
+``python -m docs.make_variants`` draws schedules.png, forward.png and samplers.png into docs/, the last one on the
+current model, and prints the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ddpm.base import variant
+from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.compare import frontier
+from ddpm.compute import devices, noise
+from ddpm.data.processed import open_split
+from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
+from ddpm.diffusion.settings import Diffusion
+from ddpm.model.file import Loaded, load_model
+from ddpm.pictures import plots
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Sample
+
+COLUMNS = 11
+EVALUATIONS = (10, 20, 50)
+IMAGES = 4
+LOG_SNR = 15  # the curves are cut at this, and at its negative
+
+
+class Combination(NamedTuple):
+    """Names of variants of the ``diffusion`` section; ``reasons`` say why they are refused, empty where allowed."""
+
+    parameterization: str
+    loss: str
+    variance: str
+    zero_terminal_snr: bool
+    reasons: tuple[str, ...]
+
+
+def combinations() -> list[Combination]:
+    """Every parameterization with every loss, variance and end of the schedule, as reading a config judges them."""
+    families = ("parameterizations", "losses", "variances")
+    found = []
+    named = itertools.product(*map(variant.names, families))
+    for names, zero_terminal_snr in itertools.product(named, (False, True)):
+        parameterization, loss, variance = (
+            variant.build(family, {"name": name}, family) for family, name in zip(families, names, strict=True)
+        )
+        schedule = {"name": "linear", "linear": {"zero_terminal_snr": zero_terminal_snr}}
+        diffusion = Diffusion.model_construct(
+            schedule=variant.build("schedules", schedule, "schedule"),
+            parameterization=parameterization,
+            variance=variance,
+            loss=loss,
+        )
+        found.append(Combination(*names, zero_terminal_snr, tuple(diffusion.refusals())))
+    return found
+
+
+def table() -> str:
+    """``combinations`` in Markdown: a row per loss and variance, a column per parameterization, reasons as notes."""
+    notes: dict[str, int] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for found in combinations():
+        row = rows.setdefault((found.loss, found.variance), {})
+        if found.zero_terminal_snr and row[found.parameterization] != "yes":
+            continue
+        numbers = ", ".join(str(notes.setdefault(reason, len(notes) + 1)) for reason in found.reasons)
+        refused = f"not with zero terminal SNR ({numbers})" if found.zero_terminal_snr else f"no ({numbers})"
+        row[found.parameterization] = refused if found.reasons else "yes"
+    names = variant.names("parameterizations")
+    lines = [("loss", "variance", *names), ("---",) * (2 + len(names)), *((*key, *rows[key].values()) for key in rows)]
+    markdown = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*markdown, "", *(f"{number}. {reason}" for reason, number in notes.items())])
+
+
+def draw(model: Loaded, images: np.ndarray, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:
+    """schedules.png, forward.png and samplers.png in ``folder``.
+
+    images: real ones, (N, C, H, W) uint8; the first is noised. The samplers start from the same noise.
+    """
+    T = model.config.diffusion.T
+    schedules = {
+        name: variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
+        for name in variant.names("schedules")
+    }
+    paths = [folder / name for name in ("schedules.png", "forward.png", "samplers.png")]
+    t = np.arange(1, T + 1)
+    alpha_bar = {name: np.stack([t, one.alpha_bar], 1) for name, one in schedules.items()}
+    log_snr = {name: np.stack([t, one.log_snr], 1)[np.abs(one.log_snr) <= LOG_SNR] for name, one in schedules.items()}
+    panels = {"alpha_bar": alpha_bar, "log SNR": log_snr}
+    plots.lines(paths[0], [plots.Panel(name, "t", name, curves) for name, curves in panels.items()])
+    x_0 = from_images(torch.from_numpy(images[:1].copy()))
+    epsilon = noise.gaussian(seed, "forward", torch.zeros(1, dtype=torch.int64), 0, x_0.shape[1:])
+    steps = np.linspace(1, T, COLUMNS).round().astype(int)
+    rows = {
+        name: np.concatenate([to_images(q_sample(x_0, epsilon, Chain(s).at_step(int(t)))).numpy() for t in steps])
+        for name, s in schedules.items()
+    }
+    plots.rows(paths[1], rows, [f"t = {t}" for t in steps])
+    titles = [f"{n} evaluations" if i == 0 else "" for n in EVALUATIONS for i in range(IMAGES)]
+    plots.rows(paths[2], sampled(model, seed, device), titles)
+    return paths
+
+
+def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndarray]:
+    """Sampler -> (N, C, H, W) uint8: the same IMAGES noises, denoised with each number of EVALUATIONS in turn."""
+    rows = {}
+    for name in variant.names("samplers"):
+        sampler = variant.build("samplers", {"name": name}, "sampler")
+        drawn = []
+        for evaluations in EVALUATIONS:
+            steps = frontier.steps_within(sampler, evaluations, model.config.diffusion.T)
+            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing=frontier.few_steps(name))
+            generator = Generator.of(model, options, device)
+            drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
+        rows[name] = np.concatenate(drawn)
+    return rows
+
+
+def main() -> None:
+    device = devices.resolve("auto")
+    images, _ = open_split(PROCESSED, "test")
+    for path in draw(load_model(MODEL_FILE, device), images, Path(__file__).parent, device):
+        print(path)
+    print(f"\n{table()}")
+
+
+if __name__ == "__main__":
+    main()
