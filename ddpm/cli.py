@@ -296,15 +296,15 @@ def compare_runs(parsed: argparse.Namespace) -> None:
 
 def gate_scores(parsed: argparse.Namespace) -> int:
     """Exit code 0 for a pass, 1 for a regression; 2, as ever, where nothing can be said."""
-    from ddpm.compare import gate, snapshots
+    from ddpm.compare import gate, measured, snapshots
 
     try:
-        settings, run = config.load(), gate.read_run()
+        settings, fingerprint, scores = config.load(), measured.fingerprint(), measured.scores()
         snapshots.check_metrics()
         if parsed.update:
-            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` tells its worth", sep="\n")
+            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
-        checks = gate.gate(*run, gate.read_baseline(), settings.gate)
+        checks = gate.gate(scores, fingerprint, gate.read_baseline(), settings.gate)
         text = gate.markdown(checks, settings.gate)
         gate.summarize(text)
     except UserError as error:

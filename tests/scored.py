@@ -15,7 +15,7 @@ import yaml
 
 from ddpm.base import paths
 from ddpm.compare import runs
-from ddpm.compare.runs import Result
+from ddpm.compare.runs import Run
 from ddpm.params import config
 from ddpm.params.config import Config
 from tests.small import PARAMS
@@ -40,8 +40,8 @@ def working(**changes: Any) -> Config:
     return config.check(params(**changes), "test")
 
 
-def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: Any) -> Result:
-    """fields: what is to differ of the Result; ``params`` are changes as ``params()`` takes them."""
+def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: Any) -> Run:
+    """fields: what is to differ of the Run; ``params`` are changes as ``params()`` takes them."""
     changes = {"diffusion__schedule": {"name": schedule}, "seed": seed, **fields.pop("params", {})}
     made = {
         "name": f"{schedule}-{seed}",
@@ -58,7 +58,7 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
         "code": CODE,
         "when": 100.0,
     }
-    return Result(**made | fields)
+    return Run(**made | fields)
 
 
 @dataclass(frozen=True)

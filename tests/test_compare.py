@@ -184,7 +184,7 @@ def test_what_dvc_itself_ran_is_compared(folder: Path, capsys: pytest.CaptureFix
     ):
         subprocess.run(command, check=True, capture_output=True)
     found = runs.gather()
-    assert [(each.name, each.source) for each in found.results] == [("a", "dvc"), ("b", "dvc")]
+    assert [(each.name, each.source) for each in found.runs] == [("a", "dvc"), ("b", "dvc")]
     assert found.notes[0].startswith("left out workspace: stage evaluate ran with another diffusion than")
     assert run("compare", "--between", "a", "b") == 0
     assert "+1 (+100.0%)" in capsys.readouterr().out

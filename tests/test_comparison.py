@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.compare import metrics, statistics
 from ddpm.compare import verdict as comparison
 from ddpm.compare.pairing import Pair
-from ddpm.compare.runs import Gathered, Result
+from ddpm.compare.runs import Gathered, Run
 from ddpm.compare.verdict import Verdict
 from ddpm.params.config import Compare
 from tests.scored import result, working
@@ -39,7 +39,7 @@ def pair(
     """
     shared = [baseline + 0.003 * seed for seed in range(len(gaps))]
 
-    def side(name: str, values: Sequence[float], kernel: float) -> tuple[Result, ...]:
+    def side(name: str, values: Sequence[float], kernel: float) -> tuple[Run, ...]:
         kernels = {} if kid is None else {"classifier.kid_mean": kernel}
         found = [result(name, seed, scores={metric: value} | kernels) for seed, value in enumerate(values)]
         found[-1].scores.update(COPIES if name == copying else COPIES | {"memorisation.pixels.share": 0.14})
@@ -199,15 +199,15 @@ def test_a_verdict_never_contradicts_its_interval(seed: int, n: int, effect: flo
 # --- comparisons
 
 
-def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields: Any) -> list[Result]:
+def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields: Any) -> list[Run]:
     return [result(schedule, seed, fd + 0.01 * seed + 0.001 * (seed * 7 % 5), **fields) for seed in seeds]
 
 
-def compare(*found: Result, **options: Any) -> comparison.Comparison:
+def compare(*found: Run, **options: Any) -> comparison.Comparison:
     return comparison.compare(Gathered(found, ()), options.pop("by", BY), options.pop("here", working()), **options)
 
 
-def refusal(*found: Result, **options: Any) -> str:
+def refusal(*found: Run, **options: Any) -> str:
     with pytest.raises(UserError) as refused:
         compare(*found, **options)
     return str(refused.value)
@@ -215,7 +215,7 @@ def refusal(*found: Result, **options: Any) -> str:
 
 def test_each_variant_stands_against_the_working_params_variant() -> None:
     found = compare(*runs("linear", 2), *runs("cosine", 1), *runs("sigmoid", 0.5))
-    assert [side.label for side in found.sides] == ["cosine", "linear", "sigmoid"]
+    assert [arm.label for arm in found.arms] == ["cosine", "linear", "sigmoid"]
     assert [(row.variant, row.baseline, row.outcome) for row in found.verdicts] == [
         ("linear", "cosine", "worse"),
         ("sigmoid", "cosine", "better"),
@@ -260,7 +260,7 @@ def test_fewer_than_two_common_seeds_are_refused(seeds: list[int], says: str) ->
 def test_other_hyperparameters_of_the_same_schedule_are_another_variant() -> None:
     mild = {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}}
     found = compare(*runs("cosine", 1), *runs("linear", 2), *runs("linear", 3, params=mild))
-    assert [side.label for side in found.sides] == [
+    assert [arm.label for arm in found.arms] == [
         "cosine",
         "linear (linear.beta_end=0.01)",
         "linear (linear.beta_end=0.02)",
@@ -270,7 +270,7 @@ def test_other_hyperparameters_of_the_same_schedule_are_another_variant() -> Non
 def test_a_section_varies_with_all_that_is_in_it() -> None:
     steps = [run for number in (5, 4) for run in runs("cosine", number, params={"sample__steps": number})]
     found = compare(*steps, by=["sample"])
-    assert [side.label for side in found.sides] == ["steps=5", "steps=4"]
+    assert [arm.label for arm in found.arms] == ["steps=5", "steps=4"]
     assert found.fingerprint == "e" * 64
 
 
@@ -278,7 +278,7 @@ def test_several_keys_make_a_variant_together() -> None:
     v_linear = runs("linear", 2)
     x0_cosine = runs("cosine", 3, params={"diffusion__parameterization": {"name": "x0"}})
     found = compare(*runs("cosine", 1), *v_linear, *x0_cosine, by=[*BY, "diffusion.parameterization.name"])
-    assert [side.label for side in found.sides] == ["cosine, v", "cosine, x0", "linear, v"]
+    assert [arm.label for arm in found.arms] == ["cosine, v", "cosine, x0", "linear, v"]
 
 
 def test_a_run_that_differs_in_anything_else_takes_no_part() -> None:
@@ -323,7 +323,7 @@ def test_what_must_not_be_compared_is_refused(changes: dict[str, Any], options: 
 
 def test_a_budget_may_differ_where_that_is_allowed() -> None:
     found = compare(*runs("cosine", 1), *runs("linear", 2, images_seen=97), allow_budget_mismatch=True)
-    assert [side.spent("images_seen") for side in found.sides] == [[96], [97]]
+    assert [arm.spent("images_seen") for arm in found.arms] == [[96], [97]]
     assert "budgets differ: images seen: cosine 96, linear 97" in found.notes
 
 

@@ -16,7 +16,7 @@ import ddpm
 from ddpm import cli
 from ddpm.base.files import digest
 from ddpm.compare import runs as results
-from ddpm.compare.runs import Gathered, Result
+from ddpm.compare.runs import Gathered, Run
 from ddpm.params import config
 from tests.scored import CODE, Experiment, md5, record, settle
 
@@ -211,7 +211,7 @@ def test_an_update_is_not_offered_where_the_baseline_does_not_fit_a_run_that_cop
 ) -> None:
     name, _, key = place.partition(":")
     change(name, key, "0" * 64 if key.endswith("fingerprint") else None)
-    assert refused(capsys).endswith(", or `ddpm gate --update` makes it anew")
+    assert refused(capsys).endswith(", or `ddpm gate --update` makes a new one")
     change("evaluate", "memorisation", copying(0.31))
     assert "--update" not in refused(capsys)
 
@@ -305,7 +305,7 @@ def test_a_metric_of_the_baseline_that_was_not_scored(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("arguments", [[], ["--update"]])
 @pytest.mark.parametrize(("file", "text"), [("ddpm/x.py", "edited"), ("params.yaml", ""), ("dvc.lock", "")])
 def test_metrics_of_other_code_or_params(
-    runs: list[Result], capsys: pytest.CaptureFixture[str], arguments: list[str], file: str, text: str
+    runs: list[Run], capsys: pytest.CaptureFixture[str], arguments: list[str], file: str, text: str
 ) -> None:
     Path("ddpm").mkdir()
     Path("ddpm/x.py").write_text("as it ran")
@@ -374,7 +374,7 @@ def test_a_baseline_that_was_mangled_by_hand(capsys: pytest.CaptureFixture[str],
     change("baseline", place, value)
     line = refused(capsys)
     assert line.startswith("metrics/baseline.json: ")
-    assert "`ddpm gate --update` makes it anew" in line
+    assert "`ddpm gate --update` makes a new one" in line
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_a_floor_of_no_known_metric(capsys: pytest.CaptureFixture[str]) -> None:
 # --- ddpm gate --update
 
 
-def result(seed: int, scores: dict[str, Any], **changes: Any) -> Result:
+def result(seed: int, scores: dict[str, Any], **changes: Any) -> Run:
     params = results.plain_params(config.load())
     flat = {f"classifier.{name}": value for name, value in scores["classifier"].items()}
     values: dict[str, Any] = {
@@ -418,18 +418,18 @@ def result(seed: int, scores: dict[str, Any], **changes: Any) -> Result:
         "code": CODE,
         "when": float(seed),
     }
-    return Result(**values | changes)
+    return Run(**values | changes)
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """What there is to gather; a test may change it."""
     found = [result(seed, scores) for seed, scores in enumerate(HONEST)]
     monkeypatch.setattr(results, "gather", lambda: Gathered(tuple(found), ("a note of the gathering",)))
     return found
 
 
-def test_update_writes_the_baseline_which_then_gates(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_writes_the_baseline_which_then_gates(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     Path(BASELINE).unlink()
     assert run("--update") == 0
     text = capsys.readouterr().out
@@ -444,7 +444,7 @@ def test_update_writes_the_baseline_which_then_gates(runs: list[Result], capsys:
 
 @pytest.mark.parametrize("kept", [1, 4])
 def test_update_wants_five_seeds_and_leaves_the_old_baseline(
-    runs: list[Result], capsys: pytest.CaptureFixture[str], kept: int
+    runs: list[Run], capsys: pytest.CaptureFixture[str], kept: int
 ) -> None:
     before = Path(BASELINE).read_bytes()
     del runs[kept:]
@@ -454,13 +454,13 @@ def test_update_wants_five_seeds_and_leaves_the_old_baseline(
     assert Path(BASELINE).read_bytes() == before
 
 
-def test_update_counts_a_seed_once(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_counts_a_seed_once(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     runs[4:] = [result(3, HONEST[4], when=9.0)]
     assert "4 training seeds (0, 1, 2, 3)" in refused(capsys, "--update")
 
 
 def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
-    runs: list[Result], capsys: pytest.CaptureFixture[str]
+    runs: list[Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     far = copy.deepcopy(HONEST[0])
     far["classifier"]["fd"] = 9.0
@@ -474,7 +474,7 @@ def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
 
 @pytest.mark.parametrize("code", [{"ddpm/training/trainer.py": "another"}, {}])
 def test_update_refuses_runs_of_several_versions_of_the_code(
-    runs: list[Result], capsys: pytest.CaptureFixture[str], code: dict[str, str]
+    runs: list[Run], capsys: pytest.CaptureFixture[str], code: dict[str, str]
 ) -> None:
     runs[3] = result(3, HONEST[3], code=code)
     before = Path(BASELINE).read_bytes()
@@ -485,22 +485,22 @@ def test_update_refuses_runs_of_several_versions_of_the_code(
 
 
 def test_update_refuses_a_run_with_a_number_that_is_not_finite(
-    runs: list[Result], capsys: pytest.CaptureFixture[str]
+    runs: list[Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs[3].scores["classifier.fd"] = float("nan")
     before = Path(BASELINE).read_bytes()
-    assert "exp-3 (seed 3): classifier.fd: nan is no finite number" in refused(capsys, "--update")
+    assert "exp-3 (seed 3): classifier.fd: nan is not allowed" in refused(capsys, "--update")
     assert Path(BASELINE).read_bytes() == before
 
 
-def test_update_makes_no_baseline_of_a_run_that_copies(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_makes_no_baseline_of_a_run_that_copies(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     runs[3].scores.update({f"memorisation.pixels.{name}": value for name, value in copying(0.31)["pixels"].items()})
     before = Path(BASELINE).read_bytes()
     assert "exp-3 (seed 3) copies train images (pixels): no baseline" in refused(capsys, "--update")
     assert Path(BASELINE).read_bytes() == before
 
 
-def test_update_leaves_out_what_not_every_run_has(runs: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_leaves_out_what_not_every_run_has(runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     del runs[0].scores["bits_per_dim"]
     assert run("--update") == 0
     assert "bits_per_dim: left out, not every run has it" in capsys.readouterr().out

@@ -271,7 +271,7 @@ def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(
     pairs = [bits(seed, 0.5, 0.2 + after) - bits(seed, 0.3, 0.1 + before) for seed, (before, after) in enumerate(drawn)]
     differences = np.stack(pairs, axis=1)
     for n in (6, 24):
-        found = statistics.evidence(differences[:, :n], 0.0, 0.95)
+        found = statistics.t_test(differences[:, :n], 0.0, 0.95)
         covered = np.mean((found.low < differences.mean()) & (differences.mean() < found.high))
         assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / TRIALS)), f"{n} seeds"
 

@@ -32,7 +32,7 @@ samples = st.integers(2, 10).flatmap(
 def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, confidence: float) -> None:
     before = np.linspace(1, 2, len(differences))
     expected = stats.ttest_rel(before + differences, before)
-    found = statistics.evidence(differences, 0.1, confidence)
+    found = statistics.t_test(differences, 0.1, confidence)
     np.testing.assert_allclose(found.p, expected.pvalue, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose((found.low, found.high), expected.confidence_interval(confidence), rtol=1e-6, atol=1e-9)
 
@@ -42,9 +42,7 @@ def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, c
 def test_equivalence_is_the_worse_of_two_one_sided_tests(differences: Array, margin: float) -> None:
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    np.testing.assert_allclose(
-        statistics.evidence(differences, margin, 0.9).equivalence_p, max(above, below), rtol=1e-6
-    )
+    np.testing.assert_allclose(statistics.t_test(differences, margin, 0.9).equivalence_p, max(above, below), rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -61,7 +59,7 @@ def test_the_sign_flip_tests_smallest_p_is_of_two_in_all_patterns(n: int) -> Non
 
 def test_many_seeds_are_flipped_at_random_and_the_same_each_time() -> None:
     differences = np.random.default_rng(0).normal(0.4, 1, 24)
-    normal = statistics.evidence(differences, 0, 0.95).p
+    normal = statistics.t_test(differences, 0, 0.95).p
     assert statistics.sign_flip_p(differences) == statistics.sign_flip_p(differences) == pytest.approx(normal, abs=0.01)
 
 
@@ -84,7 +82,7 @@ def test_holm_of_a_worked_example() -> None:
 
 @pytest.mark.parametrize(("constant", "p", "equivalence_p"), [(0.0, 1, 0), (0.5, 0, 0), (-2.0, 0, 1)])
 def test_differences_without_spread_are_certain(constant: float, p: float, equivalence_p: float) -> None:
-    found = statistics.evidence(np.full(6, constant), 1, 0.95)
+    found = statistics.t_test(np.full(6, constant), 1, 0.95)
     assert (found.p, found.equivalence_p, found.low, found.high) == (p, equivalence_p, constant, constant)
 
 
@@ -104,7 +102,7 @@ def draw(kind: str, shape: tuple[int, ...], seed: int = 1) -> Array:
 
 def different(differences: Array, margin: Array | float = 0.0) -> Any:
     """Which of (trials, pairs, n) are called better or worse, KID agreeing with all."""
-    found = statistics.evidence(differences, margin, 1 - ALPHA)
+    found = statistics.t_test(differences, margin, 1 - ALPHA)
     flip_p = statistics.sign_flip_p(differences)
     return statistics.is_different(found.mean, statistics.holm(found.p), flip_p, margin, ALPHA)
 
@@ -134,7 +132,7 @@ def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n: 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("n", [2, 6])
 def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> None:
-    found = statistics.evidence(0.3 + draw("normal", (TRIALS, n)), 0.1, confidence)
+    found = statistics.t_test(0.3 + draw("normal", (TRIALS, n)), 0.1, confidence)
     covered = np.mean((found.low < 0.3) & (found.high > 0.3))
     assert covered == pytest.approx(confidence, abs=3 * (confidence * (1 - confidence) / TRIALS) ** 0.5)
 
@@ -144,7 +142,7 @@ def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> N
 def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n: int, side: int) -> None:
     baseline = 1 + 0.01 * draw("normal", (TRIALS, n))
     variants = 1 + side * 0.013 + 0.01 * draw("normal", (TRIALS, n), seed=2)
-    found = statistics.evidence(variants - baseline, 0.013 * np.abs(baseline.mean(-1)), 1 - ALPHA)
+    found = statistics.t_test(variants - baseline, 0.013 * np.abs(baseline.mean(-1)), 1 - ALPHA)
     rate = statistics.is_equivalent(found, ALPHA).mean()
     assert 0 < rate <= ALPHA + SLACK
 
@@ -165,7 +163,7 @@ def test_the_seeds_needed_give_the_power_that_was_asked(mean: float, sd: float, 
     assert n
     assert n > 6
     fresh = mean + sd * draw("normal", (1500, n))
-    found = statistics.evidence(fresh, margin, 1 - ALPHA)
+    found = statistics.t_test(fresh, margin, 1 - ALPHA)
     if abs(mean) < margin:
         settled = statistics.is_equivalent(found, ALPHA)
     else:
@@ -183,7 +181,7 @@ def test_power_is_that_of_the_noncentral_t(mean: float, n: int) -> None:
 
 def test_beyond_a_dozen_seeds_the_t_test_stands_for_the_sign_flip_test() -> None:
     differences = 0.6 + draw("normal", (2000, 13))
-    agree = (statistics.sign_flip_p(differences) <= ALPHA) == (statistics.evidence(differences, 0, 0.95).p <= ALPHA)
+    agree = (statistics.sign_flip_p(differences) <= ALPHA) == (statistics.t_test(differences, 0, 0.95).p <= ALPHA)
     assert agree.mean() > 0.97
 
 

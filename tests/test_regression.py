@@ -135,15 +135,22 @@ def test_the_bound_is_the_sum_of_students_tails(seeds: list[int], k: float) -> N
     assert gate.false_alarms(seeds, k) == pytest.approx(min(1, sum(stats.t.sf(k, n - 1) for n in seeds)))
 
 
+def advice(deciding: int, settings: Gate) -> str:
+    """What is said where so many metrics decide, over a baseline of five seeds."""
+    one = Expected(mean=1.0, sd=0.1, n=5, direction="lower", fingerprint=HASH)
+    baseline = {f"extractor{number}.fd": one for number in range(deciding)}
+    return gate.markdown(checks(dict.fromkeys(baseline, 1.0), baseline, settings), settings)
+
+
 @pytest.mark.parametrize(("deciding", "needed"), [(1, 5), (2, 5), (3, 6), (4, 7), (8, 12)])
-def test_seeds_needed_are_the_fewest_that_keep_the_bound(deciding: int, needed: int) -> None:
-    assert gate.seeds_needed(deciding, 3.0) == needed
+def test_the_seeds_to_take_are_the_fewest_that_keep_the_bound(deciding: int, needed: int) -> None:
     assert gate.false_alarms([needed] * deciding, 3.0) <= 0.05
     assert needed == gate.MIN_SEEDS or gate.false_alarms([needed - 1] * deciding, 3.0) > 0.05
+    assert (f"take a baseline of {needed} seeds" in advice(deciding, NO_FLOORS)) == (needed > gate.MIN_SEEDS)
 
 
-def test_a_k_that_no_number_of_seeds_makes_up_for_is_told_apart() -> None:
-    assert gate.seeds_needed(2, 1.0) is None
+def test_where_no_number_of_seeds_suffices_a_larger_k_is_advised() -> None:
+    assert "take a larger gate.k" in advice(2, Gate(k=1.0, floors={}))
 
 
 # --- models that were trained: digits at 8x8, scored at 16x16 in the features of the classifier that ships

@@ -26,11 +26,11 @@ from ddpm.base.files import write_json
 from ddpm.base.paths import LOSS
 from ddpm.compare import frontier, runs
 from ddpm.compare.revisions import Revision
-from ddpm.compare.runs import Gathered, Result
+from ddpm.compare.runs import Gathered, Run
 from ddpm.data.processed import read_manifest
 from ddpm.pages import compared, model, parts, report
-from ddpm.pages.compared import Subject
-from ddpm.pages.parts import Figure, Figures, Note, Section, Strip, Strips, Table
+from ddpm.pages.compared import Compared
+from ddpm.pages.parts import Chapter, Figure, Figures, Note, Strip, Strips, Table
 from ddpm.pictures import plots
 from ddpm.tracking import store
 from tests import test_tracking
@@ -246,7 +246,7 @@ def test_text_never_becomes_markup() -> None:
         Strips([Strip(HOSTILE, picture=uri), Strip(HOSTILE, missing=HOSTILE)]),
         Figures([Figure(HOSTILE, uri), Figure(HOSTILE, uri, wide=True)]),
     ]
-    html = report.render(HOSTILE, [Section(HOSTILE, every)])
+    html = report.render(HOSTILE, [Chapter(HOSTILE, every)])
     shown = Page(html)
     assert "script" not in shown.tags
     assert {name for _, name, _ in shown.attributes} & {"onerror", "onload", "onclick"} == set()
@@ -337,7 +337,7 @@ def test_tiles_stand_side_by_side_and_the_rest_is_clear() -> None:
 LINEAR = {"name": "linear"}
 
 
-def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Result:
+def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Run:
     params = runs.plain_params(
         small(
             data={"image_size": 16},
@@ -346,10 +346,10 @@ def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Resul
         ).model_copy(update={"seed": seed})
     )
     scores = {"classifier.fd": fd, "classifier.kid_mean": fd / 100}
-    return Result(f"{schedule}-{seed}", source, params, scores, seed, 9, 9, 5, "f" * 64, "e" * 64, "float32", {}, 0.0)
+    return Run(f"{schedule}-{seed}", source, params, scores, seed, 9, 9, 5, "f" * 64, "e" * 64, "float32", {}, 0.0)
 
 
-def gathered(monkeypatch: pytest.MonkeyPatch, *found: Result) -> None:
+def gathered(monkeypatch: pytest.MonkeyPatch, *found: Run) -> None:
     monkeypatch.setattr(runs, "gather", lambda: Gathered(found, ()))
 
 
@@ -357,9 +357,9 @@ def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: p
     noise = np.random.default_rng(0).normal(0, 0.02, (2, 8))
     runs = [result("cosine", seed, 1 + noise[0, seed]) for seed in range(8)]
     gathered(monkeypatch, *runs, *(result("linear", seed, 2 + noise[1, seed]) for seed in range(8)))
-    subject = Subject.read(("diffusion.schedule.name",))
-    assert subject.comparison is not None
-    expected = next(row for row in subject.comparison.verdicts if row.metric == "classifier.fd")
+    found = Compared.read(("diffusion.schedule.name",))
+    assert found.comparison is not None
+    expected = next(row for row in found.comparison.verdicts if row.metric == "classifier.fd")
     assert expected.outcome == "worse"
 
     report.write(Path("report.html"), ("diffusion.schedule.name",))
@@ -371,7 +371,7 @@ def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: p
     assert all(f"{value:.2g}" in shown for value in (expected.holm_p, expected.sign_flip_p))
     assert f"{expected.low:+.3g} to {expected.high:+.3g}" in shown
     assert "linear against cosine" in shown
-    assert all(note in shown for note in subject.comparison.notes)
+    assert all(note in shown for note in found.comparison.notes)
 
 
 def test_why_variants_cannot_be_compared_is_said_and_their_images_are_shown_all_the_same(
@@ -396,11 +396,11 @@ def test_images_of_a_column_are_of_one_training_seed(monkeypatch: pytest.MonkeyP
     gathered(
         monkeypatch, *(result("cosine", seed, 1.0) for seed in (0, 1, 2)), *(result("linear", s, 1.0) for s in (2, 1))
     )
-    compared.samples(Subject.read(("diffusion.schedule.name",)))
+    compared.samples(Compared.read(("diffusion.schedule.name",)))
     assert asked == ["cosine-1", "linear-1"]
     gathered(monkeypatch, result("cosine", 0, 1.0), result("linear", 1, 2.0))
     with pytest.raises(UserError, match=r"no training seed in common.*cosine has seed 0; linear has seed 1"):
-        compared.samples(Subject.read(("diffusion.schedule.name",)))
+        compared.samples(Compared.read(("diffusion.schedule.name",)))
 
 
 def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +414,7 @@ def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.Mon
     monkeypatch.setattr(Revision, "columns", columns)
     monkeypatch.setattr(compared, "figure", lambda panel, caption: drawn.append(panel) or Figure(caption, ""))
     gathered(monkeypatch, *(result(name, seed, 1.0) for name in ("cosine", "linear") for seed in (0, 1)))
-    _, *lacking = compared.curves(Subject.read(("diffusion.schedule.name",)))
+    _, *lacking = compared.curves(Compared.read(("diffusion.schedule.name",)))
     (panel,) = drawn
     assert set(panel.curves) == {"cosine", "linear"}
     assert (panel.curves["cosine"][:, 1] == 2).all()

@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, RunTag
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.compare import metrics, runs
-from ddpm.compare.runs import Result
+from ddpm.compare.runs import Run
 from ddpm.params import config
 from ddpm.tracking.store import SETTINGS
 from tests.scored import CODE, Experiment, git, grid, md5, params, record, reference, result, working
@@ -75,7 +75,7 @@ TAGS = {
 
 
 def names(found: runs.Gathered) -> set[str]:
-    return {run.name for run in found.results}
+    return {run.name for run in found.runs}
 
 
 # --- DVC's experiments
@@ -83,7 +83,7 @@ def names(found: runs.Gathered) -> set[str]:
 
 def test_an_experiment_is_read_from_git(folder: Path) -> None:
     record(folder, [Experiment("linear-3", 0.5, {"diffusion__schedule": {"name": "linear"}, "seed": 3}, when=1234)])
-    (found,) = runs.gather().results
+    (found,) = runs.gather().runs
     expected = result("linear", 3, scores={"classifier.fd": 0.5, "classifier.kid_mean": 0.005}, when=1234.0)
     assert found == expected
     assert found.params["diffusion.schedule.linear.beta_end"] == 0.02  # a default
@@ -91,7 +91,7 @@ def test_an_experiment_is_read_from_git(folder: Path) -> None:
 
 def test_a_hundred_experiments_are_read(folder: Path) -> None:
     record(folder, grid({"cosine": 1, "linear": 2}, range(50)))
-    assert len(runs.gather().results) == 100
+    assert len(runs.gather().runs) == 100
 
 
 def test_stashes_and_locks_beside_the_experiments_are_none(folder: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_word_that_yaml_1_1_takes_for_a_boolean_stays_a_word(folder: Path) -> 
         path: contents[path].replace("'off'", "off") for path in ("params.yaml", "dvc.lock")
     }
     record(folder, [Experiment("a", files=unquoted)])
-    assert runs.gather().results[0].params["train.ema.name"] == "off"
+    assert runs.gather().runs[0].params["train.ema.name"] == "off"
 
 
 def test_a_repository_without_a_scored_run_says_how_to_make_one(folder: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_run_is_of_the_code_of_the_stages_that_make_and_score_its_model(folder
     lock["stages"]["train"] = {"deps": [{"path": path, "md5": md5} for path, md5 in deps.items()]}
     lock["stages"]["download"] = {"deps": [{"path": "ddpm/sources/archives.py", "md5": "4" * 32}]}
     record(folder, [Experiment("a", files={"dvc.lock": yaml.safe_dump(lock)})])
-    (found,) = runs.gather().results
+    (found,) = runs.gather().runs
     assert found.code == CODE | {path: digest[:12] for path, digest in deps.items()}
 
 
@@ -322,10 +322,10 @@ def test_a_revision_that_was_never_scored_is_refused(folder: Path) -> None:
 def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
     experiment = Experiment("linear-3", 0.7, {"diffusion__schedule": {"name": "linear"}, "seed": 3})
     log(store, experiment)
-    (alone,) = runs.gather().results
+    (alone,) = runs.gather().runs
     assert (alone.source, alone.name) == ("mlflow", "run-linear-3")
     record(folder, [experiment])
-    (both,) = runs.gather().results
+    (both,) = runs.gather().runs
     assert (both.source, both.name) == ("dvc", "linear-3")
     assert replace(alone, name=both.name, source=both.source, when=both.when) == both
 
@@ -333,16 +333,16 @@ def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, fold
 def test_a_logged_run_tells_whether_it_copies_train_images(store: MlflowClient, folder: Path) -> None:
     scores = {"classifier": {"fd": 1.0}, "memorisation": {"pixels": {"share": 0.4, "limit": 0.14}}}
     log(store, Experiment("a", files={"metrics/evaluate.json": json.dumps(scores)}))
-    (run,) = runs.gather().results
+    (run,) = runs.gather().runs
     assert metrics.copied(run.scores) == ["pixels"]
 
 
 def test_a_logged_run_of_an_older_version_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
     log(store, Experiment("a"), {tag: value for tag, value in TAGS.items() if tag != "ddpm.code"})
-    (alone,) = runs.gather().results
+    (alone,) = runs.gather().runs
     assert alone.code == {}
     record(folder, [Experiment("a")])
-    (both,) = runs.gather().results
+    (both,) = runs.gather().runs
     assert (both.source, both.code) == ("dvc", CODE)
 
 
@@ -384,30 +384,30 @@ def test_reading_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 # --- which match
 
 
-def alike(*found: Result, by: tuple[str, ...] = (), **changes: Any) -> runs.Gathered:
+def alike(*found: Run, by: tuple[str, ...] = (), **changes: Any) -> runs.Gathered:
     return runs.matching(found, working(**changes), by)
 
 
 def test_runs_of_the_working_params_match_whatever_their_seed() -> None:
     found = alike(result(seed=2), result(seed=1), result("linear", seed=3))
-    assert [run.seed for run in found.results] == [1, 2]
+    assert [run.seed for run in found.runs] == [1, 2]
     assert found.notes == ()
 
 
 def test_what_varies_may_differ_with_its_hyperparameters() -> None:
     mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
-    assert len(alike(result(), mild, by=BY).results) == 2
+    assert len(alike(result(), mild, by=BY).runs) == 2
 
 
 def test_blocks_of_what_is_not_chosen_do_not_count() -> None:
     block = {"diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.01}}, "model__dit": {"depth": 2}}
-    assert alike(result(params=block)).results
+    assert alike(result(params=block)).runs
 
 
 def test_a_missing_hyperparameter_of_the_network_is_its_default() -> None:
     block = dict(params()["model"]["unet"])
     del block["blocks"], block["dropout"]  # 1 is no default of blocks, 0.1 is dropout's
-    assert alike(result(params={"model__unet": block | {"blocks": 1}})).results
+    assert alike(result(params={"model__unet": block | {"blocks": 1}})).runs
     with pytest.raises(UserError, match=r"differs in model.unet.blocks \(2 there, 1 here\)"):
         alike(result(params={"model__unet": block}))
 
@@ -423,7 +423,7 @@ def test_where_nothing_matches_the_nearest_run_is_named(by: tuple[str, ...]) -> 
 def test_of_runs_with_the_same_params_and_other_scores_the_newest_is_taken_and_said(order: int) -> None:
     old, new = result(fd=1, when=1.0, name="old"), result(fd=2, when=2.0, name="new")
     found = alike(*[old, new][::order])
-    assert found.results == (new,)
+    assert found.runs == (new,)
     assert found.notes == (
         "same params and other scores, by other code or data: old (dvc), new (dvc); the last is the newest: taken",
     )
@@ -438,7 +438,7 @@ def test_of_other_code_the_run_of_the_code_that_is_checked_out_is_taken(folder: 
     newer = result(fd=2, when=2.0, name="newer", code={"ddpm/compute/noise.py": "another"})
     unknown = result(fd=3, when=3.0, name="unknown", code={})
     found = alike(*[ours, newer, unknown][::order])
-    assert found.results == (ours,)
+    assert found.runs == (ours,)
     assert found.notes == (
         "same params and other scores, by other code or data: newer (dvc), unknown (dvc), ours (dvc); "
         "the last is of the code that is checked out: taken",

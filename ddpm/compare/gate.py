@@ -5,40 +5,39 @@ With mean m and standard deviation s of a score over n training seeds, one more 
 value. A score is worse when it is off to the bad side by more than max(k s sqrt(1 + 1/n), floor).
 
 At k = 3 one metric calls an honest run worse 2.0 times in 100 at n = 5, 1.5 times at n = 6, and several do so at most
-that often each. Honest runs shall pass 19 times in 20: so the Fréchet distance and the bits per dimension alone decide
-by default, 4.0 times in 100 at n = 5 whatever their correlation; the others are told beside them. Floors lower these
+that often each. Honest runs should pass 19 times in 20: so the Fréchet distance and the bits per dimension alone decide
+by default, 4.0 times in 100 at n = 5 whatever their correlation; the others are shown next to them. Floors lower these
 rates; a distance that is skewed to the bad side raises its own: log-normal by 10%, to 2.6 times in 100 at n = 5.
 
-Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and makes none:
-the share of its samples that come near to a train image has a limit of its own, which new images pass less than once
-in 100 runs (ddpm/evaluation/memorisation.py).
+Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
+baseline is made of it: the share of its samples that come near to a train image has a limit of its own, which new
+images exceed less than once in 100 runs (ddpm/evaluation/memorisation.py).
 """
 
 from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 from tabulate import tabulate
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.base.paths import BASELINE, EVALUATE, FINGERPRINT
+from ddpm.base.paths import BASELINE, EVALUATE
 from ddpm.base.settings import Section
-from ddpm.compare import metrics, pairing, runs
+from ddpm.compare import measured, metrics, pairing, runs
 from ddpm.params.config import Config, Gate
 
 SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub shows on a workflow run's page
-MIN_SEEDS = 5
+MIN_SEEDS, MAX_SEEDS = 5, 1000
 HONEST_FAIL = 0.05  # the largest share of honest runs that a gate should stop
 METRICS = tuple(name for name in metrics.OF_EXTRACTOR | metrics.ALONE if name not in metrics.EXTRAPOLATED)
-REMAKE = "`ddpm gate --update` makes it anew"
+REMAKE = "`ddpm gate --update` makes a new one"
 
 
 class Expected(Section):
@@ -62,7 +61,7 @@ class Check(BaseModel):
     """One score against the baseline, or, where ``expected`` is None, a share of copies against its own limit.
 
     tolerance: how far it may be off to the bad side, max(k sd sqrt(1 + 1/n), floor) in the metric's own unit. limit:
-    the worst value that passes. decides: or is only told.
+    the worst value that passes. decides: whether the gate fails where it is worse.
     """
 
     name: str
@@ -74,12 +73,40 @@ class Check(BaseModel):
     is_better: bool
     decides: bool
 
+    @classmethod
+    def of_score(cls, name: str, value: float, expected: Expected, settings: Gate) -> Check:
+        allowed = settings.k * expected.sd * math.sqrt(1 + 1 / expected.n)
+        allowed = max(allowed, settings.floors.get(metrics.kind(name), 0.0))
+        gain, limit = metrics.gain(name, value - expected.mean), expected.mean - metrics.gain(name, allowed)
+        return cls(name=name, value=value, expected=expected, tolerance=allowed, limit=limit, is_worse=gain < -allowed,
+                   is_better=gain > allowed, decides=metrics.kind(name) in settings.metrics)  # fmt: skip
+
+    @classmethod
+    def of_copies(cls, found: metrics.Closeness) -> Check:
+        name = f"{metrics.MEMORISATION}{found.space}.share"
+        return cls(name=name, value=found.share, expected=None, tolerance=found.limit - found.expected,
+                   limit=found.limit, is_worse=found.copies, is_better=False, decides=True)  # fmt: skip
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The cells of ``markdown``'s table."""
+        name, expected, arrow = f"**{self.name}**" if self.decides else self.name, self.expected, "↓"
+        before, change = ("-", "-", "-"), "-"
+        if expected:
+            arrow = "↑" if expected.direction == "higher" else "↓"
+            before = (f"{expected.mean:.4g}", f"{expected.sd:.2g}", str(expected.n))
+            change = f"{self.value - expected.mean:+.2g}"
+        verdict = "improved" if self.is_better else "ok"
+        if self.is_worse:
+            verdict = "**regression**" if self.decides else "worse (does not decide)"
+        return f"{name} {arrow}", *before, f"{self.value:.4g}", change, f"{self.limit:.4g}", verdict
+
 
 def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, settings: Gate) -> list[Check]:
     """Every metric of the baseline, in the order in which scores are shown, and then whether train images are copied.
 
-    Raises UserError where the two can't be compared: another fingerprint, a metric of the baseline that the run lacks,
-    or one that is to decide and that the baseline lacks.
+    Raises UserError where the two can't be compared: another fingerprint, a metric of the baseline that the run does
+    not have, or one that is to decide and that the baseline does not have.
     """
     # never for a run that copies: that is a regression whatever the baseline, and none is made of it
     or_remake = "" if metrics.copied(scores) else f", or {REMAKE}"
@@ -91,57 +118,25 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
         )
     if missing := [name for name in baseline if name not in scores]:
         raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
-    deciding = decisive(scores, settings)
-    if missing := [name for name in deciding if name not in baseline]:
+    if missing := [name for name in decisive(scores, settings) if name not in baseline]:
         raise UserError(
             f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
         )
-    checks = []
-    for name in metrics.judged(baseline):
-        expected = baseline[name]
-        spread = settings.k * expected.sd * math.sqrt(1 + 1 / expected.n)
-        allowed = max(spread, settings.floors.get(name.rpartition(".")[2], 0.0))
-        gain = metrics.gain(name, scores[name] - expected.mean)
-        checks.append(
-            Check(
-                name=name,
-                value=scores[name],
-                expected=expected,
-                tolerance=allowed,
-                limit=expected.mean - metrics.gain(name, allowed),
-                is_worse=gain < -allowed,
-                is_better=gain > allowed,
-                decides=name in deciding,
-            )
-        )
-    for found in metrics.closeness(scores):
-        checks.append(
-            Check(
-                name=f"{metrics.MEMORISATION}{found.space}.share",
-                value=found.share,
-                expected=None,
-                tolerance=found.limit - found.expected,
-                limit=found.limit,
-                is_worse=found.copies,
-                is_better=False,
-                decides=True,
-            )
-        )
-    return checks
+    checks = [Check.of_score(name, scores[name], baseline[name], settings) for name in metrics.judged(baseline)]
+    return checks + [Check.of_copies(found) for found in metrics.closeness(scores)]
 
 
 def decisive(names: Iterable[str], settings: Gate) -> list[str]:
     """Those of the scores that ``gate.metrics`` lets decide.
 
-    Raises UserError when a name in ``gate.metrics`` or ``gate.floors`` is no metric, or nothing is left to decide.
+    Raises UserError when a name in ``gate.metrics`` or ``gate.floors`` is not a metric, or nothing is left to decide.
     """
     for key, given in {"metrics": settings.metrics, "floors": settings.floors}.items():
-        for name in given:
-            if name not in METRICS:
-                hint = variant.closest(name, METRICS)
-                raise UserError(f"gate.{key}: unknown {name!r}{hint}; allowed: {', '.join(METRICS)}")
+        if unknown := [name for name in given if name not in METRICS]:
+            hint = variant.closest(unknown[0], METRICS)
+            raise UserError(f"gate.{key}: unknown {unknown[0]!r}{hint}; allowed: {', '.join(METRICS)}")
     known = metrics.judged(names)
-    found = [name for name in known if name.rpartition(".")[2] in settings.metrics]
+    found = [name for name in known if metrics.kind(name) in settings.metrics]
     if not found:
         raise UserError(
             f"gate.metrics: none of {', '.join(settings.metrics)} is among the scores ({', '.join(known) or 'none'})"
@@ -164,78 +159,32 @@ def false_alarms(seeds: Iterable[int], k: float) -> float:
     return min(1.0, sum(float(stdtr(n - 1, -k)) for n in seeds))
 
 
-def seeds_needed(deciding: int, k: float) -> int | None:
-    """The least n >= MIN_SEEDS at which ``false_alarms`` of so many metrics is at most 5%; None: not below 1000."""
-    enough = (n for n in range(MIN_SEEDS, 1000) if false_alarms([n] * deciding, k) <= HONEST_FAIL)
-    return next(enough, None)
-
-
-def read_run(scores: Path = EVALUATE, fingerprint: Path = FINGERPRINT) -> tuple[dict[str, float], str]:
-    """The current scores and their fingerprint. Raises UserError when one is missing, damaged or changed by hand."""
-    hashed = read_fingerprint(fingerprint)
-    return read_scores(scores), hashed
-
-
-def read_scores(path: Path = EVALUATE) -> dict[str, float]:
-    """Name -> score. Raises UserError when the file is missing, or holds anything but finite numbers."""
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: must be a mapping of scores, it is {type(value).__name__}; run `dvc repro`")
-    return _finite(files.flatten(value), str(path))
-
-
-class Fingerprint(BaseModel):
-    hash: str
-    comparable: dict[str, Any]
-
-
-def read_fingerprint(path: Path = FINGERPRINT) -> str:
-    """Its hash. Raises UserError when the file is missing, or that is not the digest of what it is said to be of."""
-    try:
-        found = Fingerprint.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: {variant.explain(error, Fingerprint, '')}; run `dvc repro`") from error
-    if files.digest(found.comparable) != found.hash:
-        raise UserError(
-            f"{path}: its hash is not that of its content: it was changed by hand; run `dvc repro -f evaluate`"
-        )
-    return found.hash
-
-
 def read_baseline(path: Path = BASELINE) -> Baseline:
-    """Raises UserError when the file is missing or is no baseline: a key, type, sign or direction is off."""
-    baseline, name = {}, ""
+    """Raises UserError when the file is missing or is not a baseline: a key, type, sign or direction is off."""
+    baseline: Baseline = measured.read(path, dict[str, Expected], REMAKE)
     try:
-        for name, entry in TypeAdapter(dict[str, dict[str, Any]]).validate_json(path.read_bytes()).items():
-            baseline[name] = Expected.model_validate(entry)
-            if baseline[name].direction != (right := metrics.direction(name)):
-                raise UserError(f"{name}.direction: {baseline[name].direction!r} is wrong: {right!r}")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): `ddpm gate --update` makes it") from error
-    except ValidationError as error:
-        told = (
-            variant.explain(error, Expected, name) if name else f"{variant.explain(error, Expected, '')}: no baseline"
-        )
-        raise UserError(f"{path}: {told}; {REMAKE}") from error
+        if not baseline:
+            raise UserError("names no metric")
+        for name, expected in baseline.items():
+            if expected.direction != (right := metrics.direction(name)):
+                raise UserError(f"{name}.direction: {expected.direction!r} is wrong: {right!r}")
     except UserError as error:
         raise UserError(f"{path}: {error}; {REMAKE}") from error
-    if not baseline:
-        raise UserError(f"{path}: names no metric; {REMAKE}")
     return baseline
 
 
 def update(config: Config, path: Path = BASELINE) -> list[str]:
-    """Write the baseline, over the recorded runs of these params with any seed; gives notes of what was left out.
+    """Write the baseline, over the recorded runs of these params with any seed; returns notes of what was left out.
 
     Raises UserError, and leaves the old one, for fewer than MIN_SEEDS seeds of the current fingerprint, runs of several
     versions of the code, a score that is not finite, or when nothing is left to decide.
     """
     gathered = runs.gather()
-    matching = runs.matching(gathered.results, config)
-    fingerprint = read_fingerprint()
-    comparable = [run for run in matching.results if run.fingerprint == fingerprint]
-    by_seed = {run.seed: _finite(run.scores, f"{run.name} (seed {run.seed})") for run in comparable}
-    others = len(matching.results) - len(comparable)
+    matching = runs.matching(gathered.runs, config)
+    fingerprint = measured.fingerprint()
+    comparable = [run for run in matching.runs if run.fingerprint == fingerprint]
+    by_seed = {run.seed: measured.finite(run.scores, f"{run.name} (seed {run.seed})") for run in comparable}
+    others = len(matching.runs) - len(comparable)
     if len(by_seed) < MIN_SEEDS:
         seeds = ", ".join(map(str, sorted(by_seed))) or "none"
         raise UserError(
@@ -264,64 +213,35 @@ def update(config: Config, path: Path = BASELINE) -> list[str]:
     return notes
 
 
-def _finite(scores: Mapping[str, Any], source: str) -> dict[str, float]:
-    for name, value in scores.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-            raise UserError(
-                f"{source}: {name}: {variant.shown(value)} is no finite number: run `dvc repro` again, or mend "
-                "the model"
-            )
-    return {name: float(value) for name, value in scores.items()}
-
-
 def markdown(checks: Sequence[Check], settings: Gate) -> str:
-    """The verdict, a table and what it means, for a terminal as for a workflow's page."""
+    """The verdict, a table and what it means, for a terminal and for a workflow's page."""
     bad = failed(checks)
-    rows = []
-    for check in checks:
-        expected, before, change = check.expected, ("-", "-", "-"), "-"
-        if expected:
-            before = (f"{expected.mean:.4g}", f"{expected.sd:.2g}", str(expected.n))
-            change = f"{check.value - expected.mean:+.2g}"
-        arrow = "↑" if expected and expected.direction == "higher" else "↓"
-        verdict = "improved" if check.is_better else "ok"
-        if check.is_worse:
-            verdict = "**regression**" if check.decides else "worse (does not decide)"
-        numbers = (*before, f"{check.value:.4g}", change, f"{check.limit:.4g}")
-        rows.append((f"**{check.name}** {arrow}" if check.decides else f"{check.name} {arrow}", *numbers, verdict))
     heads = ("metric", "baseline", "sd", "n", "now", "change", "worst allowed", "verdict")
+    seeds = [check.expected.n for check in checks if check.decides and check.expected]
+    alarms = false_alarms(seeds, settings.k)
     lines = [
         f"### ddpm gate: {'regression in ' + ', '.join(bad) if bad else 'pass'}",
         "",
-        tabulate(rows, heads, tablefmt="github", disable_numparse=True),
+        tabulate([check.row for check in checks], heads, tablefmt="github", disable_numparse=True),
         "",
-        *_remarks([check.expected.n for check in checks if check.decides and check.expected], settings),
+        f"Bold metrics decide: one fails when it is worse than the mean by more than max({settings.k:g} sd √(1 + 1/n), "
+        f"floor). At most {alarms:.1%} of honest runs with another seed fail, if scores are normal.",
     ]
+    if alarms > HONEST_FAIL:
+        enough = (n for n in range(MIN_SEEDS, MAX_SEEDS) if false_alarms([n] * len(seeds), settings.k) <= HONEST_FAIL)
+        fix = f"a baseline of {needed} seeds" if (needed := next(enough, None)) else "a larger gate.k"
+        lines.append(f"That is more than {HONEST_FAIL:.0%}: take {fix}, or fewer gate.metrics.")
     lines += [
-        f"{check.name}: {check.value:.1%} of the samples come near to a train image, at most {check.limit:.1%} are no "
+        f"{check.name}: {check.value:.1%} of the samples come near to a train image; up to {check.limit:.1%} is not a "
         "sign of copies: look at data/evaluation/nearest.png."
         for check in checks
         if check.expected is None and check.is_worse
     ]
     if better := [check.name for check in checks if check.is_better]:
-        # never under a regression: the new baseline would take that up too
+        # never under a regression: the new baseline would accept that too
         advice = "" if bad else " If the change was meant to do that, `ddpm gate --update` makes it the baseline."
         lines.append(f"Better than the baseline: {', '.join(better)}.{advice}")
     return "\n".join(lines)
-
-
-def _remarks(seeds: Sequence[int], settings: Gate) -> list[str]:
-    """How a metric fails, and how often an honest run does."""
-    alarms = false_alarms(seeds, settings.k)
-    lines = [
-        f"What is bold decides: it fails when worse than the mean by more than max({settings.k:g} sd √(1 + 1/n), "
-        f"floor). At most {alarms:.1%} of honest runs with another seed fail, if scores are normal."
-    ]
-    if alarms > HONEST_FAIL:
-        needed = seeds_needed(len(seeds), settings.k)
-        mend = f"a baseline of {needed} seeds" if needed else "a larger gate.k"
-        lines.append(f"That is more than {HONEST_FAIL:.0%}: take {mend}, or fewer gate.metrics.")
-    return lines
 
 
 def summarize(text: str) -> None:
@@ -336,4 +256,4 @@ def summarize(text: str) -> None:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
     except OSError as error:
-        raise UserError(f"{SUMMARY}: {path} cannot be written to ({error.strerror}): unset it, or mend it") from error
+        raise UserError(f"{SUMMARY}: {path} cannot be written to ({error.strerror}): unset it, or fix it") from error

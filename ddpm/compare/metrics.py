@@ -39,15 +39,20 @@ def is_judged(name: str) -> bool:
     return metric in OF_EXTRACTOR if extractor and "." not in extractor else name in ALONE
 
 
+def kind(name: str) -> str:
+    """The metric alone: ``fd`` of ``classifier.fd``."""
+    return name.rpartition(".")[2]
+
+
 def direction(name: str) -> Direction:
     """Which way is better. Raises UserError, with the closest name, for a score that is not judged."""
     if not is_judged(name):
         known = [*ALONE, *OF_EXTRACTOR]
         raise UserError(
-            f"metric: unknown {shown(name)}{closest(name.rpartition('.')[2], known)}; allowed: {', '.join(ALONE)}, and "
+            f"metric: unknown {shown(name)}{closest(kind(name), known)}; allowed: {', '.join(ALONE)}, and "
             f"after an extractor's name and a dot {', '.join(OF_EXTRACTOR)}"
         )
-    return (OF_EXTRACTOR | ALONE)[name.rpartition(".")[2]]
+    return (OF_EXTRACTOR | ALONE)[kind(name)]
 
 
 def gain(name: str, difference: float) -> float:
@@ -57,7 +62,7 @@ def gain(name: str, difference: float) -> float:
 
 def is_headline(name: str) -> bool:
     """Whether it is the Fréchet distance of an extractor, by which the field ranks models."""
-    return is_judged(name) and name.rpartition(".")[2] in HEADLINE
+    return is_judged(name) and kind(name) in HEADLINE
 
 
 def kid_of(name: str) -> str | None:
@@ -98,10 +103,10 @@ def copied(scores: Mapping[str, float]) -> list[str]:
 
 def judged(names: Iterable[str]) -> list[str]:
     """Those that are judged, less the extrapolated ones, which have to be asked for; ``in_order``."""
-    return in_order(name for name in names if is_judged(name) and name.rpartition(".")[2] not in EXTRAPOLATED)
+    return in_order(name for name in names if is_judged(name) and kind(name) not in EXTRAPOLATED)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Judged scores, headlines first, then in the table's order."""
     table = [*OF_EXTRACTOR, *ALONE]
-    return sorted(names, key=lambda name: (not is_headline(name), table.index(name.rpartition(".")[2]), name))
+    return sorted(names, key=lambda name: (not is_headline(name), table.index(kind(name)), name))

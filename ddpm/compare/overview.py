@@ -136,7 +136,7 @@ def _chosen(section: Mapping[str, Any]) -> dict[str, Any]:
 def _variant(flat: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
     """The keys with other values: what was chosen by name first, hyperparameters of another variant last."""
     differing = [key for key, value in flat.items() if key not in here or spelled(value) != here[key]]
-    shown = [key for key in differing if not runs.varied(key, (*MECHANICAL, SEED))]
+    shown = [key for key in differing if not runs.is_in(key, (*MECHANICAL, SEED))]
     ordered = sorted(shown, key=lambda key: (key not in here, not key.endswith(".name")))
     return {key: _text(flat[key]) for key in ordered}
 
@@ -151,8 +151,8 @@ def table(rows: Sequence[Row], width: int) -> str:
         return "no runs yet: `dvc repro` makes one"
     seen = dict.fromkeys(name for row in rows for name in row.scores)
     headlines = [name for name in metrics.in_order(seen) if metrics.is_headline(name)]
-    single = len({name.rpartition(".")[2] for name in headlines}) == len(headlines)
-    head = [name.rpartition(".")[2] if single else name for name in headlines]
+    single = len(set(map(metrics.kind, headlines))) == len(headlines)
+    head = [metrics.kind(name) if single else name for name in headlines]
     cells = [["name", "variant", "seed", *head, "bits/dim", "seconds", "state"]]
     for row in rows:
         scores = [_number(row.scores.get(name)) for name in (*headlines, "bits_per_dim")]

@@ -13,8 +13,8 @@ from ddpm.base import files
 from ddpm.base import variant as variants
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics
-from ddpm.compare import runs as results
-from ddpm.compare.runs import Result
+from ddpm.compare import runs as scored
+from ddpm.compare.runs import Run
 from ddpm.params.config import Config
 
 # what a run has cost -> what it is called; a variant is not better for having had more
@@ -22,12 +22,12 @@ BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluation
 NAMED_RUNS = 3
 
 
-class Side(NamedTuple):
+class Arm(NamedTuple):
     """A variant's runs by training seed. values: its params under the keys that vary."""
 
     label: str
     values: dict[str, Any]
-    runs: dict[int, Result]
+    runs: dict[int, Run]
 
     def spent(self, budget: str) -> list[int]:
         """Every amount that a run of it tells, ascending; one of BUDGETS."""
@@ -39,54 +39,54 @@ class Pair(NamedTuple):
 
     baseline: str
     variant: str
-    before: tuple[Result, ...]
-    after: tuple[Result, ...]
+    before: tuple[Run, ...]
+    after: tuple[Run, ...]
 
     def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
         """Of the baseline's runs, and of the variant's."""
         return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
-def check_keys(by: Sequence[str], found: Iterable[Result], working: Config) -> None:
+def check_keys(by: Sequence[str], found: Iterable[Run], working: Config) -> None:
     """Raises UserError unless each is a params key, or a section, by which runs can differ."""
-    known = set(results.plain_params(working)).union(*(run.params for run in found))
+    known = set(scored.plain_params(working)).union(*(run.params for run in found))
     for key in by:
-        if key == results.SEED:
+        if key == scored.SEED:
             raise UserError("--by seed: runs are paired by seed; name what differs between the variants")
-        if not any(results.under(name, key) for name in known):
+        if not any(scored.under(name, key) for name in known):
             raise UserError(
                 f"--by: no run has the key {key!r}{variants.closest(key, known)}; allowed: a key of params.yaml, such "
                 "as diffusion.schedule.name, or a section of it"
             )
 
 
-def sides(runs: Iterable[Result], by: Sequence[str], working: Config) -> list[Side]:
+def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
     """The runs by variant: the working params' variant first, the others by label."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(files.digest(varied(run.params, by)), []).append(run)
     values = [varied(group[0].params, by) for group in groups.values()]
     found = [
-        Side(_label(part, values, by), part, {run.seed: run for run in group})
+        Arm(_label(part, values, by), part, {run.seed: run for run in group})
         for part, group in zip(values, groups.values(), strict=True)
     ]
-    here = varied(results.plain_params(working), by)
+    here = varied(scored.plain_params(working), by)
     # "at least": the runs' networks may have been filled up with their defaults
-    return sorted(found, key=lambda side: (not here.items() <= side.values.items(), side.label))
+    return sorted(found, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
 
 
 def varied(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
     """The params that make a variant: those in ``by``, and what belongs to them."""
-    return {key: value for key, value in params.items() if results.varied(key, by)}
+    return {key: value for key, value in params.items() if scored.is_in(key, by)}
 
 
-def check_fingerprints(runs: Iterable[Result], by: Sequence[str]) -> str:
+def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
     """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ.
 
     The precision that samples were drawn in is no part of the latter, and differs only where ``by`` varies it.
     """
-    sampling = any(results.under(key, "sample") for key in by)
-    precise = sampling and not any(results.under("sample.precision", key) for key in by)
+    sampling = any(scored.under(key, "sample") for key in by)
+    precise = sampling and not any(scored.under("sample.precision", key) for key in by)
     scored_alike: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         fingerprint = run.fingerprint_without_sampling if sampling else run.fingerprint
@@ -106,19 +106,19 @@ def check_fingerprints(runs: Iterable[Result], by: Sequence[str]) -> str:
     return next(iter(scored_alike))[0]
 
 
-def check_budgets(found: Sequence[Side], allowed: bool) -> list[str]:
+def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
     """A note for each budget that differs. Raises UserError for it unless that is allowed."""
     notes = []
     for budget, title in BUDGETS.items():
-        if len({amount for side in found for amount in side.spent(budget)}) > 1:
-            spent = [f"{side.label} {' or '.join(f'{n:,}' for n in side.spent(budget)) or 'unknown'}" for side in found]
+        if len({amount for arm in found for amount in arm.spent(budget)}) > 1:
+            spent = [f"{arm.label} {' or '.join(f'{n:,}' for n in arm.spent(budget)) or 'unknown'}" for arm in found]
             notes.append(f"budgets differ: {title}: {', '.join(spent)}")
     if notes and not allowed:
         raise UserError(f"{'; '.join(notes)}; spend the same, or pass --allow-budget-mismatch to see it as a column")
     return notes
 
 
-def code_differences(runs: Sequence[Result]) -> list[str]:
+def code_differences(runs: Sequence[Run]) -> list[str]:
     """The files of code in which the runs differ, of those that several used, and the runs whose code is not known."""
     versions: dict[str, set[str]] = {}
     for run in runs:
@@ -136,7 +136,7 @@ def code_differences(runs: Sequence[Result]) -> list[str]:
     return lines
 
 
-def check_code(runs: Sequence[Result], allowed: bool) -> list[str]:
+def check_code(runs: Sequence[Run], allowed: bool) -> list[str]:
     """Notes where the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
     notes = code_differences(runs)
     if notes and not allowed:
@@ -148,7 +148,7 @@ def check_code(runs: Sequence[Result], allowed: bool) -> list[str]:
     return notes
 
 
-def choose_metrics(runs: Sequence[Result], chosen: Sequence[str]) -> list[str]:
+def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
     """The chosen metrics, or those that all runs have. Raises UserError for one that is missing or no number."""
     anywhere = metrics.in_order({name for run in runs for name in run.scores if metrics.is_judged(name)})
     for name in chosen:
@@ -172,20 +172,20 @@ def choose_metrics(runs: Sequence[Result], chosen: Sequence[str]) -> list[str]:
     return names
 
 
-def pairs(wanted: Iterable[tuple[Side, Side]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
+def pairs(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
     """Runs of the same seeds, and notes of what has no partner. Raises UserError when no pair has two seeds."""
     found, notes, too_few = [], [], []
     for before, after in wanted:
         seeds = sorted(before.runs.keys() & after.runs.keys())
         what = f"{after.label} against {before.label}"
         if len(seeds) < 2:
-            own = ", ".join(f"{side.label} has {named(side.runs)}" for side in (before, after))
+            own = ", ".join(f"{arm.label} has {named(arm.runs)}" for arm in (before, after))
             too_few.append(f"{what}: {len(seeds) or 'no'} seed in common ({own})")
             continue
-        for side, other in ((before, after), (after, before)):
-            if alone := side.runs.keys() - set(seeds):
-                notes.append(f"{what}: {side.label}'s {named(alone)} left out, which {other.label} lacks")
-        partners = (tuple(side.runs[seed] for seed in seeds) for side in (before, after))
+        for arm, other in ((before, after), (after, before)):
+            if alone := arm.runs.keys() - set(seeds):
+                notes.append(f"{what}: {arm.label}'s {named(alone)} left out, which {other.label} lacks")
+        partners = (tuple(arm.runs[seed] for seed in seeds) for arm in (before, after))
         found.append(Pair(before.label, after.label, *partners))
     if not found:
         raise UserError(
@@ -214,7 +214,7 @@ def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Se
 
 
 def _tail(key: str, by: Sequence[str]) -> str:
-    section = next(name.removesuffix(".name") for name in by if results.varied(key, (name,)))
+    section = next(name.removesuffix(".name") for name in by if scored.is_in(key, (name,)))
     return key.removeprefix(f"{section}.")
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +13,18 @@ from ddpm.base.errors import UserError
 from ddpm.compare.snapshots import WORKSPACE
 
 
-class Revision:
-    """A run's files. name: of an experiment, a git revision, or ``workspace``.
+class Revision(NamedTuple):
+    """Reads a run's files. name: of an experiment, a git revision, or ``workspace``.
 
-    Each method raises UserError when the file is not kept, or is not what it should be.
+    Each method raises UserError when the file is not kept or is damaged.
     """
 
-    def __init__(self, name: str, source: str):
-        self.name = name
-        self.source = source
-
-    @cached_property
-    def _files(self) -> Any:
-        from dvc.api import DVCFileSystem
-
-        return DVCFileSystem(rev=self.name)
+    name: str
+    source: str
 
     def read(self, path: str) -> io.BytesIO:
-        """From DVC's remote where the cache lacks it."""
+        """Its bytes, from DVC's remote where the cache does not have them."""
+        from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
         from dvc.scm import SCMError
 
@@ -39,10 +32,10 @@ class Revision:
             raise UserError(f"{self.name}: only MLflow has this run, and {path} is not there; run it here to see it")
         here = self.source == WORKSPACE
         try:
-            return io.BytesIO(Path(path).read_bytes() if here else self._files.read_bytes(path))
+            return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=self.name).read_bytes(path))
         except (OSError, DvcException, SCMError) as error:
-            mend = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
-            raise UserError(f"{self.name}: {path} is not kept here; {mend}") from error
+            fix = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
+            raise UserError(f"{self.name}: {path} is not kept here; {fix}") from error
 
     def images(self, path: str) -> NDArray[np.uint8]:
         """An .npy of uint8 (N, C, H, W)."""
@@ -55,7 +48,7 @@ class Revision:
         return images
 
     def columns(self, path: str, *names: str) -> NDArray[np.float64]:
-        """(rows, names) of a CSV file; NaN where a field is empty."""
+        """(rows, names) of a CSV file, float64; NaN where a field is empty."""
         import pandas as pd
 
         try:

@@ -9,19 +9,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
-from ddpm.compare import metrics
-from ddpm.compare import snapshots as experiments
+from ddpm.compare import measured, metrics, snapshots
 from ddpm.compare.snapshots import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.tracking import tracker
-from ddpm.tracking.record import CODE, KEYED
+from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED
 from ddpm.tracking.tracker import Logged
 
 # params keys that leave what is learned and scored alone, to rounding: the whole of a section, or one key
@@ -30,16 +29,17 @@ MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_every", "trai
 SEED = "seed"
 SHOWN_KEYS = 4
 PARAMS = str(file.PATH)
+MAPPING = TypeAdapter(dict[str, Any])
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
-class Result:
+class Run:
     """A trained and scored model.
 
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
     less the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
     path -> digest of each file of code that made and scored it, empty where that is not known. when: seconds since the
-    epoch. None where the run does not tell.
+    epoch. None where it is not known.
     """
 
     name: str
@@ -60,74 +60,60 @@ class Result:
 class Gathered(NamedTuple):
     """Each run once; a note says what was left out and why."""
 
-    results: tuple[Result, ...]
+    runs: tuple[Run, ...]
     notes: tuple[str, ...]
 
 
 def gather() -> Gathered:
     """Every scored run of the repository and of its MLflow store. Raises UserError when there is none."""
-    snapshots = [*experiments.experiments(), experiments.workspace()]
-    readers = [(at.name, partial(of_snapshot, at)) for at in snapshots if EVALUATE in at.files]
+    kept = [*snapshots.experiments(), snapshots.workspace()]
+    readers = [(at.name, partial(of_snapshot, at)) for at in kept if EVALUATE in at.files]
     scored = [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
     readers += [(run.name, partial(of_logged, run)) for run in scored]
-    results, left_out = [], dict[str, list[str]]()
+    found, left_out = [], dict[str, list[str]]()
     for name, read in readers:
         try:
-            results.append(read())
+            found.append(read())
         except UserError as error:
             left_out.setdefault(str(error), []).append(name)
     notes = tuple(f"left out {', '.join(names)}: {reason}" for reason, names in left_out.items())
-    if not results:
+    if not found:
         why = "; ".join(notes) or "none in DVC's experiments, metrics/ and MLflow"
         raise UserError(f"no scored run: {why}; `dvc exp run -S seed=1` makes one")
-    return Gathered(_once(results), notes)
+    return Gathered(_once(found), notes)
 
 
-def at_revision(name: str) -> Result:
+def at_revision(name: str) -> Run:
     """The run of an experiment by its name, of a git revision, or of the ``workspace``. Raises UserError."""
-    snapshot = experiments.revision(name)
+    snapshot = snapshots.revision(name)
     try:
         return of_snapshot(snapshot)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 
 
-def of_snapshot(snapshot: Snapshot) -> Result:
+def of_snapshot(snapshot: Snapshot) -> Run:
     """Raises UserError when a file is missing or unreadable, or the scores are another configuration's."""
     files = snapshot.files
     if missing := [path for path in (PARAMS, EVALUATE, FINGERPRINT) if path not in files]:
         raise UserError(f"{missing[0]} is missing")
     raw = file.decode(files[PARAMS].decode(errors="replace"), PARAMS)
-    if reason := experiments.why_stale(files, raw):
+    if reason := snapshots.why_stale(files, raw):
         raise UserError(reason)
     chosen: Config = config.check(raw, PARAMS)
+    code = snapshots.code(files, KEYED)
     try:
         scores, fingerprint, train, sample = (
-            json.loads(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+            MAPPING.validate_json(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
         )
-        return Result(
-            name=snapshot.name,
-            source=snapshot.source,
-            params=plain_params(chosen),
-            scores=flatten(scores),
-            seed=chosen.seed,
-            images_seen=train.get("images_seen"),
-            parameters=train.get("parameters"),
-            evaluations=sample.get("evaluations_per_image"),
-            fingerprint=fingerprint.get("hash"),
-            fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
-            sampling_precision=flatten(fingerprint).get("comparable.sampling.precision"),
-            code=experiments.code(files, KEYED),
-            when=snapshot.when,
-        )
+        numbers = flatten({"train": train, "sample": sample})
+        return _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
     except ValidationError as error:
-        raise UserError(f"its metrics/ can't be read: {variant.explain(error, BaseModel, '')}") from error
-    except (AttributeError, RecursionError, ValueError) as error:  # no JSON, or no mapping
-        raise UserError(f"its metrics/ can't be read: {error}") from error
+        raise UserError(f"its metrics/ can't be read: {measured.refusal(error)}") from error
 
 
-def of_logged(run: Logged) -> Result:
-    """Raises UserError when the run has no fingerprint, or params that are none of this version's."""
+def of_logged(run: Logged) -> Run:
+    """Raises UserError when the run has no fingerprint, or params that are not this version's."""
     nested: dict[str, Any] = {}
     for key, text in run.params.items():
         *sections, name = key.split(".")
@@ -140,117 +126,126 @@ def of_logged(run: Logged) -> Result:
             block[name] = json.loads(text)
         except (RecursionError, ValueError):
             block[name] = text
-    if "ddpm.fingerprint" not in run.tags:
+    fingerprint = {key: run.tags[tag] for tag, key in FINGERPRINTS.items() if tag in run.tags}
+    if "hash" not in fingerprint:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
     try:
         code = TypeAdapter(dict[str, str]).validate_json(run.tags.get(CODE, "{}"))
     except ValidationError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
     chosen: Config = config.check(nested, "its params")
-    seen, parameters, evaluations = (
-        round(value) if math.isfinite(value := run.metrics.get(name, math.nan)) else None
-        for name in ("train.images_seen", "train.parameters", "sample.evaluations_per_image")
-    )
-    return Result(
-        name=run.name,
-        source="mlflow",
+    known = (metrics.is_judged, lambda name: name.startswith(metrics.MEMORISATION))
+    scores = {name: value for name, value in run.metrics.items() if any(test(name) for test in known)}
+    numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
+    return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
+
+
+def _run(
+    of: Snapshot | Logged,
+    when: float,
+    chosen: Config,
+    scores: dict[str, float],
+    numbers: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    code: dict[str, str],
+) -> Run:
+    """numbers: of train.json and sample.json, fingerprint: of fingerprint.json, keys joined by dots."""
+    return Run(
+        name=of.name,
+        source="mlflow" if isinstance(of, Logged) else of.source,
         params=plain_params(chosen),
-        scores={
-            name: value
-            for name, value in run.metrics.items()
-            if metrics.is_judged(name) or name.startswith(metrics.MEMORISATION)
-        },
+        scores=scores,
         seed=chosen.seed,
-        images_seen=seen,
-        parameters=parameters,
-        evaluations=evaluations,
-        fingerprint=run.tags["ddpm.fingerprint"],
-        fingerprint_without_sampling=run.tags.get("ddpm.fingerprint_without_sampling"),
-        sampling_precision=run.tags.get("ddpm.sampling_precision"),
+        images_seen=numbers.get("train.images_seen"),
+        parameters=numbers.get("train.parameters"),
+        evaluations=numbers.get("sample.evaluations_per_image"),
+        fingerprint=fingerprint.get("hash"),  # type: ignore[arg-type]
+        fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
+        sampling_precision=fingerprint.get("comparable.sampling.precision"),
         code=code,
-        when=run.started,
+        when=when,
     )
 
 
 def plain_params(chosen: Config) -> dict[str, Any]:
-    """``Result.params`` of a config."""
+    """``Run.params`` of a config."""
     sections = chosen.to_dict()
     model = sections["model"]
     sections["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
     return flatten(sections)
 
 
-def matching(results: Iterable[Result], working: Config, by: Iterable[str] = ()) -> Gathered:
+def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> Gathered:
     """The runs that differ from the working params in ``by``, the seed and mechanical keys at most, by seed.
 
-    Of runs with the same params, one of the code that is checked out is taken before another, then the newest; where
-    their scores differ, a note says so. Raises UserError when there is none; it names the keys in which the nearest run
+    Among runs with the same params, one made by the code that is checked out is preferred, then the newest; a note
+    says where their scores differ. Raises UserError when there is none; it names the keys in which the most similar run
     differs.
     """
-    by, here, runs = tuple(by), plain_params(working), list(results)
+    by, here, runs = tuple(by), plain_params(working), list(found)
     if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
         here = _with_model_defaults(here)
         runs = [replace(run, params=_with_model_defaults(run.params)) for run in runs]
-    same: dict[str, list[Result]] = {}
+    same: dict[str, list[Run]] = {}
     for run in runs:
         if not differences(run.params, here, by):
             same.setdefault(_key(run.params, by), []).append(run)
     if not same:
         varying = ", ".join([*by, "the seed"])
-        raise UserError(f"no scored run has the params of params.yaml but for {varying}: {nearest(runs, here, by)}")
+        raise UserError(f"no scored run has the params of params.yaml but for {varying}: {most_alike(runs, here, by)}")
     notes = []
     for group in same.values():
         if len(group) > 1:
-            group.sort(key=lambda run: (experiments.is_checked_out(run.code), run.when))
+            group.sort(key=lambda run: (snapshots.is_checked_out(run.code), run.when))
         if any(run.scores != group[-1].scores for run in group):
             names = ", ".join(f"{run.name} ({run.source})" for run in group)
-            why = "of the code that is checked out" if experiments.is_checked_out(group[-1].code) else "the newest"
+            why = "of the code that is checked out" if snapshots.is_checked_out(group[-1].code) else "the newest"
             notes.append(f"same params and other scores, by other code or data: {names}; the last is {why}: taken")
     chosen = sorted((group[-1] for group in same.values()), key=lambda run: run.seed)
     return Gathered(tuple(chosen), tuple(notes))
 
 
 def differences(params: Mapping[str, Any], others: Mapping[str, Any], by: Iterable[str] = ()) -> list[str]:
-    """The keys with different values, less those of ``by``, the seed and mechanical ones."""
+    """The keys with different values, without those of ``by``, the seed and mechanical ones."""
     differing = [key for key in sorted(params.keys() | others.keys()) if params.get(key) != others.get(key)]
-    return [key for key in differing if not varied(key, by) and not varied(key, (*MECHANICAL, SEED))]
+    return [key for key in differing if not is_in(key, by) and not is_in(key, (*MECHANICAL, SEED))]
 
 
-def nearest(results: Iterable[Result], params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
-    """Which run differs in the fewest keys, and in which, for a message."""
-    keys, run = min(((differences(run.params, params, by), run) for run in results), key=lambda found: len(found[0]))
+def most_alike(runs: Iterable[Run], params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
+    """Which run differs in the fewest keys, and in which ones, for a message."""
+    keys, run = min(((differences(run.params, params, by), run) for run in runs), key=lambda each: len(each[0]))
     shown = [f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys[:SHOWN_KEYS]]
     more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
     return f"the nearest, {run.name}, differs in {', '.join(shown)}{more}"
 
 
-def varied(key: str, by: Iterable[str]) -> bool:
-    """Whether a key is one of ``by``, stands in a section that is, or belongs to a variant whose name is."""
+def is_in(key: str, by: Iterable[str]) -> bool:
+    """Whether ``by`` names a key, a section that it is in, or the variant (``schedule.name``) that it belongs to."""
     return any(under(key, name.removesuffix(".name")) for name in by)
 
 
 def under(key: str, section: str) -> bool:
-    """Whether a params key is the section, or stands in it."""
+    """Whether a params key is the section, or is in it."""
     return key == section or key.startswith(f"{section}.")
 
 
 def _key(params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
     """The same for runs whose params differ in mechanical keys at most."""
-    return digest({key: value for key, value in params.items() if varied(key, by) or not varied(key, MECHANICAL)})
+    return digest({key: value for key, value in params.items() if is_in(key, by) or not is_in(key, MECHANICAL)})
 
 
-def _once(results: Iterable[Result]) -> tuple[Result, ...]:
-    """One of those with the same params, scores, fingerprint and code, under its first name and earliest time.
+def _once(found: Iterable[Run]) -> tuple[Run, ...]:
+    """Each run once: one for all with the same params, scores, fingerprint and code, with its first name and time.
 
-    One whose code is not known, as MLflow's of an older version, is any that has the rest.
+    A run of unknown code, such as MLflow's of an older version, is taken for any that has all else in common.
     """
-    same: dict[str, list[Result]] = {}
-    for run in results:
+    same: dict[str, list[Run]] = {}
+    for run in found:
         scores = {name: repr(score) for name, score in run.scores.items() if metrics.is_judged(name)}
         same.setdefault(digest([_key(run.params), scores, run.fingerprint]), []).append(run)
     kept = []
     for runs in same.values():
-        alike: dict[str, list[Result]] = {}
+        alike: dict[str, list[Run]] = {}
         for run in runs:
             alike.setdefault(digest(run.code), []).append(run)
         if len(alike) > 1:
@@ -260,12 +255,12 @@ def _once(results: Iterable[Result]) -> tuple[Result, ...]:
 
 
 def _with_model_defaults(params: dict[str, Any]) -> dict[str, Any]:
-    """With all hyperparameters of the network, which only its own module knows. Importing that imports torch."""
+    """With all hyperparameters of the network. Only its own module knows them, and importing it imports torch."""
     name = params["model.name"]
     block = {key.removeprefix(f"model.{name}."): value for key, value in params.items() if under(key, f"model.{name}")}
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
     try:
         architecture = variant.build("networks", {"name": name, name: frozen}, "model")
     except UserError:
-        return params  # an older version's hyperparameters, which then differ
+        return params  # an older version's hyperparameters: they differ then
     return params | flatten({"model": json.loads(architecture.model_dump_json())})

@@ -27,7 +27,7 @@ SIMULATIONS = 1000  # whose standard error is at most 1.6 points of power
 FLIPPED_UP_TO = 12  # seeds; beyond, simulations take the t test's p for the sign-flip test's, which is near by then
 
 
-class Evidence(NamedTuple):
+class TTest(NamedTuple):
     """Of n paired differences, by Student's t; each field is (...).
 
     low, high: the interval. p: two-sided, of "the mean is 0". equivalence_p: the larger p of the two one-sided tests
@@ -42,14 +42,14 @@ class Evidence(NamedTuple):
     equivalence_p: Array
 
 
-def evidence(differences: Array, margin: Array | float, confidence: float) -> Evidence:
+def t_test(differences: Array, margin: Array | float, confidence: float) -> TTest:
     """differences: (..., n), n at least 2; margin: (...), at least 0."""
     n = differences.shape[-1]
     mean, sd = differences.mean(-1), differences.std(-1, ddof=1)
     error = sd / math.sqrt(n)
     half = error * stats.t.ppf((1 + confidence) / 2, n - 1)
     above, below = (stats.t.sf(_ratio(margin + side * mean, error), n - 1) for side in (1, -1))
-    return Evidence(
+    return TTest(
         mean=mean,
         sd=sd,
         low=mean - half,
@@ -84,7 +84,7 @@ def is_different(mean: Array, adjusted_p: Array, flip_p: Array, margin: Array | 
     return (adjusted_p < alpha) & (flip_p <= alpha) & (np.abs(mean) > margin)
 
 
-def is_equivalent(found: Evidence, alpha: float) -> Truth:
+def is_equivalent(found: TTest, alpha: float) -> Truth:
     """Whether both one-sided tests reject. Then the mean lies within the margin: never together with a difference."""
     return found.equivalence_p <= alpha
 
@@ -102,7 +102,7 @@ def settling_power(n: int, mean: float, sd: float, margin: float, confidence: fl
     own rule from a fixed seed.
     """
     differences = mean + sd * _normals()[:, :n]
-    found = evidence(differences, margin, confidence)
+    found = t_test(differences, margin, confidence)
     if abs(mean) <= margin:
         return float(is_equivalent(found, 1 - confidence).mean())
     flip_p = sign_flip_p(differences) if n <= FLIPPED_UP_TO else found.p

@@ -10,7 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ddpm.base.files import atomic_path, write_json
-from ddpm.compare.pairing import BUDGETS, Side, named
+from ddpm.compare.pairing import BUDGETS, Arm, named
 from ddpm.compare.verdict import Comparison, Verdict
 from ddpm.pictures import plots
 
@@ -38,12 +38,12 @@ def markdown(comparison: Comparison) -> str:
 def to_dict(comparison: Comparison) -> dict[str, Any]:
     """What verdict.json says."""
     arms = [
-        {"label": side.label, "values": side.values, "seeds": list(side.runs)}
-        | {"runs": [run.name for run in side.runs.values()]}
-        | _spent(side)
-        for side in comparison.sides
+        {"label": arm.label, "values": arm.values, "seeds": list(arm.runs)}
+        | {"runs": [run.name for run in arm.runs.values()]}
+        | _spent(arm)
+        for arm in comparison.arms
     ]
-    told = {name: value for name, value in vars(comparison).items() if name != "sides"}
+    told = {name: value for name, value in vars(comparison).items() if name != "arms"}
     return told | {"arms": arms, "verdicts": [asdict(verdict) for verdict in comparison.verdicts]}
 
 
@@ -54,7 +54,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     paths = [folder / f"verdict.{suffix}" for suffix in ("md", "csv", "json", "png")]
     with atomic_path(paths[0]) as temporary:
         temporary.write_text(markdown(comparison))
-    sides = {side.label: side for side in comparison.sides}
+    arms = {arm.label: arm for arm in comparison.arms}
     rows = []
     for verdict in comparison.verdicts:
         row = {
@@ -62,7 +62,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
             for name, cell in vars(verdict).items()
         }
         for which in ("baseline", "variant"):
-            row |= {f"{which}_{budget}": spent for budget, spent in _spent(sides[row[which]]).items()}
+            row |= {f"{which}_{budget}": spent for budget, spent in _spent(arms[row[which]]).items()}
         rows.append(row)
     with atomic_path(paths[1]) as temporary:
         pd.DataFrame(rows, dtype=object).to_csv(temporary, index=False)
@@ -78,17 +78,17 @@ def draw(comparison: Comparison, path: Path) -> None:
     for verdict in comparison.verdicts:
         label = f"{verdict.variant} - {verdict.baseline}" if several else verdict.variant
         panels.setdefault(f"{verdict.metric} ({verdict.direction} is better)", {})[label] = verdict
-    what = "differences" if several else f"difference from {comparison.sides[0].label}"
+    what = "differences" if several else f"difference from {comparison.arms[0].label}"
     plots.gaps(path, panels, f"{what}: a dot for each training seed, a band for the practical threshold")
 
 
 def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
-    """Titles with rows of cells, the heads first: the sides, then the verdicts of each pair."""
+    """Titles with rows of cells, the heads first: the arms, then the verdicts of each pair."""
     rows = [["variant", "seeds", *BUDGETS.values()]]
-    for side in comparison.sides:
-        spent = ["?" if amount is None else f"{amount:,}" for amount in _spent(side).values()]
-        baseline = " (baseline)" * (side is comparison.sides[0])
-        rows.append([side.label + baseline, str(len(side.runs)), *spent])
+    for arm in comparison.arms:
+        spent = ["?" if amount is None else f"{amount:,}" for amount in _spent(arm).values()]
+        baseline = " (baseline)" * (arm is comparison.arms[0])
+        rows.append([arm.label + baseline, str(len(arm.runs)), *spent])
     yield ", ".join(comparison.by) or "the same params", rows
     pairs: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in comparison.verdicts:
@@ -129,9 +129,9 @@ def _cells(verdict: Verdict) -> list[str]:
     ]
 
 
-def _spent(side: Side) -> dict[str, int | None]:
+def _spent(arm: Arm) -> dict[str, int | None]:
     """Budget -> what each run had; None where runs vary, or do not tell."""
-    return {budget: spent[0] if len(spent := side.spent(budget)) == 1 else None for budget in BUDGETS}
+    return {budget: spent[0] if len(spent := arm.spent(budget)) == 1 else None for budget in BUDGETS}
 
 
 def _escaped(text: str) -> str:

@@ -24,9 +24,9 @@ import numpy as np
 
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, runs, statistics
-from ddpm.compare.pairing import Pair, Side
-from ddpm.compare.runs import Gathered, Result
-from ddpm.compare.statistics import Evidence
+from ddpm.compare.pairing import Arm, Pair
+from ddpm.compare.runs import Gathered, Run
+from ddpm.compare.statistics import TTest
 from ddpm.params.config import Compare, Config
 
 Outcome = Literal["better", "worse", "equivalent", "inconclusive"]
@@ -74,11 +74,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The baseline is the first of ``sides``. ``verdicts``: by pair, then by metric, the headline first."""
+    """The baseline is the first of ``arms``. ``verdicts``: by pair, then by metric, the headline first."""
 
     by: tuple[str, ...]
     metrics: tuple[str, ...]
-    sides: tuple[Side, ...]
+    arms: tuple[Arm, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     fingerprint: str
@@ -102,27 +102,27 @@ def compare(
     those that all runs have. Raises UserError where runs can't be compared.
     """
     by = tuple(dict.fromkeys(by))
-    pairing.check_keys(by, gathered.results, working)
+    pairing.check_keys(by, gathered.runs, working)
     try:
-        matched = runs.matching(gathered.results, working, by)
-        sides = pairing.sides(matched.results, by, working)
-        if len(sides) == 1:
+        matched = runs.matching(gathered.runs, working, by)
+        arms = pairing.arms(matched.runs, by, working)
+        if len(arms) == 1:
             here = runs.plain_params(working)
-            others = [run for run in gathered.results if pairing.varied(run.params, by) != sides[0].values]
-            hint = f"; of those with another value, {runs.nearest(others, here, by)}" if others else ""
-            line = f"only {sides[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
+            others = [run for run in gathered.runs if pairing.varied(run.params, by) != arms[0].values]
+            hint = f"; of those with another value, {runs.most_alike(others, here, by)}" if others else ""
+            line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
             raise UserError(f"--by {' '.join(by)}: {line}{hint}")
-        wanted = itertools.combinations(sides, 2) if all_pairs else ((sides[0], side) for side in sides[1:])
+        wanted = itertools.combinations(arms, 2) if all_pairs else ((arms[0], arm) for arm in arms[1:])
         pairs, dropped = pairing.pairs(wanted, by)
     except UserError as error:  # what is lacking may be what was left out
         raise UserError("; ".join([str(error), *gathered.notes])) from error
     notes = [*gathered.notes, *matched.notes, *dropped]
-    return _compared(by, sides, pairs, notes, working.compare, chosen, allow_budget_mismatch, allow_code_mismatch)
+    return _compared(by, arms, pairs, notes, working.compare, chosen, allow_budget_mismatch, allow_code_mismatch)
 
 
 def between(
-    before: Result,
-    after: Result,
+    before: Run,
+    after: Run,
     settings: Compare,
     chosen: Sequence[str] = (),
     allow_budget_mismatch: bool = False,
@@ -134,16 +134,16 @@ def between(
     differences = runs.differences(before.params, after.params)
     # a hyperparameter that only one of them has follows from its variant's name
     by = tuple(key for key in differences if key in before.params and key in after.params)
-    sides = [Side(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
+    arms = [Arm(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
     pair = Pair(before.name, after.name, (before,), (after,))
     seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
     notes = [*seeds, f"{ONE_SEED}: training anew with another moves scores as much as many a variant does"]
-    return _compared(by, sides, [pair], notes, settings, chosen, allow_budget_mismatch, allow_code_mismatch=True)
+    return _compared(by, arms, [pair], notes, settings, chosen, allow_budget_mismatch, allow_code_mismatch=True)
 
 
 def _compared(
     by: tuple[str, ...],
-    sides: Sequence[Side],
+    arms: Sequence[Arm],
     pairs: Sequence[Pair],
     notes: Sequence[str],
     settings: Compare,
@@ -151,19 +151,19 @@ def _compared(
     allow_budget_mismatch: bool,
     allow_code_mismatch: bool,
 ) -> Comparison:
-    runs = [run for side in sides for run in side.runs.values()]
+    runs = [run for arm in arms for run in arm.runs.values()]
     fingerprint = pairing.check_fingerprints(runs, by)
     code = pairing.check_code(runs, allow_code_mismatch)
-    budgets = pairing.check_budgets(sides, allow_budget_mismatch)
+    budgets = pairing.check_budgets(arms, allow_budget_mismatch)
     names = pairing.choose_metrics(runs, chosen)
     copies = []
-    for side in sides:
-        if seeds := [seed for seed, run in side.runs.items() if metrics.copied(run.scores)]:
-            copies.append(f"{side.label} {_copies(side.runs.values())} with {pairing.named(seeds)}")
+    for arm in arms:
+        if seeds := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
+            copies.append(f"{arm.label} {_copies(arm.runs.values())} with {pairing.named(seeds)}")
     return Comparison(
         by=by,
         metrics=tuple(names),
-        sides=tuple(sides),
+        arms=tuple(arms),
         verdicts=tuple(judge(pairs, names, settings)),
         notes=(*code, *budgets, *copies, *notes),
         fingerprint=fingerprint,
@@ -177,7 +177,7 @@ def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> lis
     for metric in names:
         rows = [_described(metric, pair, settings.threshold) for pair in pairs]
         if len(rows[0].seeds) > 1:
-            found = [statistics.evidence(np.array(row.differences), row.margin, settings.confidence) for row in rows]
+            found = [statistics.t_test(np.array(row.differences), row.margin, settings.confidence) for row in rows]
             adjusted = statistics.holm(np.array([evidence.p for evidence in found]))
             rows = [
                 _judged(pair, row, evidence, float(holm_p), len(pairs), settings)
@@ -206,7 +206,7 @@ def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
     )
 
 
-def _judged(pair: Pair, row: Verdict, found: Evidence, holm_p: float, family: int, settings: Compare) -> Verdict:
+def _judged(pair: Pair, row: Verdict, found: TTest, holm_p: float, family: int, settings: Compare) -> Verdict:
     alpha = 1 - settings.confidence
     flip_p = float(statistics.sign_flip_p(np.array(row.differences)))
     told: dict[str, Any] = {name: float(getattr(found, name)) for name in ("low", "high", "p", "equivalence_p")}
@@ -259,7 +259,7 @@ def _more_seeds(row: Verdict, sd: float, family: int, settings: Compare) -> tupl
     return as_seen, more(min(row.low, row.high, key=abs))
 
 
-def _copies(runs: Iterable[Result]) -> str:
+def _copies(runs: Iterable[Run]) -> str:
     """What is to be said where any of a variant's runs copies train images, and in which spaces; else nothing."""
     spaces = sorted({space for run in runs for space in metrics.copied(run.scores)})
     return f"copies train images ({', '.join(spaces)})" if spaces else ""

@@ -25,15 +25,15 @@ from ddpm.pictures.plots import Panel
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
 BINS = 100  # points of a loss curve
 
-Arrays = list[NDArray[np.float64]]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What the page is about: the current params, and the variants beside them, if any.
+class Compared:
+    """The current params, and the variants they are compared with, if any.
 
-    arms: label -> its runs by training seed; the working folder's alone where no variants were asked for, or none was
-    run. refused: why there is no comparison.
+    arms: label -> a variant's runs by training seed; the working folder's alone where no variants were asked for, or
+    none was run. refused: why there is no comparison.
     """
 
     settings: Config
@@ -44,113 +44,109 @@ class Subject:
     @classmethod
     def read(
         cls, by: Sequence[str] = (), allow_budget_mismatch: bool = False, allow_code_mismatch: bool = False
-    ) -> Subject:
-        """Raises UserError when params.yaml can't be read, or runs do not have a key of ``by``."""
+    ) -> Compared:
+        """Raises UserError when params.yaml can't be read, or no run has a key of ``by``."""
         settings = config.load()
         arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
         if not by:
             how = "`ddpm report --by diffusion.schedule.name`, or by another params key, compares the variants of it"
             return cls(settings, arms, refused=how)
         gathered = runs.gather()
-        pairing.check_keys(by, gathered.results, settings)
+        pairing.check_keys(by, gathered.runs, settings)
         try:
-            matched = runs.matching(gathered.results, settings, by)
+            matched = runs.matching(gathered.runs, settings, by)
             arms = {
-                side.label: {seed: Revision(run.name, run.source) for seed, run in side.runs.items()}
-                for side in pairing.sides(matched.results, by, settings)
+                arm.label: {seed: Revision(run.name, run.source) for seed, run in arm.runs.items()}
+                for arm in pairing.arms(matched.runs, by, settings)
             }
-            compared = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
+            found = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
         except UserError as error:
             return cls(settings, arms, refused=str(error))
-        return cls(settings, arms, compared)
+        return cls(settings, arms, found)
 
 
-def verdict(subject: Subject) -> list[Part]:
+def verdict(found: Compared) -> list[Part]:
     """The comparison's verdicts, and what they rest on."""
-    found = subject.comparison
-    if found is None:
-        raise UserError(subject.refused)
-    (_, (heads, *sides)), *pairs = tables.tables(found)
-    parts: list[Part] = [Table(heads, sides)]
+    if found.comparison is None:
+        raise UserError(found.refused)
+    (_, (heads, *arms)), *pairs = tables.tables(found.comparison)
+    parts: list[Part] = [Table(heads, arms)]
     for title, (columns, *rows) in pairs:
         split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
         parts.append(Table([*columns, "why"], split, title, text_columns=(0, 7, 8)))
-    shown = "Each training seed's difference from the baseline, the mean and its interval."
-    picture = figure(partial(tables.draw, found), shown, wide=True)
-    return [*parts, Figures([picture]), *map(Note, tables.notes(found))]
+    caption = "Each training seed's difference from the baseline, the mean and its interval."
+    picture = figure(partial(tables.draw, found.comparison), caption, wide=True)
+    return [*parts, Figures([picture]), *map(Note, tables.notes(found.comparison))]
 
 
-def samples(subject: Subject) -> list[Part]:
+def samples(found: Compared) -> list[Part]:
     """The first images of each variant, drawn from the same noise, above real ones."""
-    shared = set.intersection(*map(set, subject.arms.values()))
+    shared = set.intersection(*map(set, found.arms.values()))
     if not shared:
-        seeds = "; ".join(f"{label} has {pairing.named(arm)}" for label, arm in subject.arms.items())
+        seeds = "; ".join(f"{label} has {pairing.named(arm)}" for label, arm in found.arms.items())
         raise UserError(f"no training seed in common, so no noise either ({seeds}): run the variants with one seed")
     seed = min(shared)
-    rows = [strip(label, partial(arm[seed].images, f"{SAMPLES}/samples.npy")) for label, arm in subject.arms.items()]
+    rows = [strip(label, partial(arm[seed].images, f"{SAMPLES}/samples.npy")) for label, arm in found.arms.items()]
     real = strip("real test images", lambda: open_split(PROCESSED, "test")[0][:COLUMNS])
     same = "the images of a column were drawn from the same noise" if len(rows) > 1 else "the first of the set"
     return [Note(f"Training seed {seed}; {same}."), Strips([*rows, real])]
 
 
-def curves(subject: Subject) -> list[Part]:
+def curves(found: Compared) -> list[Part]:
     """Loss over training, and the terms of the bound on the likelihood over t, of each variant; means over seeds."""
-    losses, lost = _read(subject, str(LOSS), ("step", "loss"))
-    bounds, unbound = _read(subject, str(LIKELIHOOD), ("t", *BOUND_COLUMNS))
-    figures = [*(_loss(losses) if losses else ()), *(_bound(bounds) if bounds else ())]
-    return [*([Figures(figures)] if figures else ()), *(Note(line, missing=True) for line in (*lost, *unbound))]
+    losses: dict[str, list[Array]] = {}
+    bounds: dict[str, list[Array]] = {}
+    notes = []
+    for arrays, path, names in ((losses, LOSS, ("step", "loss")), (bounds, LIKELIHOOD, ("t", *BOUND_COLUMNS))):
+        for label, arm in found.arms.items():
+            for run in arm.values():
+                try:
+                    arrays.setdefault(label, []).append(run.columns(str(path), *names))
+                except UserError as error:
+                    notes.append(Note(str(error), missing=True))
+    figures = [*_loss(losses), *_bound(bounds)]
+    return [*([Figures(figures)] if figures else ()), *notes]
 
 
-def _read(subject: Subject, path: str, names: Sequence[str]) -> tuple[dict[str, Arrays], list[str]]:
-    """A file's columns for each run of each arm, and why some are left out."""
-    found: dict[str, Arrays] = {}
-    left_out = []
-    for label, arm in subject.arms.items():
-        for run in arm.values():
-            try:
-                columns = run.columns(path, *names)
-            except UserError as error:
-                left_out.append(str(error))
-            else:
-                found.setdefault(label, []).append(columns)
-    return found, left_out
-
-
-def _loss(found: dict[str, Arrays]) -> list[Figure]:
-    smooth = {label: _mean([_binned(curve) for curve in arrays]) for label, arrays in found.items()}
+def _loss(found: dict[str, list[Array]]) -> list[Figure]:
+    smooth = {label: _mean(list(map(_binned, arrays))) for label, arrays in found.items() if arrays}
+    if not smooth:
+        return []
     caption = f"Training loss: mean over the training seeds, in at most {BINS} averages of successive rows."
-    if len(found) > 1:
-        caption += " Losses of different targets or weightings stand on different scales."
+    if len(smooth) > 1:
+        caption += " Losses of different targets or weightings have different scales."
     return [figure(Panel("training loss", "step", "loss", smooth, log="y"), caption)]
 
 
-def _bound(found: dict[str, Arrays]) -> list[Figure]:
-    # the last row is L_T, which stands at T + 1 and where nothing is denoised
-    means = {label: _mean(arrays)[:-1] for label, arrays in found.items()}
+def _bound(found: dict[str, list[Array]]) -> list[Figure]:
+    # the last row is L_T, at T + 1, where nothing is denoised
+    means = {label: _mean(arrays)[:-1] for label, arrays in found.items() if arrays}
+    if not means:
+        return []
     label, own = next(iter(means.items()))
     terms = {name: mean[:, [0, 1]] for name, mean in means.items()}
     if len(means) == 1:
         terms = {"test": own[:, [0, 1]], "train": own[:, [0, 2]]}
     errors = {"test": own[:, [0, 3]], "train": own[:, [0, 4]]}
-    split, whose = (", test split", f", {label}") if len(means) > 1 else ("", "")
+    split, of = (", test split", f", {label}") if len(means) > 1 else ("", "")
     return [
         figure(
             Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", terms, log="y"),
             "The variational bound's terms by t; over all t, and with L_T, they add up to bits_per_dim.",
         ),
         figure(
-            Panel(f"denoising error{whose}", "t", "mean squared error of epsilon", errors, log="y"),
+            Panel(f"denoising error{of}", "t", "mean squared error of epsilon", errors, log="y"),
             "On held-out and on train images: a gap between the two is overfitting.",
         ),
     ]
 
 
-def _binned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+def _binned(curve: Array) -> Array:
     return np.array([part.mean(0) for part in np.array_split(curve, min(BINS, len(curve)))])
 
 
-def _mean(arrays: Arrays) -> NDArray[np.float64]:
+def _mean(arrays: Sequence[Array]) -> Array:
     """Row by row, over as many rows as all have."""
     least = min(map(len, arrays))
-    mean: NDArray[np.float64] = np.mean([array[:least] for array in arrays], axis=0)
+    mean: Array = np.mean([array[:least] for array in arrays], axis=0)
     return mean

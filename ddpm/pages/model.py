@@ -1,4 +1,4 @@
-"""The current model: its scores, what they mean, what they cost, how near it comes to its train images."""
+"""The current model: its scores, what they mean, what they cost, and how near it comes to its train images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
-from ddpm.compare import frontier, gate, metrics, runs, snapshots
-from ddpm.pages.parts import Figure, Figures, Note, Part, Table, data_uri, figure, number, plain, read
+from ddpm.compare import frontier, measured, metrics, runs, snapshots
+from ddpm.pages.parts import Figure, Figures, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.tracking import record
@@ -29,11 +29,11 @@ class Ladder(BaseModel):
 
 
 def scores() -> list[Part]:
-    """The current scores beside those of real test images."""
-    found = gate.read_scores(EVALUATE)
+    """The current scores next to those of real test images."""
+    found = measured.scores()
     every = metrics.in_order({name for name in found if metrics.is_judged(name)})
     if not every:
-        raise UserError(f"{EVALUATE}: holds no score; `dvc repro -f evaluate` makes it anew")
+        raise UserError(f"{EVALUATE}: holds no score; `dvc repro -f evaluate` makes it again")
     rows = []
     for name in every:
         error, real = found.get(f"{name}_se"), found.get(f"real.{name}")
@@ -41,7 +41,7 @@ def scores() -> list[Part]:
         rows.append((name, metrics.direction(name), shown, "" if real is None else number(real)))
     return [
         Table(("score", "better", "this model", "real test images"), rows, text_columns=(0, 1)),
-        Note("± is a standard error. A Fréchet distance falls as images grow in number: Calibration compares at one."),
+        Note("± is a standard error. More images make a Fréchet distance smaller: Calibration compares at the same N."),
     ]
 
 
@@ -56,7 +56,7 @@ def staleness() -> list[Part]:
 
 def extrapolation() -> list[Part]:
     """The Fréchet distance against 1 / N with its limit, for each extractor."""
-    distances, found = _distances(), gate.read_scores(EVALUATE)
+    distances, found = _distances(), measured.scores()
     if not distances:
         raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
     figures = []
@@ -86,7 +86,7 @@ def _distances() -> dict[str, NDArray[np.float64]]:
     except FileNotFoundError as error:
         raise UserError(f"{FD_N}: no such file; `dvc repro` makes it") from error
     except (KeyError, ValueError) as error:
-        raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it anew") from error
+        raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it again") from error
 
 
 def quality_against_cost() -> list[Part]:
@@ -109,7 +109,7 @@ def quality_against_cost() -> list[Part]:
 def calibration() -> list[Part]:
     """What a distance means: real test images blurred and noised, and where this model stands among them."""
     figures = []
-    for extractor, found in read(CALIBRATION, dict[str, Ladder]).items():
+    for extractor, found in measured.read(CALIBRATION, dict[str, Ladder]).items():
         metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
         if metric is None:
             raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
@@ -139,9 +139,9 @@ def at_count(extractor: str, count: int) -> float | None:
 
 def memorisation() -> list[Part]:
     """How near the samples come to train images, measured by real images that were held out."""
-    found = metrics.closeness(gate.read_scores(EVALUATE))
+    found = metrics.closeness(measured.scores())
     if not found:
-        raise UserError(f"{EVALUATE}: says nothing of memorisation; `dvc repro -f evaluate` measures it")
+        raise UserError(f"{EVALUATE}: has no memorisation scores; `dvc repro -f evaluate` measures it")
     heads = ("space", "samples near a train image", "expected", "limit", "verdict", "median distance ratio")
     rows = []
     for each in found:
@@ -149,9 +149,9 @@ def memorisation() -> list[Part]:
         verdict = "copies train images" if each.copies else "no sign of copies"
         rows.append((each.space, *shares, verdict, f"{each.ratio:.3f}"))
     caption = (
-        "A sample is near a train image where that one is closer, in relation to the next ones, than the nearest is to "
-        "all but 5% of the held-out images. A share above the limit says that train images are copied. The ratio of "
-        "the samples' median distance to that of held-out images is 1 of new images, 0 of copies."
+        "A sample is near a train image when its relative distance to it (over the distances to the next ones) is "
+        "below that of all but 5% of the held-out images. A share above the limit means that train images are copied. "
+        "The ratio of the samples' median distance to that of held-out images is 1 for new images and 0 for copies."
     )
     table = Table(heads, rows, caption, text_columns=(0, 4))
     if not NEAREST.exists():
@@ -160,24 +160,24 @@ def memorisation() -> list[Part]:
     return [table, Figures([Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)])]
 
 
-def fingerprint() -> list[Part]:
-    """What other scores these may be compared with."""
-    found = {key: plain(value) for key, value in files.flatten(read(FINGERPRINT)).items()}
-    hashes = [(key, value) for key, value in found.items() if key.startswith("hash")]
-    rest = [(key, value) for key, value in found.items() if not key.startswith("hash")]
+def comparability() -> list[Part]:
+    """Which other scores these may be compared with."""
+    found = {key: plain(value) for key, value in files.flatten(measured.read(FINGERPRINT)).items()}
+    hashes = {key: value for key, value in found.items() if key.startswith("hash")}
+    rest = [item for item in found.items() if item[0] not in hashes]
     return [
-        Table(("fingerprint", ""), hashes, "Scores may be compared where these are the same.", text_columns=(0, 1)),
-        Table(("key", "value"), rest, "What the fingerprint is made of", text_columns=(0, 1), folded=True),
+        Table(("fingerprint", ""), [*hashes.items()], "Scores may be compared where these are the same.", (0, 1)),
+        Table(("key", "value"), rest, "What the fingerprint is made of", (0, 1), folded=True),
     ]
 
 
 def environment() -> list[Part]:
-    """The commit, the software, and what the stages said of their run."""
+    """The commit, the software, and what the stages recorded."""
     rows = sorted(record.environment().items())
     for stage in ("train", "sample"):
         path = METRICS / f"{stage}.json"
         if path.exists():
-            rows += [(key, plain(value)) for key, value in files.flatten({stage: read(path)}).items()]
+            rows += [(key, plain(value)) for key, value in files.flatten({stage: measured.read(path)}).items()]
     return [Table(("made by", ""), rows, text_columns=(0, 1))]
 
 

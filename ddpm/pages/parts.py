@@ -1,4 +1,4 @@
-"""What a page is made of: sections of notes, tables, strips of images and figures; and numbers in words."""
+"""What a page is made of: chapters of notes, tables, strips of images and figures; and numbers in words."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
 
-from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
@@ -26,7 +24,7 @@ STRIP_WIDTH = 1000  # pixels at least, by whole enlargement
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence; ``missing`` where it stands for something and says how to get it."""
+    """A sentence; ``missing`` where something is missing and the sentence says how to get it."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -37,7 +35,7 @@ class Note:
 class Table:
     """Cells of text by rows; the first cell of each is its head.
 
-    text_columns: those that hold words; folded: hidden under its caption until that is opened.
+    text_columns: those that hold words; folded: hidden under the caption until a reader opens it.
     """
 
     kind: ClassVar[str] = "table"
@@ -82,33 +80,24 @@ Part = Note | Table | Strips | Figures
 
 
 @dataclass(frozen=True)
-class Section:
+class Chapter:
     title: str
     parts: Sequence[Part]
 
 
-def section(title: str, builders: Iterable[Callable[[], Iterable[Part]]]) -> Section:
-    """What the builders give; where one raises UserError, its line in that place."""
+def chapter(title: str, *builders: Callable[[], Iterable[Part]]) -> Chapter:
+    """The parts that the builders return; where one raises UserError, its line in that place."""
     parts: list[Part] = []
     for build in builders:
         try:
             parts += build()
         except UserError as error:
             parts.append(Note(str(error), missing=True))
-    return Section(title, parts)
-
-
-def read(path: Path, kind: Any = dict[str, Any]) -> Any:
-    """A JSON file of that type. Raises UserError when it is missing or anything else."""
-    try:
-        return TypeAdapter(kind).validate_python(files.read_json(path))
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(f"{path}: {where} {error.errors()[0]['msg']}; `dvc repro` makes it anew") from error
+    return Chapter(title, parts)
 
 
 def strip(name: str, load: Callable[[], NDArray[np.uint8]]) -> Strip:
-    """Of the uint8 (N, C, H, W) images that ``load`` gives, or of the line of the UserError that it raises."""
+    """Of the uint8 (N, C, H, W) images that ``load`` returns, or of the line of the UserError that it raises."""
     try:
         picture = io.BytesIO()
         Image.fromarray(tiles(load())).save(picture, "PNG", optimize=True)
@@ -119,14 +108,13 @@ def strip(name: str, load: Callable[[], NDArray[np.uint8]]) -> Strip:
 
 def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The first COLUMNS of uint8 (N, C, H, W) side by side, a pixel apart: (H', W', 4), clear where no image is."""
-    _, _, height, width = images.shape
-    picture = np.zeros((height, COLUMNS * (width + 1) - 1, 4), np.uint8)
-    for i, image in enumerate(images[:COLUMNS]):
-        place = picture[:, i * (width + 1) : i * (width + 1) + width]
-        place[..., :3] = image.transpose(1, 2, 0)
-        place[..., 3] = 255
-    scale = -(-STRIP_WIDTH // picture.shape[1])
-    return picture.repeat(scale, 0).repeat(scale, 1)
+    count, _, height, width = images[:COLUMNS].shape
+    picture = np.zeros((height, COLUMNS, width + 1, 4), np.uint8)
+    picture[:, :count, :width, :3] = images[:COLUMNS].transpose(2, 0, 3, 1)  # gray is broadcast to RGB
+    picture[:, :count, :width, 3] = 255
+    flat = picture.reshape(height, -1, 4)[:, :-1]
+    scale = -(-STRIP_WIDTH // flat.shape[1])
+    return flat.repeat(scale, 0).repeat(scale, 1)
 
 
 def data_uri(png: bytes) -> str:

@@ -1,7 +1,7 @@
-"""One self-contained HTML page of what is known of the current model, and of the variants beside it.
+"""One self-contained HTML page of what is known of the current model, and of the variants it is compared with.
 
 It opens from disk: pictures are inlined, there is no script, and its content policy forbids the page to fetch anything.
-What is missing says in its place how to get it.
+Where something is missing, the page says how to get it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ddpm.base import files
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import called
 from ddpm.pages import compared, model
-from ddpm.pages.compared import Subject
-from ddpm.pages.parts import Section, section
+from ddpm.pages.compared import Compared
+from ddpm.pages.parts import Chapter, chapter
 from ddpm.params.config import Config
 
 
@@ -31,27 +31,27 @@ def write(
 
     Raises UserError when params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
-    subject = Subject.read(by, allow_budget_mismatch, allow_code_mismatch)
-    page = render(_title(subject.settings), sections(subject))
+    found = Compared.read(by, allow_budget_mismatch, allow_code_mismatch)
+    page = render(_title(found.settings), chapters(found))
     with files.atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def sections(subject: Subject) -> list[Section]:
-    """The page's sections in their order."""
+def chapters(found: Compared) -> list[Chapter]:
+    """The page's chapters in their order."""
     return [
-        section("Scores", [model.scores, model.staleness]),
-        section("Verdict", [partial(compared.verdict, subject)]),
-        section("Samples", [partial(compared.samples, subject)]),
-        section("Curves", [partial(compared.curves, subject), model.extrapolation]),
-        section("Quality against cost", [model.quality_against_cost]),
-        section("Calibration", [model.calibration]),
-        section("Memorisation", [model.memorisation]),
-        section("Provenance", [model.fingerprint, model.environment, partial(model.params, subject.settings)]),
+        chapter("Scores", model.scores, model.staleness),
+        chapter("Verdict", partial(compared.verdict, found)),
+        chapter("Samples", partial(compared.samples, found)),
+        chapter("Curves", partial(compared.curves, found), model.extrapolation),
+        chapter("Quality against cost", model.quality_against_cost),
+        chapter("Calibration", model.calibration),
+        chapter("Memorisation", model.memorisation),
+        chapter("Provenance", model.comparability, model.environment, partial(model.params, found.settings)),
     ]
 
 
-def render(title: str, shown: Sequence[Section]) -> str:
+def render(title: str, shown: Sequence[Chapter]) -> str:
     """HTML in which all text is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm.pages", ""),
@@ -60,10 +60,9 @@ def render(title: str, shown: Sequence[Section]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    css = (resources.files("ddpm.pages") / "report.css").read_text()
+    css = Markup((resources.files("ddpm.pages") / "report.css").read_text())  # noqa: S704 (our own file)
     made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `ddpm report`."
-    template = environment.get_template("report.html")
-    return template.render(title=title, subtitle=made, css=Markup(css), sections=shown)  # noqa: S704 (our own file)
+    return environment.get_template("report.html").render(title=title, subtitle=made, css=css, chapters=shown)
 
 
 def _title(settings: Config) -> str:

@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import read_json, sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
 from ddpm.compare import metrics, runs, statistics
-from ddpm.compare.runs import Result
+from ddpm.compare.runs import Run
 from ddpm.data.processed import MANIFEST, called, read_manifest
 from ddpm.model.file import Loaded
 from ddpm.params import config
@@ -29,8 +29,8 @@ class Known(NamedTuple):
     """run: of the exported model itself; seeds: the runs with the same params and fingerprint, including it."""
 
     settings: Config
-    run: Result
-    seeds: list[Result]
+    run: Run
+    seeds: list[Run]
 
 
 def write(source: Path, model: Loaded, folder: str, form: str) -> str:
@@ -90,6 +90,6 @@ def _scores(known: Known) -> Iterator[tuple[str, ...]]:
         real = f"{own[f'real.{name}']:.4g}" if f"real.{name}" in own else ""
         over = ""
         if len(known.seeds) > 1:
-            found = statistics.evidence(np.array([run.scores[name] for run in known.seeds]), 0.0, level)
+            found = statistics.t_test(np.array([run.scores[name] for run in known.seeds]), 0.0, level)
             over = f"{found.mean:.4g} ({found.low:.4g} to {found.high:.4g})"
         yield name, metrics.direction(name), f"{own[name]:.4g}{error}", real, over

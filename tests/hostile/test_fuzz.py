@@ -164,9 +164,9 @@ def test_manifests(value: Any, place: str) -> None:
 @given(scores=JSON, fingerprint=JSON)
 def test_scores(scores: Any, fingerprint: Any) -> None:
     metrics.both(json.dumps(scores).encode(), json.dumps(fingerprint).encode())
-    understood_or_refused(lambda: gate.read_run(metrics.SCORES, metrics.FINGERPRINT))
+    understood_or_refused(metrics.read_run)
     metrics.both(json.dumps(scores).encode())
-    understood_or_refused(lambda: gate.read_run(metrics.SCORES, metrics.FINGERPRINT))
+    understood_or_refused(metrics.read_run)
 
 
 @quick

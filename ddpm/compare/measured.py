@@ -1,0 +1,61 @@
+"""The files of metrics/ as typed values: what is damaged, or was changed by hand, is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.base.paths import EVALUATE, FINGERPRINT
+
+REMEDY = "`dvc repro` makes it"
+FLAT = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
+
+
+class _Fingerprint(BaseModel):
+    hash: str
+    comparable: dict[str, Any]
+
+
+def read(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> Any:
+    """A JSON file of that type. Raises UserError, which ends in ``remedy``, where it is missing or anything else."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {refusal(error)}; {remedy}") from error
+
+
+def refusal(error: ValidationError) -> str:
+    """The first finding: the key, its value, and what is allowed."""
+    found = error.errors(include_url=False)[0]
+    line = f"{variant.shown(found['input'])} is not allowed: {found['msg']}"
+    return ": ".join([*filter(None, [variant.clipped(".".join(map(str, found["loc"])))]), line])
+
+
+def finite(scores: Mapping[str, Any], source: object) -> dict[str, float]:
+    """The flat scores. Raises UserError, which begins with ``source``, where one is not a finite number."""
+    try:
+        return FLAT.validate_python(scores)
+    except ValidationError as error:
+        raise UserError(f"{source}: {refusal(error)}; run `dvc repro` again, or fix the model") from error
+
+
+def scores(path: Path = EVALUATE) -> dict[str, float]:
+    """Name, such as ``classifier.fd``, -> score. Raises UserError."""
+    return finite(files.flatten(read(path)), path)
+
+
+def fingerprint(path: Path = FINGERPRINT) -> str:
+    """Its hash. Raises UserError also where that is not the digest of the content."""
+    found: _Fingerprint = read(path, _Fingerprint)
+    if files.digest(found.comparable) != found.hash:
+        raise UserError(
+            f"{path}: its hash is not that of its content: it was changed by hand; run `dvc repro -f evaluate`"
+        )
+    return found.hash
