@@ -270,11 +270,11 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
 def list_runs(parsed: argparse.Namespace) -> None:
     from ddpm.compare import overview
 
-    rows = overview.gather(config.load(), parsed.mlflow)
+    found = overview.gather(config.load(), parsed.mlflow)
     if parsed.json:
-        print_json([row._asdict() for row in rows])
+        print_json([run._asdict() for run in found])
     else:
-        print(overview.table(rows, terminal.width()))
+        print(overview.table(found, terminal.width()))
 
 
 def compare_runs(parsed: argparse.Namespace) -> None:

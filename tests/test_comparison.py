@@ -240,7 +240,7 @@ def test_runs_of_one_seed_are_partners_in_whatever_order_they_come() -> None:
 def test_seeds_without_a_partner_are_left_out_and_said() -> None:
     found = compare(*runs("cosine", 1, range(8)), *runs("linear", 2, range(1, 7)))
     assert found.verdicts[0].seeds == (1, 2, 3, 4, 5, 6)
-    assert "linear against cosine: cosine's seeds 0 7 left out, which linear lacks" in found.notes
+    assert "linear against cosine: cosine's seeds 0 7 left out, which linear does not have" in found.notes
 
 
 def test_a_variant_with_too_few_seeds_does_not_hinder_the_others() -> None:

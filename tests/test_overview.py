@@ -142,7 +142,7 @@ def test_scores_of_two_kinds_are_marked_as_such(folder: Path, capsys: pytest.Cap
     record(folder, [Experiment("a"), Experiment("b", files={"metrics/fingerprint.json": other})])
     assert rows(capsys)["b"]["state"] == "stale"  # its dvc.lock says that the stage wrote another fingerprint
     record(folder, [Experiment("c", fingerprint="0" * 64)])
-    assert table(capsys)[-1] == "3 runs: 2 scored, 1 stale; 2 fingerprints: scores of one alone may be compared"
+    assert table(capsys)[-1] == "3 runs: 2 scored, 1 stale; 2 fingerprints: compare only scores of the same one"
 
 
 def test_nothing_ran_yet(capsys: pytest.CaptureFixture[str]) -> None:

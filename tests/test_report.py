@@ -492,13 +492,13 @@ def test_of_a_run_that_mlflow_alone_has_no_file_is_read() -> None:
 @pytest.mark.parametrize("array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8)])
 def test_an_array_that_holds_no_images_is_refused(array: np.ndarray) -> None:
     np.save("odd.npy", array)
-    with pytest.raises(UserError, match=r"odd\.npy holds no images"):
+    with pytest.raises(UserError, match=r"odd\.npy is not a file of images"):
         Revision("workspace", "workspace").images("odd.npy")
 
 
 def test_pickles_are_never_opened() -> None:
     np.save("odd.npy", np.array([{}], dtype=object))
-    with pytest.raises(UserError, match=r"odd\.npy holds no images"):
+    with pytest.raises(UserError, match=r"odd\.npy is not a file of images"):
         Revision("workspace", "workspace").images("odd.npy")
 
 

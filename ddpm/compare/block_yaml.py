@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 SMALL = 4  # lines below a key that are not worth splitting
-KEY = re.compile(r" *([\w./-]+):(?=\s|$)(.*)")  # what stands beside it
+KEY = re.compile(r" *([\w./-]+):(?=\s|$)(.*)")  # what follows it on its line
 
 
 def read(text: str) -> Any:
-    """What ``yaml.load(text, yaml.CBaseLoader)`` gives: every scalar stays text. Not to be changed, it is shared.
+    """What ``yaml.load(text, yaml.CBaseLoader)`` gives: every scalar stays text. Do not change it: it is shared.
 
     Raises yaml.YAMLError.
     """
@@ -51,7 +51,7 @@ def _collection(text: str) -> Any:
 
 @lru_cache(maxsize=2**9)  # of any size
 def _entry(text: str) -> Any:
-    """A key with its value, as a mapping. Raises ValueError where the key is no plain word."""
+    """A key with its value, as a mapping. Raises ValueError where the key is not a plain word."""
     first, _, below = text.partition("\n")
     key = KEY.fullmatch(first)
     if not key:
@@ -61,7 +61,7 @@ def _entry(text: str) -> Any:
 
 @lru_cache(maxsize=2**14)
 def _few_lines(kind: type, text: str) -> Any:
-    """Raises TypeError when they are no such collection."""
+    """Raises TypeError when they are not such a collection."""
     found = _whole(text)
     if not isinstance(found, kind):
         raise TypeError(f"{kind} expected")

@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 EVALUATIONS = (5, 10, 20, 50, 100)
-# column of metrics/frontier.csv -> its type; between the last two stand the scores, under their own names
+# column of metrics/frontier.csv -> its type; between the last two are the scores, under their own names
 TYPES = {"model": str, "sampler": str, "steps": int, "evaluations": int, "spacing": str, "images": int, "sets": int,
          "device": str, "seconds": float, "cpu_seconds": float, "pareto": bool}  # fmt: skip
-# of sampling alone: what each of the two clocks says that are read around it
+# the two clocks that are read around sampling alone
 CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 CLOCKS_SAY = (
     "seconds: by the wall clock, with whatever else the machine was doing; cpu_seconds: of this process alone, the sum "
     "over its threads."
 )
-# what is kept of a cell: by both clocks, and scores
+# a kept cell: times by both clocks, and scores
 CELL = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
 
 
@@ -79,10 +79,10 @@ class Frontier:
         self.measured = 0
 
     def points(self, samplers: Iterable[Sampler], evaluations: Sequence[int], spacing: Spacing | None) -> DataFrame:
-        """A row for each sampler and number of evaluations, those that come out alike once: the mean over its sets.
+        """A row for each sampler and number of steps: the mean over its sets.
 
-        A sampler takes the most steps whose evaluations come to no more. spacing: of the steps; None: what suits the
-        sampler at few steps. Says on stderr what it measures.
+        A sampler takes as many steps as that number of evaluations allows. spacing: of the steps; None: what suits the
+        sampler at few steps. Reports on stderr what it measures.
         """
         from pandas import DataFrame
 
@@ -100,7 +100,7 @@ class Frontier:
         return marked(DataFrame(rows))
 
     def cell(self, options: Sample, seed: int) -> dict[str, float]:
-        """What sampling alone took, by CLOCKS, and scores: from the cache, or measured now where that has none."""
+        """What sampling alone took, by CLOCKS, and scores: from the cache, or measured now."""
         path = self.folder / f"{self.key(options, seed)}.json"
         try:
             return CELL.validate_json(path.read_bytes())
@@ -177,8 +177,8 @@ def chosen_samplers(names: Sequence[str]) -> list[Sampler]:
 def few_steps(sampler: str) -> Spacing:
     """The spacing that suits a sampler at few steps.
 
-    Measured on the digits preset's network at 5 to 20 evaluations: the other spacings were no better for any solver of
-    the probability-flow ODE, and log_snr far worse at 5, whose first steps are too long on a cosine schedule.
+    Measured on the digits preset's network at 5 to 20 evaluations: no other spacing was better for any solver of
+    the probability-flow ODE, and log_snr was far worse at 5: its first steps are too long on a cosine schedule.
     """
     return "uniform" if sampler == "ancestral" else "trailing"
 
@@ -203,8 +203,8 @@ def write_csv(path: Path, points: DataFrame) -> None:
     """A row for each point."""
     first = [name for name in TYPES if name != "pareto"]
     named = [name for name in points.columns if name not in TYPES]
-    told = points.assign(pareto=points["pareto"].astype(str).str.lower())
-    files.write_rows(path, told[[*first, *named, "pareto"]].to_dict("records"))
+    rows = points.assign(pareto=points["pareto"].astype(str).str.lower())
+    files.write_rows(path, rows[[*first, *named, "pareto"]].to_dict("records"))
 
 
 def read_csv(path: Path) -> DataFrame:
@@ -213,8 +213,8 @@ def read_csv(path: Path) -> DataFrame:
 
     try:
         points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
-        if lacking := [name for name in TYPES if name not in points]:
-            raise KeyError(lacking[0])
+        if missing := [name for name in TYPES if name not in points]:
+            raise KeyError(missing[0])
         points = points.astype({name: TYPES.get(name, float) for name in [*TYPES, *points.columns]})
         if points.empty or points.isna().any(axis=None) or not any(map(metrics.is_headline, points.columns)):
             raise ValueError("no point, or one without a Fréchet distance")

@@ -1,7 +1,7 @@
 """Whether a killed ``dvc exp run`` left git's HEAD on no branch, and what puts it back.
 
 DVC takes HEAD off its branch twice in each experiment that runs in the working folder: while it stashes what differs
-from the commit, and while it runs. It writes the branch down nowhere; git's log of HEAD has it.
+from the commit, and while it runs. It does not write the branch down; git's log of HEAD has it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import pygit2
 
 RUNS = Path(".dvc/tmp/exps")
 RUNNING, LOCKS = RUNS / "run/workspace/workspace.json", RUNS / "rwlock"
-BETWEEN = 60  # seconds from the one to the other, at most
+BETWEEN = 60  # seconds between the two, at most
 LEFT = re.compile(r"checkout: moving from (.+) to ([0-9a-f]{40})")
 
 
 def way_back() -> str | None:
-    """The commands that put HEAD back on the branch that a killed ``dvc exp run`` took it off; None where none did.
+    """The commands that put HEAD back on the branch that a killed ``dvc exp run`` took it off, or None.
 
-    A person, or CI, that checks out a commit leaves another trace: DVC stays at the commit where it is, names it in
-    full, and did so a moment ago, or its lock still says what it was at.
+    A person or CI that checks out a commit leaves another trace. DVC stays at the commit, names it in full, and either
+    had put HEAD back on the branch a moment before, or its lock still says that it was at work.
     """
     try:
         repository = pygit2.Repository(".")
@@ -63,12 +63,12 @@ def _has_just_come_back(left: pygit2.RefLogEntry, before: pygit2.RefLogEntry, br
 
 
 def _alive() -> bool:
-    """Whether such a run still goes on."""
+    """Whether such a run is still going on."""
     return lives(read_note(RUNNING), RUNNING) or any(lives(entry, LOCKS) for entry in _writers().values())
 
 
 def lives(noted: Any, path: Path) -> bool:
-    """Whether a process runs whose number DVC noted, as ``pid``, in the file: it is older than that."""
+    """Whether the process that DVC noted in the file, as ``pid``, is still running: it is older than the file."""
     try:
         return bool(psutil.Process(noted["pid"]).create_time() <= path.stat().st_mtime)
     except (KeyError, OSError, TypeError, ValueError, psutil.Error):
@@ -76,7 +76,7 @@ def lives(noted: Any, path: Path) -> bool:
 
 
 def _writers() -> dict[str, Any]:
-    """What DVC's experiments write just now, or were killed at: name -> the process."""
+    """What DVC's experiments are writing, or were killed while writing: name -> the process."""
     writers = read_note(LOCKS).get("write")
     return writers if isinstance(writers, dict) else {}
 

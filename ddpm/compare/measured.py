@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,24 @@ class _Fingerprint(BaseModel):
 def read(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> Any:
     """A JSON file of that type. Raises UserError, which ends in ``remedy``, where it is missing or anything else."""
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
+        return parse(path.read_bytes(), kind)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {remedy}") from error
+
+
+def parse(text: bytes, kind: Any = dict[str, Any]) -> Any:
+    """JSON of that type. Raises UserError where it is anything else."""
+    try:
+        return _adapter(kind).validate_json(text)
     except ValidationError as error:
-        raise UserError(f"{path}: {refusal(error)}; {remedy}") from error
+        raise UserError(refusal(error)) from error
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def refusal(error: ValidationError) -> str:

@@ -1,7 +1,7 @@
-"""Which scores can be judged, and which way is better: the one table of it.
+"""Which scores can be judged, and which way is better.
 
 A score's name is its place in metrics/evaluate.json: ``<extractor>.<metric>``, such as ``classifier.fd``, or a metric
-alone, such as ``bits_per_dim``. Names that stand deeper describe the data (``real.classifier.fd``), or say whether the
+alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifier.fd``), or say whether the
 model copies it (``memorisation.pixels.share``).
 """
 
@@ -30,11 +30,11 @@ OF_EXTRACTOR: dict[str, Direction] = {
 }
 ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
-EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # of the headline: another view of it, no other metric
+EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # of the headline: another view of it, not another metric
 
 
 def is_judged(name: str) -> bool:
-    """Whether a better and a worse value of this score are told apart here."""
+    """Whether one value of this score is better than another."""
     extractor, _, metric = name.rpartition(".")
     return metric in OF_EXTRACTOR if extractor and "." not in extractor else name in ALONE
 
@@ -66,7 +66,7 @@ def is_headline(name: str) -> bool:
 
 
 def kid_of(name: str) -> str | None:
-    """The kernel distance in the same extractor's features, which a Fréchet distance is held against; else None."""
+    """The kernel distance in the same extractor's features, which has to agree with a Fréchet distance; else None."""
     extractor, _, metric = name.rpartition(".")
     return f"{extractor}.kid_mean" if metric in (*HEADLINE, *EXTRAPOLATED) else None
 
@@ -87,7 +87,7 @@ class Closeness(NamedTuple):
 
 
 def closeness(scores: Mapping[str, float]) -> list[Closeness]:
-    """Of every space that the scores have; of a run that an older version scored, without limits, none."""
+    """Of every space that the scores have; none for a run that an older version scored, without limits."""
     found = []
     for name in sorted(scores):
         if name.startswith(MEMORISATION) and name.endswith(".limit"):
@@ -102,7 +102,7 @@ def copied(scores: Mapping[str, float]) -> list[str]:
 
 
 def judged(names: Iterable[str]) -> list[str]:
-    """Those that are judged, less the extrapolated ones, which have to be asked for; ``in_order``."""
+    """Those that are judged, without the extrapolated ones, which have to be asked for; ``in_order``."""
     return in_order(name for name in names if is_judged(name) and kind(name) not in EXTRAPOLATED)
 
 

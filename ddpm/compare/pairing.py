@@ -17,7 +17,7 @@ from ddpm.compare import runs as scored
 from ddpm.compare.runs import Run
 from ddpm.params.config import Config
 
-# what a run has cost -> what it is called; a variant is not better for having had more
+# what a run has cost -> its name; a variant is not better for having had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
 NAMED_RUNS = 3
 
@@ -30,7 +30,7 @@ class Arm(NamedTuple):
     runs: dict[int, Run]
 
     def spent(self, budget: str) -> list[int]:
-        """Every amount that a run of it tells, ascending; one of BUDGETS."""
+        """Every known amount of one of BUDGETS, ascending."""
         return sorted({getattr(run, budget) for run in self.runs.values()} - {None})
 
 
@@ -64,18 +64,18 @@ def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
     """The runs by variant: the working params' variant first, the others by label."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(files.digest(varied(run.params, by)), []).append(run)
-    values = [varied(group[0].params, by) for group in groups.values()]
+        groups.setdefault(files.digest(values_of(run.params, by)), []).append(run)
+    values = [values_of(group[0].params, by) for group in groups.values()]
     found = [
         Arm(_label(part, values, by), part, {run.seed: run for run in group})
         for part, group in zip(values, groups.values(), strict=True)
     ]
-    here = varied(scored.plain_params(working), by)
+    here = values_of(scored.plain_params(working), by)
     # "at least": the runs' networks may have been filled up with their defaults
     return sorted(found, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
 
 
-def varied(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
+def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
     """The params that make a variant: those in ``by``, and what belongs to them."""
     return {key: value for key, value in params.items() if scored.is_in(key, by)}
 
@@ -83,7 +83,7 @@ def varied(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
 def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
     """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ.
 
-    The precision that samples were drawn in is no part of the latter, and differs only where ``by`` varies it.
+    The latter has no sampling precision; that may differ only where ``by`` varies it.
     """
     sampling = any(scored.under(key, "sample") for key in by)
     precise = sampling and not any(scored.under("sample.precision", key) for key in by)
@@ -119,7 +119,7 @@ def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
 
 
 def code_differences(runs: Sequence[Run]) -> list[str]:
-    """The files of code in which the runs differ, of those that several used, and the runs whose code is not known."""
+    """Lines that name the files of code in which the runs differ, and the runs of unknown code."""
     versions: dict[str, set[str]] = {}
     for run in runs:
         for path, digest in run.code.items():
@@ -149,15 +149,15 @@ def check_code(runs: Sequence[Run], allowed: bool) -> list[str]:
 
 
 def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
-    """The chosen metrics, or those that all runs have. Raises UserError for one that is missing or no number."""
+    """The chosen metrics, or those that all runs have. Raises UserError for one that is missing or not a number."""
     anywhere = metrics.in_order({name for run in runs for name in run.scores if metrics.is_judged(name)})
     for name in chosen:
         if name not in anywhere:
             raise UserError(
                 f"--metrics: no run has {name!r}{variants.closest(name, anywhere)}; allowed: {', '.join(anywhere)}"
             )
-        if lacking := [run.name for run in runs if name not in run.scores]:
-            raise UserError(f"--metrics: {name} is missing in {_some(lacking)}; evaluate again, or leave it out")
+        if missing := [run.name for run in runs if name not in run.scores]:
+            raise UserError(f"--metrics: {name} is missing in {_some(missing)}; evaluate again, or leave it out")
     everywhere = [name for name in anywhere if all(name in run.scores for run in runs)]
     names = metrics.in_order(set(chosen)) or metrics.judged(everywhere)
     if not names:
@@ -172,8 +172,8 @@ def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
     return names
 
 
-def pairs(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
-    """Runs of the same seeds, and notes of what has no partner. Raises UserError when no pair has two seeds."""
+def paired(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
+    """Runs of the same seeds, and notes on what has no partner. Raises UserError when no pair has two seeds."""
     found, notes, too_few = [], [], []
     for before, after in wanted:
         seeds = sorted(before.runs.keys() & after.runs.keys())
@@ -184,7 +184,7 @@ def pairs(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pa
             continue
         for arm, other in ((before, after), (after, before)):
             if alone := arm.runs.keys() - set(seeds):
-                notes.append(f"{what}: {arm.label}'s {named(alone)} left out, which {other.label} lacks")
+                notes.append(f"{what}: {arm.label}'s {named(alone)} left out, which {other.label} does not have")
         partners = (tuple(arm.runs[seed] for seed in seeds) for arm in (before, after))
         found.append(Pair(before.label, after.label, *partners))
     if not found:

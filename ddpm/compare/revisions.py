@@ -44,7 +44,9 @@ class Revision(NamedTuple):
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise ValueError(f"{images.dtype} {images.shape}")
         except ValueError as error:
-            raise UserError(f"{self.name}: {path} holds no images ({error}); `dvc repro -f sample` there") from error
+            raise UserError(
+                f"{self.name}: {path} is not a file of images ({error}); `dvc repro -f sample` there"
+            ) from error
         return images
 
     def columns(self, path: str, *names: str) -> NDArray[np.float64]:

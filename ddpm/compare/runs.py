@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ddpm.base import variant
@@ -29,7 +29,6 @@ MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_every", "trai
 SEED = "seed"
 SHOWN_KEYS = 4
 PARAMS = str(file.PATH)
-MAPPING = TypeAdapter(dict[str, Any])
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -104,12 +103,14 @@ def of_snapshot(snapshot: Snapshot) -> Run:
     code = snapshots.code(files, KEYED)
     try:
         scores, fingerprint, train, sample = (
-            MAPPING.validate_json(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+            measured.parse(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
         )
         numbers = flatten({"train": train, "sample": sample})
         return _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
     except ValidationError as error:
         raise UserError(f"its metrics/ can't be read: {measured.refusal(error)}") from error
+    except UserError as error:
+        raise UserError(f"its metrics/ can't be read: {error}") from error
 
 
 def of_logged(run: Logged) -> Run:
@@ -130,8 +131,8 @@ def of_logged(run: Logged) -> Run:
     if "hash" not in fingerprint:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
     try:
-        code = TypeAdapter(dict[str, str]).validate_json(run.tags.get(CODE, "{}"))
-    except ValidationError as error:
+        code = measured.parse(run.tags.get(CODE, "{}").encode(), dict[str, str])
+    except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
     chosen: Config = config.check(nested, "its params")
     known = (metrics.is_judged, lambda name: name.startswith(metrics.MEMORISATION))
@@ -230,7 +231,7 @@ def under(key: str, section: str) -> bool:
 
 
 def _key(params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
-    """The same for runs whose params differ in mechanical keys at most."""
+    """The same for runs that differ at most in mechanical keys."""
     return digest({key: value for key, value in params.items() if is_in(key, by) or not is_in(key, MECHANICAL)})
 
 

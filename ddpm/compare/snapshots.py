@@ -1,7 +1,7 @@
 """What git holds of DVC's experiments: the files that say what ran and how it scored.
 
-An experiment is a commit under refs/exps. Asking DVC for them would load each one's pipeline, which takes a hundred
-times as long.
+An experiment is a commit under refs/exps. Asking DVC for them would load each one's pipeline and take a
+hundred times as long.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORKSPACE = "workspace"
 STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
 STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}
 MERGE = "refs/exps/exec/EXEC_MERGE"  # what runs in the working folder
-EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # beside them stand DVC's stashes and locks
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to DVC's stashes and locks
 
 
 class Snapshot(NamedTuple):
@@ -70,9 +70,9 @@ def experiments() -> list[Snapshot]:
 
 
 def unfinished() -> list[tuple[Unfinished, Snapshot]]:
-    """Those that wait in DVC's queue, failed there, or run, oldest first, with their params but without scores.
+    """Those that wait in DVC's queue, failed there, or are running, oldest first, with their params but without scores.
 
-    What was killed is in none of DVC's lists. Raises UserError.
+    Killed ones are in none of DVC's lists. Raises UserError.
     """
     repository = _repository()
     revisions: list[tuple[Unfinished, str, str]] = []
@@ -89,7 +89,7 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
     for state, name, revision in revisions:
         try:
             commit = repository.revparse_single(revision).peel(pygit2.Commit)
-        except (KeyError, ValueError, pygit2.GitError):  # it began, or ended, just now
+        except (KeyError, ValueError, pygit2.GitError):  # it has just begun or ended
             continue
         snapshot = _read(repository, name, "dvc", commit)
         params = {path: text for path, text in snapshot.files.items() if path == str(file.PATH)}
@@ -123,10 +123,10 @@ def workspace() -> Snapshot:
 
 
 def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
-    """Why the metrics may be another configuration's; None where dvc.lock says that they come of these params.
+    """Why the metrics may be another configuration's; None where dvc.lock says that they were made with these params.
 
-    They are another's when params were set and the pipeline, or its last stages, were not run. What dvc.lock alone does
-    not tell is a reason too: DVC's cache may be anywhere, or not here.
+    They are another's when params were changed and the pipeline, or its last stages, were not run. What dvc.lock does
+    not say counts as a reason too: DVC's cache may be somewhere else.
     """
     if LOCK not in files:
         return f"no {LOCK}"
@@ -135,9 +135,9 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
 
 
 def check_metrics() -> None:
-    """Raises UserError unless metrics/ are of the params and the code that are checked out.
+    """Raises UserError unless metrics/ were made with the params and the code that are checked out.
 
-    dvc.lock, which lies in git as they do, says what they are of: DVC's cache is not asked, and need not be here.
+    dvc.lock, which is in git as they are, says what made them: DVC's cache is not needed.
     """
     files, params = workspace().files, file.read()
     reason = why_stale(files, params)
@@ -163,12 +163,12 @@ def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:
 
 
 def is_checked_out(code: Mapping[str, str]) -> bool:
-    """Whether that is known, and the code on disk."""
+    """Whether the code is known, and the same as on disk."""
     return bool(code) and code == inputs.code((path, _md5(path) or "") for path in code)
 
 
 def _lock(text: bytes) -> _Lock | None:
-    """What a dvc.lock says; None where it is none."""
+    """What a dvc.lock says; None where it is not one."""
     try:
         # every scalar stays text here: a YAML 1.1 reader of numbers and words would disagree with DVC's
         lock = _Lock.model_validate(block_yaml.read(text.decode()))
@@ -201,13 +201,13 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
 
 
 def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
-    """``check_metrics``: what changed since the stages ran, of metrics/ and of what no stage makes, such as code."""
+    """``check_metrics``: what changed since the stages ran in metrics/, and in what no stage makes, such as code."""
     if not inputs.DVC_YAML.exists():
         yield f"no {inputs.DVC_YAML}"
         return
     here = yaml.safe_load(inputs.DVC_YAML.read_bytes())["stages"]
     made = [out.path for stage in lock.stages.values() for out in stage.outs]
-    # a stage that dvc.yaml no longer has stays in dvc.lock for good
+    # dvc.lock keeps stages that dvc.yaml no longer has
     for name, stage in ((name, stage) for name, stage in lock.stages.items() if name in here):
         for out in stage.outs:
             if Path(out.path).is_relative_to(paths.METRICS) and _md5(out.path) != out.md5:

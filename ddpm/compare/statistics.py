@@ -23,7 +23,7 @@ Truth = NDArray[np.bool_]
 EXACT_UP_TO = 16  # seeds; beyond, the sign-flip test draws RANDOM_FLIPS of the 2^n patterns
 RANDOM_FLIPS = 2**16
 MOST_SEEDS = 200  # that ``seeds_needed`` looks at
-SIMULATIONS = 1000  # whose standard error is at most 1.6 points of power
+SIMULATIONS = 1000  # the standard error of the power is at most 1.6 points
 FLIPPED_UP_TO = 12  # seeds; beyond, simulations take the t test's p for the sign-flip test's, which is near by then
 
 
@@ -98,7 +98,7 @@ def settling_power(n: int, mean: float, sd: float, margin: float, confidence: fl
     """The chance that n seeds give the right verdict, where differences are normal with that mean and sd.
 
     Right is "different", in the mean's direction, where it is beyond the margin, else "equivalent". family: the number
-    of tests that Holm adjusts for; this one is taken to be the first, which has it hardest. Simulated by the verdict's
+    of tests that Holm adjusts for; this one is taken to be the first, the hardest case. Simulated by the verdict's
     own rule from a fixed seed.
     """
     differences = mean + sd * _normals()[:, :n]

@@ -18,11 +18,11 @@ PICTURES = {
 }
 # metric of an extractor -> what a person calls it
 NAMES = dict.fromkeys(HEADLINE, "Fréchet distance") | {"precision": "precision", "recall": "recall"}
-NEXT = ("linear", "cosine")  # the schedule to try is the first that was not taken
+NEXT = ("linear", "cosine")  # the schedule to try: the first that was not used
 
 
 def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
-    """``measured``: what metrics/ says by stage. What it, or the folder, lacks is left out."""
+    """``measured``: what metrics/ says by stage. What is missing there, or in the folder, is left out."""
     data, train = settings.data, measured["train"]
     facts = [f"{train[name]:,} {name}" for name in ("parameters", "steps") if name in train]
     took = f" in {duration(train['seconds'])}" if "seconds" in train else ""
@@ -46,9 +46,9 @@ def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
-    """Each with what real images get that the model never saw; a Fréchet distance with the number of images of both.
+    """Each with the score of real images that the model never saw; a Fréchet distance with both numbers of images.
 
-    It falls as that number grows: without it the samples' and the real images' look comparable.
+    It falls as that number grows: without the numbers the two would look comparable.
     """
     evaluate, drawn = measured["evaluate"], measured["sample"].get("count")
     for extractor in settings.evaluate.extractors:

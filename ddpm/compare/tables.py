@@ -43,8 +43,8 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         | _spent(arm)
         for arm in comparison.arms
     ]
-    told = {name: value for name, value in vars(comparison).items() if name != "arms"}
-    return told | {"arms": arms, "verdicts": [asdict(verdict) for verdict in comparison.verdicts]}
+    fields = {name: value for name, value in vars(comparison).items() if name != "arms"}
+    return fields | {"arms": arms, "verdicts": [asdict(verdict) for verdict in comparison.verdicts]}
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -100,7 +100,7 @@ def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What was said of the runs, and the rule of the verdicts."""
+    """The notes on the runs, and the rule of the verdicts."""
     return [
         *comparison.notes,
         f"better or worse: Holm's p below and sign-flip p at most {1 - comparison.confidence:.3g}, a gap above "
@@ -130,7 +130,7 @@ def _cells(verdict: Verdict) -> list[str]:
 
 
 def _spent(arm: Arm) -> dict[str, int | None]:
-    """Budget -> what each run had; None where runs vary, or do not tell."""
+    """Budget -> what each run had; None where runs vary, or it is not known."""
     return {budget: spent[0] if len(spent := arm.spent(budget)) == 1 else None for budget in BUDGETS}
 
 

@@ -5,12 +5,12 @@ runs of one seed share what noise they can. A variant is **better** (or worse) w
 over the pairs of a metric, and the exact sign-flip test reject "no difference"; the gap is above ``compare.threshold``
 of the baseline's mean; and, for a Fréchet distance, KID in the same features moved the same way, where it was measured:
 it has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
-No score makes the better one of a variant that copies train images (ddpm/evaluation/memorisation.py): copies score
-like real images.
+A variant that copies train images is never the better one (ddpm/evaluation/memorisation.py): copies score like real
+images.
 
-It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. All else is
-**inconclusive**, with a reason, and with the number of seeds that would settle it: if the true difference is as seen,
-and if it is as near to the threshold as the interval allows. Which it is nobody knows: the numbers are no forecast.
+It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. Everything else is
+**inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as seen,
+and if it is as near to the threshold as the interval allows. Nobody knows which it is: the numbers are not a forecast.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Verdict:
     unit. low, high: the t interval. p: of the paired t test; holm_p: after Holm over the metric's pairs;
     equivalence_p: of the two one-sided tests. They are None where there is one seed. more_seeds: how many would settle
     it with the chance ``compare.power``, if the true difference is as seen, and if it is as near to the threshold as
-    the interval allows; there None is more than paired.MOST_SEEDS, as always where the interval holds the threshold.
-    None in place of both where there is nothing to settle, or more would be needed even if it is as seen.
+    the interval allows. None for the second: more than statistics.MOST_SEEDS, as always where the interval holds the
+    threshold. None for both: nothing to settle, or more than that even if the difference is as seen.
     """
 
     metric: str
@@ -108,13 +108,13 @@ def compare(
         arms = pairing.arms(matched.runs, by, working)
         if len(arms) == 1:
             here = runs.plain_params(working)
-            others = [run for run in gathered.runs if pairing.varied(run.params, by) != arms[0].values]
+            others = [run for run in gathered.runs if pairing.values_of(run.params, by) != arms[0].values]
             hint = f"; of those with another value, {runs.most_alike(others, here, by)}" if others else ""
             line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
             raise UserError(f"--by {' '.join(by)}: {line}{hint}")
         wanted = itertools.combinations(arms, 2) if all_pairs else ((arms[0], arm) for arm in arms[1:])
-        pairs, dropped = pairing.pairs(wanted, by)
-    except UserError as error:  # what is lacking may be what was left out
+        pairs, dropped = pairing.paired(wanted, by)
+    except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *gathered.notes])) from error
     notes = [*gathered.notes, *matched.notes, *dropped]
     return _compared(by, arms, pairs, notes, working.compare, chosen, allow_budget_mismatch, allow_code_mismatch)
@@ -127,9 +127,9 @@ def between(
     chosen: Sequence[str] = (),
     allow_budget_mismatch: bool = False,
 ) -> Comparison:
-    """Two runs, whatever they differ in: means and differences. One seed each is no evidence, hence inconclusive.
+    """Two runs, whatever they differ in: means and differences. With one seed each it is always inconclusive.
 
-    That is why their code may differ: two commits can be looked at, and no verdict comes of it.
+    That is why their code may differ: two commits can be looked at without a verdict.
     """
     differences = runs.differences(before.params, after.params)
     # a hyperparameter that only one of them has follows from its variant's name
@@ -137,7 +137,7 @@ def between(
     arms = [Arm(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
     pair = Pair(before.name, after.name, (before,), (after,))
     seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
-    notes = [*seeds, f"{ONE_SEED}: training anew with another moves scores as much as many a variant does"]
+    notes = [*seeds, f"{ONE_SEED}: training with another one moves scores as much as many variants do"]
     return _compared(by, arms, [pair], notes, settings, chosen, allow_budget_mismatch, allow_code_mismatch=True)
 
 
@@ -173,18 +173,18 @@ def _compared(
 
 def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
     """A verdict for each pair and each metric; Holm goes over the pairs of a metric. One seed is only described."""
-    judged: dict[tuple[int, str], Verdict] = {}
-    for metric in names:
-        rows = [_described(metric, pair, settings.threshold) for pair in pairs]
-        if len(rows[0].seeds) > 1:
-            found = [statistics.t_test(np.array(row.differences), row.margin, settings.confidence) for row in rows]
-            adjusted = statistics.holm(np.array([evidence.p for evidence in found]))
-            rows = [
-                _judged(pair, row, evidence, float(holm_p), len(pairs), settings)
-                for pair, row, evidence, holm_p in zip(pairs, rows, found, adjusted, strict=True)
-            ]
-        judged |= {(place, metric): row for place, row in enumerate(rows)}
-    return [judged[place, metric] for place in range(len(pairs)) for metric in names]
+    columns = [_of_metric(metric, pairs, settings) for metric in names]
+    return [verdict for verdicts in zip(*columns, strict=True) for verdict in verdicts]
+
+
+def _of_metric(metric: str, pairs: Sequence[Pair], settings: Compare) -> list[Verdict]:
+    described = [_described(metric, pair, settings.threshold) for pair in pairs]
+    if len(described[0].seeds) == 1:
+        return described
+    tests = [statistics.t_test(np.array(each.differences), each.margin, settings.confidence) for each in described]
+    adjusted = map(float, statistics.holm(np.array([test.p for test in tests])))
+    found = zip(pairs, described, tests, adjusted, strict=True)
+    return [_judged(*each, len(pairs), settings) for each in found]
 
 
 def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
@@ -206,69 +206,71 @@ def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
     )
 
 
-def _judged(pair: Pair, row: Verdict, found: TTest, holm_p: float, family: int, settings: Compare) -> Verdict:
+def _judged(pair: Pair, verdict: Verdict, test: TTest, holm_p: float, family: int, settings: Compare) -> Verdict:
     alpha = 1 - settings.confidence
-    flip_p = float(statistics.sign_flip_p(np.array(row.differences)))
-    told: dict[str, Any] = {name: float(getattr(found, name)) for name in ("low", "high", "p", "equivalence_p")}
-    row = replace(row, **told, holm_p=holm_p, sign_flip_p=flip_p)
-    different = statistics.is_different(found.mean, np.array(holm_p), np.array(flip_p), row.margin, alpha)
-    if different and _kid_agrees(pair, row):
-        outcome: Outcome = "better" if metrics.gain(row.metric, row.difference) > 0 else "worse"
+    flip_p = float(statistics.sign_flip_p(np.array(verdict.differences)))
+    tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
+    verdict = replace(verdict, **tested, holm_p=holm_p, sign_flip_p=flip_p)
+    different = statistics.is_different(test.mean, np.array(holm_p), np.array(flip_p), verdict.margin, alpha)
+    if different and _kid_agrees(pair, verdict):
+        outcome: Outcome = "better" if metrics.gain(verdict.metric, verdict.difference) > 0 else "worse"
         winner, runs = (pair.variant, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         if copies := _copies(runs):
-            return replace(row, reason=f"{winner} {copies}")
-        return replace(row, outcome=outcome, reason="")
-    if statistics.is_equivalent(found, alpha):
-        return replace(row, outcome="equivalent", reason=f"any gap is below {settings.threshold:.3g} of the baseline")
+            return replace(verdict, reason=f"{winner} {copies}")
+        return replace(verdict, outcome=outcome, reason="")
+    if statistics.is_equivalent(test, alpha):
+        below = f"any gap is below {settings.threshold:.3g} of the baseline"
+        return replace(verdict, outcome="equivalent", reason=below)
     if different:
-        return replace(row, reason="KID moved the other way")
+        return replace(verdict, reason="KID moved the other way")
     # what keeps a difference from a verdict, the first that does
     fewest = statistics.fewest_seeds(alpha)
     doubts = {
-        "the interval holds 0": found.p >= alpha,
+        "the interval holds 0": test.p >= alpha,
         f"not after Holm's adjustment for {family} pairs": holm_p >= alpha,
-        f"fewer than {fewest} seeds": len(row.seeds) < fewest,
+        f"fewer than {fewest} seeds": len(verdict.seeds) < fewest,
         "the sign-flip test does not agree": flip_p > alpha,
         "the gap is not above the threshold": True,
     }
     doubt = next(doubt for doubt, holds in doubts.items() if holds)
-    more_seeds = _more_seeds(row, float(found.sd), family, settings)
+    more_seeds = _more_seeds(verdict, test, family, settings)
     if more_seeds is None:
         reason = f"{doubt}; {statistics.MOST_SEEDS} seeds would not settle it if the true difference is as seen"
-        return replace(row, reason=reason)
+        return replace(verdict, reason=reason)
     as_seen, hardest = more_seeds
     reason = (
         f"{doubt}; about {as_seen} more seed{'s' * (as_seen > 1)} would settle it if the true difference is as seen, "
         f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the threshold as the interval allows"
     )
-    return replace(row, reason=reason, more_seeds=more_seeds)
+    return replace(verdict, reason=reason, more_seeds=more_seeds)
 
 
-def _more_seeds(row: Verdict, sd: float, family: int, settings: Compare) -> tuple[int, int | None] | None:
-    """``Verdict.more_seeds`` of an inconclusive row, whose differences have the standard deviation ``sd``."""
+def _more_seeds(verdict: Verdict, test: TTest, family: int, settings: Compare) -> tuple[int, int | None] | None:
+    """``Verdict.more_seeds`` of an inconclusive one."""
+    margin, low, high = verdict.margin, float(test.low), float(test.high)
 
     def more(difference: float) -> int | None:
-        needed = statistics.seeds_needed(difference, sd, row.margin, settings.confidence, settings.power, family)
-        return None if needed is None else max(needed - len(row.seeds), 1)
+        options = (margin, settings.confidence, settings.power, family)
+        needed = statistics.seeds_needed(difference, float(test.sd), *options)
+        return None if needed is None else max(needed - len(verdict.seeds), 1)
 
-    as_seen = more(row.difference)
-    if as_seen is None or row.low is None or row.high is None:
+    as_seen = more(verdict.difference)
+    if as_seen is None:
         return None
-    if any(row.low <= threshold <= row.high for threshold in (-row.margin, row.margin)):
-        return as_seen, None
-    return as_seen, more(min(row.low, row.high, key=abs))
+    holds_threshold = any(low <= threshold <= high for threshold in (-margin, margin))
+    return as_seen, None if holds_threshold else more(min(low, high, key=abs))
 
 
 def _copies(runs: Iterable[Run]) -> str:
-    """What is to be said where any of a variant's runs copies train images, and in which spaces; else nothing."""
+    """The sentence for a variant one of whose runs copies train images, with the spaces; else nothing."""
     spaces = sorted({space for run in runs for space in metrics.copied(run.scores)})
     return f"copies train images ({', '.join(spaces)})" if spaces else ""
 
 
-def _kid_agrees(pair: Pair, row: Verdict) -> bool:
+def _kid_agrees(pair: Pair, verdict: Verdict) -> bool:
     """Whether KID in the same features says the same of which is better, where it was measured."""
-    kid = metrics.kid_of(row.metric)
+    kid = metrics.kid_of(verdict.metric)
     if kid is None or any(kid not in run.scores for run in (*pair.before, *pair.after)):
         return True
     before, after = pair.scores(kid)
-    return metrics.gain(kid, float((after - before).mean())) * metrics.gain(row.metric, row.difference) > 0
+    return metrics.gain(kid, float((after - before).mean())) * metrics.gain(verdict.metric, verdict.difference) > 0

@@ -21,8 +21,8 @@ NEAREST = EVALUATION / "nearest.png"
 
 
 class Ladder(BaseModel):
-    """Of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: what was
-    done to them -> rungs of a ``level`` and scores."""
+    """Of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: how they
+    were degraded -> rungs of a ``level`` and scores."""
 
     floor: dict[str, float]
     ladder: dict[str, list[dict[str, float]]]
@@ -107,7 +107,7 @@ def quality_against_cost() -> list[Part]:
 
 
 def calibration() -> list[Part]:
-    """What a distance means: real test images blurred and noised, and where this model stands among them."""
+    """What a distance means: real test images blurred and noised, and where this model is among them."""
     figures = []
     for extractor, found in measured.read(CALIBRATION, dict[str, Ladder]).items():
         metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
@@ -121,10 +121,10 @@ def calibration() -> list[Part]:
         own = at_count(extractor, count)
         levels = {} if own is None else {f"this model at N = {count:,}": own}
         caption = (
-            f"{name} of the {count:,} real test images, as they are (level 0) and spoiled more and more. "
+            f"{name} of the {count:,} real test images, unchanged (level 0) and more and more degraded. "
             f"This model at the same number of images: {'not measured' if own is None else number(own)}."
         )
-        panel = Panel(f"{name} of spoiled real images", "level", name, curves, levels, log="y", points=True)
+        panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
         figures.append(figure(panel, caption))
     return [Figures(figures)]
 
