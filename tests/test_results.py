@@ -431,7 +431,7 @@ def test_of_runs_with_the_same_params_and_other_scores_the_newest_is_taken_and_s
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_other_code_the_run_of_the_code_that_is_checked_out_is_taken(folder: Path, order: int) -> None:
-    Path("ddpm").mkdir()
+    Path("ddpm/compute").mkdir(parents=True)
     Path("ddpm/compute/noise.py").write_text("checked out")
     here = {"ddpm/compute/noise.py": md5("checked out")[:12]}
     ours = result(fd=1, when=1.0, name="ours", code=here)

@@ -75,7 +75,7 @@ def known(source: Path, model: Loaded) -> Known:
         raise UserError(f"{MODEL_FILE} is another model")
     own = runs.at_revision("workspace")
     try:
-        alike = runs.matching(runs.gather().results, settings).results
+        alike = runs.matching(runs.gather().runs, settings).runs
     except UserError:
         alike = ()  # no repository of experiments: there is the one run
     seeds = [run for run in alike if run.fingerprint == own.fingerprint and run.seed != own.seed]
