@@ -1,4 +1,4 @@
-"""The ``ddpm`` command. What DVC's stages do not do: presets, checks, sampling from a model file, tracking."""
+"""The ``ddpm`` command. It does what DVC's stages do not: presets, checks, verdicts, sampling from a model file, tracking."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; exits with 0, or 2 after one line on stderr that says what to mend."""
+    """Entry point; exits with 0, or 2 after one line on stderr that says what to fix."""
 
     def run() -> int | None:
         parsed = parser().parse_args(arguments)
@@ -42,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
     preset.set_defaults(run=write_preset)
 
-    check = commands.add_parser("check", help="check params.yaml whole, and tell what the next run takes")
-    check.add_argument("--no-pilot", action="store_true", help="without the few steps that tell its time and memory")
+    check = commands.add_parser("check", help="check the whole of params.yaml, and estimate what the next run takes")
+    check.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure time and memory")
     check.set_defaults(run=check_params)
 
     listing = commands.add_parser("variants", help="list what can be chosen, with the papers")
@@ -99,7 +99,7 @@ def _add_aids(commands: Commands) -> None:
     doctor.set_defaults(run=examine)
 
     schema = commands.add_parser("schema", help="write the JSON schema of params.yaml, for editors")
-    schema.add_argument("--out", type=Path, help="(beside the package's code, where params.yaml looks for it)")
+    schema.add_argument("--out", type=Path, help="(in the package, where params.yaml looks for it)")
     schema.set_defaults(run=write_schema)
 
 
@@ -198,7 +198,7 @@ def check_params(parsed: argparse.Namespace) -> None:
         check_counts(checked.evaluate, extractor.get(name), {"sample.count": checked.sample.count})
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
-            raise UserError(f"{found.found}; {found.mend}")
+            raise UserError(f"{found.found}; {found.fix}")
     network = architecture.build(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
@@ -347,7 +347,7 @@ def import_model(parsed: argparse.Namespace) -> None:
     unknown = model.facts.get("imported", {}).get("unknown", [])
     print(f"{parsed.out}: {model.config.model.name} for {'x'.join(map(str, model.image_shape))} images")
     if unknown:
-        print(f"stand-ins are in its config for what {parsed.source} does not tell: {', '.join(unknown)}")
+        print(f"its config has stand-ins for what {parsed.source} does not say: {', '.join(unknown)}")
 
 
 def print_summary(parsed: argparse.Namespace) -> None:

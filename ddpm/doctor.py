@@ -1,4 +1,4 @@
-"""What this machine and this folder have of what the pipeline needs. Nothing is downloaded, written or mended."""
+"""What this machine and this folder have of what the pipeline needs. Nothing is downloaded, written or fixed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SOURCE = ("data.dataset", "data.source")  # the params of the download stage
 
 class Finding(NamedTuple):
     """state: ok; note, the pipeline runs without it; fetch, `dvc repro` will download it; missing, it cannot run.
-    mend: how to get what is not there."""
+    fix: how to get what is not there."""
 
     topic: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
@@ -74,13 +74,13 @@ def lacking(findings: Iterable[Finding], offline: bool = False) -> list[Finding]
 
 
 def listing(findings: Iterable[Finding], offline: bool = False) -> str:
-    """A line for each finding, how to mend it below, and a last line that sums up."""
+    """A line for each finding, how to fix it below, and a last line that sums up."""
     findings = list(findings)
     lines = []
     for found in findings:
         lines.append(f"{found.state:8} {found.topic:12} {printable(found.found)}")
-        if found.mend:
-            lines.append(f"{'':21} -> {printable(found.mend)}")
+        if found.fix:
+            lines.append(f"{'':21} -> {printable(found.fix)}")
     topics = dict.fromkeys(found.topic for found in lacking(findings, offline))
     return "\n".join([*lines, "", f"missing: {', '.join(topics)}" if topics else "nothing is missing"])
 
@@ -112,9 +112,9 @@ def programs() -> Iterator[Finding]:
         "dvc": ("missing", "`make setup`, and put .venv/bin into PATH"),
         "make": ("note", "install make for the two commands, or run `dvc repro` itself"),
     }
-    for name, (state, mend) in states.items():
+    for name, (state, fix) in states.items():
         path = shutil.which(name)
-        yield Finding(name, "ok", path) if path else Finding(name, state, "not in PATH", mend)
+        yield Finding(name, "ok", path) if path else Finding(name, state, "not in PATH", fix)
 
 
 def repository(here: Path | None = None) -> Finding:
@@ -144,8 +144,8 @@ def repository(here: Path | None = None) -> Finding:
         found = f"'{torn}' is no JSON"
     else:
         return Finding("repository", "ok", str(here))
-    mend = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
-    return Finding("repository", "missing", found, mend if torn else "see `dvc status`")
+    fix = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
+    return Finding("repository", "missing", found, fix if torn else "see `dvc status`")
 
 
 def branch() -> Finding:
@@ -171,9 +171,9 @@ def device(settings: Config) -> Iterator[Finding]:
     best = devices.precision("auto", chosen)
     for section, choice in (("train", settings.train.precision), ("sample", settings.sample.precision)):
         slow = choice == "bfloat16" and best != torch.bfloat16
-        mend = "this device has no bfloat16: set auto, or float32" if slow else ""
+        fix = "this device has no bfloat16: set auto, or float32" if slow else ""
         shown = str(devices.precision(choice, chosen)).removeprefix("torch.")
-        yield Finding("precision", "note" if slow else "ok", f"{section}.precision: {choice} is {shown} here", mend)
+        yield Finding("precision", "note" if slow else "ok", f"{section}.precision: {choice} is {shown} here", fix)
 
 
 def model_and_disk(settings: Config) -> Iterator[Finding]:
@@ -189,8 +189,8 @@ def model_and_disk(settings: Config) -> Iterator[Finding]:
     if estimate.train_images(settings) is None:
         shown += f", and {disk.per_image(settings) / 1024:,.1f} KiB for each of its images, which are not here yet"
     full = free < needed
-    mend = "make room, or move the cache: `dvc cache dir PATH`" if full else ""
-    yield Finding("disk", "missing" if full else "ok", shown, mend)
+    fix = "make room, or move the cache: `dvc cache dir PATH`" if full else ""
+    yield Finding("disk", "missing" if full else "ok", shown, fix)
 
 
 def trainings(settings: Config) -> Iterator[Finding]:
@@ -200,8 +200,8 @@ def trainings(settings: Config) -> Iterator[Finding]:
     if states := list(checkpoints.root().glob("*")):
         size = sum(path.stat().st_size for state in states for path in state.rglob("*") if path.is_file())
         shown = f"{len(states)} stopped or running, {size / GIB:,.2f} GiB in {checkpoints.root()}"
-        mend = f"each goes on when its experiment runs again; to give all up: `rm -r {checkpoints.root()}`"
-        yield Finding("trainings", "note", shown, mend)
+        fix = f"each goes on when its experiment runs again; to give all up: `rm -r {checkpoints.root()}`"
+        yield Finding("trainings", "note", shown, fix)
 
 
 def store(settings: Config) -> Iterator[Finding]:

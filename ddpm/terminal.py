@@ -18,9 +18,9 @@ EXIT_CODES = """\
 exit codes:
   0    done
   1    gate: worse than the baseline allows; doctor: something needed is missing
-  2    a mistake, told in one line on stderr
+  2    a mistake, reported in one line on stderr
   130  stopped by Ctrl-C; any other signal N: 128 + N
-  141  nobody reads the output any more, as after `| head`"""
+  141  nobody reads the output any more, as with `| head`"""
 
 # command -> its examples, each with what it is for
 EXAMPLES: Mapping[str, Mapping[str, str]] = {

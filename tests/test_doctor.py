@@ -98,7 +98,7 @@ def test_images_are_where_the_source_says_or_not(
     write(data=data)
     code, topics = run(capsys)
     assert states(topics["dataset"]) == [state]
-    assert words in topics["dataset"][0]["found"] + topics["dataset"][0]["mend"]
+    assert words in topics["dataset"][0]["found"] + topics["dataset"][0]["fix"]
     assert code == (state == "missing")
 
 
@@ -235,7 +235,7 @@ def test_half_a_file_of_dvcs_is_told_with_what_to_remove(
         code, topics = run(capsys)
         assert code == 1
         assert file in topics["repository"][0]["found"]
-        assert f"`rm {file}`" in topics["repository"][0]["mend"]
+        assert f"`rm {file}`" in topics["repository"][0]["fix"]
 
 
 def test_a_folder_that_git_does_not_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +248,7 @@ def test_params_that_cannot_be_read_are_the_last_finding(capsys: pytest.CaptureF
     write(seed=-1)
     code, topics = run(capsys)
     assert code == 1
-    assert topics["params"][0]["mend"].startswith("params.yaml: seed: -1 is not allowed")
+    assert topics["params"][0]["fix"].startswith("params.yaml: seed: -1 is not allowed")
     assert "device" not in topics
 
 
@@ -256,7 +256,7 @@ def test_an_impossible_network_is_said(capsys: pytest.CaptureFixture[str]) -> No
     write(data={"image_size": 18})
     code, topics = run(capsys)
     assert code == 1
-    assert "must be a multiple of 4" in topics["model"][0]["mend"]
+    assert "must be a multiple of 4" in topics["model"][0]["fix"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -367,4 +367,4 @@ def test_trainings_that_were_stopped_are_counted(capsys: pytest.CaptureFixture[s
     code, topics = run(capsys)
     assert code == 0
     assert topics["trainings"][0]["found"].startswith("2 stopped or running, 0.00 GiB")
-    assert "`rm -r .ddpm/checkpoints`" in topics["trainings"][0]["mend"]
+    assert "`rm -r .ddpm/checkpoints`" in topics["trainings"][0]["fix"]

@@ -576,8 +576,7 @@ def test_the_command_exports_imports_and_samples(capsys: pytest.CaptureFixture[s
     assert Path("grid.png").exists()
     assert run("import", foreign(), "--out", "b.safetensors") == 0
     assert (
-        "stand-ins are in its config for what foreign does not tell: seed, diffusion.loss, train"
-        in capsys.readouterr().out
+        "its config has stand-ins for what foreign does not say: seed, diffusion.loss, train" in capsys.readouterr().out
     )
 
 

@@ -1,4 +1,4 @@
-"""The short version of `make faults`: one small run that is killed again and again, and each mending by itself."""
+"""The short version of `make faults`: one small run that is killed again and again, and each recovering by itself."""
 
 from __future__ import annotations
 

@@ -196,6 +196,6 @@ def strike(
     said = victim.said()
     if target == "rank" and number == signal.SIGKILL and process.returncode and said.count(LINE) != 1:
         problems.append(f"no clear line: {said[-400:]!r}")
-    by_hand, unsaid = victim.mend()
+    by_hand, unsaid = victim.fix()
     cost = seconds if target == "rank" else None
     return Hit(where, f"{number.name} to {target}", problems + unsaid, by_hand, cost)

@@ -168,10 +168,10 @@ class Victim(Project):
             except psutil.NoSuchProcess:
                 continue
 
-    def mend(self) -> tuple[str, list[str]]:
+    def fix(self) -> tuple[str, list[str]]:
         """What a person has to do where a kill left half of a file of DVC's, and what is wrong with how `ddpm check`
         says so. It is done. DVC writes these in place, and no stage of ours is at work then."""
-        if not (told := re.search("`(rm (.*?))`", repository(self.folder).mend)):
+        if not (told := re.search("`(rm (.*?))`", repository(self.folder).fix)):
             return "", []
         code, said = self.call("ddpm", "check", "--no-pilot")
         problems = one_line(code, said)

@@ -53,7 +53,7 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 def markdown(trials: Sequence[Trial]) -> str:
     lines = [
-        "| what | fault | where | tried | lost anything | mended by hand | recovery, median | longest "
+        "| what | fault | where | tried | lost anything | fixed by hand | recovery, median | longest "
         "| kept waiting, longest |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
