@@ -1,4 +1,4 @@
-"""The ``ddpm`` command. It does what DVC's stages do not: presets, checks, verdicts, sampling from a model file, tracking."""
+"""The ``ddpm`` command: presets, checks, verdicts, sampling from a model file, tracking. DVC runs the stages."""
 
 from __future__ import annotations
 
