@@ -76,7 +76,7 @@ def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> Non
     shutil.rmtree(".dvc")
     subprocess.run(["dvc", "init", "--quiet"], check=True)
     Path("dvc.yaml").write_text(STAGE)
-    cli.write_preset(cli.parser().parse_args(["preset", "digits", "--force"]))
+    commands.write_preset(cli.parser().parse_args(["preset", "digits", "--force"]))
     git("add", "--all")
     git(*COMMIT, "three")
     command = ["dvc", "exp", "run", "--set-param", "seed=7"]

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from ddpm import cli, terminal
+from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import exit_code
 from ddpm.base.files import digest
 from ddpm.base.paths import BASELINE
+from ddpm.cli import terminal
 from ddpm.params import catalogue
 from tests.scored import grid, params, record, settle
 

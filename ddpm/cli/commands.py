@@ -1,4 +1,4 @@
-"""The ``ddpm`` command: presets, checks, verdicts, sampling from a model file, tracking. DVC runs the stages."""
+"""What each command of ``ddpm`` does: torch, MLflow and others are imported by those that need them."""
 
 from __future__ import annotations
 
@@ -6,158 +6,18 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
-from ddpm import terminal
 from ddpm.base import variant
-from ddpm.base.errors import UserError, exit_code, masked, printable
+from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, REFERENCE
 from ddpm.base.settings import section
+from ddpm.cli import terminal
+from ddpm.cli.terminal import print_json
 from ddpm.params import config, file, presets
-from ddpm.sampling.settings import Sample, Spacing
-from ddpm.terminal import Commands, print_json
+from ddpm.sampling.settings import Sample
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point; exits with 0, or 2 after one line on stderr that says what to fix."""
-
-    def run() -> int | None:
-        parsed = parser().parse_args(arguments)
-        code: int | None = parsed.run(parsed)
-        return code
-
-    sys.exit(exit_code(run))
-
-
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="ddpm", description=__doc__)
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
-
-    about = f"Presets: {', '.join(presets.names())}. Each states its cost and expected scores in its first lines."
-    preset = commands.add_parser("preset", help="write a preset over params.yaml", description=about)
-    preset.add_argument("name")
-    preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
-    preset.set_defaults(run=write_preset)
-
-    check = commands.add_parser("check", help="check the whole of params.yaml, and estimate what the next run takes")
-    check.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure time and memory")
-    check.set_defaults(run=check_params)
-
-    listing = commands.add_parser("variants", help="list what can be chosen, with the papers")
-    listing.add_argument("--json", action="store_true", help="as JSON, by params key and name")
-    listing.set_defaults(run=list_variants)
-
-    sample = commands.add_parser("sample", help="sample from a model file, anywhere")
-    sample.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
-    sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
-    sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
-    sample.add_argument("--seed", type=int, default=0, help="one of sample.seeds draws its set again (%(default)s)")
-    sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variant.names('samplers'))} (%(default)s)")
-    sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
-    sample.add_argument("--spacing", default="uniform", choices=get_args(Spacing), help="(%(default)s)")
-    sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
-    sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    sample.set_defaults(run=sample_from_file)
-
-    _add_runs(commands)
-
-    _add_compare(commands)
-
-    gate = commands.add_parser("gate", help="the current scores against metrics/baseline.json: 1 if they are worse")
-    form = gate.add_mutually_exclusive_group()
-    form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
-    form.add_argument("--json", action="store_true", help="the checks as JSON")
-    gate.set_defaults(run=gate_scores)
-
-    _add_pages(commands)
-
-    _add_exchange(commands)
-
-    _add_aids(commands)
-
-    track = commands.add_parser("track", help="MLflow runs")
-    track_commands = track.add_subparsers(metavar="COMMAND", required=True)
-    sync = track_commands.add_parser("sync", help="write the run of the current results, or complete it")
-    sync.set_defaults(run=track_sync)
-    registered = track_commands.add_parser("register", help="make the current model a version in MLflow's registry")
-    registered.add_argument("--name", default="ddpm", help="of the registered model (%(default)s)")
-    registered.set_defaults(run=track_register)
-
-    samplers = variant.names("samplers")
-    terminal.dress(top, commands, {"name": presets.names(), "sampler": samplers, "samplers": samplers})
-    return top
-
-
-def _add_aids(commands: Commands) -> None:
-    """What helps before anything runs."""
-    doctor = commands.add_parser("doctor", help="what this machine and folder have, and what is missing: then 1")
-    doctor.add_argument("--offline", action="store_true", help="what has to be downloaded is missing too")
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    doctor.set_defaults(run=examine)
-
-    schema = commands.add_parser("schema", help="write the JSON schema of params.yaml, for editors")
-    schema.add_argument("--out", type=Path, help="(in the package, where params.yaml looks for it)")
-    schema.set_defaults(run=write_schema)
-
-
-def _add_pages(commands: Commands) -> None:
-    """What shows the current model's results."""
-    summary = commands.add_parser("summary", help="the current model in five lines: its scores, and where to look")
-    form = summary.add_mutually_exclusive_group()
-    form.add_argument("--all", action="store_true", help="every number, by stage")
-    form.add_argument("--json", action="store_true", help="every number as JSON, by stage")
-    summary.set_defaults(run=print_summary)
-
-    frontier = commands.add_parser("frontier", help="quality against cost: one model over samplers and evaluations")
-    frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
-    frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
-    frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
-    frontier.add_argument("--spacing", choices=get_args(Spacing), help="(what suits each sampler's few steps)")
-    frontier.set_defaults(run=draw_frontier)
-
-    page = commands.add_parser("report", help="one HTML file of all that is known of the current model")
-    page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="its variants too: as in `ddpm compare`")
-    page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
-    page.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
-    page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
-    page.set_defaults(run=write_report)
-
-
-def _add_runs(commands: Commands) -> None:
-    runs = commands.add_parser("runs", help="all runs in a table: what differs in each, its scores, its state")
-    runs.add_argument("--mlflow", action="store_true", help="those too that MLflow alone has")
-    runs.add_argument("--json", action="store_true", help="as JSON, with every score")
-    runs.set_defaults(run=list_runs)
-
-
-def _add_compare(commands: Commands) -> None:
-    compare = commands.add_parser("compare", help="which variant is better, over runs paired by training seed")
-    what = compare.add_mutually_exclusive_group(required=True)
-    what.add_argument("--by", nargs="+", metavar="KEY", help="params keys, such as diffusion.schedule.name")
-    what.add_argument("--between", nargs=2, metavar=("BASELINE", "OTHER"), help="two experiments or git revisions")
-    compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="(those that all runs have)")
-    compare.add_argument("--all-pairs", action="store_true", help="every pair, not each against the baseline alone")
-    compare.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
-    compare.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
-    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
-    compare.add_argument("--json", action="store_true", help="print what verdict.json says, in place of the table")
-    compare.set_defaults(run=compare_runs)
-
-
-def _add_exchange(commands: Commands) -> None:
-    export = commands.add_parser("export", help="the model with a card, as a folder to share")
-    export.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
-    export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")
-    export.add_argument("--format", choices=("ddpm", "diffusers"), default="ddpm", help="(%(default)s)")
-    export.set_defaults(run=export_model)
-
-    taken = commands.add_parser("import", help="a model file of a folder that was exported, or that diffusers saved")
-    taken.add_argument("source", type=Path, metavar="FOLDER|FILE")
-    taken.add_argument("--out", type=Path, default=Path("model.safetensors"), help="a new file (%(default)s)")
-    taken.set_defaults(run=import_model)
 
 
 def write_preset(parsed: argparse.Namespace) -> None:

@@ -1,0 +1,19 @@
+"""The ``ddpm`` command: presets, checks, verdicts, sampling from a model file, tracking. DVC runs the stages."""
+
+from __future__ import annotations
+
+import sys
+
+from ddpm.base.errors import exit_code
+from ddpm.cli.arguments import parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; exits with 0, or 2 after one line on stderr that says what to fix."""
+
+    def run() -> int | None:
+        parsed = parser().parse_args(arguments)
+        code: int | None = parsed.run(parsed)
+        return code
+
+    sys.exit(exit_code(run))
