@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from ddpm import cli, doctor
+from ddpm.cli import commands
 from ddpm.compare import interrupted
 from ddpm.params import file
 from tests.scored import git
