@@ -1,4 +1,4 @@
-"""Models that are given away and taken in: round trips, the same images from diffusers, what is refused and how."""
+"""Shared models: round trips, the same images in diffusers, what is refused and how."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def change(path: Path, **keys: Any) -> None:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """The one line of what must fail, and leave nothing behind."""
+    """The one line of a call that must fail and leave nothing behind."""
     before = sorted(Path().rglob("*"))
     with pytest.raises(UserError) as refused:
         call()
@@ -128,7 +128,7 @@ def test_an_exported_model_comes_back_bit_for_bit(form: str, shape: dict[str, An
     assert Path("back.safetensors").read_bytes() == path.read_bytes()
 
 
-def test_a_model_comes_back_after_diffusers_saved_it_anew() -> None:
+def test_a_model_comes_back_after_diffusers_saved_it_again() -> None:
     path = model()
     exchange.export_model(path, Path("out"), "diffusers")
     DDPMPipeline.from_pretrained("out").save_pretrained("again")
@@ -473,7 +473,7 @@ def test_what_diffusers_cannot_say_is_named(sections: dict[str, Any], line: str)
 
 
 @pytest.mark.parametrize("taken", ["out", "out/kept.txt"])
-def test_nothing_that_stands_there_is_replaced(taken: str) -> None:
+def test_nothing_is_replaced(taken: str) -> None:
     path = model()
     Path("out").mkdir()
     Path("out/kept.txt").touch()
@@ -537,7 +537,7 @@ def test_the_card_gives_the_licence_of_the_data(scored: Callable[..., str], data
     assert f"{dataset}: {said}" in scored(1.0, licence=dataset)
 
 
-def test_the_card_says_which_of_ones_own_images_it_learned(scored: Callable[..., str]) -> None:
+def test_the_card_says_which_of_your_own_images_it_learned(scored: Callable[..., str]) -> None:
     manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0}
     counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
     Path("data/processed").mkdir(parents=True)

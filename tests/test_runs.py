@@ -1,4 +1,4 @@
-"""What a run says, without a store."""
+"""What a run should hold, without a store."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An MLflow database takes two seconds to be made."""
+    """Made once: it takes two seconds."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path.read_bytes()
@@ -52,10 +52,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Of the working folder, whose stages are up to date as far as the test is concerned."""
+    """The working folder's run; its stages count as up to date."""
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *store.SETTINGS):
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.setenv(name, "")  # so that what the code sets is undone, too
         monkeypatch.delenv(name)
     Path("mlflow.db").write_bytes(empty_store)
     Path("params.yaml").write_text(json.dumps(PARAMS))
@@ -95,7 +95,7 @@ def test_a_version_names_the_file_the_commit_and_the_run(run: Run, capsys: pytes
         "ddpm.run_key": "k3y",
         "git.commit": "c0ffee",
     }
-    # what was registered is not registered again, what changed is
+    # only a changed model is registered again
     assert serving.register("ddpm") == "models:/ddpm/1"
     assert serving.register("another") == "models:/another/1"
     model = load_model(MODEL_FILE, CPU)
@@ -126,7 +126,7 @@ def test_its_images_are_those_of_the_seed(run: Run, monkeypatch: pytest.MonkeyPa
         ({"seed": 0, "count": 1}, {"steps": 51}, "at most the model's T = 50"),
     ],
 )
-def test_a_request_that_asks_for_what_is_not_there_is_refused(
+def test_a_request_for_what_does_not_exist_is_refused(
     row: dict[str, int], params: dict[str, Any], message: str, model_file: Path
 ) -> None:
     served = serving.Served(model_file)

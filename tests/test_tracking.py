@@ -1,4 +1,4 @@
-"""Runs in a real SQLite store, made of the files of a small working folder."""
+"""Runs in a real SQLite store, from the files of a small working folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def folder(tmp_path: Path, two_first_starts: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(two_first_starts / "mlflow.db", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in (*STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.setenv(name, "")  # so that what the code sets is undone, too
         monkeypatch.delenv(name)
     return tmp_path
 
@@ -205,7 +205,7 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     assert sum(name.startswith("images/samples+step+8+") for name in names) == 2
 
 
-def test_runs_of_ones_own_images_say_which(folder: Path) -> None:
+def test_runs_of_your_own_images_say_which(folder: Path) -> None:
     manifest = json.loads((folder / "data/processed/manifest.json").read_text())
     digests = []
     for source, content in (("photos/flowers64", "3"), ("/data/cifar.zip", "4")):
@@ -280,7 +280,7 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> 
     assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
 
 
-def test_training_anew_replaces_the_run(folder: Path) -> None:
+def test_training_again_replaces_the_run(folder: Path) -> None:
     first = tracker.sync("evaluate")
     slower = [row._replace(seconds=row.seconds * 1.5) for row in ROWS]
     with tracker.Live(file.read()) as log:
@@ -314,7 +314,7 @@ def test_system_metrics_are_collected(folder: Path, monkeypatch: pytest.MonkeyPa
     assert len(steps) == len(set(steps))
 
 
-def test_a_score_that_comes_out_otherwise_is_the_next_of_its_history(folder: Path) -> None:
+def test_a_score_with_another_result_is_the_next_step_of_its_history(folder: Path) -> None:
     run_id = str(tracker.sync("evaluate"))
     write_json(folder / "metrics/sample.json", {"images_per_second": 40.0})
     assert tracker.sync("evaluate") == run_id
@@ -361,7 +361,7 @@ def test_commit_and_experiment_are_tagged(folder: Path, monkeypatch: pytest.Monk
     assert "`dvc exp apply short-tern`" in tags["mlflow.note.content"]
 
 
-def test_a_queued_experiment_lands_in_the_repository_s_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queued_experiment_is_in_the_repository_s_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = folder / ".dvc/tmp/exps/one"
     temporary.mkdir(parents=True)
     write_folder(temporary)
@@ -382,7 +382,7 @@ def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
             tracker.sync()
         repo.commit(force=True)
     assert record.finished() == "evaluate"
-    set_param("gate.k", 4.0)  # of which only the check stage is told
+    set_param("gate.k", 4.0)  # which only the check stage reads
     assert record.finished() == "evaluate"
     (folder / "data/samples/grid.png").write_bytes(b"touched")
     assert record.finished() == "train"
@@ -433,7 +433,7 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
     assert tracker.sync("train")
 
 
-def test_a_time_out_that_is_no_number_is_named(
+def test_a_timeout_that_is_not_a_number_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(store.TIMEOUT, "2 s")
@@ -568,7 +568,7 @@ def test_a_run_that_others_logged_is_left_out_by_name(folder: Path) -> None:
 
 
 def one_warning(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr of what went on."""
+    """The one line on stderr."""
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: ")
     assert "ddpm track sync" in line
@@ -585,7 +585,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     return line.removeprefix("error: ")
 
 
-def test_a_database_whose_making_was_cut_short_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_was_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_short = """
 import os, signal, sqlalchemy
 from mlflow.store.db import utils

@@ -57,7 +57,7 @@ def describe(diffusion: Diffusion) -> Scheduler:
     if len(lost):
         raise UserError(
             f"diffusion.schedule: {diffusion.schedule.name} has a beta_{lost[0] + 1} of {betas[lost[0]]:.1e}, lost "
-            "in the float32 of diffusers; allowed: schedules whose every beta lowers a float32 alpha_bar"
+            "in the float32 of diffusers; allowed: schedules in which each beta lowers a float32 alpha_bar"
         )
     return Scheduler.model_validate(
         {

@@ -117,10 +117,9 @@ def _write_diffusers(model: Loaded, folder: Path) -> None:
     write_json(folder / "model_index.json", {"_class_name": "DDPMPipeline", "_diffusers_version": DIFFUSERS,
                "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]})  # fmt: skip
     version = {"_diffusers_version": DIFFUSERS}
+    chain = scheduler.model_dump(mode="json", by_alias=True) | diffusers_chain.SAMPLING
     write_json(folder / UNET, network.model_dump(mode="json", by_alias=True) | version)
-    write_json(
-        folder / SCHEDULER, scheduler.model_dump(mode="json", by_alias=True) | diffusers_chain.SAMPLING | version
-    )
+    write_json(folder / SCHEDULER, chain | version)
     tensors = diffusers_unet.weights_out(model.network.state_dict(), _shape(model.config), model.config.diffusion.T)
     with atomic_path(folder / UNET_WEIGHTS) as temporary:
         save_file(tensors, temporary, {"format": "pt"})
@@ -199,12 +198,8 @@ def _read(path: Path, kind: type[T]) -> T:
             raise UserError(f"{path}: larger than {MAX_JSON_BYTES:,} bytes; a config is a page of text")
         found = TypeAdapter(dict[str, JsonValue]).validate_json(path.read_bytes())
         # keys with an underscore are diffusers' notes to itself, EMA_KEYS those of a saved EMA
-        kept = {
-            key: value
-            for key, value in found.items()
-            if key == "_class_name" or not (key in EMA_KEYS or key.startswith("_"))
-        }
-        return kind.model_validate_json(json.dumps(kept))
+        notes = EMA_KEYS | {key for key in found if key.startswith("_")} - {"_class_name"}
+        return kind.model_validate_json(json.dumps({key: value for key, value in found.items() if key not in notes}))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; a folder of DDPMPipeline.save_pretrained has this file") from error
     except ValidationError as error:

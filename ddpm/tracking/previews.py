@@ -1,4 +1,4 @@
-"""Pictures of what a model in training draws, for the people who watch."""
+"""Pictures of what a model draws while it is trained."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ STEPS = 50
 
 
 class Previews:
-    """A grid of the same images every ``train.grid_every`` steps or epochs: from equal noise, by DDIM."""
+    """A grid of images every ``train.grid_every`` steps or epochs, by DDIM, from the same noise each time."""
 
     def __init__(self, trainer: Trainer, folder: Path):
         self.trainer = trainer
         self.folder = folder
         options = trainer.config.train
-        per_unit = trainer.epoch_steps if options.grid_unit == "epochs" else 1
-        self.steps = {round(k * per_unit) for k in _multiples(options.grid_every, trainer.total / per_unit)}
+        every, unit = options.grid_every, trainer.epoch_steps if options.grid_unit == "epochs" else 1
+        multiples = range(every, math.floor(trainer.total / unit) + 1, every) if every else ()
+        self.steps = {round(k * unit) for k in multiples}
         self.network = copy.deepcopy(trainer.network).eval() if self.steps else None
 
     def __call__(self, step: int) -> None:
@@ -35,12 +36,8 @@ class Previews:
         denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
         ddim = variant.build("samplers", {"name": "ddim"}, "sampler")
         generator = Generator(denoiser, ddim, min(STEPS, diffusion.T), "uniform", diffusion.variance)
-        own = range(IMAGES)[trainer.ranks.share(IMAGES)]
-        samples = generator.images(own, trainer.config.seed, trainer.shape).to(trainer.device)
+        share = range(IMAGES)[trainer.ranks.share(IMAGES)]
+        samples = generator.images(share, trainer.config.seed, trainer.shape).to(trainer.device)
         samples = trainer.ranks.gather(samples, IMAGES)
         if trainer.ranks.main:
             grids.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png")
-
-
-def _multiples(every: int, end: float) -> range:
-    return range(every, math.floor(end) + 1, every) if every else range(0)

@@ -1,7 +1,7 @@
-"""What a tracked run says, read from DVC's files; knows nothing of MLflow.
+"""What a run should hold, as plain data read from DVC's files. Nothing here knows MLflow.
 
-A run belongs to one configuration: whatever DVC sees as the inputs of the stages that make and score a model. Their
-intermediate outs are functions of those inputs and may not exist yet, so they have no part in its key.
+A run belongs to one configuration: all inputs that DVC sees of the stages that make and score a model. What they make
+for each other follows from those inputs and may not exist yet, so it is not part of the run's key.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -26,14 +27,10 @@ from ddpm.params import config, file, inputs
 KEYED = ("reference", "train", "sample", "evaluate")
 DERIVED = ("data/reference", "data/model", "data/samples")
 
-# a stage that has run for this configuration -> the files that a person looks at
+# stage -> the files that people look at
 PICTURES = {
     "train": ("data/processed/dataset.png",),
-    "sample": (
-        "data/samples/grid.png",
-        "data/samples/forward.png",
-        "data/samples/reverse.mp4",
-    ),
+    "sample": ("data/samples/grid.png", "data/samples/forward.png", "data/samples/reverse.mp4"),
     "evaluate": (
         "metrics/fingerprint.json",
         "metrics/scores.csv",
@@ -44,17 +41,10 @@ PICTURES = {
     ),
 }
 STAGES = tuple(PICTURES)
-DECISIVE = ("fid", "fd", "bits_per_dim")
-# short tags that runs are grouped and filtered by -> the params key
-VARIANTS = {
-    "schedule": "diffusion.schedule.name",
-    "parameterization": "diffusion.parameterization.name",
-    "variance": "diffusion.variance.name",
-    "loss": "diffusion.loss.name",
-    "model": "model.name",
-    "sampler": "sample.sampler.name",
-    "seed": "seed",
-}
+DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the head of a run's page
+# params sections; the last word is a short tag, by which runs are grouped and filtered
+VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
+            "sample.sampler")  # fmt: skip
 # tag -> the key of metrics/fingerprint.json
 FINGERPRINTS = {
     "ddpm.fingerprint": "hash",
@@ -65,7 +55,7 @@ CODE = "ddpm.code"  # tag: ``inputs.code`` of the stages that make and score a m
 
 
 class Point(NamedTuple):
-    """A row of the curve: ``milliseconds`` of training so far, and the values by their column's name."""
+    """A row of the curve: ``milliseconds`` of training so far, and column -> value."""
 
     step: int
     milliseconds: int
@@ -73,9 +63,9 @@ class Point(NamedTuple):
 
     @classmethod
     def of(cls, row: Mapping[str, float | str]) -> Self:
-        """From a row of loss.csv, or from the live row it will be written from.
+        """From a row of loss.csv, or from the live row before it is written.
 
-        The file keeps six digits; both are rounded to them, so that a row sent live and read later are one.
+        The file keeps six digits. Both are rounded to them, so that a row sent live equals the one read later.
         """
         rounded = {key: float(f"{float(value):.6g}") for key, value in row.items() if key != "step"}
         milliseconds = round(1000 * rounded.pop("seconds"))
@@ -99,7 +89,7 @@ class Record:
     artifacts: list[Path]
 
     def name(self, tags: Mapping[str, str]) -> str:
-        """Short, for legends and above pictures. ``tags`` is ``environment()``'s."""
+        """Short, for legends and above pictures. tags: ``environment()``'s."""
         schedule, target, seed, data = (self.facts[tag] for tag in ("schedule", "parameterization", "seed", "dataset"))
         return f"{schedule} · {target} · seed {seed} · {data} · {tags.get('dvc.exp.name', self.key[:7])}"
 
@@ -119,10 +109,9 @@ class Record:
 
 
 def read(upto: str | None, settings: dict[str, Any]) -> Record:
-    """The run of the configuration ``settings``, the plain values of params.yaml, with what its stages up to ``upto``
-    made (None: none has run).
+    """What the run should hold after the stage ``upto``; None: before train.
 
-    Raises UserError when a file that such a stage makes is missing or unreadable.
+    settings: the plain values of params.yaml. Raises UserError when a file of these stages is missing or unreadable.
     """
     chosen: config.Config = config.check(settings, str(file.PATH))
     values = chosen.to_dict()
@@ -131,7 +120,8 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     params = {name: masked(_text(value)) for name, value in files.flatten(values).items()}
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     scores: dict[str, float] = {}
-    facts = {tag: params[key] for tag, key in VARIANTS.items()} | {"dataset": called(chosen.data, PROCESSED)}
+    facts = {key.rpartition(".")[2]: params[f"{key}.name"] for key in VARIANTS}
+    facts |= {"seed": params["seed"], "dataset": called(chosen.data, PROCESSED)}
     for stage in done:
         # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
         measured = files.read_json(METRICS / f"{stage}.json")
@@ -158,28 +148,23 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
 
 
 def finished() -> str | None:
-    """The last of train, sample and evaluate whose files DVC finds up to date, with all that they are made of; None:
-    not one.
+    """The last of train, sample and evaluate that DVC finds up to date, with all before it; None where train is not.
 
     Raises UserError outside a DVC repository.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    last = None
     try:
         with Repo() as repo:
-            for stage in STAGES:
-                if repo.status(targets=[stage], with_deps=True).keys() - {inputs.CHECK}:
-                    break
-                last = stage
+            done = takewhile(lambda stage: repo.status([stage], with_deps=True).keys() <= {inputs.CHECK}, STAGES)
+            return max(done, key=STAGES.index, default=None)
     except DvcException as error:
         raise UserError(f"dvc status: {error}; `ddpm check` says what to do") from error
-    return last
 
 
 def environment() -> dict[str, str]:
-    """Tags that say which commit, DVC experiment and software; no value holds a credential."""
+    """Tags for the commit, the DVC experiment and the software; no value holds a credential."""
     tags = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
     tags["version.python"] = platform.python_version()
     if commit := _git("rev-parse", "HEAD"):

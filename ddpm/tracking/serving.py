@@ -79,14 +79,8 @@ def _register(store: Store, run_id: str, name: str) -> str:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
-        made = client.create_model_version(
-            name,
-            logged.artifact_location,
-            run_id,
-            tags,
-            description=run.data.tags.get(NOTE),
-            model_id=logged.model_id,
-        )
+        source, note = logged.artifact_location, run.data.tags.get(NOTE)
+        made = client.create_model_version(name, source, run_id, tags, description=note, model_id=logged.model_id)
         return f"models:/{name}/{made.version}"
 
 
@@ -97,17 +91,13 @@ def _signature() -> ModelSignature:
     from mlflow.types.schema import Array
 
     sample = config.load().sample
-    return ModelSignature(
-        Schema([ColSpec(DataType.long, "seed"), ColSpec(DataType.long, "count")]),
-        Schema([ColSpec(Array(DataType.string))]),
-        ParamSchema(
-            [
-                ParamSpec("sampler", DataType.string, sample.sampler.name),
-                ParamSpec("steps", DataType.long, sample.steps),
-                ParamSpec("spacing", DataType.string, sample.spacing),
-            ]
-        ),
-    )
+    params = [
+        ParamSpec("sampler", DataType.string, sample.sampler.name),
+        ParamSpec("steps", DataType.long, sample.steps),
+        ParamSpec("spacing", DataType.string, sample.spacing),
+    ]
+    rows = Schema([ColSpec(DataType.long, "seed"), ColSpec(DataType.long, "count")])
+    return ModelSignature(rows, Schema([ColSpec(Array(DataType.string))]), ParamSchema(params))
 
 
 class Served:

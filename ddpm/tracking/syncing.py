@@ -32,12 +32,11 @@ def complete(store: Store, record: Record) -> str:
 
     client = store.client
     run = find(store, record)
-    run_id: str = run.info.run_id
     sent = history(client, run)
     curve = {point.step: (run.info.start_time + point.milliseconds, point.values["loss"]) for point in record.curve}
     if any(curve.get(point.step) != (point.timestamp, point.value) for point in sent):
         run, sent = replace(store, record, run), []
-        run_id = run.info.run_id
+    run_id: str = run.info.run_id
     steps = {point.step for point in sent}
     send(client, run, (point for point in record.curve if point.step not in steps))
 
