@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.pipelines.ddim import pipeline_ddim
 from diffusers.pipelines.ddpm import pipeline_ddpm
@@ -325,7 +326,7 @@ def test_a_scheduler_of_diffusers_is_the_same_chain_here(scheduler: Any) -> None
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"freq_shift": 0}, "freq_shift: 0 makes frequencies of time that model.unet does not have"),
+        ({"freq_shift": 0}, "freq_shift: 0.0 has no counterpart in model.unet; allowed: 1"),
         ({"norm_eps": 1e-6}, "norm_eps: 1e-06 has no counterpart in model.unet; allowed: 1e-05"),
         ({"block_out_channels": (8, 12)}, "block_out_channels: 12 is not a multiple of the first, 8"),
         ({"class_embed_type": "timestep"}, "class_embed_type: 'timestep' has no counterpart"),
@@ -489,6 +490,8 @@ def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known() -> No
     assert "None are known" in text
     assert sha256(Path("model.safetensors")) in text
     assert "ddpm sample --model out " in text
+    params = text.partition("```yaml\n")[2].partition("```")[0]
+    assert yaml.safe_load(params) == load_model(Path("model.safetensors"), CPU).written
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from ddpm.variants.networks.unet import UNet
 TABLE = "time_proj.weight"  # (T, base_channels), of a time embedding that is "learned"
 TABLE_ERROR = 1e-3  # of a sine at t = 10,000 by another machine's float32
 # keys that the weights make up for, and one that only training uses
-NOT_SHAPE = {"time_embedding_type", "freq_shift", "flip_sin_to_cos", "num_train_timesteps", "dropout"}
+NOT_SHAPE = {"time_embedding_type", "flip_sin_to_cos", "num_train_timesteps", "dropout"}
 
 # module of ours -> of theirs, inside a residual block or an attention
 LEAVES = {
@@ -148,6 +148,7 @@ def shape_of(found: UNet2D) -> UNet:
     complete = found.model_copy(
         update={
             "time_embedding_dim": time_width,
+            "freq_shift": found.freq_shift if found.time_embedding_type == "positional" else 1,
             # where the blocks add the time embedding, the middle attention has as many groups as they have
             "attn_norm_num_groups": found.attn_norm_num_groups
             or (found.norm_num_groups if found.resnet_time_scale_shift == "default" else None),
@@ -175,11 +176,6 @@ def shape_of(found: UNet2D) -> UNet:
         key = keys[0]
         raise UserError(
             f"{key}: {getattr(complete, key)!r} has no counterpart in model.unet; allowed: {getattr(ours, key)!r}"
-        )
-    if found.time_embedding_type == "positional" and found.freq_shift != 1:
-        raise UserError(
-            f"freq_shift: {found.freq_shift:g} makes frequencies of time that model.unet does not have, and no weights "
-            "make up for it; allowed: 1"
         )
     return shape
 
