@@ -37,12 +37,10 @@ def markdown(comparison: Comparison) -> str:
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:
     """What verdict.json says."""
-    arms = [
-        {"label": arm.label, "values": arm.values, "seeds": list(arm.runs)}
-        | {"runs": [run.name for run in arm.runs.values()]}
-        | _spent(arm)
-        for arm in comparison.arms
-    ]
+    arms = []
+    for arm in comparison.arms:
+        named_runs = {"seeds": list(arm.runs), "runs": [run.name for run in arm.runs.values()]}
+        arms.append({"label": arm.label, "values": arm.values, **named_runs, **_spent(arm)})
     fields = {name: value for name, value in vars(comparison).items() if name != "arms"}
     return fields | {"arms": arms, "verdicts": [asdict(verdict) for verdict in comparison.verdicts]}
 
@@ -54,21 +52,23 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     paths = [folder / f"verdict.{suffix}" for suffix in ("md", "csv", "json", "png")]
     with atomic_path(paths[0]) as temporary:
         temporary.write_text(markdown(comparison))
-    arms = {arm.label: arm for arm in comparison.arms}
+    spent = {arm.label: _spent(arm) for arm in comparison.arms}
     rows = []
     for verdict in comparison.verdicts:
-        row = {
-            name: " ".join("none" if part is None else str(part) for part in cell) if isinstance(cell, tuple) else cell
-            for name, cell in vars(verdict).items()
-        }
-        for which in ("baseline", "variant"):
-            row |= {f"{which}_{budget}": spent for budget, spent in _spent(arms[row[which]]).items()}
+        row = {name: _plain(cell) for name, cell in vars(verdict).items()}
+        for which, label in (("baseline", verdict.baseline), ("variant", verdict.variant)):
+            row |= {f"{which}_{budget}": amount for budget, amount in spent[label].items()}
         rows.append(row)
     with atomic_path(paths[1]) as temporary:
         pd.DataFrame(rows, dtype=object).to_csv(temporary, index=False)
     write_json(paths[2], to_dict(comparison))
     draw(comparison, paths[3])
     return paths
+
+
+def _plain(cell: Any) -> Any:
+    """Several values as one cell of a CSV file."""
+    return " ".join("none" if part is None else str(part) for part in cell) if isinstance(cell, tuple) else cell
 
 
 def draw(comparison: Comparison, path: Path) -> None:
@@ -114,11 +114,8 @@ def _cells(verdict: Verdict) -> list[str]:
     tests = ["-", "-", "-"]
     if verdict.low is not None:  # then all are there
         adjusted = "" if verdict.p == verdict.holm_p else f" ({verdict.holm_p:.2g})"
-        tests = [
-            f"{verdict.low:+.3g} to {verdict.high:+.3g}",
-            f"{verdict.p:.2g}{adjusted}",
-            f"{verdict.sign_flip_p:.2g}",
-        ]
+        interval = f"{verdict.low:+.3g} to {verdict.high:+.3g}"
+        tests = [interval, f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
     return [
         verdict.metric,
         f"{verdict.baseline_mean:.4g}",
