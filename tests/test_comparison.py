@@ -327,7 +327,7 @@ def test_a_budget_may_differ_where_that_is_allowed() -> None:
     assert "budgets differ: images seen: cosine 96, linear 97" in found.notes
 
 
-OTHER = {"ddpm/training/trainer.py": "another", "ddpm/compute": "0"}
+OTHER = {"ddpm/training": "another", "ddpm/compute": "0"}
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,7 @@ OTHER = {"ddpm/training/trainer.py": "another", "ddpm/compute": "0"}
     [
         (
             OTHER,
-            "code differs in ddpm/training/trainer.py: cosine-0, cosine-1, cosine-2 and 3 more; "
-            "linear-0, linear-1, linear-2",
+            "code differs in ddpm/training: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2",
         ),
         ({}, "of unknown code, by an older version: linear-0, linear-1, linear-2 and 3 more"),
     ],
@@ -352,7 +351,7 @@ def test_runs_of_other_code_are_refused_or_told(code: dict[str, str], says: str)
 
 def test_each_variants_own_files_are_no_other_code() -> None:
     cosine, linear = (
-        {"ddpm/training/trainer.py": "0", f"ddpm/variants/schedules/{name}.py": name} for name in ("cosine", "linear")
+        {"ddpm/training": "0", f"ddpm/variants/schedules/{name}.py": name} for name in ("cosine", "linear")
     )
     assert compare(*runs("cosine", 1, code=cosine), *runs("linear", 2, code=linear)).notes == ()
     changed = linear | {"ddpm/variants/schedules/linear.py": "edited"}
@@ -369,7 +368,7 @@ def test_where_no_runs_code_is_known_that_is_said() -> None:
 
 def test_two_revisions_of_other_code_are_set_side_by_side() -> None:
     found = comparison.between(result(), result(name="later", fd=2, code=OTHER), Compare())
-    assert found.notes[0] == "code differs in ddpm/training/trainer.py: cosine-0; later"
+    assert found.notes[0] == "code differs in ddpm/training: cosine-0; later"
 
 
 def test_samplers_are_compared_without_the_fingerprint_of_sampling() -> None:
