@@ -67,7 +67,7 @@ def test_reading_a_config_agrees_with_the_table(found: make_variants.Combination
             },
             r"diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true .*allowed: mean, v, x0$",
         ),
-        ({"variance": {"name": "learned_range"}}, r"loss: simple .*variance: learned_range .*allowed: hybrid, vlb$"),
+        ({"variance": {"name": "learned_range"}}, r"loss: simple .*variance: learned_range; allowed: hybrid, vlb$"),
         ({"loss": {"name": "hybrid"}}, r"variance: fixed_small .*loss: hybrid .*allowed: learned_range$"),
         (
             {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "loss": {"name": "min_snr"}},

@@ -17,7 +17,7 @@ from torch.distributions import Normal
 from ddpm.base import variant
 from ddpm.diffusion import chain as diffusion
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
 from ddpm.diffusion.schedule import NoiseSchedule
 
 T = 100
@@ -47,7 +47,7 @@ STEPS = torch.tensor([1, 2, 50, 99, 100])
 
 def test_q_sample_equals_diffusers(chain: Chain, images: tuple[Tensor, Tensor]) -> None:
     x_0, epsilon = images
-    ours = diffusion.q_sample(x_0, epsilon, chain.at(STEPS))
+    ours = q_sample(x_0, epsilon, chain.at(STEPS))
     torch.testing.assert_close(ours, peer().add_noise(x_0, epsilon, STEPS - 1), rtol=1e-10, atol=1e-10)
 
 
@@ -60,7 +60,7 @@ def test_posterior_equals_diffusers(chain: Chain, images: tuple[Tensor, Tensor],
     generator = torch.Generator().manual_seed(1)
     theirs = scheduler.step(x_0, step - 1, x_t, generator=generator).prev_sample
     z = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    ours = diffusion.posterior_mean(x_0, x_t, at) + (0.5 * at.log_beta_tilde).exp() * z
+    ours = posterior_mean(x_0, x_t, at) + (0.5 * at.log_beta_tilde).exp() * z
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -79,7 +79,7 @@ def test_the_true_target_gives_back_x_0_and_epsilon(name: str, chain: Chain, ima
     parameterization = variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
     x_0, epsilon = images
     at = chain.at(STEPS)
-    x_t = diffusion.q_sample(x_0, epsilon, at)
+    x_t = q_sample(x_0, epsilon, at)
     prediction = parameterization.predict(parameterization.target(x_0, epsilon, at), x_t, at)
     torch.testing.assert_close(prediction.x_0, x_0, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(prediction.epsilon, epsilon, rtol=1e-9, atol=1e-9)
@@ -149,12 +149,12 @@ def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
         return torch.randn(count, 1, 1, 1, generator=generator, dtype=torch.float64)
 
     def reverse(x_t: Tensor, at: Coefficients) -> tuple[Tensor, Tensor]:
-        return diffusion.posterior_mean(0.8 * x_t, x_t, at), variance.log_variance(None, at)
+        return posterior_mean(0.8 * x_t, x_t, at), variance.log_variance(None, at)
 
     terms = [diffusion.prior_kl(x_0, chain.at_step(steps))]
     for step in range(1, steps + 1):
         at = chain.at_step(step)
-        x_t = diffusion.q_sample(x_0, noise(), at)
+        x_t = q_sample(x_0, noise(), at)
         terms.append(diffusion.bound_term(x_0, x_t, *reverse(x_t, at), at))
         assert terms[-1].min() >= 0
 

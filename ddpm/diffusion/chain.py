@@ -1,4 +1,4 @@
-"""The forward and reverse process as pure tensor functions, in the notation of Ho et al. 2020 (arXiv:2006.11239).
+"""The chain's constants on a device, and the terms of its bound, in the notation of Ho et al. 2020 (arXiv:2006.11239).
 
 Images are (B, C, H, W) in about [-1, 1]; constants of the chain are (B, 1, 1, 1), float32 unless x is float64.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.schedule import NoiseSchedule
 
 
@@ -59,21 +59,6 @@ def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
         step_x_t,
         np.sqrt(step_variance),
     ]
-
-
-def q_sample(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
-    """x_t ~ q(x_t | x_0), equation 4."""
-    return at.signal * x_0 + at.sigma * epsilon
-
-
-def posterior_mean(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
-    """Mean of q(x_{t-1} | x_t, x_0), equation 7."""
-    return at.posterior_x_0 * x_0 + at.posterior_x_t * x_t
-
-
-def epsilon_from_x_0(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
-    """The noise that turns x_0 into x_t: equation 4 solved for epsilon."""
-    return (x_t - at.signal * x_0) / at.sigma
 
 
 def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:

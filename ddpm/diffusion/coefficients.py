@@ -1,4 +1,7 @@
-"""The chain's constants at each image's t, as the paper's formulas use them."""
+"""The chain's constants at each image's t, and the formulas of Ho et al. 2020 (arXiv:2006.11239) that combine them.
+
+Images are (B, C, H, W) in about [-1, 1].
+"""
 
 from __future__ import annotations
 
@@ -27,3 +30,18 @@ class Coefficients(NamedTuple):
     posterior_x_t: Tensor
     step_x_t: Tensor
     step_scale: Tensor
+
+
+def q_sample(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
+    """x_t ~ q(x_t | x_0), equation 4."""
+    return at.signal * x_0 + at.sigma * epsilon
+
+
+def epsilon_from_x_0(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
+    """The noise that turns x_0 into x_t: equation 4 solved for epsilon."""
+    return (x_t - at.signal * x_0) / at.sigma
+
+
+def posterior_mean(x_0: Tensor, x_t: Tensor, at: Coefficients) -> Tensor:
+    """Mean of q(x_{t-1} | x_t, x_0), equation 7."""
+    return at.posterior_x_0 * x_0 + at.posterior_x_t * x_t

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.variance import Variance
 
@@ -41,7 +41,7 @@ class Denoised(NamedTuple):
     def bound(self, detach_mean: bool = False) -> Tensor:
         """(B,) bits per dimension: T times equation 5's term at t, so that its mean over uniform t is the whole bound
         without the constant L_T. With ``detach_mean`` the gradient reaches only the variance."""
-        from ddpm.diffusion.chain import bound_term, posterior_mean
+        from ddpm.diffusion.chain import bound_term
 
         output = self.output.detach() if detach_mean else self.output
         x_0 = self.parameterization.predict(output, self.x_t, self.at).x_0

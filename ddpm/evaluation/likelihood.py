@@ -27,7 +27,8 @@ from torch import Tensor
 from ddpm.base import progress
 from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.diffusion.chain import Chain, bound_term, from_images, posterior_mean, prior_kl, q_sample
+from ddpm.diffusion.chain import Chain, bound_term, from_images, prior_kl
+from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance

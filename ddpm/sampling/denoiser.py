@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.compute import devices
-from ddpm.diffusion.chain import Chain, epsilon_from_x_0
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.settings import Diffusion
 

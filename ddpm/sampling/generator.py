@@ -16,7 +16,8 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
+from ddpm.diffusion.chain import Chain, from_images, to_images
+from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.variance import Variance
 from ddpm.model.file import Loaded
 from ddpm.pictures import grids as images

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
@@ -19,6 +19,10 @@ from ddpm.diffusion.variance import Variance
 
 if TYPE_CHECKING:
     from ddpm.diffusion.chain import Chain
+else:
+    Chain = Any  # for annotations: importing torch takes a second
+
+__all__ = ["Chain", "Denoise", "Level", "Noise", "Sampler", "levels"]
 
 # (x_t, t of the training chain) -> the network's estimate
 Denoise = Callable[[Tensor, int], Prediction]

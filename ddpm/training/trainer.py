@@ -20,7 +20,8 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.diffusion.chain import Chain, q_sample
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
 from ddpm.model.file import save_model

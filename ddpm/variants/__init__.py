@@ -1,1 +1,1 @@
-"""Everything that can be chosen: FAMILY/NAME.py, one variant a file. Nothing else is in here."""
+"""Everything that can be chosen: FAMILY/NAME.py, one variant per file, and nothing else."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
-from ddpm.diffusion.chain import Chain, posterior_mean, q_sample
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.diffusion.loss import Denoised, Loss
 from ddpm.training.trainer import Trainer
 from docs.make_variants import combinations

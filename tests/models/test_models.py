@@ -38,7 +38,7 @@ def inputs() -> tuple[Tensor, Tensor]:
     ("size", "fields", "message"),
     [
         (10, {}, r"multipliers: \[1, 2, 2\] halve the image 2 times, so data\.image_size: 10 must be a multiple of 4"),
-        (8, {"attention_sizes": [5]}, r"attention_sizes: 5 is the height of no level; allowed: \[8, 4, 2\]"),
+        (8, {"attention_sizes": [5]}, r"attention_sizes: 5 is not the height of any level; allowed: \[8, 4, 2\]"),
         (8, {"groups": 3}, r"groups: 3 must divide base_channels \* multiplier = 8"),
         (8, {"groups": 1, "attention_heads": 3}, r"attention_heads: 3 must divide the 16 channels"),
         (8, {"multipliers": []}, r"unet\.multipliers: \(\) is not allowed"),

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
-from ddpm.diffusion import chain
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.training.trainer import Trainer
@@ -51,11 +50,11 @@ def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name: str, sc
     x_0 = mean + gain * (x_t - at.signal * mean)
     epsilon = (x_t - at.signal * x_0) / at.sigma
     chosen = parameterization(name)
-    told = chosen.predict(chosen.target(x_0, epsilon, at), x_t, at)
-    torch.testing.assert_close(told.x_0, x_0, rtol=0, atol=1e-10)
-    torch.testing.assert_close(told.epsilon, epsilon, rtol=0, atol=1e-10)
-    reverse = chain.posterior_mean(told.x_0, x_t, at)
-    torch.testing.assert_close(reverse, chain.posterior_mean(x_0, x_t, at), rtol=0, atol=1e-10)
+    found = chosen.predict(chosen.target(x_0, epsilon, at), x_t, at)
+    torch.testing.assert_close(found.x_0, x_0, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.epsilon, epsilon, rtol=0, atol=1e-10)
+    reverse = posterior_mean(found.x_0, x_t, at)
+    torch.testing.assert_close(reverse, posterior_mean(x_0, x_t, at), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,9 +106,9 @@ def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) 
 def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
     """Of the posterior, which at the first step is the image itself; float32 constants hold it to rounding."""
     at, x_0, epsilon = constants(schedule), gaussian(0), gaussian(1)
-    x_t = chain.q_sample(x_0, epsilon, at)
+    x_t = q_sample(x_0, epsilon, at)
     mean = x_t + at.step_scale * parameterization("mean").target(x_0, epsilon, at)
-    torch.testing.assert_close(mean, chain.posterior_mean(x_0, x_t, at), rtol=0, atol=1e-12)
+    torch.testing.assert_close(mean, posterior_mean(x_0, x_t, at), rtol=0, atol=1e-12)
     torch.testing.assert_close(mean[0], x_0[0])
     torch.testing.assert_close(at.step_x_t, 1 - at.posterior_x_t, rtol=1e-9, atol=0)
     single = Coefficients(*(value.float() for value in at))
@@ -132,5 +131,5 @@ def test_every_target_can_be_learned(name: str) -> None:
     t = torch.arange(len(x_0)) % config.diffusion.T + 1
     epsilon = noise.gaussian(0, "test", torch.arange(len(x_0)), 0, trainer.shape)
     at = trainer.chain.at(t)
-    found = denoiser(chain.q_sample(x_0, epsilon, at), t)
+    found = denoiser(q_sample(x_0, epsilon, at), t)
     assert float(((found.x_0 - x_0) / at.sigma).square().mean()) < 0.5

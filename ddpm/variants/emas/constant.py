@@ -1,4 +1,4 @@
-"""Constant decay, reached by a warm-up. Ho et al. 2020 (arXiv:2006.11239), appendix B, with 0.9999."""
+"""Constant decay after a warm-up. Ho et al. 2020 (arXiv:2006.11239), appendix B, with 0.9999."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ddpm.training.ema import EMAProfile
 
 
 class Constant(EMAProfile):
-    """With ``warmup`` the decay is at most (1 + step) / (10 + step), so that early weights do not linger."""
+    """With ``warmup`` the decay is at most (1 + step) / (10 + step), so that early weights are soon forgotten."""
 
     value: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     warmup: bool = True

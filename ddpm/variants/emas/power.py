@@ -13,13 +13,13 @@ from ddpm.training.ema import EMAProfile
 
 
 class Power(EMAProfile):
-    """``sigma_rel`` is the width of the average, as a share of the training so far; the paper has 0.05 and 0.10."""
+    """``sigma_rel`` is the width of the average relative to the training so far; the paper uses 0.05 and 0.10."""
 
     sigma_rel: Annotated[float, Field(gt=0, le=0.288)] = 0.05
 
     @cached_property
     def gamma(self) -> float:
-        """The exponent with sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); at least 0."""
+        """The exponent that solves sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); at least 0."""
         inverse = self.sigma_rel**-2
         return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 

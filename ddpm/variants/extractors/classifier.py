@@ -1,9 +1,9 @@
 """A small convolutional classifier of the dataset's own classes, fitted on its train split.
 
-The offline extractor: features that know the data at hand, where Inception's were learned from photographs. The
-weights that ship with the package, in ``weights/``, serve the very train split they were fitted on, so that every
-machine scores that dataset with the same ones; for any other data they are fitted in the reference stage, which
-gives the same bytes on the same kind of device only, whatever the number of threads. Shipped weights are made by::
+It needs no download, and its features are learned from the data itself, where Inception's are learned from photographs.
+The weights in ``weights/`` ship with the package and are used only for the exact train split they were fitted on, so
+that every machine scores that dataset with the same weights. For any other data they are fitted in the reference stage,
+which gives the same bytes for any number of threads, but only on the same type of device. Shipped weights are made by::
 
     python -m ddpm.variants.extractors.classifier data/processed ddpm/variants/extractors/weights/digits16.safetensors
 """
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -41,14 +41,14 @@ METADATA = "ddpm_classifier"
 
 
 class Classifier(Extractor):
-    """How it is fitted: AdamW with a one-cycle rate over ``epochs``, and at least ``min_steps``.
+    """Fitted with AdamW and a one-cycle rate for ``epochs``, but at least ``min_steps``.
 
-    The seed is the extractor's own, not the experiment's: runs of different seeds must be scored by the same
-    features. Regularisation is light and labels are not smoothed: both pull a class's features to one point, where
-    they would tell nothing of how well an image is drawn.
+    The seed is the extractor's own, not the experiment's: runs with different seeds must be scored by the same
+    features. Regularisation is light and labels are not smoothed: both would pull a class's features to one point,
+    where they say nothing about how well an image is drawn.
     """
 
-    dimensions: ClassVar[int] = 64
+    dimensions = 64
     epochs: Annotated[int, Field(ge=1)] = 10
     min_steps: Annotated[int, Field(ge=1)] = 1500
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -56,7 +56,7 @@ class Classifier(Extractor):
     seed: int = 0
 
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
-        """Copy the weights that ship for this very train split, else fit them.
+        """Copy the weights that ship for exactly this train split, or else fit new ones.
 
         Raises UserError when the dataset has fewer than two classes.
         """
@@ -74,7 +74,7 @@ class Classifier(Extractor):
         return network.eval()
 
     def fit(self, processed: Path, path: Path, device: torch.device) -> None:
-        """Fit on the train split and write the weights; what they were made from and how stands in the metadata."""
+        """Fit on the train split and write the weights; the metadata says how and from what they were made."""
         manifest = read_manifest(processed)
         classes = len(manifest.classes)
         if classes < 2:
@@ -98,7 +98,7 @@ class Classifier(Extractor):
         }
         state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
         with atomic_path(path) as temporary:
-            # one key: safetensors does not keep the order of several
+            # one key, because safetensors writes several in a random order
             save_file(state, temporary, metadata={METADATA: json.dumps(about, sort_keys=True)})
 
     def _optimize(
@@ -126,7 +126,7 @@ class Classifier(Extractor):
 class Network(nn.Module):
     """uint8 (B, channels, size, size) to Features: 64 pooled activations, and the classes' logits.
 
-    3x3 convolutions, halving the image and doubling the channels (16 to 64) until at most 4x4 are left.
+    3x3 convolutions halve the image and double the channels (16 to 64) until the image is at most 4x4.
     """
 
     def __init__(self, size: int, channels: int, classes: int):
@@ -150,7 +150,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Move each image by down - 1 and right - 1 pixels, each (B, 1) int64 in 0..2; its edges are repeated."""
+    """Move each image by down - 1 and right - 1 pixels, repeating its edges. down, right: (B, 1) int64 in 0..2."""
     _, _, height, width = images.shape
     rows = (torch.arange(height) - down + 1).clamp(0, height - 1)
     columns = (torch.arange(width) - right + 1).clamp(0, width - 1)
@@ -160,7 +160,7 @@ def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The order in which threads add up gradients shows in the last bits, and a network this small gains little."""
+    """Use one thread, because the order in which threads sum gradients changes the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -170,7 +170,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def read_metadata(weights: Path) -> dict[str, Any]:
-    """What ``Classifier.fit`` noted beside the weights."""
+    """The metadata that ``Classifier.fit`` wrote."""
     with safe_open(weights, "pt") as file:
         about: dict[str, Any] = json.loads(file.metadata()[METADATA])
     return about

@@ -1,6 +1,6 @@
-"""torch-fidelity's ``inception-v3-compat``: the network that FID, IS and KID of the literature are defined by.
+"""torch-fidelity's ``inception-v3-compat``: the network that defines FID, IS and KID in the literature.
 
-It resizes any image to 299x299 itself, so scores of different image sizes look alike but are not comparable.
+It resizes all images to 299x299, so scores of different image sizes look alike but are not comparable.
 Weights: TensorFlow's inception-2015-12-05, converted by torch-fidelity, Apache-2.0.
 """
 
@@ -10,7 +10,6 @@ import http.client
 import io
 import urllib.request
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,14 +28,14 @@ LAYERS = ["2048", "logits_unbiased"]
 
 
 class Inception(Extractor):
-    dimensions: ClassVar[int] = 2048
-    frechet: ClassVar[str] = "fid"
-    weights_size: ClassVar[int] = 100_000_000
+    dimensions = 2048
+    frechet = "fid"
+    weights_size = 100_000_000
 
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
-        """Convert the published weights, from where torch.hub keeps them; downloaded to there when absent.
+        """Convert the published weights from torch.hub's cache, downloading them there first if necessary.
 
-        Raises UserError when they can't be had or are not the published bytes.
+        Raises UserError when they cannot be downloaded or are not the published bytes.
         """
         source = cached()
         if not source.exists():
@@ -51,7 +50,7 @@ class Inception(Extractor):
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
 
     def load(self, weights: Path) -> nn.Module:
-        # torch-fidelity reads weights by torch.load alone, so it gets a pickle made here of the checked tensors
+        # torch-fidelity only reads weights with torch.load, so it gets a pickle of the checked tensors, made here
         buffer = io.BytesIO()
         torch.save(load_file(weights), buffer)
         buffer.seek(0)
@@ -75,14 +74,14 @@ def cached() -> Path:
 
 
 def _download(path: Path) -> None:
-    """Raises UserError that says where the file can be put by hand."""
+    """Raises UserError that says where to put the file by hand."""
     try:
         with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as response, files.atomic_path(path) as temporary:  # noqa: S310
             with progress.bar(response.length, path.name, "B") as bar, temporary.open("wb") as out:
                 while chunk := response.read(CHUNK):
                     bar.update(out.write(chunk))
             if files.sha256(temporary) != SHA256:
-                raise OSError("it sent other bytes than the published ones")
+                raise OSError("the server sent a file with a wrong checksum")
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"evaluate.extractors: inception needs {URL} ({error}): put that file at {path}, "

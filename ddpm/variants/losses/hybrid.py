@@ -1,9 +1,9 @@
-"""L_hybrid = L_simple + lambda L_vlb, which trains the learned variance alone. Improved DDPM (arXiv:2102.09672),
+"""L_hybrid = L_simple + lambda L_vlb, where L_vlb only trains the variance. Improved DDPM (arXiv:2102.09672),
 equation 16."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,10 +12,10 @@ from ddpm.diffusion.loss import Denoised, Loss
 
 
 class Hybrid(Loss):
-    """``lambda_vlb`` is stated for L_vlb in bits per dimension; ``lambda`` is Python's word."""
+    """``lambda_vlb`` applies to L_vlb in bits per dimension."""
 
-    trains_variance: ClassVar[bool] = True
-    needs_learned_variance: ClassVar[bool] = True
+    trains_variance = True
+    needs_learned_variance = True
 
     lambda_vlb: Annotated[float, Field(gt=0)] = 0.001
 

@@ -11,7 +11,7 @@ from ddpm.diffusion.loss import SNRWeighted
 
 
 class P2(SNRWeighted):
-    """``gamma`` 0 is L_simple on epsilon. x_0's squared error is epsilon's over SNR."""
+    """``gamma`` = 0 is L_simple on epsilon. The squared error of x_0 is that of epsilon divided by SNR."""
 
     k: Annotated[float, Field(gt=0)] = 1.0
     gamma: Annotated[float, Field(ge=0)] = 1.0

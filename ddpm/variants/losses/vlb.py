@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
 
 
 class VLB(Loss):
-    trains_variance: ClassVar[bool] = True
+    trains_variance = True
 
     def __call__(self, denoised: Denoised) -> Tensor:
         return denoised.bound()

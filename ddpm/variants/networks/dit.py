@@ -17,10 +17,10 @@ TIME_FEATURES = 256
 
 
 class DiT(Architecture):
-    """``depth`` transformer blocks of ``width`` channels over the image's patches of ``patch_size`` pixels a side.
+    """``depth`` transformer blocks of ``width`` channels on patches of ``patch_size`` pixels a side.
 
-    The defaults are the paper's DiT-S/2; B is (12, 768, 12), L (24, 1024, 16), XL (28, 1152, 16) in depth, width and
-    heads. ``mlp_ratio`` * width is the width within each block's two-layer network.
+    The defaults are the paper's DiT-S/2. Depth, width and heads of the others: B (12, 768, 12), L (24, 1024, 16),
+    XL (28, 1152, 16). ``mlp_ratio`` * width is the hidden width of each block's two-layer network.
     """
 
     patch_size: Positive = 2
@@ -47,8 +47,8 @@ class DiTModule(nn.Module):
         width, side = shape.width, image_size // shape.patch_size
         self.patch_size = shape.patch_size
         self.patches = nn.Conv2d(channels, width, shape.patch_size, stride=shape.patch_size)
-        nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # as of the linear layer that it is
-        # computed from the shape, so no part of a model file
+        nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # like a linear layer, which it is in effect
+        # computed from the shape, so not saved in model files
         self.register_buffer("positions", positions(side, width), persistent=False)
         self.time = nn.Sequential(linear(TIME_FEATURES, width, 0.02), nn.SiLU(), linear(width, width, 0.02))
         self.blocks = nn.ModuleList(Block(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth))
@@ -71,7 +71,7 @@ class DiTModule(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a two-layer network over (B, N, C) tokens, each shifted, scaled and gated by time: adaLN-Zero."""
+    """Attention, then a two-layer network on (B, N, C) tokens; time shifts, scales and gates both (adaLN-Zero)."""
 
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
@@ -84,14 +84,14 @@ class Block(nn.Module):
         self.modulation = zeroed(nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``embedding`` has passed its SiLU already: all blocks share that."""
+        """``embedding`` already includes the SiLU, which all blocks share."""
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
         x = x + gate_1 * self.out(attend(self.qkv(modulate(self.norm_1(x), shift_1, scale_1)), self.heads))
         return x + gate_2 * self.mlp(modulate(self.norm_2(x), shift_2, scale_2))
 
 
 def linear(inputs: int, outputs: int, deviation: float | None = None) -> nn.Linear:
-    """Initialised as in the paper's code: bias zero, weights by Xavier's uniform or of the standard ``deviation``."""
+    """A linear layer as the paper's code initialises it: zero bias, weights by Xavier or with ``deviation``."""
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.bias)
     if deviation is None:
@@ -106,7 +106,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def positions(side: int, width: int) -> Tensor:
-    """(side * side, width) float32: sines and cosines of the column, then of the row, a half of the width each."""
+    """(side * side, width) float32: sines and cosines of the column, then of the row, half the width each."""
     frequency = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angle = torch.arange(side, dtype=torch.float64)[:, None] * frequency
     axis = torch.cat([angle.sin(), angle.cos()], dim=1)

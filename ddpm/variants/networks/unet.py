@@ -1,5 +1,5 @@
-"""The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size, with the options that make it ADM, the UNet
-of Dhariwal & Nichol 2021 (arXiv:2105.05233)."""
+"""The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size; with other options ADM, the UNet of Dhariwal
+& Nichol 2021 (arXiv:2105.05233)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Few = Annotated[int, Field(ge=1, le=100)]
 
 
 class UNet(Architecture):
-    """Levels of ``blocks`` residual blocks going down and ``blocks`` + 1 going up, joined by skip connections.
+    """Levels with ``blocks`` residual blocks on the way down and ``blocks`` + 1 on the way up, with skip connections.
 
-    Level i has base_channels * multipliers[i] channels and half the height and width of the level before.
-    Attention follows each block of the levels whose height is in ``attention_sizes``, and the first of the two
-    middle blocks; it has ``attention_heads`` heads or, where that is set, heads of ``attention_head_width`` channels.
-    The first level sees the image in patches of ``patch_size`` pixels a side, each pixel a channel (space to depth).
-    ``resample`` between levels is a convolution or a residual block. ``scale_shift_norm``: time scales and shifts each
-    block's second normalization. ``time_multiple`` * base_channels is the width of the time embedding.
+    Level i has base_channels * multipliers[i] channels and half the height and width of the previous level. Attention
+    follows each block of the levels whose height is in ``attention_sizes``, and the first of the two middle blocks. It
+    has ``attention_heads`` heads or, if set, heads of ``attention_head_width`` channels. Patches of ``patch_size``
+    pixels a side become the channels of the first level (space to depth). ``resample`` between levels is a convolution
+    or a residual block. With ``scale_shift_norm``, time scales and shifts each block's second normalization.
+    ``time_multiple`` * base_channels is the width of the time embedding.
     """
 
     base_channels: Annotated[int, Field(ge=2)] = 128
@@ -54,7 +54,7 @@ class UNet(Architecture):
             )
         heights = [image_size // self.patch_size >> level for level in range(len(self.multipliers))]
         if wrong := [size for size in self.attention_sizes if size not in heights]:
-            raise ValueError(f"attention_sizes: {wrong[0]} is the height of no level; allowed: {heights}")
+            raise ValueError(f"attention_sizes: {wrong[0]} is not the height of any level; allowed: {heights}")
         if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
             raise ValueError(
                 f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
@@ -62,7 +62,7 @@ class UNet(Architecture):
         return UNetModule(self, image_size, channels, outputs)
 
     def heads(self, channels: int) -> int:
-        """Of an attention layer over ``channels``. Raises ValueError when they cannot be shared out evenly."""
+        """The heads of an attention layer over ``channels``. Raises ValueError when they do not divide them evenly."""
         name = "attention_head_width" if self.attention_head_width else "attention_heads"
         divisor = self.attention_head_width or self.attention_heads
         if channels % divisor:
@@ -70,7 +70,7 @@ class UNet(Architecture):
         return channels // divisor if self.attention_head_width else divisor
 
     def residual(self, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResidualBlock:
-        """A residual block with this shape's options; ``resample`` has no weights."""
+        """A residual block with these options; ``resample`` has no weights."""
         return ResidualBlock(
             inputs,
             outputs,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 
 
 class Epsilon(Parameterization):
-    divides_by_signal: ClassVar[bool] = True
+    divides_by_signal = True
 
     def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
         return epsilon

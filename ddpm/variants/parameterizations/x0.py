@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, epsilon_from_x_0
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 
 
@@ -12,11 +12,7 @@ class X0(Parameterization):
         return x_0
 
     def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
-        from ddpm.diffusion.chain import epsilon_from_x_0
-
         return Prediction(output, epsilon_from_x_0(output, x_t, at))
 
     def x_0_scale(self, at: Coefficients) -> Tensor:
-        import torch
-
-        return torch.ones_like(at.signal)
+        return at.signal.new_ones(at.signal.shape)

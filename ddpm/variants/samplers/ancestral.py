@@ -4,22 +4,17 @@ ancestral sampler of Improved DDPM (arXiv:2102.09672), section 4."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.coefficients import posterior_mean
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Denoise, Noise, Sampler
-
-if TYPE_CHECKING:
-    from ddpm.diffusion.chain import Chain
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler
 
 
 class Ancestral(Sampler):
-    """Draws from p(x_{t-1} | x_t) with the variance that ``diffusion.variance`` names; no noise at the last step."""
+    """Draws from p(x_{t-1} | x_t) with the variance of ``diffusion.variance``; the last step adds no noise."""
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
-        from ddpm.diffusion.chain import posterior_mean
-
         x = x_T
         for step in range(len(chain), 0, -1):
             t = chain.timestep(step)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
-
-if TYPE_CHECKING:
-    from ddpm.diffusion.chain import Chain
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
 
 
 class DDIM(Sampler):
-    """``eta`` 0 is deterministic; 1 has the ancestral sampler's small variance."""
+    """``eta`` = 0 is deterministic; 1 has the variance of the ancestral sampler with fixed_small."""
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
 

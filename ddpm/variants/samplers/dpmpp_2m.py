@@ -1,27 +1,23 @@
-"""DPM-Solver++(2M): second order from one evaluation a step. Lu et al. 2022 (arXiv:2211.01095), Algorithm 2."""
+"""DPM-Solver++(2M): second order with one evaluation per step. Lu et al. 2022 (arXiv:2211.01095), Algorithm 2."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
-
-if TYPE_CHECKING:
-    from ddpm.diffusion.chain import Chain
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
 
 
 class DPMSolverPP2M(Sampler):
-    """Deterministic; extrapolates x_0 from the last two evaluations. The first and the last step are of first order:
-    there is nothing to extrapolate from, and no finite log-SNR to extrapolate to."""
+    """Deterministic; extrapolates x_0 from the last two evaluations. The first and the last step are first order:
+    the first has nothing to extrapolate from, the last no finite log-SNR to extrapolate to."""
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
-        before: tuple[Tensor, float] | None = None  # x_0 and step width h of the step before
+        before: tuple[Tensor, float] | None = None  # x_0 and step width h of the previous step
         for start, end in pairwise(levels(chain.schedule)):
             h = end.log_ratio - start.log_ratio
             x_0 = D = denoise(x, start.t).x_0

@@ -5,25 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
-
-if TYPE_CHECKING:
-    from ddpm.diffusion.chain import Chain
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
 
 
 class Heun(Sampler):
-    """Deterministic: DDIM's step, and one more evaluation at its end that corrects it.
+    """Deterministic: a DDIM step, corrected by a second evaluation at its end.
 
-    EDM's trapezoid in sigma / signal weighs the change of x_0 by (sigma ratio - 1) / 2, without bound where little
-    signal is left. Here time is the angle phi, with signal = cos(phi) and sigma = sin(phi), which is bounded. In it
-    dx_0/dphi = -sigma r for r = x + x'', and DDIM is exact where r = 0. With r constant over a step of delta, x is
-    (1 - cos(delta)) r from DDIM's, and x_0 changes by (signal' - signal) r. The second evaluation is at DDIM's x: how
-    much of x's error it sees is the slope of x_0 by x, taken from data N(0, I) and the start of the step, where it is
-    least: signal' signal^2. Near the image this is EDM's weight; it is always below 1 / sigma^2.
+    EDM's trapezoid in sigma / signal weights the change of x_0 by (sigma ratio - 1) / 2, which is unbounded if little
+    signal is left. Here time is the angle phi, with signal = cos(phi) and sigma = sin(phi), which is bounded. Then
+    dx_0/dphi = -sigma r for r = x + x'', and DDIM is exact if r = 0. If r is constant over a step of delta, x differs
+    from DDIM's by (1 - cos(delta)) r, and x_0 changes by (signal' - signal) r. The second evaluation is at DDIM's x.
+    How much of x's error it sees is the slope of x_0 in x, taken here from data N(0, I) at the start of the step, where
+    it is least: signal' signal^2. Near the image the weight is EDM's; it is always below 1 / sigma^2.
     """
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:

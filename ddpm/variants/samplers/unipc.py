@@ -1,4 +1,4 @@
-"""UniPC: a multistep predictor and a corrector of one order more, from one evaluation a step. Zhao et al. 2023
+"""UniPC: a multistep predictor, and a corrector of the next order, with one evaluation per step. Zhao et al. 2023
 (arXiv:2302.04867), in the form that predicts x_0, with B(h) = exp(h) - 1 (bh2)."""
 
 from __future__ import annotations
@@ -6,27 +6,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Denoise, Level, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Level, Noise, Sampler, levels
 
-if TYPE_CHECKING:
-    from ddpm.diffusion.chain import Chain
-
-# an evaluation elsewhere: its distance from the step's start in log_ratio, in step widths, and its x_0
+# another evaluation: its distance in log_ratio from the start of the step, in step widths, and its x_0
 Node = tuple[float, "Tensor"]
 
 
 class UniPC(Sampler):
-    """Deterministic. ``order`` p of the predictor UniP-p; the corrector UniC-p makes it p + 1.
+    """Deterministic. ``order`` is the order p of the predictor UniP-p; the corrector UniC-p raises it to p + 1.
 
-    The corrector reuses the evaluation at the predicted x, so x is corrected one step late and the last step, to the
-    image, is not; the yielded x are the predicted ones. The order is lower in the first p and the last p steps.
+    The corrector reuses the evaluation at the predicted x, so each x is corrected one step later, and the image, the
+    result of the last step, is not. The yielded x are the predicted ones. The order is lower in the first p and the
+    last p steps.
     """
 
     order: Annotated[int, Field(ge=1, le=3)] = 2
@@ -45,7 +43,7 @@ class UniPC(Sampler):
             nodes = [
                 ((log_ratio - start.log_ratio) / h, earlier)
                 for log_ratio, earlier in history[: order - 1]
-                if math.isfinite(log_ratio)  # at zero SNR x_0 is no function of log_ratio to interpolate
+                if math.isfinite(log_ratio)  # x_0 at zero SNR cannot be interpolated in log_ratio
             ]
             history = [(start.log_ratio, x_0), *history[: self.order - 1]]
             x = advance(corrected, x_0, nodes, start, end)
@@ -63,7 +61,7 @@ def advance(x: Tensor, x_0: Tensor, nodes: list[Node], start: Level, end: Level)
 
 
 def weights(distances: list[float], h: float) -> list[float]:
-    """The a_1..a_q that make the step exact for x_0 polynomial in log_ratio; one node alone has the paper's 1/2."""
+    """The a_1..a_q that make the step exact if x_0 is a polynomial in log_ratio; for one node, the paper's 1/2."""
     if len(distances) < 2:
         return [0.5] * len(distances)
     phi, moments = math.expm1(-h), []

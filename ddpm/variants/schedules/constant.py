@@ -6,7 +6,7 @@ from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 
 class Constant(Schedule):
-    """``beta`` is stated for T = 1000."""
+    """``beta`` is given for T = 1000."""
 
     beta: Beta = 0.02
 

@@ -11,7 +11,7 @@ from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
 class Cosine(Schedule):
-    """``s`` keeps beta from vanishing near t = 0; beta is held under ``max_beta`` near t = T."""
+    """``s`` keeps beta from vanishing near t = 0; ``max_beta`` limits it near t = T."""
 
     s: Annotated[float, Field(ge=0, lt=1)] = 0.008
     max_beta: Beta = MAX_BETA

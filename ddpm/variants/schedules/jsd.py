@@ -8,7 +8,7 @@ from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule
 
 
 class JSD(Schedule):
-    """An equal share of the signal goes at each step; ``max_beta`` keeps some at t = T, where beta would be 1."""
+    """Each step removes an equal share of the signal; ``max_beta`` keeps some at t = T, where beta would be 1."""
 
     max_beta: Beta = MAX_BETA
 

@@ -11,7 +11,7 @@ from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
 class Laplace(Schedule):
-    """Most steps lie near log-SNR ``mu``, the more the smaller ``b``; beta is held under ``max_beta`` at t = T."""
+    """Most steps are near log-SNR ``mu``, and more so for smaller ``b``; ``max_beta`` limits beta at t = T."""
 
     mu: Annotated[float, Field(ge=-10, le=10)] = 0.0
     b: Annotated[float, Field(gt=0, le=10)] = 0.5

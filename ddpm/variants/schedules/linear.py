@@ -6,7 +6,7 @@ from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 
 class Linear(Schedule):
-    """The ends are stated for T = 1000 and scaled by 1000 / T, so that chains of any length end in the same noise."""
+    """The ends are given for T = 1000 and scaled by 1000 / T, so that chains of any length end with the same noise."""
 
     beta_start: Beta = 1e-4
     beta_end: Beta = 0.02

@@ -1,4 +1,4 @@
-"""sqrt(beta) grows linearly, between linear's ends: "quad" in the code of Ho et al. 2020 (arXiv:2006.11239)."""
+"""sqrt(beta) grows linearly, between the ends of linear: "quad" in the code of Ho et al. 2020 (arXiv:2006.11239)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 
 class Quadratic(Schedule):
-    """The ends are stated for T = 1000. ``scaled_linear`` is the same curve under its other name, with other ends."""
+    """The ends are given for T = 1000. ``scaled_linear`` is the same curve with other ends."""
 
     beta_start: Beta = 1e-4
     beta_end: Beta = 0.02

@@ -6,7 +6,7 @@ from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 
 class ScaledLinear(Schedule):
-    """The ends are stated for T = 1000. ``quadratic`` is the same curve under its other name, with DDPM's ends."""
+    """The ends are given for T = 1000. ``quadratic`` is the same curve with DDPM's ends."""
 
     beta_start: Beta = 0.00085
     beta_end: Beta = 0.012

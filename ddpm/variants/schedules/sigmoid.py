@@ -11,7 +11,7 @@ from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
 class Sigmoid(Schedule):
-    """The part of the sigmoid between ``start`` and ``end``, at temperature ``tau``, stretched to fall from 1 to 0."""
+    """The sigmoid between ``start`` and ``end`` at temperature ``tau``, rescaled to fall from 1 to 0."""
 
     start: Annotated[float, Field(ge=-10, le=10)] = -3.0
     end: Annotated[float, Field(ge=-10, le=10)] = 3.0

@@ -1,5 +1,5 @@
-"""beta grows linearly over the first steps, then stays: "warmup10" (fraction 0.1) and "warmup50" (0.5) in the code of
-Ho et al. 2020 (arXiv:2006.11239)."""
+"""beta grows linearly over the first steps, then is constant: "warmup10" (fraction 0.1) and "warmup50" (0.5) in the
+code of Ho et al. 2020 (arXiv:2006.11239)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 
 class Warmup(Schedule):
-    """The ends are stated for T = 1000; ``fraction`` is the share of the steps over which beta grows."""
+    """The ends are given for T = 1000; ``fraction`` is the share of the steps over which beta grows."""
 
     beta_start: Beta = 1e-4
     beta_end: Beta = 0.02

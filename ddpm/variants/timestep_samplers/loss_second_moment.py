@@ -1,4 +1,4 @@
-"""t is drawn by sqrt(E[L_t^2]), from recent losses. Improved DDPM (arXiv:2102.09672), equation 18."""
+"""t is drawn in proportion to sqrt(E[L_t^2]) of recent losses. Improved DDPM (arXiv:2102.09672), equation 18."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SHARES = 2**40
 
 
 class LossSecondMoment(TimestepSampler):
-    """Uniform until every t has ``history`` losses; ``uniform_share`` of the draws stays uniform, so that no t's
-    losses grow stale. Made for vlb, whose terms differ by orders of magnitude."""
+    """Uniform until every t has ``history`` losses. After that ``uniform_share`` of the draws stay uniform, to keep the
+    losses of every t up to date. Made for ``vlb``, which has terms that differ by orders of magnitude."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.001
 
     def state(self, T: int, device: torch.device) -> dict[str, Tensor]:
-        """losses: (T, history) the latest at each t, a ring; counts: (T,) int64 how many there have been."""
+        """losses: (T, history), a ring buffer of the latest at each t; counts: (T,) int64, of all losses so far."""
         import torch
 
         return {
@@ -37,7 +37,7 @@ class LossSecondMoment(TimestepSampler):
         moment = state["losses"].double().square().mean(dim=1).sqrt()
         moment = torch.where((state["counts"] >= self.history).all(), moment, 1.0)
         p = (1 - self.uniform_share) * moment / moment.sum().clamp(min=1e-30) + self.uniform_share / T
-        # as integers: their sums are exact, so the same on every device and in any order
+        # integers have exact sums, which are the same on every device and in any order
         shares = (p * SHARES).long()
         ends = shares.cumsum(0)
         index = torch.searchsorted(ends, (uniform * ends[-1]).long(), right=True).clamp(max=T - 1)
@@ -51,8 +51,8 @@ class LossSecondMoment(TimestepSampler):
         same = index[:, None] == index
         earlier, later = same.tril(-1).sum(dim=1), same.triu(1).sum(dim=1)
         slot = index * self.history + (counts[index] + earlier) % self.history
-        # Of one batch's many draws of a t, the last ones fill the ring; the others go to a slot behind all rings. To
-        # leave them out by a mask would let the host wait for the device, to know how many they are.
+        # If a batch draws one t more than ``history`` times, only the last ones fit; the others go to an extra slot at
+        # the end. Masking them out would make the host wait for the device to count them.
         rings = state["losses"]
         slot = torch.where(later < self.history, slot, rings.numel())
         rings.copy_(F.pad(rings.flatten(), (0, 1)).index_put_((slot,), losses.float())[:-1].view_as(rings))

@@ -8,6 +8,4 @@ from ddpm.training.timesteps import TimestepSampler
 
 class Uniform(TimestepSampler):
     def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        import torch
-
-        return (uniform * T).long() + 1, torch.ones_like(uniform, dtype=torch.float32)
+        return (uniform * T).long() + 1, uniform.new_ones(uniform.shape).float()

@@ -1,4 +1,4 @@
-"""sigma_t^2 = beta_t, right for data that is N(0, I). Ho et al. 2020 (arXiv:2006.11239), section 3.2."""
+"""sigma_t^2 = beta_t, optimal for data from N(0, I). Ho et al. 2020 (arXiv:2006.11239), section 3.2."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from ddpm.diffusion.variance import Variance
 
 
 class FixedLarge(Variance):
-    """beta_tilde_2 stands in for beta_1 at t = 1, as in the paper's code: the last step's noise would be seen."""
+    """At t = 1 it is beta_tilde_2 instead of beta_1, as in the paper's code: the last step's noise would be visible."""
 
     def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
-        import torch
-
-        return torch.where(at.sigma_prev == 0, at.log_beta_tilde, at.log_beta)
+        return at.log_beta_tilde.where(at.sigma_prev == 0, at.log_beta)

@@ -1,4 +1,4 @@
-"""sigma_t^2 = beta_tilde_t, right for data that is one point. Ho et al. 2020 (arXiv:2006.11239), section 3.2."""
+"""sigma_t^2 = beta_tilde_t, optimal for data that is a single point. Ho et al. 2020 (arXiv:2006.11239), section 3.2."""
 
 from __future__ import annotations
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.variance import Variance
 
 
 class LearnedRange(Variance):
-    """v = 0 is log beta_tilde_t, 1 is log beta_t. The network puts out 2 v - 1, so that 0 is the middle; as in the
-    paper nothing holds v to [0, 1]."""
+    """v = 0 gives log beta_tilde_t, v = 1 log beta_t. The network outputs 2 v - 1, so that 0 is the middle; as in the
+    paper, v is not limited to [0, 1]."""
 
-    outputs: ClassVar[int] = 2
+    outputs = 2
 
     def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
         if variance_output is None:
