@@ -221,8 +221,11 @@ def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    show = "from ddpm.params import catalogue as c, config; print(c.listing(), config.load().diffusion.schedule.name)"
-    listed, _, selected = run("-c", show).rstrip().rpartition(" ")
+    show = (
+        "from ddpm.params import catalogue, config; "
+        "print(catalogue.listing()); print(config.load().diffusion.schedule.name)"
+    )
+    *listed, selected = run("-c", show).splitlines()
     assert "  mine                 alpha_bar falls as a cube. Nobody 2026." in listed
     assert selected == "mine"
     tested = run("-m", "pytest", "-q", "tests/schedules", "-k", "[mine]", "-p", "no:cacheprovider")
