@@ -17,6 +17,7 @@ from ddpm.model.file import save_model
 from ddpm.params.config import Config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
+from ddpm.tracking.previews import Previews
 from ddpm.training import history
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
@@ -32,7 +33,7 @@ LEFT = frozenset({".ddpm"})
 
 def learn(config: Config, images: np.ndarray | None = None) -> None:
     images = pictures() if images is None else images
-    train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory())
+    train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory(), Previews)
 
 
 def poisoned(part: str) -> None:
@@ -45,7 +46,7 @@ def poisoned(part: str) -> None:
     state[name] = state[name] * torch.nan
     told = {"rows": torch.empty(0, 6), "pending": torch.empty(2, 0), "seconds": torch.tensor(1.0)}
     Checkpoints("run").save(1, state | {f"history.{key}": value.double() for key, value in told.items()})
-    train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory())
+    train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), Previews)
 
 
 def storm() -> None:
