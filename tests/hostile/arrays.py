@@ -76,16 +76,16 @@ IDX_FILES: list[tuple[str, bytes, str]] = [
     ("an idx of no images, each of 2^64 pixels", idx(0, 2**32 - 1, 2**32 - 1), "at most 1,073,741,824 are allowed"),
     ("an idx of 2^96 bytes", idx(*[2**32 - 1] * 3), "at most 1,073,741,824 are allowed"),
     ("an idx that announces 1 GB and holds none", idx(1, 2**10, 2**20), "fewer than the 1,073,741,824 bytes announced"),
-    ("an idx of labels for images", idx(5, content=bytes(5)), "not an idx file of 3-dimensional bytes"),
+    ("an idx of labels instead of images", idx(5, content=bytes(5)), "not an idx file of 3-dimensional bytes"),
 ]
 BATCHES: list[tuple[str, bytes, str]] = [
     ("a CIFAR batch that runs a command", pickle.dumps(Attack()), "asks for posix.system"),
     ("one that imports", b"cimportlib\nimport_module\n(S'antigravity'\ntR.", "asks for importlib.import_module"),
-    ("one that gets at a builtin", b"c__builtin__\neval\n(S'1'\ntR.", "asks for __builtin__.eval"),
+    ("one that calls a builtin", b"c__builtin__\neval\n(S'1'\ntR.", "asks for __builtin__.eval"),
     ("one that makes an array of objects", batch(data=np.array([Attack()])), "asks for"),
     ("one of a protocol that does not exist", b"\x80\x63.", "unsupported pickle protocol"),
     ("one that announces 2^60 bytes", b"\x80\x04\x8e" + struct.pack("<Q", 2**60), "refused, not a CIFAR batch"),
-    ("one of a memo of 2^31 places", b"Nr" + struct.pack("<I", 2**31 - 1) + b".", "refused, not a CIFAR batch"),
+    ("one with a memo of 2^31 entries", b"Nr" + struct.pack("<I", 2**31 - 1) + b".", "refused, not a CIFAR batch"),
     ("one of a type that numpy does not have", b"cnumpy\ndtype\n(S'zz'\ntR.", "refused, not a CIFAR batch"),
     ("one that holds a list", pickle.dumps([]), "has no data and labels"),
     ("one without images", pickle.dumps({"labels": [0]}), "has no data and labels"),
@@ -105,12 +105,12 @@ NPY: list[tuple[str, bytes, str]] = [
     ("an archive of arrays", npz(), "an archive of arrays"),
 ]
 FOLDERS: list[tuple[str, dict[str, Any], str]] = [
-    ("a manifest that knows no train split", {"counts": {"test": 1}}, "not a manifest"),
+    ("a manifest without a train split", {"counts": {"test": 1}}, "not a manifest"),
     ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "not a manifest"),
     ("a manifest of another size", {"image_size": 10**30}, "the manifest says"),
     ("images that are an archive", {"images": npz()}, "an archive of arrays"),
     ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "missing or damaged"),
-    ("labels of a class that is not there", {"label": 7}, "labels run over 7..7"),
+    ("labels of a class that does not exist", {"label": 7}, "labels run over 7..7"),
     ("labels below 0", {"label": -1}, "labels run over -1..-1"),
 ]
 

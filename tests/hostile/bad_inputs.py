@@ -12,9 +12,9 @@ CASES: list[Case] = [
 ]
 HEAD = """# Bad inputs
 
-What the project prints for input that means harm or makes no sense. Each ends with exit code 2 and this one line on
-stderr, takes no more than 1 GiB of memory for it, and leaves no result. Made by `python -m tests.hostile`;
-tests/hostile/test_bad_inputs.py runs each of them and holds this page to them.
+What the project prints for malicious or meaningless input. Each case ends with exit code 2 and this one line on stderr,
+takes at most 1 GiB of memory, and leaves no result. `python -m tests.hostile` writes this page;
+tests/hostile/test_bad_inputs.py runs each case and checks that it is listed here.
 """
 WIDEST = 300
 

@@ -118,6 +118,6 @@ CASES = [
          Path("raw")), "no images in"),
     Case("numbers", "one image", partial(photos, "a/1.png"),
          partial(preprocess, data(), Path("raw"), Path("processed"), 1), "leaves none for"),
-    Case("numbers", "one class, and a classifier to tell it by", partial(photos, "a/1.png", "a/2.png", "a/3.png"), fit,
+    Case("numbers", "a single class for the classifier", partial(photos, "a/1.png", "a/2.png", "a/3.png"), fit,
          "needs at least 2 classes", frozenset({"processed"})),
 ]  # fmt: skip
