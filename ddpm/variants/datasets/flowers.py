@@ -13,7 +13,7 @@ CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 
 class Flowers(Photos):
-    """Any tree with the five class folders, in the singular or the plural; other folders are left out."""
+    """Any folder tree with the five class folders, named in the singular or plural; other folders are ignored."""
 
     licence = "CC BY 2.0, each photo by its own author"
     address = "http://download.tensorflow.org/example_images/flower_photos.tgz"
@@ -27,7 +27,7 @@ class Flowers(Photos):
             path = PurePosixPath(name)
             label = folders.get(path.parent.name.lower())
             if label is not None:
-                # Kaggle's archive once held the tree twice, nested: a copy must not land in the other split
+                # Kaggle's archive once contained the tree twice: a copy of an image must not get into the other split
                 chosen.setdefault((label, path.name), name)
         missing = set(range(len(CLASSES))) - {label for label, _ in chosen}
         if missing:

@@ -15,10 +15,10 @@ HELD_OUT = frozenset({"test", "val", "valid", "validation"})
 
 
 class ImageFolder(Photos):
-    """The folders at the top of the tree are the classes, however deep the images lie in them.
+    """The folders at the top level are the classes; images may be at any depth below them.
 
-    Images in no folder are of the class "images". A top that consists of train/ and one or more of test/, val/,
-    valid/ and validation/ is the split, the latter held out together, and the classes are one level below.
+    Images outside any folder have the class "images". If the top level is train/ and one or more of test/, val/, valid/
+    and validation/, that is the split: all but train/ are held out, and the classes are one level below.
     """
 
     def arrange(self, names: list[str]) -> Arrangement:
