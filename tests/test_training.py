@@ -21,6 +21,7 @@ from ddpm.compute import devices
 from ddpm.diffusion.loss import Denoised
 from ddpm.model.file import load_model
 from ddpm.params.config import Config
+from ddpm.tracking.previews import Previews
 from ddpm.training import checkpoints as checkpoint
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
@@ -40,7 +41,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def run(config: Config, out: str, log: Memory | None = None) -> History:
-    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory(), no_preview)
+    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory(), Previews)
 
 
 class StopAt(Memory):
