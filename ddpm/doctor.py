@@ -183,7 +183,7 @@ def model_and_disk(settings: Config) -> Iterator[Finding]:
 
     parameters = architecture.parameters(settings)
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
-    needed = disk.needed(settings, parameters)
+    needed = disk.needed(settings)
     free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free
     shown = f"{free / GIB:,.1f} GiB free, a run takes about {needed / GIB:,.2f} GiB on top of its dataset"
     if estimate.train_images(settings) is None:

@@ -45,10 +45,8 @@ STAGES = ["check", "download", "preprocess", "reference", "train", "sample", "ev
 # bytes on top of the dataset, as `ddpm doctor` has them
 ESTIMATE = """
 from ddpm.forecast import disk
-from ddpm.model import architecture
 from ddpm.params import config
-settings = config.load()
-print(disk.needed(settings, sum(parameter.numel() for parameter in architecture.outline(settings).parameters())))
+print(disk.needed(config.load()))
 """
 
 

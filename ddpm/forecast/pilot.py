@@ -127,26 +127,20 @@ def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndar
 
 
 def _typical(steps: Iterator[object], device: torch.device, ranks: Ranks) -> float:
-    """Seconds of a step: the median of some after the first, which is slower, or the first where that takes long."""
-    times = _times(steps, device, ranks)
-    first = next(times)
-    rest: list[float] = []
-    while first <= LONG and sum(rest) < SECONDS / 2 and len(rest) < REPEATS and (found := next(times, None)):
-        rest.append(found)
-    return statistics.median(rest or [first])
+    """Seconds of a step: the median of some after the first, which is slower, or the first where that takes long.
 
-
-def _times(steps: Iterator[object], device: torch.device, ranks: Ranks) -> Iterator[float]:
-    """How long each step takes, the same on every rank, which then agree on what to do next."""
-    while True:
-        started = clock()
-        try:
-            next(steps)
-        except StopIteration:
-            return
+    Every rank measures the same times, those of the slowest, so that all of them stop after the same step.
+    """
+    times: list[float] = []
+    started = clock()
+    for _ in steps:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        yield ranks.largest(round(1e6 * (clock() - started))) / 1e6
+        times.append(ranks.largest(round(1e6 * (clock() - started))) / 1e6)
+        if times[0] > LONG or sum(times[1:]) >= SECONDS / 2 or len(times) > REPEATS:
+            break
+        started = clock()
+    return statistics.median(times[1:] or times)
 
 
 def main() -> None:
