@@ -18,7 +18,8 @@ from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compare import frontier
 from ddpm.compute import devices, noise
 from ddpm.data.processed import open_split
-from ddpm.diffusion.chain import Chain, from_images, q_sample, to_images
+from ddpm.diffusion.chain import Chain, from_images, to_images
+from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.settings import Diffusion
 from ddpm.model.file import Loaded, load_model
 from ddpm.pictures import plots

@@ -19,7 +19,8 @@ from ddpm.base.progress import bar
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.data.settings import Data
-from ddpm.diffusion.chain import Chain, from_images, posterior_mean, q_sample, to_images
+from ddpm.diffusion.chain import Chain, from_images, to_images
+from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.pictures.grids import save_grid
 from ddpm.training.ema import EMA
 from ddpm.variants.datasets.digits import Digits
