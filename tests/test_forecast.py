@@ -203,7 +203,7 @@ def test_while_dvc_is_at_work_there_is_no_forecast(monkeypatch: pytest.MonkeyPat
         raise DvcException("locked")
 
     monkeypatch.setattr(estimate, "outdated", busy)
-    assert estimate.report(small()) == ["no forecast, for DVC does not say what is up to date: locked"]
+    assert estimate.report(small()) == ["no forecast, because DVC does not say what is up to date: locked"]
 
 
 @pytest.mark.slow

@@ -16,14 +16,14 @@ CHECKPOINTS = 3  # two generations and the one that is being written
 TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
 PICTURE = 2**15  # bytes that a PNG takes beyond its images' pixels: it shows them enlarged
 SHOWN = 600  # images in the pictures of samples and scores, with all their copies
-RECORDS = 12 * 2**20  # bytes of the films, metrics/ and mlflow.db, at most
+RECORDS = 7 * 2**20  # bytes of the films, metrics/ and mlflow.db
 
 
 def needed(settings: Config) -> int:
-    """Bytes that a run needs at most, on top of its dataset: data/raw, data/processed and DVC's copies of both are not
-    among them, nor is ``per_image`` of a dataset that is not here yet.
+    """Bytes that a run needs, rather too many than too few, on top of its dataset.
 
-    Checkpoints are deleted when the model is sampled from; until then they need their room.
+    Left out: data/raw, data/processed, DVC's copies of both, and ``per_image`` of a dataset that is not here yet.
+    Checkpoints count, although they are deleted when the model is sampled from.
     """
     pixels = settings.data.channels * settings.data.image_size**2
     store = Store()
@@ -40,12 +40,12 @@ def needed(settings: Config) -> int:
 
 
 def per_image(settings: Config) -> int:
-    """Bytes that data/reference takes of each image of a dataset."""
+    """Bytes that data/reference needs for each image of a dataset."""
     return COPIES * sum(4 * extractor.get(name).dimensions for name in settings.evaluate.extractors)
 
 
 def _reference(settings: Config, images: int | None) -> int:
-    """Weights and statistics of the extractors, and their features of the images, where these are known."""
+    """Weights and statistics of the extractors, and their features of the images, if these are known."""
     size = 0
     manifest = read_manifest(PROCESSED) if images is not None else None
     for name in settings.evaluate.extractors:

@@ -1,4 +1,4 @@
-"""What the next run takes, before it starts: time and memory. ``ddpm.forecast.pilot`` measures them."""
+"""The time and memory that the next run needs, before it starts; ``ddpm.forecast.pilot`` measures them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RESULT = "DDPM_PILOT"  # environment variable: the file that the pilot writes
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of training and sampling, bytes of memory that training takes of each rank, and on what they run.
+    """Seconds of training and sampling, bytes of memory that each rank needs for training, and the device they run on.
 
-    steps: of training; None where nobody knows yet of how many images ``train.epochs`` are: ``train`` is then what one
-    epoch of a thousand takes.
+    steps: of training; None with ``train.epochs`` if the number of images is not known yet: ``train`` is then the time
+    of one epoch of a thousand.
     """
 
     steps: int | None
@@ -36,13 +36,13 @@ class Forecast:
 
 
 def report(settings: Config) -> list[str]:
-    """What is about to run and what it takes, for a person. Raises UserError as training and sampling would."""
+    """What is about to run and what it needs, for a person. Raises UserError as training and sampling would."""
     from dvc.exceptions import DvcException
 
     try:
         changed = outdated()
-    except DvcException as error:  # it is at work, say
-        return [f"no forecast, for DVC does not say what is up to date: {error}"]
+    except DvcException as error:  # it may be running
+        return [f"no forecast, because DVC does not say what is up to date: {error}"]
     if not changed:
         return ["train, sample: up to date"]
     train, sample = lines(settings, ask_pilot(settings))
@@ -50,7 +50,7 @@ def report(settings: Config) -> list[str]:
 
 
 def outdated() -> set[str]:
-    """Of sampling and the stages before it, those that `dvc repro` would run, as far as is known before the first runs.
+    """Which stages, up to sampling, `dvc repro` would run, as far as is known before the first one runs.
 
     Raises DvcException.
     """
@@ -61,7 +61,7 @@ def outdated() -> set[str]:
 
 
 def lines(settings: Config, found: Forecast) -> tuple[str, str]:
-    """Of training, and of sampling."""
+    """One line about training, one about sampling."""
     length = f"{found.steps:,} steps take" if found.steps else "an epoch of 1,000 images takes"
     images = settings.sample.count * len(settings.sample.seeds)
     takes = f"{duration(found.train)} on {found.device}, and {found.memory / 2**30:.1f} GiB of memory"
@@ -81,18 +81,18 @@ def ask_pilot(settings: Config) -> Forecast:
         if code == 128 + signal.SIGINT:
             raise KeyboardInterrupt
         if code:
-            raise UserError(f"the pilot ended with exit code {code}; `ddpm check --no-pilot` does without")
+            raise UserError(f"the pilot ended with exit code {code}; `ddpm check --no-pilot` skips it")
         return Forecast(**read_json(path))
 
 
 def grids_drawn(options: Train, steps: float, per_epoch: float) -> int:
-    """How many grids so many steps of training draw; ``per_epoch`` is how many an epoch has."""
+    """How many grids a training of ``steps`` draws; ``per_epoch``: steps in an epoch."""
     length = steps if options.grid_unit == "steps" else steps / per_epoch
     return int(length // options.grid_every) if options.grid_every else 0
 
 
 def train_images(settings: Config) -> int | None:
-    """How many images there are to train on; None before they are here."""
+    """How many images there are to train on; None before they are prepared."""
     try:
         made = read_manifest(PROCESSED)
     except UserError:

@@ -1,4 +1,4 @@
-"""A few steps of the real training and sampling, on the ranks that they will run on, and what follows for the whole.
+"""A few steps of the real training and sampling, on the real ranks, and what follows for the whole run.
 
 Run as ``python -m ddpm.forecast.pilot`` by torchrun, for ``ddpm.forecast.estimate``.
 """
@@ -32,8 +32,8 @@ from ddpm.sampling.generator import FILM_IMAGES, Generator
 from ddpm.tracking import previews
 from ddpm.training.trainer import Trainer
 
-SECONDS = 1.0  # a batch that takes half of it is large enough
-LONG = 2.0  # seconds: a first step that takes longer is the only one
+SECONDS = 1.0  # a batch that takes half as long is large enough
+LONG = 2.0  # seconds: if the first step takes longer, there is no second
 REPEATS = 10  # of a step, at most
 clock = time.perf_counter
 
@@ -51,9 +51,9 @@ class Measured:
 
 
 def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
-    """What so many steps, previews and images take; checkpoints and the first steps are left out.
+    """The time of all steps, previews and images, without checkpoints and the slow first steps.
 
-    images: of the train split, None where they are not known.
+    images: in the train split, None if not known yet.
     """
     options, sample = settings.train, settings.sample
     steps = options.steps
@@ -73,7 +73,7 @@ def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
 
 
 def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Measured:
-    """On every rank; the result is the main one's."""
+    """Called on every rank; each returns the same, except for ``evaluation``, of which the main rank's counts."""
     training = settings.training()
     training = training.model_copy(update={"train": training.train.model_copy(update={"compile": False})})
     whole = training.train.batch_size
@@ -88,7 +88,7 @@ def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Mea
         return np.array([seconds, ranks.largest(devices.peak_memory(device))])
 
     least = training.train.accumulate * ranks.size
-    step, memory = _grown(min(least, whole), whole, cost)  # Trainer refuses a whole below the least
+    step, memory = _grown(min(least, whole), whole, cost)  # Trainer refuses a batch below the least
     return Measured(step, _evaluation(settings, device), int(memory), ranks.size, devices.describe(device))
 
 
@@ -111,8 +111,8 @@ def _evaluation(settings: Config, device: torch.device) -> float:
 def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndarray:
     """What ``whole`` images cost, seconds first, from batches that grow while they are quick.
 
-    The rest is on the line through the last two: a step has a cost of its own, apart from that of its images. After a
-    single batch the seconds are taken as all its images', and what else it costs as its own.
+    Larger batches are on the line through the last two: a step costs something by itself, and each image adds to it.
+    If only one batch was tried, its seconds count as those of its images, and its memory as that of the step itself.
     """
     images, found = least, cost(least)
     slope, spent = np.zeros_like(found), found[0]
@@ -127,7 +127,7 @@ def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndar
 
 
 def _typical(steps: Iterator[object], device: torch.device, ranks: Ranks) -> float:
-    """Seconds of a step: the median of some after the first, which is slower, or the first where that takes long.
+    """Seconds of a step: the median of some after the slow first one, or the first if that takes long.
 
     Every rank measures the same times, those of the slowest, so that all of them stop after the same step.
     """

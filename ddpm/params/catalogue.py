@@ -8,7 +8,7 @@ import textwrap
 from ddpm.base import variant
 from ddpm.base.settings import FAMILIES
 
-# params key -> the folder of ddpm/variants/ that holds what can stand there
+# params key -> the folder of ddpm/variants/ that holds what can be chosen there
 SHELVES = {**FAMILIES, "model": "networks", "evaluate.extractors": "extractors"}
 
 

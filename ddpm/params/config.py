@@ -1,4 +1,4 @@
-"""params.yaml's values -> one frozen, validated Config."""
+"""From the values of params.yaml to one frozen, validated Config."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ddpm.training.settings import TrainingConfig
 
 
 class Launch(Section):
-    """On how many processes a stage runs: no choice of the experiment, whose results agree to rounding on any number.
+    """How many processes a stage runs on: not part of the experiment, because results agree to rounding on any number.
 
-    ``auto`` is one a GPU, or one on a CPU.
+    ``auto`` is one process a GPU, or one on a CPU.
     """
 
     processes: Count = "auto"
 
 
 class Compare(Section):
-    """When ``ddpm compare`` calls a difference one. No stage reads it.
+    """When ``ddpm compare`` calls a difference real. No stage reads it.
 
     threshold: the smallest gap that matters, as a share of the baseline's mean. confidence: of the intervals; one
     minus it is the false-positive rate of a verdict. power: the chance of a verdict that "seeds needed" aims at.
@@ -42,7 +42,7 @@ class Compare(Section):
 class Gate(Section):
     """When ``ddpm gate`` calls a run worse than its baseline. No stage reads it.
 
-    k: standard deviations between training seeds. metrics: the ones that decide, without their extractor's name.
+    k: standard deviations between training seeds. metrics: those that decide, without the extractor's name.
     floors: changes that never count, in the metric's own unit.
     """
 
@@ -69,14 +69,14 @@ class Config(TrainingConfig):
         return self
 
     def training(self) -> TrainingConfig:
-        """What shapes a trained model, and nothing else."""
+        """The part that shapes a trained model."""
         shape = ImageShape(image_size=self.data.image_size, channels=self.data.channels)
         return TrainingConfig(seed=self.seed, data=shape, diffusion=self.diffusion, model=self.model, train=self.train)
 
     def only(self, keys: Iterable[str]) -> Self:
         """A copy with nothing but ``keys`` (``section`` or ``section.field``): reading another raises AttributeError.
 
-        Stages get the keys that dvc.yaml lists for them, so that none can read what DVC does not watch.
+        Stages get the keys that dvc.yaml lists for them, so that no stage can read what DVC does not watch.
         """
         fields: dict[str, set[str]] = {}
         for key in keys:

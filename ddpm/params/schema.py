@@ -1,6 +1,6 @@
-"""The JSON schema of params.yaml, read off the config and the variants: editors complete keys by it and mark mistakes.
+"""The JSON schema of params.yaml, made from the config and the variants: editors complete keys and mark mistakes.
 
-It says what each key may hold. What goes together over several keys, ``ddpm check`` says.
+It says what each key may hold; ``ddpm check`` also checks keys against each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Untitled(GenerateJsonSchema):
 
 
 def params_schema() -> Schema:
-    """What params.yaml may say, as a JSON-able value. It imports every variant, hence torch."""
+    """The schema as plain values. It imports every variant, and so torch."""
     whole = config.Config.model_json_schema(schema_generator=Untitled)
     sections: dict[str, Schema] = whole["$defs"]
     for key, family in FAMILIES.items():
@@ -65,6 +65,6 @@ def name(family: str) -> Schema:
 
 
 def write(path: Path = PATH) -> Path:
-    """Write the schema; the committed one has its place beside this file, where params.yaml's first line names it."""
+    """Write the schema; by default next to this file, where the first line of params.yaml looks for it."""
     write_json(path, params_schema())
     return path

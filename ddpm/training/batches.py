@@ -17,12 +17,12 @@ from ddpm.diffusion.chain import from_images
 class Batches:
     """The dataset, uint8, and batches of it: a gather, a flip and a scale.
 
-    On a GPU it is copied there, and each rank has a GPU of its own: NCCL refuses two ranks on one. On a CPU batches are
-    read from the memory-mapped file, whose pages all ranks share; to copy it first makes no batch faster. Where it is
-    larger than half of the free memory, a thread reads the next batch while this one is trained on.
+    A GPU gets a copy of it, and each rank has its own GPU: NCCL refuses two ranks on one. On a CPU, batches are read
+    from the memory-mapped file, so that all ranks share its pages; copying it first makes no batch faster. If the
+    dataset is larger than half of the free memory, a thread reads the next batch during the current step.
 
-    Image order is an endless chain of shuffled epochs; step s takes its next ``batch_size`` places, whatever ran
-    before: a function of (seed, s) needs no state to resume. Of each batch only ``part`` is fetched, this rank's.
+    Images come in an endless chain of shuffled epochs, and step s takes the s-th run of ``batch_size`` of them: a
+    function of (seed, s) needs no state to resume. Only this rank's ``part`` of a batch is read.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Batches:
 
     def _from_file(self, step: int) -> Tensor:
         indices = self._indices(step).numpy()
-        order = np.argsort(indices)  # the disk is read forwards
+        order = np.argsort(indices)  # so that the disk is read forwards
         batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
         batch[order] = self.images[indices[order]]
         return self._pinned(torch.from_numpy(batch))
 
     def _pinned(self, tensor: Tensor) -> Tensor:
-        """For a GPU in page-locked memory, from where alone a copy goes on while the host does."""
+        """For a GPU, in page-locked memory: only from there can a copy run while the host goes on."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _indices(self, step: int) -> Tensor:

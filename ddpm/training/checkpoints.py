@@ -30,12 +30,12 @@ TAKEN = ".taken"  # ends the name of a state that is being deleted
 class Checkpoints:
     """The resume state of one training run: ``.ddpm/checkpoints/<fingerprint>/`` under the repository's root.
 
-    ``fingerprint`` hashes all that DVC sees as the stage's inputs, so a run never resumes another's state. It lies
-    outside DVC's outs, because DVC removes those before it runs a stage.
+    ``fingerprint`` hashes everything that DVC sees as the stage's inputs, so a run never resumes another's state. The
+    state is outside DVC's outs, because DVC removes those before it runs a stage.
 
-    ``record`` is what DVC has on record of such a training, by ``inputs.on_record``. With it, the state of a complete
-    run stays until DVC has taken its result: one that is killed before, or refused because its inputs have changed, is
-    not lost.
+    ``record`` is what DVC has on record for such a training, from ``inputs.on_record``. With it, the state of a
+    complete run stays until DVC has taken its result: a run that is killed before that, or refused because its inputs
+    have changed, is not lost.
     """
 
     def __init__(self, fingerprint: str, record: str | None = None):
@@ -44,7 +44,7 @@ class Checkpoints:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process. Raises UserError that names the process which holds it already."""
+        """Hold the run for this process. Raises UserError that names the process that already holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         holder = self.folder / "pid"
         try:
@@ -64,9 +64,9 @@ class Checkpoints:
             ) from error
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Write the state after ``step``, and keep the KEPT newest up to it.
+        """Write the state after ``step``, and keep the KEPT newest up to that step.
 
-        One of a later step is a torn file that ``load`` has passed over: it must not take the place of a good one.
+        A file of a later step is one that ``load`` could not read: it must not take the place of a good one.
         """
         path = self.folder / f"{step:09d}.safetensors"
         write(path, tensors, {"step": step})
@@ -75,9 +75,9 @@ class Checkpoints:
             one.unlink()
 
     def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
-        """The newest readable state and its step, or None; an unreadable one is said and skipped.
+        """The newest readable state and its step, or None; unreadable ones are reported and skipped.
 
-        The main rank reads it for all: a file that one rank alone cannot read would part them.
+        The main rank reads it for all, so that a file that only one rank cannot read does not separate them.
         """
         tensors, step = self._newest() if ranks.main else ({}, 0)
         step = ranks.largest(step)
@@ -115,38 +115,38 @@ def _taken(finished: str, record: str | None) -> bool:
 
 
 def forget_finished(fingerprint: str, model: str, record: str) -> None:
-    """Delete that training's state if it is complete, made ``model``, the sha256 of its file, and DVC has taken it.
+    """Delete that training's state if it is complete, made ``model`` (a file's sha256), and DVC has taken the result.
 
-    For the stage after, which DVC starts when it has. Other experiments' states stay, also one that made an equal
-    model: they may be at work in other folders, and not taken yet. A state that another process takes away meanwhile,
-    or goes on with, is left to it.
+    The next stage calls it, which DVC starts once it has taken the result. States of other experiments stay, even one
+    that made an equal model: they may be running in other folders. So does a state that another process removes or
+    resumes meanwhile.
     """
     folder = root() / fingerprint
     try:
-        # not FileLock, which would make the folder again where another process has just taken it away
+        # not FileLock, which would create the folder again if another process has just removed it
         if (lock := try_lock(folder / LOCK)) is not None:
             try:
                 finished = (folder / FINISHED).read_text()
                 if finished.endswith(f" {model}") and _taken(finished, record):
-                    # in one step: from half of a state a training would go on. To a new name: a killed process that had
-                    # the number of this one may have left half of one
+                    # in one step, because a training would resume from half of a state; to a new name, because a killed
+                    # process may have left the old one
                     folder.rename(tempfile.mkdtemp(TAKEN, f"{fingerprint}.", root()))
             finally:
                 os.close(lock)
-    except OSError:  # gone, or not to be removed, which is no reason to fail: `ddpm doctor` counts what stays
+    except OSError:  # gone or not removable, which is no reason to fail: `ddpm doctor` counts what stays
         pass
     for left in root().glob(f"*{TAKEN}"):
-        shutil.rmtree(left, ignore_errors=True)  # two may be at it
+        shutil.rmtree(left, ignore_errors=True)  # another process may be deleting it too
 
 
 def root() -> Path:
-    """Where the states of all runs lie."""
+    """The folder of all runs' states."""
     return Path(os.environ.get("DVC_ROOT", ".")) / CHECKPOINTS
 
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the yielded list instead of dying, so that a step can be finished and saved."""
+    """Collect SIGINT and SIGTERM in the yielded list, so that the step can be finished and saved first."""
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda caught, _: received.append(caught))

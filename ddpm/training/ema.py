@@ -29,7 +29,7 @@ class EMA:
         self.averages = {name: p.detach().clone().float() for name, p in network.named_parameters()}
 
     def update(self, step: int) -> None:
-        """Take in the weights after optimizer step ``step`` (1, 2, ...)."""
+        """Add the weights after optimizer step ``step`` (1, 2, ...)."""
         import torch
 
         averages: list[Tensor] = list(self.averages.values())

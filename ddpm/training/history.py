@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import write_rows
 
 ROWS = 400
-# The scaler halves its scale, 65,536 at first, at each overflow: after so many on end float16 holds no gradient at all.
+# The scaler halves its scale, 65,536 at first, at each overflow: after so many in a row, float16 holds no gradient.
 STORM = 60
 
 
@@ -39,7 +39,7 @@ class History:
         self.gradients_may_overflow = gradients_may_overflow
         self.rows: list[Row] = []
         self.pending: list[Tensor] = []  # (2,) loss and gradient norm of each step since the last row
-        self.overflows = 0  # of the gradient on end, up to the last row
+        self.overflows = 0  # of the gradient in a row, up to the last row
         self.before = 0.0  # seconds trained by earlier processes
         self.started = time.perf_counter()
 
@@ -48,7 +48,7 @@ class History:
         return self.before + time.perf_counter() - self.started
 
     def add(self, step: int, loss: Tensor, gradient_norm: Tensor, learning_rate: float) -> Row | None:
-        """Take in a step's scalars without a sync; every ``every`` steps, and at the last, return a row.
+        """Record a step's scalars without a sync; every ``every`` steps, and at the last, return a row.
 
         Raises UserError when a loss, or a gradient where no scaler guards it, is not finite.
         """
@@ -67,7 +67,7 @@ class History:
         return self.rows[-1]
 
     def check(self, step: int) -> Tensor:
-        """The pending values, (2, K) float64; raises UserError as ``add`` does. ``step`` is the last one taken in."""
+        """The pending values, (2, K) float64; raises UserError as ``add`` does. ``step`` is the last one recorded."""
         values = torch.stack(self.pending, dim=1).double().cpu()
         finite = values[0].isfinite() if self.gradients_may_overflow else values.isfinite().all(dim=0)
         if not finite.all():
@@ -85,7 +85,7 @@ class History:
         return values
 
     def _overflows(self, values: Tensor) -> int:
-        """On end, up to the last of the pending ``values``."""
+        """How many in a row, up to the last of the pending ``values``."""
         fine = values[1].isfinite().nonzero()
         return values.shape[1] - 1 - int(fine[-1]) if len(fine) else self.overflows + values.shape[1]
 

@@ -1,4 +1,4 @@
-"""The ``train`` section of params.yaml, and all that shapes a trained model."""
+"""The ``train`` section of params.yaml, and everything that shapes a trained model."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ class Train(Section):
 
 
 class TrainingConfig(ModelConfig):
-    """All that shapes a trained model; a model file's metadata holds it."""
+    """Everything that shapes a trained model; a model file's metadata holds it."""
 
     train: Train

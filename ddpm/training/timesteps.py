@@ -1,7 +1,7 @@
 """How t is drawn in training.
 
-Contract: ``draw`` turns uniform numbers into timesteps and the weights that keep the loss unbiased. A sampler that
-learns from the losses keeps what it knows in ``state``'s tensors, which lie in the checkpoint: variants are immutable.
+Contract: ``draw`` turns uniform numbers into timesteps and the weights that keep the loss unbiased. Variants are
+immutable: a sampler that learns from the losses keeps what it knows in ``state``'s tensors, which checkpoints include.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class TimestepSampler(Variant, ABC):
     """Contract of a timestep sampler."""
 
     def state(self, T: int, device: torch.device) -> dict[str, Tensor]:
-        """What it knows before the first step; nothing for a sampler without memory."""
+        """What it knows before the first step; empty for a sampler without memory."""
         return {}
 
     @abstractmethod
@@ -31,4 +31,4 @@ class TimestepSampler(Variant, ABC):
         """
 
     def update(self, state: dict[str, Tensor], t: Tensor, losses: Tensor) -> None:
-        """Take in the unweighted (B,) ``losses`` at ``t``: ``state``'s tensors change in place."""
+        """Learn from the unweighted (B,) ``losses`` at ``t``, by changing ``state``'s tensors in place."""

@@ -33,14 +33,14 @@ from ddpm.training.settings import TrainingConfig
 
 
 class Log(Protocol):
-    """Where the curve goes while training runs: rows are buffered, and sent after each checkpoint."""
+    """Where the curve goes during training: rows are buffered, and sent after each checkpoint."""
 
     def log(self, row: Row) -> None: ...
 
     def flush(self) -> None: ...
 
 
-# (a trainer, the folder for pictures) -> what is called after each step, on every rank, to draw a picture or not
+# (trainer, folder for pictures) -> a function of the step, called after each step on every rank, that may draw one
 Preview = Callable[["Trainer", Path], Callable[[int], None]]
 
 
@@ -58,11 +58,11 @@ def train(
     ranks: Ranks = ALONE,
     preview: Preview = no_preview,
 ) -> History:
-    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/, which holds
-    what ``preview`` drew.
+    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/ (pictures of
+    ``preview``).
 
     Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
-    SIGINT or SIGTERM; both leave the last good checkpoint, from which the same call goes on.
+    SIGINT or SIGTERM; both leave the last good checkpoint, and the same call resumes from it.
     """
     options = config.train
     trainer = Trainer(config, pictures, device, ranks)
@@ -86,13 +86,13 @@ def train(
                 if stopped:
                     bar.close()
                     if ranks.main:
-                        told = f"stopped after step {step} of {trainer.total}, and saved"
-                        print(f"{told}: the same command goes on from there", file=sys.stderr)
+                        shown = f"stopped after step {step} of {trainer.total}, and saved"
+                        print(f"{shown}: the same command goes on from there", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
             facts = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
             save_model(out / "model.safetensors", trainer.ema.averages, config, facts)
-            grids.mkdir(exist_ok=True)  # an out that is not there fails the stage: without pictures it is empty
+            grids.mkdir(exist_ok=True)  # DVC fails a stage without its out, so it is there even if it is empty
             with atomic_path(out / "grids") as temporary:
                 shutil.copytree(grids, temporary)
             log.flush()
@@ -214,7 +214,7 @@ class Trainer:
         return options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on: random numbers are functions of the step and need no state."""
+        """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
         tensors |= _prefixed("timesteps.", self.timesteps)
         for index, values in self.optimizer.state_dict()["state"].items():
@@ -225,7 +225,7 @@ class Trainer:
         return tensors
 
     def resume(self, checkpoints: Checkpoints, history: History) -> int:
-        """Take up the newest checkpoint; the number of steps it has done, 0 without one."""
+        """Load the newest checkpoint; returns its number of steps, 0 without one."""
         loaded = checkpoints.load(self.device, self.ranks)
         if loaded is None:
             return 0
