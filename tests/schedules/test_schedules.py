@@ -199,7 +199,7 @@ MINE = '''\
 
 import numpy as np
 
-from ddpm.schedules import MAX_BETA, Array, Schedule, betas_of
+from ddpm.diffusion.schedule import MAX_BETA, Array, Schedule, betas_of
 
 
 class Mine(Schedule):
