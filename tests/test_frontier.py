@@ -185,7 +185,11 @@ def test_another_model_is_measured_anew(project: Path) -> None:
 
 def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path) -> None:
     before = {one.name: key(measuring(), one, 0) for one in (DDIM, HEUN)}
-    for file, changed in (("samplers/heun", {"heun"}), ("schedules/linear", set()), ("diffusion", {"ddim", "heun"})):
+    for file, changed in (
+        ("variants/samplers/heun", {"heun"}),
+        ("variants/schedules/linear", set()),
+        ("diffusion/chain", {"ddim", "heun"}),
+    ):
         path = project / f"ddpm/{file}.py"
         whole = path.read_text()
         path.write_text(whole + "# changed\n")

@@ -472,7 +472,7 @@ def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
     assert (written["n"], written["mean"]) == (6, pytest.approx(0.275))
 
 
-@pytest.mark.parametrize("code", [{"ddpm/training/trainer.py": "another"}, {}])
+@pytest.mark.parametrize("code", [{"ddpm/training": "another"}, {}])
 def test_update_refuses_runs_of_several_versions_of_the_code(
     runs: list[Run], capsys: pytest.CaptureFixture[str], code: dict[str, str]
 ) -> None:
