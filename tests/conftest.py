@@ -75,6 +75,5 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints = Checkpoints("model")
     checkpoints.folder = folder / "checkpoints"
     options = small(train={"steps": 60, "learning_rate": 5e-3}).training()
-    no_preview = lambda trainer, folder: lambda step: None  # noqa: E731
-    train(options, pictures(), torch.device("cpu"), folder, checkpoints, Memory(), no_preview)
+    train(options, pictures(), torch.device("cpu"), folder, checkpoints, Memory())
     return folder / "model.safetensors"
