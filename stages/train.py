@@ -24,7 +24,7 @@ def main(
     preview: Preview,
 ) -> None:
     images, _ = open_split(PROCESSED, "train")
-    history = train(settings, images, device, MODEL, checkpoints, log, ranks, preview)
+    history = train(settings, images, device, MODEL, checkpoints, log, preview, ranks)
     memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
         history.write(LOSS)

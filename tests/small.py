@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,11 +58,6 @@ def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 2, (count, channels, 2, 2)) * 255
     return coarse.repeat(size // 2, 2).repeat(size // 2, 3).astype(np.uint8)
-
-
-def no_preview(trainer: object, folder: Path) -> Callable[[int], None]:
-    """A Preview that draws nothing."""
-    return lambda step: None
 
 
 class Memory:

@@ -178,7 +178,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
     from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
     from tests.conftest import ROOT
-    from tests.small import Memory, no_preview, small
+    from tests.small import Memory, small
 
     cpu = torch.device("cpu")
     data = config.load(ROOT / "ddpm/presets/digits.yaml").data.model_copy(update={"image_size": 8})
@@ -202,7 +202,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
         ).model_copy(update={"seed": seed})  # fmt: skip
         checkpoints = Checkpoints("gate")
         checkpoints.folder = tmp_path / "checkpoints"
-        train(options.training(), pictures, cpu, tmp_path / "model", checkpoints, Memory(), no_preview)
+        train(options.training(), pictures, cpu, tmp_path / "model", checkpoints, Memory())
         model = load_model(tmp_path / "model" / "model.safetensors", cpu)
         generator = Generator.of(model, options.sample, cpu)
         drawn = generator.images(range(options.sample.count), noise_seed(seed, 0), model.image_shape).numpy()

@@ -30,7 +30,7 @@ from ddpm.training.settings import TrainingConfig
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
-from tests.small import Memory, no_preview, pictures, small
+from tests.small import Memory, pictures, small
 
 CPU = torch.device("cpu")
 
@@ -367,5 +367,5 @@ def test_a_model_file_of_another_version_is_refused() -> None:
 def test_the_same_bytes_again_on_a_gpu() -> None:
     for out in ("a", "b"):
         device = devices.resolve("cuda")
-        train(small().training(), pictures(), device, Path(out), Checkpoints("gpu"), Memory(), no_preview)
+        train(small().training(), pictures(), device, Path(out), Checkpoints("gpu"), Memory())
     assert sha256(Path("a/model.safetensors")) == sha256(Path("b/model.safetensors"))

@@ -18,7 +18,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from ddpm.training.trainer import train
-from tests.small import Memory, no_preview, pictures, small
+from tests.small import Memory, pictures, small
 
 
 class Cut(Memory):
@@ -40,7 +40,7 @@ def trained(
     checkpoints.folder = folder / state
     device = torch.device("cpu")
     config = small(**options).training()
-    history = train(config, pictures(), device, folder, checkpoints, log or Memory(), no_preview, ranks)
+    history = train(config, pictures(), device, folder, checkpoints, log or Memory(), ranks=ranks)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps([[row.loss, row.gradient_norm] for row in history.rows]))
 
 

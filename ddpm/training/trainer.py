@@ -55,8 +55,8 @@ def train(
     out: Path,
     checkpoints: Checkpoints,
     log: Log,
-    ranks: Ranks = ALONE,
     preview: Preview = no_preview,
+    ranks: Ranks = ALONE,
 ) -> History:
     """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/ (pictures of
     ``preview``).

@@ -46,7 +46,7 @@ def measure(precision: str) -> None:
     from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
     from ddpm.variants.extractors.classifier import Classifier
-    from tests.small import Memory, no_preview, small
+    from tests.small import Memory, small
 
     cpu = torch.device("cpu")
     preset = config.load(ROOT / "ddpm/presets/digits.yaml")
@@ -60,7 +60,7 @@ def measure(precision: str) -> None:
         sample={"count": SAMPLES, "batch_size": 64, "steps": 20, "precision": precision},
     )
     images, _ = open_split(Path("processed"), "train")
-    history = train(chosen.training(), images, cpu, Path("model"), Checkpoints("across"), Memory(), no_preview)
+    history = train(chosen.training(), images, cpu, Path("model"), Checkpoints("across"), Memory())
     model = load_model(Path("model/model.safetensors"), cpu)
     generator = sampling.Generator.of(model, chosen.sample, cpu)
     sampling.write_set(generator, chosen.sample, samples.noise_seed(0, 0), model.image_shape, Path("samples.npy"))
