@@ -1,7 +1,8 @@
 """What a stage of dvc.yaml reads, as DVC sees it: its params' values and its dependencies' contents.
 
-DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058), so the stages read them
-once, before, and look whether they are the same after; the resume state and the MLflow runs are named by their digest.
+DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058). So a stage reads them
+once, at the start, and checks at the end that they are still the same. Their digest names the resume state and the MLflow
+run.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ CODE = ("ddpm", "stages")
 
 
 class Inputs(NamedTuple):
-    """params: the keys listed for the stage with their values; files: sha256 of each dependency; stamps: what
-    ``files.stamp`` said of it just before, by which it need not be read again to see that it is the same."""
+    """params: the listed keys with their values; files: sha256 of each dependency; stamps: ``files.stamp`` of each,
+    taken just before. While a stamp stays the same, the file need not be read again."""
 
     params: dict[str, Any]
     files: dict[str, str]
@@ -39,7 +40,7 @@ class Inputs(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a stage was started with. All its processes, and what MLflow records of it, go by this.
+    """What a stage was started with. All its processes use this, and MLflow records this.
 
     params: all of params.yaml, as plain values. inputs: what dvc.yaml lists for the stage.
     """
@@ -52,8 +53,8 @@ class Start(NamedTuple):
         return self.inputs.fingerprint()
 
     def check(self) -> None:
-        """Raises UserError when one of the stage's inputs has changed since: DVC would record what the stage made as
-        made by inputs that did not make it."""
+        """Raises UserError when one of the stage's inputs has changed since: DVC would credit the result to inputs that
+        did not make it."""
         params = params_file.read()
         before = files.flatten(self.inputs.params)
         now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
@@ -67,8 +68,8 @@ class Start(NamedTuple):
         self._check_files(self.inputs.files)
 
     def check_code(self) -> None:
-        """For a rank that has just loaded it: raises UserError when code has changed since its launcher looked. What is
-        put back meanwhile ``check`` would not see."""
+        """For a rank that has just loaded the code: raises UserError when it has changed since the launcher read it.
+        ``check`` would miss an edit that is undone before the end."""
         self._check_files({file: digest for file, digest in self.inputs.files.items() if Path(file).parts[0] in CODE})
 
     def _check_files(self, digests: dict[str, str]) -> None:
@@ -88,7 +89,7 @@ class Start(NamedTuple):
 
 
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
-    """The params keys and the dependency paths that dvc.yaml lists for the stage, ``${...}`` filled in."""
+    """The params keys and dependency paths that dvc.yaml lists for the stage, with ``${...}`` filled in."""
     listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
     # a mapping there is ``params.yaml:``, all of it
     keys = [key for entry in listed.get("params", []) for key in ([entry] if isinstance(entry, str) else params)]
@@ -97,13 +98,13 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
 
 
 def check_variants(name: str, params: dict[str, Any]) -> None:
-    """Raises UserError when params.yaml has come to name another variant while DVC ran the stages before.
+    """Raises UserError when params.yaml has been edited to name another variant while DVC ran earlier stages.
 
-    DVC fills ``${...}`` in once, when it starts: it would record the file of the variant that was named then.
+    DVC fills in ``${...}`` once, when it starts, so it would record the file of the variant that was named then.
     """
     try:
         read = json.loads(RWLOCK.read_text()).get("read", {}) if "DVC_STAGE" in os.environ else {}
-    except (OSError, ValueError):  # also half of it, while another DVC writes it
+    except (OSError, ValueError):  # or half-written, by another DVC
         return
     here = Path.cwd()
     if str(here / params_file.PATH) not in read:
@@ -114,8 +115,8 @@ def check_variants(name: str, params: dict[str, Any]) -> None:
 
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What dvc.lock says of the stage, and of that the params' values; nothing where it is absent or half-written, or
-    does not know the stage. Every scalar is text, to be compared as ``spelled``."""
+    """What dvc.lock says of the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
+    does not have the stage. Every scalar is text, to be compared as ``spelled``."""
     try:
         # a YAML 1.1 reader of numbers and words would disagree with DVC's
         entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
@@ -125,8 +126,8 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def on_record(name: str, params: dict[str, Any]) -> str:
-    """Digest of what dvc.lock says of the stage, run with these params (all of params.yaml); "" where it says nothing,
-    or it last ran with others. It changes as soon as DVC has taken another result of the stage."""
+    """Digest of what dvc.lock says of the stage, if it last ran with these params (all of params.yaml), else "". It
+    changes as soon as DVC has taken another result of the stage."""
     entry, locked = recorded(name)
     same = all(spelled(lookup(params, key)) == spelled(value) for key, value in locked.items())
     return files.digest(entry) if entry and same else ""
