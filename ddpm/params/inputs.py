@@ -1,8 +1,7 @@
 """What a stage of dvc.yaml reads, as DVC sees it: its params' values and its dependencies' contents.
 
 DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058). So a stage reads them
-once, at the start, and checks at the end that they are still the same. Their digest names the resume state and the MLflow
-run.
+once, at the start, and checks at the end that nothing changed. Their digest names the resume state and the MLflow run.
 """
 
 from __future__ import annotations
