@@ -58,7 +58,8 @@ def combinations() -> list[Combination]:
             variance=variance,
             loss=loss,
         )
-        found.append(Combination(*names, zero_terminal_snr, tuple(diffusion.refusals())))
+        reasons = tuple(diffusion.refusals())
+        found.append(Combination(parameterization.name, loss.name, variance.name, zero_terminal_snr, reasons))
     return found
 
 
