@@ -42,8 +42,15 @@ stages:
       - metrics/scores.csv: {{cache: false}}
 """
 PARAMS = "seed: 1\nschedule: {name: cosine}\ntrain: {steps: 3, off: off}\ngate: {k: 3}\n"
-CODE = ("training.py", "schedules/cosine.py", "schedules/linear.py", "extractors/a-b.py", "extractors/a/deep.py",
-        "extractors/weights/w", "extractors/__pycache__/a.pyc")  # fmt: skip
+CODE = (
+    "training/trainer.py",
+    "variants/schedules/cosine.py",
+    "variants/schedules/linear.py",
+    "variants/extractors/a-b.py",
+    "variants/extractors/a/deep.py",
+    "variants/extractors/weights/w",
+    "variants/extractors/__pycache__/a.pyc",
+)
 
 
 @pytest.fixture(scope="module")
