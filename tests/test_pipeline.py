@@ -380,7 +380,7 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
         runner.run("download")
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: ddpm/base/errors.py: changed while the download stage ran; run `dvc repro` again\n"
+        "error: ddpm/base: changed while the download stage ran; run `dvc repro` again\n"
     )
 
 

@@ -191,7 +191,9 @@ def test_verdicts_that_are_cut_short_by_head(folder: Path) -> None:
     record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
     command = f"set -o pipefail; '{sys.executable}' -c '{CODE}' compare --by diffusion.schedule.name --json | head -1"
     shown = subprocess.run(["bash", "-c", command], text=True, capture_output=True)
-    assert (shown.returncode, shown.stdout, shown.stderr) == (128 + signal.SIGPIPE, "{\n", "")
+    # 0 where all of it is in the pipe before `head` has gone
+    assert shown.returncode in (0, 128 + signal.SIGPIPE)
+    assert (shown.stdout, shown.stderr) == ("{\n", "")
 
 
 def test_a_mistake_that_nobody_reads_of_ends_quietly_too() -> None:

@@ -36,12 +36,12 @@ def text(name: str) -> str:
     base, own = ((FOLDER / f"{file}.yaml").read_text() for file in (BASE, name))
     if name == BASE:
         return base
-    yaml = YAML()
-    yaml.Representer = Spelled
-    yaml.width = 1000  # no line is broken
-    whole, out = yaml.load(base), StringIO()
-    _change(whole, yaml.load(own))
-    yaml.dump(whole, out)
+    round_trip = YAML()
+    round_trip.Representer = Spelled
+    round_trip.width = 1000  # no line is broken
+    whole, out = round_trip.load(base), StringIO()
+    _change(whole, round_trip.load(own))
+    round_trip.dump(whole, out)
     schema = base.splitlines(keepends=True)[0]
     header = takewhile(_comment, own.splitlines(keepends=True))
     body = dropwhile(_comment, out.getvalue().splitlines(keepends=True))
