@@ -30,7 +30,7 @@ from ddpm.variants.parameterizations.v import V
 from ddpm.variants.schedules.cosine import Cosine
 
 T = 1000
-BATCH = 64
+BATCH = 32
 LEARNING_RATE = 2e-3
 SHAPE = (1, 16, 16)
 # What the network predicts. Epsilon, x_0 or the mean would do as well: only this line changes.
@@ -110,7 +110,7 @@ def sample(network: nn.Module, chain: Chain, count: int) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1200, help="of training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=900, help="of training (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("digits.png"), help="the grid of samples (%(default)s)")
     options = parser.parse_args()
 
