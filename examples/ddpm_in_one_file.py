@@ -1,6 +1,7 @@
 """Denoising diffusion, top to bottom: data, noise schedule, Algorithm 1, Algorithm 2, a grid of new digits.
 
-    python examples/ddpm_in_one_file.py              # two minutes on one core; writes digits.png
+    python examples/ddpm_in_one_file.py                # two minutes on one core; writes digits.png
+    python examples/ddpm_in_one_file.py --steps 1200   # four minutes, and cleaner digits
 
 Everything here is a part of the library, used by hand in the order of Ho et al. 2020 (arXiv:2006.11239), without the
 pipeline around it. Equations and algorithms are the paper's. Images x are (B, C, H, W) in [-1, 1]; t is 1, 2, ..., T.
@@ -30,7 +31,7 @@ from ddpm.variants.parameterizations.v import V
 from ddpm.variants.schedules.cosine import Cosine
 
 T = 1000
-BATCH = 32
+BATCH = 64
 LEARNING_RATE = 2e-3
 SHAPE = (1, 16, 16)
 # What the network predicts. Epsilon, x_0 or the mean would do as well: only this line changes.
@@ -110,7 +111,7 @@ def sample(network: nn.Module, chain: Chain, count: int) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=850, help="of training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=550, help="of training (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("digits.png"), help="the grid of samples (%(default)s)")
     options = parser.parse_args()
 
