@@ -57,7 +57,7 @@ def git(*arguments: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A git repository whose committed params.yaml is the fashion_mnist preset, with .dvc beside it."""
+    """A git repository whose committed params.yaml is the fashion_mnist preset, with .dvc next to it."""
     git("init")
     Path("params.yaml").write_text(presets.text("fashion_mnist"))
     git("add", "params.yaml")

@@ -1,4 +1,4 @@
-"""What evaluate.json and the files beside it say of a model and its sets of samples."""
+"""What evaluate.json and the files next to it say of a model and its sets of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole pipeline as a user runs it: dvc in a clone, stages as processes, MLflow's store beside them."""
+"""The whole pipeline as a user runs it: dvc in a clone, stages as processes, MLflow's store next to them."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def pretend(clone: Clone) -> None:
     clone.commit()
 
 
-# what an edit of each file or room makes `dvc repro` run again, beside what comes after
+# what an edit of each file or room makes `dvc repro` run again, apart from what comes after
 RERUNS = {
     "ddpm/base/files.py": STAGES,
     "ddpm/compute/noise.py": ["reference", "train", "sample", "evaluate"],

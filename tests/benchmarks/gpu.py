@@ -3,7 +3,7 @@
     python -m tests.benchmarks.gpu [--device cuda] [--quick] [--compile] [--channels-last] [--precision bfloat16]
 
 Networks: the article's, the CIFAR-10 paper's, DiT-S/2 and DiT-B/2 on 32x32 images. For each batch size images/s,
-TFLOP/s and the share of the fastest of two kernels measured beside it; then the profile's top rows at the largest
+TFLOP/s and the share of the fastest of two kernels measured next to it; then the profile's top rows at the largest
 batch that fits. ``--device cpu --quick`` runs the same code on tiny networks.
 """
 

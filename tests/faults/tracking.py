@@ -130,7 +130,7 @@ def artifacts_read_only(prepared: Victim, scratch: Path, wanted: dict[str, Any],
 
 
 def looked_through(victim: Victim, wanted: dict[str, Any], longer: float, trial: Trial) -> Trial:
-    """``trial``, with what else was lost. longer: seconds, beside those of a run whose store is whole."""
+    """``trial``, with what else was lost. longer: seconds more than those of a run whose store is whole."""
     cost = max(longer, 0.0)
     lost = victim.lost(wanted) + victim.run_problems()
     if cost > MAX_COST * victim.patience:

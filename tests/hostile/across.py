@@ -1,6 +1,6 @@
 """What changes with precision, CPU kernels and threads.
 
-``python -m tests.hostile.across`` trains, samples and scores anew on each, and prints a table: five minutes on two
+``python -m tests.hostile.across`` trains, samples and scores again on each, and prints a table: five minutes on two
 quiet cores. ``python -m tests.hostile.across PROJECT`` samples and scores one model on each: that of a folder in which
 the pipeline has run, as its params.yaml says.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ddpm.base.errors import exit_code
 
-HEADROOM = 2**29  # bytes of address space that reading a bad input may take beside what the process has
+HEADROOM = 2**29  # bytes of address space that reading a bad input may take on top of what the process has
 
 # what differs from run to run, and what the page shows instead
 VARYING = {
@@ -66,7 +66,7 @@ def run(case: Case) -> Outcome:
 
 
 def listing() -> frozenset[str]:
-    """All that lies in the working folder and beside it."""
+    """All that lies in the working folder and next to it."""
     return frozenset(str(path.relative_to(Path.cwd().parent)) for path in Path.cwd().parent.rglob("*"))
 
 
