@@ -157,7 +157,8 @@ def test_what_stops_halfway_leaves_no_samples(model: Loaded, tmp_path: Path, mon
 @pytest.mark.parametrize("steps", [1, 10, 50])
 def test_a_film_goes_from_noise_to_image(model: Loaded, steps: int) -> None:
     generator = Generator.of(model, options(steps=steps), CPU)
-    frames = sampling.film(generator, range(3), 0, SHAPE)
+    frames: list[Tensor] = []
+    generator.images(range(3), 0, SHAPE, frames)
     states = [to_images(x) for x in generator.trajectory(range(3), 0, SHAPE)]
     assert len(frames) == min(20, steps + 1)
     assert torch.equal(frames[0], states[0])

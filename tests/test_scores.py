@@ -177,8 +177,8 @@ def test_too_few_images_are_refused_with_the_minimum_and_enough_are_scored(
     settings = SETTINGS.model_copy(update={"metrics": (metric,)})
 
     with pytest.raises(UserError, match=rf"sample\.count: {least - 1} images .* '{metric}' .* at least {least} "):
-        scores.check_counts(settings, real.extractor, {"sample.count": least - 1})
-    scores.check_counts(settings, real.extractor, {"sample.count": least})
+        scores.check_counts(settings, {"sample.count": least - 1})
+    scores.check_counts(settings, {"sample.count": least})
     assert scores.possible(settings, real.extractor, least).metrics == (metric,)
     assert scores.possible(settings, real.extractor, least - 1).metrics == ()
     assert np.isfinite(list(score(held_out[:least], real, metric).values())).all()
@@ -186,6 +186,6 @@ def test_too_few_images_are_refused_with_the_minimum_and_enough_are_scored(
 
 def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real: RealFeatures) -> None:
     with pytest.raises(UserError, match=r"the train split: 30 images are too few .* 'fid'"):
-        scores.check_counts(SETTINGS, real.extractor, {"sample.count": 1000, "the train split": 30})
+        scores.check_counts(SETTINGS, {"sample.count": 1000, "the train split": 30})
     alone = SETTINGS.model_copy(update={"metrics": ("isc",)})
-    scores.check_counts(alone, real.extractor, {"sample.count": 1000, "the train split": 30})
+    scores.check_counts(alone, {"sample.count": 1000, "the train split": 30})

@@ -50,12 +50,10 @@ def check_params(parsed: argparse.Namespace) -> None:
     from ddpm import doctor
     from ddpm.forecast import estimate
     from ddpm.model import architecture
-    from ddpm.scoring import extractor
     from ddpm.scoring.scores import check_counts
 
     checked = config.load()
-    for name in checked.evaluate.extractors:
-        check_counts(checked.evaluate, extractor.get(name), {"sample.count": checked.sample.count})
+    check_counts(checked.evaluate, {"sample.count": checked.sample.count})
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")

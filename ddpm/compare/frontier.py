@@ -70,9 +70,7 @@ class Frontier:
             )
         if "fid" not in settings.evaluate.metrics:
             raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")
-        for name in settings.evaluate.extractors:
-            counts = {"sample.count": settings.sample.count, "the train split": index.count}
-            scores.check_counts(settings.evaluate, extractor.get(name), counts)
+        scores.check_counts(settings.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
         self.real = {name: load_features(reference, name) for name in settings.evaluate.extractors}
         self.sha256 = {"model": files.sha256(model), "reference": files.sha256(reference / INDEX)}
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"

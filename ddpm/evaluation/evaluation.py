@@ -112,8 +112,7 @@ def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
             f"{path}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
             f"{index.dataset}'s {expected}: train and sample again with this data.image_size and data.channels"
         )
-    for name in settings.extractors:
-        check_counts(settings, extractor.get(name), {"sample.count": len(images), "the train split": index.count})
+    check_counts(settings, {"sample.count": len(images), "the train split": index.count})
     return images
 
 

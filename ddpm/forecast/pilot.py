@@ -28,7 +28,7 @@ from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
-from ddpm.sampling.generator import FILM_IMAGES, Generator
+from ddpm.sampling.generator import Generator
 from ddpm.tracking import previews
 from ddpm.training.trainer import Trainer
 
@@ -62,7 +62,7 @@ def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
     trained = steps or math.ceil(1000 / options.batch_size)
     pictures = estimate.grids_drawn(options, trained, (images or 1000) / options.batch_size)
     preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
-    drawn = sample.count * len(sample.seeds) / found.ranks + min(FILM_IMAGES, sample.count)  # the film is one rank's
+    drawn = sample.count * len(sample.seeds) / found.ranks
     return Forecast(
         steps=steps,
         train=trained * found.step + pictures * preview,

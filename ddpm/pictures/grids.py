@@ -8,15 +8,14 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
+from torch.nn.functional import pad
 
 from ddpm.base.files import atomic_path
 
 FRAMES_PER_SECOND = 8
+BORDER = 128  # grey level of the line between two images
 SMALLEST_SIDE = 512  # pixels; smaller grids are enlarged by a whole factor, so that they can be seen
 # most of a film is noise, which no codec compresses well, so images and pixels per side are limited
 MP4_COLUMNS, MP4_SIDE = 8, 1024
@@ -28,7 +27,7 @@ X264 = ["-crf", "23", "-maxrate", "2M", "-bufsize", "1M", "-threads", "1"]
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Save a grid, square unless ``columns`` is given, in the format of ``path``'s suffix."""
     with atomic_path(path) as temporary:
-        to_pil_image(grid(images, columns)).save(temporary)
+        to_pil(grid(images, columns)).save(temporary)
 
 
 def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:
@@ -62,7 +61,7 @@ def _first(images: Tensor, columns: int, side: int) -> Tensor:
 
 def _gif_frame(images: Tensor) -> Image.Image:
     """A grid of about GIF_SIDE pixels, with its own palette."""
-    picture = to_pil_image(grid(images, side=0))
+    picture = to_pil(grid(images, side=0))
     picture = picture.reduce(math.ceil(min(picture.size) / (GIF_SIDE + 16)))  # a grid has borders
     picture = picture.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     larger = max(1, round(GIF_SIDE / min(picture.size)))
@@ -70,8 +69,20 @@ def _gif_frame(images: Tensor) -> Image.Image:
 
 
 def grid(images: Tensor, columns: int | None = None, side: int = SMALLEST_SIDE) -> Tensor:
-    """A grid of the images, (3, H, W) uint8, enlarged to about ``side`` pixels."""
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    picture = make_grid(images.cpu(), nrow=columns, padding=1, pad_value=128)
+    """A grid of the images, (3, H, W) uint8, enlarged to about ``side`` pixels; one image alone has no border."""
+    # not by torchvision, whose import takes longer than all pictures of a run
+    images = images.cpu().expand(-1, 3, -1, -1)
+    count, _, height, width = images.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    cells = images.new_full((rows * columns, 3, 1 + height, 1 + width), BORDER)
+    cells[:count, :, 1:, 1:] = images
+    picture = cells.view(rows, columns, *cells.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    picture = pad(picture, (0, 1, 0, 1), value=BORDER) if count > 1 else images[0]
     scale = max(1, round(side / min(picture.shape[1:])))
-    return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2).to(torch.uint8)
+    return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """(3, H, W) uint8 as a picture."""
+    return Image.fromarray(picture.permute(1, 2, 0).numpy())

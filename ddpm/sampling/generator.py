@@ -20,7 +20,7 @@ from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.variance import Variance
 from ddpm.model.file import Loaded
-from ddpm.pictures import grids as images
+from ddpm.pictures import grids
 from ddpm.sampling import samples, spacing
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.sampler import Sampler
@@ -64,10 +64,19 @@ class Generator:
             self.variance,
         )
 
-    def images(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Tensor:
-        """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is not finite."""
-        for x in self.trajectory(indices, seed, shape):
+    def images(
+        self, indices: Sequence[int], seed: int, shape: tuple[int, int, int], film: list[Tensor] | None = None
+    ) -> Tensor:
+        """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is not finite.
+
+        film: gets at most FILM_FRAMES states of the first FILM_IMAGES images, evenly spaced, from noise to image.
+        """
+        steps = len(self.chain)
+        shown = set(np.linspace(0, steps, min(FILM_FRAMES, steps + 1)).round().astype(int).tolist())
+        for step, x in enumerate(self.trajectory(indices, seed, shape)):
             last = x
+            if film is not None and step in shown:
+                film.append(to_images(x[:FILM_IMAGES]).cpu())
         if not last.isfinite().all():
             raise UserError(
                 f"sample: images {indices[0]} to {indices[-1]} are not finite numbers: use sample.precision: float32, "
@@ -76,18 +85,26 @@ class Generator:
         return to_images(last).cpu()
 
     def batches(
-        self, count: int, batch_size: int, seed: int, shape: tuple[int, int, int], ranks: Ranks = ALONE
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        shape: tuple[int, int, int],
+        ranks: Ranks = ALONE,
+        film: list[Tensor] | None = None,
     ) -> Iterator[tuple[range, Tensor]]:
         """Yield images 0..count - 1 in batches of (indices, (B, C, H, W) uint8), with a progress bar.
 
         Each rank draws a batch at a time, the same batches as a single rank would, and every rank gets all images.
+        film: gets states of a rank's first batch, as ``images`` says.
         """
         with progress.bar(count, "sample", "image", shown=ranks.main) as bar:
             for first in range(0, count, batch_size * ranks.size):
                 indices = range(first, min(first + batch_size * ranks.size, count))
                 shares = [indices[rank * batch_size : (rank + 1) * batch_size] for rank in range(ranks.size)]
                 own = shares[ranks.rank]
-                drawn = self.images(own, seed, shape) if own else torch.empty(0, *shape, dtype=torch.uint8)
+                filmed = None if first else film
+                drawn = self.images(own, seed, shape, filmed) if own else torch.empty(0, *shape, dtype=torch.uint8)
                 yield indices, ranks.join(drawn, [len(share) for share in shares])
                 bar.update(len(indices))
 
@@ -101,23 +118,23 @@ def write_samples(
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Write to ``out`` a set of images for each of ``options.seeds``, samples.json, and grid.png, reverse.mp4 and
-    reverse.gif of the first set.
+    reverse.gif of the first set, of as many images as its first batch has, and at most FILM_IMAGES.
 
     training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
     content of metrics/sample.json.
     """
     started = time.perf_counter()
     paths = samples.set_paths(out, options.seeds)
+    film: list[Tensor] = []
     for seed, path in paths.items():
-        write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks)
+        filmed = None if film else film
+        write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks, filmed)
     seconds = time.perf_counter() - started
     if ranks.main:
         samples.write_precision(out, devices.precision_name(generator.denoiser.dtype))
         first = samples.read_samples(paths[options.seeds[0]])
-        shown = range(min(FILM_IMAGES, options.count))
-        images.save_grid(torch.from_numpy(first[shown.start : shown.stop].copy()), out / "grid.png")
-        states = film(generator, shown, samples.noise_seed(training_seed, options.seeds[0]), shape)
-        images.save_films(states, out, "reverse")
+        grids.save_grid(torch.from_numpy(first[:FILM_IMAGES].copy()), out / "grid.png")
+        grids.save_films(film, out, "reverse")
     return {
         "count": options.count,
         "sets": len(paths),
@@ -128,10 +145,17 @@ def write_samples(
 
 
 def write_set(
-    generator: Generator, options: Sample, seed: int, shape: tuple[int, int, int], path: Path, ranks: Ranks = ALONE
+    generator: Generator,
+    options: Sample,
+    seed: int,
+    shape: tuple[int, int, int],
+    path: Path,
+    ranks: Ranks = ALONE,
+    film: list[Tensor] | None = None,
 ) -> None:
-    """Write ``options.count`` images as a .npy of uint8 (N, C, H, W); row i is image i drawn with noise of ``seed``."""
-    batches = generator.batches(options.count, options.batch_size, seed, shape, ranks)
+    """Write ``options.count`` images as a .npy of uint8 (N, C, H, W); row i is image i drawn with noise of ``seed``.
+    film: as ``Generator.images`` says."""
+    batches = generator.batches(options.count, options.batch_size, seed, shape, ranks, film)
     if not ranks.main:
         deque(batches, maxlen=0)
         return
@@ -142,13 +166,6 @@ def write_set(
         drawn.flush()
 
 
-def film(generator: Generator, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> list[Tensor]:
-    """At most FILM_FRAMES states of the reverse process, evenly spaced, from noise to image."""
-    frames = [to_images(x).cpu() for x in generator.trajectory(indices, seed, shape)]
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(FILM_FRAMES, len(frames))).round().astype(int))
-    return [frames[i] for i in chosen]
-
-
 def forward_picture(
     chain: Chain, pictures: np.ndarray, seed: int, path: Path, rows: int = 4, columns: int = 11
 ) -> None:
@@ -156,4 +173,4 @@ def forward_picture(
     x_0 = from_images(torch.from_numpy(pictures[:rows].copy())).to(chain.table.device)
     epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])
     states = [q_sample(x_0, epsilon, chain.at_step(int(step))) for step in np.linspace(1, len(chain), columns)]
-    images.save_grid(to_images(torch.stack([x_0, *states], dim=1).flatten(0, 1)), path, columns + 1)
+    grids.save_grid(to_images(torch.stack([x_0, *states], dim=1).flatten(0, 1)), path, columns + 1)

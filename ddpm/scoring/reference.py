@@ -20,7 +20,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import extractor as extractors
+from ddpm.scoring import extractor
 from ddpm.scoring.extractor import Extractor, Features
 from ddpm.scoring.settings import Evaluate
 
@@ -73,12 +73,12 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
     with atomic_path(folder) as temporary:
         digests = {}
         for name in settings.extractors:
-            extractor = extractors.get(name)
+            chosen = extractor.get(name)
             (temporary / name).mkdir(parents=True)
-            extractor.write_weights(processed, temporary / name / WEIGHTS, device)
-            network = extractor.load(temporary / name / WEIGHTS)
-            features = extractors.extract(network, images, settings.batch_size, device).features
-            test = extractors.extract(network, held_out, settings.batch_size, device)
+            chosen.write_weights(processed, temporary / name / WEIGHTS, device)
+            network = chosen.load(temporary / name / WEIGHTS)
+            features = extractor.extract(network, images, settings.batch_size, device).features
+            test = extractor.extract(network, held_out, settings.batch_size, device)
             statistics = {key: torch.from_numpy(value) for key, value in fid_features_to_statistics(features).items()}
             tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
             save_file(tensors | statistics, temporary / name / FEATURES)
@@ -118,10 +118,8 @@ def load_features(folder: Path, name: str) -> RealFeatures:
         path = folder / name / file
         if not path.is_file() or sha256(path) != digest:
             raise UserError(f"{path}: missing or changed since it was made; run `dvc repro -f reference`")
-    extractor = extractors.get(name)
+    chosen = extractor.get(name)
     tensors = load_file(folder / name / FEATURES)
-    network = extractor.load(folder / name / WEIGHTS)
+    network = chosen.load(folder / name / WEIGHTS)
     held_out = Features(tensors["test.features"], tensors["test.logits"])
-    return RealFeatures(
-        extractor, network, tensors["features"], tensors["mu"].numpy(), tensors["sigma"].numpy(), held_out
-    )
+    return RealFeatures(chosen, network, tensors["features"], tensors["mu"].numpy(), tensors["sigma"].numpy(), held_out)

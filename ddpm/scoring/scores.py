@@ -7,6 +7,7 @@ the spread over KID's subsets, not a standard error of ``kid_mean``.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from ddpm.base.errors import UserError
+from ddpm.scoring import extractor
 from ddpm.scoring.extractor import Extractor, Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
@@ -56,9 +58,9 @@ def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
     return scores
 
 
-def possible(settings: Evaluate, extractor: Extractor, count: int) -> Evaluate:
+def possible(settings: Evaluate, features: Extractor, count: int) -> Evaluate:
     """``settings`` with only those metrics for which ``count`` images are enough."""
-    enough = [metric for metric in settings.metrics if count >= minimum(metric, settings, extractor)[0]]
+    enough = [metric for metric in settings.metrics if count >= minimum(metric, settings, features)[0]]
     return settings.model_copy(update={"metrics": tuple(enough)})
 
 
@@ -88,10 +90,10 @@ METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], dict[str, float]
 }
 
 
-def minimum(metric: str, settings: Evaluate, extractor: Extractor) -> tuple[int, str]:
+def minimum(metric: str, settings: Evaluate, features: Extractor) -> tuple[int, str]:
     """The fewest images for which ``metric`` is meaningful, and why. For fewer, torch-fidelity still gives numbers or
     NaN."""
-    neighbours, dimensions = settings.prc_neighborhood + 1, extractor.dimensions
+    neighbours, dimensions = settings.prc_neighborhood + 1, features.dimensions
     return {
         "fid": (dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"),
         "isc": (10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"),
@@ -100,16 +102,15 @@ def minimum(metric: str, settings: Evaluate, extractor: Extractor) -> tuple[int,
     }[metric]
 
 
-def check_counts(settings: Evaluate, extractor: Extractor, counts: dict[str, int]) -> None:
+def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
     """Raises UserError that names the key, the number and the minimum when a metric has too few images.
 
     counts: image counts by the key that sets them: ``sample.count``, and any other name for real images.
     """
-    for metric in settings.metrics:
-        least, why = minimum(metric, settings, extractor)
-        for where, count in counts.items():
-            if count < least and (metric != "isc" or where == "sample.count"):
-                raise UserError(
-                    f"{where}: {count:,} images are too few for evaluate.metrics {metric!r} with {extractor.name}: "
-                    f"at least {least:,} are needed ({why}); use more images or leave {metric!r} out"
-                )
+    for name, metric, (where, count) in itertools.product(settings.extractors, settings.metrics, counts.items()):
+        least, why = minimum(metric, settings, extractor.get(name))
+        if count < least and (metric != "isc" or where == "sample.count"):
+            raise UserError(
+                f"{where}: {count:,} images are too few for evaluate.metrics {metric!r} with {name}: "
+                f"at least {least:,} are needed ({why}); use more images or leave {metric!r} out"
+            )

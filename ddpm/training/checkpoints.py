@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -122,7 +122,7 @@ def forget_finished(fingerprint: str, model: str, record: str) -> None:
     resumes meanwhile.
     """
     folder = root() / fingerprint
-    try:
+    with suppress(OSError):  # gone or not removable, which is no reason to fail: `ddpm doctor` counts what stays
         # not FileLock, which would create the folder again if another process has just removed it
         if (lock := try_lock(folder / LOCK)) is not None:
             try:
@@ -133,8 +133,6 @@ def forget_finished(fingerprint: str, model: str, record: str) -> None:
                     folder.rename(tempfile.mkdtemp(TAKEN, f"{fingerprint}.", root()))
             finally:
                 os.close(lock)
-    except OSError:  # gone or not removable, which is no reason to fail: `ddpm doctor` counts what stays
-        pass
     for left in root().glob(f"*{TAKEN}"):
         shutil.rmtree(left, ignore_errors=True)  # another process may be deleting it too
 
