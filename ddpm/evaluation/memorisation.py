@@ -8,13 +8,13 @@ The yardstick is how close held-out real images come to the train split, as in M
 from __future__ import annotations
 
 from bisect import bisect_left
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # not stats, whose import takes a second
 from torch import Tensor
 
 ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
@@ -106,6 +106,6 @@ def largest_share(samples: int, k: int, held_out: int) -> float:
     the limit with a probability of at most CHANCE; for models that draw as the data do, that is less than one in 100.
     The factor allows for models that copy nothing but whose images differ from the data's.
     """
-    chance = ALLOWED * stats.beta.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, k, held_out + 1 - k)
-    within = partial(stats.binom.cdf, n=samples, p=np.minimum(chance, 1))
-    return bisect_left(range(samples), 1 - CHANCE, key=lambda count: within(count).mean()) / samples
+    chance = ALLOWED * special.betaincinv(k, held_out + 1 - k, (np.arange(QUANTILES) + 0.5) / QUANTILES)
+    beyond = np.minimum(chance, 1)
+    return bisect_left(range(samples), 1 - CHANCE, key=lambda n: special.bdtr(n, samples, beyond).mean()) / samples
