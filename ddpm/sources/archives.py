@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Literal, NamedTuple, NoReturn, Self, cast
+from typing import IO, NamedTuple, NoReturn, Self, cast
 
 from ddpm.base.errors import UserError
 
@@ -29,15 +29,11 @@ ALWAYS_ALLOWED_BYTES = 2**30
 
 # tarfile reads a member's name and attributes whole before it returns the member; an attacker's may be gigabytes long.
 MAX_HEADER_BYTES = 2**20
-HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
+LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *LONG_NAMES)
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+          NotImplementedError)  # fmt: skip
 # what else tarfile and zipfile raise for damaged tables of contents
 MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
 
@@ -64,16 +60,19 @@ def reading(source: Path) -> Iterator[Iterator[Member]]:
     try:
         if source.is_dir():
             yield _folder(source)
-        elif source.name.lower().endswith(".zip"):
-            yield _bounded(source, _zip(source))
         elif is_archive(source.name):
-            yield _bounded(source, _tar(source))
+            yield _checked(source, (_zip if source.name.lower().endswith(".zip") else _tar)(source))
         else:
             raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
-    except (*BROKEN, NotImplementedError) as error:
-        raise UserError(f"{source}: truncated or broken archive ({error}); fetch it again") from error
+    except (*BROKEN, *MISREAD) as error:
+        kind = f"{type(error).__name__}: " if isinstance(error, MISREAD) else ""
+        raise UserError(f"{source}: truncated or broken archive ({kind}{error}); fetch it again") from error
     except PermissionError as error:
         raise UserError(f"{error.filename}: permission denied; make it readable") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # from seeking before the start of the file, or far beyond its end
+            raise
+        raise UserError(f"{source}: truncated or broken archive (a member lies outside it); fetch it again") from error
 
 
 def _folder(source: Path) -> Iterator[Member]:
@@ -94,7 +93,7 @@ def _folder(source: Path) -> Iterator[Member]:
                     yield Member(path.relative_to(source).as_posix(), path.stat().st_size, stream)
 
 
-class _Header(tarfile.TarInfo):
+class Header(tarfile.TarInfo):
     """A tar member's header, refused if it is large or of a sparse file, which has a map of holes to read first."""
 
     @classmethod
@@ -111,10 +110,6 @@ class _Header(tarfile.TarInfo):
         raise tarfile.TarError("a sparse file")  # as ``frombuf`` does for the older formats
 
 
-def open_tar(path: Path, mode: Literal["r:", "r:*"]) -> tarfile.TarFile:
-    return tarfile.open(path, mode, tarinfo=_Header)
-
-
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The members in turn, without keeping them: tarfile's list takes a kilobyte per member."""
     while (member := archive.next()) is not None:
@@ -123,30 +118,23 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _tar(source: Path) -> Iterator[Member]:
-    with open_tar(source, "r:*") as archive:
+    with tarfile.open(source, "r:*", tarinfo=Header) as archive:
         for member in members(archive):
-            _check_name(source, member.name)
             if not (member.isfile() or member.isdir()) or member.size < 0:
                 raise UserError(f"{source}: member {member.name!r} is a link or a device; only files are allowed")
-            stream = archive.extractfile(member)
-            if stream is not None:
+            if stream := archive.extractfile(member):
                 yield Member(member.name, member.size, stream)
-        _check_end(archive)
-
-
-def _check_end(archive: tarfile.TarFile) -> None:
-    """Check for the block of zeros that ends a complete archive: tarfile also stops at a broken header or no bytes."""
-    stream = cast(IO[bytes], archive.fileobj)
-    stream.seek(archive.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("no end-of-archive mark")
-    stream.read(2**20)  # gzip and xz verify their checksum when they reach the end
+        # A block of zeros ends a complete archive; tarfile also stops at a broken header, or where there is no more.
+        file = cast(IO[bytes], archive.fileobj)
+        file.seek(archive.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end-of-archive mark")
+        file.read(2**20)  # gzip and xz verify their checksum when they reach the end
 
 
 def _zip(source: Path) -> Iterator[Member]:
     with zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
-            _check_name(source, info.filename)
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise UserError(f"{source}: member {info.filename!r} is a link; only files are allowed")
             if info.flag_bits & 1:
@@ -156,28 +144,18 @@ def _zip(source: Path) -> Iterator[Member]:
                     yield Member(info.filename, info.file_size, stream)
 
 
-def _check_name(source: Path, name: str) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
-        raise UserError(f"{source}: member {name!r} leads outside the archive; do not trust this file")
-
-
-def _bounded(source: Path, found: Iterator[Member]) -> Iterator[Member]:
-    """The members, within the limits. Raises TarError for an inconsistent table of contents."""
+def _checked(source: Path, found: Iterator[Member]) -> Iterator[Member]:
+    """The members, by names that stay inside the archive, and within the limits."""
     allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
     total = 0
-    try:
-        for count, member in enumerate(found, start=1):
-            total += member.size
-            if count > MAX_MEMBERS or total > allowed:
-                raise UserError(
-                    f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
-                    "unpack it by hand and name the folder in data.source"
-                )
-            yield member
-    except MISREAD as error:
-        raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # from seeking before the start of the file, or far beyond its end
-            raise
-        raise tarfile.ReadError("a member lies outside the file") from error
+    for count, member in enumerate(found, start=1):
+        path = PurePosixPath(member.name.replace("\\", "/"))
+        if path.is_absolute() or PureWindowsPath(member.name).drive or ".." in path.parts:
+            raise UserError(f"{source}: member {member.name!r} leads outside the archive; do not trust this file")
+        total += member.size
+        if count > MAX_MEMBERS or total > allowed:
+            raise UserError(
+                f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
+                "unpack it by hand and name the folder in data.source"
+            )
+        yield member

@@ -37,8 +37,6 @@ class CifarDataset(Published):
             images = np.concatenate([rows for rows, _ in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             splits[split] = (images, np.concatenate([labels for _, labels in batches]))
         (classes,) = _contents(raw / self.meta, self.class_key)
-        if not isinstance(classes, list):
-            raise UserError(f"{raw / self.meta}: its {self.class_key} are not a list; not the file of the class names")
         return Records.of_arrays(splits, tuple(map(str, classes)))
 
     def _read_batch(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

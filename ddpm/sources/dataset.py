@@ -10,17 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class Records:
     """
 
     names: Sequence[str]
-    open: Callable[[int], Image]
+    open: Callable[[int], Image.Image]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     is_test: NDArray[np.bool_] | None = None
@@ -58,15 +56,9 @@ class Records:
         if len(shapes := sorted({part.shape[1:] for part in parts})) > 1:
             raise UserError(f"dataset: its splits hold images of {' and '.join(map(str, shapes))}; one is allowed")
         images = np.concatenate(parts)
-
-        def open_image(index: int) -> Image:
-            from PIL import Image
-
-            return Image.fromarray(images[index])
-
         return cls(
             names=[f"{split}/{i}" for split, count in zip(splits, counts, strict=True) for i in range(count)],
-            open=open_image,
+            open=lambda index: Image.fromarray(images[index]),
             labels=np.concatenate([labels for _, labels in splits.values()]).astype(np.int64),
             classes=classes,
             is_test=np.repeat([split == "test" for split in splits], counts) if "test" in splits else None,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
 import time
 import urllib.request
+from collections.abc import Callable
 from importlib import util
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from ddpm.base import progress
@@ -94,15 +94,7 @@ def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ..
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects only to https, or from http to http: urllib would also follow them to ftp."""
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in {"https", req.type}:
             raise OSError(f"it redirects to {newurl}, which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -141,16 +133,15 @@ def _unreachable(url: str, error: Exception, file: str) -> UserError:
     )
 
 
-def verify(path: Path, algorithm: Literal["md5", "sha256"], published: str) -> None:
-    """Raises UserError unless the file exists and has the published checksum."""
+def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:
+    """Raises UserError unless the file exists and has the published checksum. digest: ``files.md5`` or ``sha256``."""
     try:
-        with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        found = digest(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro download`") from error
     if found != published:
         raise UserError(
-            f"{path.name}: wrong checksum, {algorithm} {found} instead of {published}; "
+            f"{path.name}: wrong checksum, {digest.__name__} {found} instead of {published}; "
             "the file is damaged or not the published one: fetch it again"
         )
 

@@ -27,11 +27,11 @@ class IdxDataset(Published):
     classes: ClassVar[tuple[str, ...]]
 
     def read(self, raw: Path) -> Records:
-        splits = {}
-        for split, prefix in {"train": "train", "test": "t10k"}.items():
-            images = read_idx(raw / f"{prefix}-images-idx3-ubyte.gz", 3)
-            splits[split] = (images, read_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", 1))
-        return Records.of_arrays(splits, self.classes)
+        def split(prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            labels = read_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", 1)
+            return read_idx(raw / f"{prefix}-images-idx3-ubyte.gz", 3), labels
+
+        return Records.of_arrays({"train": split("train"), "test": split("t10k")}, self.classes)
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -13,19 +13,18 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from ddpm.base import files
 from ddpm.base.errors import UserError, masked
 from ddpm.sources import fetch as _sources
-from ddpm.sources.archives import MISREAD, members, open_tar, reading
+from ddpm.sources.archives import MISREAD, Header, members, reading
 from ddpm.sources.archives import SUFFIXES as ARCHIVES
 from ddpm.sources.dataset import Dataset, Records
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FILE = "images.tar"
 MAX_NAME = 40
@@ -58,11 +57,19 @@ class Photos(Dataset):
         return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME] or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        with TemporaryDirectory(dir=folder.parent) as scratch:
+        with TemporaryDirectory(dir=folder.parent) as scratch, tarfile.open(folder / FILE, "w") as tar:
             found = _sources.locate(source, self.address, (), Path(scratch))
             if source is None and self.sha256:
-                _sources.verify(found, "sha256", self.sha256)
-            _pack(found, folder / FILE)
+                _sources.verify(found, files.sha256, self.sha256)
+            with reading(found) as found_files:
+                for file in found_files:
+                    # without times and owners, so that the same images give the same bytes
+                    info = tarfile.TarInfo(str(PurePosixPath(file.name)))
+                    info.size = file.size
+                    if is_image(info.name):
+                        tar.addfile(info, file.stream)
+            if not tar.getmembers():
+                raise UserError(f"data.source: no images in {found}; allowed: {', '.join(sorted(SUFFIXES))}")
 
     @abstractmethod
     def arrange(self, names: list[str]) -> Arrangement:
@@ -71,15 +78,13 @@ class Photos(Dataset):
     def read(self, raw: Path) -> Records:
         path = raw / FILE
         try:
-            with open_tar(path, "r:") as tar:
+            with tarfile.open(path, "r:", tarinfo=Header) as tar:
                 places = {member.name: (member.offset_data, member.size) for member in members(tar)}
         except (*MISREAD, FileNotFoundError, IsADirectoryError, tarfile.TarError) as error:
             raise UserError(f"{path}: missing or broken ({error}); run `dvc repro --force download`") from error
         names, labels, classes, is_test = self.arrange(sorted(places))
 
-        def open_image(index: int) -> Image:
-            from PIL import Image
-
+        def open_image(index: int) -> Image.Image:
             offset, size = places[names[index]]
             with path.open("rb") as handle:
                 handle.seek(offset)
@@ -93,18 +98,3 @@ def is_image(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden
-
-
-def _pack(found: Path, tar_path: Path) -> None:
-    """Raises UserError when there is no image below ``found``."""
-    count = 0
-    with tarfile.open(tar_path, "w") as tar, reading(found) as found_files:
-        for member in found_files:
-            name = str(PurePosixPath(member.name))
-            if is_image(name):
-                info = tarfile.TarInfo(name)  # without times and owners, so that the same images give the same bytes
-                info.size = member.size
-                tar.addfile(info, member.stream)
-                count += 1
-    if not count:
-        raise UserError(f"data.source: no images in {found}; allowed: {', '.join(sorted(SUFFIXES))}")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import lzma
-from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import ClassVar
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.sources import fetch as _sources
-from ddpm.sources.archives import Member, reading
+from ddpm.sources.archives import reading
 from ddpm.sources.dataset import Dataset
 
-MAX_FILE_BYTES = 2**29
+MAX_FILE_BYTES = 2**28  # a small xz file can expand to petabytes
 
 
 class Published(Dataset):
@@ -31,10 +31,18 @@ class Published(Dataset):
         with TemporaryDirectory(dir=folder.parent) as scratch:
             found = _sources.locate(source, self.address, tuple(self.md5), Path(scratch))
             with reading(found) as members:
-                for member in members:
-                    wanted = folder / PurePosixPath(member.name).name.removesuffix(".xz")
-                    if wanted.name in self.md5 and not wanted.exists():
-                        _copy(member, wanted)
+                for name, _, stream in members:
+                    wanted = folder / PurePosixPath(name).name.removesuffix(".xz")
+                    if wanted.name not in self.md5 or wanted.exists():
+                        continue
+                    try:
+                        with lzma.LZMAFile(stream) if name.endswith(".xz") else stream as file:
+                            content = file.read(MAX_FILE_BYTES + 1)
+                    except (lzma.LZMAError, EOFError) as error:
+                        raise UserError(f"{name} is truncated or broken ({error}); fetch it again") from error
+                    if len(content) > MAX_FILE_BYTES:
+                        raise UserError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes; not the published file")
+                    wanted.write_bytes(content)
         if missing := sorted(file for file in self.md5 if not (folder / file).exists()):
             raise UserError(f"{found}: {self.name} needs {', '.join(missing)}; get them from {self.address}")
         self.verify(folder)
@@ -42,17 +50,4 @@ class Published(Dataset):
     def verify(self, raw: Path) -> None:
         """Raises UserError when a file is missing or is not the published one."""
         for file, published in self.md5.items():
-            _sources.verify(raw / file, "md5", published)
-
-
-def _copy(member: Member, path: Path) -> None:
-    """Raises UserError above MAX_FILE_BYTES: a small xz file can expand to petabytes."""
-    packed = member.name.endswith(".xz")
-    try:
-        with path.open("wb") as out, lzma.open(member.stream) if packed else nullcontext(member.stream) as stream:
-            while chunk := stream.read(_sources.CHUNK):
-                if out.tell() + len(chunk) > MAX_FILE_BYTES:
-                    raise UserError(f"{path.name}: larger than {MAX_FILE_BYTES:,} bytes; not the published file")
-                out.write(chunk)
-    except (lzma.LZMAError, EOFError) as error:
-        raise UserError(f"{member.name} is truncated or broken ({error}); fetch it again") from error
+            _sources.verify(raw / file, files.md5, published)
