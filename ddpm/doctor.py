@@ -6,13 +6,14 @@ import json
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import yaml
-from packaging.requirements import Requirement
 
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.paths import PROCESSED, RAW, REFERENCE
@@ -28,7 +29,6 @@ State = Literal["ok", "note", "fetch", "missing"]
 
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 GIB = 2**30
-BY_HAND = "without a network: put its files into a folder, and set data.source to that"
 SOURCE = ("data.dataset", "data.source")  # the params of the download stage
 
 
@@ -45,26 +45,19 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """All that is looked at, in the order in which it is needed. What cannot be looked at for want of something else
     is left out."""
-    findings = [packages(), *programs(), repository(), branch()]
-    if any(util.find_spec(name) is None for name in ("torch", "torch_fidelity", "mlflow")):
+    findings = [packages(), *programs()]
+    if any(util.find_spec(name) is None for name in ("dvc", "torch", "torch_fidelity", "mlflow")):
         return findings
+    findings += [repository(), branch()]
     try:
         settings = config.load()
     except UserError as error:
         return [*findings, Finding("params", "missing", "not usable", str(error))]
-    parts = {
-        "device": device,
-        "model": model_and_disk,
-        "trainings": trainings,
-        "mlflow": store,
-        "dataset": dataset,
-        "weights": weights,
-    }
-    for topic, part in parts.items():
+    for part in (device, model, trainings, mlflow, dataset, weights):
         try:
             findings += part(settings)
         except UserError as error:
-            findings.append(Finding(topic, "missing", "not usable", str(error)))
+            findings.append(Finding(part.__name__, "missing", "not usable", str(error)))
     return findings
 
 
@@ -86,35 +79,23 @@ def listing(findings: Iterable[Finding], offline: bool = False) -> str:
 
 
 def packages() -> Finding:
-    """Whether what pyproject.toml asks for is installed, in a version that it allows."""
-    wrong = []
-    for text in metadata.requires("ddpm") or ():
-        requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            version = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            wrong.append(f"{requirement.name} is not installed")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
-    if wrong:
-        return Finding("packages", "missing", ", ".join(wrong), "`make setup`")
+    """Whether what pyproject.toml asks for is installed, in a version that it allows, as `pip check` says."""
+    said = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False).stdout
+    if wrong := [line for line in said.splitlines() if line.startswith("ddpm ")]:
+        return Finding("packages", "missing", "; ".join(wrong), "`make setup`")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in SHOWN)
     return Finding("packages", "ok", f"python {platform.python_version()}, {versions}")
 
 
 def programs() -> Iterator[Finding]:
     """What is called by name."""
-    states: dict[str, tuple[State, str]] = {
-        "git": ("missing", "install git"),
-        "dvc": ("missing", "`make setup`, and put .venv/bin into PATH"),
-        "make": ("note", "install make for the two commands, or run `dvc repro` itself"),
-    }
-    for name, (state, fix) in states.items():
-        path = shutil.which(name)
-        yield Finding(name, "ok", path) if path else Finding(name, state, "not in PATH", fix)
+    setup = "`make setup`, and put .venv/bin into PATH"
+    by_hand = "install make for the two commands, or run `dvc repro` itself"
+    for name, fix in {"git": "install git", "dvc": setup, "make": by_hand}.items():
+        if path := shutil.which(name):
+            yield Finding(name, "ok", path)
+        else:
+            yield Finding(name, "note" if name == "make" else "missing", "not in PATH", fix)
 
 
 def repository(here: Path | None = None) -> Finding:
@@ -126,8 +107,6 @@ def repository(here: Path | None = None) -> Finding:
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
     if absent:
         return Finding("repository", "missing", f"no {' and no '.join(absent)} here or above", "run in the clone")
-    if util.find_spec("dvc") is None:
-        return Finding("repository", "ok", str(here))
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
@@ -137,13 +116,12 @@ def repository(here: Path | None = None) -> Finding:
             _ = repo.index.stages
             locks = Path(repo.tmp_dir or "", "rwlock")
         json.loads(locks.read_text() if locks.exists() else "{}")
+        return Finding("repository", "ok", str(here))
     except (DvcException, SCMError) as error:
         found, torn = str(error).rstrip("."), LOCK if LOCK in str(error) else ""
     except ValueError:
         torn = os.path.relpath(locks, here)
         found = f"'{torn}' is no JSON"
-    else:
-        return Finding("repository", "ok", str(here))
     fix = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
     return Finding("repository", "missing", found, fix if torn else "see `dvc status`")
 
@@ -176,7 +154,7 @@ def device(settings: Config) -> Iterator[Finding]:
         yield Finding("precision", "note" if slow else "ok", f"{section}.precision: {choice} is {shown} here", fix)
 
 
-def model_and_disk(settings: Config) -> Iterator[Finding]:
+def model(settings: Config) -> Iterator[Finding]:
     """The network's size, and whether the disk has room for what one run writes and DVC's cache keeps."""
     from ddpm.forecast import disk, estimate
     from ddpm.model import architecture
@@ -204,7 +182,7 @@ def trainings(settings: Config) -> Iterator[Finding]:
         yield Finding("trainings", "note", shown, fix)
 
 
-def store(settings: Config) -> Iterator[Finding]:
+def mlflow(settings: Config) -> Iterator[Finding]:
     """Whether MLflow's store answers. Runs are kept in files without it."""
     from ddpm.tracking.store import Store
 
@@ -253,28 +231,28 @@ def source(data: Data) -> Finding:
     if not where:
         return Finding("dataset", "ok", f"{name} comes with a package")
     if where.startswith(fetch.ADDRESSES):
-        return Finding("dataset", "fetch", f"{name} from {masked(where)}", BY_HAND)
+        by_hand = "without a network: put its files into a folder, and set data.source to that"
+        return Finding("dataset", "fetch", f"{name} from {masked(where)}", by_hand)
     return Finding("dataset", "ok", f"{name} in {where}")
 
 
 def weights(settings: Config) -> Iterator[Finding]:
     """Of the extractors: in data/reference/, made or shipped, or to be downloaded."""
     from ddpm.base import files
-    from ddpm.scoring.reference import INDEX, WEIGHTS, read_reference
+    from ddpm.scoring.reference import WEIGHTS
     from ddpm.variants.extractors import inception
 
-    index = read_reference(REFERENCE).extractors if (REFERENCE / INDEX).exists() else {}
     for name in settings.evaluate.extractors:
         kept, cached = REFERENCE / name / WEIGHTS, inception.cached()
-        if kept.exists() and index.get(name, {}).get(WEIGHTS) == files.sha256(kept):
+        if kept.exists():
             yield Finding("weights", "ok", f"{name}: {kept}")
         elif name != "inception":
             yield Finding("weights", "ok", f"{name}: made by the reference stage, nothing to download")
         elif not cached.exists():
-            by_hand = f"without a network: put the file at {cached}"
-            yield Finding("weights", "fetch", f"{name}: {inception.URL}", by_hand)
+            fix = f"without a network: put the file at {cached}"
+            yield Finding("weights", "fetch", f"{name}: {inception.URL}", fix)
         elif files.sha256(cached) != inception.SHA256:
-            by_hand = "remove it, or put the published file there"
-            yield Finding("weights", "missing", f"{name}: {cached} is damaged", by_hand)
+            fix = "remove it, or put the published file there"
+            yield Finding("weights", "missing", f"{name}: {cached} is damaged", fix)
         else:
             yield Finding("weights", "ok", f"{name}: {cached}")

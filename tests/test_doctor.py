@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -340,15 +339,18 @@ REAL_PACKAGES: Callable[[], doctor.Finding] = doctor.packages
     ("requirement", "state", "words"),
     [
         ("torch>=2.6,<3", "ok", "torch "),
-        ("torch<2", "missing", "torch is "),
-        ("no-such-package>=1", "missing", "no-such-package is not installed"),
+        ("torch<2", "missing", "has requirement torch<2, but you have torch 2"),
+        ("no-such-package>=1", "missing", "requires no-such-package, which is not installed"),
         ("no-such-package>=1; extra == 'kaggle'", "ok", "python 3"),
     ],
 )
 def test_packages_are_held_to_what_the_project_asks_for(
-    monkeypatch: pytest.MonkeyPatch, requirement: str, state: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requirement: str, state: str, words: str
 ) -> None:
-    monkeypatch.setattr(metadata, "requires", lambda name: [requirement])
+    described = tmp_path / "installed/ddpm-1.dist-info/METADATA"
+    described.parent.mkdir(parents=True)
+    described.write_text(f"Metadata-Version: 2.1\nName: ddpm\nVersion: 1\nRequires-Dist: {requirement}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
     found = REAL_PACKAGES()
     assert found.state == state
     assert words in found.found
