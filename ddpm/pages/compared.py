@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from ddpm.compare.revisions import Revision
 from ddpm.compare.snapshots import WORKSPACE
 from ddpm.compare.verdict import Comparison
 from ddpm.data.processed import open_split
-from ddpm.pages.parts import COLUMNS, Figure, Figures, Note, Part, Strips, Table, figure, strip
+from ddpm.pages.parts import COLUMNS, Figure, Note, Part, Table, attempted, figure, strip
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
@@ -75,8 +76,8 @@ def verdict(found: Compared) -> list[Part]:
         split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
         parts.append(Table([*columns, "why"], split, title, text_columns=(0, 7, 8)))
     caption = "Each training seed's difference from the baseline, the mean and its interval."
-    picture = figure(partial(tables.draw, found.comparison), caption, wide=True)
-    return [*parts, Figures([picture]), *map(Note, tables.notes(found.comparison))]
+    parts.append(figure(partial(tables.draw, found.comparison), caption, wide=True))
+    return [*parts, *map(Note, tables.notes(found.comparison))]
 
 
 def samples(found: Compared) -> list[Part]:
@@ -86,49 +87,56 @@ def samples(found: Compared) -> list[Part]:
         seeds = "; ".join(f"{label} has {pairing.named(arm)}" for label, arm in found.arms.items())
         raise UserError(f"no training seed in common, so no noise either ({seeds}): run the variants with one seed")
     seed = min(shared)
-    rows = [strip(label, partial(arm[seed].images, f"{SAMPLES}/samples.npy")) for label, arm in found.arms.items()]
-    real = strip("real test images", lambda: open_split(PROCESSED, "test")[0][:COLUMNS])
-    same = "the images of a column were drawn from the same noise" if len(rows) > 1 else "the first of the set"
-    return [Note(f"Training seed {seed}; {same}."), Strips([*rows, real])]
+    same = "the images of a column were drawn from the same noise" if len(found.arms) > 1 else "the first of the set"
+    shown: list[Part] = [Note(f"Training seed {seed}; {same}.")]
+    for label, arm in found.arms.items():
+        shown += attempted(lambda label, run: [strip(label, run.images(f"{SAMPLES}/samples.npy"))], label, arm[seed])
+    return shown + attempted(lambda: [strip("real test images", open_split(PROCESSED, "test")[0][:COLUMNS])])
 
 
 def curves(found: Compared) -> list[Part]:
     """Loss over training, and the terms of the bound on the likelihood over t, of each variant; means over seeds."""
-    losses: dict[str, list[Array]] = {}
-    bounds: dict[str, list[Array]] = {}
-    notes = []
-    for arrays, path, names in ((losses, LOSS, ("step", "loss")), (bounds, LIKELIHOOD, ("t", *BOUND_COLUMNS))):
-        for label, arm in found.arms.items():
-            for run in arm.values():
-                try:
-                    arrays.setdefault(label, []).append(run.columns(str(path), *names))
-                except UserError as error:
-                    notes.append(Note(str(error), missing=True))
-    figures = [*_loss(losses), *_bound(bounds)]
-    return [*([Figures(figures)] if figures else ()), *notes]
+    lacking: list[Part] = []
+    losses = _means(found, LOSS, ("step", "loss"), lacking)
+    bounds = _means(found, LIKELIHOOD, ("t", *BOUND_COLUMNS), lacking)
+    return [*(_loss(losses) if losses else ()), *(_bound(bounds) if bounds else ()), *lacking]
 
 
-def _loss(found: dict[str, list[Array]]) -> list[Figure]:
-    smooth = {label: _mean(list(map(_binned, arrays))) for label, arrays in found.items() if arrays}
-    if not smooth:
-        return []
+def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part]) -> dict[str, Array]:
+    """label -> the mean of these columns over the variant's seeds, row by row, as long as the shortest; what cannot be
+    read is added to ``lacking``."""
+    means = {}
+    for label, arm in found.arms.items():
+        arrays = []
+        for run in arm.values():
+            try:
+                arrays.append(run.columns(str(path), *names))
+            except UserError as error:
+                lacking.append(Note(str(error), missing=True))
+        if arrays:
+            means[label] = np.mean([array[: min(map(len, arrays))] for array in arrays], axis=0)
+    return means
+
+
+def _loss(means: dict[str, Array]) -> list[Figure]:
+    smooth = {
+        label: np.array([part.mean(0) for part in np.array_split(mean, min(BINS, len(mean)))])
+        for label, mean in means.items()
+    }
     caption = f"Training loss: mean over the training seeds, in at most {BINS} averages of successive rows."
     if len(smooth) > 1:
         caption += " Losses of different targets or weightings have different scales."
     return [figure(Panel("training loss", "step", "loss", smooth, log="y"), caption)]
 
 
-def _bound(found: dict[str, list[Array]]) -> list[Figure]:
+def _bound(means: dict[str, Array]) -> list[Figure]:
     # the last row is L_T, at T + 1, where nothing is denoised
-    means = {label: _mean(arrays)[:-1] for label, arrays in found.items() if arrays}
-    if not means:
-        return []
+    terms = {label: mean[:-1, [0, 1]] for label, mean in means.items()}
     label, own = next(iter(means.items()))
-    terms = {name: mean[:, [0, 1]] for name, mean in means.items()}
-    if len(means) == 1:
-        terms = {"test": own[:, [0, 1]], "train": own[:, [0, 2]]}
-    errors = {"test": own[:, [0, 3]], "train": own[:, [0, 4]]}
     split, of = (", test split", f", {label}") if len(means) > 1 else ("", "")
+    if len(means) == 1:
+        terms = {"test": own[:-1, [0, 1]], "train": own[:-1, [0, 2]]}
+    errors = {"test": own[:-1, [0, 3]], "train": own[:-1, [0, 4]]}
     return [
         figure(
             Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", terms, log="y"),
@@ -139,14 +147,3 @@ def _bound(found: dict[str, list[Array]]) -> list[Figure]:
             "On held-out and on train images: a gap between the two is overfitting.",
         ),
     ]
-
-
-def _binned(curve: Array) -> Array:
-    return np.array([part.mean(0) for part in np.array_split(curve, min(BINS, len(curve)))])
-
-
-def _mean(arrays: Sequence[Array]) -> Array:
-    """Row by row, over as many rows as all have."""
-    least = min(map(len, arrays))
-    mean: Array = np.mean([array[:least] for array in arrays], axis=0)
-    return mean

@@ -10,7 +10,7 @@ from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
 from ddpm.compare import frontier, measured, metrics, runs, snapshots
-from ddpm.pages.parts import Figure, Figures, Note, Part, Table, data_uri, figure, number, plain
+from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.tracking import record
@@ -47,10 +47,7 @@ def scores() -> list[Part]:
 
 def staleness() -> list[Part]:
     """Whether the working folder's metrics are those of its params and code."""
-    try:
-        snapshots.check_metrics()
-    except UserError as error:
-        return [Note(f"{error}.", missing=True)]
+    snapshots.check_metrics()
     return []
 
 
@@ -59,7 +56,7 @@ def extrapolation() -> list[Part]:
     distances, found = _distances(), measured.scores()
     if not distances:
         raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
-    figures = []
+    figures: list[Part] = []
     for extractor, rows in distances.items():
         limit = next((n for key in metrics.EXTRAPOLATED if (n := f"{extractor}.{key}") in found), None)
         curve = np.stack([1 / rows[:, 0], rows[:, 1]], axis=1)[::-1]
@@ -73,7 +70,7 @@ def extrapolation() -> list[Part]:
         )
         panel = Panel(f"{extractor}: distance by N", "1 / N", "Fréchet distance", drawn, levels, points=True)
         figures.append(figure(panel, caption))
-    return [Figures(figures)]
+    return figures
 
 
 def _distances() -> dict[str, NDArray[np.float64]]:
@@ -100,15 +97,13 @@ def quality_against_cost() -> list[Part]:
         f"{frontier.title(points)}. Means over {first.sets} sets of {first.images:,} images, drawn on {first.device}; "
         f"{frontier.CLOCKS_SAY}"
     )
-    return [
-        Figures([figure(panel, f"{panel.title}. Both axes are logarithmic.") for panel in frontier.panels(points)]),
-        Table(heads, rows, caption, text_columns=(0, 3)),
-    ]
+    figures = [figure(panel, f"{panel.title}. Both axes are logarithmic.") for panel in frontier.panels(points)]
+    return [*figures, Table(heads, rows, caption, text_columns=(0, 3))]
 
 
 def calibration() -> list[Part]:
     """What a distance means: real test images blurred and noised, and where this model is among them."""
-    figures = []
+    figures: list[Part] = []
     for extractor, found in measured.read(CALIBRATION, dict[str, Ladder]).items():
         metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
         if metric is None:
@@ -126,7 +121,7 @@ def calibration() -> list[Part]:
         )
         panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
         figures.append(figure(panel, caption))
-    return [Figures(figures)]
+    return figures
 
 
 def at_count(extractor: str, count: int) -> float | None:
@@ -157,7 +152,7 @@ def memorisation() -> list[Part]:
     if not NEAREST.exists():
         return [table, Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)]
     shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
-    return [table, Figures([Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)])]
+    return [table, Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)]
 
 
 def comparability() -> list[Part]:

@@ -48,35 +48,24 @@ class Table:
 
 @dataclass(frozen=True)
 class Strip:
-    """A named row of images as a data URI, or why there is none."""
+    """A named row of images as a data URI."""
 
+    kind: ClassVar[str] = "strip"
     name: str
-    picture: str = ""
-    missing: str = ""
-
-
-@dataclass(frozen=True)
-class Strips:
-    kind: ClassVar[str] = "strips"
-    strips: Sequence[Strip]
+    picture: str
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as a data URI."""
+    """A picture as a data URI. Those in succession stand next to each other, a ``wide`` one by itself."""
 
+    kind: ClassVar[str] = "figure"
     caption: str
     picture: str
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class Figures:
-    kind: ClassVar[str] = "figures"
-    figures: Sequence[Figure]
-
-
-Part = Note | Table | Strips | Figures
+Part = Note | Table | Strip | Figure
 
 
 @dataclass(frozen=True)
@@ -85,25 +74,23 @@ class Chapter:
     parts: Sequence[Part]
 
 
-def chapter(title: str, *builders: Callable[[], Iterable[Part]]) -> Chapter:
-    """The parts that the builders return; where one raises UserError, its line in that place."""
-    parts: list[Part] = []
-    for build in builders:
-        try:
-            parts += build()
-        except UserError as error:
-            parts.append(Note(str(error), missing=True))
-    return Chapter(title, parts)
-
-
-def strip(name: str, load: Callable[[], NDArray[np.uint8]]) -> Strip:
-    """Of the uint8 (N, C, H, W) images that ``load`` returns, or of the line of the UserError that it raises."""
+def attempted(build: Callable[..., Iterable[Part]], *arguments: Any) -> list[Part]:
+    """The parts that ``build`` returns, or the line of the UserError that it raises."""
     try:
-        picture = io.BytesIO()
-        Image.fromarray(tiles(load())).save(picture, "PNG", optimize=True)
-        return Strip(name, picture=data_uri(picture.getvalue()))
+        return list(build(*arguments))
     except UserError as error:
-        return Strip(name, missing=str(error))
+        return [Note(str(error), missing=True)]
+
+
+def chapter(title: str, *builders: Callable[[], Iterable[Part]]) -> Chapter:
+    return Chapter(title, [part for build in builders for part in attempted(build)])
+
+
+def strip(name: str, images: NDArray[np.uint8]) -> Strip:
+    """The first of uint8 (N, C, H, W) images."""
+    picture = io.BytesIO()
+    Image.fromarray(tiles(images)).save(picture, "PNG", optimize=True)
+    return Strip(name, data_uri(picture.getvalue()))
 
 
 def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
