@@ -59,14 +59,13 @@ def describe(diffusion: Diffusion) -> Scheduler:
             f"diffusion.schedule: {diffusion.schedule.name} has a beta_{lost[0] + 1} of {betas[lost[0]]:.1e}, lost "
             "in the float32 of diffusers; allowed: schedules in which each beta lowers a float32 alpha_bar"
         )
-    return Scheduler.model_validate(
-        {
-            "_class_name": "DDPMScheduler",
-            "num_train_timesteps": diffusion.T,
-            "trained_betas": tuple(betas.tolist()),
-            "variance_type": diffusion.variance.name,
-            "prediction_type": PREDICTIONS[name],
-        }
+    variance: Any = diffusion.variance.name
+    return Scheduler(
+        _class_name="DDPMScheduler",
+        num_train_timesteps=diffusion.T,
+        trained_betas=tuple(betas.tolist()),
+        variance_type=variance,
+        prediction_type=PREDICTIONS[name],
     )
 
 

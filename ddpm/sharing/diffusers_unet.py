@@ -10,8 +10,8 @@ the first time layer absorbs that rotation. diffusers 0.32 to 0.42, ``models/une
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Annotated, Literal
+from collections.abc import Container, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,18 +27,21 @@ TABLE_ERROR = 1e-3  # of a sine at t = 10,000 by another machine's float32
 # keys that the weights make up for, and one that only training uses
 NOT_SHAPE = {"time_embedding_type", "flip_sin_to_cos", "num_train_timesteps", "dropout"}
 
-# module of ours -> of theirs, inside a residual block or an attention
-LEAVES = {
-    "norm_1": ("norm1",),
-    "conv_1": ("conv1",),
-    "time": ("time_emb_proj",),
-    "norm_2": ("norm2",),
-    "conv_2": ("conv2",),
-    "skip": ("conv_shortcut",),
-    "norm": ("group_norm",),
-    "qkv": ("to_q", "to_k", "to_v"),
-    "out": ("to_out.0",),
-    "conv": ("conv",),
+# layers of ours -> of theirs: at the ends of the network, and inside a residual block or an attention, where those that
+# are not listed differ by an underscore alone
+ENDS = {
+    "time.0": "time_embedding.linear_1",
+    "time.2": "time_embedding.linear_2",
+    "stem": "conv_in",
+    "norm": "conv_norm_out",
+    "head": "conv_out",
+}
+INNER = {
+    "time": ["time_emb_proj"],
+    "skip": ["conv_shortcut"],
+    "norm": ["group_norm"],
+    "qkv": ["to_q", "to_k", "to_v"],
+    "out": ["to_out.0"],
 }
 
 Size = Annotated[int, Field(ge=1, le=2**20)]
@@ -82,7 +85,7 @@ class UNet2D(BaseModel):
     num_train_timesteps: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 
-def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) -> UNet2D:
+def describe(shape: UNet, image_size: int, channels: Literal[1, 3], outputs: int, T: int) -> UNet2D:
     """The UNet2DModel that computes what ``shape.network`` does. Raises UserError for an option it does not have."""
     if shape.patch_size > 1:
         raise UserError(f"model.unet.patch_size: {shape.patch_size} has no counterpart in UNet2DModel; allowed: 1")
@@ -93,34 +96,32 @@ def describe(shape: UNet, image_size: int, channels: int, outputs: int, T: int) 
         )
     attends = [image_size >> level in shape.attention_sizes for level in range(len(shape.multipliers))]
     residual = shape.resample == "residual"
-    resampling = "resnet" if residual else "conv"
+    resampling: Any = "resnet" if residual else "conv"
     plain = "Resnet{}sampleBlock2D" if residual else "{}Block2D"
-    down = ["AttnDownBlock2D" if attention else plain.format("Down") for attention in attends]
-    up = ["AttnUpBlock2D" if attention else plain.format("Up") for attention in attends[::-1]]
-    return UNet2D.model_validate(
-        {
-            "_class_name": "UNet2DModel",
-            "sample_size": image_size,
-            "in_channels": channels,
-            "out_channels": outputs,
-            "time_embedding_type": "learned",
-            "time_embedding_dim": shape.base_channels * shape.time_multiple,
-            "freq_shift": 1,
-            "flip_sin_to_cos": False,
-            "down_block_types": tuple(down),
-            "up_block_types": tuple(up),
-            "block_out_channels": tuple(shape.base_channels * multiplier for multiplier in shape.multipliers),
-            "layers_per_block": shape.blocks,
-            "downsample_type": resampling,
-            "upsample_type": resampling,
-            "dropout": shape.dropout,
-            "attention_head_dim": _head_width(shape, attends),
-            "norm_num_groups": shape.groups,
-            "attn_norm_num_groups": shape.groups,
-            "resnet_time_scale_shift": "scale_shift" if shape.scale_shift_norm else "default",
-            "add_attention": shape.middle_attention,
-            "num_train_timesteps": T,
-        }
+    down: list[Any] = ["AttnDownBlock2D" if attention else plain.format("Down") for attention in attends]
+    up: list[Any] = ["AttnUpBlock2D" if attention else plain.format("Up") for attention in attends[::-1]]
+    return UNet2D(
+        _class_name="UNet2DModel",
+        sample_size=image_size,
+        in_channels=channels,
+        out_channels=outputs,
+        time_embedding_type="learned",
+        time_embedding_dim=shape.base_channels * shape.time_multiple,
+        freq_shift=1,
+        flip_sin_to_cos=False,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        block_out_channels=tuple(shape.base_channels * multiplier for multiplier in shape.multipliers),
+        layers_per_block=shape.blocks,
+        downsample_type=resampling,
+        upsample_type=resampling,
+        dropout=shape.dropout,
+        attention_head_dim=_head_width(shape, attends),
+        norm_num_groups=shape.groups,
+        attn_norm_num_groups=shape.groups,
+        resnet_time_scale_shift="scale_shift" if shape.scale_shift_norm else "default",
+        add_attention=shape.middle_attention,
+        num_train_timesteps=T,
     )
 
 
@@ -189,8 +190,9 @@ def differing(one: BaseModel, other: BaseModel, but_for: Container[str] = ()) ->
 def weights_out(ours: Mapping[str, Tensor], shape: UNet, T: int) -> dict[str, Tensor]:
     """UNet2DModel's state from our network's, or its outline from our outline."""
     theirs = {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
-    for key, names in _places(ours, shape).items():
-        theirs |= {name: part.clone() for name, part in zip(names, ours[key].chunk(len(names)), strict=True)}
+    for key, tensor in ours.items():
+        names = _names(key, shape)
+        theirs |= {name: part.clone() for name, part in zip(names, tensor.chunk(len(names)), strict=True)}
     return theirs
 
 
@@ -204,16 +206,6 @@ def weights_in(
     learned = found.time_embedding_type == "learned"
     expected = weights_out(outline, shape, found.num_train_timesteps or 0)
     sines = expected[TABLE] if learned else expected.pop(TABLE)
-    _check(theirs, expected)
-    state = {key: torch.cat([theirs[name].float() for name in names]) for key, names in _places(outline, shape).items()}
-    if not learned:
-        state["time.0.weight"] = _rotated(state["time.0.weight"], found.flip_sin_to_cos)
-    elif not torch.allclose(theirs[TABLE].float(), sines, rtol=0, atol=TABLE_ERROR):
-        raise UserError(f"{TABLE}: a table that was trained has no counterpart in model.unet; allowed: sinusoids of t")
-    return state
-
-
-def _check(theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     for names, what in ((expected.keys() - theirs.keys(), "missing"), (theirs.keys() - expected.keys(), "too many")):
         if names:
             first, more = variant.shown(min(names)), len(names) - 1
@@ -223,6 +215,12 @@ def _check(theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None
             raise UserError(
                 f"{name}: {tensor.dtype} {tuple(tensor.shape)} is not allowed: its config asks for floats {tuple(size)}"
             )
+    state = {key: torch.cat([theirs[name].float() for name in _names(key, shape)]) for key in outline}
+    if not learned:
+        state["time.0.weight"] = _rotated(state["time.0.weight"], found.flip_sin_to_cos)
+    elif not torch.allclose(theirs[TABLE].float(), sines, rtol=0, atol=TABLE_ERROR):
+        raise UserError(f"{TABLE}: a table that was trained has no counterpart in model.unet; allowed: sinusoids of t")
+    return state
 
 
 def _rotated(weight: Tensor, cosines_first: bool) -> Tensor:
@@ -239,27 +237,16 @@ def _rotated(weight: Tensor, cosines_first: bool) -> Tensor:
     return torch.cat([sines * cos + cosines * sin, cosines * cos - sines * sin, rest], dim=1).float()
 
 
-def _places(keys: Iterable[str], shape: UNet) -> dict[str, list[str]]:
-    """Our key -> its names there: one, or three to be joined along the first axis."""
-    modules, places = dict(_modules(shape)), {}
-    for key in keys:
-        module, _, kind = key.rpartition(".")
-        parent, _, leaf = module.rpartition(".")
-        paths = [modules[module]] if module in modules else [f"{modules[parent]}.{name}" for name in LEAVES[leaf]]
-        places[key] = [f"{path}.{kind}" for path in paths]
-    return places
-
-
-def _modules(shape: UNet) -> Iterator[tuple[str, str]]:
-    """(ours, theirs) of each layer and block."""
-    yield from (("time.0", "time_embedding.linear_1"), ("time.2", "time_embedding.linear_2"), ("stem", "conv_in"))
-    yield from (("middle.0.residual", "mid_block.resnets.0"), ("middle.0.attention", "mid_block.attentions.0"))
-    yield from (("middle.1.residual", "mid_block.resnets.1"), ("norm", "conv_norm_out"), ("head", "conv_out"))
-    levels = len(shape.multipliers)
-    for way, blocks in (("down", shape.blocks), ("up", shape.blocks + 1)):
-        for level in range(levels):
-            first = level * (blocks + 1)  # each level but the last has its blocks and a layer that resamples
-            for block in range(blocks):
-                yield f"{way}.{first + block}.residual", f"{way}_blocks.{level}.resnets.{block}"
-                yield f"{way}.{first + block}.attention", f"{way}_blocks.{level}.attentions.{block}"
-            yield f"{way}.{first + blocks}", f"{way}_blocks.{level}.{way}samplers.0"
+def _names(key: str, shape: UNet) -> list[str]:
+    """The names of our weight there: one, or three to be joined along the first axis."""
+    module, _, kind = key.rpartition(".")
+    if module in ENDS:
+        return [f"{ENDS[module]}.{kind}"]
+    way, index, *inside, leaf = module.split(".")  # such as down.3.residual.conv_1, or down.4.conv, which resamples
+    part = {"residual": "resnets", "attention": "attentions"}[inside[0]] if inside else f"{way}samplers"
+    if way == "middle":
+        path = f"mid_block.{part}.{index}"
+    else:  # each level but the last has its blocks, one more on the way up, and a layer that resamples
+        level, block = divmod(int(index), shape.blocks + 1 + (way == "up"))
+        path = f"{way}_blocks.{level}.{part}.{block if inside else 0}"
+    return [f"{path}.{name}.{kind}" for name in INNER.get(leaf, [leaf.replace("_", "")])]

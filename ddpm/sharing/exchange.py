@@ -99,8 +99,7 @@ def import_model(source: Path, out: Path) -> Loaded:
         with atomic_path(out) as temporary:
             shutil.copyfile(model_file(source), temporary)
     elif source.is_dir():
-        tensors, config, facts = _read_diffusers(source)
-        save_model(out, tensors, config, facts)
+        save_model(out, *_read_diffusers(source))
     else:
         raise UserError(f"{source}: no such file or folder; allowed: a model file, or a folder with one or a {UNET}")
     return load_model(out, CPU)

@@ -10,17 +10,15 @@ import io
 import re
 import tarfile
 from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import UserError, masked, printable
 from ddpm.sources import fetch as _sources
 from ddpm.sources.archives import MISREAD, Header, members, reading
 from ddpm.sources.archives import SUFFIXES as ARCHIVES
@@ -31,15 +29,6 @@ MAX_NAME = 40
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # PIL's other readers are rarely used, and one of them starts another program
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-
-class Arrangement(NamedTuple):
-    """The dataset's files in order, with their labels, and the source's own split or None."""
-
-    names: Sequence[str]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    is_test: NDArray[np.bool_] | None = None
 
 
 class Photos(Dataset):
@@ -72,8 +61,11 @@ class Photos(Dataset):
                 raise UserError(f"data.source: no images in {found}; allowed: {', '.join(sorted(SUFFIXES))}")
 
     @abstractmethod
-    def arrange(self, names: list[str]) -> Arrangement:
-        """Arrange ``names``, the sorted paths of all image files. Raises UserError when they are not the dataset's."""
+    def arrange(self, names: list[str]) -> tuple[dict[str, str], set[str] | None]:
+        """The class of each of the dataset's images, and which are held out, or None if the source has no split.
+
+        names: the sorted paths of all image files. Raises UserError when they are not the dataset's.
+        """
 
     def read(self, raw: Path) -> Records:
         path = raw / FILE
@@ -82,7 +74,10 @@ class Photos(Dataset):
                 places = {member.name: (member.offset_data, member.size) for member in members(tar)}
         except (*MISREAD, FileNotFoundError, IsADirectoryError, tarfile.TarError) as error:
             raise UserError(f"{path}: missing or broken ({error}); run `dvc repro --force download`") from error
-        names, labels, classes, is_test = self.arrange(sorted(places))
+        class_of, held_out = self.arrange(sorted(places))
+        names = list(class_of)
+        classes, labels = np.unique(list(class_of.values()), return_inverse=True)
+        is_test = None if held_out is None else np.array([name in held_out for name in names])
 
         def open_image(index: int) -> Image.Image:
             offset, size = places[names[index]]
@@ -90,7 +85,8 @@ class Photos(Dataset):
                 handle.seek(offset)
                 return Image.open(io.BytesIO(handle.read(size)), formats=FORMATS)
 
-        return Records(names, open_image, labels, classes, is_test)
+        shown = tuple(printable(str(name)) or repr(str(name)) for name in classes)
+        return Records(names, open_image, labels.astype(np.int64), shown, is_test)
 
 
 def is_image(name: str) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-import numpy as np
-
 from ddpm.base.errors import UserError
-from ddpm.sources.photos import Arrangement, Photos
+from ddpm.sources.photos import Photos
 
 CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
@@ -20,19 +18,17 @@ class Flowers(Photos):
     # as TensorFlow Datasets publishes it (url_checksums/tf_flowers.txt); 228,813,984 bytes
     sha256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
 
-    def arrange(self, names: list[str]) -> Arrangement:
-        folders = {form: label for label, name in enumerate(CLASSES) for form in (name, name.rstrip("s"), name + "s")}
-        chosen: dict[tuple[int, str], str] = {}
+    def arrange(self, names: list[str]) -> tuple[dict[str, str], None]:
+        folders = {form: name for name in CLASSES for form in (name, name.rstrip("s"), name + "s")}
+        chosen: dict[tuple[str, str], str] = {}
         for name in names:
             path = PurePosixPath(name)
-            label = folders.get(path.parent.name.lower())
-            if label is not None:
+            if flower := folders.get(path.parent.name.lower()):
                 # Kaggle's archive once contained the tree twice: a copy of an image must not get into the other split
-                chosen.setdefault((label, path.name), name)
-        missing = set(range(len(CLASSES))) - {label for label, _ in chosen}
-        if missing:
+                chosen.setdefault((flower, path.name), name)
+        if missing := sorted(set(CLASSES) - {flower for flower, _ in chosen}):
             raise UserError(
-                f"data.source: no images in a folder {CLASSES[min(missing)]!r}; flowers needs the folders "
+                f"data.source: no images in a folder {missing[0]!r}; flowers needs the folders "
                 f"{', '.join(CLASSES)}; for other images set data.dataset.name: image_folder"
             )
-        return Arrangement(list(chosen.values()), np.array([label for label, _ in chosen], dtype=np.int64), CLASSES)
+        return {name: flower for (flower, _), name in chosen.items()}, None
