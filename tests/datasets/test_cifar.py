@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ddpm.base.errors import UserError
+from ddpm.sources import published
 from ddpm.sources.dataset import Dataset
 
 Small = Callable[[str], tuple[Dataset, str | None]]
@@ -81,5 +82,19 @@ def test_a_truncated_xz_is_refused(small: Small, tmp_path: Path) -> None:
     (folder / "test_batch").unlink()
     (folder / "test_batch.xz").write_bytes(packed[:-40])
     with pytest.raises(UserError, match=r"test_batch\.xz is truncated"):
+        dataset.download(str(folder), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_small_xz_that_grows_without_end_is_refused(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, source = small("cifar10")
+    folder = Path(str(source)).parent
+    Path(str(source)).unlink()
+    (folder / "test_batch").unlink()
+    (folder / "test_batch.xz").write_bytes(lzma.compress(bytes(2**20)))
+    monkeypatch.setattr(published, "MAX_FILE_BYTES", 2**19)
+    with pytest.raises(UserError, match=r"test_batch\.xz: larger than 524,288 bytes; not the published file"):
         dataset.download(str(folder), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
