@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,7 +29,6 @@ State = Literal["ok", "note", "fetch", "missing"]
 
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 GIB = 2**30
-SOURCE = ("data.dataset", "data.source")  # the params of the download stage
 
 
 class Finding(NamedTuple):
@@ -61,14 +60,13 @@ def examine() -> list[Finding]:
     return findings
 
 
-def lacking(findings: Iterable[Finding], offline: bool = False) -> list[Finding]:
+def lacking(findings: Sequence[Finding], offline: bool = False) -> list[Finding]:
     """What has to be got first; without a network also what would be downloaded."""
     return [found for found in findings if found.state == "missing" or (offline and found.state == "fetch")]
 
 
-def listing(findings: Iterable[Finding], offline: bool = False) -> str:
+def listing(findings: Sequence[Finding], offline: bool = False) -> str:
     """A line for each finding, how to fix it below, and a last line that sums up."""
-    findings = list(findings)
     lines = []
     for found in findings:
         lines.append(f"{found.state:8} {found.topic:12} {printable(found.found)}")
@@ -80,6 +78,8 @@ def listing(findings: Iterable[Finding], offline: bool = False) -> str:
 
 def packages() -> Finding:
     """Whether what pyproject.toml asks for is installed, in a version that it allows, as `pip check` says."""
+    if util.find_spec("pip") is None:
+        return Finding("packages", "note", "not checked, for want of pip", "`python -m ensurepip`")
     said = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False).stdout
     if wrong := [line for line in said.splitlines() if line.startswith("ddpm ")]:
         return Finding("packages", "missing", "; ".join(wrong), "`make setup`")
@@ -220,7 +220,9 @@ def fetched() -> bool:
     params = file.read()
     try:
         locked = block_yaml.read(Path(LOCK).read_text())["stages"]["download"]["params"][str(file.PATH)]
-        return RAW.exists() and all(spelled(lookup(params, key)) == spelled(locked[key]) for key in SOURCE)
+        return RAW.exists() and all(
+            spelled(lookup(params, key)) == spelled(locked[key]) for key in ("data.dataset", "data.source")
+        )
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return False
 

@@ -356,6 +356,11 @@ def test_packages_are_held_to_what_the_project_asks_for(
     assert words in found.found
 
 
+def test_without_pip_the_packages_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    assert REAL_PACKAGES().state == "note"
+
+
 def test_names_from_outside_cannot_steer_the_terminal() -> None:
     shown = doctor.listing([doctor.Finding("dataset", "ok", "a\x1b[31mred\nline")])
     assert "\x1b" not in shown
