@@ -185,7 +185,7 @@ def write_report(parsed: argparse.Namespace) -> None:
     report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch, parsed.allow_code_mismatch)
     print(f"{parsed.out}: open it in a browser")
     try:
-        if run_id := tracker.attach(parsed.out):
+        if run_id := tracker.sync(attached=parsed.out):
             print(f"and an artifact of MLflow run {run_id}")
     except UserError as error:
         print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)

@@ -170,10 +170,7 @@ def _run(
 
 def plain_params(chosen: Config) -> dict[str, Any]:
     """``Run.params`` of a config."""
-    sections = chosen.to_dict()
-    model = sections["model"]
-    sections["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
-    return flatten(sections)
+    return chosen.flat()
 
 
 def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> Gathered:

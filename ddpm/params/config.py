@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from ddpm.base import settings
+from ddpm.base import files, settings
 from ddpm.base.settings import Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
 from ddpm.data.settings import Data
@@ -67,6 +67,14 @@ class Config(TrainingConfig):
         if self.sample.steps > self.diffusion.T:
             raise ValueError(f"sample.steps: {self.sample.steps} must be at most diffusion.T = {self.diffusion.T}")
         return self
+
+    def flat(self) -> dict[str, Any]:
+        """Key (``diffusion.schedule.name``) -> plain value, with defaults, less the blocks of networks that are not
+        chosen."""
+        sections = self.to_dict()
+        model = sections["model"]
+        sections["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
+        return files.flatten(sections)
 
     def training(self) -> TrainingConfig:
         """The part that shapes a trained model."""

@@ -22,7 +22,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
 from ddpm.data.processed import Manifest, called, read_manifest
-from ddpm.params import config, file, inputs
+from ddpm.params import config, inputs
 
 KEYED = ("reference", "train", "sample", "evaluate")
 DERIVED = ("data/reference", "data/model", "data/samples")
@@ -41,6 +41,8 @@ PICTURES = {
     ),
 }
 STAGES = tuple(PICTURES)
+KEY = "ddpm.run_key"  # tag by which a configuration's run is found
+NOTE = "mlflow.note.content"  # tag: what the run's page says
 DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the head of a run's page
 # params sections; the last word is a short tag, by which runs are grouped and filtered
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
@@ -90,21 +92,19 @@ class Record:
 
     def name(self, tags: Mapping[str, str]) -> str:
         """Short, for legends and above pictures. tags: ``environment()``'s."""
-        schedule, target, seed, data = (self.facts[tag] for tag in ("schedule", "parameterization", "seed", "dataset"))
-        return f"{schedule} · {target} · seed {seed} · {data} · {tags.get('dvc.exp.name', self.key[:7])}"
+        own = [self.facts[fact] for fact in ("schedule", "parameterization", "seed", "dataset")]
+        return "{} · {} · seed {} · {} · {}".format(*own, tags.get("dvc.exp.name", self.key[:7]))
 
     def note(self, tags: Mapping[str, str]) -> str:
         """Markdown for the run's page: the decisive scores, and how to make them again."""
         known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
-        decisive = [known[metric] for metric in DECISIVE if metric in known]
-        scores = " · ".join(f"{name} **{self.scores[name]:.4g}**" for name in decisive)
-        commit, experiment = tags.get("mlflow.source.git.commit"), tags.get("dvc.exp.name")
-        commands = [f"`git checkout {commit}`"] if commit else []
-        commands += [f"`dvc exp apply {experiment}`"] if experiment else []
-        lines = [scores] if scores else []
-        lines += ["Reproduce: " + " && ".join([*commands, "`dvc repro`"])]
-        if tags.get("ddpm.git.dirty") == "true" and not experiment:
-            lines += ["The code or params differed from that commit: set them to this run's parameters first."]
+        scores = [f"{known[name]} **{self.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
+        lines = [" · ".join(scores)] if scores else []
+        commands = {"git checkout": tags.get("mlflow.source.git.commit"), "dvc exp apply": tags.get("dvc.exp.name")}
+        made = [f"`{command} {of}`" for command, of in commands.items() if of]
+        lines.append("Reproduce: " + " && ".join([*made, "`dvc repro`"]))
+        if tags.get("ddpm.git.dirty") == "true" and not commands["dvc exp apply"]:
+            lines.append("The code or params differed from that commit: set them to this run's parameters first.")
         return "\n\n".join(lines)
 
 
@@ -113,15 +113,12 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
 
     settings: the plain values of params.yaml. Raises UserError when a file of these stages is missing or unreadable.
     """
-    chosen: config.Config = config.check(settings, str(file.PATH))
-    values = chosen.to_dict()
-    model = values["model"]  # less the blocks of networks that are not chosen
-    values["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
-    params = {name: masked(_text(value)) for name, value in files.flatten(values).items()}
-    done = STAGES[: STAGES.index(upto) + 1] if upto else ()
-    scores: dict[str, float] = {}
+    chosen = config.check(settings)
+    params = {name: masked(_text(value)) for name, value in chosen.flat().items()}
     facts = {key.rpartition(".")[2]: params[f"{key}.name"] for key in VARIANTS}
     facts |= {"seed": params["seed"], "dataset": called(chosen.data, PROCESSED)}
+    done = STAGES[: STAGES.index(upto) + 1] if upto else ()
+    scores: dict[str, float] = {}
     for stage in done:
         # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
         measured = files.read_json(METRICS / f"{stage}.json")
@@ -134,13 +131,13 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
         found = files.flatten(files.read_json(FINGERPRINT))
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     made = inputs.read(*KEYED, params=settings, leave_out=DERIVED)
-    code = inputs.code((path, files.md5(Path(path))) for path in made.files)
+    facts[CODE] = json.dumps(inputs.code((path, files.md5(Path(path))) for path in made.files), sort_keys=True)
     return Record(
         key=made.fingerprint(),
         params=params,
         dataset=read_manifest(PROCESSED),
+        facts=facts,
         scores=scores,
-        facts=facts | {CODE: json.dumps(code, sort_keys=True)},
         curve=_curve(LOSS) if done else [],
         grids={int(path.stem.removeprefix("step-")): path for path in GRIDS.glob("step-[0-9]*.png")} if done else {},
         artifacts=[path for stage in done for path in map(Path, PICTURES[stage]) if path.exists()],
@@ -170,10 +167,10 @@ def environment() -> dict[str, str]:
     if commit := _git("rev-parse", "HEAD"):
         changed = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "ddpm", "stages")
         tags |= {"mlflow.source.git.commit": commit, "ddpm.git.dirty": "true" if changed else "false"}
-    if remote := _git("remote", "get-url", "origin"):
-        tags["mlflow.source.git.repoURL"] = masked(remote)
     experiment = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}
-    return tags | {tag: os.environ[name] for tag, name in experiment.items() if os.environ.get(name)}
+    tags |= {tag: os.environ.get(name, "") for tag, name in experiment.items()}
+    tags["mlflow.source.git.repoURL"] = masked(_git("remote", "get-url", "origin"))
+    return {tag: text for tag, text in tags.items() if text}
 
 
 def _text(value: Any) -> str:
@@ -190,10 +187,9 @@ def _curve(path: Path) -> list[Point]:
         raise UserError(f"{path}: not a loss curve ({error}); remove it and run `dvc repro`") from error
 
 
-def _git(*arguments: str) -> str | None:
-    """git's answer; None outside a repository, before the first commit, or where git is not installed."""
+def _git(*arguments: str) -> str:
+    """git's answer; empty outside a repository, before the first commit, or where git is not installed."""
     try:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
+        return ""

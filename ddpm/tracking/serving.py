@@ -11,7 +11,7 @@ import io
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
@@ -27,11 +27,8 @@ from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample
 from ddpm.tracking import tracker
+from ddpm.tracking.record import KEY, NOTE
 from ddpm.tracking.store import Store
-from ddpm.tracking.syncing import KEY, NOTE
-
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
 
 SHA256 = "ddpm.model.sha256"
 OF_RUN = {"git.commit": "mlflow.source.git.commit", KEY: KEY, "ddpm.git.dirty": "ddpm.git.dirty"}  # tag -> the run's
@@ -46,8 +43,7 @@ def register(name: str) -> str | None:
     """
     if not NAME.fullmatch(name) or not name.strip():
         raise UserError(f"--name: {variant.shown(name)} is not allowed: 1 to 100 letters, digits, spaces, - and _")
-    run_id = tracker.sync()
-    store = Store(strict=True)
+    run_id, store = tracker.sync(), Store(strict=True)
     return run_id and store.attempt(lambda: _register(store, run_id, name))
 
 
@@ -84,20 +80,20 @@ def _register(store: Store, run_id: str, name: str) -> str:
         return f"models:/{name}/{made.version}"
 
 
-def _signature() -> ModelSignature:
+def _signature() -> Any:
     """Rows of (seed, count); params.yaml has the defaults of a request's params."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
 
     sample = config.load().sample
     params = [
-        ParamSpec("sampler", DataType.string, sample.sampler.name),
-        ParamSpec("steps", DataType.long, sample.steps),
-        ParamSpec("spacing", DataType.string, sample.spacing),
+        ParamSpec("sampler", "string", sample.sampler.name),
+        ParamSpec("steps", "long", sample.steps),
+        ParamSpec("spacing", "string", sample.spacing),
     ]
-    rows = Schema([ColSpec(DataType.long, "seed"), ColSpec(DataType.long, "count")])
-    return ModelSignature(rows, Schema([ColSpec(Array(DataType.string))]), ParamSchema(params))
+    rows = Schema([ColSpec("long", "seed"), ColSpec("long", "count")])
+    return ModelSignature(rows, Schema([ColSpec(Array("string"))]), ParamSchema(params))
 
 
 class Served:
@@ -117,11 +113,11 @@ class Served:
                 shown = variant.shown(counts[0] if len(counts) == 1 else counts)
                 raise UserError(f"count: {shown} is not allowed: 1 to {MOST_IMAGES} images in all rows of a request")
             sampler = variant.build("samplers", {"name": params["sampler"]}, "sampler")
-            asked = zip(rows["seed"].tolist(), counts, strict=True)
-            return [
-                self._images(section(Sample, {**params, "sampler": sampler, "seeds": (seed,), "count": count}))
-                for seed, count in asked
+            asked = [
+                section(Sample, {**params, "sampler": sampler, "seeds": (seed,), "count": count})
+                for seed, count in zip(rows["seed"].tolist(), counts, strict=True)
             ]
+            return [self._images(options) for options in asked]
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error  # an answer with code 400
 

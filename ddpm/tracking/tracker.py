@@ -2,8 +2,8 @@
 
 The train, sample and evaluate stages and ``ddpm track sync`` find the run by its tag ``ddpm.run_key`` and bring it up
 to date with the files. No stage fails because of tracking: it warns once and leaves the store alone for the rest of the
-process. The files hold everything; ``ddpm track sync`` sends later what is missing. mlflow takes 1-3 s to import, so it
-is imported where it is used.
+process. The files hold everything; ``ddpm track sync`` sends later what is missing. mlflow takes 1-3 s to import, and
+reads the settings that Store makes: what needs it is imported below it.
 """
 
 from __future__ import annotations
@@ -13,43 +13,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ddpm.base.errors import UserError
 from ddpm.params import file
-from ddpm.tracking import record as records
-from ddpm.tracking import syncing
+from ddpm.tracking import record
 from ddpm.tracking.record import Point
 from ddpm.tracking.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-    from ddpm.training.history import Row
+    from ddpm.training.history import Row  # which needs torch
 
 
-def sync(upto: str | None = None, params: dict[str, Any] | None = None) -> str | None:
+def sync(
+    upto: str | None = None,
+    params: dict[str, Any] | None = None,
+    store: Store | None = None,
+    attached: Path | None = None,
+) -> str | None:
     """Bring the configuration's run up to date with the files; its id, or None when tracking is off or fails.
 
     ``upto`` is the stage that has just run, which nothing here fails: files of later stages may be another
     configuration's. ``params`` is what the stage was started with. Without them, for a command, DVC says which stages
     are up to date with params.yaml; this raises UserError when a file is missing, no stage is up to date, or the store
-    fails.
+    fails. ``attached`` is a file to log with the run, in place of one with that name.
     """
-    return _sync(Store(strict=upto is None), upto, params)
+    store = store or Store(strict=upto is None)
 
-
-def attach(path: Path) -> str | None:
-    """``sync``, then log a file with the run, in place of one with that name."""
-    store = Store(strict=True)
-    if run_id := _sync(store):
-        store.attempt(lambda: store.client.log_artifact(run_id, str(path)))
-    return run_id
-
-
-def _sync(store: Store, upto: str | None = None, params: dict[str, Any] | None = None) -> str | None:
     def complete() -> str:
-        if (last := upto or records.finished()) is None:
+        from ddpm.tracking import syncing
+
+        if (last := upto or record.finished()) is None:
             raise UserError("track sync: no stage is up to date with params.yaml and the code; run `dvc repro` first")
-        record = records.read(last, params or file.read())
+        wanted = record.read(last, params or file.read())
         with store.locked():
-            return syncing.complete(store, record)
+            run_id = syncing.complete(store, wanted)
+        if attached:
+            store.client.log_artifact(run_id, str(attached))
+        return run_id
 
     return store.attempt(complete)
 
@@ -63,16 +60,19 @@ class Logged(NamedTuple):
     tags: dict[str, str]
     started: float
 
-    @classmethod
-    def of(cls, run: Run) -> Self:
-        data, info = run.data, run.info
-        return cls(info.run_name or info.run_id, data.params, data.metrics, data.tags, (info.start_time or 0) / 1000)
-
 
 def logged() -> list[Logged]:
     """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
     store = Store()
-    return [] if store.absent else store.attempt(lambda: [Logged.of(run) for run in store.runs()]) or []
+
+    def read() -> list[Logged]:
+        found = ((run.info, run.data) for run in store.runs())
+        return [
+            Logged(info.run_name or info.run_id, data.params, data.metrics, data.tags, (info.start_time or 0) / 1000)
+            for info, data in found
+        ]
+
+    return [] if store.absent else store.attempt(read) or []
 
 
 class Live:
@@ -100,11 +100,10 @@ class Live:
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
         self.store.attempt(lambda: self._end(status))
         if kind is None:
-            _sync(self.store, "train", self.params)
+            sync("train", self.params, self.store)
 
     def log(self, row: Row) -> None:
-        if not self.store.off:
-            self.waiting.append(row)
+        self.waiting.append(row)
 
     def flush(self) -> None:
         """Send the waiting rows."""
@@ -113,27 +112,32 @@ class Live:
             self.waiting = []
 
     def _begin(self) -> None:
-        self.record = records.read(None, self.params)
-        with self.store.locked():
-            self._watch(syncing.find(self.store, self.record))
+        self.record = record.read(None, self.params)
+        self._watch()
 
-    def _watch(self, run: Run) -> None:
+    def _watch(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        self.run = run
-        self.store.client.update_run(run.info.run_id, status="RUNNING")
+        from ddpm.tracking import syncing
+
+        with self.store.locked():
+            self.run = syncing.find(self.store, self.record)
+        self.store.client.update_run(self.run.info.run_id, status="RUNNING")
         monitor: Any = SystemMetricsMonitor  # which has no types
-        self.monitor = monitor(run.info.run_id, resume_logging=True, tracking_uri=self.store.uri)
+        self.monitor = monitor(self.run.info.run_id, resume_logging=True, tracking_uri=self.store.uri)
         self.monitor.start()
 
     def _flush(self) -> None:
-        if not self.flushed:  # only now is it known whether training resumed or began again
-            with self.store.locked():
-                if any(point.step >= self.waiting[0].step for point in syncing.history(self.store.client, self.run)):
-                    self.monitor.finish()
-                    self._watch(syncing.replace(self.store, self.record, self.run))
-            self.flushed = True
-        syncing.send(self.store.client, self.run, [Point.of(row._asdict()) for row in self.waiting])
+        from ddpm.tracking import syncing
+
+        client, first = self.store.client, self.waiting[0].step
+        # only now is it known whether training resumed or began again
+        if not self.flushed and any(point.step >= first for point in syncing.history(client, self.run)):
+            self.monitor.finish()
+            client.delete_run(self.run.info.run_id)
+            self._watch()
+        self.flushed = True
+        syncing.send(client, self.run, [Point.of(row._asdict()) for row in self.waiting])
 
     def _end(self, status: str) -> None:
         self.store.client.set_terminated(self.run.info.run_id, status)
