@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +22,7 @@ from ddpm.base.progress import duration
 from ddpm.compute import distributed
 from ddpm.compute.distributed import Ranks
 from ddpm.forecast import estimate, pilot
-from ddpm.forecast.estimate import Forecast
-from ddpm.forecast.pilot import Measured
+from ddpm.forecast.estimate import Measured
 from ddpm.params import config
 from ddpm.training.settings import TrainingConfig
 from tests.small import PARAMS, small
@@ -124,34 +122,35 @@ def test_memory_grows_by_what_more_images_took_and_not_by_the_weights() -> None:
     assert pilot._grown(1, 100, lambda images: np.array([9.0 * images, 1000 + 7 * images]))[1] == 1007
 
 
-def expected(found: Measured = MEASURED, images: int | None = None, **sections: dict[str, Any]) -> Forecast:
-    return pilot.expected(small(**sections), found, images)
+def seconds(found: Measured = MEASURED, images: int | None = None, **sections: dict[str, Any]) -> tuple[float, float]:
+    """Of training and of sampling."""
+    return estimate.seconds(small(**sections), found, images)
 
 
 def test_steps_and_images_are_multiplied() -> None:
-    once = expected(train={"steps": 100}, sample={"count": 1000, "steps": 5})
-    assert (once.steps, once.train, once.memory) == (100, pytest.approx(50), 2**30)
-    assert once.sample == pytest.approx(1000 * 5 * 0.01)
-    assert expected(train={"steps": 200}).train == pytest.approx(100)
-    more = expected(sample={"count": 1000, "steps": 5, "seeds": (0, 1)})
-    assert more.sample == pytest.approx(2000 * 5 * 0.01)
-    shared = expected(replace(MEASURED, ranks=2), sample={"count": 1000, "steps": 5})
-    assert shared.sample == pytest.approx(500 * 5 * 0.01)
+    train, sample = seconds(train={"steps": 100}, sample={"count": 1000, "steps": 5})
+    assert train == pytest.approx(50)
+    assert sample == pytest.approx(1000 * 5 * 0.01)
+    assert seconds(train={"steps": 200})[0] == pytest.approx(100)
+    _, more = seconds(sample={"count": 1000, "steps": 5, "seeds": (0, 1)})
+    assert more == pytest.approx(2000 * 5 * 0.01)
+    _, shared = seconds(MEASURED._replace(ranks=2), sample={"count": 1000, "steps": 5})
+    assert shared == pytest.approx(500 * 5 * 0.01)
 
 
 def test_epochs_are_of_the_images_that_are_there() -> None:
     epochs = {"steps": None, "epochs": 3}
-    assert expected(images=20, train=epochs).steps == math.ceil(3 * 20 / 8)
-    unknown = expected(train=epochs)
-    assert (unknown.steps, unknown.train) == (None, pytest.approx(125 * 0.5))
-    assert "an epoch of 1,000 images takes about 62 s" in estimate.lines(small(train=epochs), unknown)[0]
+    assert seconds(images=20, train=epochs)[0] == pytest.approx(math.ceil(3 * 20 / 8) * 0.5)
+    assert "train:  8 steps take about 4.0 s" in estimate.lines(small(train=epochs), MEASURED, 20)[0]
+    assert seconds(train=epochs)[0] == pytest.approx(125 * 0.5)
+    assert "an epoch of 1,000 images takes about 62 s" in estimate.lines(small(train=epochs), MEASURED, None)[0]
 
 
 def test_grids_take_their_time() -> None:
     preview = 64 * 50 * 0.01  # of 50 steps, as many as the small chain has
-    assert expected(train={"steps": 100, "grid_every": 30}).train == pytest.approx(50 + 3 * preview)
+    assert seconds(train={"steps": 100, "grid_every": 30})[0] == pytest.approx(50 + 3 * preview)
     by_epoch = {"steps": 100, "grid_every": 2, "grid_unit": "epochs"}  # of 800 images, that is of 5 epochs
-    assert expected(images=160, train=by_epoch).train == pytest.approx(50 + 2 * preview)
+    assert seconds(images=160, train=by_epoch)[0] == pytest.approx(50 + 2 * preview)
 
 
 def test_the_real_steps_are_measured() -> None:
@@ -181,7 +180,7 @@ def test_a_duration_is_for_people(seconds: float, said: str) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]], list[str]]:
     """The report where DVC says which stages are not up to date, and the pilot is not asked in earnest."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(estimate, "ask_pilot", lambda settings: pilot.expected(settings, MEASURED, None))
+    monkeypatch.setattr(estimate, "ask_pilot", lambda settings: MEASURED)
 
     def report(outdated: set[str]) -> list[str]:
         monkeypatch.setattr(estimate, "outdated", lambda: outdated)
@@ -193,7 +192,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]
 def test_what_is_up_to_date_is_not_forecast(asked: Callable[[set[str]], list[str]]) -> None:
     train, sample = asked({"download", "train"})
     assert train == "train:  12 steps take about 6.0 s on cpu (1 thread), and 1.0 GiB of memory"
-    assert sample == "sample: 1,000 images take about 50 s"
+    assert sample == "sample: 1,000 images take about 53 s"
     assert asked({"sample"}) == ["train:  up to date", sample]
     assert asked(set()) == ["train, sample: up to date"]
 
@@ -212,14 +211,14 @@ def test_the_pilot_runs_on_the_ranks_of_the_real_run(
     processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in (distributed.START, distributed.LAUNCHER, distributed.ERROR_FILE, estimate.RESULT):
+    for name in (distributed.START, distributed.LAUNCHER, distributed.ERROR_FILE):
         monkeypatch.setenv(name, "")  # to be as before when the test ends
     settings = config.check(PARAMS | {"launch": {"processes": processes}}, "small")
     Path("params.yaml").write_text(settings.model_dump_json(serialize_as_any=True))
     found = estimate.ask_pilot(settings)
-    assert found.steps == 12
+    assert found.ranks == processes
     assert found.device == ("cpu (2 ranks of 1 thread)" if processes == 2 else "cpu (1 thread)")
-    assert min(found.train, found.sample) > 0
+    assert min(found.step, found.evaluation) > 0
     assert not list(tmp_path.glob("*.json"))
 
 

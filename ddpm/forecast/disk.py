@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import read_manifest
-from ddpm.forecast.estimate import grids_drawn, train_images
+from ddpm.forecast.estimate import length, train_images
 from ddpm.model import architecture
 from ddpm.params.config import Config
 from ddpm.scoring import extractor
@@ -29,11 +29,9 @@ def needed(settings: Config) -> int:
     store = Store()
     local = store.database is not None and not store.off
     images = train_images(settings)
-    per_epoch = (images or 1000) / settings.train.batch_size
-    steps = settings.train.steps or (settings.train.epochs or 0) * per_epoch
+    _, drawn = length(settings, images or 1000)
     # a grid is next to the checkpoints, too, and MLflow makes two pictures of it
-    copies = COPIES + 1 + 2 * local
-    grids = grids_drawn(settings.train, steps, per_epoch) * (previews.IMAGES * pixels + PICTURE) * copies
+    grids = drawn * (previews.IMAGES * pixels + PICTURE) * (COPIES + 1 + 2 * local)
     model = 4 * architecture.parameters(settings) * (COPIES + CHECKPOINTS * TENSORS)
     samples = COPIES * settings.sample.count * len(settings.sample.seeds) * pixels
     return model + grids + samples + _reference(settings, images) + SHOWN * pixels + RECORDS

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import math
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json
@@ -15,23 +15,17 @@ from ddpm.base.progress import duration
 from ddpm.compute import distributed
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
-from ddpm.training.settings import Train
-
-RESULT = "DDPM_PILOT"  # environment variable: the file that the pilot writes
+from ddpm.tracking import previews
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """Seconds of training and sampling, bytes of memory that each rank needs for training, and the device they run on.
+class Measured(NamedTuple):
+    """step: seconds of a training step. evaluation: seconds of the network and the sampler for one image at one step,
+    on one rank. memory: bytes that training takes of each rank. ranks: how many; device: which, for a person."""
 
-    steps: of training; None with ``train.epochs`` if the number of images is not known yet: ``train`` is then the time
-    of one epoch of a thousand.
-    """
-
-    steps: int | None
-    train: float
-    sample: float
+    step: float
+    evaluation: float
     memory: int
+    ranks: int
     device: str
 
 
@@ -45,7 +39,7 @@ def report(settings: Config) -> list[str]:
         return [f"no forecast, because DVC does not say what is up to date: {error}"]
     if not changed:
         return ["train, sample: up to date"]
-    train, sample = lines(settings, ask_pilot(settings))
+    train, sample = lines(settings, ask_pilot(settings), train_images(settings))
     return ["train:  up to date" if changed == {"sample"} else train, sample]
 
 
@@ -60,35 +54,51 @@ def outdated() -> set[str]:
         return set(repo.status(targets=["sample"], with_deps=True))
 
 
-def lines(settings: Config, found: Forecast) -> tuple[str, str]:
+def lines(settings: Config, found: Measured, images: int | None) -> tuple[str, str]:
     """One line about training, one about sampling."""
-    length = f"{found.steps:,} steps take" if found.steps else "an epoch of 1,000 images takes"
-    images = settings.sample.count * len(settings.sample.seeds)
-    takes = f"{duration(found.train)} on {found.device}, and {found.memory / 2**30:.1f} GiB of memory"
+    train, sample = seconds(settings, found, images)
+    known = images or settings.train.steps
+    what = f"{length(settings, images)[0]:,} steps take" if known else "an epoch of 1,000 images takes"
+    drawn = settings.sample.count * len(settings.sample.seeds)
     return (
-        f"train:  {length} about {takes}",
-        f"sample: {images:,} images take about {duration(found.sample)}",
+        f"train:  {what} about {duration(train)} on {found.device}, and {found.memory / 2**30:.1f} GiB of memory",
+        f"sample: {drawn:,} images take about {duration(sample)}",
     )
 
 
-def ask_pilot(settings: Config) -> Forecast:
+def seconds(settings: Config, found: Measured, images: int | None) -> tuple[float, float]:
+    """Of training and of sampling: the time of all steps, previews and images, without checkpoints and the slow first
+    steps. images: in the train split, None if not known yet: training is then as long as ``length`` says."""
+    sample = settings.sample
+    steps, grids = length(settings, images)
+    preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
+    drawn = sample.count * len(sample.seeds) / found.ranks
+    return steps * found.step + grids * preview, drawn * sample.steps * found.evaluation
+
+
+def ask_pilot(settings: Config) -> Measured:
     """Run it on the ranks of the real run."""
     count = distributed.processes(settings.launch.processes, settings.device)
     with TemporaryDirectory(prefix="ddpm-pilot-") as folder:
-        path = Path(folder) / "forecast.json"
-        os.environ[RESULT] = str(path)
-        code = distributed.launch(["-m", "ddpm.forecast.pilot"], count, "")
+        path = Path(folder) / "measured.json"
+        code = distributed.launch(["-m", "ddpm.forecast.pilot", str(path)], count, "")
         if code == 128 + signal.SIGINT:
             raise KeyboardInterrupt
         if code:
             raise UserError(f"the pilot ended with exit code {code}; `ddpm check --no-pilot` skips it")
-        return Forecast(**read_json(path))
+        return Measured(**read_json(path))
 
 
-def grids_drawn(options: Train, steps: float, per_epoch: float) -> int:
-    """How many grids a training of ``steps`` draws; ``per_epoch``: steps in an epoch."""
-    length = steps if options.grid_unit == "steps" else steps / per_epoch
-    return int(length // options.grid_every) if options.grid_every else 0
+def length(settings: Config, images: int | None) -> tuple[int, int]:
+    """How many steps a training on so many images takes, and how many grids it draws.
+
+    If the number of images is not known: those of ``train.steps``, or else of one epoch of a thousand.
+    """
+    options = settings.train
+    epoch = (images or 1000) / options.batch_size
+    epochs = options.epochs if options.epochs and images else 1
+    steps = options.steps or math.ceil(epochs * epoch)
+    return steps, len(previews.steps(options, steps, epoch))
 
 
 def train_images(settings: Config) -> int | None:

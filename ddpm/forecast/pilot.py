@@ -1,17 +1,14 @@
-"""A few steps of the real training and sampling, on the real ranks, and what follows for the whole run.
+"""A few steps of the real training and sampling, on the real ranks.
 
 Run as ``python -m ddpm.forecast.pilot`` by torchrun, for ``ddpm.forecast.estimate``.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
@@ -22,14 +19,12 @@ from ddpm.base.errors import exit_code
 from ddpm.base.files import write_json
 from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.forecast import estimate
-from ddpm.forecast.estimate import RESULT, Forecast
+from ddpm.forecast.estimate import Measured
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
-from ddpm.tracking import previews
 from ddpm.training.trainer import Trainer
 
 SECONDS = 1.0  # a batch that takes half as long is large enough
@@ -38,56 +33,18 @@ REPEATS = 10  # of a step, at most
 clock = time.perf_counter
 
 
-@dataclass(frozen=True)
-class Measured:
-    """step: seconds of a training step. evaluation: seconds of the network and the sampler for one image at one step,
-    on one rank. memory: bytes that training takes of each rank. ranks: how many; device: which, for a person."""
-
-    step: float
-    evaluation: float
-    memory: int
-    ranks: int
-    device: str
-
-
-def expected(settings: Config, found: Measured, images: int | None) -> Forecast:
-    """The time of all steps, previews and images, without checkpoints and the slow first steps.
-
-    images: in the train split, None if not known yet.
-    """
-    options, sample = settings.train, settings.sample
-    steps = options.steps
-    if options.epochs and images:
-        steps = math.ceil(options.epochs * images / options.batch_size)
-    trained = steps or math.ceil(1000 / options.batch_size)
-    pictures = estimate.grids_drawn(options, trained, (images or 1000) / options.batch_size)
-    preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
-    drawn = sample.count * len(sample.seeds) / found.ranks
-    return Forecast(
-        steps=steps,
-        train=trained * found.step + pictures * preview,
-        sample=drawn * sample.steps * found.evaluation,
-        memory=found.memory,
-        device=found.device,
-    )
-
-
 def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Measured:
     """Called on every rank; each returns the same, except for ``evaluation``, of which the main rank's counts."""
-    training = settings.training()
-    training = training.model_copy(update={"train": training.train.model_copy(update={"compile": False})})
-    whole = training.train.batch_size
-    data = training.data
-    shape = (64, data.channels, data.image_size, data.image_size)
-    pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    training, whole = settings.training(), settings.train.batch_size
+    pictures = np.random.default_rng(0).integers(0, 256, (64, *_shape(settings)), dtype=np.uint8)
 
     def cost(images: int) -> np.ndarray:
-        options = training.train.model_copy(update={"batch_size": images})
+        options = settings.train.model_copy(update={"batch_size": images, "compile": False})
         trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ranks)
         seconds = _typical((trainer.step(number) for number in count(1)), device, ranks)
         return np.array([seconds, ranks.largest(devices.peak_memory(device))])
 
-    least = training.train.accumulate * ranks.size
+    least = settings.train.accumulate * ranks.size
     step, memory = _grown(min(least, whole), whole, cost)  # Trainer refuses a batch below the least
     return Measured(step, _evaluation(settings, device), int(memory), ranks.size, devices.describe(device))
 
@@ -97,15 +54,18 @@ def _evaluation(settings: Config, device: torch.device) -> float:
     training, sample = settings.training(), settings.sample
     network = architecture.build(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
-    shape = (training.data.channels, training.data.image_size, training.data.image_size)
 
     def cost(images: int) -> np.ndarray:
-        states = generator.trajectory(range(images), 0, shape)
+        states = generator.trajectory(range(images), 0, _shape(settings))
         next(states)  # x_T
         return np.array([_typical(states, device, ALONE)])
 
     whole = min(sample.batch_size, sample.count)
     return float(_grown(1, whole, cost)[0]) / whole
+
+
+def _shape(settings: Config) -> tuple[int, int, int]:
+    return settings.data.channels, settings.data.image_size, settings.data.image_size
 
 
 def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -151,7 +111,7 @@ def main() -> None:
         ranks = distributed.current()
         found = measure(settings, device, ranks)
         if ranks.main:
-            write_json(Path(os.environ[RESULT]), asdict(expected(settings, found, estimate.train_images(settings))))
+            write_json(Path(sys.argv[1]), found._asdict())
 
 
 if __name__ == "__main__":

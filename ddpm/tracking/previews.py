@@ -10,10 +10,18 @@ from ddpm.base import variant
 from ddpm.pictures import grids
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
+from ddpm.training.settings import Train
 from ddpm.training.trainer import Trainer
 
 IMAGES = 64
 STEPS = 50
+
+
+def steps(options: Train, total: int, epoch_steps: float) -> set[int]:
+    """The steps after which a training of ``total`` draws a grid. epoch_steps: in an epoch."""
+    unit = epoch_steps if options.grid_unit == "epochs" else 1
+    every = options.grid_every or total + 1
+    return {round(number * unit) for number in range(every, math.floor(total / unit) + 1, every)}
 
 
 class Previews:
@@ -22,10 +30,7 @@ class Previews:
     def __init__(self, trainer: Trainer, folder: Path):
         self.trainer = trainer
         self.folder = folder
-        options = trainer.config.train
-        every, unit = options.grid_every, trainer.epoch_steps if options.grid_unit == "epochs" else 1
-        multiples = range(every, math.floor(trainer.total / unit) + 1, every) if every else ()
-        self.steps = {round(k * unit) for k in multiples}
+        self.steps = steps(trainer.config.train, trainer.total, trainer.epoch_steps)
         self.network = copy.deepcopy(trainer.network).eval() if self.steps else None
 
     def __call__(self, step: int) -> None:
