@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from tabulate import tabulate
 
 from ddpm.base import files, variant
@@ -34,7 +34,7 @@ from ddpm.compare import measured, metrics, pairing, runs
 from ddpm.params.config import Config, Gate
 
 SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub shows on a workflow run's page
-MIN_SEEDS, MAX_SEEDS = 5, 1000
+MIN_SEEDS = 5
 HONEST_FAIL = 0.05  # the largest share of honest runs that a gate should stop
 METRICS = tuple(name for name in metrics.OF_EXTRACTOR | metrics.ALONE if name not in metrics.EXTRAPOLATED)
 REMAKE = "`ddpm gate --update` makes a new one"
@@ -54,7 +54,16 @@ class Expected(Section):
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-Baseline = Mapping[str, Expected]  # by the score's name, such as classifier.fd
+def _right_ways(baseline: dict[str, Expected]) -> dict[str, Expected]:
+    if not baseline:
+        raise UserError("names no metric")
+    for name, expected in baseline.items():
+        if expected.direction != (right := metrics.direction(name)):
+            raise UserError(f"{name}.direction: {expected.direction!r} is wrong: {right!r}")
+    return baseline
+
+
+Baseline = Annotated[dict[str, Expected], AfterValidator(_right_ways)]  # by the score's name, such as classifier.fd
 
 
 class Check(BaseModel):
@@ -73,32 +82,16 @@ class Check(BaseModel):
     is_better: bool
     decides: bool
 
-    @classmethod
-    def of_score(cls, name: str, value: float, expected: Expected, settings: Gate) -> Check:
-        allowed = settings.k * expected.sd * math.sqrt(1 + 1 / expected.n)
-        allowed = max(allowed, settings.floors.get(metrics.kind(name), 0.0))
-        gain, limit = metrics.gain(name, value - expected.mean), expected.mean - metrics.gain(name, allowed)
-        return cls(name=name, value=value, expected=expected, tolerance=allowed, limit=limit, is_worse=gain < -allowed,
-                   is_better=gain > allowed, decides=metrics.kind(name) in settings.metrics)  # fmt: skip
-
-    @classmethod
-    def of_copies(cls, found: metrics.Closeness) -> Check:
-        name = f"{metrics.MEMORISATION}{found.space}.share"
-        return cls(name=name, value=found.share, expected=None, tolerance=found.limit - found.expected,
-                   limit=found.limit, is_worse=found.copies, is_better=False, decides=True)  # fmt: skip
-
     @property
     def row(self) -> tuple[str, ...]:
         """The cells of ``markdown``'s table."""
-        name, expected, arrow = f"**{self.name}**" if self.decides else self.name, self.expected, "↓"
-        before, change = ("-", "-", "-"), "-"
-        if expected:
-            arrow = "↑" if expected.direction == "higher" else "↓"
-            before = (f"{expected.mean:.4g}", f"{expected.sd:.2g}", str(expected.n))
+        name, before, change = f"**{self.name}**" if self.decides else self.name, ["-", "-", "-"], "-"
+        if expected := self.expected:
+            before = [f"{expected.mean:.4g}", f"{expected.sd:.2g}", str(expected.n)]
             change = f"{self.value - expected.mean:+.2g}"
-        verdict = "improved" if self.is_better else "ok"
-        if self.is_worse:
-            verdict = "**regression**" if self.decides else "worse (does not decide)"
+        arrow = "↑" if expected and expected.direction == "higher" else "↓"
+        worse = "**regression**" if self.decides else "worse (does not decide)"
+        verdict = worse if self.is_worse else "improved" if self.is_better else "ok"
         return f"{name} {arrow}", *before, f"{self.value:.4g}", change, f"{self.limit:.4g}", verdict
 
 
@@ -118,12 +111,27 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
         )
     if missing := [name for name in baseline if name not in scores]:
         raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
-    if missing := [name for name in decisive(scores, settings) if name not in baseline]:
+    deciding = decisive(scores, settings)
+    if missing := [name for name in deciding if name not in baseline]:
         raise UserError(
             f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
         )
-    checks = [Check.of_score(name, scores[name], baseline[name], settings) for name in metrics.judged(baseline)]
-    return checks + [Check.of_copies(found) for found in metrics.closeness(scores)]
+    checks = []
+    for name in metrics.judged(baseline):
+        value, expected, floor = scores[name], baseline[name], settings.floors.get(metrics.kind(name), 0.0)
+        allowed = max(settings.k * expected.sd * math.sqrt(1 + 1 / expected.n), floor)
+        gain, limit = metrics.gain(name, value - expected.mean), expected.mean - metrics.gain(name, allowed)
+        checks.append(
+            Check(name=name, value=value, expected=expected, tolerance=allowed, limit=limit, is_worse=gain < -allowed,
+                  is_better=gain > allowed, decides=name in deciding)
+        )  # fmt: skip
+    for found in metrics.closeness(scores):
+        name, tolerance = f"{metrics.MEMORISATION}{found.space}.share", found.limit - found.expected
+        checks.append(
+            Check(name=name, value=found.share, expected=None, tolerance=tolerance, limit=found.limit,
+                  is_worse=found.copies, is_better=False, decides=True)
+        )  # fmt: skip
+    return checks
 
 
 def decisive(names: Iterable[str], settings: Gate) -> list[str]:
@@ -161,15 +169,7 @@ def false_alarms(seeds: Iterable[int], k: float) -> float:
 
 def read_baseline(path: Path = BASELINE) -> Baseline:
     """Raises UserError when the file is missing or is not a baseline: a key, type, sign or direction is off."""
-    baseline: Baseline = measured.read(path, dict[str, Expected], REMAKE)
-    try:
-        if not baseline:
-            raise UserError("names no metric")
-        for name, expected in baseline.items():
-            if expected.direction != (right := metrics.direction(name)):
-                raise UserError(f"{name}.direction: {expected.direction!r} is wrong: {right!r}")
-    except UserError as error:
-        raise UserError(f"{path}: {error}; {REMAKE}") from error
+    baseline: Baseline = measured.read(path, Baseline, REMAKE)
     return baseline
 
 
@@ -181,14 +181,16 @@ def update(config: Config, path: Path = BASELINE) -> list[str]:
     """
     gathered = runs.gather()
     matching = runs.matching(gathered.runs, config)
-    fingerprint = measured.fingerprint()
+    notes, fingerprint = [*gathered.notes, *matching.notes], measured.fingerprint()
     comparable = [run for run in matching.runs if run.fingerprint == fingerprint]
-    by_seed = {run.seed: measured.finite(run.scores, f"{run.name} (seed {run.seed})") for run in comparable}
-    others = len(matching.runs) - len(comparable)
-    if len(by_seed) < MIN_SEEDS:
-        seeds = ", ".join(map(str, sorted(by_seed))) or "none"
+    if others := len(matching.runs) - len(comparable):
+        notes.append(f"left out, of another fingerprint: {others}")
+    for run in comparable:
+        measured.finite(run.scores, f"{run.name} (seed {run.seed})")
+    if len(comparable) < MIN_SEEDS:
+        seeds = ", ".join(str(run.seed) for run in comparable) or "none"
         raise UserError(
-            f"gate --update: {len(by_seed)} training seeds ({seeds}) have these params and fingerprint "
+            f"gate --update: {len(comparable)} training seeds ({seeds}) have these params and fingerprint "
             f"{fingerprint[:12]}, {others} runs another; allowed: at least {MIN_SEEDS}: add by `dvc exp run -S seed=N`"
         )
     for run in comparable:
@@ -199,11 +201,10 @@ def update(config: Config, path: Path = BASELINE) -> list[str]:
             )
     if odd := pairing.code_differences(comparable):
         raise UserError(f"gate --update: {'; '.join(odd)}: run the odd ones again, so that one code made all of them")
-    notes = [*gathered.notes, *matching.notes, *([f"left out, of another fingerprint: {others}"] if others else [])]
     baseline = {}
-    for name in metrics.judged(set().union(*by_seed.values())):
-        values = [scores[name] for scores in by_seed.values() if name in scores]
-        if len(values) < len(by_seed):
+    for name in metrics.judged(set().union(*(run.scores for run in comparable))):
+        values = [run.scores[name] for run in comparable if name in run.scores]
+        if len(values) < len(comparable):
             notes.append(f"{name}: left out, not every run has it")
             continue
         way, spread = metrics.direction(name), stdev(values)
@@ -217,8 +218,7 @@ def markdown(checks: Sequence[Check], settings: Gate) -> str:
     """The verdict, a table and what it means, for a terminal and for a workflow's page."""
     bad = failed(checks)
     heads = ("metric", "baseline", "sd", "n", "now", "change", "worst allowed", "verdict")
-    seeds = [check.expected.n for check in checks if check.decides and check.expected]
-    alarms = false_alarms(seeds, settings.k)
+    alarms = false_alarms([check.expected.n for check in checks if check.decides and check.expected], settings.k)
     lines = [
         f"### ddpm gate: {'regression in ' + ', '.join(bad) if bad else 'pass'}",
         "",
@@ -228,9 +228,8 @@ def markdown(checks: Sequence[Check], settings: Gate) -> str:
         f"floor). At most {alarms:.1%} of honest runs with another seed fail, if scores are normal.",
     ]
     if alarms > HONEST_FAIL:
-        enough = (n for n in range(MIN_SEEDS, MAX_SEEDS) if false_alarms([n] * len(seeds), settings.k) <= HONEST_FAIL)
-        fix = f"a baseline of {needed} seeds" if (needed := next(enough, None)) else "a larger gate.k"
-        lines.append(f"That is more than {HONEST_FAIL:.0%}: take {fix}, or fewer gate.metrics.")
+        fix = "take a baseline of more seeds, a larger gate.k, or fewer gate.metrics"
+        lines.append(f"That is more than {HONEST_FAIL:.0%}: {fix}.")
     lines += [
         f"{check.name}: {check.value:.1%} of the samples come near to a train image; up to {check.limit:.1%} is not a "
         "sign of copies: look at data/evaluation/nearest.png."
