@@ -34,7 +34,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 @pytest.mark.parametrize("command", commands())
 def test_the_help_of_every_command_ends_in_examples_that_it_takes(command: str) -> None:
-    examples = terminal.EXAMPLES[command]
+    examples = [line for line in terminal.EXAMPLES if line.split()[1] == command]
     assert examples
     for line in examples:
         program, *arguments = shlex.split(line)
@@ -45,7 +45,7 @@ def test_the_help_of_every_command_ends_in_examples_that_it_takes(command: str) 
 
 
 def test_there_are_no_examples_of_other_commands() -> None:
-    assert terminal.EXAMPLES.keys() <= commands().keys()
+    assert {line.split()[1] for line in terminal.EXAMPLES} <= commands().keys()
 
 
 def test_the_help_tells_the_exit_codes() -> None:

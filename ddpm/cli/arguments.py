@@ -8,8 +8,8 @@ from typing import get_args
 
 from ddpm.base import variant
 from ddpm.base.paths import MODEL_FILE
-from ddpm.cli import commands, terminal
-from ddpm.cli.terminal import Commands
+from ddpm.cli import commands
+from ddpm.cli.terminal import EXIT_CODES, Commands, command, complete
 from ddpm.params import presets
 from ddpm.sampling.settings import Spacing
 
@@ -17,24 +17,25 @@ ABOUT = "Presets, checks, verdicts, sampling from a model file, tracking. DVC ru
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="ddpm", description=ABOUT)
+    top = argparse.ArgumentParser(
+        prog="ddpm", description=ABOUT, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     added = top.add_subparsers(metavar="COMMAND", required=True)
 
     about = f"Presets: {', '.join(presets.names())}. Each states its cost and expected scores in its first lines."
-    preset = added.add_parser("preset", help="write a preset over params.yaml", description=about)
+    preset = command(added, "preset", commands.write_preset, "write a preset over params.yaml", about)
     preset.add_argument("name")
     preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
-    preset.set_defaults(run=commands.write_preset)
 
-    check = added.add_parser("check", help="check the whole of params.yaml, and estimate what the next run takes")
+    check = command(
+        added, "check", commands.check_params, "check the whole of params.yaml, and estimate what the next run takes"
+    )
     check.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure time and memory")
-    check.set_defaults(run=commands.check_params)
 
-    listing = added.add_parser("variants", help="list what can be chosen, with the papers")
+    listing = command(added, "variants", commands.list_variants, "list what can be chosen, with the papers")
     listing.add_argument("--json", action="store_true", help="as JSON, by params key and name")
-    listing.set_defaults(run=commands.list_variants)
 
-    sample = added.add_parser("sample", help="sample from a model file, anywhere")
+    sample = command(added, "sample", commands.sample_from_file, "sample from a model file, anywhere")
     sample.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
     sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
@@ -44,81 +45,41 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--spacing", default="uniform", choices=get_args(Spacing), help="(%(default)s)")
     sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    sample.set_defaults(run=commands.sample_from_file)
 
-    _add_runs(added)
-
-    _add_compare(added)
-
-    gate = added.add_parser("gate", help="the current scores against metrics/baseline.json: 1 if they are worse")
+    gate = command(
+        added, "gate", commands.gate_scores, "the current scores against metrics/baseline.json: 1 if they are worse"
+    )
     form = gate.add_mutually_exclusive_group()
     form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
     form.add_argument("--json", action="store_true", help="the checks as JSON")
-    gate.set_defaults(run=commands.gate_scores)
 
-    _add_pages(added)
+    _add_results(added)
+    _add_others(added)
 
-    _add_exchange(added)
-
-    _add_aids(added)
-
-    track = added.add_parser("track", help="MLflow runs")
+    track = command(added, "track", None, "MLflow runs")
     track_commands = track.add_subparsers(metavar="COMMAND", required=True)
-    sync = track_commands.add_parser("sync", help="write the run of the current results, or complete it")
-    sync.set_defaults(run=commands.track_sync)
-    registered = track_commands.add_parser("register", help="make the current model a version in MLflow's registry")
+    command(track_commands, "sync", commands.track_sync, "write the run of the current results, or complete it")
+    registered = command(
+        track_commands, "register", commands.track_register, "make the current model a version in MLflow's registry"
+    )
     registered.add_argument("--name", default="ddpm", help="of the registered model (%(default)s)")
-    registered.set_defaults(run=commands.track_register)
 
     samplers = variant.names("samplers")
-    terminal.dress(top, added, {"name": presets.names(), "sampler": samplers, "samplers": samplers})
+    complete(top, added, {"name": presets.names(), "sampler": samplers, "samplers": samplers})
     return top
 
 
-def _add_aids(added: Commands) -> None:
-    """What helps before anything runs."""
-    doctor = added.add_parser("doctor", help="what this machine and folder have, and what is missing: then 1")
-    doctor.add_argument("--offline", action="store_true", help="what has to be downloaded is missing too")
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    doctor.set_defaults(run=commands.examine)
-
-    schema = added.add_parser("schema", help="write the JSON schema of params.yaml, for editors")
-    schema.add_argument("--out", type=Path, help="(in the package, where params.yaml looks for it)")
-    schema.set_defaults(run=commands.write_schema)
-
-
-def _add_pages(added: Commands) -> None:
-    """What shows the current model's results."""
-    summary = added.add_parser("summary", help="the current model in five lines: its scores, and where to look")
-    form = summary.add_mutually_exclusive_group()
-    form.add_argument("--all", action="store_true", help="every number, by stage")
-    form.add_argument("--json", action="store_true", help="every number as JSON, by stage")
-    summary.set_defaults(run=commands.print_summary)
-
-    frontier = added.add_parser("frontier", help="quality against cost: one model over samplers and evaluations")
-    frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
-    frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
-    frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
-    frontier.add_argument("--spacing", choices=get_args(Spacing), help="(what suits each sampler's few steps)")
-    frontier.set_defaults(run=commands.draw_frontier)
-
-    page = added.add_parser("report", help="one HTML file of all that is known of the current model")
-    page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="its variants too: as in `ddpm compare`")
-    page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
-    page.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
-    page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
-    page.set_defaults(run=commands.write_report)
-
-
-def _add_runs(added: Commands) -> None:
-    runs = added.add_parser("runs", help="all runs in a table: what differs in each, its scores, its state")
+def _add_results(added: Commands) -> None:
+    """What shows the results of one model, or of many."""
+    runs = command(
+        added, "runs", commands.list_runs, "all runs in a table: what differs in each, its scores, its state"
+    )
     runs.add_argument("--mlflow", action="store_true", help="those too that MLflow alone has")
     runs.add_argument("--json", action="store_true", help="as JSON, with every score")
-    runs.set_defaults(run=commands.list_runs)
 
-
-def _add_compare(added: Commands) -> None:
-    compare = added.add_parser("compare", help="which variant is better, over runs paired by training seed")
+    compare = command(
+        added, "compare", commands.compare_runs, "which variant is better, over runs paired by training seed"
+    )
     what = compare.add_mutually_exclusive_group(required=True)
     what.add_argument("--by", nargs="+", metavar="KEY", help="params keys, such as diffusion.schedule.name")
     what.add_argument("--between", nargs=2, metavar=("BASELINE", "OTHER"), help="two experiments or git revisions")
@@ -128,17 +89,47 @@ def _add_compare(added: Commands) -> None:
     compare.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
     compare.add_argument("--json", action="store_true", help="print what verdict.json says, in place of the table")
-    compare.set_defaults(run=commands.compare_runs)
+
+    summary = command(
+        added, "summary", commands.print_summary, "the current model in five lines: its scores, and where to look"
+    )
+    form = summary.add_mutually_exclusive_group()
+    form.add_argument("--all", action="store_true", help="every number, by stage")
+    form.add_argument("--json", action="store_true", help="every number as JSON, by stage")
+
+    frontier = command(
+        added, "frontier", commands.draw_frontier, "quality against cost: one model over samplers and evaluations"
+    )
+    frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
+    frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
+    frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
+    frontier.add_argument("--spacing", choices=get_args(Spacing), help="(what suits each sampler's few steps)")
+
+    page = command(added, "report", commands.write_report, "one HTML file of all that is known of the current model")
+    page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="its variants too: as in `ddpm compare`")
+    page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
+    page.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
+    page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
 
 
-def _add_exchange(added: Commands) -> None:
-    export = added.add_parser("export", help="the model with a card, as a folder to share")
+def _add_others(added: Commands) -> None:
+    """What shares a model, and what helps before anything runs."""
+    export = command(added, "export", commands.export_model, "the model with a card, as a folder to share")
     export.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")
     export.add_argument("--format", choices=("ddpm", "diffusers"), default="ddpm", help="(%(default)s)")
-    export.set_defaults(run=commands.export_model)
 
-    taken = added.add_parser("import", help="a model file of a folder that was exported, or that diffusers saved")
+    taken = command(
+        added, "import", commands.import_model, "a model file of a folder that was exported, or that diffusers saved"
+    )
     taken.add_argument("source", type=Path, metavar="FOLDER|FILE")
     taken.add_argument("--out", type=Path, default=Path("model.safetensors"), help="a new file (%(default)s)")
-    taken.set_defaults(run=commands.import_model)
+
+    doctor = command(
+        added, "doctor", commands.examine, "what this machine and folder have, and what is missing: then 1"
+    )
+    doctor.add_argument("--offline", action="store_true", help="what has to be downloaded is missing too")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+
+    schema = command(added, "schema", commands.write_schema, "write the JSON schema of params.yaml, for editors")
+    schema.add_argument("--out", type=Path, help="(in the package, where params.yaml looks for it)")

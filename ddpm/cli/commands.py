@@ -22,28 +22,25 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 def write_preset(parsed: argparse.Namespace) -> None:
     text = presets.text(parsed.name)
-    if not parsed.force:
-        _refuse_uncommitted(file.PATH)
+    if not parsed.force and _changes(file.PATH) and file.PATH.exists():
+        raise UserError(
+            f"{file.PATH}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
+        )
     with atomic_path(file.PATH) as temporary:
         temporary.write_text(text)
     print(f"{file.PATH} is now the preset {parsed.name!r}; run it by `dvc repro`")
 
 
-def _refuse_uncommitted(path: Path) -> None:
+def _changes(path: Path) -> str:
+    """What git says of the file, if it has changed."""
+    status = ["git", "status", "--porcelain", "--", str(path)]
     try:
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--", path], capture_output=True, text=True, check=True
-        )
+        return subprocess.run(status, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError as error:
-        raise UserError(
-            "git: not installed, so uncommitted changes can't be seen; install it, or pass --force"
-        ) from error
+        line = "git: not installed, so uncommitted changes can't be seen; install it, or pass --force"
+        raise UserError(line) from error
     except subprocess.CalledProcessError as error:
         raise UserError(f"{Path.cwd()}: {error.stderr}; run this in the project's clone, or pass --force") from error
-    if status.stdout and path.exists():
-        raise UserError(
-            f"{path}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
-        )
 
 
 def check_params(parsed: argparse.Namespace) -> None:
@@ -83,20 +80,11 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     from ddpm.sampling.samples import noise_seed
 
     if parsed.out.suffix.lower() not in PICTURE_SUFFIXES:
-        raise UserError(
-            f"--out: {parsed.out} does not end in a picture's suffix; allowed: {', '.join(PICTURE_SUFFIXES)}"
-        )
-    options = section(
-        Sample,
-        {
-            "count": parsed.count,
-            "seeds": (parsed.seed,),
-            "batch_size": parsed.batch_size,
-            "sampler": variant.build("samplers", {"name": parsed.sampler}, "--sampler"),
-            "steps": parsed.steps,
-            "spacing": parsed.spacing,
-        },
-    )
+        allowed = ", ".join(PICTURE_SUFFIXES)
+        raise UserError(f"--out: {parsed.out} does not end in a picture's suffix; allowed: {allowed}")
+    given = {name: getattr(parsed, name) for name in ("count", "batch_size", "steps", "spacing")}
+    sampler = variant.build("samplers", {"name": parsed.sampler}, "--sampler")
+    options = section(Sample, {**given, "seeds": (parsed.seed,), "sampler": sampler})
     device = devices.resolve(parsed.device)
     model = load_model(parsed.model / MODEL_FILE.name if parsed.model.is_dir() else parsed.model, device)
     generator = Generator.of(model, options, device)

@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,78 +22,67 @@ exit codes:
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`"""
 
-# command -> its examples, each with what it is for
-EXAMPLES: Mapping[str, Mapping[str, str]] = {
-    "preset": {
-        "ddpm preset fashion_mnist": "refused where params.yaml has changes that git does not hold",
-        "ddpm preset digits --force": "also then",
-    },
-    "check": {
-        "ddpm check": "before hours of training: is it possible, and how long will it take",
-        "ddpm check --no-pilot": "is it possible",
-    },
-    "variants": {
-        "ddpm variants": "every schedule, loss, sampler ... with its paper",
-        "ddpm variants --json": "for a program",
-    },
-    "sample": {
-        "ddpm sample -n 16 --out digits.png": "16 images of the current model",
-        "ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250": "of a model file, anywhere",
-    },
-    "compare": {
-        "ddpm compare --by diffusion.schedule.name": "every schedule that was run against that of params.yaml",
-        "ddpm compare --by sample.sampler sample.steps --all-pairs --allow-budget-mismatch": "each against each",
-        "ddpm compare --between main workspace": "two commits or experiments; one seed each is no verdict",
-        "ddpm compare --by diffusion.loss.name --json": "verdicts for a program",
-    },
-    "gate": {
-        "ddpm gate": "in CI: fails when scores are worse than seeds make them",
-        "ddpm gate --update": "takes the runs of these params as the new baseline",
-    },
-    "export": {"ddpm export --out shared": "a folder to share: the model file and its card"},
-    "import": {"ddpm import shared --out other.safetensors": "for `ddpm sample --model other.safetensors`"},
-    "frontier": {"ddpm frontier --samplers ddim heun --evaluations 10 20 50": "quality against cost of two samplers"},
-    "report": {"ddpm report --by diffusion.schedule.name": "report.html, with the schedules side by side"},
-    "summary": {
-        "ddpm summary": "the current model: scores next to those of real images, pictures, what to try",
-        "ddpm summary --all": "every number",
-        "ddpm summary --json": "for a program",
-    },
-    "doctor": {
-        "ddpm doctor": "what this machine has, and what is missing",
-        "ddpm doctor --offline": "what would have to be downloaded counts as missing",
-    },
-    "runs": {
-        "ddpm runs": "a line each: what differs from params.yaml, seed, scores, seconds, state",
-        "ddpm runs --mlflow": "those of plain `dvc repro` too, which MLflow keeps",
-        "ddpm runs --json": "for a program, with every score",
-    },
-    "schema": {"ddpm schema": "after a new variant: the file that editors complete params.yaml by"},
-    "track": {
-        "ddpm track sync": "after a training whose MLflow server was down",
-        "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",
-    },
+# command line -> what it is for
+EXAMPLES = {
+    "ddpm preset fashion_mnist": "refused where params.yaml has changes that git does not hold",
+    "ddpm preset digits --force": "also then",
+    "ddpm check": "before hours of training: is it possible, and how long will it take",
+    "ddpm check --no-pilot": "is it possible",
+    "ddpm variants": "every schedule, loss, sampler ... with its paper",
+    "ddpm variants --json": "for a program",
+    "ddpm sample -n 16 --out digits.png": "16 images of the current model",
+    "ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250": "of a model file, anywhere",
+    "ddpm compare --by diffusion.schedule.name": "every schedule that was run against that of params.yaml",
+    "ddpm compare --by sample.sampler sample.steps --all-pairs --allow-budget-mismatch": "each against each",
+    "ddpm compare --between main workspace": "two commits or experiments; one seed each is no verdict",
+    "ddpm compare --by diffusion.loss.name --json": "verdicts for a program",
+    "ddpm gate": "in CI: fails when scores are worse than seeds make them",
+    "ddpm gate --update": "takes the runs of these params as the new baseline",
+    "ddpm export --out shared": "a folder to share: the model file and its card",
+    "ddpm import shared --out other.safetensors": "for `ddpm sample --model other.safetensors`",
+    "ddpm frontier --samplers ddim heun --evaluations 10 20 50": "quality against cost of two samplers",
+    "ddpm report --by diffusion.schedule.name": "report.html, with the schedules side by side",
+    "ddpm summary": "the current model: scores next to those of real images, pictures, what to try",
+    "ddpm summary --all": "every number",
+    "ddpm summary --json": "for a program",
+    "ddpm doctor": "what this machine has, and what is missing",
+    "ddpm doctor --offline": "what would have to be downloaded counts as missing",
+    "ddpm runs": "a line each: what differs from params.yaml, seed, scores, seconds, state",
+    "ddpm runs --mlflow": "those of plain `dvc repro` too, which MLflow keeps",
+    "ddpm runs --json": "for a program, with every score",
+    "ddpm schema": "after a new variant: the file that editors complete params.yaml by",
+    "ddpm track sync": "after a training whose MLflow server was down",
+    "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",
 }
 
 
-def dress(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, Sequence[str]]) -> None:
-    """Give the finished parsers their examples, the exit codes and ``--print-completion``.
+def command(
+    added: Commands, name: str, run: Callable[[argparse.Namespace], int | None] | None, what: str, about: str = ""
+) -> argparse.ArgumentParser:
+    """A new command that does ``run``, with its examples. what: in the list of commands; about: in its own help."""
+    examples = [f"  {line}\n      {purpose}" for line, purpose in EXAMPLES.items() if line.split()[1] == name]
+    parser = added.add_parser(
+        name,
+        help=what,
+        description=textwrap.fill(about, 100),
+        epilog="\n".join(["examples:", *examples] if examples else []),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def complete(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, Sequence[str]]) -> None:
+    """Give the finished parsers ``--print-completion``.
 
     words: argument -> what Tab offers for it. Paths get files, or folders where the argument is called FOLDER.
     """
     shtab.add_argument_to(top, "--print-completion", help="the script that makes the Tab key complete `ddpm`")
-    top.epilog = EXIT_CODES
-    for name, command in commands.choices.items():
-        examples = (f"  {line}\n      {purpose}" for line, purpose in EXAMPLES.get(name, {}).items())
-        command.epilog = "\n".join(["examples:", *examples])
-    for each in (top, *commands.choices.values()):
-        each.formatter_class = argparse.RawDescriptionHelpFormatter
-        each.description = each.description and textwrap.fill(each.description, 100)
-        for action in each._actions:
-            if action.dest in words:
-                action.complete = shtab.cmd(f"echo {' '.join(words[action.dest])}")  # type: ignore[attr-defined]
-            elif action.type is Path:
-                action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE  # type: ignore[attr-defined]
+    for action in (action for command in commands.choices.values() for action in command._actions):
+        if action.dest in words:
+            action.complete = shtab.cmd(f"echo {' '.join(words[action.dest])}")  # type: ignore[attr-defined]
+        elif action.type is Path:
+            action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE  # type: ignore[attr-defined]
 
 
 def width() -> int:
