@@ -29,6 +29,16 @@ OF_EXTRACTOR: dict[str, Direction] = {
     "fd_infinity": "lower",
 }
 ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
+# in words, where the name itself is none
+TITLES = {
+    "fid": "FID",
+    "fd": "FD",
+    "kid_mean": "KID",
+    "is_mean": "inception score",
+    "fid_infinity": "FID at infinity",
+    "fd_infinity": "FD at infinity",
+    "bits_per_dim": "bits per dimension",
+}
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
 EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # of the headline: another view of it, not another metric
 
@@ -42,6 +52,11 @@ def is_judged(name: str) -> bool:
 def kind(name: str) -> str:
     """The metric alone: ``fd`` of ``classifier.fd``."""
     return name.rpartition(".")[2]
+
+
+def title(name: str) -> str:
+    """In words: ``FD`` of ``classifier.fd``."""
+    return TITLES.get(kind(name), kind(name))
 
 
 def direction(name: str) -> Direction:

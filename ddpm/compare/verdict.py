@@ -16,7 +16,7 @@ and if it is as near to the threshold as the interval allows. Nobody knows which
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,20 +29,18 @@ from ddpm.compare.runs import Gathered, Run
 from ddpm.compare.statistics import TTest
 from ddpm.params.config import Compare, Config
 
-Outcome = Literal["better", "worse", "equivalent", "inconclusive"]
+# the last two are those of a study whose looks go on (ddpm/study/verdict.py)
+Outcome = Literal["better", "worse", "equivalent", "inconclusive", "futile", "not yet"]
 ONE_SEED = "one seed proves nothing"
+COPIES = "copies train images"
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A variant against a baseline in one metric; differences are variant minus baseline, seed by seed.
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A variant's scores next to a baseline's in one metric; differences are variant minus baseline, seed by seed.
 
     relative: the mean difference as a share of the baseline's |mean|. margin: the gap that matters, in the metric's
-    unit. low, high: the t interval. p: of the paired t test; holm_p: after Holm over the metric's pairs;
-    equivalence_p: of the two one-sided tests. They are None where there is one seed. more_seeds: how many would settle
-    it with the chance ``compare.power``, if the true difference is as seen, and if it is as near to the threshold as
-    the interval allows. None for the second: more than statistics.MOST_SEEDS, as always where the interval holds the
-    threshold. None for both: nothing to settle, or more than that even if the difference is as seen.
+    unit. low, high: the interval of the mean difference, None where there is none.
     """
 
     metric: str
@@ -59,17 +57,49 @@ class Verdict:
     margin: float
     low: float | None = None
     high: float | None = None
-    p: float | None = None
-    holm_p: float | None = None
-    sign_flip_p: float | None = None
-    equivalence_p: float | None = None
     outcome: Outcome = "inconclusive"
-    reason: str = ONE_SEED
-    more_seeds: tuple[int, int | None] | None = None
+    reason: str = ""
+
+    @property
+    def headline(self) -> str:
+        """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"."""
+        way = "higher" if self.difference > 0 else "lower"
+        share = self.relative and abs(self.relative)
+        size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
+        same = sum(gap * self.difference > 0 for gap in self.differences)
+        return (
+            f"{self.variant} is {self.outcome}: {metrics.title(self.metric)} {size} {way}, {same} of "
+            f"{len(self.seeds)} seeds"
+        )
 
     @property
     def differences(self) -> tuple[float, ...]:
         return tuple(after - before for before, after in zip(self.baseline_scores, self.variant_scores, strict=True))
+
+    @property
+    def pairing(self) -> float | None:
+        """What pairing by seed bought: the variance of the differences, as a share of the same without pairs."""
+        unpaired = np.var(self.baseline_scores) + np.var(self.variant_scores)
+        return float(np.var(self.differences) / unpaired) if len(self.seeds) > 1 and unpaired else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Described):
+    """What one look says.
+
+    low, high: the t interval. p: of the paired t test; holm_p: after Holm over the metric's pairs; equivalence_p: of
+    the two one-sided tests. They are None where there is one seed. more_seeds: how many would settle it with the chance
+    ``compare.power``, if the true difference is as seen, and if it is as near to the threshold as the interval allows.
+    None for the second: more than statistics.MOST_SEEDS, as always where the interval holds the threshold. None for
+    both: nothing to settle, or more than that even if the difference is as seen.
+    """
+
+    p: float | None = None
+    holm_p: float | None = None
+    sign_flip_p: float | None = None
+    equivalence_p: float | None = None
+    reason: str = ONE_SEED
+    more_seeds: tuple[int, int | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +189,8 @@ def _compared(
     copies = []
     for arm in arms:
         if seeds := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
-            copies.append(f"{arm.label} {_copies(arm.runs.values())} with {pairing.named(seeds)}")
+            spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
+            copies.append(f"{arm.label} {COPIES} ({', '.join(spaces)}) with {pairing.named(seeds)}")
     return Comparison(
         by=by,
         metrics=tuple(names),
@@ -178,32 +209,51 @@ def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> lis
 
 
 def _of_metric(metric: str, pairs: Sequence[Pair], settings: Compare) -> list[Verdict]:
-    described = [_described(metric, pair, settings.threshold) for pair in pairs]
-    if len(described[0].seeds) == 1:
-        return described
-    tests = [statistics.t_test(np.array(each.differences), each.margin, settings.confidence) for each in described]
+    seen = [Verdict(**described(metric, pair, settings)) for pair in pairs]
+    if len(seen[0].seeds) == 1:
+        return seen
+    tests = [statistics.t_test(np.array(each.differences), each.margin, settings.confidence) for each in seen]
     adjusted = map(float, statistics.holm(np.array([test.p for test in tests])))
-    found = zip(pairs, described, tests, adjusted, strict=True)
+    found = zip(pairs, seen, tests, adjusted, strict=True)
     return [_judged(*each, len(pairs), settings) for each in found]
 
 
-def _described(metric: str, pair: Pair, threshold: float) -> Verdict:
+def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
+    """The fields of ``Described``, without an interval."""
     before, after = pair.scores(metric)
     baseline, difference = float(before.mean()), float((after - before).mean())
-    return Verdict(
-        metric=metric,
-        direction=metrics.direction(metric),
-        baseline=pair.baseline,
-        variant=pair.variant,
-        seeds=tuple(run.seed for run in pair.after),
-        baseline_scores=tuple(before.tolist()),
-        variant_scores=tuple(after.tolist()),
-        baseline_mean=baseline,
-        variant_mean=float(after.mean()),
-        difference=difference,
-        relative=difference / abs(baseline) if baseline else None,
-        margin=threshold * abs(baseline),
-    )
+    return {
+        "metric": metric,
+        "direction": metrics.direction(metric),
+        "baseline": pair.baseline,
+        "variant": pair.variant,
+        "seeds": tuple(run.seed for run in pair.after),
+        "baseline_scores": tuple(before.tolist()),
+        "variant_scores": tuple(after.tolist()),
+        "baseline_mean": baseline,
+        "variant_mean": float(after.mean()),
+        "difference": difference,
+        "relative": difference / abs(baseline) if baseline else None,
+        "margin": settings.threshold * abs(baseline),
+    }
+
+
+def rule(pair: Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
+    """The outcome, and its reason; inconclusive without one where neither holds.
+
+    differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
+    """
+    if differs and abs(seen.difference) > seen.margin:
+        if not _kid_agrees(pair, seen):
+            return "inconclusive", "KID moved the other way"
+        outcome: Outcome = "better" if metrics.gain(seen.metric, seen.difference) > 0 else "worse"
+        winner, runs = (pair.variant, pair.after) if outcome == "better" else (pair.baseline, pair.before)
+        if spaces := sorted({space for run in runs for space in metrics.copied(run.scores)}):
+            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
+        return outcome, ""
+    if excluded:
+        return "equivalent", f"any gap is below {seen.margin:.3g}"
+    return "inconclusive", ""
 
 
 def _judged(pair: Pair, verdict: Verdict, test: TTest, holm_p: float, family: int, settings: Compare) -> Verdict:
@@ -211,18 +261,9 @@ def _judged(pair: Pair, verdict: Verdict, test: TTest, holm_p: float, family: in
     flip_p = float(statistics.sign_flip_p(np.array(verdict.differences)))
     tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
     verdict = replace(verdict, **tested, holm_p=holm_p, sign_flip_p=flip_p)
-    different = statistics.is_different(test.mean, np.array(holm_p), np.array(flip_p), verdict.margin, alpha)
-    if different and _kid_agrees(pair, verdict):
-        outcome: Outcome = "better" if metrics.gain(verdict.metric, verdict.difference) > 0 else "worse"
-        winner, runs = (pair.variant, pair.after) if outcome == "better" else (pair.baseline, pair.before)
-        if copies := _copies(runs):
-            return replace(verdict, reason=f"{winner} {copies}")
-        return replace(verdict, outcome=outcome, reason="")
-    if statistics.is_equivalent(test, alpha):
-        below = f"any gap is below {settings.threshold:.3g} of the baseline"
-        return replace(verdict, outcome="equivalent", reason=below)
-    if different:
-        return replace(verdict, reason="KID moved the other way")
+    outcome, reason = rule(pair, verdict, holm_p < alpha and flip_p <= alpha, bool(test.equivalence_p <= alpha))
+    if outcome != "inconclusive" or reason:
+        return replace(verdict, outcome=outcome, reason=reason)
     # what keeps a difference from a verdict, the first that does
     fewest = statistics.fewest_seeds(alpha)
     doubts = {
@@ -261,13 +302,7 @@ def _more_seeds(verdict: Verdict, test: TTest, family: int, settings: Compare) -
     return as_seen, None if holds_threshold else more(min(low, high, key=abs))
 
 
-def _copies(runs: Iterable[Run]) -> str:
-    """The sentence for a variant one of whose runs copies train images, with the spaces; else nothing."""
-    spaces = sorted({space for run in runs for space in metrics.copied(run.scores)})
-    return f"copies train images ({', '.join(spaces)})" if spaces else ""
-
-
-def _kid_agrees(pair: Pair, verdict: Verdict) -> bool:
+def _kid_agrees(pair: Pair, verdict: Described) -> bool:
     """Whether KID in the same features says the same of which is better, where it was measured."""
     kid = metrics.kid_of(verdict.metric)
     if kid is None or any(kid not in run.scores for run in (*pair.before, *pair.after)):

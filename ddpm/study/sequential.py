@@ -1,0 +1,144 @@
+"""Tests of paired differences that may be looked at several times: at the looks that a plan names, and at no other.
+
+The error rate is spent look by look (Lan & DeMets 1983). The bounds are exact for the paired t statistic of normal
+differences, at any number of seeds: a normal approximation would inflate the rate at these few (Rom & McTague 2020). A
+sequential p value is the smallest error rate with which the design would have rejected by now (Liu & Anderson 2008), so
+that it can be adjusted for a family of tests like any other.
+
+Bounds are simulated backwards. With no effect, the direction of the vector of differences is uniform whatever its
+length; so it is drawn given the last look's t, which runs evenly over the tail, and the earlier looks' t follow from
+it. That gives small error rates as precisely as large ones, from few draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy import stats
+
+from ddpm.compare.statistics import Array
+
+DRAWS = 2**15  # of a design of up to five looks, of which bounds are off by less than 1% of the error rate
+LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; between them they are interpolated
+TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles that draws are interpolated from
+EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
+RANDOM_FLIPS = 2**16
+
+
+def _obrien_fleming(level: Array, fraction: Array) -> Array:
+    return 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(fraction))
+
+
+# name -> how much of an error rate may be spent when that fraction of the seeds was seen; all of it at 1
+SPENDING: dict[str, Callable[[Array, Array], Array]] = {
+    "pocock": lambda level, fraction: level * np.log1p((math.e - 1) * fraction),
+    "obrien_fleming": _obrien_fleming,
+    "linear": lambda level, fraction: level * fraction,
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """looks: rising numbers of seeds, the last of which ends the study. spending: one of SPENDING."""
+
+    looks: tuple[int, ...]
+    spending: str
+
+    def spent(self, level: float | Array) -> Array:
+        """What may be spent of the error rates, up to each look: (...) -> (..., looks)."""
+        fractions = np.array(self.looks) / self.looks[-1]
+        return SPENDING[self.spending](np.asarray(level, np.float64)[..., None], fractions)
+
+    def nominal(self, level: float) -> Array:
+        """The two-sided p of the t test at or below which each look rejects, (looks,), at that error rate."""
+        table = np.log(_nominals(self))
+        return np.exp([np.interp(np.log(level), np.log(LEVELS), column) for column in table.T])
+
+    def bounds(self, level: float) -> Array:
+        """The |t| at or above which each look rejects, (looks,)."""
+        return stats.t.isf(self.nominal(level) / 2, np.array(self.looks) - 1)
+
+    def p(self, nominal: Array) -> Array:
+        """The sequential p value at each look; two-sided, as ``nominal`` is: the t test's p at the looks so far.
+
+        (..., looks so far) -> the same; it never rises. Below LEVELS it says their first, above them 1.
+        """
+        table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 1e-300))
+        columns = [np.interp(seen[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
+        return np.minimum.accumulate(np.exp(np.stack(columns, -1)), axis=-1)
+
+    def sign_flips(self, differences: Array, level: float) -> int | None:
+        """The number of seeds of the first look at which the sign-flip test rejects; None where none does so far.
+
+        differences: (n,), of which the looks up to n are taken. Given their sizes, all patterns of signs are equally
+        likely where nothing differs; each look rejects the most extreme of those that no earlier look has, as many as
+        it may spend. Exact where the last look has EXACT_UP_TO seeds or fewer; beyond, the observed pattern stands
+        among RANDOM_FLIPS drawn from a fixed seed, which is as valid.
+        """
+        exact = self.looks[-1] <= EXACT_UP_TO
+        random = np.random.default_rng(0)
+        sums = differences[:1] if exact else np.full(RANDOM_FLIPS, differences[0])
+        open_, rounding = np.ones(len(sums), bool), 1e-12 * np.abs(differences).sum()
+        seen = 1
+        for look, spent in zip(self.looks, self.spent(level), strict=True):
+            if look > len(differences):
+                break
+            for gap in differences[seen:look]:  # the observed pattern stays the first; mirror images are left out
+                if exact:
+                    sums, open_ = np.concatenate([sums + gap, sums - gap]), np.concatenate([open_, open_])
+                else:
+                    signs = np.where(random.integers(0, 2, RANDOM_FLIPS), gap, -gap)
+                    signs[0] = gap
+                    sums = sums + signs
+            seen = look
+            budget = math.floor(spent * len(sums) + 1e-9) - int((~open_).sum())
+            sizes = np.where(open_, np.abs(sums), -1.0)
+            if budget > 0:
+                last_out = np.partition(sizes, -budget - 1)[-budget - 1] if budget < open_.sum() else -0.5
+                rejected = sizes > last_out + rounding
+                if rejected[0]:
+                    return look
+                open_ &= ~rejected
+        return None
+
+    def fewest(self, level: float) -> int | None:
+        """The first look at which the sign-flip test can reject at all: its smallest p there is 2 / 2^n."""
+        can = (look for look, spent in zip(self.looks, self.spent(level), strict=True) if 2.0 ** (1 - look) <= spent)
+        return next(can, None)
+
+
+@cache
+def _nominals(design: Design) -> Array:
+    """``Design.nominal`` at each of LEVELS: (levels, looks)."""
+    random = np.random.default_rng(0)
+    draws = DRAWS // math.ceil(len(design.looks) / 5)
+    spent = design.spent(LEVELS)
+    found = spent.copy()
+    for k, n in enumerate(design.looks[1:], 1):
+        parts = random.standard_normal((draws, n))
+        parts -= parts.mean(1, keepdims=True)
+        parts /= np.linalg.norm(parts, axis=1, keepdims=True)
+        earlier = np.array(design.looks[:k])
+        sums, squares = parts.cumsum(1)[:, earlier - 1], (parts**2).cumsum(1)[:, earlier - 1]
+        tails = stats.t.isf(TAILS / 2, n - 1)
+        for row in range(len(LEVELS)):
+            # what this look rejects lies in the tail that holds all that was spent up to it
+            p = spent[row, k] * (np.arange(draws) + 0.5) / draws
+            t = np.interp(np.log(p), np.log(TAILS), tails)
+            # a vector of length 1 with that t: its mean, and the length of what is left of it
+            share = t**2 / (t**2 + n - 1)
+            mean, rest = np.sqrt(share / n)[:, None], np.sqrt(1 - share)[:, None]
+            means = mean + rest * sums / earlier
+            lengths = earlier * mean**2 + 2 * mean * rest * sums + rest**2 * squares
+            limits = stats.t.isf(found[row, :k] / 2, earlier - 1)
+            # t >= limit, without a division: t^2 = (n - 1) n m^2 / (Q - n m^2)
+            explained = earlier * means**2
+            stopped = ((earlier - 1) * explained >= limits**2 * (lengths - explained)).any(1)
+            rejected = np.cumsum(~stopped) * spent[row, k] / draws
+            last = min(int(np.searchsorted(rejected, spent[row, k] - spent[row, k - 1])), draws - 1)
+            found[row, k] = spent[row, k] * (last + 1) / draws
+    return found
