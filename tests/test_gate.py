@@ -394,7 +394,7 @@ def test_params_that_let_nothing_sensible_decide(capsys: pytest.CaptureFixture[s
 
 def test_a_floor_of_no_known_metric(capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("    fd: 0.02", "    fdd: 0.02"))
-    assert refused(capsys).startswith("gate.floors: unknown 'fdd' (did you mean 'fd'?)")
+    assert refused(capsys).startswith("params.yaml: compare.floors.fdd")
 
 
 # --- ddpm gate --update

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,21 @@ from scipy import stats
 
 from ddpm.compare import gate, metrics
 from ddpm.compare.gate import Check, Expected
-from ddpm.params.config import Gate
+from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import Constant
+from tests.scored import working
 
 HASH = "0" * 64
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
-NO_FLOORS = Gate(floors={})
+BASE = working()
+
+
+def rule(floors: dict[Any, float] | None = None, **changes: Any) -> Config:
+    """Settings whose gate has these changes, and no floors but these."""
+    return BASE.model_copy(update={"gate": Gate(**changes), "compare": Compare(floors=floors or {})})
+
+
+NO_FLOORS = rule()
 positive = st.floats(0.01, 100)
 Runs = NDArray[np.float64]
 Scores = dict[str, float]
@@ -35,11 +45,11 @@ def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
     return {name: expected(name, [run[name] for run in runs]) for name in runs[0]}
 
 
-def checks(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> list[Check]:
+def checks(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> list[Check]:
     return gate.gate(scores, HASH, baseline, settings)
 
 
-def passes(scores: Scores, baseline: dict[str, Expected], settings: Gate = NO_FLOORS) -> bool:
+def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> bool:
     return not gate.failed(checks(scores, baseline, settings))
 
 
@@ -52,7 +62,7 @@ def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: 
     one = Expected(mean=mean, sd=sd, n=n, direction="lower", fingerprint=HASH)
     level = 1 - 2 * stats.t.sf(k, n - 1)
     _, high = stats.t.interval(level, n - 1, loc=mean, scale=sd * math.sqrt(1 + 1 / n))
-    (check,) = checks({FD: mean}, {FD: one}, Gate(k=k, floors={}))
+    (check,) = checks({FD: mean}, {FD: one}, rule(k=k))
     assert check.limit == pytest.approx(high, rel=1e-6)
 
 
@@ -60,7 +70,7 @@ def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: 
 def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offset: float) -> None:
     for name, bad in ((FD, 1), (PRECISION, -1)):
         one = Expected(mean=5.0, sd=sd, n=5, direction="lower" if bad > 0 else "higher", fingerprint=HASH)
-        settings = Gate(metrics=("fd", "precision"), floors={})
+        settings = rule(metrics=("fd", "precision"))
         reach = 3 * sd * math.sqrt(1.2)
         assert passes({name: 5.0 - bad * offset}, {name: one}, settings)
         assert passes({name: 5.0 + bad * 0.999 * reach}, {name: one}, settings)
@@ -70,7 +80,7 @@ def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offse
 @given(sd=st.floats(0, 0.01), floor=st.floats(0.1, 1))
 def test_a_change_below_the_floor_never_fails(sd: float, floor: float) -> None:
     one = Expected(mean=1.0, sd=sd, n=5, direction="lower", fingerprint=HASH)
-    settings = Gate(floors={"fd": floor})
+    settings = rule({"fd": floor})
     assert passes({FD: 1 + 0.999 * floor}, {FD: one}, settings)
     assert not passes({FD: 1 + 1.001 * floor}, {FD: one}, settings)
 
@@ -79,7 +89,11 @@ def test_a_change_below_the_floor_never_fails(sd: float, floor: float) -> None:
 
 
 def honest_failures(
-    n: int, names: list[str], correlation: float, settings: Gate, transform: Callable[[Runs], Runs] = lambda runs: runs
+    n: int,
+    names: list[str],
+    correlation: float,
+    settings: Config,
+    transform: Callable[[Runs], Runs] = lambda runs: runs,
 ) -> float:
     """The share of runs that fail a baseline of ``n`` seeds of their own kind.
 
@@ -107,7 +121,7 @@ def honest_failures(
 )
 def test_honest_runs_pass_nineteen_times_in_twenty(n: int, names: list[str], correlation: float) -> None:
     found = honest_failures(n, names, correlation, NO_FLOORS)
-    bound = gate.false_alarms([n] * len(names), NO_FLOORS.k)
+    bound = gate.false_alarms([n] * len(names), NO_FLOORS.gate.k)
     assert bound <= 0.05
     assert found <= bound + 0.005  # two standard errors of the simulation
     if correlation == 0:
@@ -126,7 +140,7 @@ def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side() -> None:
 def test_were_every_metric_to_decide_more_honest_runs_would_fail() -> None:
     """Why precision, recall and the Inception Score are told only."""
     names = [FD, BITS, PRECISION, "classifier.recall", "classifier.is_mean"]
-    every = Gate(metrics=("fd", "bits_per_dim", "precision", "recall", "is_mean"), floors={})
+    every = rule(metrics=("fd", "bits_per_dim", "precision", "recall", "is_mean"))
     assert honest_failures(5, names, 0.0, every) > 0.07
 
 
@@ -138,8 +152,8 @@ def test_the_bound_is_the_sum_of_students_tails(seeds: list[int], k: float) -> N
 @pytest.mark.parametrize(("deciding", "n", "k"), [(1, 5, 3), (2, 5, 3), (3, 5, 3), (3, 6, 3), (8, 11, 3), (2, 50, 1)])
 def test_above_one_in_twenty_more_seeds_are_advised(deciding: int, n: int, k: float) -> None:
     one = Expected(mean=1.0, sd=0.1, n=n, direction="lower", fingerprint=HASH)
-    baseline, settings = {f"extractor{number}.fd": one for number in range(deciding)}, Gate(k=k, floors={})
-    text = gate.markdown(checks(dict.fromkeys(baseline, 1.0), baseline, settings), settings)
+    baseline, settings = {f"extractor{number}.fd": one for number in range(deciding)}, rule(k=k)
+    text = gate.markdown(checks(dict.fromkeys(baseline, 1.0), baseline, settings), settings.gate)
     advice = "That is more than 5%: take a baseline of more seeds, a larger gate.k, or fewer gate.metrics."
     assert (advice in text) == (deciding * stats.t.sf(k, n - 1) > 0.05)
 
@@ -147,7 +161,7 @@ def test_above_one_in_twenty_more_seeds_are_advised(deciding: int, n: int, k: fl
 # --- models that were trained: digits at 8x8, scored at 16x16 in the features of the classifier that ships
 
 SEEDS = range(6)
-FLOORS = Gate(floors={"fd": 3.0, "bits_per_dim": 0.4})  # two or three standard deviations of models this small
+FLOORS = rule({"fd": 3.0, "bits_per_dim": 0.4})  # two or three standard deviations of models this small
 Score = Callable[..., Scores]
 
 

@@ -142,7 +142,8 @@ def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
         ("sample.spacing", "even"),
         ("evaluate.extractors", ["clasifier"]),
         ("evaluate.metrics", ["fidd"]),
-        ("gate.floors", {"fd": -1}),
+        ("compare.floors", {"fd": -1}),
+        ("compare.floors", {"fdd": 1}),
     ],
 )
 def test_what_no_key_may_hold_is_marked_and_refused(key: str, value: Any) -> None:

@@ -150,7 +150,7 @@ def gate_scores(parsed: argparse.Namespace) -> int:
         if parsed.update:
             print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
-        checks = gate.gate(scores, fingerprint, gate.read_baseline(), settings.gate)
+        checks = gate.gate(scores, fingerprint, gate.read_baseline(), settings)
         text = gate.markdown(checks, settings.gate)
         gate.summarize(text)
     except UserError as error:

@@ -95,7 +95,7 @@ class Check(BaseModel):
         return f"{name} {arrow}", *before, f"{self.value:.4g}", change, f"{self.limit:.4g}", verdict
 
 
-def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, settings: Gate) -> list[Check]:
+def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, settings: Config) -> list[Check]:
     """Every metric of the baseline, in the order in which scores are shown, and then whether train images are copied.
 
     Raises UserError where the two can't be compared: another fingerprint, a metric of the baseline that the run does
@@ -111,15 +111,15 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
         )
     if missing := [name for name in baseline if name not in scores]:
         raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
-    deciding = decisive(scores, settings)
+    deciding = decisive(scores, settings.gate)
     if missing := [name for name in deciding if name not in baseline]:
         raise UserError(
             f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
         )
     checks = []
     for name in metrics.judged(baseline):
-        value, expected, floor = scores[name], baseline[name], settings.floors.get(metrics.kind(name), 0.0)
-        allowed = max(settings.k * expected.sd * math.sqrt(1 + 1 / expected.n), floor)
+        value, expected, floor = scores[name], baseline[name], metrics.floor(name, settings.compare) or 0.0
+        allowed = max(settings.gate.k * expected.sd * math.sqrt(1 + 1 / expected.n), floor)
         gain, limit = metrics.gain(name, value - expected.mean), expected.mean - metrics.gain(name, allowed)
         checks.append(
             Check(name=name, value=value, expected=expected, tolerance=allowed, limit=limit, is_worse=gain < -allowed,
@@ -137,12 +137,11 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
 def decisive(names: Iterable[str], settings: Gate) -> list[str]:
     """Those of the scores that ``gate.metrics`` lets decide.
 
-    Raises UserError when a name in ``gate.metrics`` or ``gate.floors`` is not a metric, or nothing is left to decide.
+    Raises UserError when a name in ``gate.metrics`` is not a metric, or nothing is left to decide.
     """
-    for key, given in {"metrics": settings.metrics, "floors": settings.floors}.items():
-        if unknown := [name for name in given if name not in METRICS]:
-            hint = variant.closest(unknown[0], METRICS)
-            raise UserError(f"gate.{key}: unknown {unknown[0]!r}{hint}; allowed: {', '.join(METRICS)}")
+    if unknown := [name for name in settings.metrics if name not in METRICS]:
+        hint = variant.closest(unknown[0], METRICS)
+        raise UserError(f"gate.metrics: unknown {unknown[0]!r}{hint}; allowed: {', '.join(METRICS)}")
     known = metrics.judged(names)
     found = [name for name in known if metrics.kind(name) in settings.metrics]
     if not found:

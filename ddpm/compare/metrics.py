@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.base.variant import closest, shown
+from ddpm.params.config import Compare
 
 Direction = Literal["lower", "higher"]
 
@@ -29,6 +30,7 @@ OF_EXTRACTOR: dict[str, Direction] = {
     "fd_infinity": "lower",
 }
 ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
+ABSOLUTE = ("precision", "recall", "bits_per_dim")  # a share of their value says nothing about what a gap is worth
 # in words, where the name itself is none
 TITLES = {
     "fid": "FID",
@@ -68,6 +70,20 @@ def direction(name: str) -> Direction:
             f"after an extractor's name and a dot {', '.join(OF_EXTRACTOR)}"
         )
     return (OF_EXTRACTOR | ALONE)[kind(name)]
+
+
+def floor(name: str, settings: Compare) -> float | None:
+    """A change of this metric that never counts, in its own unit, where ``compare.floors`` has one."""
+    metric = kind(name).removesuffix("_infinity")
+    return next((change for known, change in settings.floors.items() if known == metric), None)
+
+
+def margin(name: str, baseline: float, settings: Compare) -> float:
+    """The smallest gap that matters in this metric, in its own unit, where the baseline's mean is that."""
+    least = floor(name, settings)
+    if least is not None and kind(name) in ABSOLUTE:
+        return least
+    return max(settings.threshold * abs(baseline), least or 0.0)
 
 
 def gain(name: str, difference: float) -> float:

@@ -234,7 +234,7 @@ def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
         "variant_mean": float(after.mean()),
         "difference": difference,
         "relative": difference / abs(baseline) if baseline else None,
-        "margin": settings.threshold * abs(baseline),
+        "margin": metrics.margin(metric, baseline, settings),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,14 +27,24 @@ class Launch(Section):
     processes: Count = "auto"
 
 
-class Compare(Section):
-    """When ``ddpm compare`` calls a difference real. No stage reads it.
+Metric = Literal["fid", "fd", "kid_mean", "is_mean", "precision", "recall", "bits_per_dim"]
+FLOORS: dict[Metric, float] = {
+    "fid": 0.05, "fd": 0.02, "kid_mean": 0.0005, "is_mean": 0.05, "precision": 0.01, "recall": 0.01,
+    "bits_per_dim": 0.01,
+}  # fmt: skip
 
-    threshold: the smallest gap that matters, as a share of the baseline's mean. confidence: of the intervals; one
-    minus it is the false-positive rate of a verdict. power: the chance of a verdict that "seeds needed" aims at.
+
+class Compare(Section):
+    """When ``ddpm compare`` and a study call a difference real. No stage reads it.
+
+    threshold: the smallest gap that matters, as a share of the baseline's mean. floors: the same in the metric's own
+    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/compare/metrics.py), for others
+    the larger of the two; the gate reads it too. confidence: one minus it is the chance that a table of verdicts holds
+    any false one. power: the chance of a verdict that "seeds needed" aims at.
     """
 
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.013
+    floors: dict[Metric, Annotated[float, Field(ge=0)]] = Field(default=FLOORS)
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(ge=0.5, le=0.99)] = 0.8
 
@@ -43,12 +53,10 @@ class Gate(Section):
     """When ``ddpm gate`` calls a run worse than its baseline. No stage reads it.
 
     k: standard deviations between training seeds. metrics: those that decide, without the extractor's name.
-    floors: changes that never count, in the metric's own unit.
     """
 
     k: Annotated[float, Field(gt=0)] = 3.0
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
-    floors: dict[str, Annotated[float, Field(ge=0)]] = Field(default={"fid": 0.05, "fd": 0.02, "bits_per_dim": 0.01})
 
 
 class Config(TrainingConfig):
