@@ -369,7 +369,7 @@ def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: p
     assert '<span class="badge worse">worse</span>' in text
     shown = Page(text).text
     assert all(f"{value:.4g}" in shown for value in (expected.baseline_mean, expected.variant_mean))
-    assert all(f"{value:.2g}" in shown for value in (expected.holm_p, expected.sign_flip_p))
+    assert all(f"{value:.2g}" in shown for value in (expected.adjusted_p, expected.sign_flip_p))
     assert f"{expected.low:+.3g} to {expected.high:+.3g}" in shown
     assert "linear against cosine" in shown
     assert all(note in shown for note in found.comparison.notes)

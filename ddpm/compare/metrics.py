@@ -30,7 +30,8 @@ OF_EXTRACTOR: dict[str, Direction] = {
     "fd_infinity": "lower",
 }
 ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
-ABSOLUTE = ("precision", "recall", "bits_per_dim")  # a share of their value says nothing about what a gap is worth
+SHARES = ("precision", "recall")  # of images, 0 to 1
+ABSOLUTE = (*SHARES, "bits_per_dim")  # a share of their value says nothing about what a gap is worth
 # in words, where the name itself is none
 TITLES = {
     "fid": "FID",

@@ -2,8 +2,7 @@
 
 The t interval and test are exact for normal differences. The sign-flip test is exact for differences that are symmetric
 about 0: they are where nothing differs at all, whatever the distribution of the scores; they need not be where only the
-means agree, and one side's scores are skewed. Equivalence is shown by two one-sided t tests (Schuirmann 1987); a family
-of tests is adjusted as in Holm 1979.
+means agree, and one side's scores are skewed. Equivalence is shown by two one-sided t tests (Schuirmann 1987).
 """
 
 from __future__ import annotations
@@ -70,17 +69,8 @@ def sign_flip_p(differences: Array) -> Array:
     return result
 
 
-def holm(p: Array) -> Array:
-    """Holm's adjusted p for each of a family, the last axis; reject where it is below alpha. (..., k) -> (..., k)."""
-    count = p.shape[-1]
-    order = np.argsort(p, axis=-1)
-    steps = np.take_along_axis(p, order, -1) * np.arange(count, 0, -1)
-    adjusted = np.minimum(np.maximum.accumulate(steps, axis=-1), 1)
-    return np.take_along_axis(adjusted, np.argsort(order, axis=-1), -1)
-
-
 def is_different(mean: Array, adjusted_p: Array, flip_p: Array, margin: Array | float, alpha: float) -> Truth:
-    """Whether both tests reject "no difference" and the mean lies beyond the margin. adjusted_p: t's p after Holm."""
+    """Whether both tests reject "no difference" and the mean lies beyond the margin. adjusted_p: t's."""
     return (adjusted_p < alpha) & (flip_p <= alpha) & (np.abs(mean) > margin)
 
 
@@ -94,23 +84,24 @@ def fewest_seeds(alpha: float) -> int:
     return math.ceil(math.log2(2 / alpha) - 1e-9)
 
 
-def settling_power(n: int, mean: float, sd: float, margin: float, confidence: float, family: int = 1) -> float:
+def settling_power(n: int, mean: float, sd: float, margin: float, confidence: float, family: float = 1) -> float:
     """The chance that n seeds give the right verdict, where differences are normal with that mean and sd.
 
     Right is "different", in the mean's direction, where it is beyond the margin, else "equivalent". family: the number
-    of tests that Holm adjusts for; this one is taken to be the first, the hardest case. Simulated by the verdict's
-    own rule from a fixed seed.
+    of verdicts that share the error rate in equal parts. Simulated by the verdict's own rule from a fixed seed.
     """
     differences = mean + sd * _normals()[:, :n]
     found = t_test(differences, margin, confidence)
     if abs(mean) <= margin:
-        return float(is_equivalent(found, 1 - confidence).mean())
+        return float(is_equivalent(found, (1 - confidence) / family).mean())
     flip_p = sign_flip_p(differences) if n <= FLIPPED_UP_TO else found.p
     different = is_different(found.mean, found.p * family, flip_p, margin, 1 - confidence)
     return float((different & (np.sign(found.mean) == np.sign(mean))).mean())
 
 
-def seeds_needed(mean: float, sd: float, margin: float, confidence: float, power: float, family: int = 1) -> int | None:
+def seeds_needed(
+    mean: float, sd: float, margin: float, confidence: float, power: float, family: float = 1
+) -> int | None:
     """The fewest seeds whose ``settling_power`` is at least ``power``; None where MOST_SEEDS do not suffice."""
     counts = range(2, MOST_SEEDS + 1)
     place = bisect_left(counts, power, key=lambda n: settling_power(n, mean, sd, margin, confidence, family))

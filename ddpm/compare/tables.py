@@ -41,8 +41,9 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
     for arm in comparison.arms:
         named_runs = {"seeds": list(arm.runs), "runs": [run.name for run in arm.runs.values()]}
         arms.append({"label": arm.label, "values": arm.values, **named_runs, **_spent(arm)})
-    fields = {name: value for name, value in vars(comparison).items() if name != "arms"}
-    return fields | {"arms": arms, "verdicts": [asdict(verdict) for verdict in comparison.verdicts]}
+    verdicts = [{**asdict(each), "headline": each.headline, "pairing": each.pairing} for each in comparison.verdicts]
+    settings = comparison.settings.model_dump(mode="json")
+    return {**vars(comparison), "settings": settings, "arms": arms, "verdicts": verdicts}
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -94,18 +95,20 @@ def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
     for verdict in comparison.verdicts:
         pairs.setdefault((verdict.baseline, verdict.variant), []).append(verdict)
     for (baseline, variant), verdicts in pairs.items():
-        interval = f"{comparison.confidence:.4g} interval"
-        heads = ["metric", baseline, variant, "difference", interval, "t p (Holm)", "sign-flip p", "verdict"]
+        heads = ["metric", baseline, variant, "difference", "interval", "t p (adjusted)", "sign-flip p", "verdict"]
         yield f"{variant} against {baseline}, {named(verdicts[0].seeds)}", [heads, *map(_cells, verdicts)]
 
 
 def notes(comparison: Comparison) -> list[str]:
     """The notes on the runs, and the rule of the verdicts."""
+    settings, count = comparison.settings, len(comparison.verdicts)
+    together = f"all {count} verdicts together, and their intervals," if count > 1 else "the verdict and its interval"
     return [
         *comparison.notes,
-        f"better or worse: Holm's p below and sign-flip p at most {1 - comparison.confidence:.3g}, a gap above "
-        f"{comparison.threshold:.3g} of the baseline's mean, and KID agreeing; equivalent: two one-sided tests "
-        "exclude a gap as large",
+        f"better or worse: adjusted p below and sign-flip p at most {1 - settings.confidence:.3g}, a gap above the "
+        "metric's margin, and KID agreeing; equivalent: two one-sided tests exclude a gap as large",
+        f"{together} hold with the chance {settings.confidence:.4g}, if these seeds were chosen beforehand; where some "
+        "were added after a look, less often: a study (`ddpm study`) keeps the chance",
     ]
 
 
@@ -113,7 +116,7 @@ def _cells(verdict: Verdict) -> list[str]:
     relative = "" if verdict.relative is None else f" ({verdict.relative:+.1%})"
     tests = ["-", "-", "-"]
     if verdict.low is not None:  # then all are there
-        adjusted = "" if verdict.p == verdict.holm_p else f" ({verdict.holm_p:.2g})"
+        adjusted = "" if verdict.p == verdict.adjusted_p else f" ({verdict.adjusted_p:.2g})"
         interval = f"{verdict.low:+.3g} to {verdict.high:+.3g}"
         tests = [interval, f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
     return [

@@ -1,16 +1,21 @@
 """Which variant is better: a verdict for each pair of variants and each metric, over runs paired by training seed.
 
 The unit of evidence is the training seed: its score is already the mean over its sampling seeds, and two variants'
-runs of one seed share what noise they can. A variant is **better** (or worse) where the paired t test, adjusted by Holm
-over the pairs of a metric, and the exact sign-flip test reject "no difference"; the gap is above ``compare.threshold``
-of the baseline's mean; and, for a Fréchet distance, KID in the same features moved the same way, where it was measured:
-it has no bias, and the Fréchet distance has one that depends on the model (Chong & Forsyth 2020, arXiv:1911.07023).
-A variant that copies train images is never the better one (ddpm/evaluation/memorisation.py): copies score like real
-images.
+runs of one seed share what noise they can. A variant is **better** (or worse) where the paired t test and the exact
+sign-flip test reject "no difference"; the gap exceeds the metric's margin; and, for a Fréchet distance, KID in the same
+features moved the same way, where it was measured: it has no bias, and the Fréchet distance has one that depends on the
+model (Chong & Forsyth 2020, arXiv:1911.07023). A variant that copies train images is never the better one
+(ddpm/evaluation/memorisation.py): copies score like real images.
 
-It is **equivalent** where two one-sided t tests reject every gap as large as that threshold. Everything else is
+It is **equivalent** where two one-sided t tests reject every gap as large as the margin. Everything else is
 **inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as seen,
-and if it is as near to the threshold as the interval allows. Nobody knows which it is: the numbers are not a forecast.
+and if it is as near to the margin as the interval allows. Nobody knows which it is: the numbers are not a forecast.
+
+One minus ``compare.confidence`` is the chance that any verdict of the table is false, whichever kind it is: each has an
+equal part of it (Bonferroni). Parts are not passed on as in Holm's procedure: a variant that is worse by the margin can
+still falsely be called equivalent, and what it hands on would be spent twice (6.1% instead of 5% with two variants).
+Only the t tests are adjusted, for an adjusted sign-flip test could reject nothing at these numbers of seeds. All this
+is for one look at a fixed number of seeds; ddpm/study/verdict.py is for several.
 """
 
 from __future__ import annotations
@@ -26,13 +31,13 @@ from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, runs, statistics
 from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Gathered, Run
-from ddpm.compare.statistics import TTest
 from ddpm.params.config import Compare, Config
 
 # the last two are those of a study whose looks go on (ddpm/study/verdict.py)
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "futile", "not yet"]
 ONE_SEED = "one seed proves nothing"
 COPIES = "copies train images"
+FAR = 0.05  # precision or recall of variants that drew noise, or hardly more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +69,11 @@ class Described:
     def headline(self) -> str:
         """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"."""
         way = "higher" if self.difference > 0 else "lower"
+        what = {"not yet": "not decided yet", "futile": "hardly to be decided"}.get(self.outcome, self.outcome)
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
-        return (
-            f"{self.variant} is {self.outcome}: {metrics.title(self.metric)} {size} {way}, {same} of "
-            f"{len(self.seeds)} seeds"
-        )
+        return f"{self.variant} is {what}: {metrics.title(self.metric)} {size} {way}, {same} of {len(self.seeds)} seeds"
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -87,15 +90,16 @@ class Described:
 class Verdict(Described):
     """What one look says.
 
-    low, high: the t interval. p: of the paired t test; holm_p: after Holm over the metric's pairs; equivalence_p: of
-    the two one-sided tests. They are None where there is one seed. more_seeds: how many would settle it with the chance
-    ``compare.power``, if the true difference is as seen, and if it is as near to the threshold as the interval allows.
-    None for the second: more than statistics.MOST_SEEDS, as always where the interval holds the threshold. None for
-    both: nothing to settle, or more than that even if the difference is as seen.
+    low, high: t intervals, which hold all together with the chance ``compare.confidence``. p: of the paired t test;
+    adjusted_p: times the number of verdicts; equivalence_p: of the two one-sided tests. They are None where there is
+    one seed. more_seeds: how many would settle it with the chance ``compare.power``, if the true difference is as seen,
+    and if it is as near to the margin as the interval allows. None for the second: more than statistics.MOST_SEEDS, as
+    always where the interval holds the margin. None for both: nothing to settle, or more than that even if the
+    difference is as seen.
     """
 
     p: float | None = None
-    holm_p: float | None = None
+    adjusted_p: float | None = None
     sign_flip_p: float | None = None
     equivalence_p: float | None = None
     reason: str = ONE_SEED
@@ -112,9 +116,7 @@ class Comparison:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     fingerprint: str
-    threshold: float
-    confidence: float
-    power: float
+    settings: Compare
 
 
 def compare(
@@ -196,26 +198,43 @@ def _compared(
         metrics=tuple(names),
         arms=tuple(arms),
         verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*code, *budgets, *copies, *notes),
+        notes=(*code, *budgets, *copies, *filter(None, map(far_from_real, pairs)), *notes),
         fingerprint=fingerprint,
-        **settings.model_dump(),
+        settings=settings,
     )
 
 
 def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
-    """A verdict for each pair and each metric; Holm goes over the pairs of a metric. One seed is only described."""
-    columns = [_of_metric(metric, pairs, settings) for metric in names]
-    return [verdict for verdicts in zip(*columns, strict=True) for verdict in verdicts]
+    """A verdict for each pair and each metric. One seed is only described."""
+    return [_at_one_look(metric, pair, len(pairs) * len(names), settings) for pair in pairs for metric in names]
 
 
-def _of_metric(metric: str, pairs: Sequence[Pair], settings: Compare) -> list[Verdict]:
-    seen = [Verdict(**described(metric, pair, settings)) for pair in pairs]
-    if len(seen[0].seeds) == 1:
+def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> Verdict:
+    """verdicts: their number in the table."""
+    seen = Verdict(**described(metric, pair, settings))
+    if len(seen.seeds) == 1:
         return seen
-    tests = [statistics.t_test(np.array(each.differences), each.margin, settings.confidence) for each in seen]
-    adjusted = map(float, statistics.holm(np.array([test.p for test in tests])))
-    found = zip(pairs, seen, tests, adjusted, strict=True)
-    return [_judged(*each, len(pairs), settings) for each in found]
+    gaps, alpha = np.array(seen.differences), 1 - settings.confidence
+    test = statistics.t_test(gaps, seen.margin, 1 - alpha / verdicts)
+    adjusted_p, flip_p = min(1.0, float(test.p) * verdicts), float(statistics.sign_flip_p(gaps))
+    differs, excluded = adjusted_p < alpha and flip_p <= alpha, bool(test.equivalence_p <= alpha / verdicts)
+    tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
+    seen = replace(seen, **tested, adjusted_p=adjusted_p, sign_flip_p=flip_p)
+    outcome, reason = rule(pair, seen, differs, excluded)
+    if reason or outcome != "inconclusive":
+        return replace(seen, outcome=outcome, reason=reason)
+    # what keeps a difference from a verdict, the first that does
+    fewest = statistics.fewest_seeds(alpha)
+    doubts = {
+        "the interval holds 0": test.p >= alpha,
+        f"not after adjusting for {verdicts} verdicts": adjusted_p >= alpha,
+        f"fewer than {fewest} seeds": len(seen.seeds) < fewest,
+        "the sign-flip test does not agree": flip_p > alpha,
+        "the gap is not above the margin": True,
+    }
+    doubt = next(doubt for doubt, holds in doubts.items() if holds)
+    more_seeds, needs = more(seen, float(test.sd), verdicts, settings)
+    return replace(seen, reason=f"{doubt}; {needs}", more_seeds=more_seeds)
 
 
 def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
@@ -256,50 +275,37 @@ def rule(pair: Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Ou
     return "inconclusive", ""
 
 
-def _judged(pair: Pair, verdict: Verdict, test: TTest, holm_p: float, family: int, settings: Compare) -> Verdict:
-    alpha = 1 - settings.confidence
-    flip_p = float(statistics.sign_flip_p(np.array(verdict.differences)))
-    tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
-    verdict = replace(verdict, **tested, holm_p=holm_p, sign_flip_p=flip_p)
-    outcome, reason = rule(pair, verdict, holm_p < alpha and flip_p <= alpha, bool(test.equivalence_p <= alpha))
-    if outcome != "inconclusive" or reason:
-        return replace(verdict, outcome=outcome, reason=reason)
-    # what keeps a difference from a verdict, the first that does
-    fewest = statistics.fewest_seeds(alpha)
-    doubts = {
-        "the interval holds 0": test.p >= alpha,
-        f"not after Holm's adjustment for {family} pairs": holm_p >= alpha,
-        f"fewer than {fewest} seeds": len(verdict.seeds) < fewest,
-        "the sign-flip test does not agree": flip_p > alpha,
-        "the gap is not above the threshold": True,
-    }
-    doubt = next(doubt for doubt, holds in doubts.items() if holds)
-    more_seeds = _more_seeds(verdict, test, family, settings)
-    if more_seeds is None:
-        reason = f"{doubt}; {statistics.MOST_SEEDS} seeds would not settle it if the true difference is as seen"
-        return replace(verdict, reason=reason)
-    as_seen, hardest = more_seeds
-    reason = (
-        f"{doubt}; about {as_seen} more seed{'s' * (as_seen > 1)} would settle it if the true difference is as seen, "
-        f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the threshold as the interval allows"
+def more(seen: Described, sd: float, family: float, settings: Compare) -> tuple[tuple[int, int | None] | None, str]:
+    """``Verdict.more_seeds`` of an inconclusive one, and a clause that says it.
+
+    sd: of the differences. family: the number of verdicts that share the error rate in equal parts.
+    """
+
+    def needed(difference: float) -> int | None:
+        options = (seen.margin, settings.confidence, settings.power, family)
+        found = statistics.seeds_needed(difference, sd, *options)
+        return None if found is None else max(found - len(seen.seeds), 1)
+
+    as_seen = needed(seen.difference)
+    if as_seen is None or seen.low is None or seen.high is None:
+        return None, f"{statistics.MOST_SEEDS} seeds would not settle it if the true difference is as seen"
+    holds_margin = any(seen.low <= margin <= seen.high for margin in (-seen.margin, seen.margin))
+    hardest = None if holds_margin else needed(min(seen.low, seen.high, key=abs))
+    return (as_seen, hardest), (
+        f"about {as_seen} more seed{'s' * (as_seen > 1)} would settle it if the true difference is as seen, "
+        f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the margin as the interval allows"
     )
-    return replace(verdict, reason=reason, more_seeds=more_seeds)
 
 
-def _more_seeds(verdict: Verdict, test: TTest, family: int, settings: Compare) -> tuple[int, int | None] | None:
-    """``Verdict.more_seeds`` of an inconclusive one."""
-    margin, low, high = verdict.margin, float(test.low), float(test.high)
-
-    def more(difference: float) -> int | None:
-        options = (margin, settings.confidence, settings.power, family)
-        needed = statistics.seeds_needed(difference, float(test.sd), *options)
-        return None if needed is None else max(needed - len(verdict.seeds), 1)
-
-    as_seen = more(verdict.difference)
-    if as_seen is None:
-        return None
-    holds_threshold = any(low <= threshold <= high for threshold in (-margin, margin))
-    return as_seen, None if holds_threshold else more(min(low, high, key=abs))
+def far_from_real(pair: Pair) -> str:
+    """A warning where both variants are so far from real images that a gap between them says little; else nothing."""
+    runs = (*pair.before, *pair.after)
+    for metric in metrics.in_order(set.intersection(*({*filter(metrics.is_judged, run.scores)} for run in runs))):
+        means = [float(scores.mean()) for scores in pair.scores(metric)]
+        if metrics.kind(metric) in metrics.SHARES and max(means) < FAR:
+            what = f"{metric} {means[0]:.2g} and {means[1]:.2g}, where 1 is best"
+            return f"{pair.baseline} and {pair.variant} are both far from real images ({what}): no gap is a finding"
+    return ""
 
 
 def _kid_agrees(pair: Pair, verdict: Described) -> bool:

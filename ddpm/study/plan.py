@@ -15,10 +15,11 @@ from ddpm.base.settings import Section
 from ddpm.compare import metrics, runs, statistics
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
+from ddpm.study.sequential import Design
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
-Spending = Literal["pocock", "obrien_fleming", "linear"]
+Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
 
 
 class Plan(Section):
@@ -26,7 +27,8 @@ class Plan(Section):
 
     variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``base``, a preset or, without one,
     the params.yaml that is checked out. primary: the metric that the verdict is about. looks: numbers of seeds at
-    which it may be decided. spending: how much of the error rate each look may spend (ddpm/study/sequential.py).
+    which it may be decided. spending: how much of the error rate each look may spend (ddpm/study/sequential.py); with
+    ``evalue``, which needs more seeds, looks may be changed and added at any time.
     first_seed: of the seeds, which follow one another; a study that extends another one begins where that ended.
     """
 
@@ -84,7 +86,8 @@ class Study:
     def hash(self) -> str:
         """Digest of the plan and of all that its variants' params say about what is learned and scored."""
         learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
-        plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants"})
+        free = {"looks"} if self.plan.spending == "evalue" else set()
+        plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", *free})
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
@@ -111,7 +114,8 @@ def load(path: Path) -> Study:
         checked[variant] = config.check(params[variant], source)
     study = Study(name, plan, params, checked)
     _distinct(path, checked)
-    fewest = statistics.fewest_seeds(1 - checked[study.baseline].compare.confidence)
+    alpha = 1 - checked[study.baseline].compare.confidence
+    fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     return study

@@ -20,24 +20,28 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from ddpm.compare.statistics import Array
+from ddpm.compare.statistics import Array, t_test
 
 DRAWS = 2**15  # of a design of up to five looks, of which bounds are off by less than 1% of the error rate
 LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; between them they are interpolated
 TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles that draws are interpolated from
 EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
 RANDOM_FLIPS = 2**16
+EFFECTS = np.linspace(0, 4, 33)  # in standard deviations, of which estimates are interpolated
+FUTURES = 2000  # of a study that goes on
 
 
-def _obrien_fleming(level: Array, fraction: Array) -> Array:
-    return 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(fraction))
+def _obrien_fleming(level: Array, seeds: Array) -> Array:
+    return 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(seeds / seeds[-1]))
 
 
-# name -> how much of an error rate may be spent when that fraction of the seeds was seen; all of it at 1
+# name -> how much of error rates (..., 1) may be spent up to each of the looks, numbers of seeds: (..., looks)
 SPENDING: dict[str, Callable[[Array, Array], Array]] = {
-    "pocock": lambda level, fraction: level * np.log1p((math.e - 1) * fraction),
+    "pocock": lambda level, seeds: level * np.log1p((math.e - 1) * seeds / seeds[-1]),
     "obrien_fleming": _obrien_fleming,
-    "linear": lambda level, fraction: level * fraction,
+    "linear": lambda level, seeds: level * seeds / seeds[-1],
+    # for the sign-flip test alone, whatever the last look is; the t test's e-value needs no plan (``_evalues``)
+    "evalue": lambda level, seeds: level * seeds / (seeds + 12),
 }
 
 
@@ -50,8 +54,7 @@ class Design:
 
     def spent(self, level: float | Array) -> Array:
         """What may be spent of the error rates, up to each look: (...) -> (..., looks)."""
-        fractions = np.array(self.looks) / self.looks[-1]
-        return SPENDING[self.spending](np.asarray(level, np.float64)[..., None], fractions)
+        return SPENDING[self.spending](np.asarray(level, np.float64)[..., None], np.array(self.looks, np.float64))
 
     def nominal(self, level: float) -> Array:
         """The two-sided p of the t test at or below which each look rejects, (looks,), at that error rate."""
@@ -106,14 +109,87 @@ class Design:
         return None
 
     def fewest(self, level: float) -> int | None:
-        """The first look at which the sign-flip test can reject at all: its smallest p there is 2 / 2^n."""
-        can = (look for look, spent in zip(self.looks, self.spent(level), strict=True) if 2.0 ** (1 - look) <= spent)
-        return next(can, None)
+        """The fewest seeds, up to the last look, with which the sign-flip test can reject: its p is 2 / 2^n at best."""
+        seeds = np.arange(2, self.looks[-1] + 1, dtype=np.float64)
+        can = 2 ** (1 - seeds) <= SPENDING[self.spending](np.array([level]), seeds) + 1e-12
+        return int(seeds[can][0]) if can.any() else None
+
+    def median(self, level: float, place: int, t: float) -> float:
+        """The median-unbiased effect, in standard deviations of the differences, of a study that ended at that look.
+
+        place: of the look; t: signed, there. As in the ordering by stages (Armitage 1957; Jennison & Turnbull 2000,
+        8.4) the estimate of the first look is the mean itself, and each later look's makes up for those before: it is
+        the effect for which half of all simulated studies give more. The median is met to 1.5 points. Only stops by the
+        t test's bounds are taken into account.
+        """
+        effects, ts = _medians(self, level)
+        found = float(np.interp(abs(t), ts[:, place], effects))
+        return math.copysign(found if place else abs(t) / math.sqrt(self.looks[0]), t)
+
+    def chance(self, level: float, seen: Array, effect: float, margin: float) -> float:
+        """That the last look rejects "no difference" or a gap as large as ``margin``, given the differences so far.
+
+        The remaining ones are drawn as normal, with that mean and the sd as seen. The sign-flip test and the looks
+        between are left out.
+        """
+        n, last = len(seen), self.looks[-1]
+        sd = seen.std(ddof=1)
+        rest = effect + sd * np.random.default_rng(0).standard_normal((FUTURES, last - n))
+        found = t_test(np.concatenate([np.broadcast_to(seen, (FUTURES, n)), rest], axis=1), margin, 0.5)
+        differs = (found.p <= self.nominal(level)[-1]) & (np.abs(found.mean) > margin)
+        excluded = 2 * found.equivalence_p <= self.nominal(2 * level)[-1]
+        return float((differs | excluded).mean())
+
+    def power(self, level: float, effect: float) -> Array:
+        """The chance to have rejected by each look, (looks,), at an effect in standard deviations of the differences.
+
+        By the t test alone, with which the sign-flip test nearly always agrees.
+        """
+        means, sds = _drawn(self)
+        t = np.sqrt(self.looks) * (means + effect) / sds
+        return np.logical_or.accumulate(np.abs(t) >= self.bounds(level), axis=1).mean(0)
+
+
+@cache
+def _drawn(design: Design) -> tuple[Array, Array]:
+    """Means and standard deviations at each look, of studies of standard normal differences: (studies, looks)."""
+    looks = np.array(design.looks)
+    drawn = np.random.default_rng(1).standard_normal((DRAWS // 2, looks[-1]))
+    means = drawn.cumsum(1)[:, looks - 1] / looks
+    squares = (drawn**2).cumsum(1)[:, looks - 1]
+    return means, np.sqrt((squares - looks * means**2) / (looks - 1))
+
+
+@cache
+def _medians(design: Design, level: float) -> tuple[Array, Array]:
+    """Effects, and for each look the t of which each is the median-unbiased estimate: (effects,), (effects, looks)."""
+    bounds, root = design.bounds(level), np.sqrt(design.looks)
+    means, sds = _drawn(design)
+    found = np.outer(EFFECTS, root)
+    ended = np.zeros(len(EFFECTS))  # of each effect, the share of studies that ended with an estimate above it
+    going = [np.ones(len(means), bool) for _ in EFFECTS]
+    for place in range(len(root)):
+        for row in range(len(EFFECTS)):
+            # t of the differences minus their true mean, which as many exceed as are missing from one half
+            pivots = np.sort(root[place] * means[going[row], place] / sds[going[row], place])[::-1]
+            rank = round((0.5 - ended[row]) * len(means))
+            if place and row:
+                found[row, place] += pivots[min(rank, len(pivots)) - 1] if rank > 0 and len(pivots) else np.inf
+        found[:, place] = np.maximum.accumulate(found[:, place])
+        for row, effect in enumerate(EFFECTS):
+            t = root[place] * (means[:, place] + effect) / sds[:, place]
+            ends = going[row] & (np.abs(t) >= bounds[place])
+            estimates = np.sign(t) * np.interp(np.abs(t), found[:, place], EFFECTS) * sds[:, place]
+            ended[row] += (ends & (estimates > effect)).mean()
+            going[row] &= ~ends
+    return EFFECTS, found
 
 
 @cache
 def _nominals(design: Design) -> Array:
     """``Design.nominal`` at each of LEVELS: (levels, looks)."""
+    if design.spending == "evalue":
+        return _evalues(np.array(design.looks))
     random = np.random.default_rng(0)
     draws = DRAWS // math.ceil(len(design.looks) / 5)
     spent = design.spent(LEVELS)
@@ -142,3 +218,16 @@ def _nominals(design: Design) -> Array:
             last = min(int(np.searchsorted(rejected, spent[row, k] - spent[row, k - 1])), draws - 1)
             found[row, k] = spent[row, k] * (last + 1) / draws
     return found
+
+
+def _evalues(looks: Array) -> Array:
+    """``_nominals`` by the e-value of the t test, which may be looked at whenever one likes.
+
+    It is the Bayes factor of an effect ~ N(0, 1) in standard deviations against none, whatever the sd is: where nothing
+    differs it ever reaches 1 / level with a chance of at most ``level`` (Wang & Ramdas 2024, arXiv:2310.03722).
+    """
+    power = (np.sqrt(1 + looks) / LEVELS[:, None]) ** (2 / looks)
+    # the t at which (1 + n)^-1/2 ((1 + t^2 / (n - 1)) / (1 + t^2 / (n - 1) / (1 + n)))^(n / 2) is 1 / level
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(power < 1 + looks, (power - 1) / (1 - power / (1 + looks)), np.inf)
+    return np.maximum(2 * stats.t.sf(np.sqrt((looks - 1) * share), looks - 1), 1e-300)

@@ -1,43 +1,48 @@
 """What a study's runs say, look by look, of each variant against the baseline.
 
-Every claim of a table, better, worse or equivalent, shares one error rate: one minus ``compare.confidence`` is the
-chance that any of them is false, in the whole study, however early it ended. The primary metric has PRIMARY of it, in
-equal parts for the variants; the secondary metrics have the rest, in equal parts for variants and metrics. Parts are
-not passed on, as Holm's procedure does: a variant that is truly worse can still falsely be called equivalent, and would
-hand on a part that it has not done with.
+One minus ``compare.confidence`` is the chance that anything in a study's whole table is false, whether it is called
+better, worse or equivalent, and however early it was. The primary metric has PRIMARY of that error rate, in equal parts
+for the variants; the secondary metrics have the rest, in equal parts for variants and metrics. Why parts are not passed
+on, and why the sign-flip test has no part: ddpm/compare/verdict.py, whose rule this is, with sequential tests in place
+of those of one look (ddpm/study/sequential.py).
 
-A variant is better or worse when the sequential t test crosses its bound with its part, the sequential sign-flip test
-crosses with the whole error rate (in parts, no few seeds could ever reach it), the gap exceeds the margin, KID agrees
-and the winner does not copy (``ddpm.compare.verdict.rule``). It is equivalent when two one-sided tests at the same look
-exclude the margin. A study ends at that look for that variant; what it does in more seeds changes nothing.
+A variant is done with at the first look at which its primary metric is better, worse or equivalent; what it does in
+more seeds changes nothing. It is futile, and needs no more seeds, where the plan's last look would give a verdict with
+a chance below FUTILE, were the true difference as seen, or 0, or of the margin's size: one in ten is not worth the
+seeds, and the three are what a study may hope for. That stop is not binding: no bound counts on it, so where the seeds
+are run all the same, the looks go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
 
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, statistics, verdict
-from ddpm.compare.pairing import Pair
+from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import Described
+from ddpm.params.config import Compare
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
 
 PRIMARY = 0.9  # the share of the error rate that the primary metric has
+FUTILE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding(Described):
     """One variant in one metric. look: the number of seeds at which it was decided, or that it last had.
 
-    low, high: the repeated confidence interval, which holds at every look at once, for all findings together. estimate:
-    median-unbiased. p: sequential, adjusted for the family. None where no look is complete: then ``seeds`` are those at
+    low, high: the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every look, and for all
+    findings together. estimate: median-unbiased, which the mean difference is not where a look may end the study. p:
+    sequential, and adjusted for the whole table. They are None where no look is complete: ``seeds`` are then those at
     hand, and nothing is tested.
     """
 
@@ -48,8 +53,8 @@ class Finding(Described):
 
 @dataclass(frozen=True)
 class Findings:
-    """findings: by variant, the primary metric first. open: the variants that still need seeds, the baseline among
-    them; none when all is decided. next_look: the seeds that they need, None when the study is over."""
+    """findings: by variant, the primary metric first; none for a variant without seeds. open: the variants that need
+    more seeds, the baseline among them; none when all is decided. next_look: how many; None when the study is over."""
 
     study: str
     question: str
@@ -62,41 +67,52 @@ class Findings:
     notes: tuple[str, ...]
 
 
+class Power(NamedTuple):
+    """effect: in standard deviations of the differences. decided: the chance by each look. seeds: on average."""
+
+    effect: float
+    decided: dict[int, float]
+    seeds: float
+
+
 def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     """What the runs (variant -> seed -> run) say at the latest look that is complete for the variants still open.
 
-    Each variant's looks are replayed in order from the plan's first seed. Raises UserError where runs were not scored
-    alike, or do not have the primary metric.
+    Each variant's looks are replayed in order, from the plan's first seed. Raises UserError where runs were not scored
+    alike, or lack the primary metric.
     """
     plan = study.plan
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
     arms = {
-        name: {seed: found[name][seed] for seed in planned if seed in found.get(name, {})} for name in plan.variants
+        name: Arm(name, dict(overrides), {seed: found[name][seed] for seed in planned if seed in found.get(name, {})})
+        for name, overrides in plan.variants.items()
     }
-    runs = [run for arm in arms.values() for run in arm.values()]
-    notes = []
+    runs = [run for arm in arms.values() for run in arm.runs.values()]
+    names, notes = _metrics(study, runs), []
     if runs:
-        by = sorted({key for overrides in plan.variants.values() for key in overrides})
-        pairing.check_fingerprints(runs, by)
-        notes = pairing.code_differences(runs)
-    names = _metrics(study, runs)
+        pairing.check_fingerprints(runs, sorted({key for arm in arms.values() for key in arm.values}))
+        notes = [*pairing.code_differences(runs), *pairing.check_budgets(list(arms.values()), allowed=True)]
     findings: list[Finding] = []
     waiting: dict[str, int] = {}
     for variant in list(plan.variants)[1:]:
-        both = [seed for seed in planned if seed in arms[variant] and seed in arms[study.baseline]]
-        complete = [n for n in plan.looks if list(planned[:n]) == both[:n]]
-        seeds = both[: complete[-1]] if complete else both
-        sides = (tuple(arms[name][seed] for seed in seeds) for name in (study.baseline, variant))
-        pair = Pair(study.baseline, variant, *sides)
+        sides = arms[study.baseline], arms[variant]
+        seeds = [seed for seed in planned if all(seed in arm.runs for arm in sides)]
+        complete = [look for look in plan.looks if seeds[:look] == list(planned[:look])]
         if not seeds:
             waiting[variant] = plan.looks[0]
             continue
-        first = _replayed(study, pair, plan.primary, tuple(complete), names)
-        findings.append(first)
-        if first.outcome == "not yet":
+        pair = Pair(study.baseline, variant, *(tuple(arm.runs[seed] for seed in seeds) for arm in sides))
+        primary = _replayed(study, pair, plan.primary, complete, len(names) - 1)
+        if primary.outcome == "not yet":
             waiting[variant] = plan.looks[len(complete)]
-        looked = tuple(n for n in complete if n <= (first.look or 0))
-        findings += [_replayed(study, pair, name, looked, names) for name in names if name != plan.primary]
+        looked = [look for look in complete if look <= (primary.look or 0)]
+        findings.append(primary)
+        for name in names[1:]:
+            other = _replayed(study, pair, name, looked, len(names) - 1)
+            if other.outcome == "not yet" and primary.outcome != "not yet":
+                other = replace(other, outcome="inconclusive", reason="undecided at the primary metric's last look")
+            findings.append(other)
+        notes += filter(None, [verdict.far_from_real(pair)])
     return Findings(
         study=study.name,
         question=plan.question,
@@ -110,23 +126,55 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     )
 
 
+def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
+    """What the plan finds in its primary metric, at true effects in standard deviations of the paired differences.
+
+    Of one variant, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin or a
+    KID that disagrees makes it less.
+    """
+    design = Design(study.plan.looks, study.plan.spending)
+    level = (1 - _settings(study).confidence) / _family(study, is_primary=True, secondary=0)
+    rows = []
+    for effect in effects:
+        decided = design.power(level, effect).tolist()
+        goes_on = [1.0, *(1 - chance for chance in decided[:-1])]
+        added = np.diff(design.looks, prepend=0).tolist()
+        seeds = sum(more * share for more, share in zip(added, goes_on, strict=True))
+        rows.append(Power(effect, dict(zip(design.looks, decided, strict=True)), seeds))
+    return rows
+
+
 def describe(found: Findings) -> str:
-    """For a terminal."""
-    blocks = [found.question]
+    """For a terminal: the headlines, a table for each variant, notes."""
+    primary = [each.headline for each in found.findings if each.metric == found.primary]
+    blocks = ["\n".join([found.question, *primary])]
+    heads = ["metric", found.baseline, "variant", "difference", "interval", "estimate", "p", "verdict"]
     for variant in dict.fromkeys(each.variant for each in found.findings):
         rows = [_cells(each) for each in found.findings if each.variant == variant]
-        heads = ["metric", found.baseline, variant, "difference", "interval", "p", "seeds", "verdict"]
+        heads[2] = variant
         blocks.append(tabulate(rows, heads, tablefmt="plain", disable_numparse=True))
+    if found.next_look:
+        blocks.append(f"next look: {found.next_look} seeds of {', '.join(found.open)}")
     return "\n\n".join([*blocks, *(["\n".join(found.notes)] if found.notes else [])])
 
 
 def to_dict(found: Findings) -> dict[str, Any]:
-    """As JSON says it."""
-    each = [{**asdict(one), "headline": one.headline, "pairing": one.pairing} for one in found.findings]
-    return {**vars(found), "findings": each}
+    """For JSON."""
+    findings = [{**asdict(each), "headline": each.headline, "pairing": each.pairing} for each in found.findings]
+    return {**vars(found), "findings": findings}
 
 
-def _metrics(study: Study, runs: list[Run]) -> list[str]:
+def _settings(study: Study) -> Compare:
+    return study.configs[study.baseline].compare
+
+
+def _family(study: Study, is_primary: bool, secondary: int) -> float:
+    """One over the part of the error rate that a finding has; ``secondary``: how many metrics are."""
+    variants = len(study.plan.variants) - 1
+    return variants / PRIMARY if is_primary else variants * secondary / (1 - PRIMARY)
+
+
+def _metrics(study: Study, runs: Sequence[Run]) -> list[str]:
     """The primary metric, then those that all runs have. Raises UserError for a run without the primary one."""
     primary = study.plan.primary
     if missing := [run for run in runs if primary not in run.scores]:
@@ -136,56 +184,69 @@ def _metrics(study: Study, runs: list[Run]) -> list[str]:
     return [primary, *(name for name in metrics.judged(everywhere) if name != primary)]
 
 
-def _replayed(study: Study, pair: Pair, metric: str, complete: tuple[int, ...], names: list[str]) -> Finding:
-    """The first complete look that decides, else the last one."""
-    settings = study.configs[study.baseline].compare
-    alpha, family = 1 - settings.confidence, len(study.plan.variants) - 1
+def _replayed(study: Study, pair: Pair, metric: str, complete: Sequence[int], secondary: int) -> Finding:
+    """Look by look, up to the first complete look that decides.
+
+    complete: the looks that the pair's seeds allow. secondary: how many metrics there are besides the primary one.
+    """
+    settings, last = _settings(study), study.plan.looks[-1]
     is_primary = metric == study.plan.primary
-    part = PRIMARY / family if is_primary else (1 - PRIMARY) / family / (len(names) - 1)
-    design = Design(study.plan.looks, study.plan.spending)
-    if odd := [run for run in (*pair.before, *pair.after) if not np.isfinite(run.scores[metric])]:
-        described = verdict.described(metric, pair, settings)
-        reason = f"{odd[0].name}: {metric} is {odd[0].scores[metric]}"
-        return Finding(**described, outcome="inconclusive", reason=reason, look=complete[-1] if complete else None)
-    if not complete:
-        return Finding(**verdict.described(metric, pair, settings), outcome="not yet", reason="no look is complete")
-    p, equivalence_p = [], []
-    flipped: int | None = None
-    bounds = design.bounds(alpha * part)
+    family = _family(study, is_primary, secondary)
+    seen = Finding(**verdict.described(metric, pair, settings), outcome="not yet", reason="no look is complete")
+    alpha, design = 1 - settings.confidence, Design(study.plan.looks, study.plan.spending)
+    level = alpha / family
+    p: list[float] = []
+    equivalence_p: list[float] = []
     for place, look in enumerate(complete):
-        seen = Pair(pair.baseline, pair.variant, pair.before[:look], pair.after[:look])
-        described = verdict.described(metric, seen, settings)
-        this = Described(**described)
-        gaps = np.array(this.differences)
-        test = statistics.t_test(gaps, this.margin, settings.confidence)
+        so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
+        if odd := [run for run in (*so_far.before, *so_far.after) if not math.isfinite(run.scores[metric])]:
+            reason = f"{odd[0].name}: {metric} is {odd[0].scores[metric]}"
+            return replace(seen, look=look, outcome="inconclusive", reason=reason)
+        seen = Finding(**verdict.described(metric, so_far, settings), look=look)
+        gaps = np.array(seen.differences)
+        test = statistics.t_test(gaps, seen.margin, settings.confidence)
+        error, sd = float(test.sd) / math.sqrt(look), float(test.sd)
         p.append(float(test.p))
-        equivalence_p.append(min(1.0, 2 * float(test.equivalence_p)))
-        sequential = min(1.0, float(design.p(np.array(p))[-1]) / part)
-        excludes = design.p(np.array(equivalence_p))[-1] / 2 <= alpha * part
-        flipped = flipped or design.sign_flips(gaps, alpha)
-        outcome, reason = verdict.rule(seen, this, sequential <= alpha and flipped is not None, bool(excludes))
-        half = float(bounds[place] * test.sd / np.sqrt(look))
-        last = look == study.plan.looks[-1]
-        made = Finding(
-            **described | {"low": this.difference - half, "high": this.difference + half},
-            outcome=outcome if outcome != "inconclusive" or last or verdict.COPIES in reason else "not yet",
-            reason=reason or ("the plan is used up" if last else ""),
-            look=look,
-            estimate=this.difference,
-            p=sequential,
+        equivalence_p.append(min(1.0, 2 * float(test.equivalence_p)))  # one-sided: half of a two-sided design's
+        adjusted = min(1.0, float(design.p(np.array(p))[-1]) * family)
+        excluded = float(design.p(np.array(equivalence_p))[-1]) / 2 <= level
+        outcome, reason = verdict.rule(
+            so_far, seen, adjusted <= alpha and design.sign_flips(gaps, alpha) is not None, excluded
         )
-        if made.outcome != "not yet":
-            break
-    return made
+        half = float(design.bounds(level)[place]) * error
+        effect = design.median(level, place, seen.difference / error) * sd if error else seen.difference
+        seen = replace(
+            seen,
+            low=seen.difference - half,
+            high=seen.difference + half,
+            estimate=effect,
+            p=adjusted,
+            outcome=outcome,
+            reason=reason,
+        )
+        if outcome != "inconclusive" or verdict.COPIES in reason:
+            return seen
+        if look == last:
+            needs = verdict.more(seen, sd, family, settings)[1]
+            return replace(seen, reason=reason or f"undecided at the plan's last look; {needs}, in a new study")
+    if complete and is_primary:
+        hopes = (seen.difference, math.copysign(seen.margin, seen.difference), 0.0)
+        chance = max(design.chance(level, np.array(seen.differences), hope, seen.margin) for hope in hopes)
+        says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
+        return replace(seen, outcome="futile" if chance < FUTILE else "not yet", reason=says)
+    return replace(seen, outcome="not yet") if complete else seen
 
 
-def _cells(each: Finding) -> Iterator[str]:
+def _cells(each: Finding) -> list[str]:
     relative = "" if each.relative is None else f" ({each.relative:+.1%})"
-    yield each.metric
-    yield f"{each.baseline_mean:.4g}"
-    yield f"{each.variant_mean:.4g}"
-    yield f"{each.difference:+.3g}{relative}"
-    yield "-" if each.low is None else f"{each.low:+.3g} to {each.high:+.3g}"
-    yield "-" if each.p is None else f"{each.p:.2g}"
-    yield str(len(each.seeds))
-    yield f"{each.outcome}: {each.reason}" if each.reason else each.outcome
+    tested = ["-", "-", "-"]
+    if each.low is not None:  # then all are there
+        tested = [f"{each.low:+.3g} to {each.high:+.3g}", f"{each.estimate:+.3g}", f"{each.p:.2g}"]
+    return [
+        each.metric,
+        f"{each.baseline_mean:.4g}",
+        f"{each.variant_mean:.4g}",
+        f"{each.difference:+.3g}{relative}",
+        *tested,
+        f"{each.outcome}: {each.reason}" if each.reason else each.outcome,
+    ]
