@@ -8,7 +8,7 @@ from typing import get_args
 
 from ddpm.base import variant
 from ddpm.base.paths import MODEL_FILE
-from ddpm.cli import commands, terminal
+from ddpm.cli import commands, study, terminal
 from ddpm.cli.terminal import Commands
 from ddpm.params import presets
 from ddpm.sampling.settings import Spacing
@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
     form.add_argument("--json", action="store_true", help="the checks as JSON")
     gate.set_defaults(run=commands.gate_scores)
+
+    study.add(added)
 
     _add_pages(added)
 

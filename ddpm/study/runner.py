@@ -1,0 +1,126 @@
+"""From a study's plan to its verdict: what is missing up to the next look runs on the slots, then it is judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path, write_json
+from ddpm.base.paths import METRICS
+from ddpm.study import verdict
+from ddpm.study.plan import Experiment, Study
+from ddpm.study.results import Ledger
+from ddpm.study.worker import Busy, Worker
+
+ATTEMPTS = 2  # of an experiment that fails
+POLL = 1.0  # seconds between two looks at experiments that other processes run
+
+
+class Runner:
+    """Runs a study on ``slots`` slots. say: where progress goes, a line at a time."""
+
+    def __init__(self, ledger: Ledger, slots: int, devices: tuple[str, ...], say: Callable[[str], None]):
+        self.ledger = ledger
+        self.study = ledger.study
+        self.slots = slots
+        self.worker = Worker(ledger, devices)
+        self.say = say
+        self.failed: dict[str, str] = {}
+
+    def run(self) -> verdict.Findings:
+        """Go on until every variant is decided, the plan is at its end, or what is left has failed."""
+        findings = verdict.judge(self.study, self.ledger.found())
+        for look in self.study.plan.looks:
+            broken = {each.variant for each in self.study.experiments() if each.name in self.failed}
+            going = set(findings.open) - broken
+            if not going or self.study.baseline in broken:
+                break
+            going.add(self.study.baseline)
+            self._make([each for each in self.study.experiments(look) if each.variant in going])
+            findings = verdict.judge(self.study, self.ledger.found())
+            self.say(f"look at {look} seeds: still open: {', '.join(findings.open) or 'nothing'}")
+        return findings
+
+    def _make(self, experiments: list[Experiment]) -> None:
+        """Run those that are missing; each that fails once more, after the others."""
+        done = self.ledger.done
+        left = [each for each in experiments if each.name not in done]
+        with ThreadPoolExecutor(self.slots) as pool, stopping(self.worker):
+            for attempt in range(1, ATTEMPTS + 1):
+                failed = []
+                for each, reason in self._finished(pool, left):
+                    if reason is None:
+                        self.failed.pop(each.name, None)
+                        self.say(f"{each.name}: done")
+                    else:
+                        self.failed[each.name] = reason
+                        failed.append(each)
+                        self.say(f"{reason}: {'it runs again later' if attempt < ATTEMPTS else 'given up'}")
+                left = failed
+        self.ledger.update()
+
+    def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
+        """Each experiment when it is over, with the reason of its failure."""
+        futures = {pool.submit(self.worker.run, each): each for each in left}
+        waiting: set[Future[None]] = set(futures)
+        while waiting:
+            over, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in over:
+                try:
+                    future.result()
+                except Busy:  # somebody else's: ask again later
+                    again = pool.submit(self._later, futures[future])
+                    futures[again] = futures[future]
+                    waiting.add(again)
+                except UserError as error:
+                    yield futures[future], str(error)
+                else:
+                    yield futures[future], None
+
+    def _later(self, experiment: Experiment) -> None:
+        self.worker.stopped.wait(POLL)
+        self.worker.run(experiment)
+
+
+@contextmanager
+def stopping(worker: Worker) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what runs, with its state saved."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        worker.stop()
+        signal.signal(signal.SIGTERM, before)
+
+
+def write(study: Study, findings: verdict.Findings) -> list[Path]:
+    """Write the verdict for programs and for people; the paths."""
+    folder = METRICS / "studies" / study.name
+    write_json(folder / "verdict.json", verdict.to_dict(findings))
+    with atomic_path(folder / "verdict.md") as temporary:
+        temporary.write_text(f"{verdict.describe(findings)}\n")
+    return [folder / "verdict.json", folder / "verdict.md"]
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus(study: Study) -> tuple[str, ...]:
+    """The GPUs that a study's experiments may use, as CUDA_VISIBLE_DEVICES names them."""
+    if {config.device for config in study.configs.values()} == {"cpu"}:
+        return ()
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(filter(None, visible.split(",")))
+    return tuple(map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))))

@@ -1,0 +1,114 @@
+"""Slots: clones of the project, each for one experiment at a time.
+
+A slot belongs to one machine, because DVC's locks know no others. It takes the commit's files from this repository's
+objects and shares its DVC cache, so data and results are stored once. A process that has the lock of a slot may clean up
+whatever a killed one left there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from ddpm.base.errors import UserError, printable
+from ddpm.base.files import atomic_path, try_lock
+from ddpm.study.results import FOLDER
+
+SLOTS = FOLDER / "slots"
+CONFIG = Path(".dvc/config.local")
+STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock", ".git/index.lock")  # what a killed dvc or git leaves
+PATIENCE = 1.0  # seconds: someone who only looks whether a lock is held, holds it for a moment
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file, made if there is none, while this process lives; False where another one holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    until = time.monotonic() + PATIENCE
+    while (lock := try_lock(path)) is None and time.monotonic() < until:
+        time.sleep(PATIENCE / 10)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock of the file."""
+    if not path.exists():
+        return False
+    lock = try_lock(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+@contextmanager
+def slot(commit: str) -> Iterator[Path]:
+    """The root of a free clone on this machine, with the commit checked out and nothing else that git sees.
+
+    Raises UserError where git or the disk fails.
+    """
+    for number in count():
+        folder = SLOTS / f"{socket.gethostname()}-{number}"
+        with locked(folder.with_suffix(".lock")) as mine:
+            if mine:
+                _prepare(folder.absolute(), commit)
+                yield folder.absolute()
+                return
+
+
+def _prepare(folder: Path, commit: str) -> None:
+    for left in STALE:
+        (folder / left).unlink(missing_ok=True)
+    try:
+        if not folder.exists():
+            _create(folder)
+        _checkout(folder, commit)
+    except UserError:  # damaged, perhaps by a full disk: only what can be made again is in it
+        shutil.rmtree(folder, ignore_errors=True)
+        _create(folder)
+        _checkout(folder, commit)
+    config = folder / CONFIG
+    text = f"[cache]\n    dir = {_cache()}\n"
+    if not config.exists() or config.read_text() != text:
+        config.write_text(text)
+
+
+def _create(folder: Path) -> None:
+    """An empty repository that finds this one's objects."""
+    objects = Path(git("rev-parse", "--git-path", "objects")).absolute()
+    with atomic_path(folder) as temporary:
+        git("init", "--quiet", str(temporary))
+        (temporary / ".git/objects/info/alternates").write_text(f"{objects}\n")
+
+
+def _checkout(folder: Path, commit: str) -> None:
+    git("-C", str(folder), "checkout", "--quiet", "--force", "--detach", commit)
+    git("-C", str(folder), "clean", "--quiet", "--force", "-d")
+
+
+def git(*arguments: str) -> str:
+    """git's answer. Raises UserError with its last line where it fails."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, env=environment(), check=False)
+    except FileNotFoundError as error:
+        raise UserError("git: not installed; install it") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"git {arguments[0]}: {printable(lines[-1])}")
+    return done.stdout.strip()
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what would lead git or dvc to another repository."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("GIT_DIR", "GIT_WORK", "GIT_INDEX"))}
