@@ -90,7 +90,7 @@ class Runner:
 
 @contextmanager
 def stopping(worker: Worker) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what runs, with its state saved."""
+    """Ctrl-C and SIGTERM end what runs, with its state saved, and begin nothing else."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)

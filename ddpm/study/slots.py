@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,10 +79,9 @@ def _prepare(folder: Path, commit: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         _create(folder)
         _checkout(folder, commit)
-    config = folder / CONFIG
-    text = f"[cache]\n    dir = {_cache()}\n"
-    if not config.exists() or config.read_text() != text:
-        config.write_text(text)
+    # asking DVC where this repository's cache is takes a second
+    if not (folder / CONFIG).exists() or _changed(folder / CONFIG) < max(map(_changed, (Path(".dvc/config"), CONFIG))):
+        (folder / CONFIG).write_text(f"[cache]\n    dir = {dvc('cache', 'dir')}\n")
 
 
 def _create(folder: Path) -> None:
@@ -97,15 +97,28 @@ def _checkout(folder: Path, commit: str) -> None:
     git("-C", str(folder), "clean", "--quiet", "--force", "-d")
 
 
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
 def git(*arguments: str) -> str:
     """git's answer. Raises UserError with its last line where it fails."""
+    return _run("git", *arguments)
+
+
+def dvc(*arguments: str) -> str:
+    """dvc's answer. Raises UserError with its last line where it fails."""
+    return _run(sys.executable, "-m", "dvc", *arguments)
+
+
+def _run(*command: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, env=environment(), check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     except FileNotFoundError as error:
-        raise UserError("git: not installed; install it") from error
+        raise UserError(f"{command[0]}: not installed; install it") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"git {arguments[0]}: {printable(lines[-1])}")
+        raise UserError(f"{' '.join(command)}: {printable(lines[-1])}")
     return done.stdout.strip()
 
 

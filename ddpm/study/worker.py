@@ -58,6 +58,8 @@ class Worker:
 
     def run(self, experiment: Experiment) -> None:
         """Make the experiment unless it is there. Raises Busy, or UserError with the reason of a failure."""
+        if self.stopped.is_set():
+            raise UserError(f"{experiment.name}: stopped")
         state = results.state(self.study)
         lock = state / f"{experiment.name}.lock"
         with slots.locked(lock) as mine:
@@ -132,7 +134,7 @@ class Worker:
                 )
                 self.running.add(process)
                 lock.write_text(f"{socket.gethostname()} {process.pid}")
-                if self.stopped.is_set():
+                if self.stopped.is_set():  # since it was last asked
                     self.stop()
                 code = process.wait()
                 _wait_for(lock.read_text())
