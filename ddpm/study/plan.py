@@ -117,12 +117,17 @@ class Study:
 
 def load(path: Path) -> Study:
     """Read and check a study's file. Raises UserError that names the key, its value and what is allowed."""
+    return parse(file.read(path), path)
+
+
+def parse(value: dict[str, Any], path: Path) -> Study:
+    """``load`` of the plain values that a file has."""
     if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
         raise UserError(
             f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
             "`ddpm study new NAME` writes one"
         )
-    plan = settings.parse(file.read(path), str(path), Plan)
+    plan = settings.parse(value, str(path), Plan)
     base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
     texts, params, checked = {}, {}, {}
     for variant, overrides in plan.model_dump(mode="json")["variants"].items():

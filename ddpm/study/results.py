@@ -1,7 +1,7 @@
 """What git holds of a study: its finished experiments, each a commit that DVC lists as an experiment.
 
-They are under refs/exps/<the study's commit>/, where ``dvc exp list``, ``apply`` and ``push`` find them. The message says
-which study and plan made them: another experiment of the same name is not taken for one of them.
+They are under refs/exps/<the study's commit>/, where ``dvc exp list``, ``apply`` and ``push`` find them. The message
+says which study and plan made them: another experiment of the same name is not taken for one of them.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Ledger:
         git, note = repository(), state(study) / "study.json"
         head = str(git.revparse_single("HEAD").id)
         bases = Counter(result.base for result in self.all)
-        known = read_json(note)["commit"] if note.exists() else None
-        self.commit = known if known in bases else bases.most_common(1)[0][0] if bases else head
+        known = str(read_json(note)["commit"]) if note.exists() else ""
+        self.commit: str = known if known in bases else bases.most_common(1)[0][0] if bases else head
         self.moved = self.commit != head
         if changed := [result for result in self.all if result.plan != study.hash]:
             raise UserError(
@@ -170,7 +170,9 @@ def check_committed(study: Study) -> None:
         raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
     for path, flags in git.status().items():
         if flags != pygit2.enums.FileStatus.IGNORED and any(Path(path).is_relative_to(name) for name in decisive):
-            raise UserError(f"{path}: has changes that are not committed: a study runs a commit: commit it, or undo them")
+            raise UserError(
+                f"{path}: has changes that are not committed: a study runs a commit: commit it, or undo them"
+            )
 
 
 def publish(experiment: Experiment, study: Study, base: str, changed: Mapping[str, bytes], seconds: float) -> None:

@@ -1,8 +1,8 @@
 """Slots: clones of the project, each for one experiment at a time.
 
 A slot belongs to one machine, because DVC's locks know no others. It takes the commit's files from this repository's
-objects and shares its DVC cache, so data and results are stored once. A process that has the lock of a slot may clean up
-whatever a killed one left there.
+objects and shares its DVC cache, so data and results are stored once. A process that has the lock of a slot may clean
+up whatever a killed one left there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ddpm.study.results import FOLDER
 SLOTS = FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
 STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock", ".git/index.lock")  # what a killed dvc or git leaves
+ERRORS = ("fatal:", "error:", "ERROR:")
 PATIENCE = 1.0  # seconds: someone who only looks whether a lock is held, holds it for a moment
 
 
@@ -93,32 +94,33 @@ def _create(folder: Path) -> None:
 
 
 def _checkout(folder: Path, commit: str) -> None:
-    git("-C", str(folder), "checkout", "--quiet", "--force", "--detach", commit)
-    git("-C", str(folder), "clean", "--quiet", "--force", "-d")
+    git("checkout", "--quiet", "--force", "--detach", commit, at=folder)
+    git("clean", "--quiet", "--force", "-d", at=folder)
 
 
 def _changed(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-def git(*arguments: str) -> str:
-    """git's answer. Raises UserError with its last line where it fails."""
-    return _run("git", *arguments)
+def git(*arguments: str, at: Path | None = None) -> str:
+    """git's answer. Raises UserError with its error where it fails."""
+    return _answer("git", ["git", *arguments], at)
 
 
 def dvc(*arguments: str) -> str:
-    """dvc's answer. Raises UserError with its last line where it fails."""
-    return _run(sys.executable, "-m", "dvc", *arguments)
+    """dvc's answer. Raises UserError with its error where it fails."""
+    return _answer("dvc", [sys.executable, "-m", "dvc", *arguments])
 
 
-def _run(*command: str) -> str:
+def _answer(name: str, command: list[str], at: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+        done = subprocess.run(command, cwd=at, capture_output=True, text=True, env=environment(), check=False)
     except FileNotFoundError as error:
-        raise UserError(f"{command[0]}: not installed; install it") from error
+        raise UserError(f"{name}: not installed; install it") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"{' '.join(command)}: {printable(lines[-1])}")
+        first = next((line for line in lines if line.startswith(ERRORS)), lines[-1])
+        raise UserError(f"{name} {command[command.index(name) + 1]}: {printable(first)}")
     return done.stdout.strip()
 
 

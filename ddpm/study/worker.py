@@ -1,4 +1,4 @@
-"""One experiment, from a free slot to a commit that DVC knows. Doing it twice, or again after a kill, changes nothing."""
+"""One experiment, from a free slot to a commit that DVC knows. Doing it again, also after a kill, changes nothing."""
 
 from __future__ import annotations
 
