@@ -17,7 +17,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    gate: worse than the baseline allows; doctor: something needed is missing
+  1    gate: worse than the baseline allows; doctor: something needed is missing; study: an experiment failed
   2    a mistake, reported in one line on stderr
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`"""
@@ -69,6 +69,13 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "ddpm runs --json": "for a program, with every score",
     },
     "schema": {"ddpm schema": "after a new variant: the file that editors complete params.yaml by"},
+    "study": {
+        "ddpm study new loss --vary diffusion.loss.name=simple,min_snr": "studies/loss.yaml, with comments",
+        "ddpm study plan studies/loss.yaml": "its experiments, their cost, the power at each look",
+        "ddpm study run studies/loss.yaml": "runs what is missing and decides; after any stop, it goes on",
+        "ddpm study run studies/loss.yaml --line 3": "one experiment, for job arrays",
+        "ddpm study status studies/loss.yaml": "from another terminal, while it runs",
+    },
     "track": {
         "ddpm track sync": "after a training whose MLflow server was down",
         "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",

@@ -139,8 +139,10 @@ def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    finally:
+    except BaseException:
         worker.stop()
+        raise
+    finally:
         if pool:
             pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGTERM, before)
