@@ -1,6 +1,6 @@
 """A project whose stages take no time: what ``ddpm study`` does around the runs is tested on it.
 
-A folder ``control`` says what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long training takes.
+A folder ``control`` says what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains.
 Each stage that runs is a line of ``control/ran``.
 """
 

@@ -39,6 +39,7 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DDPM_TRACKING", "off")
     study_project.install()
     return folder
 
@@ -262,8 +263,12 @@ def test_status_says_what_is_done_running_failed_and_missing(capsys: pytest.Capt
 
 
 def test_study_commands_import_neither_torch_nor_mlflow() -> None:
-    code = RUN.format(root=ROOT).replace("main([", "import atexit; atexit.register(lambda: print(*sys.modules)); main([")
-    done = subprocess.run([sys.executable, "-c", code.replace("'run'", "'status'"), str(PLAN)], capture_output=True, text=True)
+    code = RUN.format(root=ROOT).replace(
+        "main([", "import atexit; atexit.register(lambda: print(*sys.modules)); main(["
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("'run'", "'status'"), str(PLAN)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert not {"torch", "mlflow", "dvc"} & set(done.stdout.split())
 

@@ -36,6 +36,7 @@ class Clones:
 @pytest.fixture
 def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clones:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DDPM_TRACKING", "off")
     for name in ("DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
     study_project.install()
@@ -92,7 +93,9 @@ def test_other_content_is_refused_and_nothing_is_overwritten(
     other = refs()
     found = plan.load(PLAN)
     here = results.reference(results.Ledger(found).commit, "tiny-cosine-0")
-    other["tiny-cosine-0"] = git("commit-tree", f"{here}^{{tree}}", "-p", "HEAD", "-m", git("log", "-1", "--format=%B", here) + "\nOther: 1")
+    other["tiny-cosine-0"] = git(
+        "commit-tree", f"{here}^{{tree}}", "-p", "HEAD", "-m", git("log", "-1", "--format=%B", here) + "\nOther: 1"
+    )
     git("update-ref", here, other["tiny-cosine-0"])
     for command in ("push", "pull"):
         capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +110,9 @@ def run(parsed: argparse.Namespace) -> int:
     with board.shown(ledger, at_once, plain=parsed.json) as say:
         going = runner.Runner(ledger, at_once, devices, say, share)
         findings = going.run()
+    ledger.update()
     written = runner.write(study, findings)
+    _log(ledger, written)
     if parsed.json:
         print_json(verdict.to_dict(findings) | {"failed": going.failed})
     else:
@@ -117,6 +120,28 @@ def run(parsed: argparse.Namespace) -> int:
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else 0
+
+
+def _log(ledger: Ledger, written: list[Path]) -> None:
+    """In MLflow, which fails nothing."""
+    from ddpm.study import logged
+
+    if os.environ.get("DDPM_TRACKING") != "off":
+        try:
+            logged.sync(ledger, written)
+        except UserError as error:
+            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
+            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+
+
+def track(parsed: argparse.Namespace) -> None:
+    """``ddpm track sync --study``."""
+    from ddpm.study import logged, plan, runner
+    from ddpm.study.results import Ledger
+
+    ledger = Ledger(plan.load(parsed.study))
+    sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
+    print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
 
 
 def print_status(parsed: argparse.Namespace) -> None:

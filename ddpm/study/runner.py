@@ -148,13 +148,19 @@ def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator
         signal.signal(signal.SIGTERM, before)
 
 
-def write(study: Study, findings: verdict.Findings) -> list[Path]:
-    """Write the verdict for programs and for people; the paths."""
+def paths(study: Study) -> list[Path]:
+    """Where the verdict is, for programs and for people."""
     folder = METRICS / "studies" / study.name
-    write_json(folder / "verdict.json", verdict.to_dict(findings))
-    with atomic_path(folder / "verdict.md") as temporary:
-        temporary.write_text(f"{verdict.describe(findings)}\n")
     return [folder / "verdict.json", folder / "verdict.md"]
+
+
+def write(study: Study, findings: verdict.Findings) -> list[Path]:
+    """Write the verdict; the paths."""
+    for_programs, for_people = paths(study)
+    write_json(for_programs, verdict.to_dict(findings))
+    with atomic_path(for_people) as temporary:
+        temporary.write_text(f"{verdict.describe(findings)}\n")
+    return [for_programs, for_people]
 
 
 def cores() -> int:
