@@ -8,7 +8,7 @@ from typing import get_args
 
 from ddpm.base import variant
 from ddpm.base.paths import MODEL_FILE
-from ddpm.cli import commands
+from ddpm.cli import commands, study
 from ddpm.cli.terminal import EXIT_CODES, Commands, command, complete
 from ddpm.params import presets
 from ddpm.sampling.settings import Spacing
@@ -53,12 +53,15 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
     form.add_argument("--json", action="store_true", help="the checks as JSON")
 
+    study.add(added)
+
     _add_results(added)
     _add_others(added)
 
     track = command(added, "track", None, "MLflow runs")
     track_commands = track.add_subparsers(metavar="COMMAND", required=True)
-    command(track_commands, "sync", commands.track_sync, "write the run of the current results, or complete it")
+    sync = command(track_commands, "sync", commands.track_sync, "write the run of the current results, or complete it")
+    sync.add_argument("--study", type=Path, metavar="FILE", help="write that study's, also results of other machines")
     registered = command(
         track_commands, "register", commands.track_register, "make the current model a version in MLflow's registry"
     )

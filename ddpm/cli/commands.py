@@ -12,7 +12,7 @@ from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, REFERENCE
 from ddpm.base.settings import section
-from ddpm.cli import terminal
+from ddpm.cli import study, terminal
 from ddpm.cli.terminal import print_json
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Sample
@@ -229,7 +229,10 @@ def write_schema(parsed: argparse.Namespace) -> None:
     print(f"{schema.write(parsed.out or schema.PATH)}: name it in the first line of a params file, or in your editor")
 
 
-def track_sync(_: argparse.Namespace) -> None:
+def track_sync(parsed: argparse.Namespace) -> None:
+    if parsed.study:
+        study.track(parsed.study)
+        return
     from ddpm.tracking import tracker
 
     print(f"MLflow run {_written(tracker.sync())} is complete")

@@ -51,6 +51,11 @@ EXAMPLES = {
     "ddpm runs --mlflow": "those of plain `dvc repro` too, which MLflow keeps",
     "ddpm runs --json": "for a program, with every score",
     "ddpm schema": "after a new variant: the file that editors complete params.yaml by",
+    "ddpm study new loss --vary diffusion.loss.name=simple,min_snr": "studies/loss.yaml, with comments",
+    "ddpm study plan studies/loss.yaml": "its experiments, their cost, the power at each look",
+    "ddpm study run studies/loss.yaml": "runs what is missing and decides; after any stop, it goes on",
+    "ddpm study run studies/loss.yaml --line 3": "one experiment, for job arrays",
+    "ddpm study status studies/loss.yaml": "from another terminal, while it runs",
     "ddpm track sync": "after a training whose MLflow server was down",
     "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",
 }

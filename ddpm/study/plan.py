@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from copy import deepcopy
+from functools import cached_property
+from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
+from ruamel.yaml import YAML
 
 from ddpm.base import files, settings
 from ddpm.base.errors import UserError
@@ -19,6 +23,9 @@ from ddpm.study.sequential import Design
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
+# metric of an extractor -> what evaluate.metrics calls it
+MADE_BY = {"fid": "fid", "fd": "fid", "kid_mean": "kid", "is_mean": "isc", "precision": "prc", "recall": "prc"}
 Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
 
 
@@ -58,31 +65,42 @@ class Plan(Section):
 
 
 class Experiment(NamedTuple):
-    """One training of one variant with one seed."""
+    """One training of one variant with one seed. text: its params.yaml, with the comments of the base."""
 
     name: str
     variant: str
     seed: int
-    params: dict[str, Any]
+    text: str
 
 
 class Study:
     """A plan that was checked: every variant's params are valid, and no two are equal.
 
-    name: the file's. params: variant -> its whole params file, as plain values, with the first seed.
+    name: the file's. params: variant -> its whole params file, as plain values, with the first seed. configs: the same,
+    checked. texts: the same, as it is written.
     """
 
-    def __init__(self, name: str, plan: Plan, params: Mapping[str, dict[str, Any]], checked: Mapping[str, Config]):
+    def __init__(
+        self,
+        name: str,
+        plan: Plan,
+        params: Mapping[str, dict[str, Any]],
+        checked: Mapping[str, Config],
+        texts: Mapping[str, str] = MappingProxyType({}),
+        path: Path = Path("studies"),
+    ):
         self.name = name
         self.plan = plan
         self.params = params
         self.configs = checked
+        self.texts = texts
+        self.path = path
 
     @property
     def baseline(self) -> str:
         return next(iter(self.plan.variants))
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Digest of the plan and of all that its variants' params say about what is learned and scored."""
         learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
@@ -94,36 +112,53 @@ class Study:
         """Every experiment of the first ``upto`` seeds (all): seed by seed, so that each seed is complete early."""
         count = self.plan.looks[-1] if upto is None else upto
         return [
-            Experiment(f"{self.name}-{variant}-{seed}", variant, seed, {**params, "seed": seed})
+            Experiment(f"{self.name}-{variant}-{seed}", variant, seed, SEED.sub(f"seed: {seed}", text, count=1))
             for seed in range(self.plan.first_seed, self.plan.first_seed + count)
-            for variant, params in self.params.items()
+            for variant, text in self.texts.items()
         ]
 
 
 def load(path: Path) -> Study:
     """Read and check a study's file. Raises UserError that names the key, its value and what is allowed."""
-    if not path.suffix == ".yaml":
-        raise UserError(f"{path}: a study is a file of studies/ that ends in .yaml; `ddpm study new NAME` writes one")
-    name = path.stem
-    plan = settings.parse(file.read(path), str(path), Plan)
-    base = file.read() if plan.base is None else file.decode(presets.text(plan.base), f"preset {plan.base}")
-    params, checked = {}, {}
+    return parse(file.read(path), path)
+
+
+def parse(value: dict[str, Any], path: Path) -> Study:
+    """``load`` of the plain values that a file has."""
+    if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
+        raise UserError(
+            f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
+            "`ddpm study new NAME` writes one"
+        )
+    plan = settings.parse(value, str(path), Plan)
+    base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
+    texts, params, checked = {}, {}, {}
     for variant, overrides in plan.model_dump(mode="json")["variants"].items():
         source = f"{path}: variants.{variant}"
-        params[variant] = overridden(base, {**overrides, "seed": plan.first_seed}, source)
+        if "seed" in overrides:
+            raise UserError(f"{source}: seed: every variant gets the same seeds; first_seed says where they begin")
+        texts[variant] = overridden(base, {**overrides, "seed": plan.first_seed}, source)
+        params[variant] = file.decode(texts[variant], source)
         checked[variant] = config.check(params[variant], source)
-    study = Study(name, plan, params, checked)
+    study = Study(path.stem, plan, params, checked, texts, path)
     _distinct(path, checked)
     alpha = 1 - checked[study.baseline].compare.confidence
     fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
+    for variant, chosen in checked.items():
+        if missing := _missing(plan.primary, chosen):
+            raise UserError(f"{path}: primary: no run of {variant} will have {plan.primary}: {missing}")
     return study
 
 
-def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """``base`` with the values of dotted keys. Raises UserError for a key that goes through something else."""
-    whole: dict[str, Any] = deepcopy(dict(base))
+def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
+    """The text of a params file with the values of dotted keys set in it. Raises UserError for a key that goes through
+    something else than sections."""
+    round_trip = YAML()
+    round_trip.Representer = presets.Spelled
+    round_trip.width = 1000  # no line is broken
+    whole, out = round_trip.load(base), StringIO()
     for key, value in overrides.items():
         *sections, last = key.split(".")
         block = whole
@@ -132,7 +167,23 @@ def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any], source: st
             if not isinstance(block, dict):
                 raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
         block[last] = value
-    return whole
+    round_trip.dump(whole, out)
+    return out.getvalue()
+
+
+def _missing(metric: str, chosen: Config) -> str:
+    """Why a run with these params will not have the metric; empty where it will."""
+    extractor, _, kind = metric.rpartition(".")
+    options = chosen.evaluate
+    if not extractor:
+        return "" if options.likelihood.images else "its evaluate.likelihood.images is 0"
+    if extractor not in options.extractors:
+        return f"its evaluate.extractors are {', '.join(options.extractors)}"
+    if MADE_BY[kind.removesuffix("_infinity")] not in options.metrics:
+        return f"its evaluate.metrics are {', '.join(options.metrics)}"
+    if kind.startswith("fi") != (extractor == "inception"):
+        return "the Fréchet distance is called fid in Inception's features alone, elsewhere fd"
+    return ""
 
 
 def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
@@ -142,7 +193,7 @@ def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
         key = files.digest(_learned(chosen))
         if key in seen:
             raise UserError(
-                f"{path}: variants: {seen[key]} and {variant} are equal: give one another value, or drop it"
+                f"{path}: variants: {seen[key]} and {variant} are equal: give one of them another value, or drop it"
             )
         seen[key] = variant
 

@@ -1,0 +1,200 @@
+"""What each command of ``ddpm study`` does. None of them imports torch or MLflow by itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddpm.base.errors import UserError, printable
+from ddpm.base.progress import duration
+from ddpm.cli.terminal import Commands, command, print_json
+
+if TYPE_CHECKING:  # they take half a second, which other commands need not spend
+    from ddpm.study.plan import Experiment, Study
+    from ddpm.study.results import Ledger
+    from ddpm.study.runner import Share
+
+
+def add(added: Commands) -> None:
+    """The parsers of its commands."""
+    study = command(added, "study", None, "from a question to a verdict: plan, run and judge the runs of a study")
+    commands = study.add_subparsers(metavar="COMMAND", required=True)
+
+    new = commands.add_parser("new", help="write a study's file, with comments")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--vary", nargs="+", required=True, metavar="KEY=A,B", help="params keys and their values")
+    new.add_argument("--base", metavar="PRESET", help="(params.yaml)")
+    new.add_argument("--looks", nargs="+", type=int, metavar="N", help="seeds at which it may be decided (8 12 16 20)")
+    new.add_argument(
+        "--spending", default="pocock", metavar="HOW", help="pocock, obrien_fleming, linear or evalue (%(default)s)"
+    )
+    new.set_defaults(run=write_new)
+
+    planned = _of_file(commands, "plan", "its experiments, what exists, cost and time, the power at each look")
+    planned.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure the time of a run")
+    planned.set_defaults(run=print_plan)
+
+    going = _of_file(commands, "run", "run what is missing, and decide; after any stop, the same command goes on")
+    going.add_argument("--line", type=int, metavar="K", help="only the K-th experiment of the plan, for job arrays")
+    going.add_argument("--push", action="store_true", help="push each result to the git remote origin, as `push` does")
+    going.set_defaults(run=run)
+
+    state = _of_file(commands, "status", "what is done, running, failed and missing, and the time left")
+    state.set_defaults(run=print_status)
+
+    for name, function, about in (
+        ("push", push, "send the results to a git remote, and their data to DVC's remote"),
+        ("pull", pull, "take what other machines pushed"),
+    ):
+        shared = commands.add_parser(name, help=about)
+        shared.add_argument("file", type=Path)
+        shared.add_argument("--remote", default="origin", help="of git (%(default)s)")
+        shared.set_defaults(run=function)
+
+
+def _of_file(commands: Commands, name: str, about: str) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=about)
+    made.add_argument("file", type=Path)
+    made.add_argument("--slots", type=_positive, metavar="N", help="experiments at a time (one a core, or one a GPU)")
+    made.add_argument("--json", action="store_true", help="as JSON")
+    return made
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
+    return int(text)
+
+
+def write_new(parsed: argparse.Namespace) -> None:
+    from ddpm.study import planning
+
+    path = planning.write(parsed.name, parsed.vary, parsed.base, parsed.looks, parsed.spending)
+    print(f"{path}: complete its question, commit it, and `ddpm study plan {path}`")
+
+
+def print_plan(parsed: argparse.Namespace) -> None:
+    from ddpm.study import plan, planning, status, verdict
+    from ddpm.study.results import Ledger
+
+    study = plan.load(parsed.file)
+    ledger = Ledger(study)
+    found = status.of(ledger)
+    at_once = _slots(parsed, study)
+    cost = planning.cost(found, pilot=not parsed.no_pilot)
+    power = verdict.power(study)
+    if parsed.json:
+        print_json(status.to_dict(found, at_once) | {"cost": cost._asdict(), "power": [row._asdict() for row in power]})
+    else:
+        print(planning.text(found, at_once, cost, power))
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Exit code 1 when an experiment failed."""
+    from ddpm.study import board, plan, runner, sharing, verdict
+    from ddpm.study.results import Ledger
+
+    study = plan.load(parsed.file)
+    ledger = Ledger(study)
+    ledger.fix()
+    if ledger.moved:
+        print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
+    devices = runner.gpus(study)
+    share = (lambda: sharing.push(study, list(ledger.done.values()))) if parsed.push else None
+    if parsed.line is not None:
+        return _run_line(parsed.line, ledger, devices, share)
+    at_once = _slots(parsed, study)
+    with board.shown(ledger, at_once, plain=parsed.json) as say:
+        going = runner.Runner(ledger, at_once, devices, say, share)
+        findings = going.run()
+    ledger.update()
+    written = runner.write(study, findings)
+    _log(ledger, written)
+    if parsed.json:
+        print_json(verdict.to_dict(findings) | {"failed": going.failed})
+    else:
+        print(verdict.describe(findings), "", *written, sep="\n")
+    for reason in going.failed.values():
+        print(f"failed: {printable(reason)}", file=sys.stderr)
+    return 1 if going.failed else 0
+
+
+def _log(ledger: Ledger, written: list[Path]) -> None:
+    """In MLflow, which fails nothing."""
+    from ddpm.study import logged
+
+    if os.environ.get("DDPM_TRACKING") != "off":
+        try:
+            logged.sync(ledger, written)
+        except UserError as error:
+            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
+            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+
+
+def track(path: Path) -> None:
+    """``ddpm track sync --study``."""
+    from ddpm.study import logged, plan, runner
+    from ddpm.study.results import Ledger
+
+    ledger = Ledger(plan.load(path))
+    sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
+    print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
+
+
+def print_status(parsed: argparse.Namespace) -> None:
+    from ddpm.study import plan, status
+    from ddpm.study.results import Ledger
+
+    study = plan.load(parsed.file)
+    found, at_once = status.of(Ledger(study)), _slots(parsed, study)
+    if parsed.json:
+        print_json(status.to_dict(found, at_once))
+    else:
+        print(status.text(found, at_once))
+
+
+def push(parsed: argparse.Namespace) -> None:
+    from ddpm.study import plan, sharing
+    from ddpm.study.results import Ledger
+
+    study = plan.load(parsed.file)
+    sent = sharing.push(study, list(Ledger(study).done.values()), parsed.remote)
+    print(f"{parsed.remote}: {len(sent)} experiments sent")
+
+
+def pull(parsed: argparse.Namespace) -> None:
+    from ddpm.study import plan, sharing
+
+    taken = sharing.pull(plan.load(parsed.file), parsed.remote)
+    print(f"{parsed.remote}: {len(taken)} experiments taken; `ddpm study status {parsed.file}`")
+
+
+def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Share | None) -> int:
+    from ddpm.study import runner
+    from ddpm.study.worker import Worker
+
+    experiment = _line(number, ledger.study)
+    worker = Worker(ledger, devices[:1])
+    with runner.stopping(worker):
+        worker.run(experiment)
+    ledger.update()
+    if share:
+        share()
+    print(f"{experiment.name}: done in {duration(ledger.done[experiment.name].seconds)}")
+    return 0
+
+
+def _line(number: int, study: Study) -> Experiment:
+    planned = study.experiments()
+    if not 1 <= number <= len(planned):
+        raise UserError(f"--line: {number} is not an experiment of {study.path}; allowed: 1 to {len(planned)}")
+    return planned[number - 1]
+
+
+def _slots(parsed: argparse.Namespace, study: Study) -> int:
+    from ddpm.study import runner
+
+    return int(parsed.slots or len(runner.gpus(study)) or runner.cores())

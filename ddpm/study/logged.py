@@ -1,0 +1,43 @@
+"""A study's results in MLflow, also those that other machines made: read from git and DVC's cache, a slot at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import chdir
+from pathlib import Path
+
+from ddpm.base.errors import UserError, printable
+from ddpm.study import results, slots
+from ddpm.study.results import Ledger
+from ddpm.tracking.studies import Parent
+
+
+def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
+    """Write the study's run and those of its results that are missing; the names of these.
+
+    files: artifacts of the study, of which one in Markdown is its page. Raises UserError when the store fails, or data
+    are not in the cache.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    study = ledger.study
+    os.environ["DVC_ROOT"] = str(Path.cwd())  # where the store is, also for what is read in a slot
+    below = results.below(results.repository())
+    parent = Parent(study.name, {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary})
+    known = parent.children()
+    new = [result for result in ledger.done.values() if result.name not in known]
+    for result in new:
+        with slots.slot(result.commit) as folder, chdir(folder / below):
+            try:
+                with Repo() as repo:
+                    repo.checkout(force=True)
+            except (DvcException, OSError) as error:
+                raise UserError(
+                    f"{result.name}: its data are not in DVC's cache ({printable(str(error))}); `ddpm study pull`"
+                ) from error
+            parent.add(result.name, result.base)
+    pages = [path.read_text() for path in files if path.suffix == ".md"]
+    parent.finish("\n\n".join([study.plan.question, *pages]), files)
+    return [result.name for result in new]

@@ -1,0 +1,124 @@
+"""What a study will take before it runs, and the file that a new one begins with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import chdir
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.base.progress import duration
+from ddpm.params import file
+from ddpm.study import plan
+from ddpm.study.plan import Spending
+from ddpm.study.status import Status
+from ddpm.study.verdict import Power
+
+STUDIES = Path("studies")
+TEMPLATE = """\
+# Run: ddpm study plan {path}, and ddpm study run {path}
+# Commit this file before the first run: from then on the plan is fixed.
+question: Which of {labels} is better?
+{base}variants:                           # the first is the baseline
+{variants}
+primary: {primary}            # what the verdict is about; all other metrics are secondary
+looks: [{looks}]             # numbers of seeds at which it may be decided
+spending: {spending}                    # pocock: early verdicts are easy; obrien_fleming: rare; linear: between
+"""
+LOOKS = (8, 12, 16, 20)
+
+
+class Cost(NamedTuple):
+    """Seconds of one experiment, None where they are not known, and how they are."""
+
+    seconds: float | None
+    source: str
+
+
+def cost(found: Status, pilot: bool) -> Cost:
+    """From the study's own results, or by a few steps of the baseline's training and sampling."""
+    if found.seconds is not None:
+        count = sum(state == "done" for state in found.states.values())
+        return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
+    if not pilot:
+        return Cost(None, "not measured")
+    from ddpm.forecast import estimate
+
+    study = found.study
+    with TemporaryDirectory(prefix="ddpm-study-") as folder, chdir(folder):
+        file.PATH.write_text(study.texts[study.baseline])
+        measured = estimate.ask_pilot(study.configs[study.baseline])
+    seconds = sum(estimate.seconds(study.configs[study.baseline], measured, None))
+    return Cost(seconds, f"a pilot on {measured.device}, training and sampling alone")
+
+
+def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
+    """For a terminal."""
+    study = found.study
+    planned, looks = study.experiments(), study.plan.looks
+    effects = [f"power, {each.effect:g} sd" for each in power]
+    heads, rows = ["look", "lines", "experiments", "missing", "time on all slots", *effects], []
+    for look in looks:
+        upto = study.experiments(look)
+        missing = sum(found.states[each.name] != "done" for each in upto)
+        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
+        chances = [f"{each.decided[look]:.2f}" for each in power]
+        rows.append([f"{look} seeds", f"1-{len(upto)}", str(len(upto)), str(missing), time, *chances])
+    names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(planned, 1)]
+    each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
+    return "\n".join(
+        [
+            f"{study.name}: {study.plan.question}",
+            f"primary metric {study.plan.primary}; baseline {study.baseline}; plan {study.hash[:12]}",
+            "",
+            *names,
+            "",
+            tabulate(rows, heads, tablefmt="plain", disable_numparse=True),
+            "",
+            "power: the chance of a verdict by that look, where a variant differs by so many standard deviations of the "
+            "paired differences",
+            f"one experiment: {each}; {at_once} slots",
+        ]
+    )
+
+
+def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int] | None, spending: Spending) -> Path:
+    """Write studies/NAME.yaml, with a variant for each combination of the values. Raises UserError where it exists, or
+    the plan is not a valid one."""
+    path = STUDIES / f"{name}.yaml"
+    if path.exists():
+        raise UserError(f"{path}: exists; choose another name, or edit it")
+    keys = [_values(each) for each in vary]
+    variants = {}
+    for values in product(*(values for _, values in keys)):
+        label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.lower()) for value in values)
+        variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
+    width = max(map(len, variants))
+    whole = TEMPLATE.format(
+        path=path,
+        labels=" and ".join(variants) if len(variants) == 2 else ", ".join(variants),
+        base=f"base: {base}\n" if base else "",
+        variants="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in variants.items()),
+        primary="classifier.fd",
+        looks=", ".join(map(str, looks or LOOKS)),
+        spending=spending,
+    )
+    plan.parse(file.decode(whole, str(path)), path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(whole)
+    return path
+
+
+def _values(each: str) -> tuple[str, list[str]]:
+    key, _, values = each.partition("=")
+    found = [value.strip() for value in values.split(",")]
+    if not key or not all(found) or not values:
+        raise UserError(f"--vary: {each}: allowed: a params key and its values, such as train.batch_size=64,128")
+    return key, found

@@ -1,0 +1,210 @@
+"""What git holds of a study: its finished experiments, each a commit that DVC lists as an experiment.
+
+They are under refs/exps/<the study's commit>/, where ``dvc exp list``, ``apply`` and ``push`` find them. The message
+says which study and plan made them: another experiment of the same name is not taken for one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pygit2
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import read_json, write_json
+from ddpm.compare import runs
+from ddpm.compare.runs import Run
+from ddpm.compare.snapshots import EXPERIMENT, FILES, Snapshot
+from ddpm.study.plan import Experiment, Study
+
+FOLDER = Path(".ddpm/studies")
+TRAILER = re.compile(r"^(Study|Plan|Seconds): (\S+)$", re.MULTILINE)
+DECISIVE = ("ddpm", "stages", "dvc.yaml", "params.yaml", ".dvcignore")  # what a result depends on, with the plan
+FIRST = "a plan is fixed in git before its first seed"
+FIX = "remove it with `dvc exp remove {}`, or give the study another name"
+
+
+class Result(NamedTuple):
+    """A finished experiment. base: the commit that it started from. seconds: that it took, all stages together."""
+
+    name: str
+    commit: str
+    base: str
+    plan: str
+    seconds: float
+
+
+def reference(base: str, name: str) -> str:
+    """Where DVC looks for an experiment."""
+    return f"refs/exps/{base[:2]}/{base[2:]}/{name}"
+
+
+def state(study: Study) -> Path:
+    """The folder for what belongs to this machine: locks, logs, failures."""
+    return FOLDER / study.name
+
+
+def repository() -> pygit2.Repository:
+    try:
+        return pygit2.Repository(".")
+    except pygit2.GitError as error:
+        raise UserError(f"{Path.cwd()}: not a git repository ({error}); run this in the project's clone") from error
+
+
+def recorded(study: Study) -> list[Result]:
+    """Every finished experiment of the study, whatever commit made it.
+
+    Raises UserError where another study or plan, or a person, has made one of the same name.
+    """
+    git, names = repository(), {experiment.name for experiment in study.experiments()}
+    found = []
+    for ref in git.references.iterator():
+        named = EXPERIMENT.fullmatch(ref.name)
+        if not named or named[1] not in names:
+            continue
+        commit = ref.peel(pygit2.Commit)
+        trailers = dict(TRAILER.findall(commit.message))
+        if trailers.get("Study") != study.name:
+            owner = f"study {trailers['Study']}" if "Study" in trailers else "`dvc exp run`"
+            raise UserError(f"{named[1]}: {owner} made an experiment of this name: {FIX.format(named[1])}")
+        base, seconds = str(commit.parent_ids[0]), float(trailers["Seconds"])
+        found.append(Result(named[1], str(commit.id), base, trailers["Plan"], seconds))
+    return found
+
+
+def exists(base: str, name: str) -> bool:
+    """Whether the experiment is finished."""
+    return reference(base, name) in repository().references
+
+
+class Ledger:
+    """A study's finished experiments, and the commit that all of them ran.
+
+    commit: that of the first result, or HEAD before there is one. moved: whether HEAD is another one now.
+    """
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.runs: dict[str, Run] = {}
+        self.update()
+        git, note = repository(), state(study) / "study.json"
+        head = str(git.revparse_single("HEAD").id)
+        bases = Counter(result.base for result in self.all)
+        known = str(read_json(note)["commit"]) if note.exists() else ""
+        self.commit: str = known if known in bases else bases.most_common(1)[0][0] if bases else head
+        self.moved = self.commit != head
+        if changed := [result for result in self.all if result.plan != study.hash]:
+            raise UserError(
+                f"{study.path}: the plan is not the one that {len(changed)} results were made under, such as "
+                f"{changed[0].name}: `git log -p {study.path}` shows what changed; take it back, or give the study "
+                "another name"
+            )
+
+    def update(self) -> None:
+        """Read again what is there."""
+        self.all = recorded(self.study)
+
+    @property
+    def done(self) -> dict[str, Result]:
+        """By name, those of the study's commit."""
+        return {result.name: result for result in self.all if result.base == self.commit}
+
+    def fix(self) -> None:
+        """Write down which commit the study runs. Raises UserError unless git holds everything that it depends on."""
+        if not self.all:
+            check_committed(self.study)
+        write_json(state(self.study) / "study.json", {"commit": self.commit, "plan": self.study.hash})
+
+    def found(self) -> dict[str, dict[int, Run]]:
+        """Every finished run, by variant and seed. Raises UserError for one that can't be read, or has other params."""
+        done, git = self.done, repository()
+        found: dict[str, dict[int, Run]] = {variant: {} for variant in self.study.params}
+        for experiment in filter(lambda each: each.name in done, self.study.experiments()):
+            if experiment.name not in self.runs:
+                commit = git[done[experiment.name].commit].peel(pygit2.Commit)
+                self.runs[experiment.name] = checked(self.study, experiment, _snapshot(git, experiment.name, commit))
+            found[experiment.variant][experiment.seed] = self.runs[experiment.name]
+        return found
+
+
+def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
+    """The run in a snapshot. Raises UserError where its files are not those of a finished run with these params."""
+    try:
+        run = runs.of_snapshot(snapshot)
+    except UserError as error:
+        raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
+    planned = runs.plain_params(study.configs[experiment.variant])
+    if run.seed != experiment.seed or (other := runs.differences(run.params, planned)):
+        key = "seed" if run.seed != experiment.seed else other[0]
+        raise UserError(
+            f"{experiment.name}: it ran with another {key} than {study.path} says: {FIX.format(experiment.name)}"
+        )
+    return run
+
+
+def _snapshot(git: pygit2.Repository, name: str, commit: pygit2.Commit) -> Snapshot:
+    entries = {path: str(below(git) / path) for path in FILES}
+    blobs = {path: commit.tree[entry] for path, entry in entries.items() if entry in commit.tree}
+    files = {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}
+    return Snapshot(name, "dvc", float(commit.commit_time), files)
+
+
+def below(git: pygit2.Repository) -> Path:
+    """Where the project is in its repository."""
+    return Path.cwd().relative_to(Path(git.workdir).resolve())
+
+
+def check_committed(study: Study) -> None:
+    """Raises UserError where the plan, the code or the params are not in the last commit."""
+    git = repository()
+    try:
+        plan = str(study.path.resolve().relative_to(Path(git.workdir).resolve()))
+    except ValueError as error:
+        raise UserError(f"{study.path}: not in this repository: {FIRST}") from error
+    decisive = [plan, *(str(below(git) / name) for name in DECISIVE)]
+    if plan not in git.revparse_single("HEAD").peel(pygit2.Commit).tree:
+        raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
+    for path, flags in git.status().items():
+        if flags != pygit2.enums.FileStatus.IGNORED and any(Path(path).is_relative_to(name) for name in decisive):
+            raise UserError(
+                f"{path}: has changes that are not committed: a study runs a commit: commit it, or undo them"
+            )
+
+
+def publish(experiment: Experiment, study: Study, base: str, changed: Mapping[str, bytes], seconds: float) -> None:
+    """Write the files of a finished run, path in the repository -> content, as an experiment that DVC knows.
+
+    Raises UserError where there is an experiment of that name.
+    """
+    git = repository()
+    start = git[base].peel(pygit2.Commit)
+    index = pygit2.Index()
+    index.read_tree(start.tree)
+    for path, content in changed.items():
+        index.add(pygit2.IndexEntry(path, git.create_blob(content), pygit2.enums.FileMode.BLOB))
+    try:
+        who = git.default_signature
+    except KeyError:  # git knows no name
+        who = pygit2.Signature("ddpm study", "ddpm@localhost")
+    message = (
+        f"ddpm study {study.name}: {experiment.variant}, seed {experiment.seed}\n\n"
+        f"Study: {study.name}\nPlan: {study.hash}\nSeconds: {seconds:.1f}\n"
+    )
+    try:
+        git.create_commit(reference(base, experiment.name), who, who, message, index.write_tree(git), [start.id])
+    except pygit2.GitError as error:
+        raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
+
+
+def note_failure(study: Study, name: str, reason: str) -> None:
+    write_json(state(study) / f"{name}.failed", {"reason": reason})
+
+
+def failures(study: Study) -> dict[str, str]:
+    """Name -> reason of what failed here and was not made since."""
+    found: dict[str, Any] = {path.stem: read_json(path) for path in state(study).glob("*.failed")}
+    return {name: str(note["reason"]) for name, note in found.items()}

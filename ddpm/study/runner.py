@@ -1,0 +1,177 @@
+"""From a study's plan to its verdict: what is missing up to the next look runs on the slots, then it is judged."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path, write_json
+from ddpm.base.paths import METRICS
+from ddpm.base.progress import duration
+from ddpm.study import status, verdict
+from ddpm.study.plan import Experiment, Study
+from ddpm.study.results import Ledger
+from ddpm.study.worker import Busy, Worker
+
+Share: TypeAlias = Callable[[], object]
+ATTEMPTS = 2  # of an experiment that fails
+POLL = 1.0  # seconds between two looks at experiments that other processes run
+
+
+class Runner:
+    """Runs a study on ``slots`` slots. say: where progress goes, a line at a time. share: called after each
+    result. failed: name -> reason."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        slots: int,
+        devices: tuple[str, ...],
+        say: Callable[[str], None],
+        share: Share | None = None,
+    ):
+        self.ledger = ledger
+        self.study = ledger.study
+        self.slots = slots
+        self.worker = Worker(ledger, tuple(devices[k % len(devices)] for k in range(slots)) if devices else ())
+        self.say = say
+        self.share = share
+        self.failed: dict[str, str] = {}
+
+    def run(self) -> verdict.Findings:
+        """Go on until every variant is decided, the plan is at its end, or what is left has failed."""
+        baseline = self.study.baseline
+        findings = self._judge()
+        for look in self.study.plan.looks:
+            broken = {each.variant for each in self.study.experiments() if each.name in self.failed}
+            going = set(findings.open) - broken
+            if not going - {baseline} or baseline in broken:
+                break
+            done = self.ledger.done
+            wanted = [each for each in self.study.experiments(look) if each.variant in {baseline, *going}]
+            left = [each for each in wanted if each.name not in done]
+            if left:
+                self._make(left, look)
+                findings = self._judge()
+                self.say(f"look at {look} seeds: {self._still(findings)}")
+        return findings
+
+    def _judge(self) -> verdict.Findings:
+        self.ledger.update()
+        findings = verdict.judge(self.study, self.ledger.found())
+        status.note_look(self.study, findings.open)
+        return findings
+
+    def _still(self, findings: verdict.Findings) -> str:
+        still = [variant for variant in findings.open if variant != self.study.baseline]
+        return f"still open: {', '.join(still)}" if still else "all are decided"
+
+    def _make(self, left: list[Experiment], look: int) -> None:
+        """Run them; each that fails once more, after the others."""
+        count, begun, over = len(left), time.monotonic(), 0
+        pool = ThreadPoolExecutor(self.slots)
+        with stopping(self.worker, pool):
+            for attempt in range(1, ATTEMPTS + 1):
+                failed = []
+                for each, reason in self._finished(pool, left):
+                    if reason is None:
+                        self.failed.pop(each.name, None)
+                        over += 1
+                        time_left = duration((time.monotonic() - begun) / over * (count - over))
+                        self.say(
+                            f"{each.name}: {self._score(each)}; {over} of {count} up to the look at {look} seeds, "
+                            f"about {time_left} left"
+                        )
+                    else:
+                        self.failed[each.name] = reason
+                        failed.append(each)
+                        self.say(f"failed: {reason}; {'again later' if attempt < ATTEMPTS else 'given up'}")
+                left = failed
+
+    def _score(self, experiment: Experiment) -> str:
+        self.ledger.update()
+        if self.share:
+            self.share()
+        run = self.ledger.found()[experiment.variant][experiment.seed]
+        metric = self.study.plan.primary
+        return (
+            f"{metric} {run.scores.get(metric, math.nan):.4g} in {duration(self.ledger.done[experiment.name].seconds)}"
+        )
+
+    def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
+        """Each experiment when it is over, with the reason of its failure."""
+        futures = {pool.submit(self.worker.run, each): each for each in left}
+        waiting = set(futures)
+        while waiting:
+            over, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in over:
+                try:
+                    future.result()
+                except Busy:  # somebody else's: ask again later
+                    again = pool.submit(self._later, futures[future])
+                    futures[again] = futures[future]
+                    waiting.add(again)
+                except UserError as error:
+                    yield futures[future], str(error)
+                else:
+                    yield futures[future], None
+
+    def _later(self, experiment: Experiment) -> None:
+        self.worker.stopped.wait(POLL)
+        self.worker.run(experiment)
+
+
+@contextmanager
+def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what runs, with its state saved, and begin nothing else."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except BaseException:
+        worker.stop()
+        raise
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def paths(study: Study) -> list[Path]:
+    """Where the verdict is, for programs and for people."""
+    folder = METRICS / "studies" / study.name
+    return [folder / "verdict.json", folder / "verdict.md"]
+
+
+def write(study: Study, findings: verdict.Findings) -> list[Path]:
+    """Write the verdict; the paths."""
+    for_programs, for_people = paths(study)
+    write_json(for_programs, verdict.to_dict(findings))
+    with atomic_path(for_people) as temporary:
+        temporary.write_text(f"{verdict.describe(findings)}\n")
+    return [for_programs, for_people]
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus(study: Study) -> tuple[str, ...]:
+    """The GPUs that a study's experiments may use, as CUDA_VISIBLE_DEVICES names them."""
+    if {config.device for config in study.configs.values()} == {"cpu"}:
+        return ()
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(filter(None, visible.split(",")))
+    return tuple(map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))))

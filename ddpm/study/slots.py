@@ -1,0 +1,129 @@
+"""Slots: clones of the project, each for one experiment at a time.
+
+A slot belongs to one machine, because DVC's locks know no others. It takes the commit's files from this repository's
+objects and shares its DVC cache, so data and results are stored once. A process that has the lock of a slot may clean
+up whatever a killed one left there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from ddpm.base.errors import UserError, printable
+from ddpm.base.files import atomic_path, try_lock
+from ddpm.study.results import FOLDER
+
+SLOTS = FOLDER / "slots"
+CONFIG = Path(".dvc/config.local")
+STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock", ".git/index.lock")  # what a killed dvc or git leaves
+ERRORS = ("fatal:", "error:", "ERROR:")
+PATIENCE = 1.0  # seconds: someone who only looks whether a lock is held, holds it for a moment
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file, made if there is none, while this process lives; False where another one holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    until = time.monotonic() + PATIENCE
+    while (lock := try_lock(path)) is None and time.monotonic() < until:
+        time.sleep(PATIENCE / 10)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock of the file."""
+    if not path.exists():
+        return False
+    lock = try_lock(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+@contextmanager
+def slot(commit: str) -> Iterator[Path]:
+    """The root of a free clone on this machine, with the commit checked out and nothing else that git sees.
+
+    Raises UserError where git or the disk fails.
+    """
+    for number in count():
+        folder = SLOTS / f"{socket.gethostname()}-{number}"
+        with locked(folder.with_suffix(".lock")) as mine:
+            if mine:
+                _prepare(folder.absolute(), commit)
+                yield folder.absolute()
+                return
+
+
+def _prepare(folder: Path, commit: str) -> None:
+    for left in STALE:
+        (folder / left).unlink(missing_ok=True)
+    try:
+        if not folder.exists():
+            _create(folder)
+        _checkout(folder, commit)
+    except UserError:  # damaged, perhaps by a full disk: only what can be made again is in it
+        shutil.rmtree(folder, ignore_errors=True)
+        _create(folder)
+        _checkout(folder, commit)
+    # asking DVC where this repository's cache is takes a second
+    if not (folder / CONFIG).exists() or _changed(folder / CONFIG) < max(map(_changed, (Path(".dvc/config"), CONFIG))):
+        (folder / CONFIG).write_text(f"[cache]\n    dir = {dvc('cache', 'dir')}\n")
+
+
+def _create(folder: Path) -> None:
+    """An empty repository that finds this one's objects."""
+    objects = Path(git("rev-parse", "--git-path", "objects")).absolute()
+    with atomic_path(folder) as temporary:
+        git("init", "--quiet", str(temporary))
+        (temporary / ".git/objects/info/alternates").write_text(f"{objects}\n")
+
+
+def _checkout(folder: Path, commit: str) -> None:
+    git("checkout", "--quiet", "--force", "--detach", commit, at=folder)
+    git("clean", "--quiet", "--force", "-d", at=folder)
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def git(*arguments: str, at: Path | None = None) -> str:
+    """git's answer. Raises UserError with its error where it fails."""
+    return _answer("git", ["git", *arguments], at)
+
+
+def dvc(*arguments: str) -> str:
+    """dvc's answer. Raises UserError with its error where it fails."""
+    return _answer("dvc", [sys.executable, "-m", "dvc", *arguments])
+
+
+def _answer(name: str, command: list[str], at: Path | None = None) -> str:
+    try:
+        done = subprocess.run(command, cwd=at, capture_output=True, text=True, env=environment(), check=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{name}: not installed; install it") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        first = next((line for line in lines if line.startswith(ERRORS)), lines[-1])
+        raise UserError(f"{name} {command[command.index(name) + 1]}: {printable(first)}")
+    return done.stdout.strip()
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what would lead git or dvc to another repository."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("GIT_DIR", "GIT_WORK", "GIT_INDEX"))}

@@ -1,0 +1,138 @@
+"""Where a study stands: which experiments are done, running, failed or missing, and how long the rest takes.
+
+It reads names and messages of commits, and no result: a thousand finished runs take a second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+from ddpm.base.errors import printable
+from ddpm.base.files import read_json, write_json
+from ddpm.base.progress import duration
+from ddpm.study import results, slots
+from ddpm.study.plan import Experiment, Study
+from ddpm.study.results import Ledger
+
+State = Literal["done", "running", "failed", "missing"]
+SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
+LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
+
+
+@dataclass(frozen=True)
+class Status:
+    """states: by name of the experiment. open: the variants that were not decided at the last look, with the baseline.
+    seconds: that an experiment took on average, None before the first."""
+
+    study: Study
+    commit: str
+    states: Mapping[str, State]
+    failures: Mapping[str, str]
+    open: tuple[str, ...]
+    seconds: float | None
+
+    def wanted(self) -> tuple[int | None, list[Experiment]]:
+        """The next look, in seeds, and what is missing up to it; None when there is none."""
+        for look in self.study.plan.looks:
+            planned = [each for each in self.study.experiments(look) if each.variant in self.open]
+            if left := [each for each in planned if self.states[each.name] != "done"]:
+                return look, left
+        return None, []
+
+    def left(self, at_once: int) -> float | None:
+        """Seconds up to the next look; None when no experiment has been measured."""
+        return None if self.seconds is None else self.seconds * len(self.wanted()[1]) / at_once
+
+
+def of(ledger: Ledger) -> Status:
+    """As files and locks say, now."""
+    study, done = ledger.study, ledger.done
+    failures = results.failures(study)
+    running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
+    note = results.state(study) / "look.json"
+    still = tuple(read_json(note)["open"]) if note.exists() else tuple(study.params)
+
+    def state(name: str) -> State:
+        if name in done:
+            return "done"
+        return "running" if name in running else "failed" if name in failures else "missing"
+
+    names = [each.name for each in study.experiments()]
+    states = {name: state(name) for name in names}
+    took = [result.seconds for result in done.values()]
+    failed = {name: reason for name, reason in failures.items() if states.get(name) == "failed"}
+    return Status(study, ledger.commit, states, failed, still, fmean(took) if took else None)
+
+
+def note_look(study: Study, still: Iterable[str]) -> None:
+    """Write down which variants are still open."""
+    write_json(results.state(study) / "look.json", {"open": list(still)})
+
+
+def text(found: Status, at_once: int) -> str:
+    """For a terminal: a sign for each seed, in groups that end at a look, and what is left."""
+    look, left = found.wanted()
+    counts = Counter(found.states.values())
+    lines = [
+        f"{found.study.name}: {found.study.plan.question}",
+        "",
+        tabulate(rows(found), ["variant", "seeds", "done", ""], tablefmt="plain", disable_numparse=True),
+        f"({LEGEND}; | a look)",
+        "",
+        ", ".join(f"{counts[state]} {state}" for state in SIGNS) + f"; code of commit {found.commit[:10]}",
+    ]
+    if look is not None:
+        seconds = found.left(at_once)
+        time = "" if seconds is None else f", about {duration(seconds)} on {at_once} slots"
+        lines.append(f"up to the look at {look} seeds: {len(left)} experiments{time}")
+    else:
+        lines.append("complete: `ddpm study run` prints the verdict")
+    return "\n".join([*lines, *(f"failed: {printable(reason)}" for reason in found.failures.values())])
+
+
+def rows(found: Status) -> list[list[str]]:
+    """Of each variant: its name, a sign for each seed, how many are done, and whether it is decided."""
+    first, looks = found.study.plan.first_seed, set(found.study.plan.looks)
+    made = []
+    for variant in found.study.params:
+        own = [each for each in found.study.experiments() if each.variant == variant]
+        signs = [
+            SIGNS[found.states[each.name]] + "|" * (each.seed - first + 1 in looks and each is not own[-1])
+            for each in own
+        ]
+        done = sum(found.states[each.name] == "done" for each in own)
+        made.append([variant, "".join(signs), str(done), "" if variant in found.open else "decided"])
+    return made
+
+
+def to_dict(found: Status, at_once: int) -> dict[str, Any]:
+    """For programs."""
+    look, left = found.wanted()
+    return {
+        "study": found.study.name,
+        "plan": found.study.hash,
+        "commit": found.commit,
+        "open": list(found.open),
+        "next_look": look,
+        "left": [each.name for each in left],
+        "seconds_left": found.left(at_once),
+        "seconds_each": found.seconds,
+        "slots": at_once,
+        "experiments": [
+            {
+                "line": number,
+                "name": each.name,
+                "variant": each.variant,
+                "seed": each.seed,
+                "state": found.states[each.name],
+                "reason": found.failures.get(each.name),
+            }
+            for number, each in enumerate(found.study.experiments(), 1)
+        ],
+    }

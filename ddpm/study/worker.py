@@ -1,0 +1,173 @@
+"""One experiment, from a free slot to a commit that DVC knows. Doing it again, also after a kill, changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pygit2
+
+from ddpm.base.errors import UserError, printable
+from ddpm.base.files import digest
+from ddpm.compare.snapshots import FILES, Snapshot
+from ddpm.params import file, inputs
+from ddpm.study import results, slots
+from ddpm.study.plan import Experiment
+from ddpm.study.results import Ledger
+
+# dvc ends with the process that started it, as stages end with dvc; a stage that is told to end saves its state first
+DVC = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(128 + signal.SIGTERM)
+from dvc.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+SHARED = "reference"  # the last stage that experiments have in common
+SAVING = 120.0  # seconds that a training may take to save its state
+REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
+LINES = 20  # of a log that may hold the reason
+
+
+class Busy(UserError):
+    """Another process runs the experiment."""
+
+
+class Worker:
+    """Runs experiments of a study, in as many threads as call it.
+
+    devices: one for each thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs.
+    """
+
+    def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
+        self.ledger = ledger
+        self.study = ledger.study
+        self.devices = list(devices)
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.stopped = threading.Event()
+
+    def run(self, experiment: Experiment) -> None:
+        """Make the experiment unless it is there. Raises Busy, or UserError with the reason of a failure."""
+        if self.stopped.is_set():
+            raise UserError(f"{experiment.name}: stopped")
+        state = results.state(self.study)
+        lock = state / f"{experiment.name}.lock"
+        with slots.locked(lock) as mine:
+            if not mine:
+                raise Busy(f"{experiment.name}: another process runs it ({lock.read_text().strip() or 'just begun'})")
+            if results.exists(self.ledger.commit, experiment.name):
+                return
+            _wait_for(lock.read_text())
+            try:
+                with slots.slot(self.ledger.commit) as folder:
+                    self._make(experiment, folder / results.below(results.repository()), lock)
+            except UserError as error:
+                if not self.stopped.is_set():
+                    results.note_failure(self.study, experiment.name, str(error))
+                raise
+            (state / f"{experiment.name}.failed").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End what is running, with its state saved, and wait for that."""
+        self.stopped.set()
+        for process in list(self.running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+    def _make(self, experiment: Experiment, folder: Path, lock: Path) -> None:
+        started = time.monotonic()
+        (folder / file.PATH).write_text(experiment.text)
+        self._prepare(experiment, folder, lock)
+        self._dvc(experiment, folder, lock, "repro")
+        if not self.stopped.is_set():
+            changed = _changed(folder)
+            read = {path: (folder / path).read_bytes() for path in FILES if (folder / path).is_file()}
+            results.checked(self.study, experiment, Snapshot(experiment.name, "dvc", 0.0, read))
+            results.publish(experiment, self.study, self.ledger.commit, changed, time.monotonic() - started)
+
+    def _prepare(self, experiment: Experiment, folder: Path, lock: Path) -> None:
+        """The data that experiments share is made by the first of them, and taken from the cache by the others."""
+        params = self.study.params[experiment.variant]
+        shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
+        made = results.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
+        if made.exists() and made.read_text():
+            return
+        while not self.stopped.is_set():
+            with slots.locked(made) as mine:
+                if mine and not made.read_text():
+                    self._dvc(experiment, folder, lock, "repro", SHARED)
+                    made.write_text("made\n")
+                if mine:
+                    return
+
+    def _dvc(self, experiment: Experiment, folder: Path, lock: Path, *arguments: str) -> None:
+        log = results.state(self.study) / f"{experiment.name}.log"
+        device = self.devices.pop() if self.devices else None
+        own = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_ROOT": str(Path.cwd()),  # where checkpoints are, and what data.source is relative to
+            "DDPM_TRACKING": "off",
+        }
+        command = [sys.executable, "-c", DVC, str(os.getpid()), *arguments]
+        try:
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=slots.environment() | own | ({"CUDA_VISIBLE_DEVICES": device} if device else {}),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,  # its stages too, so that all of them can be ended
+                )
+                self.running.add(process)
+                lock.write_text(f"{socket.gethostname()} {process.pid}")
+                if self.stopped.is_set():  # since it was last asked
+                    self.stop()
+                code = process.wait()
+                _wait_for(lock.read_text())
+        finally:
+            self.running.discard(process)
+            if device:
+                self.devices.append(device)
+        if self.stopped.is_set():
+            raise UserError(f"{experiment.name}: stopped")
+        if code:
+            raise UserError(f"{experiment.name}: {_reason(log)}; {log} has the whole output")
+
+
+def _wait_for(note: str) -> None:
+    """Until the processes that an earlier worker left have saved their state: it was killed, they were not."""
+    host, _, group = note.partition(" ")
+    until = time.monotonic() + SAVING
+    if host == socket.gethostname() and group.isdecimal():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < until:
+                os.killpg(int(group), 0)
+                time.sleep(0.1)
+
+
+def _changed(folder: Path) -> dict[str, bytes]:
+    """What the pipeline wrote, without what git ignores: path in the repository -> content."""
+    git = pygit2.Repository(str(folder))
+    gone = pygit2.enums.FileStatus.IGNORED | pygit2.enums.FileStatus.WT_DELETED
+    return {path: Path(git.workdir, path).read_bytes() for path, flags in git.status().items() if not flags & gone}
+
+
+def _reason(log: Path) -> str:
+    """The first error in the last lines, which is a stage's own; else the last line."""
+    lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()[-LINES:] or ["no output"]
+    found = REASON.search("\n".join(lines))
+    return printable(found[1] if found else lines[-1])

@@ -1,0 +1,155 @@
+"""A project whose stages take no time: what ``ddpm study`` does around the runs is tested on it.
+
+A folder ``control`` says what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains.
+Each stage that runs is a line of ``control/ran``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ddpm.cli import main
+from ddpm.compare.runs import Run
+from ddpm.params import presets
+from ddpm.study.plan import Study
+
+STAGE = """
+import json, os, pathlib, sys, time, yaml
+
+params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+control = pathlib.Path(os.environ["DVC_ROOT"], "control")
+stage, seed, variant = sys.argv[1], params["seed"], params["diffusion"]["schedule"]["name"]
+with (control / "ran").open("a") as ran:
+    ran.write(f"{stage} {variant} {seed}\\n")
+fault = control / f"fail-{variant}-{seed}"
+if stage == "reference":
+    pathlib.Path("data/reference").write_text("reference")
+elif stage == "train":
+    if (control / "sleep").exists():
+        time.sleep(float((control / "sleep").read_text()))
+    if fault.exists() and int(fault.read_text()):
+        fault.write_text(str(int(fault.read_text()) - 1))
+        sys.exit("error: train: out of luck")
+    pathlib.Path("data/model").write_text(f"{variant} {seed}")
+    pathlib.Path("metrics/train.json").write_text(json.dumps({"seconds": 1.0, "images_seen": 1, "parameters": 1}))
+else:
+    scores = {"classifier": {"fd": 2 + 0.1 * seed + (variant == "linear")}}
+    pathlib.Path("metrics/evaluate.json").write_text(json.dumps(scores))
+    pathlib.Path("metrics/fingerprint.json").write_text(json.dumps({"hash": "h", "hash_without_sampling": "h"}))
+"""
+PIPELINE = """
+stages:
+  reference:
+    cmd: python stages/stage.py reference
+    params: [data]
+    outs: [data/reference]
+  train:
+    cmd: python stages/stage.py train
+    params: [seed, diffusion, train]
+    deps: [data/reference, stages/stage.py]
+    outs: [data/model]
+    metrics: [metrics/train.json: {cache: false}]
+  evaluate:
+    cmd: python stages/stage.py evaluate
+    params: [sample, evaluate]
+    deps: [data/model, stages/stage.py]
+    metrics: [metrics/evaluate.json: {cache: false}]
+    plots: [metrics/fingerprint.json: {cache: false}]
+"""
+STUDY = """\
+question: Which schedule?
+variants:
+  cosine: {diffusion.schedule.name: cosine}
+  linear: {diffusion.schedule.name: linear}
+looks: [2]
+"""
+PLAN = Path("studies/tiny.yaml")
+NAMES = [f"tiny-{variant}-{seed}" for seed in range(2) for variant in ("cosine", "linear")]
+
+
+def make(folder: Path) -> None:
+    """The project with its study, committed."""
+    texts = {
+        "params.yaml": presets.text("digits_small").replace("confidence: 0.95", "confidence: 0.5"),
+        "dvc.yaml": PIPELINE,
+        "stages/stage.py": STAGE,
+        ".dvc/config": "[core]\n    analytics = false\n",
+        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+        ".gitignore": "/.ddpm/\n/control/\n",
+        "data/.gitignore": "/reference\n/model\n",
+        "metrics/.gitkeep": "",
+        str(PLAN): STUDY,
+    }
+    for path, text in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / "control").mkdir()
+    git("init", "--quiet", "--initial-branch=main", at=folder)
+    commit("a project", at=folder)
+
+
+def git(*arguments: str, at: Path | None = None) -> str:
+    return subprocess.run(["git", *arguments], cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(message: str, at: Path | None = None) -> None:
+    git("add", "--all", at=at)
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", message, at=at)
+
+
+def ran() -> list[str]:
+    """The stages that ran, in order."""
+    path = Path("control/ran")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def refs() -> dict[str, str]:
+    """Experiment -> its commit."""
+    lines = git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def study(*arguments: str) -> int:
+    """The exit code of ``ddpm study``."""
+    with pytest.raises(SystemExit) as left:
+        main(["study", *arguments])
+    return int(left.value.code or 0)
+
+
+# the statistics are tested elsewhere: here a variant is decided at the last look, or where the test says so
+
+
+def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> SimpleNamespace:
+    decided = dict(line.split() for line in os.environ.get("DECIDED", "").splitlines())
+    complete = min(map(len, found.values()))
+    looks = {name: int(decided.get(name, study.plan.looks[-1])) for name in study.params if name != study.baseline}
+    still = [name for name, look in looks.items() if len(found[name]) < look]
+    ahead = [look for look in study.plan.looks if look > complete]
+    counts = {name: len(runs) for name, runs in found.items()}
+    return SimpleNamespace(
+        open=(study.baseline, *still) if still else (), next_look=ahead[0] if still else None, findings=counts
+    )
+
+
+def install() -> None:
+    """Judge as above."""
+    try:
+        verdict: Any = import_module("ddpm.study.verdict")
+    except ImportError:
+        verdict = sys.modules["ddpm.study.verdict"] = ModuleType("ddpm.study.verdict")
+        import ddpm.study
+
+        ddpm.study.verdict = verdict  # type: ignore[attr-defined]
+    verdict.judge = judge
+    verdict.describe = lambda findings: f"verdict on {findings.findings}"
+    verdict.to_dict = vars
+    verdict.power = lambda study: dict.fromkeys(study.plan.looks, 0.5)

@@ -1,0 +1,278 @@
+"""``ddpm study run``: from a plan to a verdict, on a project whose stages take no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from ddpm.compare import runs
+from ddpm.study import plan, results, slots
+from tests import study_project
+from tests.study_project import NAMES, PLAN, STUDY, commit, git, ran, refs, study
+
+RUN = "import sys; sys.path.insert(0, {root!r}); from tests import study_project; study_project.install(); "
+RUN += "from ddpm.cli import main; main(['study', 'run', *sys.argv[1:]])"
+ROOT = str(Path(__file__).parent.parent)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "project"
+    study_project.make(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
+    for name in ("DVC_ROOT", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    study_project.install()
+    return folder
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN.format(root=ROOT), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until(what: str, patience: float = 60) -> None:
+    """Wait until a stage has run."""
+    end = time.monotonic() + patience
+    while what not in ran():
+        assert time.monotonic() < end, ran()
+        time.sleep(0.02)
+
+
+def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("run", str(PLAN), "--slots", "2") == 0
+    assert set(refs()) == set(NAMES)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4:] == [
+        "verdict on {'cosine': 2, 'linear': 2}",
+        "",
+        "metrics/studies/tiny/verdict.json",
+        "metrics/studies/tiny/verdict.md",
+    ]
+    assert json.loads(Path("metrics/studies/tiny/verdict.json").read_text())["open"] == []
+    # what experiments have in common is made once
+    assert sorted(ran()) == sorted(
+        ["reference cosine 0", *(f"{stage} {v} {s}" for stage in ("train", "evaluate") for v in ("cosine", "linear")
+                                 for s in range(2))]
+    )  # fmt: skip
+    assert git("status", "--porcelain") == "?? metrics/studies/"
+    before = refs()
+    assert study("run", str(PLAN)) == 0
+    assert refs() == before
+    assert len(ran()) == 9
+
+
+def test_its_results_are_dvc_experiments_that_other_commands_read() -> None:
+    assert study("run", str(PLAN), "--line", "2") == 0
+    run = runs.at_revision("tiny-linear-0")
+    assert (run.seed, run.scores, run.params["diffusion.schedule.name"]) == (0, {"classifier.fd": 3.0}, "linear")
+    listed = slots.dvc("exp", "list", "--name-only")
+    assert listed.splitlines() == ["tiny-linear-0"]
+    slots.dvc("exp", "apply", "tiny-linear-0")
+    assert "name: linear" in Path("params.yaml").read_text()
+    assert slots.dvc("status") == "Data and pipelines are up to date."
+
+
+def test_a_decided_variant_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    PLAN.write_text(STUDY.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [2, 3]"))
+    commit("three variants, two looks")
+    monkeypatch.setenv("DECIDED", "sigmoid 2")
+    assert study("run", str(PLAN)) == 0
+    more = {"tiny-cosine-2", "tiny-linear-2", "tiny-sigmoid-0", "tiny-sigmoid-1"}
+    assert set(refs()) == {*NAMES, *more}
+
+
+def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("control/fail-linear-0").write_text("1")
+    Path("control/fail-linear-1").write_text("9")
+    assert study("run", str(PLAN)) == 1
+    assert set(refs()) == {"tiny-cosine-0", "tiny-linear-0", "tiny-cosine-1"}
+    assert ran().count("train linear 1") == 2
+    log = ".ddpm/studies/tiny/tiny-linear-1.log"
+    expected = f"failed: tiny-linear-1: train: out of luck; {log} has the whole output"
+    assert capsys.readouterr().err.splitlines() == [expected]
+    assert results.failures(plan.load(PLAN)).keys() == {"tiny-linear-1"}
+    Path("control/fail-linear-1").unlink()
+    assert study("run", str(PLAN)) == 0
+    assert set(refs()) == set(NAMES)
+    assert not results.failures(plan.load(PLAN))
+
+
+def test_a_line_is_one_experiment_and_the_second_time_nothing() -> None:
+    assert study("run", str(PLAN), "--line", "4") == 0
+    before = refs()
+    assert list(before) == ["tiny-linear-1"]
+    assert study("run", str(PLAN), "--line", "4") == 0
+    assert refs() == before
+    assert ran().count("train linear 1") == 1
+
+
+def test_two_workers_on_one_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("control/sleep").write_text("4")
+    other = start(str(PLAN), "--line", "1")
+    until("train cosine 0")
+    assert study("run", str(PLAN), "--line", "1") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: tiny-cosine-0: another process runs it (")
+    assert other.wait() == 0
+    assert ran().count("train cosine 0") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: signal.Signals) -> None:
+    Path("control/sleep").write_text("30")
+    process = start(str(PLAN), "--slots", "2")
+    until("train linear 0")
+    until("train cosine 0")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
+    Path("control/sleep").unlink()
+    assert not refs()
+    assert study("run", str(PLAN)) == 0
+    assert set(refs()) == set(NAMES)
+    # begun once before the stop, once after it, and not by two processes at a time
+    assert ran().count("train cosine 0") == 2
+    assert not results.failures(plan.load(PLAN))
+
+
+def test_what_a_killed_worker_left_in_a_slot_does_not_matter() -> None:
+    assert study("run", str(PLAN), "--line", "1") == 0
+    [slot] = (path for path in slots.SLOTS.iterdir() if path.is_dir())
+    (slot / ".dvc/tmp/rwlock").write_text("")
+    (slot / ".git/index.lock").touch()
+    (slot / "params.yaml").write_text("half")
+    (slot / "data/model").write_text("half")
+    (slot / "junk").write_text("junk")
+    assert study("run", str(PLAN), "--line", "2") == 0
+    (slot / ".git/HEAD").write_text("damaged")
+    assert study("run", str(PLAN), "--line", "3") == 0
+    assert "junk" not in git("ls-tree", "-r", "--name-only", refs()["tiny-linear-0"]).splitlines()
+
+
+def test_results_are_the_same_bytes_whatever_slot_made_them(project: Path) -> None:
+    assert study("run", str(PLAN), "--slots", "3") == 0
+    first = {name: git("rev-parse", f"{commit}^{{tree}}") for name, commit in refs().items()}
+    for name in refs():
+        slots.dvc("exp", "remove", name)
+    shutil.rmtree(".ddpm")
+    assert study("run", str(PLAN), "--slots", "1") == 0
+    assert {name: git("rev-parse", f"{commit}^{{tree}}") for name, commit in refs().items()} == first
+
+
+def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("run", str(PLAN), "--line", "1") == 0
+    first = git("rev-parse", "HEAD")
+    stage = Path("stages/stage.py")
+    stage.write_text(stage.read_text().replace("2 + 0.1", "7 + 0.1"))
+    commit("other code")
+    assert study("run", str(PLAN), "--line", "2") == 0
+    assert f"goes on with commit {first[:10]}" in capsys.readouterr().err
+    assert runs.at_revision("tiny-linear-0").scores == {"classifier.fd": 3.0}
+    assert git("rev-parse", f"{refs()['tiny-linear-0']}^") == first
+
+
+def test_before_the_first_result_a_study_takes_the_commit_that_is_there() -> None:
+    Path("control/fail-cosine-0").write_text("9")
+    assert study("run", str(PLAN), "--line", "1") == 2
+    stage = Path("stages/stage.py")
+    stage.write_text(stage.read_text().replace("if fault.exists()", "if False"))
+    commit("fixed")
+    assert study("run", str(PLAN), "--line", "1") == 0
+    assert git("rev-parse", f"{refs()['tiny-cosine-0']}^") == git("rev-parse", "HEAD")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a command that is refused."""
+    before = refs()
+    assert study(*arguments) == 2
+    assert refs() == before
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_is_not_committed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("studies/new.yaml").write_text(STUDY)
+    assert "studies/new.yaml: not committed" in refused(capsys, "run", "studies/new.yaml")
+    Path("stages/stage.py").write_text("changed")
+    assert "stages/stage.py: has changes that are not committed" in refused(capsys, "run", str(PLAN))
+    git("checkout", "--", "stages")
+    Path("stages/more.py").write_text("new")
+    assert "stages/more.py: has changes that are not committed" in refused(capsys, "run", str(PLAN))
+
+
+def test_a_plan_that_changed_after_results_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("run", str(PLAN), "--line", "1") == 0
+    PLAN.write_text(STUDY.replace("[2]", "[3]"))
+    commit("other looks")
+    for command in ("run", "status", "push"):
+        line = refused(capsys, command, str(PLAN))
+        assert line.startswith("error: studies/tiny.yaml: the plan is not the one that 1 results were made under")
+    PLAN.write_text(STUDY.replace("Which schedule?", "Which one?"))
+    commit("other words")
+    assert study("status", str(PLAN)) == 0
+
+
+def test_an_experiment_of_somebody_else_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    git("update-ref", results.reference(git("rev-parse", "HEAD"), "tiny-cosine-0"), "HEAD")
+    line = refused(capsys, "run", str(PLAN))
+    assert line.startswith("error: tiny-cosine-0: `dvc exp run` made an experiment of this name")
+
+
+@pytest.mark.parametrize("line", ["0", "5"])
+def test_a_line_that_the_plan_does_not_have(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "allowed: 1 to 4" in refused(capsys, "run", str(PLAN), "--line", line)
+
+
+def test_status_says_what_is_done_running_failed_and_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("control/fail-linear-0").write_text("9")
+    assert study("run", str(PLAN), "--line", "1") == 0
+    assert study("run", str(PLAN), "--line", "2") == 2
+    Path("control/sleep").write_text("30")
+    process = start(str(PLAN), "--line", "3")
+    until("train cosine 1")
+    capsys.readouterr()
+    assert study("status", str(PLAN), "--json") == 0
+    process.kill()
+    process.wait()
+    found = json.loads(capsys.readouterr().out)
+    assert [each["state"] for each in found["experiments"]] == ["done", "failed", "running", "missing"]
+    assert found["left"] == ["tiny-linear-0", "tiny-cosine-1", "tiny-linear-1"]
+    assert found["seconds_left"] == pytest.approx(3 * found["seconds_each"] / found["slots"])
+    assert "out of luck" in found["experiments"][1]["reason"]
+    assert study("status", str(PLAN)) == 0
+    assert "#" in capsys.readouterr().out
+
+
+def test_study_commands_import_neither_torch_nor_mlflow() -> None:
+    code = RUN.format(root=ROOT).replace(
+        "main([", "import atexit; atexit.register(lambda: print(*sys.modules)); main(["
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("'run'", "'status'"), str(PLAN)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not {"torch", "mlflow", "dvc"} & set(done.stdout.split())
+
+
+def test_the_verdict_module_is_there() -> None:
+    assert import_module("ddpm.study.verdict").judge is study_project.judge
+    assert os.environ.get("DECIDED") is None
