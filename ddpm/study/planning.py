@@ -82,7 +82,7 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
             "",
             tabulate(rows, heads, tablefmt="plain", disable_numparse=True),
             "",
-            "power: the chance of a verdict by that look, where a variant differs by so many standard deviations of the "
+            "power: the chance of a verdict by that look, at a true difference of so many standard deviations (sd) of the",
             "paired differences",
             f"one experiment: {each}; {at_once} slots",
         ]
