@@ -82,8 +82,8 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
             "",
             tabulate(rows, heads, tablefmt="plain", disable_numparse=True),
             "",
-            "power: the chance of a verdict by that look, at a true difference of so many standard deviations (sd) of the",
-            "paired differences",
+            "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations",
+            "of the paired differences",
             f"one experiment: {each}; {at_once} slots",
         ]
     )
