@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test ui lint setup bench faults coverage docs
+.PHONY: repro test ui lint setup bench faults coverage docs slurm
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -46,6 +46,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 	@echo "setup: done"
+
+slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one of which dies: 10 minutes, needs slurmctld, slurmd and munge
+	OMP_NUM_THREADS=1 python -m pytest -m slurm -s tests/slurm
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
