@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 import torch_fidelity
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pandas import DataFrame
+from pydantic import ValidationError
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics
+from ddpm.compare import measured, metrics
 from ddpm.compute import devices
 from ddpm.model.file import Loaded, load_model
 from ddpm.params import file, inputs
@@ -33,9 +35,6 @@ from ddpm.sampling.settings import Sample, Spacing
 from ddpm.scoring import extractor, scores
 from ddpm.scoring.reference import INDEX, load_features, read_reference
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 EVALUATIONS = (5, 10, 20, 50, 100)
 # column of metrics/frontier.csv -> its type; between the last two are the scores, under their own names
 TYPES = {"model": str, "sampler": str, "steps": int, "evaluations": int, "spacing": str, "images": int, "sets": int,
@@ -46,8 +45,6 @@ CLOCKS_SAY = (
     "seconds: by the wall clock, with whatever else the machine was doing; cpu_seconds: of this process alone, the sum "
     "over its threads."
 )
-# a kept cell: times by both clocks, and scores
-CELL = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
 
 
 class Frontier:
@@ -82,8 +79,6 @@ class Frontier:
         A sampler takes as many steps as that number of evaluations allows. spacing: of the steps; None: what suits the
         sampler at few steps. Reports on stderr what it measures.
         """
-        from pandas import DataFrame
-
         T = self.loaded.config.diffusion.T
         rows = []
         for sampler in samplers:
@@ -101,7 +96,7 @@ class Frontier:
         """What sampling alone took, by CLOCKS, and scores: from the cache, or measured now."""
         path = self.folder / f"{self.key(options, seed)}.json"
         try:
-            return CELL.validate_json(path.read_bytes())
+            return measured.FLAT.validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
             cell = self.measure(options, seed)
             files.write_json(path, cell)
@@ -207,8 +202,6 @@ def write_csv(path: Path, points: DataFrame) -> None:
 
 def read_csv(path: Path) -> DataFrame:
     """What ``write_csv`` wrote. Raises UserError when it is missing or anything else."""
-    import pandas as pd
-
     try:
         points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
         if missing := [name for name in TYPES if name not in points]:

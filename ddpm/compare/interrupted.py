@@ -30,7 +30,9 @@ def way_back() -> str | None:
     """
     try:
         repository = pygit2.Repository(".")
-        if not repository.head_is_detached or _alive():
+        writers = _writers()
+        alive = lives(read_note(RUNNING), RUNNING) or any(lives(entry, LOCKS) for entry in writers.values())
+        if not repository.head_is_detached or alive:
             return None
         log = list(repository.lookup_reference("HEAD").log())  # the newest first
     except (KeyError, pygit2.GitError):
@@ -41,8 +43,10 @@ def way_back() -> str | None:
         return None
     name, here = found[1], last[0].oid_new
     branch = repository.branches.local.get(name)
-    stashing = "workspace" in _writers()
-    if branch is None or not (stashing or (last[1] and _has_just_come_back(*last, name))):
+    stashing = "workspace" in writers
+    left, before = last
+    restored = before and before.message == f"dvc: Restore HEAD to '{name}'"
+    if branch is None or not (stashing or (restored and left.committer.time - before.committer.time <= BETWEEN)):
         return None
     steps = [f"`git checkout {shlex.quote(name)}` goes back to the branch"]
     if repository.head.target not in (here, branch.target):
@@ -54,17 +58,6 @@ def way_back() -> str | None:
     elif any(flags & pygit2.enums.FileStatus.WT_MODIFIED for flags in repository.status(untracked_files="no").values()):
         steps.append("what -S had set is still there: `git diff`")
     return "; ".join(steps)
-
-
-def _has_just_come_back(left: pygit2.RefLogEntry, before: pygit2.RefLogEntry, branch: str) -> bool:
-    """Whether DVC had put HEAD back on the branch when it was taken off again."""
-    seconds = left.committer.time - before.committer.time
-    return before.message == f"dvc: Restore HEAD to '{branch}'" and seconds <= BETWEEN
-
-
-def _alive() -> bool:
-    """Whether such a run is still going on."""
-    return lives(read_note(RUNNING), RUNNING) or any(lives(entry, LOCKS) for entry in _writers().values())
 
 
 def lives(noted: Any, path: Path) -> bool:

@@ -61,9 +61,9 @@ def gather(working: Config, mlflow: bool = False) -> list[Listed]:
     workspace = snapshots.workspace()
     last = [_of_snapshot(workspace, here)] if EVALUATE in workspace.files else []
     if mlflow:
-        known = {_identity(run) for run in (*found, *last)}
+        known = [(run.seed, run.fingerprint, run.scores) for run in (*found, *last)]
         logged = [_of_logged(run, here) for run in tracker.logged() if run.tags.get("dvc.exp.name") not in names]
-        found += [run for run in logged if _identity(run) not in known]
+        found += [run for run in logged if (run.seed, run.fingerprint, run.scores) not in known]
     return [*sorted(found, key=lambda run: run.when), *last]
 
 
@@ -94,10 +94,11 @@ def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished 
 
 
 def _of_logged(run: tracker.Logged, here: Mapping[str, Any]) -> Listed:
-    scores, seed, variant = _judged(run.metrics), _whole(run.params.get(SEED)), _variant(run.params, here)
-    seconds, hashed = _seconds(run.metrics), run.tags.get("ddpm.fingerprint")
-    state: State = "scored" if scores else "unscored"
-    return Listed(run.name, "mlflow", state, seed, variant, scores, seconds, hashed, run.started)
+    scores = _judged(run.metrics)
+    return Listed(
+        run.name, "mlflow", "scored" if scores else "unscored", _whole(run.params.get(SEED)),
+        _variant(run.params, here), scores, _seconds(run.metrics), run.tags.get("ddpm.fingerprint"), run.started,
+    )  # fmt: skip
 
 
 def _whole(text: Any) -> int | None:
@@ -106,12 +107,7 @@ def _whole(text: Any) -> int | None:
 
 def _seconds(numbers: Mapping[str, Any]) -> float | None:
     found = [numbers.get(name) for name in ("train.seconds", "sample.seconds")]
-    known = [float(seconds) for seconds in found if isinstance(seconds, int | float)]
-    return sum(known) if known else None
-
-
-def _identity(run: Listed) -> tuple[int | None, str | None, frozenset[tuple[str, float]]]:
-    return run.seed, run.fingerprint, frozenset(run.scores.items())
+    return sum(float(seconds) for seconds in found if isinstance(seconds, int | float)) or None
 
 
 def _judged(scores: Mapping[str, Any]) -> dict[str, float]:
@@ -162,14 +158,10 @@ def table(listed: Sequence[Listed], width: int) -> str:
         room = max(len(row[1]) for row in rows) - excess
         for row in rows:
             row[1] = _cut(row[1], max(room, VARIANT_WIDTH))
-    return "\n".join([*lines(), "", _sum(listed)])
-
-
-def _sum(listed: Sequence[Listed]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in listed).items())
     kinds = len({run.fingerprint for run in listed if run.state == "scored"})
     mixed = f"; {kinds} fingerprints: compare only scores of the same one" if kinds > 1 else ""
-    return f"{len(listed)} run{'s' * (len(listed) != 1)}: {states}{mixed}"
+    return "\n".join([*lines(), "", f"{len(listed)} run{'s' * (len(listed) != 1)}: {states}{mixed}"])
 
 
 def _label(key: str) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, ValidationError
@@ -66,15 +65,14 @@ class Gathered(NamedTuple):
 def gather() -> Gathered:
     """Every scored run of the repository and of its MLflow store. Raises UserError when there is none."""
     kept = [*snapshots.experiments(), snapshots.workspace()]
-    readers = [(at.name, partial(of_snapshot, at)) for at in kept if EVALUATE in at.files]
-    scored = [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
-    readers += [(run.name, partial(of_logged, run)) for run in scored]
+    scored: list[Snapshot | Logged] = [at for at in kept if EVALUATE in at.files]
+    scored += [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
     found, left_out = [], dict[str, list[str]]()
-    for name, read in readers:
+    for each in scored:
         try:
-            found.append(read())
+            found.append(of_snapshot(each) if isinstance(each, Snapshot) else of_logged(each))
         except UserError as error:
-            left_out.setdefault(str(error), []).append(name)
+            left_out.setdefault(str(error), []).append(each.name)
     notes = tuple(f"left out {', '.join(names)}: {reason}" for reason, names in left_out.items())
     if not found:
         why = "; ".join(notes) or "none in DVC's experiments, metrics/ and MLflow"

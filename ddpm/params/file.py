@@ -36,11 +36,11 @@ def read(path: Path = PATH) -> dict[str, Any]:
 def decode(text: str, source: str) -> dict[str, Any]:
     """A params file's text as plain values; ``source`` begins every message. Raises UserError."""
     try:
-        if _values(YAML(typ="safe").compose(text), {}) > MAX_VALUES:
-            raise UserError(
-                f"{source}: stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases"
-            )
-        value = YAML(typ="safe").load(text)
+        yaml = YAML(typ="safe")
+        if _values(node := yaml.compose(text), {}) > MAX_VALUES:
+            line = f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases"
+            raise UserError(f"{source}: {line}")
+        value = yaml.constructor.construct_document(node) if node else None
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error

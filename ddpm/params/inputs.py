@@ -17,7 +17,7 @@ import yaml
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.params import file as params_file
+from ddpm.params import file
 
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
@@ -54,14 +54,14 @@ class Start(NamedTuple):
     def check(self) -> None:
         """Raises UserError when one of the stage's inputs has changed since: DVC would credit the result to inputs that
         did not make it."""
-        params = params_file.read()
+        params = file.read()
         before = files.flatten(self.inputs.params)
         now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
         for key in sorted(before.keys() | now.keys()):
             was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
             if was != is_now:
                 raise UserError(
-                    f"{params_file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
+                    f"{file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
                     f"{variant.clipped(is_now)} now; run `dvc repro` again"
                 )
         self._check_files(self.inputs.files)
@@ -69,7 +69,7 @@ class Start(NamedTuple):
     def check_code(self) -> None:
         """For a rank that has just loaded the code: raises UserError when it has changed since the launcher read it.
         ``check`` would miss an edit that is undone before the end."""
-        self._check_files({file: digest for file, digest in self.inputs.files.items() if Path(file).parts[0] in CODE})
+        self._check_files({path: digest for path, digest in self.inputs.files.items() if Path(path).parts[0] in CODE})
 
     def _check_files(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
@@ -106,11 +106,11 @@ def check_variants(name: str, params: dict[str, Any]) -> None:
     except (OSError, ValueError):  # or half-written, by another DVC
         return
     here = Path.cwd()
-    if str(here / params_file.PATH) not in read:
+    if str(here / file.PATH) not in read:
         return
     for dep in stage(name, params)[1]:
         if str(here / dep) not in read:
-            raise UserError(f"{params_file.PATH}: it did not ask for {dep} when DVC started; run `dvc repro` again")
+            raise UserError(f"{file.PATH}: it did not ask for {dep} when DVC started; run `dvc repro` again")
 
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,7 +119,7 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         # a YAML 1.1 reader of numbers and words would disagree with DVC's
         entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
-        return entry, entry.get("params", {}).get(str(params_file.PATH), {})
+        return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}, {}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from ddpm.base import variant as variants
+from ddpm.base import variant
 from ddpm.base.files import write_json
 from ddpm.base.settings import FAMILIES
 from ddpm.params import catalogue, config
@@ -48,9 +48,9 @@ def params_schema() -> Schema:
 def choice(family: str) -> Schema:
     """A mapping with the ``name`` of one of the family's variants, and a block for any of them."""
     blocks: Schema = {}
-    for variant in variants.names(family):
-        fields = variants.variant_class(family, variant).model_json_schema(schema_generator=Untitled)
-        blocks[variant] = {"anyOf": [fields, {"type": "null"}]}
+    for member in variant.names(family):
+        fields = variant.variant_class(family, member).model_json_schema(schema_generator=Untitled)
+        blocks[member] = {"anyOf": [fields, {"type": "null"}]}
     return {
         "type": "object",
         "properties": {"name": name(family), **blocks},
@@ -61,7 +61,7 @@ def choice(family: str) -> Schema:
 
 def name(family: str) -> Schema:
     """One of the family's variants, each with what its file says of it."""
-    return {"oneOf": [{"const": variant, "description": text} for variant, text in catalogue.members(family).items()]}
+    return {"oneOf": [{"const": member, "description": text} for member, text in catalogue.members(family).items()]}
 
 
 def write(path: Path = PATH) -> Path:
