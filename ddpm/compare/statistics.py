@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # of scipy.stats, which takes a second to import
 
 Array = NDArray[np.float64]
 Truth = NDArray[np.bool_]
@@ -46,14 +46,14 @@ def t_test(differences: Array, margin: Array | float, confidence: float) -> TTes
     n = differences.shape[-1]
     mean, sd = differences.mean(-1), differences.std(-1, ddof=1)
     error = sd / math.sqrt(n)
-    half = error * stats.t.ppf((1 + confidence) / 2, n - 1)
-    above, below = (stats.t.sf(_ratio(margin + side * mean, error), n - 1) for side in (1, -1))
+    half = -error * stdtrit(n - 1, (1 - confidence) / 2)
+    above, below = (stdtr(n - 1, -_ratio(margin + side * mean, error)) for side in (1, -1))
     return TTest(
         mean=mean,
         sd=sd,
         low=mean - half,
         high=mean + half,
-        p=2 * stats.t.sf(_ratio(np.abs(mean), error), n - 1),
+        p=2 * stdtr(n - 1, -_ratio(np.abs(mean), error)),
         equivalence_p=np.where((mean == 0) & (sd == 0), 0.0, np.maximum(above, below)),
     )
 

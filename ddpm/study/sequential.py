@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ddpm.compare.statistics import Array, t_test
 
@@ -32,7 +32,7 @@ FUTURES = 2000  # of a study that goes on
 
 
 def _obrien_fleming(level: Array, seeds: Array) -> Array:
-    return 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(seeds / seeds[-1]))
+    return 2 * ndtr(ndtri(level / 2) / np.sqrt(seeds / seeds[-1]))
 
 
 # name -> how much of error rates (..., 1) may be spent up to each of the looks, numbers of seeds: (..., looks)
@@ -63,7 +63,7 @@ class Design:
 
     def bounds(self, level: float) -> Array:
         """The |t| at or above which each look rejects, (looks,)."""
-        return stats.t.isf(self.nominal(level) / 2, np.array(self.looks) - 1)
+        return -stdtrit(np.array(self.looks) - 1, self.nominal(level) / 2)
 
     def p(self, nominal: Array) -> Array:
         """The sequential p value at each look; two-sided, as ``nominal`` is: the t test's p at the looks so far.
@@ -200,7 +200,7 @@ def _nominals(design: Design) -> Array:
         parts /= np.linalg.norm(parts, axis=1, keepdims=True)
         earlier = np.array(design.looks[:k])
         sums, squares = parts.cumsum(1)[:, earlier - 1], (parts**2).cumsum(1)[:, earlier - 1]
-        tails = stats.t.isf(TAILS / 2, n - 1)
+        tails = -stdtrit(n - 1, TAILS / 2)
         for row in range(len(LEVELS)):
             # what this look rejects lies in the tail that holds all that was spent up to it
             p = spent[row, k] * (np.arange(draws) + 0.5) / draws
@@ -210,7 +210,7 @@ def _nominals(design: Design) -> Array:
             mean, rest = np.sqrt(share / n)[:, None], np.sqrt(1 - share)[:, None]
             means = mean + rest * sums / earlier
             lengths = earlier * mean**2 + 2 * mean * rest * sums + rest**2 * squares
-            limits = stats.t.isf(found[row, :k] / 2, earlier - 1)
+            limits = stdtrit(earlier - 1, found[row, :k] / 2)
             # t >= limit, without a division: t^2 = (n - 1) n m^2 / (Q - n m^2)
             explained = earlier * means**2
             stopped = ((earlier - 1) * explained >= limits**2 * (lengths - explained)).any(1)
@@ -230,4 +230,4 @@ def _evalues(looks: Array) -> Array:
     # the t at which (1 + n)^-1/2 ((1 + t^2 / (n - 1)) / (1 + t^2 / (n - 1) / (1 + n)))^(n / 2) is 1 / level
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(power < 1 + looks, (power - 1) / (1 - power / (1 + looks)), np.inf)
-    return np.maximum(2 * stats.t.sf(np.sqrt((looks - 1) * share), looks - 1), 1e-300)
+    return np.maximum(2 * stdtr(looks - 1, -np.sqrt((looks - 1) * share)), 1e-300)

@@ -8,9 +8,9 @@ of those of one look (ddpm/study/sequential.py).
 
 A variant is done with at the first look at which its primary metric is better, worse or equivalent; what it does in
 more seeds changes nothing. It is futile, and needs no more seeds, where the plan's last look would give a verdict with
-a chance below FUTILE, were the true difference as seen, or 0, or of the margin's size: one in ten is not worth the
-seeds, and the three are what a study may hope for. That stop is not binding: no bound counts on it, so where the seeds
-are run all the same, the looks go on.
+a chance below FUTILE whatever can be hoped for: that the true difference is a standard error larger than it was seen
+(as seen, one in seven studies of an effect of one sd would stop in vain), that it is of the margin's size, or that it is 0.
+That stop is not binding: no bound counts on it, so where the seeds are run all the same, the looks go on.
 """
 
 from __future__ import annotations
@@ -227,10 +227,10 @@ def _replayed(study: Study, pair: Pair, metric: str, complete: Sequence[int], se
         if outcome != "inconclusive" or verdict.COPIES in reason:
             return seen
         if look == last:
-            needs = verdict.more(seen, sd, family, settings)[1]
-            return replace(seen, reason=reason or f"undecided at the plan's last look; {needs}, in a new study")
+            needs = f"; in a new study, {verdict.more(seen, sd, family, settings)[1]}" if is_primary else ""
+            return replace(seen, reason=reason or f"undecided at the plan's last look{needs}")
     if complete and is_primary:
-        hopes = (seen.difference, math.copysign(seen.margin, seen.difference), 0.0)
+        hopes = (0.0, *(math.copysign(size, seen.difference) for size in (seen.margin, abs(seen.difference) + error)))
         chance = max(design.chance(level, np.array(seen.differences), hope, seen.margin) for hope in hopes)
         says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
         return replace(seen, outcome="futile" if chance < FUTILE else "not yet", reason=says)
