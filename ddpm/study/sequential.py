@@ -24,6 +24,7 @@ from ddpm.compare.statistics import Array, t_test
 
 DRAWS = 2**15  # of a design of up to five looks, of which bounds are off by less than 1% of the error rate
 LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; between them they are interpolated
+NEVER = 1e-50  # the p of a look that cannot reject; quantiles of much less are no numbers
 TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles that draws are interpolated from
 EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
 RANDOM_FLIPS = 2**16
@@ -70,7 +71,7 @@ class Design:
 
         (..., looks so far) -> the same; it never rises. Below LEVELS it says their first, above them 1.
         """
-        table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 1e-300))
+        table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
         columns = [np.interp(seen[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
         return np.minimum.accumulate(np.exp(np.stack(columns, -1)), axis=-1)
 
@@ -192,7 +193,7 @@ def _nominals(design: Design) -> Array:
         return _evalues(np.array(design.looks))
     random = np.random.default_rng(0)
     draws = DRAWS // math.ceil(len(design.looks) / 5)
-    spent = design.spent(LEVELS)
+    spent = np.maximum(design.spent(LEVELS), NEVER)
     found = spent.copy()
     for k, n in enumerate(design.looks[1:], 1):
         parts = random.standard_normal((draws, n))
@@ -230,4 +231,4 @@ def _evalues(looks: Array) -> Array:
     # the t at which (1 + n)^-1/2 ((1 + t^2 / (n - 1)) / (1 + t^2 / (n - 1) / (1 + n)))^(n / 2) is 1 / level
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(power < 1 + looks, (power - 1) / (1 - power / (1 + looks)), np.inf)
-    return np.maximum(2 * stdtr(looks - 1, -np.sqrt((looks - 1) * share)), 1e-300)
+    return np.maximum(2 * stdtr(looks - 1, -np.sqrt((looks - 1) * share)), NEVER)

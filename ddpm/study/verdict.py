@@ -8,8 +8,8 @@ of those of one look (ddpm/study/sequential.py).
 
 A variant is done with at the first look at which its primary metric is better, worse or equivalent; what it does in
 more seeds changes nothing. It is futile, and needs no more seeds, where the plan's last look would give a verdict with
-a chance below FUTILE whatever can be hoped for: that the true difference is a standard error larger than it was seen
-(as seen, one in seven studies of an effect of one sd would stop in vain), that it is of the margin's size, or that it is 0.
+a chance below FUTILE whatever can be hoped for: that the true difference is a standard error larger than was seen (as
+seen, one in seven studies of an effect of one sd would stop in vain), that it is of the margin's size, or that it is 0.
 That stop is not binding: no bound counts on it, so where the seeds are run all the same, the looks go on.
 """
 
