@@ -48,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setup: done"
 
 slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one of which dies: 10 minutes, needs slurmctld, slurmd and munge
-	OMP_NUM_THREADS=1 python -m pytest -m slurm -s tests/slurm
+	OMP_NUM_THREADS=1 DDPM_TEST_SLURM=1 python -m pytest -m slurm tests/test_study_slurm.py
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
