@@ -16,8 +16,8 @@ from ddpm.tracking.studies import Parent
 def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
     """Write the study's run and those of its results that are missing; the names of these.
 
-    files: artifacts of the study, of which one in Markdown is its page. Raises UserError when the store fails, or data are
-    not in the cache.
+    files: artifacts of the study, of which one in Markdown is its page. Raises UserError when the store fails, or data
+    are not in the cache.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

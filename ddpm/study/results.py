@@ -19,11 +19,12 @@ from ddpm.base.files import read_json, write_json
 from ddpm.compare import runs
 from ddpm.compare.runs import Run
 from ddpm.compare.snapshots import EXPERIMENT, FILES, Snapshot
+from ddpm.params import file
 from ddpm.study.plan import Experiment, Study
 
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds): (\S+)$", re.MULTILINE)
-DECISIVE = ("ddpm", "stages", "dvc.yaml", "params.yaml", ".dvcignore")  # what a result depends on, with the plan
+DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
 FIRST = "a plan is fixed in git before its first seed"
 FIX = "remove it with `dvc exp remove {}`, or give the study another name"
 
@@ -166,6 +167,8 @@ def check_committed(study: Study) -> None:
     except ValueError as error:
         raise UserError(f"{study.path}: not in this repository: {FIRST}") from error
     decisive = [plan, *(str(below(git) / name) for name in DECISIVE)]
+    if study.plan.base is None:
+        decisive.append(str(below(git) / file.PATH))
     if plan not in git.revparse_single("HEAD").peel(pygit2.Commit).tree:
         raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
     for path, flags in git.status().items():
