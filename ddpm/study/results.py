@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pygit2
 
@@ -138,6 +139,8 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
         run = runs.of_snapshot(snapshot)
     except UserError as error:
         raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
+    if (primary := study.plan.primary) not in run.scores:
+        raise UserError(f"{experiment.name}: it has no {primary}, which {study.path} is about")
     planned = runs.plain_params(study.configs[experiment.variant])
     if run.seed != experiment.seed or (other := runs.differences(run.params, planned)):
         key = "seed" if run.seed != experiment.seed else other[0]
@@ -209,5 +212,8 @@ def note_failure(study: Study, name: str, reason: str) -> None:
 
 def failures(study: Study) -> dict[str, str]:
     """Name -> reason of what failed here and was not made since."""
-    found: dict[str, Any] = {path.stem: read_json(path) for path in state(study).glob("*.failed")}
-    return {name: str(note["reason"]) for name, note in found.items()}
+    found = {}
+    for path in state(study).glob("*.failed"):
+        with suppress(UserError):  # made since it was listed
+            found[path.stem] = str(read_json(path)["reason"])
+    return found
