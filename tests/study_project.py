@@ -73,7 +73,8 @@ variants:
 looks: [2]
 """
 PLAN = Path("studies/tiny.yaml")
-NAMES = [f"tiny-{variant}-{seed}" for seed in range(2) for variant in ("cosine", "linear")]
+NAMED = [f"tiny-{variant}-{seed}" for seed in range(3) for variant in ("cosine", "linear")]
+NAMES = NAMED[:4]
 
 
 def make(folder: Path) -> None:
@@ -98,7 +99,11 @@ def make(folder: Path) -> None:
 
 
 def git(*arguments: str, at: Path | None = None) -> str:
-    return subprocess.run(["git", *arguments], cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+    return run("git", *arguments, at=at)
+
+
+def run(*command: str, at: Path | None = None) -> str:
+    return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def commit(message: str, at: Path | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from typing import Any
 from ddpm.base.progress import duration
 from ddpm.compare import statistics
 from ddpm.study import results, status
+from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 
 REFRESH = 0.5  # times a second
-TAIL = 4096  # bytes of a log that hold its last line
+TAIL = 2**16  # bytes of a log that hold what its last stage wrote
 STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "dim"}
 
 
@@ -82,13 +84,14 @@ def _estimate(ledger: Ledger, variant: str) -> tuple[str, str]:
     return mean, f"{test.mean:+.3g} ({test.low:+.3g} to {test.high:+.3g})"
 
 
-def _progress(study: Any, name: str) -> str:
-    """The last line of an experiment's log."""
+def _progress(study: Study, name: str) -> str:
+    """How far an experiment is: its stage, and the last percentage of that."""
     path = results.state(study) / f"{name}.log"
-    if not path.exists():
-        return name
-    with path.open("rb") as log:
-        log.seek(max(0, path.stat().st_size - TAIL))
-        lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    last = [line.strip() for line in lines if line.strip()]
-    return f"{name}: {last[-1] if last else ''}"
+    text = ""
+    if path.exists():
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - TAIL))
+            text = log.read().decode(errors="replace")
+    stage, _, after = text.rpartition("Running stage '")[2].partition("'")
+    percent = re.findall(r"(\d+%)\|", after)
+    return f"{name}: {stage if after else 'begins'} {percent[-1] if percent else ''}"

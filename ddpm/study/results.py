@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pygit2
 
@@ -19,11 +20,12 @@ from ddpm.base.files import read_json, write_json
 from ddpm.compare import runs
 from ddpm.compare.runs import Run
 from ddpm.compare.snapshots import EXPERIMENT, FILES, Snapshot
+from ddpm.params import file
 from ddpm.study.plan import Experiment, Study
 
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds): (\S+)$", re.MULTILINE)
-DECISIVE = ("ddpm", "stages", "dvc.yaml", "params.yaml", ".dvcignore")  # what a result depends on, with the plan
+DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
 FIRST = "a plan is fixed in git before its first seed"
 FIX = "remove it with `dvc exp remove {}`, or give the study another name"
 
@@ -137,6 +139,8 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
         run = runs.of_snapshot(snapshot)
     except UserError as error:
         raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
+    if (primary := study.plan.primary) not in run.scores:
+        raise UserError(f"{experiment.name}: it has no {primary}, which {study.path} is about")
     planned = runs.plain_params(study.configs[experiment.variant])
     if run.seed != experiment.seed or (other := runs.differences(run.params, planned)):
         key = "seed" if run.seed != experiment.seed else other[0]
@@ -166,6 +170,8 @@ def check_committed(study: Study) -> None:
     except ValueError as error:
         raise UserError(f"{study.path}: not in this repository: {FIRST}") from error
     decisive = [plan, *(str(below(git) / name) for name in DECISIVE)]
+    if study.plan.base is None:
+        decisive.append(str(below(git) / file.PATH))
     if plan not in git.revparse_single("HEAD").peel(pygit2.Commit).tree:
         raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
     for path, flags in git.status().items():
@@ -206,5 +212,8 @@ def note_failure(study: Study, name: str, reason: str) -> None:
 
 def failures(study: Study) -> dict[str, str]:
     """Name -> reason of what failed here and was not made since."""
-    found: dict[str, Any] = {path.stem: read_json(path) for path in state(study).glob("*.failed")}
-    return {name: str(note["reason"]) for name, note in found.items()}
+    found = {}
+    for path in state(study).glob("*.failed"):
+        with suppress(UserError):  # made since it was listed
+            found[path.stem] = str(read_json(path)["reason"])
+    return found

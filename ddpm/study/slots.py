@@ -19,24 +19,25 @@ from itertools import count
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path, try_lock
-from ddpm.study.results import FOLDER
+from ddpm.base.files import atomic_path, digest, try_lock
+from ddpm.study import results
 
-SLOTS = FOLDER / "slots"
+SLOTS = results.FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
-STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock", ".git/index.lock")  # what a killed dvc or git leaves
+STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock")  # what a killed dvc leaves
 ERRORS = ("fatal:", "error:", "ERROR:")
 PATIENCE = 1.0  # seconds: someone who only looks whether a lock is held, holds it for a moment
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file, made if there is none, while this process lives; False where another one holds it."""
+def locked(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of a file, made if there is none, while this process lives; False where another one holds it for
+    ``patience`` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while (lock := try_lock(path)) is None and time.monotonic() < until:
-        time.sleep(PATIENCE / 10)
+        time.sleep(0.05)
     try:
         yield lock is not None
     finally:
@@ -70,8 +71,9 @@ def slot(commit: str) -> Iterator[Path]:
 
 
 def _prepare(folder: Path, commit: str) -> None:
+    (folder / ".git/index.lock").unlink(missing_ok=True)
     for left in STALE:
-        (folder / left).unlink(missing_ok=True)
+        (folder / results.below(results.repository()) / left).unlink(missing_ok=True)
     try:
         if not folder.exists():
             _create(folder)
@@ -81,8 +83,10 @@ def _prepare(folder: Path, commit: str) -> None:
         _create(folder)
         _checkout(folder, commit)
     # asking DVC where this repository's cache is takes a second
-    if not (folder / CONFIG).exists() or _changed(folder / CONFIG) < max(map(_changed, (Path(".dvc/config"), CONFIG))):
-        (folder / CONFIG).write_text(f"[cache]\n    dir = {dvc('cache', 'dir')}\n")
+    texts = [path.read_text() if path.exists() else "" for path in (Path(".dvc/config"), CONFIG)]
+    head, config = f"# for {digest(texts)}\n", folder / results.below(results.repository()) / CONFIG
+    if not config.exists() or not config.read_text().startswith(head):
+        config.write_text(f"{head}[cache]\n    dir = {dvc('cache', 'dir')}\n")
 
 
 def _create(folder: Path) -> None:
@@ -96,10 +100,6 @@ def _create(folder: Path) -> None:
 def _checkout(folder: Path, commit: str) -> None:
     git("checkout", "--quiet", "--force", "--detach", commit, at=folder)
     git("clean", "--quiet", "--force", "-d", at=folder)
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def git(*arguments: str, at: Path | None = None) -> str:

@@ -56,7 +56,8 @@ def of(ledger: Ledger) -> Status:
     failures = results.failures(study)
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
     note = results.state(study) / "look.json"
-    still = tuple(read_json(note)["open"]) if note.exists() else tuple(study.params)
+    look = read_json(note) if done and note.exists() else {}
+    still = tuple(look["open"] if look.get("plan") == study.hash else study.params)
 
     def state(name: str) -> State:
         if name in done:
@@ -72,7 +73,7 @@ def of(ledger: Ledger) -> Status:
 
 def note_look(study: Study, still: Iterable[str]) -> None:
     """Write down which variants are still open."""
-    write_json(results.state(study) / "look.json", {"open": list(still)})
+    write_json(results.state(study) / "look.json", {"plan": study.hash, "open": list(still)})
 
 
 def text(found: Status, at_once: int) -> str:

@@ -62,7 +62,7 @@ class Worker:
             raise UserError(f"{experiment.name}: stopped")
         state = results.state(self.study)
         lock = state / f"{experiment.name}.lock"
-        with slots.locked(lock) as mine:
+        with slots.locked(lock, slots.PATIENCE) as mine:
             if not mine:
                 raise Busy(f"{experiment.name}: another process runs it ({lock.read_text().strip() or 'just begun'})")
             if results.exists(self.ledger.commit, experiment.name):
@@ -103,7 +103,7 @@ class Worker:
         if made.exists() and made.read_text():
             return
         while not self.stopped.is_set():
-            with slots.locked(made) as mine:
+            with slots.locked(made, slots.PATIENCE) as mine:
                 if mine and not made.read_text():
                     self._dvc(experiment, folder, lock, "repro", SHARED)
                     made.write_text("made\n")
@@ -112,6 +112,7 @@ class Worker:
 
     def _dvc(self, experiment: Experiment, folder: Path, lock: Path, *arguments: str) -> None:
         log = results.state(self.study) / f"{experiment.name}.log"
+        begin = log.stat().st_size if log.exists() else 0
         device = self.devices.pop() if self.devices else None
         own = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -121,23 +122,23 @@ class Worker:
             "DDPM_TRACKING": "off",
         }
         command = [sys.executable, "-c", DVC, str(os.getpid()), *arguments]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=slots.environment() | own | ({"CUDA_VISIBLE_DEVICES": device} if device else {}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # its stages too, so that all of them can be ended
+            )
+        self.running.add(process)
         try:
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=slots.environment() | own | ({"CUDA_VISIBLE_DEVICES": device} if device else {}),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    process_group=0,  # its stages too, so that all of them can be ended
-                )
-                self.running.add(process)
-                lock.write_text(f"{socket.gethostname()} {process.pid}")
-                if self.stopped.is_set():  # since it was last asked
-                    self.stop()
-                code = process.wait()
-                _wait_for(lock.read_text())
+            lock.write_text(f"{socket.gethostname()} {process.pid}")
+            if self.stopped.is_set():  # since it was last asked
+                self.stop()
+            code = process.wait()
+            _wait_for(lock.read_text())
         finally:
             self.running.discard(process)
             if device:
@@ -145,7 +146,7 @@ class Worker:
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
         if code:
-            raise UserError(f"{experiment.name}: {_reason(log)}; {log} has the whole output")
+            raise UserError(f"{experiment.name}: {_reason(log, begin)}; {log} has the whole output")
 
 
 def _wait_for(note: str) -> None:
@@ -166,8 +167,11 @@ def _changed(folder: Path) -> dict[str, bytes]:
     return {path: Path(git.workdir, path).read_bytes() for path, flags in git.status().items() if not flags & gone}
 
 
-def _reason(log: Path) -> str:
-    """The first error in the last lines, which is a stage's own; else the last line."""
-    lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()[-LINES:] or ["no output"]
+def _reason(log: Path, begin: int) -> str:
+    """Of what was written from byte ``begin`` on: the first error in the last lines, which is a stage's own; else the
+    last line."""
+    lines = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n").strip().splitlines()[-LINES:] or [
+        "no output"
+    ]
     found = REASON.search("\n".join(lines))
     return printable(found[1] if found else lines[-1])

@@ -1,0 +1,155 @@
+"""A study as a Slurm array on two nodes, one of which dies: with real Slurm daemons, both nodes on this machine.
+
+It needs Debian's slurmctld, slurmd, slurm-client and munge, and takes some minutes: pytest -m slurm.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from tests import study_project
+from tests.study_project import commit
+from tests.test_pipeline import PARAMS, ROOT, Clone
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
+missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)} here: install slurm-wlm and munge"),
+    pytest.mark.skipif(not os.environ.get("DDPM_TEST_SLURM"), reason="DDPM_TEST_SLURM=1 starts Slurm's daemons here"),
+]
+CONFIG = """\
+ClusterName=one
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort=17100
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/ctld.pid
+SlurmdPidFile={folder}/d-%n.pid
+SlurmctldLogFile={folder}/ctld.log
+SlurmdLogFile={folder}/d-%n.log
+ProctrackType=proctrack/linuxproc
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+SlurmdTimeout=10
+SchedulerParameters=batch_sched_delay=1,sched_interval=2
+SlurmdParameters=config_overrides
+NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port=17101 CPUs=1
+NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port=17102 CPUs=1
+PartitionName=all Nodes=a,b Default=YES MaxTime=INFINITE State=UP
+"""
+STUDY = study_project.STUDY.replace("[2]", "[3]")
+TRAINS = r"Running stage 'train':\n> .*\n(?:.*\r)?train: +(\d+)%"  # the first percentage of each start
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of its commands."""
+    folder = tmp_path / "slurm"
+    for name in ("state", "munge"):
+        (folder / name).mkdir(parents=True)
+    host, user = os.uname().nodename, psutil.Process().username()
+    (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=host, user=user))
+    key = folder / "munge" / "key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    folder.chmod(0o755)
+    environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    files = {"key-file": key, "socket": folder / "munge.sock", "pid-file": folder / "munge.pid",
+             "log-file": folder / "munge.log", "seed-file": folder / "munge" / "seed"}  # fmt: skip
+    started = ["munged", "--force", *(f"--{name}={path}" for name, path in files.items())]
+    for command in (started, ["slurmctld", "-i"], *(["slurmd", "-N", node] for node in "ab")):
+        subprocess.run(command, env=environment, check=True)
+        time.sleep(2)
+    yield environment
+    for pid in folder.glob("*.pid"):
+        process = psutil.Process(int(pid.read_text())) if psutil.pid_exists(int(pid.read_text())) else None
+        if process:
+            process.terminate()
+
+
+def until(what: Callable[[], object], patience: float) -> None:
+    end = time.monotonic() + patience
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(1)
+
+
+def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
+    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "project"
+    study_project.git("clone", "--quiet", str(ROOT), str(folder))
+    monkeypatch.chdir(folder)
+    for name, value in (slurm | Clone(folder).environment | {"DDPM_TRACKING": "off"}).items():
+        monkeypatch.setenv(name, value)
+    params = YAML().load(Path("params.yaml"))
+    for section, values in PARAMS.items():
+        params[section].update(values)
+    params["model"]["unet"].pop("patch_size", None)
+    params["train"].update(steps=400, checkpoint_every=10, grid_every=0)
+    params["compare"]["confidence"] = 0.5
+    YAML().dump(params, Path("params.yaml"))
+    study_project.PLAN.write_text(STUDY)
+    commit("a small study")
+    Path(".venv").symlink_to(Path(sys.executable).parents[1])
+
+    [script] = re.findall(r"```sh\n(#!/bin/bash\n#SBATCH.*?)```", (ROOT / "docs/machines.md").read_text(), re.S)
+    script = script.replace("1-24", "1-6").replace("studies/schedule.yaml", str(study_project.PLAN))
+    Path("job.sh").write_text(script)
+    Path(".ddpm").mkdir()
+    job = study_project.run("sbatch", "--parsable", "job.sh")
+
+    def log(line: int) -> str:
+        name = study_project.NAMED[line - 1]
+        path = Path(f".ddpm/studies/tiny/{name}.log")
+        return path.read_text() if path.exists() else ""
+
+    def training(line: int) -> bool:
+        return "train: " in log(line) and any(Path(".ddpm/checkpoints").glob("*/*.safetensors"))
+
+    until(lambda: training(1) and training(2), 600)
+    running = study_project.run("squeue", "-h", "-t", "R", "-o", "%K %N").splitlines()
+    on = dict(line.split() for line in running)
+    dies, ends = (next(index for index, node in on.items() if node == name) for name in "ba")
+    study_project.run("scancel", "--signal=TERM", "--batch", f"{job}_{ends}")  # as a minute before its time ends
+    victims = [
+        process for process in psutil.process_iter(["environ"])
+        if "SLURMD_NODENAME=b" in (f"{k}={v}" for k, v in (process.info["environ"] or {}).items())
+    ]  # fmt: skip
+    daemon = psutil.Process(int((tmp_path / "slurm" / "d-b.pid").read_text()))
+    steps = [parent for process in victims if (parent := process.parent()) and "slurmstepd" in parent.name()]
+    for process in {daemon, *steps, *victims}:
+        process.send_signal(signal.SIGKILL)
+
+    def over() -> bool:
+        for line in study_project.run("squeue", "-h", "-t", "PD", "-o", "%A %r").splitlines():
+            if line.endswith("BeginTime"):
+                study_project.run("scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now")
+        return not study_project.run("squeue", "-h")
+
+    until(over, 1500)
+    assert set(study_project.refs()) == set(study_project.NAMED)
+    for line in (int(dies), int(ends)):
+        starts = [int(percent) for percent in re.findall(TRAINS, log(line))]
+        assert len(starts) >= 2, log(line)
+        assert starts[0] == 0
+        assert starts[-1] > 0  # from its checkpoint
