@@ -38,6 +38,9 @@ faults: $(READY)  ## kill the pipeline 200 times, fill its disk, take its server
 setup: $(READY)  ## the environment, .venv; each target above makes it too
 	@echo "setup: .venv is ready; \`source .venv/bin/activate\` puts ddpm and dvc into PATH"
 
+slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one of which dies: 10 minutes; it needs slurmctld, slurmd and munge
+	OMP_NUM_THREADS=1 DDPM_TEST_SLURM=1 python -m pytest -m slurm tests/test_study_slurm.py
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
 	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 1 to 4 minutes by"
@@ -46,9 +49,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 	@echo "setup: done"
-
-slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one of which dies: 10 minutes, needs slurmctld, slurmd and munge
-	OMP_NUM_THREADS=1 DDPM_TEST_SLURM=1 python -m pytest -m slurm tests/test_study_slurm.py
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
