@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +101,7 @@ CURVES = {
     "sigmoid": lambda u: (sigma(3.0) - sigma(6 * u - 3)) / (sigma(3.0) - sigma(-3.0)),
     "laplace": lambda u: sigma(laplace_log_snr(u)),
     "jsd": lambda u: 1 - u,
+    "rectified_flow": lambda u: (1 - u) ** 2 / ((1 - u) ** 2 + u**2),
 }
 # name -> beta at step t = 1..1000 of a chain of 1000
 BETAS = {
@@ -132,6 +133,25 @@ def test_betas_are_the_published_ones(name: str) -> None:
     chain = schedule(name).noise_schedule(1000)
     np.testing.assert_allclose(chain.beta, published, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(chain.alpha_bar, np.cumprod(1 - published), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("T", [2, 18, 1000])
+def test_karras_visits_edms_levels(T: int) -> None:
+    """Its float32 levels, and the ends themselves: EDM's p(sigma), read as quantiles, would end at 16."""
+    chain = schedule("karras").noise_schedule(T)
+    peer = EDMEulerScheduler()
+    peer.set_timesteps(T)
+    np.testing.assert_allclose(np.exp(-chain.log_snr[::-1] / 2), peer.sigmas[:-1], rtol=2e-5)
+    np.testing.assert_allclose(np.exp(-chain.log_snr[[0, -1]] / 2), [0.002, 80], rtol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_rectified_flow_equals_diffusers_and_its_shift_is_a_shift_of_log_snr(shift: float) -> None:
+    """Their sigma is the share of the noise in (1 - s) x_0 + s epsilon, so sigma / (1 - sigma) is ours over signal."""
+    peer = FlowMatchEulerDiscreteScheduler(1000, shift=shift)
+    share = peer.sigmas.numpy().astype(np.float64)[::-1]
+    log_snr = schedule("rectified_flow", log_snr_shift=-2 * math.log(shift)).noise_schedule(1000).log_snr
+    np.testing.assert_allclose(log_snr[:-1], 2 * np.log((1 - share[:-1]) / share[:-1]), rtol=0, atol=1e-3)  # float32
 
 
 def test_warmup_50_takes_half_the_steps() -> None:
