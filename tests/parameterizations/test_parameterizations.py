@@ -85,12 +85,16 @@ def test_v_target_equals_diffusers() -> None:
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
 @pytest.mark.parametrize("name", NAMES)
-def test_targets_are_of_unit_size_at_every_t(name: str, schedule: str) -> None:
-    """For x_0 of N(0, 1): a linear target's variance is the sum of its squares at x_0 = 1 and at epsilon = 1."""
+def test_targets_are_of_the_same_size_at_every_t(name: str, schedule: str) -> None:
+    """For x_0 of N(0, 1): a linear target's variance is the sum of its squares at x_0 = 1 and at epsilon = 1. It is 1,
+    but for the flow: as published, that is the difference of two independent N(0, 1).
+    """
     at = whole_chain(schedule)
     one, zero = torch.ones_like(at.signal), torch.zeros_like(at.signal)
     of_x_0, of_epsilon = (parameterization(name).target(*pair, at) for pair in ((one, zero), (zero, one)))
-    torch.testing.assert_close(of_x_0.square() + of_epsilon.square(), one, rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        of_x_0.square() + of_epsilon.square(), one * (2 if name == "flow" else 1), rtol=1e-9, atol=0
+    )
 
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
@@ -115,6 +119,35 @@ def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
     output = parameterization("mean").target(x_0, epsilon, at).float()
     found = parameterization("mean").predict(output, x_t.float(), single)
     torch.testing.assert_close(found.x_0 * single.signal, (x_0 * at.signal).float(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "linear"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("other", ["epsilon", "v", "x0"])
+def test_flow_says_the_same_as_every_other_and_back(
+    other: str, dtype: torch.dtype, tolerance: float, schedule: str
+) -> None:
+    """By x_0 and epsilon. Where another divides by little signal or noise, so is the tolerance."""
+    at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
+    flow, told = parameterization("flow"), parameterization(other)
+    x_0, epsilon = gaussian(0).to(dtype), gaussian(1).to(dtype)
+    x_t = q_sample(x_0, epsilon, at)
+    found = flow.predict(flow.target(x_0, epsilon, at), x_t, at)
+    for near, truth in ((found.x_0, x_0), (found.epsilon, epsilon)):
+        torch.testing.assert_close(near, truth, rtol=0, atol=4 * tolerance)
+    back = told.predict(told.target(found.x_0, found.epsilon, at), x_t, at)
+    small = torch.minimum(at.signal, at.sigma)
+    again = flow.target(back.x_0, back.epsilon, at)
+    torch.testing.assert_close(again * small, (epsilon - x_0) * small, rtol=0, atol=4 * tolerance)
+
+
+def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:
+    """Its length taken out, and s = t / T: d x / d s is the flow."""
+    at, x_0, epsilon = constants("rectified_flow"), gaussian(0), gaussian(1)
+    s = (STEPS.double() / T)[:-1, None, None, None]  # at T, max_beta leaves a little signal
+    line = x_0[:-1] + s * parameterization("flow").target(x_0, epsilon, at)[:-1]
+    length = (at.signal + at.sigma)[:-1]
+    torch.testing.assert_close(q_sample(x_0, epsilon, at)[:-1] / length, line, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
