@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def snr() -> Tensor:
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.parametrize("name", ["min_snr", "p2", "vlb"])
+@pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid", "soft_min_snr", "vlb"])
 def test_a_weighting_is_the_same_objective_for_every_parameterization(name: str, parameterization: str) -> None:
     ours, other = (loss(name)(denoised(chosen)) for chosen in (parameterization, "x0"))
     assert ours.shape == (len(STEPS),)
@@ -70,6 +71,34 @@ def test_the_published_weights() -> None:
     torch.testing.assert_close(loss("p2", k=2.0, gamma=0.5)(epsilon), published)
     torch.testing.assert_close(loss("p2", gamma=0.0)(epsilon), loss("simple")(epsilon))
     torch.testing.assert_close(loss("min_snr")(epsilon), (5 / ratio).clamp(max=1) * epsilon.squared_error())
+
+
+def test_the_published_weights_since() -> None:
+    ratio, squared = snr(), x_0_error()
+    sigma, data = ratio**-0.5, 0.7
+    edm = (sigma**2 + data**2) / (sigma * data) ** 2
+    torch.testing.assert_close(loss("edm", sigma_data=data)(denoised("epsilon")), edm * squared)
+    torch.testing.assert_close(loss("edm", sigma_data=1.0)(denoised("v")), loss("simple")(denoised("v")))
+    # k-diffusion's soft-min-snr, on the output of EDM's preconditioning, whose error is x_0's over c_out
+    c_out = sigma * data / (sigma**2 + data**2) ** 0.5
+    soft = (sigma * data / (sigma**2 + data**2)) ** 2 / c_out**2
+    torch.testing.assert_close(loss("soft_min_snr", gamma=1 / data**2)(denoised("flow")), soft * squared)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "rectified_flow", "karras"])
+def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule: str) -> None:
+    """Of sigmoid(b - log SNR) times epsilon's squared error, which is 1 here; by t, the chain's sum of it."""
+    T, bias = 10_000, -1.0
+    chain = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
+    at = Chain(chain, dtype=torch.float64).at(torch.arange(1, T + 1))
+    zero = torch.zeros_like(at.signal)
+    epsilon = variant.build("parameterizations", {"name": "epsilon"}, "p")
+    case = Denoised(zero + 1, None, zero, zero, zero, at, T, epsilon, denoised("epsilon").variance)
+    each = loss("sigmoid", bias=bias)(case)
+    inner = slice(T // 20, -T // 20)  # away from the ends, where a step of the chain is long
+    first, last = chain.log_snr[inner][[0, -1]]
+    integral = np.logaddexp(0, bias - last) - np.logaddexp(0, bias - first)
+    assert float(each[inner].mean()) * 0.9 == pytest.approx(integral, rel=0.01)
 
 
 def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteriors() -> None:
