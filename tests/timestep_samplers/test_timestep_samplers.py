@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.integrate import quad
 from torch import Tensor
 
 from ddpm.base import variant
@@ -45,7 +48,16 @@ def test_timesteps_cover_1_to_T(name: str) -> None:
     assert t.dtype == torch.int64
     assert t.unique().tolist() == list(range(1, T + 1))
     assert weight.dtype == torch.float32
-    torch.testing.assert_close(weight, torch.ones(10_000))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
+    """Counted: of evenly spaced draws, each t has its probability's share to within one draw."""
+    count = 2**18
+    even = (torch.arange(count).double() + 0.5) / count
+    t, weight = sampler(name).draw(even, T, sampler(name).state(T, CPU))
+    share = torch.zeros(T, dtype=torch.float64).index_add_(0, t - 1, weight.double()) / count
+    torch.testing.assert_close(share, torch.full((T,), 1 / T).double(), rtol=0, atol=float(weight.max()) / count)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,14 +74,57 @@ def test_no_draw_leaves_the_chain(name: str, batch: int, T: int, u: float) -> No
 def test_weighted_losses_estimate_the_mean_over_uniform_t(name: str) -> None:
     chosen = sampler(name)
     t, weight = chosen.draw(uniform(200_000), T, warmed(chosen))
-    every = loss(torch.arange(1, T + 1))
-    assert float((weight * loss(t)).mean()) == pytest.approx(float(every.mean()), rel=0.01)
+    every, estimates = loss(torch.arange(1, T + 1)), weight * loss(t)
+    assert estimates.std() < 10 * every.std(), "a rare t must not have a huge weight"
+    within = 4 * float(estimates.std()) / len(estimates) ** 0.5
+    assert float(estimates.mean()) == pytest.approx(float(every.mean()), abs=within)
 
 
 def test_stratified_takes_one_of_each_part() -> None:
     for step in range(20):
         t, _ = sampler("stratified").draw(uniform(10, step), T, {})
         assert ((t - 1) // 5).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("logit_normal", {}),
+        ("logit_normal", {"mean": -1.2, "std": 0.3}),
+        ("laplace", {}),
+        ("laplace", {"mu": 0.9, "b": 0.1}),
+        ("laplace", {"mu": 0.0, "b": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("length", [1, 7, 1000])
+def test_the_published_density_is_drawn_but_for_the_uniform_share(
+    name: str, fields: dict[str, float], length: int
+) -> None:
+    """By SciPy's quadrature of the density over ((t - 1) / T, t / T]."""
+
+    def density(u: float) -> float:
+        if name == "laplace":
+            return float(stats.laplace(fields.get("mu", 0.5), fields.get("b", 0.2)).pdf(u))
+        # SD3's equation 19
+        normal = stats.norm(fields.get("mean", 0), fields.get("std", 1))
+        return float(normal.pdf(np.log(u / (1 - u))) / (u * (1 - u))) if 0 < u < 1 else 0.0
+
+    shares = sampler(name, uniform_share=0.25, **fields).state(length, CPU)["shares"].double()
+    at = [t for t in (1, 2, 5, 600, 1000) if t <= length]
+    kinks = [fields.get("mu", 0.5)]
+    mass = [quad(density, (t - 1) / length, t / length, points=kinks, limit=200)[0] for t in at]
+    whole = quad(density, 0, 1, points=kinks, limit=500)[0]
+    expected = 0.75 * torch.tensor(mass) / whole + 0.25 / length
+    torch.testing.assert_close((shares / shares.sum())[torch.tensor(at) - 1], expected.double(), rtol=1e-6, atol=0)
+
+
+def test_logit_normal_on_the_rectified_flow_chain_is_edms_density_of_sigma() -> None:
+    chain = variant.build("schedules", {"name": "rectified_flow"}, "s").noise_schedule(1000)
+    chosen = sampler("logit_normal", mean=-1.2, std=1.2, uniform_share=1e-9)
+    t, _ = chosen.draw(uniform(100_000), 1000, chosen.state(1000, CPU))
+    log_sigma = -chain.log_snr[t.numpy() - 1] / 2
+    assert log_sigma.mean() == pytest.approx(-1.2, abs=0.02)
+    assert log_sigma.std() == pytest.approx(1.2, abs=0.02)
 
 
 def test_second_moment_draws_by_the_root_of_the_mean_square() -> None:
