@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     import torch
 
 
+SHARES = 2**40  # integers have exact sums, which are the same on every device and in any order
+
+
+def draw_by_shares(shares: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """``TimestepSampler.draw`` of each t in proportion to its share: (T,) int64, above 0, SHARES in all but for
+    rounding."""
+    import torch
+
+    T, ends = len(shares), shares.cumsum(0)
+    index = torch.searchsorted(ends, (uniform * ends[-1]).long(), right=True).clamp(max=T - 1)
+    return index + 1, (ends[-1] / (T * shares[index])).float()
+
+
 class TimestepSampler(Variant, ABC):
     """Contract of a timestep sampler."""
 

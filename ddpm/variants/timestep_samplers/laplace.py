@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.training.timesteps import TimestepSampler
+from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
 
 if TYPE_CHECKING:
     import torch
-
-SHARES = 2**40
 
 
 class Laplace(TimestepSampler):
@@ -35,9 +33,4 @@ class Laplace(TimestepSampler):
         return {"shares": torch.from_numpy((p * SHARES).astype(np.int64)).to(device)}
 
     def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        import torch
-
-        shares = state["shares"]
-        ends = shares.cumsum(0)
-        index = torch.searchsorted(ends, (uniform * ends[-1]).long(), right=True).clamp(max=T - 1)
-        return index + 1, (ends[-1] / (T * shares[index])).float()
+        return draw_by_shares(state["shares"], uniform)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.training.timesteps import TimestepSampler
+from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
 
 if TYPE_CHECKING:
     import torch
-
-SHARES = 2**40
 
 
 class LossSecondMoment(TimestepSampler):
@@ -37,11 +35,7 @@ class LossSecondMoment(TimestepSampler):
         moment = state["losses"].double().square().mean(dim=1).sqrt()
         moment = torch.where((state["counts"] >= self.history).all(), moment, 1.0)
         p = (1 - self.uniform_share) * moment / moment.sum().clamp(min=1e-30) + self.uniform_share / T
-        # integers have exact sums, which are the same on every device and in any order
-        shares = (p * SHARES).long()
-        ends = shares.cumsum(0)
-        index = torch.searchsorted(ends, (uniform * ends[-1]).long(), right=True).clamp(max=T - 1)
-        return index + 1, (ends[-1] / (T * shares[index])).float()
+        return draw_by_shares((p * SHARES).long(), uniform)
 
     def update(self, state: dict[str, Tensor], t: Tensor, losses: Tensor) -> None:
         import torch
