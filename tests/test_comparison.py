@@ -49,7 +49,7 @@ def pair(
     return Pair("a", "b", side("cosine", shared, 1), side("linear", after, 1 + (kid or 0)))
 
 
-def judged(*pairs: Pair, metric: str = "classifier.fd", **options: float) -> Verdict:
+def judged(*pairs: Pair, metric: str = "classifier.fd", **options: Any) -> Verdict:
     """The verdict on the first pair."""
     return comparison.judge(pairs, [metric], Compare(**options))[0]
 
@@ -75,7 +75,7 @@ def test_five_seeds_are_too_few_for_better_or_worse() -> None:
     assert verdict.outcome == "inconclusive"
     assert verdict.reason == (
         "fewer than 6 seeds; about 1 more seed would settle it if the true difference is as seen, 1 if it is as near "
-        "to the threshold as the interval allows"
+        "to the margin as the interval allows"
     )
     assert verdict.more_seeds == (1, 1)
 
@@ -103,22 +103,65 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric: str,
 def test_a_certain_gap_below_the_threshold_is_equivalent() -> None:
     small = [gap / 10 for gap in CLEAR]
     assert judged(pair(small)).outcome == "equivalent"
-    assert judged(pair(small), threshold=0.004).outcome == "worse"
+    assert judged(pair(small), threshold=0.004, floors={}).outcome == "worse"
 
 
 def test_identical_runs_are_equivalent() -> None:
     assert judged(pair([0.0] * 3)).outcome == "equivalent"
 
 
+UNSURE = [0.02, 0.05, 0.03, 0.09, 0.01, 0.06]
+
+
 def test_what_one_pair_would_show_can_be_lost_among_many() -> None:
-    unsure = [0.02, 0.05, 0.03, 0.09, 0.01, 0.06]
     noise = pair([0.05, -0.05, 0.02, -0.03, 0.01, 0.0])
-    alone, among = judged(pair(unsure)), judged(pair(unsure), *[noise] * 5)
+    alone, among = judged(pair(UNSURE)), judged(pair(UNSURE), *[noise] * 5)
     assert alone.outcome == "worse"
     assert among.outcome == "inconclusive"
-    assert among.reason.startswith("not after Holm's adjustment for 6 pairs")
-    assert alone.p == among.p == alone.holm_p
-    assert among.holm_p == pytest.approx(6 * (among.p or 0))
+    assert among.reason.startswith("not after adjusting for 6 verdicts")
+    assert alone.p == among.p == alone.adjusted_p
+    assert among.adjusted_p == pytest.approx(6 * (among.p or 0))
+
+
+def test_what_one_metric_would_show_can_be_lost_among_many() -> None:
+    """Six metrics at one look, each tested as if it were alone, are false 15 times in 100."""
+    both = pair(UNSURE)
+    others = ["bits_per_dim", *(f"classifier.{name}" for name in ("is_mean", "precision", "recall"))]
+    for run in (*both.before, *both.after):
+        run.scores.update(dict.fromkeys(others, 0.5))
+    first, *_ = comparison.judge([both], ["classifier.fd", *others], Compare())
+    assert first.adjusted_p == pytest.approx(5 * (first.p or 0))
+    assert first.outcome == "inconclusive"
+
+
+def test_equivalence_is_adjusted_as_well() -> None:
+    """Any of five pairs that differ by the threshold was called equivalent 18 times in 100."""
+    near = pair([0.02, -0.02, 0.02, -0.015, 0.01, 0.0])
+    alone, among = judged(near), judged(*[near] * 5)
+    assert (alone.outcome, among.outcome) == ("equivalent", "inconclusive")
+    assert alone.equivalence_p == among.equivalence_p
+
+
+def test_the_intervals_of_a_table_hold_together() -> None:
+    alone, among = judged(pair(CLEAR)), judged(*[pair(CLEAR)] * 10)
+    wider = judged(pair(CLEAR), confidence=0.995)
+    assert (among.low, among.high) == pytest.approx((wider.low, wider.high))
+    assert (among.low or 0) < (alone.low or 0)
+
+
+@pytest.mark.parametrize(("metric", "baseline", "margin"), [
+    ("classifier.fd", 10.0, 0.13), ("classifier.fd", 0.5, 0.02), ("classifier.kid_mean", 0.001, 0.0005),
+    ("bits_per_dim", 3.4, 0.01), ("classifier.recall", 0.9, 0.01), ("classifier.fd_infinity", 0.5, 0.02),
+])  # fmt: skip
+def test_the_gap_that_matters_is_the_metrics_own(metric: str, baseline: float, margin: float) -> None:
+    assert metrics.margin(metric, baseline, Compare()) == pytest.approx(margin)
+    assert metrics.margin(metric, baseline, Compare(floors={})) == pytest.approx(0.013 * baseline)
+
+
+def test_a_verdict_in_words() -> None:
+    assert judged(pair(CLEAR)).headline == "b is worse: FD 5.0% higher, 6 of 6 seeds"
+    assert judged(pair([-0.2, -0.3, 0.1, -0.2, -0.2])).headline == "b is inconclusive: FD 16% lower, 4 of 5 seeds"
+    assert judged(pair([0.5], baseline=0.0)).headline == "b is inconclusive: FD 0.5 higher, 1 of 1 seeds"
 
 
 def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it_and_on_what_condition() -> None:
@@ -127,7 +170,7 @@ def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it_and_on_what_cond
     assert verdict.more_seeds
     assert verdict.reason == (
         f"the interval holds 0; about {verdict.more_seeds[0]} more seeds would settle it if the true difference is as "
-        "seen, more than 200 if it is as near to the threshold as the interval allows"
+        "seen, more than 200 if it is as near to the margin as the interval allows"
     )
     expected = statistics.seeds_needed(
         verdict.difference, np.std(verdict.differences, ddof=1), verdict.margin, 0.95, 0.8
@@ -422,6 +465,14 @@ def test_what_was_not_gathered_is_said_with_a_comparison_and_with_its_failure() 
     assert found.notes[0] == notes[0]
     with pytest.raises(UserError, match=r"only cosine was run.*; left out x: broken"):
         comparison.compare(Gathered((*runs("cosine", 1),), notes), BY, working())
+
+
+def test_where_both_variants_are_far_from_real_images_that_is_said() -> None:
+    scores = {"classifier.fd": 50.0, "classifier.recall": 0.003}
+    poor, drowned = ([result(name, seed, scores=scores) for seed in SIX] for name in ("cosine", "linear"))
+    fine = [result("sigmoid", seed, scores=scores | {"classifier.recall": 0.6}) for seed in SIX]
+    (note,) = compare(*poor, *drowned, *fine).notes
+    assert note.startswith("cosine and linear are both far from real images (classifier.recall 0.003 and 0.003")
 
 
 def test_whichever_variant_copies_is_said_with_its_seeds() -> None:

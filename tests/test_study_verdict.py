@@ -1,0 +1,376 @@
+"""What a study says at which look, and how often anything in its table is false."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from ddpm.base.errors import UserError
+from ddpm.compare import statistics
+from ddpm.compare.runs import Run
+from ddpm.compare.statistics import Array
+from ddpm.study import plan as plans
+from ddpm.study import verdict
+from ddpm.study.plan import Plan, Study
+from ddpm.study.sequential import Design
+from ddpm.study.verdict import PRIMARY, Finding, Findings
+from tests.scored import params, result, working
+
+FD = "classifier.fd"
+METRICS = (FD, "classifier.kid_mean", "classifier.is_mean", "classifier.precision", "classifier.recall", "bits_per_dim")
+ALPHA = 0.05
+LOOKS = (8, 12, 16, 20)
+PLANNED = ("pocock", "obrien_fleming", "linear")
+Runs = dict[int, Run]
+# a run of each schedule, to be scored and given seeds: checking a run's params takes longer than all else here
+MADE = {schedule: result(schedule) for schedule in ("cosine", "linear", "sigmoid", "jsd")}
+
+
+def study(*variants: str, **changes: Any) -> Study:
+    """Of these schedules, cosine before them."""
+    names = ("cosine", *variants)
+    plan = Plan(question="Which?", variants={name: {"diffusion.schedule.name": name} for name in names}, **changes)
+    checked = {name: working(diffusion__schedule={"name": name}) for name in names}
+    return Study("schedules", plan, {}, checked)
+
+
+def scored(schedule: str, seed: int, scores: dict[str, float]) -> Run:
+    return replace(MADE[schedule], name=f"{schedule}-{seed}", seed=seed, scores=scores)
+
+
+def noise(count: int, seed: int = 0) -> Array:
+    """The noise of so many seeds, of mean 0 and standard deviation 1 at each look."""
+    drawn = np.random.default_rng(seed).standard_normal(max(LOOKS))
+    for start, end in ((0, 8), (8, 12), (12, 16), (16, 20)):
+        part = drawn[start:end] - drawn[start:end].mean()
+        drawn[start:end] = part / part.std()
+    return drawn[:count]
+
+
+def arms(
+    gaps: Sequence[float], metric: str = FD, first: int = 0, baseline: float = 1.0, **other: float
+) -> dict[str, Runs]:
+    """Runs of cosine, and of linear, which differs by the gaps; ``other``: a difference in another metric."""
+    found: dict[str, Runs] = {"cosine": {}, "linear": {}}
+    for place, gap in enumerate(gaps):
+        seed, shared = first + place, baseline + 0.1 * math.sin(place)
+        alike = {f"classifier.{name}": 0.5 + 0.001 * place for name in other}
+        differing = {name: value + other[name.partition(".")[2]] for name, value in alike.items()}
+        found["cosine"][seed] = scored("cosine", seed, {metric: shared, **alike})
+        found["linear"][seed] = scored("linear", seed, {metric: shared + gap, **differing})
+    return found
+
+
+def primary(found: Findings, variant: str = "linear") -> Finding:
+    (one,) = [each for each in found.findings if each.variant == variant and each.metric == found.primary]
+    return one
+
+
+CLEAR = 0.3 + 0.05 * noise(20)
+
+
+# --- looks
+
+
+@pytest.mark.parametrize(("seeds", "next_look"), [(0, 8), (1, 8), (7, 8)])
+def test_before_the_first_look_nothing_is_tested(seeds: int, next_look: int) -> None:
+    found = verdict.judge(study("linear"), arms(CLEAR[:seeds]))
+    assert (found.open, found.next_look) == (("cosine", "linear"), next_look)
+    for each in found.findings:
+        assert (each.outcome, each.look, each.p, each.low, each.estimate) == ("not yet", None, None, None, None)
+        assert len(each.seeds) == seeds
+    assert bool(found.findings) == bool(seeds)
+
+
+def test_a_clear_gap_is_decided_at_the_first_look() -> None:
+    found = verdict.judge(study("linear"), arms(CLEAR[:8]))
+    one = primary(found)
+    assert (one.outcome, one.look, one.seeds) == ("worse", 8, tuple(range(8)))
+    assert one.headline == "linear is worse: FD 30% higher, 8 of 8 seeds"
+    assert one.p is not None
+    assert one.p < 0.001
+    assert one.low is not None
+    assert 0 < one.low < one.difference < (one.high or 0)
+    assert (found.open, found.next_look) == ((), None)
+
+
+def test_what_was_decided_stays_whatever_later_seeds_do() -> None:
+    early = verdict.judge(study("linear"), arms(CLEAR[:8]))
+    later = verdict.judge(study("linear"), arms([*CLEAR[:8], *(-2 * CLEAR[8:])]))
+    assert early == later
+
+
+@pytest.mark.parametrize("seeds", [12, 13, 15])
+def test_a_number_of_seeds_that_is_no_look_is_not_judged(seeds: int) -> None:
+    gaps = 0.05 + 0.1 * noise(12)
+    found = verdict.judge(study("linear"), arms([*gaps, *[9.0] * (seeds - 12)]))
+    assert (primary(found).look, primary(found).outcome, found.next_look) == (12, "not yet", 16)
+    assert primary(found).difference == pytest.approx(0.05)
+
+
+def test_a_seed_that_is_missing_holds_up_the_look() -> None:
+    found = arms(CLEAR)
+    del found["linear"][3]
+    judged = verdict.judge(study("linear"), found)
+    assert (primary(judged).outcome, judged.next_look) == ("not yet", 8)
+    assert primary(judged).seeds == tuple(seed for seed in range(20) if seed != 3)
+
+
+def test_seeds_that_are_not_in_the_plan_take_no_part() -> None:
+    found = {name: arms([-9.0] * 4)[name] | runs for name, runs in arms(CLEAR[:8], first=4).items()}
+    assert primary(verdict.judge(study("linear", first_seed=4), found)).seeds == tuple(range(4, 12))
+
+
+def test_variants_are_done_with_one_by_one() -> None:
+    found = arms(CLEAR[:8])
+    found["sigmoid"] = arms(0.05 + 0.1 * noise(8))["linear"]
+    judged = verdict.judge(study("linear", "sigmoid"), found)
+    assert primary(judged).outcome == "worse"
+    assert (judged.open, judged.next_look) == (("cosine", "sigmoid"), 12)
+
+
+def test_the_last_look_ends_the_study_with_what_another_one_would_need() -> None:
+    found = verdict.judge(study("linear"), arms(0.05 + 0.1 * noise(20)))
+    one = primary(found)
+    assert (one.outcome, one.look, found.open, found.next_look) == ("inconclusive", 20, (), None)
+    assert one.reason.startswith("undecided at the plan's last look; in a new study, about ")
+
+
+# --- what is called what
+
+
+def test_what_lies_within_the_margin_is_equivalent() -> None:
+    one = primary(verdict.judge(study("linear"), arms(0.001 * noise(8))))
+    assert (one.outcome, one.look, one.margin) == ("equivalent", 8, 0.02)
+
+
+def test_a_gap_below_the_margin_is_not_worse_however_sure() -> None:
+    assert primary(verdict.judge(study("linear"), arms(0.019 + 0.001 * noise(8)))).outcome == "equivalent"
+    assert primary(verdict.judge(study("linear"), arms(0.021 + 0.001 * noise(8)))).outcome == "worse"
+
+
+def test_margins_are_the_metrics_own() -> None:
+    """1.3% of 3.4 bits is four times what counts, and of a KID near 0 nothing at all."""
+    for metric, baseline, gap in (("bits_per_dim", 3.4, 0.01), ("classifier.kid_mean", 0.0, 0.0005)):
+        for factor, outcome in ((1.2, "worse"), (0.8, "equivalent")):
+            gaps = factor * gap + 0.01 * gap * noise(8)
+            found = arms(gaps, metric, baseline=baseline)
+            assert primary(verdict.judge(study("linear", primary=metric), found)).outcome == outcome
+
+
+@pytest.mark.parametrize(("kid", "outcome"), [(0.1, "worse"), (-0.1, "not yet")])
+def test_kid_must_not_say_the_opposite(kid: float, outcome: str) -> None:
+    assert primary(verdict.judge(study("linear"), arms(CLEAR[:8], kid_mean=kid))).outcome == outcome
+
+
+def test_what_copies_never_wins_and_needs_no_more_seeds() -> None:
+    found = arms(-CLEAR[:8])
+    found["linear"][2].scores.update({"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14})
+    judged = verdict.judge(study("linear"), found)
+    assert primary(judged).outcome == "inconclusive"
+    assert primary(judged).reason == "linear copies train images (pixels)"
+    assert judged.open == ()
+
+
+def test_where_no_verdict_can_be_hoped_for_the_study_ends_but_need_not() -> None:
+    gaps = 0.03 + 0.1 * noise(20)
+    found = verdict.judge(study("linear"), arms(gaps[:16]))
+    assert (primary(found).outcome, primary(found).look, found.open) == ("futile", 16, ())
+    chance = int(primary(found).reason.removeprefix("a verdict by 20 seeds has a chance of ").removesuffix("%"))
+    assert chance < 10
+    assert "linear is hardly to be decided" in verdict.describe(found)
+    clearer = [*gaps[:16], *[0.2] * 4]
+    assert primary(verdict.judge(study("linear"), arms(clearer))).look == 20
+
+
+def test_a_score_that_is_no_number_is_named_and_ends_the_variant() -> None:
+    found = arms(CLEAR[:8])
+    found["linear"][5].scores[FD] = math.nan
+    judged = verdict.judge(study("linear"), found)
+    assert (primary(judged).outcome, primary(judged).reason) == ("inconclusive", f"linear-5: {FD} is nan")
+    assert judged.open == ()
+
+
+def test_secondary_metrics_end_with_the_primary_one() -> None:
+    found = arms(CLEAR)
+    for seed in range(20):  # bits that differ from the ninth seed on
+        for name, extra in (("cosine", 0.0), ("linear", 0.02 + 0.5 * (seed > 7))):
+            found[name][seed].scores["bits_per_dim"] = 3.0 + 0.2 * math.sin(2.5 * seed + (name == "linear")) + extra
+    fd, bits = verdict.judge(study("linear"), found).findings
+    assert (fd.look, bits.look, bits.outcome) == (8, 8, "inconclusive")
+    assert bits.reason == "undecided at the primary metric's last look"
+
+
+# --- the error rate of the whole table
+
+CORRELATION = np.array(
+    [
+        [1.0, 0.9, -0.37, -0.37, -0.11, -0.53],
+        [0.9, 1.0, -0.3, -0.28, -0.12, -0.61],
+        [-0.37, -0.3, 1.0, 0.42, -0.05, 0.12],
+        [-0.37, -0.28, 0.42, 1.0, -0.12, 0.18],
+        [-0.11, -0.12, -0.05, -0.12, 1.0, 0.04],
+        [-0.53, -0.61, 0.12, 0.18, 0.04, 1.0],
+    ]
+)  # of METRICS: of their differences over seeds, pooled over the four pairs of metrics/studies/digits
+
+
+def tables(trials: int, variants: int = 3, seed: int = 0) -> Array:
+    """Differences from one baseline where nothing differs: (trials, variants, metrics, seeds)."""
+    root = np.linalg.cholesky(CORRELATION)
+    drawn = np.random.default_rng(seed).standard_normal((trials, variants + 1, LOOKS[-1], len(METRICS))) @ root.T
+    drawn = drawn.swapaxes(-1, -2)
+    return drawn[:, 1:] - drawn[:, :1]
+
+
+def adjusted(spending: str, differences: Array, margin: float = 0.0) -> tuple[Array, Array]:
+    """The p of "no difference" and of "a gap as large as the margin", adjusted for the table, at each look."""
+    design, variants = Design(LOOKS, spending), differences.shape[1]
+    family = np.full(len(METRICS), variants * (len(METRICS) - 1) / (1 - PRIMARY))
+    family[0] = variants / PRIMARY
+    tests = [statistics.t_test(differences[..., :look], margin, 0.9) for look in LOOKS]
+    two_sided, one_sided = (np.stack([getattr(test, name) for test in tests], -1) for name in ("p", "equivalence_p"))
+    excluded = design.p(np.minimum(1, 2 * one_sided)) / 2
+    return design.p(two_sided) * family[:, None], excluded * family[:, None]
+
+
+@pytest.mark.parametrize("spending", PLANNED)
+def test_a_table_of_what_does_not_differ_is_false_as_rarely_as_it_says(spending: str) -> None:
+    """All looks of all metrics count, without margins, KID or sign flips, which make it rarer still."""
+    trials = 3000
+    different, _ = adjusted(spending, tables(trials))
+    assert 0.02 < (different <= ALPHA).any((1, 2, 3)).mean() <= ALPHA + 3 * math.sqrt(0.0475 / trials)
+
+
+@pytest.mark.parametrize("spending", PLANNED)
+@pytest.mark.parametrize("at_margin", [1, 4, 6])
+def test_so_is_one_in_which_some_differ_by_the_margin(spending: str, at_margin: int) -> None:
+    """Called equivalent, they are as false as the others called better: Holm's procedure would count that twice."""
+    trials, margin = 3000, 3.0
+    differences = tables(trials)
+    differences[:, :, :at_margin] += margin
+    different, excluded = adjusted(spending, differences, margin)
+    false = (excluded[:, :, :at_margin] <= ALPHA).any((1, 2, 3)) | (different[:, :, at_margin:] <= ALPHA).any((1, 2, 3))
+    assert false.mean() <= ALPHA + 3 * math.sqrt(0.0475 / trials)
+
+
+@pytest.mark.parametrize("spending", PLANNED)
+def test_a_studys_p_are_those_of_these_simulations(spending: str) -> None:
+    differences = tables(2, variants=2, seed=4) * 0.01 + np.array([0.0, 0.02])[:, None, None]
+    asked = study("linear", "sigmoid", spending=spending)
+    for table, different in zip(differences, adjusted(spending, differences)[0], strict=True):
+        found = {"cosine": {seed: scored("cosine", seed, dict.fromkeys(METRICS, 1.0)) for seed in range(20)}}
+        for name, gaps in zip(("linear", "sigmoid"), table, strict=True):
+            found[name] = {
+                seed: scored(name, seed, dict(zip(METRICS, (1 + gaps[:, seed]).tolist(), strict=True)))
+                for seed in range(20)
+            }
+        judged = verdict.judge(asked, found).findings
+        assert [(each.variant, each.metric) for each in judged] == [
+            (name, metric) for name in ("linear", "sigmoid") for metric in METRICS
+        ]
+        for each, expected in zip(judged, different.reshape(-1, len(LOOKS)), strict=True):
+            assert each.look
+            assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
+
+
+# --- what else is said
+
+
+def test_a_plan_says_its_power_and_its_seeds() -> None:
+    rows = verdict.power(study("linear"))
+    assert [row.effect for row in rows] == [1, 1.5, 2]
+    assert [list(row.decided) for row in rows] == [list(LOOKS)] * 3
+    assert rows[0].decided[20] == pytest.approx(0.96, abs=0.02)
+    assert [row.seeds for row in rows] == pytest.approx([11.5, 8.8, 8.1], abs=0.6)
+    (many,) = verdict.power(study("linear", "sigmoid", "jsd"), [1])
+    assert many.decided[20] < rows[0].decided[20]
+
+
+def test_findings_are_plain_text_and_json() -> None:
+    found = verdict.judge(study("linear"), arms(CLEAR[:8], recall=0.2))
+    lines = verdict.describe(found).splitlines()
+    assert lines[:2] == ["Which?", "linear is worse: FD 30% higher, 8 of 8 seeds"]
+    assert any(line.startswith("classifier.recall") and "better" in line for line in lines)
+    said = json.loads(json.dumps(verdict.to_dict(found)))
+    assert (said["plan_hash"], said["findings"][0]["outcome"]) == (study("linear").hash, "worse")
+    assert said["findings"][0]["pairing"] == pytest.approx(primary(found).pairing)
+
+
+def test_pairing_is_worth_the_noise_that_the_seeds_share() -> None:
+    shared, own = np.random.default_rng(0).standard_normal((2, 8))
+    found = arms(0.1 * own)
+    for seed, common in enumerate(3 * shared):
+        for name in found:
+            found[name][seed].scores[FD] += float(common)
+    gain = primary(verdict.judge(study("linear"), found)).pairing
+    assert gain is not None
+    assert gain < 0.01
+
+
+@pytest.mark.parametrize(("recall", "warned"), [(0.0002, True), (0.2, False)])
+def test_variants_that_are_both_far_from_real_images_are_no_finding(recall: float, warned: bool) -> None:
+    found = arms(CLEAR[:8])
+    for runs, value in ((found["cosine"], 0.0027), (found["linear"], recall)):
+        for run in runs.values():
+            run.scores["classifier.recall"] = value
+    notes = verdict.judge(study("linear"), found).notes
+    assert any("cosine and linear are both far from real images" in note for note in notes) == warned
+
+
+def test_other_budgets_and_other_code_are_said() -> None:
+    found = arms(CLEAR[:8])
+    found["linear"] = {
+        seed: replace(run, images_seen=97, code={"ddpm/x": "1"}) for seed, run in found["linear"].items()
+    }
+    found["linear"][7] = replace(found["linear"][7], code={"ddpm/x": "2"})
+    notes = verdict.judge(study("linear"), found).notes
+    assert any(note.startswith("code differs in ddpm/x") for note in notes)
+    assert any(note.startswith("budgets differ: images seen") for note in notes)
+
+
+def test_runs_that_were_not_scored_alike_or_lack_the_primary_metric_are_refused() -> None:
+    found = arms(CLEAR[:8])
+    found["linear"][3] = replace(found["linear"][3], fingerprint="a" * 64)
+    with pytest.raises(UserError, match="fingerprints differ"):
+        verdict.judge(study("linear"), found)
+    with pytest.raises(UserError, match=r"schedules: primary: cosine-0 has no bits_per_dim; allowed: .*classifier.fd"):
+        verdict.judge(study("linear", primary="bits_per_dim"), arms(CLEAR[:8]))
+
+
+def test_a_plan_without_an_end_may_be_extended() -> None:
+    short, long = (study("linear", spending="evalue", looks=looks) for looks in ((8, 12), (8, 12, 30)))
+    assert short.hash == long.hash
+    gaps = arms(0.1 + 0.1 * noise(12))
+    one, same = (primary(verdict.judge(each, gaps)) for each in (short, long))
+    assert (one.outcome, same.outcome) == ("inconclusive", "not yet")
+    assert (one.p, one.low) == (same.p, same.low)
+    assert primary(verdict.judge(short, arms(CLEAR[:8]))).outcome == "worse"
+
+
+@pytest.mark.parametrize(("spending", "fewest"), [("pocock", 7), ("obrien_fleming", 10)])
+def test_a_first_look_at_which_nothing_can_be_decided_is_refused(
+    spending: str, fewest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(params()))
+    variants = {name: {"diffusion.schedule.name": name} for name in ("cosine", "linear")}
+
+    def load(first: int) -> Study:
+        plan = {"question": "Which?", "variants": variants, "looks": [first, 20], "spending": spending}
+        Path("which.yaml").write_text(yaml.safe_dump(plan))
+        return plans.load(Path("which.yaml"))
+
+    assert load(fewest).plan.looks[0] == fewest
+    with pytest.raises(
+        UserError, match=rf"looks: {fewest - 1} seeds cannot decide anything; allowed: {fewest} or more"
+    ):
+        load(fewest - 1)
