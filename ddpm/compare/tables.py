@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from tabulate import tabulate
 
 from ddpm.base.files import atomic_path, write_json
 from ddpm.compare.pairing import BUDGETS, Arm, named
-from ddpm.compare.verdict import Comparison, Verdict
+from ddpm.compare.verdict import Comparison, Described, Verdict
 from ddpm.pictures import plots
 
 Rows = list[list[str]]
@@ -63,7 +62,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     with atomic_path(paths[1]) as temporary:
         pd.DataFrame(rows, dtype=object).to_csv(temporary, index=False)
     write_json(paths[2], to_dict(comparison))
-    draw(comparison, paths[3])
+    draw(comparison.verdicts, paths[3])
     return paths
 
 
@@ -72,14 +71,14 @@ def _plain(cell: Any) -> Any:
     return " ".join("none" if part is None else str(part) for part in cell) if isinstance(cell, tuple) else cell
 
 
-def draw(comparison: Comparison, path: Path) -> None:
+def draw(verdicts: Sequence[Described], path: Path) -> None:
     """The seeds' differences with their mean and interval, a panel for each metric, a row for each pair."""
-    several = len({verdict.baseline for verdict in comparison.verdicts}) > 1
-    panels: dict[str, dict[str, Verdict]] = {}
-    for verdict in comparison.verdicts:
-        label = f"{verdict.variant} - {verdict.baseline}" if several else verdict.variant
+    baselines = {verdict.baseline for verdict in verdicts}
+    panels: dict[str, dict[str, Described]] = {}
+    for verdict in verdicts:
+        label = f"{verdict.variant} - {verdict.baseline}" if len(baselines) > 1 else verdict.variant
         panels.setdefault(f"{verdict.metric} ({verdict.direction} is better)", {})[label] = verdict
-    what = "differences" if several else f"difference from {comparison.arms[0].label}"
+    what = "differences" if len(baselines) > 1 else f"difference from {baselines.pop()}"
     plots.gaps(path, panels, f"{what}: a dot for each training seed, a band for the practical threshold")
 
 
@@ -100,10 +99,12 @@ def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """The notes on the runs, and the rule of the verdicts."""
+    """The headlines, the notes on the runs, and the rule of the verdicts."""
     settings, count = comparison.settings, len(comparison.verdicts)
     together = f"all {count} verdicts together, and their intervals," if count > 1 else "the verdict and its interval"
+    first = [verdict for verdict in comparison.verdicts if verdict.metric == comparison.metrics[0]]
     return [
+        *(verdict.headline for verdict in first),
         *comparison.notes,
         f"better or worse: adjusted p below and sign-flip p at most {1 - settings.confidence:.3g}, a gap above the "
         "metric's margin, and KID agreeing; equivalent: two one-sided tests exclude a gap as large",
@@ -113,19 +114,24 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _cells(verdict: Verdict) -> list[str]:
-    relative = "" if verdict.relative is None else f" ({verdict.relative:+.1%})"
     tests = ["-", "-", "-"]
     if verdict.low is not None:  # then all are there
         adjusted = "" if verdict.p == verdict.adjusted_p else f" ({verdict.adjusted_p:.2g})"
         interval = f"{verdict.low:+.3g} to {verdict.high:+.3g}"
         tests = [interval, f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
+    return cells(verdict, tests)
+
+
+def cells(seen: Described, tests: Sequence[str]) -> list[str]:
+    """A table's row: the metric, both means, the difference, what was tested, the verdict."""
+    relative = "" if seen.relative is None else f" ({seen.relative:+.1%})"
     return [
-        verdict.metric,
-        f"{verdict.baseline_mean:.4g}",
-        f"{verdict.variant_mean:.4g}",
-        f"{verdict.difference:+.3g}{relative}",
+        seen.metric,
+        f"{seen.baseline_mean:.4g}",
+        f"{seen.variant_mean:.4g}",
+        f"{seen.difference:+.3g}{relative}",
         *tests,
-        f"{verdict.outcome}: {verdict.reason}" if verdict.reason else verdict.outcome,
+        f"{seen.outcome}: {seen.reason}" if seen.reason else seen.outcome,
     ]
 
 

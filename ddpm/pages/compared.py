@@ -76,7 +76,7 @@ def verdict(found: Compared) -> list[Part]:
         split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
         parts.append(Table([*columns, "why"], split, title, text_columns=(0, 7, 8)))
     caption = "Each training seed's difference from the baseline, the mean and its interval."
-    parts.append(figure(partial(tables.draw, found.comparison), caption, wide=True))
+    parts.append(figure(partial(tables.draw, found.comparison.verdicts), caption, wide=True))
     return [*parts, *map(Note, tables.notes(found.comparison))]
 
 

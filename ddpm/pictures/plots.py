@@ -20,7 +20,8 @@ MAX_ROWS = 12
 COLUMNS = 10
 MAX_NAME = 24  # characters
 MARKERS = "osD^vPX*<>"
-OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73", "inconclusive": "#888888"}
+OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73"}
+UNDECIDED = "#888888"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def gaps(path: Path, panels: Mapping[str, Mapping[str, Gap]], title: str) -> Non
         axes.set_axis_off()
     for axes, (name, pairs) in zip(grid.flat, panels.items(), strict=False):
         for row, verdict in enumerate(pairs.values()):
-            colour, seeds = OUTCOMES[verdict.outcome], len(verdict.differences)
+            colour, seeds = OUTCOMES.get(verdict.outcome, UNDECIDED), len(verdict.differences)
             axes.barh(row, 2 * verdict.margin, left=-verdict.margin, height=0.8, color="#888888", alpha=0.2)
             spread = row + np.linspace(-0.25, 0.25, seeds) * (seeds > 1)
             axes.plot(verdict.differences, spread, ".", color=colour, alpha=0.6)

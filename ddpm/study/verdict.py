@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
 
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics, pairing, statistics, verdict
+from ddpm.compare import metrics, pairing, statistics, tables, verdict
 from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import Described
@@ -160,8 +160,7 @@ def describe(found: Findings) -> str:
 
 def to_dict(found: Findings) -> dict[str, Any]:
     """For JSON."""
-    findings = [{**asdict(each), "headline": each.headline, "pairing": each.pairing} for each in found.findings]
-    return {**vars(found), "findings": findings}
+    return {**vars(found), "findings": [each.to_dict() for each in found.findings]}
 
 
 def _settings(study: Study) -> Compare:
@@ -238,15 +237,6 @@ def _replayed(study: Study, pair: Pair, metric: str, complete: Sequence[int], se
 
 
 def _cells(each: Finding) -> list[str]:
-    relative = "" if each.relative is None else f" ({each.relative:+.1%})"
-    tested = ["-", "-", "-"]
-    if each.low is not None:  # then all are there
-        tested = [f"{each.low:+.3g} to {each.high:+.3g}", f"{each.estimate:+.3g}", f"{each.p:.2g}"]
-    return [
-        each.metric,
-        f"{each.baseline_mean:.4g}",
-        f"{each.variant_mean:.4g}",
-        f"{each.difference:+.3g}{relative}",
-        *tested,
-        f"{each.outcome}: {each.reason}" if each.reason else each.outcome,
-    ]
+    if each.low is None:  # then nothing was tested
+        return tables.cells(each, ["-", "-", "-"])
+    return tables.cells(each, [f"{each.low:+.3g} to {each.high:+.3g}", f"{each.estimate:+.3g}", f"{each.p:.2g}"])
