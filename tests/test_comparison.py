@@ -161,7 +161,7 @@ def test_the_gap_that_matters_is_the_metrics_own(metric: str, baseline: float, m
 def test_a_verdict_in_words() -> None:
     assert judged(pair(CLEAR)).headline == "b is worse: FD 5.0% higher, 6 of 6 seeds"
     assert judged(pair([-0.2, -0.3, 0.1, -0.2, -0.2])).headline == "b is inconclusive: FD 16% lower, 4 of 5 seeds"
-    assert judged(pair([0.5], baseline=0.0)).headline == "b is inconclusive: FD 0.5 higher, 1 of 1 seeds"
+    assert judged(pair([0.5], baseline=0.0)).headline == "b is inconclusive: FD 0.5 higher, 1 of 1 seed"
 
 
 def test_an_unsure_gap_says_how_many_more_seeds_would_settle_it_and_on_what_condition() -> None:

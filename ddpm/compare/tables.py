@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
     for arm in comparison.arms:
         named_runs = {"seeds": list(arm.runs), "runs": [run.name for run in arm.runs.values()]}
         arms.append({"label": arm.label, "values": arm.values, **named_runs, **_spent(arm)})
-    verdicts = [{**asdict(each), "headline": each.headline, "pairing": each.pairing} for each in comparison.verdicts]
+    verdicts = [each.to_dict() for each in comparison.verdicts]
     settings = comparison.settings.model_dump(mode="json")
     return {**vars(comparison), "settings": settings, "arms": arms, "verdicts": verdicts}
 
@@ -103,9 +102,8 @@ def notes(comparison: Comparison) -> list[str]:
     """The headlines, the notes on the runs, and the rule of the verdicts."""
     settings, count = comparison.settings, len(comparison.verdicts)
     together = f"all {count} verdicts together, and their intervals," if count > 1 else "the verdict and its interval"
-    first = [verdict for verdict in comparison.verdicts if verdict.metric == comparison.metrics[0]]
     return [
-        *(verdict.headline for verdict in first),
+        *headlines(comparison.verdicts, comparison.metrics[0]),
         *comparison.notes,
         f"better or worse: adjusted p below and sign-flip p at most {1 - settings.confidence:.3g}, a gap above the "
         "metric's margin, and KID agreeing; equivalent: two one-sided tests exclude a gap as large",
@@ -121,6 +119,16 @@ def _cells(verdict: Verdict) -> list[str]:
         interval = f"{verdict.low:+.3g} to {verdict.high:+.3g}"
         tests = [interval, f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
     return cells(verdict, tests)
+
+
+def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
+    """Of that metric, a line for each pair, with what pairing bought."""
+    lines = []
+    for seen in verdicts:
+        if seen.metric == metric:
+            paired = "" if seen.pairing is None else f" (pairing by seed left {seen.pairing:.0%} of the variance)"
+            lines.append(seen.headline + paired)
+    return lines
 
 
 def cells(seen: Described, tests: Sequence[str]) -> list[str]:

@@ -146,8 +146,7 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
 
 def describe(found: Findings) -> str:
     """For a terminal: the headlines, a table for each variant, notes."""
-    primary = [each.headline for each in found.findings if each.metric == found.primary]
-    blocks = ["\n".join([found.question, *primary])]
+    blocks = ["\n".join([found.question, *tables.headlines(found.findings, found.primary)])]
     heads = ["metric", found.baseline, "variant", "difference", "interval", "estimate", "p", "verdict"]
     for variant in dict.fromkeys(each.variant for each in found.findings):
         rows = [_cells(each) for each in found.findings if each.variant == variant]
