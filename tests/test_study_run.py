@@ -21,6 +21,7 @@ from tests.study_project import NAMES, PLAN, STUDY, commit, git, ran, refs, stud
 
 RUN = "import sys; sys.path.insert(0, {root!r}); from tests import study_project; study_project.install(); "
 RUN += "from ddpm.cli import main; main(['study', 'run', *sys.argv[1:]])"
+pytestmark = pytest.mark.slow
 ROOT = str(Path(__file__).parent.parent)
 
 
@@ -164,7 +165,10 @@ def test_what_a_killed_worker_left_in_a_slot_does_not_matter() -> None:
     (slot / "junk").write_text("junk")
     assert study("run", str(PLAN), "--line", "2") == 0
     (slot / ".git/HEAD").write_text("damaged")
+    Path("mine").write_text("kept")
     assert study("run", str(PLAN), "--line", "3") == 0
+    assert Path("mine").exists()  # git would go up from a damaged clone, and clean this one
+    assert git("branch", "--show-current") == "main"
     assert "junk" not in git("ls-tree", "-r", "--name-only", refs()["tiny-linear-0"]).splitlines()
 
 

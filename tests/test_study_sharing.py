@@ -10,6 +10,8 @@ from ddpm.study import plan, results, sharing, slots
 from tests import study_project
 from tests.study_project import NAMES, PLAN, git, ran, refs, study
 
+pytestmark = pytest.mark.slow
+
 
 class Clones:
     """Two clones, a and b, of a bare repository."""

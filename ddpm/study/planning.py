@@ -99,6 +99,8 @@ def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int]
     variants = {}
     for values in product(*(values for _, values in keys)):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.lower()) for value in values)
+        if label in variants:
+            raise UserError(f"--vary: {', '.join(values)}: {label} would name the same variant twice; leave one out")
         variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
     width = max(map(len, variants))
     whole = TEMPLATE.format(

@@ -103,24 +103,26 @@ def _checkout(folder: Path, commit: str) -> None:
 
 
 def git(*arguments: str, at: Path | None = None) -> str:
-    """git's answer. Raises UserError with its error where it fails."""
-    return _answer("git", ["git", *arguments], at)
+    """git's answer, of the repository ``at``, or of this one. Raises UserError with its error where it fails."""
+    # by name: from a damaged repository git would go up to this one, and clean that
+    where = [f"--git-dir={at / '.git'}", f"--work-tree={at}"] if at else []
+    return _answer(f"git {arguments[0]}", ["git", *where, *arguments], at)
 
 
 def dvc(*arguments: str) -> str:
     """dvc's answer. Raises UserError with its error where it fails."""
-    return _answer("dvc", [sys.executable, "-m", "dvc", *arguments])
+    return _answer(f"dvc {arguments[0]}", [sys.executable, "-m", "dvc", *arguments])
 
 
 def _answer(name: str, command: list[str], at: Path | None = None) -> str:
     try:
         done = subprocess.run(command, cwd=at, capture_output=True, text=True, env=environment(), check=False)
     except FileNotFoundError as error:
-        raise UserError(f"{name}: not installed; install it") from error
+        raise UserError(f"{command[0]}: not installed; install it") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         first = next((line for line in lines if line.startswith(ERRORS)), lines[-1])
-        raise UserError(f"{name} {command[command.index(name) + 1]}: {printable(first)}")
+        raise UserError(f"{name}: {printable(first)}")
     return done.stdout.strip()
 
 

@@ -1,0 +1,147 @@
+"""A study's file: what is refused in it, what it says in full, and the one that ``ddpm study new`` writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.params import config, file, presets
+from ddpm.study import plan
+from tests import study_project
+from tests.study_project import study
+
+STUDY = """\
+question: Which schedule?
+base: digits_small
+variants:
+  cosine: {diffusion.schedule.name: cosine}
+  linear: {diffusion.schedule.name: linear}
+looks: [8, 12]
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_project.make(tmp_path)
+    study_project.install()
+
+
+def load(text: str, name: str = "a") -> plan.Study:
+    path = Path(f"studies/{name}.yaml")
+    path.write_text(text)
+    return plan.load(path)
+
+
+def test_experiments_are_interleaved_over_the_variants_and_keep_the_comments_of_the_base() -> None:
+    experiments = load(STUDY).experiments(2)
+    assert [each.name for each in experiments] == ["a-cosine-0", "a-linear-0", "a-cosine-1", "a-linear-1"]
+    text = experiments[3].text
+    base = presets.text("digits_small")
+    assert text == base.replace("seed: 0  ", "seed: 1  ", 1).replace("name: cosine ", "name: linear ", 1)
+    chosen = config.check(file.decode(text, "text"))
+    assert (chosen.seed, chosen.diffusion.schedule.name) == (1, "linear")
+
+
+def test_a_base_of_its_own_and_another_first_seed() -> None:
+    path = Path("params.yaml")
+    path.write_text(path.read_text().replace("steps: 1000", "steps: 7"))
+    found = load(STUDY.replace("base: digits_small", "first_seed: 20"))
+    assert [each.seed for each in found.experiments(2)] == [20, 20, 21, 21]
+    assert "steps: 7" in found.experiments(1)[0].text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("looks", "look", "look: unknown key (did you mean 'looks'?)"),
+        ("[8, 12]", "[12, 8]", "looks: (12, 8) is not allowed: must rise"),
+        ("[8, 12]", "[4, 12]", "looks: 4 seeds cannot decide anything; allowed: 6 or more"),
+        ("name: linear", "name: cosine", "variants: cosine and linear are equal"),
+        ("  linear: {diffusion.schedule.name: linear}\n", "", "variants"),
+        ("linear}", "none}", "variants.linear: diffusion.schedule.name: unknown 'none'"),
+        ("schedule.name: linear", "schedule.name.x: linear", "diffusion.schedule.name.x: name is a value, no section"),
+        ("schedule.name: linear", "schedul.name: linear", "schedul"),
+        ("diffusion.schedule.name: linear", "seed: 3", "variants.linear: seed: every variant gets the same seeds"),
+        ("looks", "primary: classifier.fdd\nlooks", "did you mean"),
+        ("looks", "primary: inception.fid\nlooks", "no run of cosine will have inception.fid"),
+        ("looks", "primary: classifier.fid\nlooks", "no run of cosine will have classifier.fid"),
+        ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
+        ("cosine:", "Cosine:", "Cosine"),
+    ],
+)
+def test_what_is_refused(old: str, new: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert old in STUDY
+    Path("studies/a.yaml").write_text(STUDY.replace(old, new, 1))
+    for command in ("plan", "run", "status", "push", "pull"):
+        assert study(command, "studies/a.yaml") == 2
+        [said] = capsys.readouterr().err.splitlines()
+        assert line in said
+        assert said.startswith(("error: studies/a.yaml", "error: preset"))
+
+
+@pytest.mark.parametrize("name", ["studies/a.yml", "studies/A.yaml", "studies/none.yaml", "studies"])
+def test_a_file_that_is_no_study(name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        plan.load(Path(name))
+
+
+def test_the_hash_is_of_what_decides() -> None:
+    here = load(STUDY).hash
+    assert load(STUDY.replace("Which", "What")).hash == here
+    assert load(STUDY.replace("looks", "spending: pocock\nlooks")).hash == here
+    for old, new in (
+        ("12]", "16]"),
+        ("name: linear", "name: sigmoid"),
+        ("looks", "primary: classifier.kid_mean\nlooks"),
+    ):
+        assert load(STUDY.replace(old, new)).hash != here
+
+
+def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixture[str]) -> None:
+    vary = ("--vary", "diffusion.loss.name=simple,min_snr", "train.batch_size=64,128")
+    assert study("new", "loss", *vary, "--base", "digits_small", "--looks", "8", "10") == 0
+    found = plan.load(Path("studies/loss.yaml"))
+    assert list(found.params) == ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]
+    assert found.configs["min_snr_128"].train.batch_size == 128
+    assert found.plan.looks == (8, 10)
+    before = Path("studies/loss.yaml").read_text()
+    assert study("new", "loss", *vary) == 2
+    assert "studies/loss.yaml: exists" in capsys.readouterr().err
+    assert Path("studies/loss.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("vary", "line"),
+    [
+        ("diffusion.loss.name", "--vary: diffusion.loss.name: allowed: a params key and its values"),
+        ("diffusion.loss.name=simple", "variants"),
+        ("diffusion.loss.name=simple,none", "unknown 'none'"),
+        ("train.batch_size=64,64", "name the same variant twice"),
+    ],
+)
+def test_new_refuses_what_is_no_study_and_writes_nothing(
+    vary: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study("new", "loss", "--vary", vary) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert line in said
+    assert not Path("studies/loss.yaml").exists()
+
+
+def test_plan_shows_names_lines_and_what_each_look_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("studies/a.yaml").write_text(STUDY)
+    assert study("plan", "studies/a.yaml", "--no-pilot", "--slots", "3") == 0
+    said = capsys.readouterr().out
+    assert "   1 a-cosine-0" in said
+    assert ["8", "seeds", "1-16", "16", "16", "-", "0.50"] in [line.split() for line in said.splitlines()]
+    assert study("plan", "studies/a.yaml", "--no-pilot", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["experiments"][23] | {"reason": None} == {
+        "line": 24, "name": "a-linear-11", "variant": "linear", "seed": 11, "state": "missing", "reason": None,
+    }  # fmt: skip
+    assert found["cost"]["seconds"] is None
+    assert study("plan", "studies/a.yaml", "--slots", "0") == 2
