@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -23,7 +22,6 @@ def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
     from dvc.repo import Repo
 
     study = ledger.study
-    os.environ["DVC_ROOT"] = str(Path.cwd())  # where the store is, also for what is read in a slot
     below = results.below(results.repository())
     parent = Parent(study.name, {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary})
     known = parent.children()

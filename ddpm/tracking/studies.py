@@ -6,7 +6,8 @@ Like every run it is a view of files, and can be written again: nothing is sent 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,14 +40,14 @@ class Parent:
 
     def add(self, experiment: str, baseline: str) -> None:
         """Write the run of the experiment that is checked out in the working folder, with its data."""
-        os.environ.update(DVC_EXP_NAME=experiment, DVC_EXP_BASELINE_REV=baseline)
 
         def complete() -> None:
             record = records.read("evaluate", file.read())
             with self.store.locked():
                 self.store.client.set_tag(syncing.complete(self.store, record), PARENT, self.id)
 
-        self._attempt(complete)
+        with _environment(DVC_EXP_NAME=experiment, DVC_EXP_BASELINE_REV=baseline):
+            self._attempt(complete)
 
     def finish(self, note: str, files: Iterable[Path]) -> None:
         """note: of the run's page, Markdown. files: its artifacts."""
@@ -72,3 +73,15 @@ class Parent:
                 return str(run.info.run_id)
             made = client.create_run(experiment, run_name=f"study {name}", tags={STUDY: name, **facts})
             return str(made.info.run_id)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Variables as DVC sets them for a stage."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
