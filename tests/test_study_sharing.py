@@ -41,7 +41,7 @@ def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clones:
     monkeypatch.setenv("DDPM_TRACKING", "off")
     for name in ("DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
-    study_project.install()
+    study_project.install(monkeypatch)
     return Clones(tmp_path, monkeypatch)
 
 
