@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
 from ddpm.cli import main
 from ddpm.compare.runs import Run
 from ddpm.params import presets
+from ddpm.study import verdict
 from ddpm.study.plan import Study
 
 STAGE = """
@@ -103,7 +101,9 @@ def git(*arguments: str, at: Path | None = None) -> str:
 
 
 def run(*command: str, at: Path | None = None) -> str:
-    return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(command, cwd=at, capture_output=True, text=True)
+    assert done.returncode == 0, (command, done.returncode, done.stderr)
+    return done.stdout.strip()
 
 
 def commit(message: str, at: Path | None = None) -> None:
@@ -145,16 +145,9 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> SimpleNamespa
     )
 
 
-def install() -> None:
-    """Judge as above."""
-    try:
-        verdict: Any = import_module("ddpm.study.verdict")
-    except ImportError:
-        verdict = sys.modules["ddpm.study.verdict"] = ModuleType("ddpm.study.verdict")
-        import ddpm.study
-
-        ddpm.study.verdict = verdict  # type: ignore[attr-defined]
-    verdict.judge = judge
-    verdict.describe = lambda findings: f"verdict on {findings.findings}"
-    verdict.to_dict = vars
-    verdict.power = lambda study: dict.fromkeys(study.plan.looks, 0.5)
+def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Judge as above; without ``monkeypatch`` for the rest of the process."""
+    replace = monkeypatch.setattr if monkeypatch else setattr
+    replace(verdict, "judge", judge)
+    replace(verdict, "describe", lambda findings: f"verdict on {findings.findings}")
+    replace(verdict, "to_dict", vars)

@@ -29,6 +29,7 @@ from ddpm.base import variant
 from ddpm.base.files import digest
 from ddpm.compare import gate, runs
 from ddpm.params import config, file, presets, schema
+from ddpm.study import plan
 from tests.scored import grid, params, record, settle
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +38,24 @@ GENERATED = {"bad-inputs.md"}
 PAGES = sorted(page for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if page.name not in GENERATED)
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
-NEEDS = {"needs: the pipeline", "needs: a GPU", "needs: the internet", "needs: other machines", "needs: a server"}
-TRUSTED = {"git", "mlflow", "export", "pip", "curl", "initdb", "pg_ctl"}  # programs whose lines are taken as they are
+NEEDS = {
+    "needs: the pipeline",
+    "needs: a GPU",
+    "needs: the internet",
+    "needs: other machines",
+    "needs: a server",
+    "needs: Slurm",
+}
+TRUSTED = {
+    "git",
+    "mlflow",
+    "export",
+    "pip",
+    "curl",
+    "initdb",
+    "pg_ctl",
+    "parallel",
+}  # programs whose lines are taken as they are
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MAKE_TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
 
@@ -99,7 +116,8 @@ def test_the_contents_name_every_page() -> None:
 
 @pytest.mark.parametrize("block", shell(), ids=named)
 def test_every_command_is_one_that_its_program_takes(block: Block) -> None:
-    for program, *arguments in block.lines:
+    lines = [] if block.mark == "needs: Slurm" else block.lines  # tests/test_study_slurm.py runs that script
+    for program, *arguments in lines:
         if program not in TRUSTED:
             CHECKS[program](arguments)
 
@@ -116,7 +134,11 @@ def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> No
 @pytest.mark.parametrize(
     "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
 )
-def test_what_is_shown_of_params_may_stand_there(block: Block) -> None:
+def test_what_is_shown_of_params_or_a_study_may_stand_there(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if block.mark == "study":
+        plan.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
+        return
     base = file.decode(presets.text(block.preset), block.preset)
     config.check(merged(base, yaml.safe_load(block.text)), block.page)
 

@@ -36,7 +36,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     YAML().dump(params, Path("params.yaml"))
     PLAN.write_text(STUDY)
     commit("a small study")
-    study_project.install()
+    study_project.install(monkeypatch)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     for line in "12":
         assert study("run", str(PLAN), "--line", line) == 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -41,7 +39,7 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    study_project.install()
+    study_project.install(monkeypatch)
     return folder
 
 
@@ -96,6 +94,7 @@ def test_a_decided_variant_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -
     PLAN.write_text(STUDY.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [2, 3]"))
     commit("three variants, two looks")
     monkeypatch.setenv("DECIDED", "sigmoid 2")
+    monkeypatch.setattr(plan.Design, "fewest", lambda *_: 2)  # which is a matter of the statistics
     assert study("run", str(PLAN)) == 0
     more = {"tiny-cosine-2", "tiny-linear-2", "tiny-sigmoid-0", "tiny-sigmoid-1"}
     assert set(refs()) == {*NAMES, *more}
@@ -275,8 +274,3 @@ def test_study_commands_import_neither_torch_nor_mlflow() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert not {"torch", "mlflow", "dvc"} & set(done.stdout.split())
-
-
-def test_the_verdict_module_is_there() -> None:
-    assert import_module("ddpm.study.verdict").judge is study_project.judge
-    assert os.environ.get("DECIDED") is None

@@ -41,7 +41,7 @@ def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clones:
     monkeypatch.setenv("DDPM_TRACKING", "off")
     for name in ("DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
-    study_project.install()
+    study_project.install(monkeypatch)
     return Clones(tmp_path, monkeypatch)
 
 
@@ -81,6 +81,19 @@ def test_a_worker_pushes_each_result_with_its_data(clones: Clones) -> None:
     assert refs() == made
     slots.dvc("exp", "apply", "tiny-cosine-0")
     assert Path("data/model").read_text() == "cosine 0"
+
+
+def test_a_remote_that_is_gone_does_not_stop_a_study(clones: Clones, capsys: pytest.CaptureFixture[str]) -> None:
+    clones.enter("a")
+    (clones.folder / "origin.git").rename(clones.folder / "gone.git")
+    assert study("run", str(PLAN), "--push") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: git ls-remote: fatal: ")
+    assert set(refs()) == set(NAMES)
+    assert Path("metrics/studies/tiny/verdict.json").exists()
+    (clones.folder / "gone.git").rename(clones.folder / "origin.git")
+    assert study("run", str(PLAN), "--push") == 0
+    assert len(sharing._listed("origin")) == len(NAMES)
 
 
 def test_other_content_is_refused_and_nothing_is_overwritten(

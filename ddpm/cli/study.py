@@ -119,6 +119,8 @@ def run(parsed: argparse.Namespace) -> int:
         print(verdict.describe(findings), "", *written, sep="\n")
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
+    if share:
+        share()  # what a remote refused meanwhile
     return 1 if going.failed else 0
 
 

@@ -84,6 +84,7 @@ class Runner:
                 for each, reason in self._finished(pool, left):
                     if reason is None:
                         self.failed.pop(each.name, None)
+                        self._share()
                         over += 1
                         time_left = duration((time.monotonic() - begun) / over * (count - over))
                         self.say(
@@ -96,10 +97,16 @@ class Runner:
                         self.say(f"failed: {reason}; {'again later' if attempt < ATTEMPTS else 'given up'}")
                 left = failed
 
-    def _score(self, experiment: Experiment) -> str:
+    def _share(self) -> None:
+        """A remote that is gone for a while stops nothing: whoever called ``run`` shares once more."""
         self.ledger.update()
-        if self.share:
-            self.share()
+        try:
+            if self.share:
+                self.share()
+        except UserError as error:
+            self.say(f"warning: {error}")
+
+    def _score(self, experiment: Experiment) -> str:
         run = self.ledger.found()[experiment.variant][experiment.seed]
         metric = self.study.plan.primary
         return (
