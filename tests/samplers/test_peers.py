@@ -14,8 +14,12 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    IPNDMScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
@@ -26,12 +30,15 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.generator import Spacing
-from ddpm.sampling.sampler import Denoise, Sampler, levels
+from ddpm.sampling.sampler import Denoise, Level, Noise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
 
 # diffusers' own, under NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+]
 
 T = 1000
 SHAPE = (2, 3, 3)
@@ -142,6 +149,125 @@ def test_dpmpp_2m_equals_diffusers(steps: int, spacing: Spacing, dtype: torch.dt
         assert_near(state, theirs, tolerance)
 
 
+def of_steps(
+    name: str, steps: int, spacing: Spacing = "trailing", **fields: float
+) -> tuple[NoiseSchedule, list[Tensor]]:
+    """The chain that is visited and ours' states, in float64."""
+    schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
+    return schedule, ours(sampler(name, **fields), schedule, torch.float64)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
+def test_dpmpp_2m_sde_equals_diffusers(spacing: Spacing) -> None:
+    peer = DPMSolverMultistepScheduler(T, beta_schedule="linear", algorithm_type="sde-dpmsolver++")
+    schedule, states = of_steps("dpmpp_2m_sde", 20, spacing)
+    visit(peer, schedule, torch.float64)
+    theirs, x_0 = start(torch.float64), []
+    for step, (t, state) in enumerate(zip(peer.timesteps.tolist(), states, strict=True)):
+        peer._step_index = step
+        x_0.append(peer.convert_model_output(network(theirs, t + 1), sample=theirs))
+        if step in (0, 19):
+            theirs = peer.dpm_solver_first_order_update(x_0[-1], sample=theirs, noise=noises(t + 1))
+        else:
+            theirs = peer.multistep_dpm_solver_second_order_update(x_0, sample=theirs, noise=noises(t + 1))
+        assert_near(state, theirs, 1e-10)
+
+
+def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight() -> None:
+    """k-diffusion's formulas, in its x / signal and with its signs; theirs lacks a factor of 2 at the square."""
+    schedule, states = of_steps("dpmpp_3m_sde", 12)
+    path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
+    x, x_0, h = start(torch.float64) / path[0].signal, [], []
+    for step in range(10):
+        begin, end = path[step : step + 2]
+        x_0.append(denoise(x * begin.signal, begin.t).x_0)
+        h.append(end.log_ratio - begin.log_ratio)
+        h_eta = 2 * h[-1]
+        phi_2 = np.expm1(-h_eta) / h_eta + 1
+        x = np.exp(-h_eta) * x - np.expm1(-h_eta) * x_0[-1]
+        if step == 1:  # here ours are the midpoint's
+            x = x - 0.5 * np.expm1(-h_eta) * (x_0[-1] - x_0[-2]) * h[-1] / h[-2]
+        elif step > 1:
+            r0, r1 = h[-2] / h[-1], h[-3] / h[-1]
+            d1_0, d1_1 = (x_0[-1] - x_0[-2]) / r0, (x_0[-2] - x_0[-3]) / r1
+            d1, d2 = d1_0 + (d1_0 - d1_1) * r0 / (r0 + r1), (d1_0 - d1_1) / (r0 + r1)
+            x = x + phi_2 * d1 - 2 * (phi_2 / h_eta - 0.5) * d2
+        x = x + noises(begin.t) * (end.sigma / end.signal) * np.sqrt(-np.expm1(-2 * h[-1]))
+        assert_near(states[step], x * end.signal, 1e-10)
+
+
+def test_dpmpp_sde_equals_k_diffusions() -> None:
+    """k-diffusion's formulas from every other level, with its own midpoint: the next level; r is where that lies.
+
+    Its two noises are increments of one Brownian path: the second is over the whole step, and contains the first.
+    """
+    schedule, states = of_steps("dpmpp_sde", 12)
+    path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
+    x = start(torch.float64) / path[0].signal
+    for first in range(0, 10, 2):
+        begin, middle, end = path[first : first + 3]
+        h, half = end.log_ratio - begin.log_ratio, middle.log_ratio - begin.log_ratio
+        fac = 1 / (2 * half / h)
+        one = noises(begin.t) * (middle.sigma / middle.signal) * np.sqrt(-np.expm1(-2 * half))
+        x_0 = denoise(x * begin.signal, begin.t).x_0
+        x_2 = np.exp(-2 * half) * x - np.expm1(-2 * half) * x_0 + one
+        x_0_2 = denoise(x_2 * middle.signal, middle.t).x_0
+        both = noises(middle.t) * (end.sigma / end.signal) * np.sqrt(-np.expm1(-2 * (h - half)))
+        both = both + one * np.exp(-2 * (h - half))
+        x = np.exp(-2 * h) * x - np.expm1(-2 * h) * ((1 - fac) * x_0 + fac * x_0_2) + both
+        assert_near(states[first], x_2 * middle.signal, 1e-10)
+        assert_near(states[first + 1], x * end.signal, 1e-10)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
+def test_deis_equals_diffusers(spacing: Spacing) -> None:
+    """Update by update: their ``step`` lowers the order of the last but one."""
+    peer = DEISMultistepScheduler(T, beta_schedule="linear", solver_order=3)
+    schedule, states = of_steps("deis", 20, spacing)
+    visit(peer, schedule, torch.float64)
+    theirs, outputs = start(torch.float64), []
+    for step, (t, state) in enumerate(zip(peer.timesteps.tolist(), states[:-1], strict=False)):
+        peer._step_index = step
+        outputs.append(network(theirs, t + 1))
+        if step == 0:
+            theirs = peer.deis_first_order_update(outputs[-1], sample=theirs)
+        elif step == 1:
+            theirs = peer.multistep_deis_second_order_update(outputs, sample=theirs)
+        else:
+            theirs = peer.multistep_deis_third_order_update(outputs, sample=theirs)
+        assert_near(state, theirs, 1e-8)  # their integrals cancel
+
+
+def test_ipndm_equals_diffusers() -> None:
+    """Their network predicts v."""
+    peer = IPNDMScheduler(T)
+    schedule, states = of_steps("ipndm", 20)
+    path = levels(schedule)
+    peer.set_timesteps(20)
+    peer.alphas = torch.tensor([level.signal for level in path], dtype=torch.float64)
+    peer.betas = torch.tensor([level.sigma for level in path], dtype=torch.float64)
+    theirs = start(torch.float64)
+    for level, t, state in zip(path, peer.timesteps, states, strict=False):
+        v = (network(theirs, level.t) - level.sigma * theirs) / level.signal
+        theirs = peer.step(v, t, theirs).prev_sample
+        assert_near(state, theirs, 1e-10)
+
+
+def test_euler_equals_diffusers_flow_matching() -> None:
+    """Their x is ours over signal + sigma, their sigma the share of sigma in it, and they cast x to float32."""
+    peer = FlowMatchEulerDiscreteScheduler(T)
+    schedule, states = of_steps("euler", 20)
+    path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
+    peer.set_timesteps(20)
+    length = [level.signal + level.sigma for level in path]
+    peer.sigmas = torch.tensor([level.sigma for level in path], dtype=torch.float64) / torch.tensor(length).double()
+    theirs = start(torch.float64) / length[0]
+    for level, t, begin, end, state in zip(path, peer.timesteps, length, length[1:], states, strict=False):
+        found = denoise(theirs * begin, level.t)
+        theirs = peer.step(found.epsilon - found.x_0, t, theirs).prev_sample
+        assert_near(state, theirs * end, 2e-6)
+
+
 @PRECISIONS
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -204,6 +330,82 @@ def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
         of_mixture("ddim", schedule, schedule, x_T)[0],
     )
     torch.testing.assert_close(ours - ddim, theirs - ddim, rtol=1e-3, atol=1e-12)
+
+
+def algorithm_2(whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Tensor, s_churn: float) -> list[Tensor]:
+    """EDM's Algorithm 2 line by line, on x / signal, with a denoiser that knows every sigma.
+
+    Its t_i are such that its raised levels are those that ours visits; x before each evaluation at a raised level.
+    """
+    data, path = exact.mixture(whole), levels(schedule)
+    gamma = min(s_churn / len(schedule), 2**0.5 - 1)
+    raised = [level.sigma / level.signal for level in path]
+    t = [raised[0], *(sigma / (1 + gamma) for sigma in raised[1:])]
+
+    def slope(x: Tensor, sigma: float) -> Tensor:
+        signal = (1 + sigma**2) ** -0.5
+        return (x - data.x_0(x.flatten(1) * signal, Level(0, signal, signal * sigma, 0.0)).reshape(x.shape)) / sigma
+
+    x, states = x_T / path[0].signal, []
+    for i in range(len(schedule) - 1):
+        d = slope(x, raised[i])
+        x_next = x + (t[i + 1] - raised[i]) * d
+        x = x + (t[i + 1] - raised[i]) * (d + slope(x_next, t[i + 1])) / 2
+        x = x + (raised[i + 1] ** 2 - t[i + 1] ** 2) ** 0.5 * noises_of(len(x))(path[i].t)
+        states.append(x * path[i + 1].signal)
+    return states
+
+
+def noises_of(count: int) -> Noise:
+    return lambda t: noise.gaussian(0, "reverse", torch.arange(count), t, (2, 1, 1)).double()
+
+
+def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten() -> None:
+    """With the same noise, at t = 1, before the step to the image."""
+    whole, apart, x_T = exact.even_in_log_snr(320), [], pixels(64)
+    for steps in (80, 160):
+        schedule = whole.respace(np.arange(1, 322, 320 // steps))
+        theirs = algorithm_2(whole, schedule, x_T, 10)
+        chosen = sampler("edm_stochastic", s_churn=10.0, s_tmin=0.0, s_tmax=1e5, s_noise=1.0)
+        chain = Chain(schedule, dtype=torch.float64)
+        states = list(chosen.steps(exact.mixture(whole), x_T, chain, noises_of(64), SMALL))
+        apart.append(distance(states[-2], theirs[-1]))
+    assert apart[1] < 3e-4  # where DDIM, a first-order method, is 5e-3 from the ODE's solution
+    assert np.log2(apart[0] / apart[1]) > 1.1  # measured: 1.3
+
+
+def test_edm_stochastics_noise_is_that_of_diffusers() -> None:
+    """Of data that is 0 alone, for which Heun's steps are Euler's. Their raised levels are those that ours visits; they
+    raise x at the start of a step, we at the end, and they cast it to float32."""
+    schedule = WHOLE.respace(timesteps(WHOLE, 20, "trailing"))
+    path, x_T, zero = levels(schedule), start(torch.float64), torch.zeros(3, *SHAPE, dtype=torch.float64)
+    sigma = {level.t: level.sigma for level in path}
+    raised = [level.sigma / level.signal for level in path]
+    peer = EDMEulerScheduler()
+    peer.set_timesteps(20)
+    peer.sigmas = torch.tensor([raised[0], *(value / 1.25 for value in raised[1:])]).double()
+    peer.is_scale_input_called = True
+
+    def generator(t: int) -> torch.Generator:
+        return torch.Generator().manual_seed(t)
+
+    chosen = sampler("edm_stochastic", s_churn=5.0, s_tmin=0.0, s_tmax=1e5, s_noise=1.01)
+    states = list(
+        chosen.steps(
+            lambda x, t: Prediction(torch.zeros_like(x), x / sigma[t]),
+            x_T,
+            Chain(schedule, dtype=torch.float64),
+            lambda t: torch.randn(zero.shape, generator=generator(t), dtype=torch.float64),
+            SMALL,
+        )
+    )
+    churn = {"s_churn": 5.0, "s_tmax": raised[0] * 0.99, "s_noise": 1.01}  # x_T needs no raising
+    theirs = x_T / path[0].signal
+    for step, t in enumerate(peer.timesteps[:-1]):
+        options = {**churn, "generator": generator(path[step - 1].t), "pred_original_sample": zero}
+        theirs = peer.step(zero, t, theirs, **options).prev_sample
+        before = theirs * (raised[step] / float(peer.sigmas[step + 1]))  # the step from x raised, undone
+        assert_near((x_T, *states)[step], before * path[step].signal, 1e-5)
 
 
 @cache

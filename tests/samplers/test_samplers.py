@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
+from scipy.integrate import quad
 from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.sampler import Noise, Sampler, levels
+from ddpm.sampling.sampler import Level, Noise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
 
@@ -105,6 +109,96 @@ def test_ddim_with_eta_one_is_the_ancestral_sampler_of_small_variance() -> None:
         for chosen in (sampler("ddim", eta=1.0), sampler("ancestral"))
     ]
     torch.testing.assert_close(states[0], states[1], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("schedule", WHOLE)
+@pytest.mark.parametrize(
+    ("name", "fields", "same"),
+    [
+        ("euler", {}, "ddim"),
+        ("dpmpp_2m_sde", {"eta": 0.0}, "dpmpp_2m"),
+        ("edm_stochastic", {"s_churn": 0.0}, "heun"),
+        ("edm_stochastic", {"s_tmax": 0.0}, "heun"),
+    ],
+)
+def test_without_noise_it_is_its_deterministic_relative(
+    name: str, fields: dict[str, float], same: str, schedule: str
+) -> None:
+    whole = WHOLE[schedule]
+    found, known = (
+        list(chosen.steps(exact.mixture(whole), start(4), chain(whole, 20), noises(4), SMALL))
+        for chosen in (sampler(name, **fields), sampler(same))
+    )
+    torch.testing.assert_close(found, known, rtol=0, atol=1e-11)
+
+
+def test_ddim_on_the_flow_chain_is_eulers_method_on_the_flow_ode() -> None:
+    """Written out: x = (1 - s) x_0 + s epsilon, dx/ds = epsilon - x_0, s = t / T."""
+    whole = variant.build("schedules", {"name": "rectified_flow"}, "s").noise_schedule(T)
+    denoise, path = exact.mixture(whole), levels(chain(whole, 20).schedule)
+    x_T = start(4)
+    states = sampler("ddim").steps(denoise, x_T, chain(whole, 20), noises(4), SMALL)
+    x, s = x_T / (path[0].signal + path[0].sigma), path[0].sigma / (path[0].signal + path[0].sigma)
+    assert s == pytest.approx(1, abs=1e-4)  # max_beta leaves a little signal
+    for (begin, end), state in zip(pairwise(path), states, strict=True):
+        found = denoise(x / math.hypot(s, 1 - s), begin.t)
+        x = x + (end.t / T - s) * (found.epsilon - found.x_0)
+        s = end.t / T
+        torch.testing.assert_close(state, x / math.hypot(s, 1 - s), rtol=0, atol=1e-12)
+
+
+def parabola(log_ratio: float) -> float:
+    return 0.3 - 0.2 * log_ratio + 0.15 * log_ratio**2
+
+
+def of_parabola(name: str, **fields: float) -> Iterator[tuple[Level, Level, Tensor, Tensor]]:
+    """The steps in which a third-order sampler has all its history, without noise: (start, end, x, next x).
+
+    The denoiser says that x_0, and epsilon too, are a parabola in log_ratio, whatever x is.
+    """
+    visited = chain(WHOLE["linear"], 8)
+    path, zero = levels(visited.schedule), torch.zeros(1, *PIXELS).double()
+    answer = {level.t: zero + parabola(level.log_ratio) for level in path[:-1]}
+    steps = sampler(name, **fields).steps(
+        lambda x, t: Prediction(answer[t], answer[t]), zero, visited, lambda t: zero, SMALL
+    )
+    states = [zero, *steps]
+    for number in (2, 3, 4, 5):
+        yield path[number], path[number + 1], states[number], states[number + 1]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_dpmpp_3m_is_exact_if_x_0_is_a_parabola(eta: float) -> None:
+    for begin, end, x, after in of_parabola("dpmpp_3m_sde", eta=eta):
+        rate, last, h = 1 + eta, end.log_ratio, end.log_ratio - begin.log_ratio
+        drift = quad(
+            lambda at, rate=rate, last=last: parabola(at) * rate * math.exp(rate * (at - last)), last - h, last
+        )
+        expected = end.sigma / begin.sigma * math.exp(-eta * h) * x + end.signal * drift[0]
+        torch.testing.assert_close(after, expected, rtol=0, atol=1e-11)
+
+
+def test_deis_is_exact_if_epsilon_is_a_parabola() -> None:
+    """d(x / signal) = epsilon d(sigma / signal), from x = signal x_0 + sigma epsilon on."""
+    for begin, end, _, after in of_parabola("deis"):
+        known, last, h = parabola(begin.log_ratio), end.log_ratio, end.log_ratio - begin.log_ratio
+        drift = quad(lambda at, last=last: parabola(at) * math.exp(last - at), last - h, last)
+        expected = end.signal * known + end.sigma * (math.exp(h) * known - drift[0])
+        torch.testing.assert_close(after, torch.full_like(after, expected), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"])
+def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise(name: str) -> None:
+    """Of data that is 0 alone: x_t is N(0, sigma^2) at every level, at any eta."""
+    whole = WHOLE["linear"]
+    visited, count = chain(whole, 12), 20_000
+    sigma = {level.t: level.sigma for level in levels(visited.schedule)}
+    for eta in (0.3, 1.0):
+        states = sampler(name, eta=eta).steps(
+            lambda x, t: Prediction(torch.zeros_like(x), x / sigma[t]), start(count), visited, noises(count), SMALL
+        )
+        for end, state in zip(levels(visited.schedule)[1:], states, strict=True):
+            assert float(state.std()) == pytest.approx(end.sigma, rel=0.02)
 
 
 def test_heun_is_near_the_solution_where_little_signal_is_left() -> None:
