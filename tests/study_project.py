@@ -10,7 +10,6 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +18,7 @@ from ddpm.compare.runs import Run
 from ddpm.params import presets
 from ddpm.study import verdict
 from ddpm.study.plan import Study
+from ddpm.study.verdict import Findings
 
 STAGE = """
 import json, os, pathlib, sys, time, yaml
@@ -133,21 +133,25 @@ def study(*arguments: str) -> int:
 # the statistics are tested elsewhere: here a variant is decided at the last look, or where the test says so
 
 
-def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> SimpleNamespace:
+def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     decided = dict(line.split() for line in os.environ.get("DECIDED", "").splitlines())
     complete = min(map(len, found.values()))
     looks = {name: int(decided.get(name, study.plan.looks[-1])) for name in study.params if name != study.baseline}
     still = [name for name, look in looks.items() if len(found[name]) < look]
     ahead = [look for look in study.plan.looks if look > complete]
-    counts = {name: len(runs) for name, runs in found.items()}
-    return SimpleNamespace(
-        open=(study.baseline, *still) if still else (), next_look=ahead[0] if still else None, findings=counts
+    return Findings(
+        study=study.name,
+        question=study.plan.question,
+        plan_hash=study.hash,
+        primary=study.plan.primary,
+        baseline=study.baseline,
+        findings=(),
+        open=(study.baseline, *still) if still else (),
+        next_look=ahead[0] if still else None,
+        notes=tuple(f"{name}: {len(runs)} runs" for name, runs in found.items()),
     )
 
 
 def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
     """Judge as above; without ``monkeypatch`` for the rest of the process."""
-    replace = monkeypatch.setattr if monkeypatch else setattr
-    replace(verdict, "judge", judge)
-    replace(verdict, "describe", lambda findings: f"verdict on {findings.findings}")
-    replace(verdict, "to_dict", vars)
+    (monkeypatch.setattr if monkeypatch else setattr)(verdict, "judge", judge)

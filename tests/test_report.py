@@ -31,6 +31,7 @@ from ddpm.data.processed import read_manifest
 from ddpm.pages import compared, model, parts, report
 from ddpm.pages.compared import Compared
 from ddpm.pages.parts import Chapter, Figure, Note, Strip, Table
+from ddpm.params import config
 from ddpm.pictures import plots
 from ddpm.tracking import store
 from tests import test_tracking
@@ -247,7 +248,7 @@ def test_text_never_becomes_markup() -> None:
         Figure(HOSTILE, uri),
         Figure(HOSTILE, uri, wide=True),
     ]
-    html = report.render(HOSTILE, [Chapter(HOSTILE, every)])
+    html = report.render(HOSTILE, HOSTILE, [Chapter(HOSTILE, every)])
     shown = Page(html)
     assert "script" not in shown.tags
     assert {name for _, name, _ in shown.attributes} & {"onerror", "onload", "onclick"} == set()
@@ -358,9 +359,9 @@ def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: p
     noise = np.random.default_rng(0).normal(0, 0.02, (2, 8))
     runs = [result("cosine", seed, 1 + noise[0, seed]) for seed in range(8)]
     gathered(monkeypatch, *runs, *(result("linear", seed, 2 + noise[1, seed]) for seed in range(8)))
-    found = Compared.read(("diffusion.schedule.name",))
-    assert found.comparison is not None
-    expected = next(row for row in found.comparison.verdicts if row.metric == "classifier.fd")
+    found = Compared.read(config.load(), ("diffusion.schedule.name",))
+    assert found.verdicts
+    expected = next(row for row in found.verdicts if row.metric == "classifier.fd")
     assert expected.outcome == "worse"
 
     report.write(Path("report.html"), ("diffusion.schedule.name",))
@@ -372,7 +373,7 @@ def test_verdicts_of_the_comparison_are_shown_with_their_evidence(monkeypatch: p
     assert all(f"{value:.2g}" in shown for value in (expected.adjusted_p, expected.sign_flip_p))
     assert f"{expected.low:+.3g} to {expected.high:+.3g}" in shown
     assert "linear against cosine" in shown
-    assert all(note in shown for note in found.comparison.notes)
+    assert all(note in shown for note in found.notes)
 
 
 def test_why_variants_cannot_be_compared_is_said_and_their_images_are_shown_all_the_same(
@@ -397,11 +398,11 @@ def test_images_of_a_column_are_of_one_training_seed(monkeypatch: pytest.MonkeyP
     gathered(
         monkeypatch, *(result("cosine", seed, 1.0) for seed in (0, 1, 2)), *(result("linear", s, 1.0) for s in (2, 1))
     )
-    compared.samples(Compared.read(("diffusion.schedule.name",)))
+    compared.samples(Compared.read(config.load(), ("diffusion.schedule.name",)))
     assert asked == ["cosine-1", "linear-1"]
     gathered(monkeypatch, result("cosine", 0, 1.0), result("linear", 1, 2.0))
     with pytest.raises(UserError, match=r"no training seed in common.*cosine has seed 0; linear has seed 1"):
-        compared.samples(Compared.read(("diffusion.schedule.name",)))
+        compared.samples(Compared.read(config.load(), ("diffusion.schedule.name",)))
 
 
 def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +416,7 @@ def test_curves_are_means_over_the_seeds_of_each_variant(monkeypatch: pytest.Mon
     monkeypatch.setattr(Revision, "columns", columns)
     monkeypatch.setattr(compared, "figure", lambda panel, caption: drawn.append(panel) or Figure(caption, ""))
     gathered(monkeypatch, *(result(name, seed, 1.0) for name in ("cosine", "linear") for seed in (0, 1)))
-    lacking = compared.curves(Compared.read(("diffusion.schedule.name",)))
+    lacking = compared.curves(Compared.read(config.load(), ("diffusion.schedule.name",)))
     (panel,) = drawn
     assert set(panel.curves) == {"cosine", "linear"}
     assert (panel.curves["cosine"][:, 1] == 2).all()

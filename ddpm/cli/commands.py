@@ -137,7 +137,7 @@ def compare_runs(parsed: argparse.Namespace) -> None:
     if parsed.json:
         print_json(tables.to_dict(found))
     else:
-        print(tables.table(found), *([""] if written else []), *written, sep="\n")
+        print(tables.plain(tables.tables(found), tables.notes(found)), *([""] if written else []), *written, sep="\n")
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:

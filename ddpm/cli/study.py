@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # they take half a second, which other commands need not spen
     from ddpm.study.plan import Experiment, Study
     from ddpm.study.results import Ledger
     from ddpm.study.runner import Share
+    from ddpm.study.verdict import Findings
 
 
 def add(added: Commands) -> None:
@@ -111,7 +112,7 @@ def run(parsed: argparse.Namespace) -> int:
         going = runner.Runner(ledger, at_once, devices, say, share)
         findings = going.run()
     ledger.update()
-    written = runner.write(study, findings)
+    written = [*runner.write(study, findings), _report(ledger, findings)]
     _log(ledger, written)
     if parsed.json:
         print_json(verdict.to_dict(findings) | {"failed": going.failed})
@@ -122,6 +123,25 @@ def run(parsed: argparse.Namespace) -> int:
     if share:
         share()  # what a remote refused meanwhile
     return 1 if going.failed else 0
+
+
+def _report(ledger: Ledger, findings: Findings) -> Path:
+    """Write the study's page; its path."""
+    from ddpm.compare.revisions import Revision
+    from ddpm.pages import report
+    from ddpm.pages.compared import Compared
+    from ddpm.study import runner, verdict
+
+    study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
+    arms = {
+        variant: {seed: Revision(run.name, run.source) for seed, run in runs.items()}
+        for variant, runs in ledger.found().items()
+        if runs
+    }
+    notes = [*verdict.headlines(findings), *findings.notes]
+    found = Compared(arms, findings.findings, list(verdict.titled(findings)), notes, "no experiment is finished")
+    report.write_study(path, study.plan.question, found)
+    return path
 
 
 def _log(ledger: Ledger, written: list[Path]) -> None:

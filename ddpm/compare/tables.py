@@ -16,22 +16,25 @@ from ddpm.pictures import plots
 Rows = list[list[str]]
 
 
-def table(comparison: Comparison) -> str:
-    """For a terminal."""
-    blocks = [
-        f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}" for title, rows in tables(comparison)
-    ]
-    return "\n\n".join([*blocks, "\n".join(notes(comparison))])
+def plain(titled: Iterable[tuple[str, Rows]], lines: Iterable[str]) -> str:
+    """Tables under their titles, and lines below them, for a terminal."""
+    blocks = [f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}" for title, rows in titled]
+    return "\n\n".join([*blocks, "\n".join(lines)])
 
 
-def markdown(comparison: Comparison) -> str:
-    """The same tables and notes."""
+def markdown(titled: Iterable[tuple[str, Rows]], lines: Iterable[str]) -> str:
+    """The same as Markdown."""
     blocks: list[str] = []
-    for title, rows in tables(comparison):
+    for title, rows in titled:
         head, *body = [[_escaped(cell) for cell in row] for row in rows]
         blocks.append(f"##{'#' * bool(blocks)} {_escaped(title)}")
         blocks.append(tabulate(body, head, tablefmt="github", disable_numparse=True))
-    return "\n\n".join([*blocks, "\n".join(f"- {_escaped(line)}" for line in notes(comparison))]) + "\n"
+    return "\n\n".join([*blocks, listed(lines)])
+
+
+def listed(lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "".join(f"- {_escaped(line)}\n" for line in lines)
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
     paths = [folder / f"verdict.{suffix}" for suffix in ("md", "csv", "json", "png")]
     with atomic_path(paths[0]) as temporary:
-        temporary.write_text(markdown(comparison))
+        temporary.write_text(markdown(tables(comparison), notes(comparison)))
     spent = {arm.label: _spent(arm) for arm in comparison.arms}
     rows = []
     for verdict in comparison.verdicts:

@@ -16,10 +16,10 @@ from ddpm.compare import pairing, runs, tables
 from ddpm.compare import verdict as comparison
 from ddpm.compare.revisions import Revision
 from ddpm.compare.snapshots import WORKSPACE
-from ddpm.compare.verdict import Comparison
+from ddpm.compare.tables import Rows
+from ddpm.compare.verdict import Described
 from ddpm.data.processed import open_split
 from ddpm.pages.parts import COLUMNS, Figure, Note, Part, Table, attempted, figure, strip
-from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 
@@ -31,27 +31,32 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Compared:
-    """The current params, and the variants they are compared with, if any.
+    """Variants, and the verdicts on them, if any.
 
     arms: label -> a variant's runs by training seed; the working folder's alone where no variants were asked for, or
-    none was run. refused: why there is no comparison.
+    none was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
     """
 
-    settings: Config
     arms: dict[str, dict[int, Revision]]
-    comparison: Comparison | None = None
+    verdicts: Sequence[Described] = ()
+    tables: Sequence[tuple[str, Rows]] = ()
+    notes: Sequence[str] = ()
     refused: str = ""
 
     @classmethod
     def read(
-        cls, by: Sequence[str] = (), allow_budget_mismatch: bool = False, allow_code_mismatch: bool = False
+        cls,
+        settings: Config,
+        by: Sequence[str] = (),
+        allow_budget_mismatch: bool = False,
+        allow_code_mismatch: bool = False,
     ) -> Compared:
-        """Raises UserError when params.yaml can't be read, or no run has a key of ``by``."""
-        settings = config.load()
+        """The runs that are there, with the working params' ``settings``. Raises UserError when none has a key of
+        ``by``."""
         arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
         if not by:
             how = "`ddpm report --by diffusion.schedule.name`, or by another params key, compares the variants of it"
-            return cls(settings, arms, refused=how)
+            return cls(arms, refused=how)
         gathered = runs.gather()
         pairing.check_keys(by, gathered.runs, settings)
         try:
@@ -62,22 +67,24 @@ class Compared:
             }
             found = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
         except UserError as error:
-            return cls(settings, arms, refused=str(error))
-        return cls(settings, arms, found)
+            return cls(arms, refused=str(error))
+        return cls(arms, found.verdicts, list(tables.tables(found)), tables.notes(found))
 
 
 def verdict(found: Compared) -> list[Part]:
-    """The comparison's verdicts, and what they rest on."""
-    if found.comparison is None:
+    """The verdicts, and what they rest on."""
+    if not found.verdicts:
         raise UserError(found.refused)
-    (_, (heads, *arms)), *pairs = tables.tables(found.comparison)
-    parts: list[Part] = [Table(heads, arms)]
-    for title, (columns, *rows) in pairs:
+    parts: list[Part] = []
+    for title, (heads, *rows) in found.tables:
+        if heads[-1] != "verdict":
+            parts.append(Table(heads, rows))
+            continue
         split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
-        parts.append(Table([*columns, "why"], split, title, text_columns=(0, 7, 8)))
+        parts.append(Table([*heads, "why"], split, title, text_columns=(0, 7, 8)))
     caption = "Each training seed's difference from the baseline, the mean and its interval."
-    parts.append(figure(partial(tables.draw, found.comparison.verdicts), caption, wide=True))
-    return [*parts, *map(Note, tables.notes(found.comparison))]
+    parts.append(figure(partial(tables.draw, found.verdicts), caption, wide=True))
+    return [*parts, *map(Note, found.notes)]
 
 
 def samples(found: Compared) -> list[Part]:

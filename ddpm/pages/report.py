@@ -21,6 +21,7 @@ from ddpm.data.processed import called
 from ddpm.pages import compared, model
 from ddpm.pages.compared import Compared
 from ddpm.pages.parts import Chapter, chapter
+from ddpm.params import config
 from ddpm.params.config import Config
 
 
@@ -31,13 +32,25 @@ def write(
 
     Raises UserError when params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
-    found = Compared.read(by, allow_budget_mismatch, allow_code_mismatch)
-    page = render(_title(found.settings), chapters(found))
+    settings = config.load()
+    found = Compared.read(settings, by, allow_budget_mismatch, allow_code_mismatch)
+    _write(out, _title(settings), "ddpm report", chapters(settings, found))
+
+
+def write_study(out: Path, question: str, found: Compared) -> None:
+    """Write the page of a study: its verdicts, and its variants side by side. Raises UserError when ``out`` can't be
+    written."""
+    shown = {"Verdict": compared.verdict, "Samples": compared.samples, "Curves": compared.curves}
+    _write(out, question, "ddpm study", [chapter(title, partial(part, found)) for title, part in shown.items()])
+
+
+def _write(out: Path, title: str, command: str, shown: Sequence[Chapter]) -> None:
+    page = render(title, command, shown)
     with files.atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def chapters(found: Compared) -> list[Chapter]:
+def chapters(settings: Config, found: Compared) -> list[Chapter]:
     """The page's chapters in their order."""
     return [
         chapter("Scores", model.scores, model.staleness),
@@ -47,12 +60,12 @@ def chapters(found: Compared) -> list[Chapter]:
         chapter("Quality against cost", model.quality_against_cost),
         chapter("Calibration", model.calibration),
         chapter("Memorisation", model.memorisation),
-        chapter("Provenance", model.comparability, model.environment, partial(model.params, found.settings)),
+        chapter("Provenance", model.comparability, model.environment, partial(model.params, settings)),
     ]
 
 
-def render(title: str, shown: Sequence[Chapter]) -> str:
-    """HTML in which all text is escaped."""
+def render(title: str, command: str, shown: Sequence[Chapter]) -> str:
+    """HTML in which all text is escaped. command: that makes the page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm.pages", ""),
         autoescape=True,
@@ -61,7 +74,7 @@ def render(title: str, shown: Sequence[Chapter]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     css = Markup((resources.files("ddpm.pages") / "report.css").read_text())  # noqa: S704 (our own file)
-    made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `ddpm report`."
+    made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `{command}`."
     return environment.get_template("report.html").render(title=title, subtitle=made, css=css, chapters=shown)
 
 

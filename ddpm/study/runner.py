@@ -16,6 +16,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
+from ddpm.compare import tables
 from ddpm.study import status, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
@@ -156,18 +157,19 @@ def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator
 
 
 def paths(study: Study) -> list[Path]:
-    """Where the verdict is, for programs and for people."""
-    folder = METRICS / "studies" / study.name
-    return [folder / "verdict.json", folder / "verdict.md"]
+    """Where the verdict is: for programs, for people, and as a picture."""
+    return [METRICS / "studies" / study.name / f"verdict.{suffix}" for suffix in ("json", "md", "png")]
 
 
 def write(study: Study, findings: verdict.Findings) -> list[Path]:
     """Write the verdict; the paths."""
-    for_programs, for_people = paths(study)
+    for_programs, for_people, picture = paths(study)
     write_json(for_programs, verdict.to_dict(findings))
     with atomic_path(for_people) as temporary:
-        temporary.write_text(f"{verdict.describe(findings)}\n")
-    return [for_programs, for_people]
+        temporary.write_text(verdict.markdown(findings))
+    if findings.findings:
+        tables.draw(findings.findings, picture)
+    return [path for path in paths(study) if path.exists()]
 
 
 def cores() -> int:

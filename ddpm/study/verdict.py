@@ -16,12 +16,11 @@ That stop is not binding: no bound counts on it, so where the seeds are run all 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, statistics, tables, verdict
@@ -144,17 +143,30 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
     return rows
 
 
-def describe(found: Findings) -> str:
-    """For a terminal: the headlines, a table for each variant, notes."""
-    blocks = ["\n".join([found.question, *tables.headlines(found.findings, found.primary)])]
-    heads = ["metric", found.baseline, "variant", "difference", "interval", "estimate", "p", "verdict"]
+def headlines(found: Findings) -> list[str]:
+    """A line for each variant, and one on what comes next."""
+    ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
+    return [*tables.headlines(found.findings, found.primary), *ahead]
+
+
+def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
+    """A table for each variant: its title, and rows of cells, the heads first."""
     for variant in dict.fromkeys(each.variant for each in found.findings):
-        rows = [_cells(each) for each in found.findings if each.variant == variant]
-        heads[2] = variant
-        blocks.append(tabulate(rows, heads, tablefmt="plain", disable_numparse=True))
-    if found.next_look:
-        blocks.append(f"next look: {found.next_look} seeds of {', '.join(found.open)}")
-    return "\n\n".join([*blocks, *(["\n".join(found.notes)] if found.notes else [])])
+        own = [each for each in found.findings if each.variant == variant]
+        heads = ["metric", found.baseline, variant, "difference", "interval", "estimate", "p", "verdict"]
+        yield f"{variant} against {found.baseline}, {pairing.named(own[0].seeds)}", [heads, *map(_cells, own)]
+
+
+def describe(found: Findings) -> str:
+    """For a terminal: the question, the headlines, a table for each variant, notes."""
+    return "\n".join([found.question, *headlines(found), "", tables.plain(titled(found), found.notes)])
+
+
+def markdown(found: Findings) -> str:
+    """The same."""
+    return "\n".join(
+        [f"# {found.question}", "", tables.listed(headlines(found)), tables.markdown(titled(found), found.notes)]
+    )
 
 
 def to_dict(found: Findings) -> dict[str, Any]:
