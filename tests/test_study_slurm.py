@@ -132,7 +132,8 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
     running = study_project.run("squeue", "-h", "-t", "R", "-o", "%N %K %A").splitlines()
     on = {node: (int(line), own) for node, line, own in map(str.split, running)}
     (dies, _), (ends, job) = on["b"], on["a"]
-    study_project.run("scancel", "--signal=TERM", "--batch", job)  # as Slurm does a minute before its time ends
+    # as Slurm does a minute before its time ends; scancel asks again for as long as the job is being put back
+    cancelling = subprocess.Popen(["scancel", "--signal=TERM", "--batch", job], stderr=subprocess.DEVNULL)
     victims = [
         process for process in psutil.process_iter(["environ"])
         if "SLURMD_NODENAME=b" in (f"{k}={v}" for k, v in (process.info["environ"] or {}).items())
@@ -149,6 +150,7 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
         return not study_project.run("squeue", "-h")
 
     until(over, 1500)
+    cancelling.wait()
     assert set(study_project.refs()) == set(study_project.NAMED)
     for line in (dies, ends):
         starts = [int(percent) for percent in re.findall(TRAINS, log(line))]
