@@ -56,6 +56,23 @@ def until(what: str, patience: float = 60) -> None:
         time.sleep(0.02)
 
 
+def test_a_study_whose_time_is_over_says_so_and_goes_on_later() -> None:
+    Path("control/sleep").write_text("600")
+    going = start(str(PLAN), "--slots", "2", "--max-time", "0.2")
+    said, _ = going.communicate(timeout=120)
+    assert going.returncode == 75
+    assert "stopped after 0.2 minutes: the same command goes on" in said
+    Path("control/sleep").unlink()
+    assert study("run", str(PLAN)) == 0
+    assert set(refs()) == set(NAMES)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "soon", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("run", str(PLAN), "--max-time", minutes) == 2
+    assert f"{minutes} is not a number of minutes above 0" in capsys.readouterr().err
+
+
 def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert study("run", str(PLAN), "--slots", "2") == 0
     assert set(refs()) == set(NAMES)

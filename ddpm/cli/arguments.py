@@ -52,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
     form = gate.add_mutually_exclusive_group()
     form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
     form.add_argument("--json", action="store_true", help="the checks as JSON")
+    gate.add_argument(
+        "--champion", nargs="?", const="ddpm", metavar="MODEL",
+        help="on a pass, register the current model in MLflow and move the alias champion of MODEL (ddpm) to it",
+    )  # fmt: skip
 
     study.add(added)
 

@@ -17,6 +17,7 @@ from ddpm.cli.terminal import print_json
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Sample
 
+CHAMPION = "champion"  # alias of the newest model that passed the gate
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -163,7 +164,14 @@ def gate_scores(parsed: argparse.Namespace) -> int:
         print_json({"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]})
     else:
         print(text)
-    return 1 if gate.failed(checks) else 0
+    if gate.failed(checks):
+        return 1
+    if parsed.champion:
+        from ddpm.tracking import serving
+
+        uri = _written(serving.register(parsed.champion, CHAMPION))
+        print(f"{uri} is the {CHAMPION} of {parsed.champion} in MLflow's registry", file=sys.stderr)
+    return 0
 
 
 def write_report(parsed: argparse.Namespace) -> None:

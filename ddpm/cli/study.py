@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def add(added: Commands) -> None:
 
     going = _of_file(commands, "run", "run what is missing, and decide; after any stop, the same command goes on")
     going.add_argument("--line", type=int, metavar="K", help="only the K-th experiment of the plan, for job arrays")
+    going.add_argument("--max-time", type=_minutes, metavar="MINUTES", help="then stop, with exit code 75: go on later")
     going.add_argument("--push", action="store_true", help="push each result to the git remote origin, as `push` does")
     going.set_defaults(run=run)
 
@@ -70,6 +72,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
+    return minutes
+
+
 def write_new(parsed: argparse.Namespace) -> None:
     from ddpm.study import planning
 
@@ -95,7 +107,7 @@ def print_plan(parsed: argparse.Namespace) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Exit code 1 when an experiment failed."""
-    from ddpm.study import board, plan, runner, sharing, verdict
+    from ddpm.study import plan, runner
     from ddpm.study.results import Ledger
 
     study = plan.load(parsed.file)
@@ -103,7 +115,14 @@ def run(parsed: argparse.Namespace) -> int:
     ledger.fix()
     if ledger.moved:
         print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
-    devices = runner.gpus(study)
+    with runner.within(parsed.max_time):
+        return _run(parsed, ledger)
+
+
+def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
+    from ddpm.study import board, runner, sharing, verdict
+
+    study, devices = ledger.study, runner.gpus(ledger.study)
     share = (lambda: sharing.push(study, list(ledger.done.values()))) if parsed.push else None
     if parsed.line is not None:
         return _run_line(parsed.line, ledger, devices, share)

@@ -17,8 +17,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    gate: worse than the baseline allows; doctor: something needed is missing
+  1    gate: worse than the baseline allows; doctor: something needed is missing; study run: an experiment failed
   2    a mistake, reported in one line on stderr
+  75   study run: the time of --max-time is over; the same command goes on
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`"""
 
@@ -37,6 +38,7 @@ EXAMPLES = {
     "ddpm compare --between main workspace": "two commits or experiments; one seed each is no verdict",
     "ddpm compare --by diffusion.loss.name --json": "verdicts for a program",
     "ddpm gate": "in CI: fails when scores are worse than seeds make them",
+    "ddpm gate --champion": "the model that passes is the registry's champion",
     "ddpm gate --update": "takes the runs of these params as the new baseline",
     "ddpm export --out shared": "a folder to share: the model file and its card",
     "ddpm import shared --out other.safetensors": "for `ddpm sample --model other.safetensors`",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -23,6 +24,7 @@ from ddpm.study.results import Ledger
 from ddpm.study.worker import Busy, Worker
 
 Share: TypeAlias = Callable[[], object]
+CONTINUE = 75  # exit code of what goes on when it is called again: sysexits.h's EX_TEMPFAIL
 ATTEMPTS = 2  # of an experiment that fails
 POLL = 1.0  # seconds between two looks at experiments that other processes run
 
@@ -154,6 +156,23 @@ def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator
         if pool:
             pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def within(minutes: float | None) -> Iterator[None]:
+    """End with the exit code CONTINUE when the time is over; None: never."""
+
+    def end(*_: object) -> None:
+        print(f"stopped after {minutes:g} minutes: the same command goes on", file=sys.stderr)
+        raise SystemExit(CONTINUE)
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def paths(study: Study) -> list[Path]:

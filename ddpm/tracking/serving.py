@@ -36,15 +36,23 @@ MOST_IMAGES = 256  # per request: a server draws for others, too
 NAME = re.compile(r"[\w -]{1,100}")  # MLflow refuses / : . % and quotes only after half of the work
 
 
-def register(name: str) -> str | None:
+def register(name: str, alias: str = "") -> str | None:
     """The URI of the current model's version, made if there is none; None when tracking is off.
 
-    Its run is brought up to date first. Raises UserError as ``tracker.sync()`` does, and for a name MLflow refuses.
+    alias: of the registered model, moved to that version. Its run is brought up to date first. Raises UserError as
+    ``tracker.sync()`` does, and for a name MLflow refuses.
     """
     if not NAME.fullmatch(name) or not name.strip():
         raise UserError(f"--name: {variant.shown(name)} is not allowed: 1 to 100 letters, digits, spaces, - and _")
     run_id, store = tracker.sync(), Store(strict=True)
-    return run_id and store.attempt(lambda: _register(store, run_id, name))
+
+    def write() -> str:
+        uri = _register(store, str(run_id), name)
+        if alias:
+            store.client.set_registered_model_alias(name, alias, uri.rpartition("/")[2])
+        return uri
+
+    return run_id and store.attempt(write)
 
 
 def _register(store: Store, run_id: str, name: str) -> str:
