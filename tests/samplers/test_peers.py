@@ -370,8 +370,8 @@ def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten() -> None:
         chain = Chain(schedule, dtype=torch.float64)
         states = list(chosen.steps(exact.mixture(whole), x_T, chain, noises_of(64), SMALL))
         apart.append(distance(states[-2], theirs[-1]))
-    assert apart[1] < 3e-4  # where DDIM, a first-order method, is 5e-3 from the ODE's solution
-    assert np.log2(apart[0] / apart[1]) > 1.1  # measured: 1.3
+    assert apart[1] < 6e-4  # where DDIM, a first-order method, is 5e-3 from the ODE's solution
+    assert np.log2(apart[0] / apart[1]) > 1.5
 
 
 def test_edm_stochastics_noise_is_that_of_diffusers() -> None:
