@@ -16,7 +16,7 @@ from tabulate import tabulate
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import flatten
 from ddpm.compare import block_yaml, measured, metrics, runs, snapshots
-from ddpm.compare.runs import MECHANICAL, PARAMS, SEED
+from ddpm.compare.runs import MECHANICAL, PARAMS, SEED, in_parts
 from ddpm.compare.snapshots import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot, Unfinished
 from ddpm.params import file
 from ddpm.params.config import Config
@@ -82,7 +82,7 @@ def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished 
     why = snapshots.why_stale(files, params)
     try:
         # words of YAML 1.2 that have several spellings, such as True, are one only to its reader, which is slow
-        if why and (why := snapshots.why_stale(files, file.decode(text, PARAMS))):
+        if why and (why := snapshots.why_stale(files, file.decode(text, PARAMS, in_parts))):
             return run._replace(state="stale", why=why)
         scores, fingerprint, train, sample = (
             measured.parse(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, ValidationError
@@ -14,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
-from ddpm.compare import measured, metrics, snapshots
+from ddpm.compare import block_yaml, measured, metrics, snapshots
 from ddpm.compare.snapshots import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, file
 from ddpm.params.config import Config
@@ -28,6 +29,7 @@ MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_every", "trai
 SEED = "seed"
 SHOWN_KEYS = 4
 PARAMS = str(file.PATH)
+in_parts = partial(block_yaml.read, reader=file.plain)
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -94,7 +96,7 @@ def of_snapshot(snapshot: Snapshot) -> Run:
     files = snapshot.files
     if missing := [path for path in (PARAMS, EVALUATE, FINGERPRINT) if path not in files]:
         raise UserError(f"{missing[0]} is missing")
-    raw = file.decode(files[PARAMS].decode(errors="replace"), PARAMS)
+    raw = file.decode(files[PARAMS].decode(errors="replace"), PARAMS, in_parts)
     if reason := snapshots.why_stale(files, raw):
         raise UserError(reason)
     chosen: Config = config.check(raw, PARAMS)

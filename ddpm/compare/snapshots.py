@@ -192,7 +192,7 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
                 yield f"{out.path} is not what stage {name} wrote"
         for dep in stage.deps:
-            if not any(Path(dep.path).is_relative_to(out) for out in made):
+            if not any(f"{dep.path}/".startswith(f"{out}/") for out in made):  # as Path.is_relative_to, but quick
                 continue
             if made.get(dep.path) is None:
                 yield f"{LOCK} does not say which {dep.path} was made: an older version wrote it"

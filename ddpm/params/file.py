@@ -6,6 +6,7 @@ that DVC and this package never disagree about a value.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ def read(path: Path = PATH) -> dict[str, Any]:
     return decode(text, str(path))
 
 
-def decode(text: str, source: str) -> dict[str, Any]:
-    """A params file's text as plain values; ``source`` begins every message. Raises UserError."""
+def decode(text: str, source: str, reader: Callable[[str], Any] | None = None) -> dict[str, Any]:
+    """A params file's text as plain values; ``source`` begins every message. Raises UserError.
+
+    reader: one that gives and raises the same as ``plain``, the default.
+    """
     try:
-        yaml = YAML(typ="safe")
-        if _values(node := yaml.compose(text), {}) > MAX_VALUES:
-            line = f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases"
-            raise UserError(f"{source}: {line}")
-        value = yaml.constructor.construct_document(node) if node else None
+        value = (reader or plain)(text)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error
@@ -51,6 +53,15 @@ def decode(text: str, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{source}: must be a mapping of sections, it is {type(value).__name__}")
     return value
+
+
+def plain(text: str) -> Any:
+    """What the text of any YAML stands for. Raises UserError when it stands for too many values, and what ruamel.yaml
+    raises."""
+    yaml = YAML(typ="safe")
+    if _values(node := yaml.compose(text), {}) > MAX_VALUES:
+        raise UserError(f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases")
+    return yaml.constructor.construct_document(node) if node else None
 
 
 def _values(node: Any, known: dict[int, int]) -> int:
