@@ -274,6 +274,7 @@ RERUN_NOTHING = [
     "ddpm/params",
     "ddpm/tracking",
     "ddpm/compare",
+    "ddpm/study",
     "ddpm/forecast",
     "ddpm/sharing",
     "ddpm/pages",

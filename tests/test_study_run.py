@@ -162,7 +162,7 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: sign
     until("train linear 0")
     until("train cosine 0")
     process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
     Path("control/sleep").unlink()
     assert not refs()

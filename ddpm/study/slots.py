@@ -26,6 +26,9 @@ SLOTS = results.FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
 STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock")  # what a killed dvc leaves
 ERRORS = ("fatal:", "error:", "ERROR:")
+# begins a command: its environment has nothing that would lead git or dvc to another repository
+ENVIRONMENT = ("env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE")
+NOT_FOUND = 127  # exit code of `env` for a command that is not there
 PATIENCE = 1.0  # seconds: someone who only looks whether a lock is held, holds it for a moment
 
 
@@ -115,17 +118,11 @@ def dvc(*arguments: str) -> str:
 
 
 def _answer(name: str, command: list[str], at: Path | None = None) -> str:
-    try:
-        done = subprocess.run(command, cwd=at, capture_output=True, text=True, env=environment(), check=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{command[0]}: not installed; install it") from error
+    done = subprocess.run([*ENVIRONMENT, *command], cwd=at, capture_output=True, text=True, check=False)
+    if done.returncode == NOT_FOUND:
+        raise UserError(f"{command[0]}: not installed; install it")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         first = next((line for line in lines if line.startswith(ERRORS)), lines[-1])
         raise UserError(f"{name}: {printable(first)}")
     return done.stdout.strip()
-
-
-def environment() -> dict[str, str]:
-    """This process's, without what would lead git or dvc to another repository."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("GIT_DIR", "GIT_WORK", "GIT_INDEX"))}

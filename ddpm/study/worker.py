@@ -120,13 +120,14 @@ class Worker:
             "DVC_NO_ANALYTICS": "1",
             "DVC_ROOT": str(Path.cwd()),  # where checkpoints are, and what data.source is relative to
             "DDPM_TRACKING": "off",
+            **({"CUDA_VISIBLE_DEVICES": device} if device else {}),
         }
-        command = [sys.executable, "-c", DVC, str(os.getpid()), *arguments]
+        settings = [f"{name}={value}" for name, value in own.items()]
+        command = [*slots.ENVIRONMENT, *settings, sys.executable, "-c", DVC, str(os.getpid()), *arguments]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=slots.environment() | own | ({"CUDA_VISIBLE_DEVICES": device} if device else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -78,10 +78,17 @@ class Parent:
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
     """Variables as DVC sets them for a stage."""
-    before = dict(os.environ)
-    os.environ.update(values)
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
