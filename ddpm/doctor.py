@@ -1,4 +1,4 @@
-"""What this machine and this folder have of what the pipeline needs. Nothing is downloaded, written or fixed."""
+"""What this machine and this folder have of the pipeline's needs. Nothing is downloaded, written or fixed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ GIB = 2**30
 
 
 class Finding(NamedTuple):
-    """state: ok; note, the pipeline runs without it; fetch, `dvc repro` will download it; missing, it cannot run.
-    fix: how to get what is not there."""
+    """state: ok; note: the pipeline runs without it; fetch: `dvc repro` will download it; missing: it cannot run.
+    fix: how to get what is missing."""
 
     topic: str
     state: State
@@ -42,8 +42,8 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """All that is looked at, in the order in which it is needed. What cannot be looked at for want of something else
-    is left out."""
+    """All findings, in the order in which things are needed. Whatever cannot be checked because something else is
+    missing is left out."""
     findings = [packages(), *programs()]
     if any(util.find_spec(name) is None for name in ("dvc", "torch", "torch_fidelity", "mlflow")):
         return findings
@@ -61,12 +61,12 @@ def examine() -> list[Finding]:
 
 
 def lacking(findings: Sequence[Finding], offline: bool = False) -> list[Finding]:
-    """What has to be got first; without a network also what would be downloaded."""
+    """The findings to fix first; ``offline``: also what would be downloaded."""
     return [found for found in findings if found.state == "missing" or (offline and found.state == "fetch")]
 
 
 def listing(findings: Sequence[Finding], offline: bool = False) -> str:
-    """A line for each finding, how to fix it below, and a last line that sums up."""
+    """A line for each finding, the fix below it, and a last line that sums up."""
     lines = []
     for found in findings:
         lines.append(f"{found.state:8} {found.topic:12} {printable(found.found)}")
@@ -77,7 +77,7 @@ def listing(findings: Sequence[Finding], offline: bool = False) -> str:
 
 
 def packages() -> Finding:
-    """Whether what pyproject.toml asks for is installed, in a version that it allows, as `pip check` says."""
+    """Whether the requirements of pyproject.toml are installed in versions that it allows, as `pip check` reports."""
     if util.find_spec("pip") is None:
         return Finding("packages", "note", "not checked, for want of pip", "`python -m ensurepip`")
     said = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False).stdout
@@ -88,7 +88,7 @@ def packages() -> Finding:
 
 
 def programs() -> Iterator[Finding]:
-    """What is called by name."""
+    """The programs that are called by name."""
     setup = "`make setup`, and put .venv/bin into PATH"
     by_hand = "install make for the two commands, or run `dvc repro` itself"
     for name, fix in {"git": "install git", "dvc": setup, "make": by_hand}.items():
@@ -99,9 +99,9 @@ def programs() -> Iterator[Finding]:
 
 
 def repository(here: Path | None = None) -> Finding:
-    """Whether a folder, the working folder, lies in a repository of git and of DVC, whose files DVC can read.
+    """Whether a folder (by default the working folder) is in a git and DVC repository with files that DVC can read.
 
-    DVC writes dvc.lock and its rwlock in place: a kill in that moment leaves half of one, with which no command starts.
+    DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
     """
     here = here or Path.cwd()
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
@@ -127,14 +127,14 @@ def repository(here: Path | None = None) -> Finding:
 
 
 def branch() -> Finding:
-    """Whether git's HEAD is on a branch, or on none for a good reason, such as in CI."""
+    """Whether git's HEAD is on a branch, or is off it for a good reason, such as in CI."""
     if way := interrupted.way_back():
         return Finding("branch", "missing", "git's HEAD is on no branch since `dvc exp run` was killed", way)
     return Finding("branch", "ok", "no killed `dvc exp run` has taken git's HEAD off one")
 
 
 def device(settings: Config) -> Iterator[Finding]:
-    """The device that params.yaml takes, its memory, on how many processes it runs, and in which precision."""
+    """The device that params.yaml selects, its memory, the number of processes on it, and the precision."""
     import torch
 
     from ddpm.compute import devices, distributed
@@ -155,7 +155,7 @@ def device(settings: Config) -> Iterator[Finding]:
 
 
 def model(settings: Config) -> Iterator[Finding]:
-    """The network's size, and whether the disk has room for what one run writes and DVC's cache keeps."""
+    """The network's size, and whether the disk has room for what one run writes and what DVC's cache keeps."""
     from ddpm.forecast import disk, estimate
     from ddpm.model import architecture
 
@@ -172,7 +172,7 @@ def model(settings: Config) -> Iterator[Finding]:
 
 
 def trainings(settings: Config) -> Iterator[Finding]:
-    """Trainings that were stopped, and what their checkpoints take."""
+    """Stopped trainings, and the space that their checkpoints take."""
     from ddpm.training import checkpoints
 
     if states := list(checkpoints.root().glob("*")):
@@ -183,7 +183,7 @@ def trainings(settings: Config) -> Iterator[Finding]:
 
 
 def mlflow(settings: Config) -> Iterator[Finding]:
-    """Whether MLflow's store answers. Runs are kept in files without it."""
+    """Whether MLflow's store answers. Without it, runs are kept in files."""
     from ddpm.tracking.store import Store
 
     store = Store()
@@ -199,7 +199,7 @@ def mlflow(settings: Config) -> Iterator[Finding]:
 
 
 def dataset(settings: Config) -> Iterator[Finding]:
-    """The images: processed, or where they are to come from."""
+    """The images: processed already, or where they will come from."""
     from ddpm.data.processed import MANIFEST, read_manifest
 
     data = settings.data
@@ -216,7 +216,7 @@ def dataset(settings: Config) -> Iterator[Finding]:
 
 
 def fetched() -> bool:
-    """Whether the images that are here are of the dataset and the source that params.yaml names, as dvc.lock says."""
+    """Whether the images here are from the dataset and source that params.yaml names, according to dvc.lock."""
     params = file.read()
     try:
         locked = block_yaml.read(Path(LOCK).read_text())["stages"]["download"]["params"][str(file.PATH)]
@@ -228,7 +228,7 @@ def fetched() -> bool:
 
 
 def source(data: Data) -> Finding:
-    """Where ``data.source`` leads. Raises UserError where that is nowhere."""
+    """Where ``data.source`` leads. Raises UserError if it leads nowhere."""
     name, where = data.dataset.name, fetch.origin(data.dataset, data.source)
     if not where:
         return Finding("dataset", "ok", f"{name} comes with a package")
@@ -239,7 +239,7 @@ def source(data: Data) -> Finding:
 
 
 def weights(settings: Config) -> Iterator[Finding]:
-    """Of the extractors: in data/reference/, made or shipped, or to be downloaded."""
+    """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
     from ddpm.base import files
     from ddpm.scoring.reference import WEIGHTS
     from ddpm.variants.extractors import inception

@@ -254,7 +254,7 @@ def track_register(parsed: argparse.Namespace) -> None:
 
 
 def _written(answer: str | None) -> str:
-    """Raises UserError where there is none."""
+    """Raises UserError if there is none."""
     if answer is None:
         raise UserError("MLflow: nothing was written: DDPM_TRACKING is off")
     return answer

@@ -1,1 +1,1 @@
-"""Verdicts: which runs may be compared, and what their scores say."""
+"""Verdicts: which runs may be compared, and what their scores show."""

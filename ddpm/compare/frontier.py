@@ -1,7 +1,8 @@
 """Quality against cost: one model's scores over samplers and numbers of network evaluations.
 
-A cell is one sampler at one number of steps, drawn from one set of noise. Each is kept in ``.ddpm/frontier/`` under
-the repository's root, named by a digest of all that its images, scores and seconds depend on, and is measured once.
+A cell is one sampler at one number of steps, drawn from one set of noise. Each is measured once and kept in
+``.ddpm/frontier/`` under the repository's root, named by a digest of everything that its images, scores and seconds
+depend on.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ CLOCKS_SAY = (
 
 
 class Frontier:
-    """Measures points of one model against one reference, as ``settings`` say how to draw and to score.
+    """Measures points of one model against one reference. ``settings`` say how to draw and score.
 
-    Raises UserError when the model or the reference is missing, the two differ in the shape of their images, there
-    are too few images for a metric, or no Fréchet distance is among the metrics.
+    Raises UserError if the model or the reference is missing, the shapes of their images differ, there are too few
+    images for a metric, or no Fréchet distance is among the metrics.
     """
 
     def __init__(self, model: Path, reference: Path, settings: Config, device: torch.device):
@@ -76,7 +77,7 @@ class Frontier:
     def points(self, samplers: Iterable[Sampler], evaluations: Sequence[int], spacing: Spacing | None) -> DataFrame:
         """A row for each sampler and number of steps: the mean over its sets.
 
-        A sampler takes as many steps as that number of evaluations allows. spacing: of the steps; None: what suits the
+        A sampler takes as many steps as the evaluations allow. spacing: of the steps; None: the one that suits the
         sampler at few steps. Reports on stderr what it measures.
         """
         T = self.loaded.config.diffusion.T
@@ -93,7 +94,7 @@ class Frontier:
         return marked(DataFrame(rows))
 
     def cell(self, options: Sample, seed: int) -> dict[str, float]:
-        """What sampling alone took, by CLOCKS, and scores: from the cache, or measured now."""
+        """The time of sampling alone, by CLOCKS, and the scores: from the cache, or measured now."""
         path = self.folder / f"{self.key(options, seed)}.json"
         try:
             return measured.FLAT.validate_json(path.read_bytes())
@@ -103,10 +104,10 @@ class Frontier:
             return cell
 
     def key(self, options: Sample, seed: int) -> str:
-        """Digest of what a cell depends on: files, settings, code, libraries, and the device, for the seconds."""
+        """Digest of what a cell depends on: files, settings, code, libraries, and (for the seconds) the device."""
         scoring = self.settings.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
         sampling = options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"})
-        # what ``auto`` comes to: two CPUs of one description may differ in it
+        # what ``auto`` resolves to: two CPUs with the same description may differ in it
         sampling["precision"] = devices.precision_name(devices.precision(options.precision, self.device))
         return files.digest(
             {
@@ -143,7 +144,7 @@ class Frontier:
 
 
 def steps_within(sampler: Sampler, evaluations: int, T: int) -> int:
-    """The most steps, at most T, that ``evaluations`` of the network pay for. Raises UserError when not even one."""
+    """The most steps, at most T, that ``evaluations`` of the network allow. Raises UserError if they allow none."""
     for steps in range(min(evaluations, T), 0, -1):
         if sampler.evaluations(steps) <= evaluations:
             return steps
@@ -151,7 +152,7 @@ def steps_within(sampler: Sampler, evaluations: int, T: int) -> int:
 
 
 def code(model: Loaded, sampler: Sampler) -> dict[str, str]:
-    """sha256 of each file of ddpm/ that draws or scores with them: as dvc.yaml lists it for these variants."""
+    """sha256 of each file of ddpm/ that draws or scores with them, as dvc.yaml lists the files for these variants."""
     if not inputs.DVC_YAML.exists():
         raise UserError(f"{inputs.DVC_YAML}: no such file; run this in the project's folder")
     params = {**model.written, "sample": {"sampler": {"name": sampler.name}}}
@@ -177,18 +178,18 @@ def few_steps(sampler: str) -> Spacing:
 
 
 def headline(points: DataFrame) -> str:
-    """The Fréchet distance by which points are ranked: that of the first extractor by name."""
+    """The Fréchet distance that ranks points: the first extractor's, by name."""
     return next(filter(metrics.is_headline, points.columns))
 
 
 def marked(points: DataFrame) -> DataFrame:
-    """With the column ``pareto``: whether no other point has a distance as low from as few evaluations."""
+    """The points with a column ``pareto``: whether no other point has as low a distance from as few evaluations."""
     costs = points[["evaluations", headline(points)]].itertuples(index=False, name=None)
     return points.assign(pareto=pareto(list(costs)))
 
 
 def pareto(costs: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which pairs no other pair is at least as low as in both, and lower in one."""
+    """For each pair, whether no other pair is as low in both values and lower in one."""
     return [not any(x <= own_x and y <= own_y and (x, y) != (own_x, own_y) for x, y in costs) for own_x, own_y in costs]
 
 
@@ -201,7 +202,7 @@ def write_csv(path: Path, points: DataFrame) -> None:
 
 
 def read_csv(path: Path) -> DataFrame:
-    """What ``write_csv`` wrote. Raises UserError when it is missing or anything else."""
+    """The points that ``write_csv`` wrote. Raises UserError if the file is missing or not such a file."""
     try:
         points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
         if missing := [name for name in TYPES if name not in points]:
@@ -217,13 +218,13 @@ def read_csv(path: Path) -> DataFrame:
 
 
 def title(points: DataFrame) -> str:
-    """What ``front`` is."""
+    """The title of ``front``."""
     score = headline(points)
     return f"Pareto front: than these, none of the {len(points)} points has a lower {score} from as few evaluations"
 
 
 def front(points: DataFrame) -> list[list[str]]:
-    """The Pareto front by rising cost: rows of cells, the heads first."""
+    """The Pareto front in order of cost: rows of cells, the heads first."""
     shown = metrics.judged(set(points.columns) - set(TYPES))
     heads = ["sampler", "evaluations", "steps", "spacing", *CLOCKS, *shown]
     best = points[points["pareto"]].sort_values("evaluations")[heads]
@@ -232,9 +233,9 @@ def front(points: DataFrame) -> list[list[str]]:
 
 
 def panels(points: DataFrame) -> list[plots.Panel]:
-    """The headline score against evaluations and against time, a line for each sampler, with the front of each.
+    """The headline score against evaluations and against time, a line per sampler, with the front of each.
 
-    Time is this process's own on a CPU, and by the wall clock on a GPU, which does the work.
+    Time is this process's CPU time on a CPU, and wall-clock time on a GPU, because the GPU does the work.
     """
     score, images = headline(points), points["images"].iloc[0]
     by_clock = ("seconds", f"seconds for {images:,} images")

@@ -1,16 +1,17 @@
-"""Scores against a baseline of several training seeds: whether a change made the model worse than seeds make it.
+"""Scores against a baseline of several training seeds: did a change make the model worse than seeds alone do?
 
 With mean m and standard deviation s of a score over n training seeds, one more honest run x is off by
 (x - m) / (s sqrt(1 + 1/n)), Student's t with n - 1 degrees of freedom: the prediction interval of one new normal
-value. A score is worse when it is off to the bad side by more than max(k s sqrt(1 + 1/n), floor).
+value. A score is worse if it is off to the bad side by more than max(k s sqrt(1 + 1/n), floor).
 
-At k = 3 one metric calls an honest run worse 2.0 times in 100 at n = 5, 1.5 times at n = 6, and several do so at most
-that often each. Honest runs should pass 19 times in 20: so the Fréchet distance and the bits per dimension alone decide
-by default, 4.0 times in 100 at n = 5 whatever their correlation; the others are shown next to them. Floors lower these
-rates; a distance that is skewed to the bad side raises its own: log-normal by 10%, to 2.6 times in 100 at n = 5.
+At k = 3 one metric calls an honest run worse 2.0 times in 100 at n = 5 and 1.5 times at n = 6; with several metrics,
+each does so at most that often. Honest runs should pass 19 times in 20. So by default only the Fréchet distance and the
+bits per dimension decide, 4.0 times in 100 at n = 5 whatever their correlation; the others are shown next to them.
+Floors lower these rates. A distance that is skewed to the bad side raises its own: log-normal by 10%, to 2.6 in 100 at
+n = 5.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
-baseline is made of it: the share of its samples that come near to a train image has a limit of its own, which new
+baseline is made from it. The share of its samples that come near to a train image has a limit of its own, which new
 images exceed less than once in 100 runs (ddpm/evaluation/memorisation.py).
 """
 
@@ -43,7 +44,7 @@ REMAKE = "`ddpm gate --update` makes a new one"
 class Expected(Section):
     """What honest training seeds score in one metric.
 
-    mean and sd (with n - 1 in its denominator) are in the metric's own unit, over n seeds; fingerprint is the hash of
+    mean and sd (with n - 1 in its denominator) are in the metric's own unit, over n seeds; fingerprint is the hash in
     metrics/fingerprint.json that these scores share.
     """
 
@@ -67,10 +68,10 @@ Baseline = Annotated[dict[str, Expected], AfterValidator(_right_ways)]  # by the
 
 
 class Check(BaseModel):
-    """One score against the baseline, or, where ``expected`` is None, a share of copies against its own limit.
+    """One score against the baseline, or, if ``expected`` is None, a share of copies against its own limit.
 
     tolerance: how far it may be off to the bad side, max(k sd sqrt(1 + 1/n), floor) in the metric's own unit. limit:
-    the worst value that passes. decides: whether the gate fails where it is worse.
+    the worst value that passes. decides: whether the gate fails if it is worse.
     """
 
     name: str
@@ -96,12 +97,12 @@ class Check(BaseModel):
 
 
 def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, settings: Config) -> list[Check]:
-    """Every metric of the baseline, in the order in which scores are shown, and then whether train images are copied.
+    """Every metric of the baseline, in the order in which scores are shown, then whether train images are copied.
 
-    Raises UserError where the two can't be compared: another fingerprint, a metric of the baseline that the run does
-    not have, or one that is to decide and that the baseline does not have.
+    Raises UserError if the two can't be compared: another fingerprint, a metric of the baseline that the run lacks, or
+    a deciding metric that the baseline lacks.
     """
-    # never for a run that copies: that is a regression whatever the baseline, and none is made of it
+    # never for a run that copies: that is a regression whatever the baseline, and no baseline is made from it
     or_remake = "" if metrics.copied(scores) else f", or {REMAKE}"
     if other := [each.fingerprint for each in baseline.values() if each.fingerprint != fingerprint]:
         raise UserError(
@@ -135,9 +136,9 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
 
 
 def decisive(names: Iterable[str], settings: Gate) -> list[str]:
-    """Those of the scores that ``gate.metrics`` lets decide.
+    """The scores that decide, by ``gate.metrics``.
 
-    Raises UserError when a name in ``gate.metrics`` is not a metric, or nothing is left to decide.
+    Raises UserError if a name in ``gate.metrics`` is not a metric, or nothing is left to decide.
     """
     if unknown := [name for name in settings.metrics if name not in METRICS]:
         hint = variant.closest(unknown[0], METRICS)
@@ -152,14 +153,14 @@ def decisive(names: Iterable[str], settings: Gate) -> list[str]:
 
 
 def failed(checks: Iterable[Check]) -> list[str]:
-    """The regressions: the names of those that decide and are worse."""
+    """The regressions: the names of the checks that decide and are worse."""
     return [check.name for check in checks if check.decides and check.is_worse]
 
 
 def false_alarms(seeds: Iterable[int], k: float) -> float:
-    """An upper bound on the share of honest runs that are stopped; ``seeds``: n of each metric that decides.
+    """An upper bound on the share of honest runs that are stopped. seeds: n of each metric that decides.
 
-    Boole's inequality over one-sided tails of Student's t: it holds whatever the correlation, for normal scores.
+    Boole's inequality over one-sided tails of Student's t; for normal scores it holds whatever the correlation.
     """
     from scipy.special import stdtr
 
@@ -167,16 +168,16 @@ def false_alarms(seeds: Iterable[int], k: float) -> float:
 
 
 def read_baseline(path: Path = BASELINE) -> Baseline:
-    """Raises UserError when the file is missing or is not a baseline: a key, type, sign or direction is off."""
+    """The baseline. Raises UserError if the file is missing or not a baseline: a key, type, sign or direction is off."""
     baseline: Baseline = measured.read(path, Baseline, REMAKE)
     return baseline
 
 
 def update(config: Config, path: Path = BASELINE) -> list[str]:
-    """Write the baseline, over the recorded runs of these params with any seed; returns notes of what was left out.
+    """Write the baseline from the recorded runs of these params with any seed; return notes on what was left out.
 
-    Raises UserError, and leaves the old one, for fewer than MIN_SEEDS seeds of the current fingerprint, runs of several
-    versions of the code, a score that is not finite, or when nothing is left to decide.
+    Raises UserError, and keeps the old one, if fewer than MIN_SEEDS seeds have the current fingerprint, the runs are of
+    several versions of the code, a score is not finite, or nothing is left to decide.
     """
     gathered = runs.gather()
     matching = runs.matching(gathered.runs, config)
@@ -214,7 +215,7 @@ def update(config: Config, path: Path = BASELINE) -> list[str]:
 
 
 def markdown(checks: Sequence[Check], settings: Gate) -> str:
-    """The verdict, a table and what it means, for a terminal and for a workflow's page."""
+    """The verdict, a table and what it means, for a terminal and for a workflow run's page."""
     bad = failed(checks)
     heads = ("metric", "baseline", "sd", "n", "now", "change", "worst allowed", "verdict")
     alarms = false_alarms([check.expected.n for check in checks if check.decides and check.expected], settings.k)
@@ -236,16 +237,16 @@ def markdown(checks: Sequence[Check], settings: Gate) -> str:
         if check.expected is None and check.is_worse
     ]
     if better := [check.name for check in checks if check.is_better]:
-        # never under a regression: the new baseline would accept that too
+        # never after a regression: the new baseline would accept that too
         advice = "" if bad else " If the change was meant to do that, `ddpm gate --update` makes it the baseline."
         lines.append(f"Better than the baseline: {', '.join(better)}.{advice}")
     return "\n".join(lines)
 
 
 def summarize(text: str) -> None:
-    """Append to the file that the environment's GITHUB_STEP_SUMMARY names, where there is one.
+    """Append to the file that the environment's GITHUB_STEP_SUMMARY names, if any.
 
-    Raises UserError when it can't be written to.
+    Raises UserError if it can't be written to.
     """
     path = os.environ.get(SUMMARY)
     if not path:

@@ -1,7 +1,7 @@
-"""Whether a killed ``dvc exp run`` left git's HEAD on no branch, and what puts it back.
+"""Whether a killed ``dvc exp run`` left git's HEAD on no branch, and the commands that put it back.
 
 DVC takes HEAD off its branch twice in each experiment that runs in the working folder: while it stashes what differs
-from the commit, and while it runs. It does not write the branch down; git's log of HEAD has it.
+from the commit, and while it runs. It does not record the branch, but git's log of HEAD does.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LEFT = re.compile(r"checkout: moving from (.+) to ([0-9a-f]{40})")
 def way_back() -> str | None:
     """The commands that put HEAD back on the branch that a killed ``dvc exp run`` took it off, or None.
 
-    A person or CI that checks out a commit leaves another trace. DVC stays at the commit, names it in full, and either
-    had put HEAD back on the branch a moment before, or its lock still says that it was at work.
+    A person or CI that checks out a commit leaves another trace. DVC stays at the commit and names it in full. Also,
+    it either put HEAD back on the branch a moment before, or its lock still shows that it was at work.
     """
     try:
         repository = pygit2.Repository(".")
@@ -61,7 +61,7 @@ def way_back() -> str | None:
 
 
 def lives(noted: Any, path: Path) -> bool:
-    """Whether the process that DVC noted in the file, as ``pid``, is still running: it is older than the file."""
+    """Whether the process that DVC noted in the file, as ``pid``, still runs; it must be older than the file."""
     try:
         return bool(psutil.Process(noted["pid"]).create_time() <= path.stat().st_mtime)
     except (KeyError, OSError, TypeError, ValueError, psutil.Error):
@@ -69,13 +69,13 @@ def lives(noted: Any, path: Path) -> bool:
 
 
 def _writers() -> dict[str, Any]:
-    """What DVC's experiments are writing, or were killed while writing: name -> the process."""
+    """What DVC's experiments are writing, or were writing when they were killed: name -> the process."""
     writers = read_note(LOCKS).get("write")
     return writers if isinstance(writers, dict) else {}
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """A JSON file of DVC's; empty where there is none, or half of one."""
+    """One of DVC's JSON files; empty if there is none, or only half of one."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

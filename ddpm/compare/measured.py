@@ -1,4 +1,4 @@
-"""The files of metrics/ as typed values: what is damaged, or was changed by hand, is refused in one line."""
+"""The files of metrics/ as typed values: damaged or hand-edited ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Fingerprint(BaseModel):
 
 
 def read(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> Any:
-    """A JSON file of that type. Raises UserError, which ends in ``remedy``, where it is missing or anything else."""
+    """A JSON file of that type. Raises UserError, which ends in ``remedy``, if it is missing or not of that type."""
     try:
         return parse(path.read_bytes(), kind)
     except OSError as error:
@@ -33,7 +33,7 @@ def read(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> Any:
 
 
 def parse(text: bytes, kind: Any = dict[str, Any]) -> Any:
-    """JSON of that type. Raises UserError where it is anything else."""
+    """JSON of that type. Raises UserError if it is not."""
     try:
         return _adapter(kind).validate_json(text)
     except ValidationError as error:
@@ -53,7 +53,7 @@ def refusal(error: ValidationError) -> str:
 
 
 def finite(scores: Mapping[str, Any], source: object) -> dict[str, float]:
-    """The flat scores. Raises UserError, which begins with ``source``, where one is not a finite number."""
+    """The flat scores. Raises UserError, which begins with ``source``, if one is not a finite number."""
     try:
         return FLAT.validate_python(scores)
     except ValidationError as error:
@@ -66,7 +66,7 @@ def scores(path: Path = EVALUATE) -> dict[str, float]:
 
 
 def fingerprint(path: Path = FINGERPRINT) -> str:
-    """Its hash. Raises UserError also where that is not the digest of the content."""
+    """The fingerprint's hash. Raises UserError, also if the hash is not the digest of the content."""
     found: _Fingerprint = read(path, _Fingerprint)
     if files.digest(found.comparable) != found.hash:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Which scores can be judged, and which way is better.
+"""Which scores can be judged, and which direction is better.
 
 A score's name is its place in metrics/evaluate.json: ``<extractor>.<metric>``, such as ``classifier.fd``, or a metric
 alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifier.fd``), or say whether the
@@ -17,8 +17,8 @@ from ddpm.params.config import Compare
 
 Direction = Literal["lower", "higher"]
 
-MEMORISATION = "memorisation."  # begins the names of what says whether the samples are copies
-# metric of an extractor -> which way is better, in the order in which they are shown
+MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
+# metric of an extractor -> which direction is better, in the order in which they are shown
 OF_EXTRACTOR: dict[str, Direction] = {
     "fid": "lower",
     "fd": "lower",
@@ -31,8 +31,8 @@ OF_EXTRACTOR: dict[str, Direction] = {
 }
 ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
 SHARES = ("precision", "recall")  # of images, 0 to 1
-ABSOLUTE = (*SHARES, "bits_per_dim")  # a share of their value says nothing about what a gap is worth
-# in words, where the name itself is none
+ABSOLUTE = (*SHARES, "bits_per_dim")  # a relative change of these does not show what a gap is worth
+# in words, if the name itself is not one
 TITLES = {
     "fid": "FID",
     "fd": "FD",
@@ -43,7 +43,7 @@ TITLES = {
     "bits_per_dim": "bits per dimension",
 }
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
-EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # of the headline: another view of it, not another metric
+EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # another view of the headline, not another metric
 
 
 def is_judged(name: str) -> bool:
@@ -53,17 +53,17 @@ def is_judged(name: str) -> bool:
 
 
 def kind(name: str) -> str:
-    """The metric alone: ``fd`` of ``classifier.fd``."""
+    """The metric's name alone: ``fd`` for ``classifier.fd``."""
     return name.rpartition(".")[2]
 
 
 def title(name: str) -> str:
-    """In words: ``FD`` of ``classifier.fd``."""
+    """In words: ``FD`` for ``classifier.fd``."""
     return TITLES.get(kind(name), kind(name))
 
 
 def direction(name: str) -> Direction:
-    """Which way is better. Raises UserError, with the closest name, for a score that is not judged."""
+    """Which direction is better. Raises UserError, with the closest name, for a score that is not judged."""
     if not is_judged(name):
         known = [*ALONE, *OF_EXTRACTOR]
         raise UserError(
@@ -74,13 +74,13 @@ def direction(name: str) -> Direction:
 
 
 def floor(name: str, settings: Compare) -> float | None:
-    """A change of this metric that never counts, in its own unit, where ``compare.floors`` has one."""
+    """The change of this metric that never counts, in its own unit; None if ``compare.floors`` has none."""
     metric = kind(name).removesuffix("_infinity")
     return next((change for known, change in settings.floors.items() if known == metric), None)
 
 
 def margin(name: str, baseline: float, settings: Compare) -> float:
-    """The smallest gap that matters in this metric, in its own unit, where the baseline's mean is that."""
+    """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean."""
     least = floor(name, settings)
     if least is not None and kind(name) in ABSOLUTE:
         return least
@@ -88,7 +88,7 @@ def margin(name: str, baseline: float, settings: Compare) -> float:
 
 
 def gain(name: str, difference: float) -> float:
-    """The difference, signed so that above 0 is better."""
+    """The difference, signed so that positive is better."""
     return difference if direction(name) == "higher" else -difference
 
 
@@ -98,7 +98,7 @@ def is_headline(name: str) -> bool:
 
 
 def kid_of(name: str) -> str | None:
-    """The kernel distance in the same extractor's features, which has to agree with a Fréchet distance; else None."""
+    """The kernel distance in the same extractor's features, which must agree with a Fréchet distance; else None."""
     extractor, _, metric = name.rpartition(".")
     return f"{extractor}.kid_mean" if metric in (*HEADLINE, *EXTRAPOLATED) else None
 
@@ -119,7 +119,7 @@ class Closeness(NamedTuple):
 
 
 def closeness(scores: Mapping[str, float]) -> list[Closeness]:
-    """Of every space that the scores have; none for a run that an older version scored, without limits."""
+    """One for each space in the scores; none for a run that an older version scored, without limits."""
     found = []
     for name in sorted(scores):
         if name.startswith(MEMORISATION) and name.endswith(".limit"):
@@ -134,7 +134,7 @@ def copied(scores: Mapping[str, float]) -> list[str]:
 
 
 def judged(names: Iterable[str]) -> list[str]:
-    """Those that are judged, without the extrapolated ones, which have to be asked for; ``in_order``."""
+    """Those that are judged, in ``in_order``; without the extrapolated ones, which users must ask for."""
     return in_order(name for name in names if is_judged(name) and kind(name) not in EXTRAPOLATED)
 
 

@@ -1,7 +1,7 @@
-"""Every run in one table: what differs in it, how it scored, and in which state it is.
+"""Every run in one table: what differs in it, how it scored, and its state.
 
-It is a list, not a comparison: one seed is not a verdict, and scores of different fingerprints are next to each other.
-A thousand runs are read in seconds, so only what is shown is read of each file.
+It is a list, not a comparison: one seed is not a verdict, and scores of different fingerprints stand next to each
+other. A thousand runs are read in seconds, because only what is shown is read from each file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from ddpm.tracking import tracker
 
 State = Literal["scored", "stale", "unscored"] | Unfinished
 
-NAME_SHARE = 5  # a name has a fifth of the width at most
+NAME_SHARE = 5  # a name gets a fifth of the width at most
 VARIANT_WIDTH = 16  # at least
 MORE = "…"
 
 
 class Listed(NamedTuple):
-    """A run as the table has it. source: dvc | workspace | mlflow.
+    """A row of the table. source: dvc | workspace | mlflow.
 
-    variant: the params keys in which it differs from params.yaml, with its values, without the seed and what does not
-    change results. scores: the judged ones; none where they are another configuration's, and ``why`` says so. seconds:
-    of training and sampling. when: since the epoch.
+    variant: the params keys in which it differs from params.yaml, with its values, without the seed and keys that do
+    not change results. scores: the judged ones; none if they are another configuration's, and then ``why`` says so.
+    seconds: of training and sampling. when: since the epoch.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Listed(NamedTuple):
 
 
 def gather(working: Config, mlflow: bool = False) -> list[Listed]:
-    """All of DVC's experiments, oldest first, then the working folder where it has scores; with ``mlflow`` also the
-    runs that only MLflow has. Raises UserError outside a repository."""
+    """All of DVC's experiments, oldest first, then the working folder if it has scores; with ``mlflow`` also the runs
+    that only MLflow has. Raises UserError outside a repository."""
     here = {key: spelled(value) for key, value in runs.plain_params(working).items()}
     found = [_of_snapshot(snapshot, here) for snapshot in snapshots.experiments()]
     names = {run.name for run in found}
@@ -81,7 +81,7 @@ def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished 
         return run
     why = snapshots.why_stale(files, params)
     try:
-        # words of YAML 1.2 that have several spellings, such as True, are one only to its reader, which is slow
+        # YAML 1.2 words with several spellings, such as True, are equal only to its own reader, which is slow
         if why and (why := snapshots.why_stale(files, file.decode(text, PARAMS, in_parts))):
             return run._replace(state="stale", why=why)
         scores, fingerprint, train, sample = (
@@ -115,14 +115,14 @@ def _judged(scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _chosen(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the blocks of variants that are not chosen."""
+    """The section without the blocks of variants that are not chosen."""
     name = section.get("name")
     kept = {key: value for key, value in section.items() if not (name and isinstance(value, dict) and key != name)}
     return {key: _chosen(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _variant(flat: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
-    """The keys with other values: what was chosen by name first, hyperparameters of another variant last."""
+    """The keys with different values: choices by name first, hyperparameters of another variant last."""
     differing = [key for key, value in flat.items() if key not in here or spelled(value) != here[key]]
     shown = [key for key in differing if not runs.is_in(key, (*MECHANICAL, SEED))]
     ordered = sorted(shown, key=lambda key: (key not in here, not key.endswith(".name")))
@@ -134,7 +134,7 @@ def _text(value: Any) -> str:
 
 
 def table(listed: Sequence[Listed], width: int) -> str:
-    """The runs in at most ``width`` columns of text, as far as names allow, and a last line that counts them."""
+    """The runs in at most ``width`` columns of text, if the names allow it, and a last line that counts them."""
     if not listed:
         return "no runs yet: `dvc repro` makes one"
     seen = dict.fromkeys(name for run in listed for name in run.scores)
@@ -165,7 +165,7 @@ def table(listed: Sequence[Listed], width: int) -> str:
 
 
 def _label(key: str) -> str:
-    """``diffusion.schedule.name`` is the schedule; of other keys the last two words."""
+    """``schedule`` for ``diffusion.schedule.name``; for other keys the last two words."""
     section, _, name = key.rpartition(".")
     return section.rpartition(".")[2] if name == "name" else ".".join(key.split(".")[-2:])
 

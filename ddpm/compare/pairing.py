@@ -1,4 +1,4 @@
-"""Which runs may be compared, and which with which: variants of some params keys, paired by training seed."""
+"""Which runs may be compared with which: variants of some params keys, paired by training seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ddpm.compare import runs as scored
 from ddpm.compare.runs import Run
 from ddpm.params.config import Config
 
-# what a run has cost -> its name; a variant is not better for having had more
+# what a run cost -> its name; a variant is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
 NAMED_RUNS = 3
 
@@ -30,7 +30,7 @@ class Arm(NamedTuple):
     runs: dict[int, Run]
 
     def spent(self, budget: str) -> list[int]:
-        """Every known amount of one of BUDGETS, ascending."""
+        """Every known amount of one of BUDGETS, in ascending order."""
         return sorted({getattr(run, budget) for run in self.runs.values()} - {None})
 
 
@@ -43,12 +43,12 @@ class Pair(NamedTuple):
     after: tuple[Run, ...]
 
     def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
-        """Of the baseline's runs, and of the variant's."""
+        """The scores of the baseline's runs, and of the variant's."""
         return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
 def check_keys(by: Sequence[str], found: Iterable[Run], working: Config) -> None:
-    """Raises UserError unless each is a params key, or a section, by which runs can differ."""
+    """Raises UserError unless each is a params key, or a section, in which runs can differ."""
     known = set(scored.plain_params(working)).union(*(run.params for run in found))
     for key in by:
         if key == scored.SEED:
@@ -71,19 +71,19 @@ def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
         for part, group in zip(values, groups.values(), strict=True)
     ]
     here = values_of(scored.plain_params(working), by)
-    # "at least": the runs' networks may have been filled up with their defaults
+    # "at least": the runs' networks may have been completed with their defaults
     return sorted(found, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
 
 
 def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
-    """The params that make a variant: those in ``by``, and what belongs to them."""
+    """The params that define a variant: those in ``by``, and what belongs to them."""
     return {key: value for key, value in params.items() if scored.is_in(key, by)}
 
 
 def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
-    """The fingerprint that all share: less its sampling where ``by`` varies that. Raises UserError when they differ.
+    """The fingerprint that all runs share, without its sampling if ``by`` varies that. Raises UserError if they differ.
 
-    The latter has no sampling precision; that may differ only where ``by`` varies it.
+    Without its sampling, the fingerprint has no sampling precision; that may differ only if ``by`` varies it.
     """
     sampling = any(scored.under(key, "sample") for key in by)
     precise = sampling and not any(scored.under("sample.precision", key) for key in by)
@@ -107,7 +107,7 @@ def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
 
 
 def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
-    """A note for each budget that differs. Raises UserError for it unless that is allowed."""
+    """A note for each budget that differs. Raises UserError instead unless ``allowed``."""
     notes = []
     for budget, title in BUDGETS.items():
         if len({amount for arm in found for amount in arm.spent(budget)}) > 1:
@@ -119,7 +119,7 @@ def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
 
 
 def code_differences(runs: Sequence[Run]) -> list[str]:
-    """Lines that name the files of code in which the runs differ, and the runs of unknown code."""
+    """Lines that name the code files in which the runs differ, and the runs of unknown code."""
     versions: dict[str, set[str]] = {}
     for run in runs:
         for path, digest in run.code.items():
@@ -137,7 +137,7 @@ def code_differences(runs: Sequence[Run]) -> list[str]:
 
 
 def check_code(runs: Sequence[Run], allowed: bool) -> list[str]:
-    """Notes where the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
+    """Notes if the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
     notes = code_differences(runs)
     if notes and not allowed:
         raise UserError(
@@ -149,7 +149,7 @@ def check_code(runs: Sequence[Run], allowed: bool) -> list[str]:
 
 
 def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
-    """The chosen metrics, or those that all runs have. Raises UserError for one that is missing or not a number."""
+    """The chosen metrics, or those that all runs have. Raises UserError if one is missing or not a number."""
     anywhere = metrics.in_order({name for run in runs for name in run.scores if metrics.is_judged(name)})
     for name in chosen:
         if name not in anywhere:
@@ -173,7 +173,7 @@ def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
 
 
 def paired(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
-    """Runs of the same seeds, and notes on what has no partner. Raises UserError when no pair has two seeds."""
+    """Runs of the same seeds, and notes on those without a partner. Raises UserError if no pair has two seeds."""
     found, notes, too_few = [], [], []
     for before, after in wanted:
         seeds = sorted(before.runs.keys() & after.runs.keys())
@@ -202,7 +202,7 @@ def named(seeds: Iterable[int]) -> str:
 
 
 def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """The values of the keys in ``by``; where another variant has the same, what else sets it apart."""
+    """The values of the keys in ``by``; if another variant has the same, also what else distinguishes it."""
 
     def head(part: Mapping[str, Any]) -> str:
         return ", ".join(str(part[key]) for key in by if key in part)

@@ -14,16 +14,16 @@ from ddpm.compare.snapshots import WORKSPACE
 
 
 class Revision(NamedTuple):
-    """Reads a run's files. name: of an experiment, a git revision, or ``workspace``.
+    """Reads a run's files. name: an experiment's, a git revision, or ``workspace``.
 
-    Each method raises UserError when the file is not kept or is damaged.
+    Each method raises UserError if the file is not kept or is damaged.
     """
 
     name: str
     source: str
 
     def read(self, path: str) -> io.BytesIO:
-        """Its bytes, from DVC's remote where the cache does not have them."""
+        """The file's bytes, from DVC's remote if the cache does not have them."""
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
         from dvc.scm import SCMError
@@ -50,7 +50,7 @@ class Revision(NamedTuple):
         return images
 
     def columns(self, path: str, *names: str) -> NDArray[np.float64]:
-        """(rows, names) of a CSV file, float64; NaN where a field is empty."""
+        """(rows, names) of a CSV file, float64; NaN if a field is empty."""
         import pandas as pd
 
         try:

@@ -23,7 +23,7 @@ from ddpm.tracking import tracker
 from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED
 from ddpm.tracking.tracker import Logged
 
-# params keys that leave what is learned and scored alone, to rounding: the whole of a section, or one key
+# params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_every", "train.grid_every", "train.grid_unit",
               "sample.batch_size", "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
@@ -37,9 +37,9 @@ class Run:
     """A trained and scored model.
 
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
-    less the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
-    path -> digest of each file of code that made and scored it, empty where that is not known. when: seconds since the
-    epoch. None where it is not known.
+    without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
+    path -> digest of each code file that made and scored it, empty if not known. when: seconds since the epoch, None if
+    not known.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Run:
 
 
 class Gathered(NamedTuple):
-    """Each run once; a note says what was left out and why."""
+    """Each run once; a note says which were left out and why."""
 
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
 
 
 def gather() -> Gathered:
-    """Every scored run of the repository and of its MLflow store. Raises UserError when there is none."""
+    """Every scored run of the repository and of its MLflow store. Raises UserError if there is none."""
     kept = [*snapshots.experiments(), snapshots.workspace()]
     scored: list[Snapshot | Logged] = [at for at in kept if EVALUATE in at.files]
     scored += [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
@@ -83,7 +83,7 @@ def gather() -> Gathered:
 
 
 def at_revision(name: str) -> Run:
-    """The run of an experiment by its name, of a git revision, or of the ``workspace``. Raises UserError."""
+    """The run of an experiment by name, of a git revision, or of the ``workspace``. Raises UserError."""
     snapshot = snapshots.revision(name)
     try:
         return of_snapshot(snapshot)
@@ -92,7 +92,7 @@ def at_revision(name: str) -> Run:
 
 
 def of_snapshot(snapshot: Snapshot) -> Run:
-    """Raises UserError when a file is missing or unreadable, or the scores are another configuration's."""
+    """The run in a snapshot. Raises UserError if a file is missing or unreadable, or the scores are of other params."""
     files = snapshot.files
     if missing := [path for path in (PARAMS, EVALUATE, FINGERPRINT) if path not in files]:
         raise UserError(f"{missing[0]} is missing")
@@ -114,7 +114,7 @@ def of_snapshot(snapshot: Snapshot) -> Run:
 
 
 def of_logged(run: Logged) -> Run:
-    """Raises UserError when the run has no fingerprint, or params that are not this version's."""
+    """The run as MLflow has it. Raises UserError if it has no fingerprint, or params that are not this version's."""
     nested: dict[str, Any] = {}
     for key, text in run.params.items():
         *sections, name = key.split(".")
@@ -150,7 +150,7 @@ def _run(
     fingerprint: Mapping[str, Any],
     code: dict[str, str],
 ) -> Run:
-    """numbers: of train.json and sample.json, fingerprint: of fingerprint.json, keys joined by dots."""
+    """numbers: from train.json and sample.json; fingerprint: from fingerprint.json; keys joined by dots."""
     return Run(
         name=of.name,
         source="mlflow" if isinstance(of, Logged) else of.source,
@@ -169,16 +169,15 @@ def _run(
 
 
 def plain_params(chosen: Config) -> dict[str, Any]:
-    """``Run.params`` of a config."""
+    """``Run.params`` for a config."""
     return chosen.flat()
 
 
 def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> Gathered:
-    """The runs that differ from the working params in ``by``, the seed and mechanical keys at most, by seed.
+    """The runs that differ from the working params only in ``by``, the seed and mechanical keys, in order of seed.
 
-    Among runs with the same params, one made by the code that is checked out is preferred, then the newest; a note
-    says where their scores differ. Raises UserError when there is none; it names the keys in which the most similar run
-    differs.
+    Among runs with the same params, one made by the checked-out code is preferred, then the newest; a note says if
+    their scores differ. Raises UserError if there is none; it names the keys in which the most similar run differs.
     """
     by, here, runs = tuple(by), plain_params(working), list(found)
     if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
@@ -204,13 +203,13 @@ def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> G
 
 
 def differences(params: Mapping[str, Any], others: Mapping[str, Any], by: Iterable[str] = ()) -> list[str]:
-    """The keys with different values, without those of ``by``, the seed and mechanical ones."""
+    """The keys with different values, without those of ``by``, the seed and mechanical keys."""
     differing = [key for key in sorted(params.keys() | others.keys()) if params.get(key) != others.get(key)]
     return [key for key in differing if not is_in(key, by) and not is_in(key, (*MECHANICAL, SEED))]
 
 
 def most_alike(runs: Iterable[Run], params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
-    """Which run differs in the fewest keys, and in which ones, for a message."""
+    """The run that differs in the fewest keys, and these keys, for a message."""
     keys, run = min(((differences(run.params, params, by), run) for run in runs), key=lambda each: len(each[0]))
     shown = [f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys[:SHOWN_KEYS]]
     more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
@@ -228,14 +227,14 @@ def under(key: str, section: str) -> bool:
 
 
 def _key(params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
-    """The same for runs that differ at most in mechanical keys."""
+    """A key that is equal for runs that differ only in mechanical keys and ``by``."""
     return digest({key: value for key, value in params.items() if is_in(key, by) or not is_in(key, MECHANICAL)})
 
 
 def _once(found: Iterable[Run]) -> tuple[Run, ...]:
-    """Each run once: one for all with the same params, scores, fingerprint and code, with its first name and time.
+    """Each run once: runs with the same params, scores, fingerprint and code become one, with its first name and time.
 
-    A run of unknown code, such as MLflow's of an older version, is taken for any that has all else in common.
+    A run of unknown code, such as an older version's in MLflow, counts as equal to any run with all else in common.
     """
     same: dict[str, list[Run]] = {}
     for run in found:
@@ -253,12 +252,12 @@ def _once(found: Iterable[Run]) -> tuple[Run, ...]:
 
 
 def _with_model_defaults(params: dict[str, Any]) -> dict[str, Any]:
-    """With all hyperparameters of the network. Only its own module knows them, and importing it imports torch."""
+    """The params with all hyperparameters of the network. Only its own module knows them, and that imports torch."""
     name = params["model.name"]
     block = {key.removeprefix(f"model.{name}."): value for key, value in params.items() if under(key, f"model.{name}")}
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
     try:
         architecture = variant.build("networks", {"name": name, name: frozen}, "model")
     except UserError:
-        return params  # an older version's hyperparameters: they differ then
+        return params  # an older version's hyperparameters, which then differ
     return params | flatten({"model": json.loads(architecture.model_dump_json())})

@@ -1,6 +1,6 @@
-"""What git holds of DVC's experiments: the files that say what ran and how it scored.
+"""What git holds of DVC's experiments: the files that show what ran and how it scored.
 
-An experiment is a commit under refs/exps. Asking DVC for them would load each one's pipeline and take a
+An experiment is a commit under refs/exps. Asking DVC for the experiments would load each one's pipeline and take a
 hundred times as long.
 """
 
@@ -38,7 +38,7 @@ EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to D
 
 
 class Snapshot(NamedTuple):
-    """A state of the project. files: the contents of those of FILES that it has; when: seconds since the epoch."""
+    """A state of the project. files: the contents of those FILES that it has; when: seconds since the epoch."""
 
     name: str
     source: str
@@ -70,7 +70,7 @@ def experiments() -> list[Snapshot]:
 
 
 def unfinished() -> list[tuple[Unfinished, Snapshot]]:
-    """Those that wait in DVC's queue, failed there, or are running, oldest first, with their params but without scores.
+    """Experiments that wait in DVC's queue, failed there, or are running, oldest first, with params but without scores.
 
     Killed ones are in none of DVC's lists. Raises UserError.
     """
@@ -89,7 +89,7 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
     for state, name, revision in revisions:
         try:
             commit = repository.revparse_single(revision).peel(pygit2.Commit)
-        except (KeyError, ValueError, pygit2.GitError):  # it has just begun or ended
+        except (KeyError, ValueError, pygit2.GitError):  # it has just started or ended
             continue
         snapshot = _read(repository, name, "dvc", commit)
         params = {path: text for path, text in snapshot.files.items() if path == str(file.PATH)}
@@ -98,7 +98,7 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
 
 
 def revision(name: str) -> Snapshot:
-    """An experiment by its name, a git revision, or ``workspace``. Raises UserError when there is none."""
+    """An experiment by name, a git revision, or ``workspace``. Raises UserError if there is none."""
     if name == WORKSPACE:
         return workspace()
     named = [snapshot for snapshot in experiments() if snapshot.name == name]
@@ -123,10 +123,10 @@ def workspace() -> Snapshot:
 
 
 def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
-    """Why the metrics may be another configuration's; None where dvc.lock says that they were made with these params.
+    """Why the metrics may be another configuration's; None if dvc.lock records that these params made them.
 
-    They are another's when params were changed and the pipeline, or its last stages, were not run. What dvc.lock does
-    not say counts as a reason too: DVC's cache may be somewhere else.
+    They are another's if params were changed and the pipeline, or its last stages, did not run since. Anything that
+    dvc.lock does not record counts as a reason too: DVC's cache may be elsewhere.
     """
     if LOCK not in files:
         return f"no {LOCK}"
@@ -135,9 +135,9 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
 
 
 def check_metrics() -> None:
-    """Raises UserError unless metrics/ were made with the params and the code that are checked out.
+    """Raises UserError unless the checked-out params and code made metrics/.
 
-    dvc.lock, which is in git as they are, says what made them: DVC's cache is not needed.
+    dvc.lock, which is in git too, records what made them: DVC's cache is not needed.
     """
     files, params = workspace().files, file.read()
     reason = why_stale(files, params)
@@ -150,7 +150,7 @@ def check_metrics() -> None:
 
 
 def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:
-    """``inputs.code`` of what the stages ran. Raises UserError where two of them ran with another version of a file."""
+    """``inputs.code`` of what the stages ran. Raises UserError if two of them ran different versions of a file."""
     lock = _lock(files.get(LOCK, b""))
     ran_stages = lock.stages if lock else {}
     found: dict[str, str] = {}
@@ -163,23 +163,23 @@ def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:
 
 
 def is_checked_out(code: Mapping[str, str]) -> bool:
-    """Whether the code is known, and the same as on disk."""
+    """Whether the code is known, and equal to the code on disk."""
     return bool(code) and code == inputs.code((path, _md5(path) or "") for path in code)
 
 
 def _lock(text: bytes) -> _Lock | None:
-    """What a dvc.lock says; None where it is not one."""
+    """The content of a dvc.lock; None if the text is not one."""
     try:
-        # every scalar stays text here: a YAML 1.1 reader of numbers and words would disagree with DVC's
+        # every scalar stays text here: a YAML 1.1 reader would read some numbers and words differently from DVC
         lock = _Lock.model_validate(block_yaml.read(text.decode()))
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
-    lock.stages.pop(inputs.CHECK, None)  # also of params that no score depends on
+    lock.stages.pop(inputs.CHECK, None)  # it also lists params that no score depends on
     return lock
 
 
 def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> Iterator[str]:
-    """``why_stale``: all reasons that a dvc.lock gives."""
+    """All reasons in a dvc.lock for ``why_stale``."""
     made = {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs}
     for path in (EVALUATE, FINGERPRINT):
         if made.get(path) is None:
@@ -192,7 +192,7 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
                 yield f"{out.path} is not what stage {name} wrote"
         for dep in stage.deps:
-            if not any(f"{dep.path}/".startswith(f"{out}/") for out in made):  # as Path.is_relative_to, but quick
+            if not any(f"{dep.path}/".startswith(f"{out}/") for out in made):  # like Path.is_relative_to, but fast
                 continue
             if made.get(dep.path) is None:
                 yield f"{LOCK} does not say which {dep.path} was made: an older version wrote it"
@@ -201,7 +201,7 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
 
 
 def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
-    """``check_metrics``: what changed since the stages ran in metrics/, and in what no stage makes, such as code."""
+    """For ``check_metrics``: changes since the stages ran, in metrics/ and in what no stage makes, such as code."""
     if not inputs.DVC_YAML.exists():
         yield f"no {inputs.DVC_YAML}"
         return
@@ -224,7 +224,7 @@ def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
 
 
 def _md5(path: str) -> str | None:
-    """None where there is no such file."""
+    """The md5 of a file; None if there is no such file."""
     return md5(Path(path)) if Path(path).exists() else None
 
 

@@ -1,8 +1,8 @@
 """Statistics of paired differences. Functions take many samples at once: differences are (..., n), n seeds last.
 
 The t interval and test are exact for normal differences. The sign-flip test is exact for differences that are symmetric
-about 0: they are where nothing differs at all, whatever the distribution of the scores; they need not be where only the
-means agree, and one side's scores are skewed. Equivalence is shown by two one-sided t tests (Schuirmann 1987).
+about 0. They are if nothing differs at all, whatever the distribution of the scores; they need not be if only the means
+agree and one side's scores are skewed. Equivalence is shown by two one-sided t tests (Schuirmann 1987).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Truth = NDArray[np.bool_]
 
 EXACT_UP_TO = 16  # seeds; beyond, the sign-flip test draws RANDOM_FLIPS of the 2^n patterns
 RANDOM_FLIPS = 2**16
-MOST_SEEDS = 200  # that ``seeds_needed`` looks at
+MOST_SEEDS = 200  # the most that ``seeds_needed`` considers
 SIMULATIONS = 1000  # the standard error of the power is at most 1.6 points
-FLIPPED_UP_TO = 12  # seeds; beyond, simulations take the t test's p for the sign-flip test's, which is near by then
+FLIPPED_UP_TO = 12  # seeds; beyond, simulations use the t test's p in place of the sign-flip test's: they are near then
 
 
 class TTest(NamedTuple):
-    """Of n paired differences, by Student's t; each field is (...).
+    """Student's t test of n paired differences; each field is (...).
 
     low, high: the interval. p: two-sided, of "the mean is 0". equivalence_p: the larger p of the two one-sided tests
     of "the mean is outside -margin..margin".
@@ -42,7 +42,7 @@ class TTest(NamedTuple):
 
 
 def t_test(differences: Array, margin: Array | float, confidence: float) -> TTest:
-    """differences: (..., n), n at least 2; margin: (...), at least 0."""
+    """The paired t test and interval. differences: (..., n), n at least 2; margin: (...), at least 0."""
     n = differences.shape[-1]
     mean, sd = differences.mean(-1), differences.std(-1, ddof=1)
     error = sd / math.sqrt(n)
@@ -70,25 +70,27 @@ def sign_flip_p(differences: Array) -> Array:
 
 
 def is_different(mean: Array, adjusted_p: Array, flip_p: Array, margin: Array | float, alpha: float) -> Truth:
-    """Whether both tests reject "no difference" and the mean lies beyond the margin. adjusted_p: t's."""
+    """Whether both tests reject "no difference" and the mean lies beyond the margin. adjusted_p: of the t test."""
     return (adjusted_p < alpha) & (flip_p <= alpha) & (np.abs(mean) > margin)
 
 
 def is_equivalent(found: TTest, alpha: float) -> Truth:
-    """Whether both one-sided tests reject. Then the mean lies within the margin: never together with a difference."""
+    """Whether both one-sided tests reject. Then the mean is within the margin: it never holds with ``is_different``."""
     return found.equivalence_p <= alpha
 
 
 def fewest_seeds(alpha: float) -> int:
-    """With fewer, no outcome of the sign-flip test has p <= alpha: six for .05, since 2 / 2^5 is .0625."""
+    """The fewest seeds at which the sign-flip test can reach p <= alpha: six for .05, because 2 / 2^5 is .0625."""
     return math.ceil(math.log2(2 / alpha) - 1e-9)
 
 
 def settling_power(n: int, mean: float, sd: float, margin: float, confidence: float, family: float = 1) -> float:
-    """The chance that n seeds give the right verdict, where differences are normal with that mean and sd.
+    """The chance that n seeds give the right verdict, for normal differences with that mean and sd.
 
-    Right is "different", in the mean's direction, where it is beyond the margin, else "equivalent". family: the number
-    of verdicts that share the error rate in equal parts. Simulated by the verdict's own rule from a fixed seed.
+    The right verdict is "different", in the mean's direction, if the mean is beyond the margin, else "equivalent".
+    family: the number of verdicts that share the error rate equally. Simulated by the verdict's own rule from a fixed
+    seed.
+    """
     """
     differences = mean + sd * _normals()[:, :n]
     found = t_test(differences, margin, confidence)
@@ -102,21 +104,21 @@ def settling_power(n: int, mean: float, sd: float, margin: float, confidence: fl
 def seeds_needed(
     mean: float, sd: float, margin: float, confidence: float, power: float, family: float = 1
 ) -> int | None:
-    """The fewest seeds whose ``settling_power`` is at least ``power``; None where MOST_SEEDS do not suffice."""
+    """The fewest seeds whose ``settling_power`` is at least ``power``; None if MOST_SEEDS are not enough."""
     counts = range(2, MOST_SEEDS + 1)
     place = bisect_left(counts, power, key=lambda n: settling_power(n, mean, sd, margin, confidence, family))
     return counts[place] if place < len(counts) else None
 
 
 def _ratio(value: Array, error: Array) -> Array:
-    """value / error, where no error means certainty."""
+    """value / error; an error of zero means certainty."""
     certain = np.where(value == 0, 0.0, np.copysign(np.inf, value))
     return np.where(error > 0, value / np.where(error > 0, error, 1.0), certain)
 
 
 @cache
 def _signs(n: int) -> Array:
-    """(patterns, n) of -1 and 1, the first of which is all 1. A pattern's mirror image gives the same |mean|."""
+    """(patterns, n) of -1 and 1; the first pattern is all 1. A pattern's mirror image gives the same |mean|."""
     if n <= EXACT_UP_TO:
         patterns = np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1
     else:

@@ -1,4 +1,4 @@
-"""What ``make repro`` ends with: what was trained, its scores next to real images', where to look, what to try next."""
+"""The end of ``make repro``: what was trained, its scores next to real images', where to look, what to try next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEXT = ("linear", "cosine")  # the schedule to try: the first that was not used
 
 
 def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
-    """``measured``: what metrics/ says by stage. What is missing there, or in the folder, is left out."""
+    """The summary's lines. measured: the content of metrics/ by stage. What is missing there or on disk is left out."""
     data, train = settings.data, measured["train"]
     facts = [f"{train[name]:,} {name}" for name in ("parameters", "steps") if name in train]
     took = f" in {duration(train['seconds'])}" if "seconds" in train else ""
@@ -39,16 +39,16 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
 
 
 def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
-    """Every one, a line each."""
+    """Every number, one per line."""
     for stage, values in measured.items():
         for name, value in flatten(values).items():
             yield f"{stage:9} {name:24} {f'{value:.4f}' if isinstance(value, float) else value}"
 
 
 def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
-    """Each with the score of real images that the model never saw; a Fréchet distance with both numbers of images.
+    """Each score next to that of real images that the model never saw; for a Fréchet distance, both numbers of images.
 
-    It falls as that number grows: without the numbers the two would look comparable.
+    The distance falls as that number grows: without the numbers the two would look comparable.
     """
     evaluate, drawn = measured["evaluate"], measured["sample"].get("count")
     for extractor in settings.evaluate.extractors:

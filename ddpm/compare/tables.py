@@ -1,4 +1,4 @@
-"""A comparison as people and programs read it: a table, Markdown, CSV, JSON and a picture."""
+"""A comparison for people and programs: a table, Markdown, CSV, JSON and a picture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def listed(lines: Iterable[str]) -> str:
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:
-    """What verdict.json says."""
+    """The content of verdict.json."""
     arms = []
     for arm in comparison.arms:
         named_runs = {"seeds": list(arm.runs), "runs": [run.name for run in arm.runs.values()]}
@@ -49,7 +49,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """verdict.md, verdict.csv, verdict.json and verdict.png in ``folder``."""
+    """Write verdict.md, verdict.csv, verdict.json and verdict.png in ``folder``; return their paths."""
     import pandas as pd
 
     paths = [folder / f"verdict.{suffix}" for suffix in ("md", "csv", "json", "png")]
@@ -75,7 +75,7 @@ def _plain(cell: Any) -> Any:
 
 
 def draw(verdicts: Sequence[Described], path: Path) -> None:
-    """The seeds' differences with their mean and interval, a panel for each metric, a row for each pair."""
+    """The seeds' differences with their mean and interval: a panel per metric, a row per pair."""
     baselines = {verdict.baseline for verdict in verdicts}
     panels: dict[str, dict[str, Described]] = {}
     for verdict in verdicts:
@@ -117,7 +117,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 def _cells(verdict: Verdict) -> list[str]:
     tests = ["-", "-", "-"]
-    if verdict.low is not None:  # then all are there
+    if verdict.low is not None:  # then the others are not None either
         adjusted = "" if verdict.p == verdict.adjusted_p else f" ({verdict.adjusted_p:.2g})"
         interval = f"{verdict.low:+.3g} to {verdict.high:+.3g}"
         tests = [interval, f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
@@ -125,7 +125,7 @@ def _cells(verdict: Verdict) -> list[str]:
 
 
 def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
-    """Of that metric, a line for each pair, with what pairing bought."""
+    """For that metric, a line per pair, with what pairing gained."""
     lines = []
     for seen in verdicts:
         if seen.metric == metric:
@@ -135,7 +135,7 @@ def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
 
 
 def cells(seen: Described, tests: Sequence[str]) -> list[str]:
-    """A table's row: the metric, both means, the difference, what was tested, the verdict."""
+    """A row of the table: the metric, both means, the difference, what was tested, the verdict."""
     relative = "" if seen.relative is None else f" ({seen.relative:+.1%})"
     return [
         seen.metric,
@@ -148,7 +148,7 @@ def cells(seen: Described, tests: Sequence[str]) -> list[str]:
 
 
 def _spent(arm: Arm) -> dict[str, int | None]:
-    """Budget -> what each run had; None where runs vary, or it is not known."""
+    """Budget -> what each run had; None if runs differ, or it is not known."""
     return {budget: spent[0] if len(spent := arm.spent(budget)) == 1 else None for budget in BUDGETS}
 
 

@@ -1,21 +1,22 @@
 """Which variant is better: a verdict for each pair of variants and each metric, over runs paired by training seed.
 
 The unit of evidence is the training seed: its score is already the mean over its sampling seeds, and two variants'
-runs of one seed share what noise they can. A variant is **better** (or worse) where the paired t test and the exact
+runs of one seed share as much noise as they can. A variant is **better** (or worse) if the paired t test and the exact
 sign-flip test reject "no difference"; the gap exceeds the metric's margin; and, for a Fréchet distance, KID in the same
-features moved the same way, where it was measured: it has no bias, and the Fréchet distance has one that depends on the
+features (if measured) moved the same way, because KID has no bias and the Fréchet distance has one that depends on the
 model (Chong & Forsyth 2020, arXiv:1911.07023). A variant that copies train images is never the better one
 (ddpm/evaluation/memorisation.py): copies score like real images.
 
-It is **equivalent** where two one-sided t tests reject every gap as large as the margin. Everything else is
-**inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as seen,
-and if it is as near to the margin as the interval allows. Nobody knows which it is: the numbers are not a forecast.
+It is **equivalent** if two one-sided t tests reject every gap as large as the margin. Everything else is
+**inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as
+observed, and if it is as near to the margin as the interval allows. Nobody knows which holds: the numbers are not a
+forecast.
 
-One minus ``compare.confidence`` is the chance that any verdict of the table is false, whichever kind it is: each has an
-equal part of it (Bonferroni). Parts are not passed on as in Holm's procedure: a variant that is worse by the margin can
-still falsely be called equivalent, and what it hands on would be spent twice (6.1% instead of 5% with two variants).
-Only the t tests are adjusted, for an adjusted sign-flip test could reject nothing at these numbers of seeds. All this
-is for one look at a fixed number of seeds; ddpm/study/verdict.py is for several.
+One minus ``compare.confidence`` is the chance that any verdict of the table is false, whichever kind it is: each gets
+an equal part of it (Bonferroni). Parts are not passed on as in Holm's procedure: a variant that is worse by the margin
+can still be called equivalent by mistake, and the part it passed on would be spent twice (6.1% instead of 5% with two
+variants). Only the t tests are adjusted, because an adjusted sign-flip test could reject nothing with so few seeds. All
+this is for one look at a fixed number of seeds; ddpm/study/verdict.py is for several.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Gathered, Run
 from ddpm.params.config import Compare, Config
 
-# the last two are those of a study whose looks go on (ddpm/study/verdict.py)
+# the last two are for a study that continues (ddpm/study/verdict.py)
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "futile", "not yet"]
 ONE_SEED = "one seed proves nothing"
 COPIES = "copies train images"
-FAR = 0.05  # precision or recall of variants that drew noise, or hardly more
+FAR = 0.05  # precision or recall of variants that drew little but noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Described:
     """A variant's scores next to a baseline's in one metric; differences are variant minus baseline, seed by seed.
 
     relative: the mean difference as a share of the baseline's |mean|. margin: the gap that matters, in the metric's
-    unit. low, high: the interval of the mean difference, None where there is none.
+    unit. low, high: the interval of the mean difference, None if there is none.
     """
 
     metric: str
@@ -86,21 +87,21 @@ class Described:
 
     @property
     def pairing(self) -> float | None:
-        """What pairing by seed bought: the variance of the differences, as a share of the same without pairs."""
+        """What pairing by seed gained: the variance of the differences, as a share of that without pairs."""
         unpaired = np.var(self.baseline_scores) + np.var(self.variant_scores)
         return float(np.var(self.differences) / unpaired) if len(self.seeds) > 1 and unpaired else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Described):
-    """What one look says.
+    """The result of one look.
 
-    low, high: t intervals, which hold all together with the chance ``compare.confidence``. p: of the paired t test;
-    adjusted_p: times the number of verdicts; equivalence_p: of the two one-sided tests. They are None where there is
-    one seed. more_seeds: how many would settle it with the chance ``compare.power``, if the true difference is as seen,
-    and if it is as near to the margin as the interval allows. None for the second: more than statistics.MOST_SEEDS, as
-    always where the interval holds the margin. None for both: nothing to settle, or more than that even if the
-    difference is as seen.
+    low, high: t intervals, which all hold together with probability ``compare.confidence``. p: of the paired t test;
+    adjusted_p: multiplied by the number of verdicts; equivalence_p: of the two one-sided tests. They are None with only
+    one seed. more_seeds: how many would settle it with probability ``compare.power``, if the true difference is as
+    observed, and if it is as near to the margin as the interval allows. The second is None for more than
+    statistics.MOST_SEEDS, as always if the interval contains the margin. Both are None if there is nothing to settle,
+    or if even the observed difference would take more than that.
     """
 
     p: float | None = None
@@ -135,8 +136,8 @@ def compare(
 ) -> Comparison:
     """Every variant of the params keys ``by`` against the baseline, or every pair of variants.
 
-    The baseline is the variant of the working params where that was run, else the first. chosen: metrics; without,
-    those that all runs have. Raises UserError where runs can't be compared.
+    The baseline is the working params' variant if it was run, else the first. chosen: metrics; by default those that
+    all runs have. Raises UserError if runs can't be compared.
     """
     by = tuple(dict.fromkeys(by))
     pairing.check_keys(by, gathered.runs, working)
@@ -166,7 +167,7 @@ def between(
 ) -> Comparison:
     """Two runs, whatever they differ in: means and differences. With one seed each it is always inconclusive.
 
-    That is why their code may differ: two commits can be looked at without a verdict.
+    That is why their code may differ: you can look at two commits without a verdict.
     """
     differences = runs.differences(before.params, after.params)
     # a hyperparameter that only one of them has follows from its variant's name
@@ -210,12 +211,12 @@ def _compared(
 
 
 def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
-    """A verdict for each pair and each metric. One seed is only described."""
+    """A verdict for each pair and each metric. A single seed is only described."""
     return [_at_one_look(metric, pair, len(pairs) * len(names), settings) for pair in pairs for metric in names]
 
 
 def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> Verdict:
-    """verdicts: their number in the table."""
+    """The verdict on one metric of a pair. verdicts: their number in the table."""
     seen = Verdict(**described(metric, pair, settings))
     if len(seen.seeds) == 1:
         return seen
@@ -228,7 +229,7 @@ def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> V
     outcome, reason = rule(pair, seen, differs, excluded)
     if reason or outcome != "inconclusive":
         return replace(seen, outcome=outcome, reason=reason)
-    # what keeps a difference from a verdict, the first that does
+    # the first reason that keeps a difference from being a verdict
     fewest = statistics.fewest_seeds(alpha)
     doubts = {
         "the interval holds 0": test.p >= alpha,
@@ -243,7 +244,7 @@ def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> V
 
 
 def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
-    """The fields of ``Described``, without an interval."""
+    """The fields of ``Described``, except for the interval."""
     before, after = pair.scores(metric)
     baseline, difference = float(before.mean()), float((after - before).mean())
     return {
@@ -263,7 +264,7 @@ def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
 
 
 def rule(pair: Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
-    """The outcome, and its reason; inconclusive without one where neither holds.
+    """The outcome and its reason; inconclusive, without a reason, if neither holds.
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
     """
@@ -281,9 +282,9 @@ def rule(pair: Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Ou
 
 
 def more(seen: Described, sd: float, family: float, settings: Compare) -> tuple[tuple[int, int | None] | None, str]:
-    """``Verdict.more_seeds`` of an inconclusive one, and a clause that says it.
+    """``Verdict.more_seeds`` for an inconclusive verdict, and a clause that states it.
 
-    sd: of the differences. family: the number of verdicts that share the error rate in equal parts.
+    sd: of the differences. family: the number of verdicts that share the error rate equally.
     """
 
     def needed(difference: float) -> int | None:
@@ -303,7 +304,7 @@ def more(seen: Described, sd: float, family: float, settings: Compare) -> tuple[
 
 
 def far_from_real(pair: Pair) -> str:
-    """A warning where both variants are so far from real images that a gap between them says little; else nothing."""
+    """A warning if both variants are so far from real images that a gap between them says little; else nothing."""
     runs = (*pair.before, *pair.after)
     for metric in metrics.in_order(set.intersection(*({*filter(metrics.is_judged, run.scores)} for run in runs))):
         means = [float(scores.mean()) for scores in pair.scores(metric)]
@@ -314,7 +315,7 @@ def far_from_real(pair: Pair) -> str:
 
 
 def _kid_agrees(pair: Pair, verdict: Described) -> bool:
-    """Whether KID in the same features says the same of which is better, where it was measured."""
+    """Whether KID in the same features, if measured, agrees on which is better."""
     kid = metrics.kid_of(verdict.metric)
     if kid is None or any(kid not in run.scores for run in (*pair.before, *pair.after)):
         return True

@@ -167,7 +167,7 @@ def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:
-    """The value at ``section.field``; None where it is not set."""
+    """The value at ``section.field``; None if it is not set."""
     value: Any = params
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None

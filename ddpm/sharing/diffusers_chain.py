@@ -102,7 +102,7 @@ def _schedule(found: Scheduler) -> dict[str, Any]:
 
 
 def _recognised(betas: tuple[float, ...], T: int, rescaled: bool) -> dict[str, Any]:
-    """The schedule with default hyperparameters that has these betas. Raises UserError where none has."""
+    """The schedule with default hyperparameters that has these betas. Raises UserError if none has."""
     if len(betas) != T:
         raise UserError(f"trained_betas: {len(betas)} of them for num_train_timesteps: {T}; allowed: as many")
     try:

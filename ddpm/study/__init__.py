@@ -1,1 +1,1 @@
-"""From a question to a verdict: a plan, its experiments, and what their scores say at each look."""
+"""From a question to a verdict: a plan, its experiments, and what their scores show at each look."""

@@ -16,13 +16,13 @@ from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 
 REFRESH = 0.5  # times a second
-TAIL = 2**16  # bytes of a log that hold what its last stage wrote
+TAIL = 2**16  # bytes of a log, enough to hold what its last stage wrote
 STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "dim"}
 
 
 @contextmanager
 def shown(ledger: Ledger, at_once: int, plain: bool) -> Iterator[Callable[[str], None]]:
-    """Yield what takes a line of progress. plain: lines on stderr, as where stdout is for programs."""
+    """Yield a function that shows a line of progress. plain: print lines to stderr, because stdout is for programs."""
     if plain or not sys.stdout.isatty():
         yield lambda line: print(line, file=sys.stderr if plain else sys.stdout, flush=True)
         return
@@ -34,7 +34,7 @@ def shown(ledger: Ledger, at_once: int, plain: bool) -> Iterator[Callable[[str],
 
 
 class Board:
-    """The table, drawn from what git and the logs say."""
+    """The table, drawn from git and the logs."""
 
     def __init__(self, ledger: Ledger, at_once: int):
         self.ledger = ledger
@@ -67,7 +67,7 @@ class Board:
 
 
 def _estimate(ledger: Ledger, variant: str) -> tuple[str, str]:
-    """The mean of the primary metric, and of its differences from the baseline with their interval, of runs read."""
+    """The primary metric's mean, and the mean and interval of its differences from the baseline, over the runs read."""
     study, metric = ledger.study, ledger.study.plan.primary
     arms: dict[str, dict[int, float]] = {name: {} for name in study.params}
     for each in study.experiments():
@@ -85,7 +85,7 @@ def _estimate(ledger: Ledger, variant: str) -> tuple[str, str]:
 
 
 def _progress(study: Study, name: str) -> str:
-    """How far an experiment is: its stage, and the last percentage of that."""
+    """How far an experiment is: its stage, and the last percentage that the stage reported."""
     path = results.state(study) / f"{name}.log"
     text = ""
     if path.exists():

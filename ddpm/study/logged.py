@@ -1,4 +1,4 @@
-"""A study's results in MLflow, also those that other machines made: read from git and DVC's cache, a slot at a time."""
+"""A study's results in MLflow, including other machines': read from git and DVC's cache, one slot at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ddpm.tracking.studies import Parent
 
 
 def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
-    """Write the study's run and those of its results that are missing; the names of these.
+    """Write the study's run and those of its results that are missing; return the names of these results.
 
-    files: artifacts of the study, of which one in Markdown is its page. Raises UserError when the store fails, or data
-    are not in the cache.
+    files: artifacts of the study; the Markdown one is its page. Raises UserError if the store fails or data is not in
+    the cache.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

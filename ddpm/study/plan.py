@@ -1,4 +1,4 @@
-"""A study's plan: one file in git that says what is asked, of which variants, and when it may be decided."""
+"""A study's plan: one file in git that states the question, the variants, and when it may be decided."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
 
 
 class Plan(Section):
-    """What a file of studies/ says. The first of ``variants`` is the baseline.
+    """The content of a file in studies/. The first of ``variants`` is the baseline.
 
-    variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``base``, a preset or, without one,
-    the params.yaml that is checked out. primary: the metric that the verdict is about. looks: numbers of seeds at
-    which it may be decided. spending: how much of the error rate each look may spend (ddpm/study/sequential.py); with
-    ``evalue``, which needs more seeds, looks may be changed and added at any time.
-    first_seed: of the seeds, which follow one another; a study that extends another one begins where that ended.
+    variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``base``: a preset or, without one,
+    the checked-out params.yaml. primary: the metric that the verdict is about. looks: numbers of seeds at which it may
+    be decided. spending: how much of the error rate each look may spend (ddpm/study/sequential.py); with ``evalue``,
+    which needs more seeds, looks may be changed and added at any time.
+    first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     """
 
     question: Annotated[str, Field(min_length=1)]
@@ -65,7 +65,7 @@ class Plan(Section):
 
 
 class Experiment(NamedTuple):
-    """One training of one variant with one seed. text: its params.yaml, with the comments of the base."""
+    """One training of one variant with one seed. text: its params.yaml, with the base's comments."""
 
     name: str
     variant: str
@@ -74,10 +74,10 @@ class Experiment(NamedTuple):
 
 
 class Study:
-    """A plan that was checked: every variant's params are valid, and no two are equal.
+    """A checked plan: every variant's params are valid, and no two are equal.
 
-    name: the file's. params: variant -> its whole params file, as plain values, with the first seed. configs: the same,
-    checked. texts: the same, as it is written.
+    name: of the file. params: variant -> its complete params as plain values, with the first seed. configs: the same,
+    checked. texts: the same, as written.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class Study:
 
     @cached_property
     def hash(self) -> str:
-        """Digest of the plan and of all that its variants' params say about what is learned and scored."""
+    """Digest of the plan and of all params of its variants that affect what is learned and scored."""
         learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
         plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", *free})
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
-        """Every experiment of the first ``upto`` seeds (all): seed by seed, so that each seed is complete early."""
+        """Every experiment of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
         count = self.plan.looks[-1] if upto is None else upto
         return [
             Experiment(f"{self.name}-{variant}-{seed}", variant, seed, SEED.sub(f"seed: {seed}", text, count=1))
@@ -119,12 +119,12 @@ class Study:
 
 
 def load(path: Path) -> Study:
-    """Read and check a study's file. Raises UserError that names the key, its value and what is allowed."""
+    """The study in a file, checked. Raises UserError that names the key, its value and what is allowed."""
     return parse(file.read(path), path)
 
 
 def parse(value: dict[str, Any], path: Path) -> Study:
-    """``load`` of the plain values that a file has."""
+    """Like ``load``, from the plain values of a file."""
     if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
         raise UserError(
             f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
@@ -153,8 +153,8 @@ def parse(value: dict[str, Any], path: Path) -> Study:
 
 
 def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
-    """The text of a params file with the values of dotted keys set in it. Raises UserError for a key that goes through
-    something else than sections."""
+    """The text of a params file with values set at dotted keys. Raises UserError for a key that leads through anything
+    but sections."""
     round_trip = YAML()
     round_trip.Representer = presets.Spelled
     round_trip.width = 1000  # no line is broken
@@ -172,7 +172,7 @@ def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
 
 
 def _missing(metric: str, chosen: Config) -> str:
-    """Why a run with these params will not have the metric; empty where it will."""
+    """Why a run with these params will not have the metric; empty if it will."""
     extractor, _, kind = metric.rpartition(".")
     options = chosen.evaluate
     if not extractor:
@@ -187,7 +187,7 @@ def _missing(metric: str, chosen: Config) -> str:
 
 
 def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
-    """Raises UserError when two variants are the same experiment."""
+    """Raises UserError if two variants are the same experiment."""
     seen: dict[str, str] = {}
     for variant, chosen in checked.items():
         key = files.digest(_learned(chosen))

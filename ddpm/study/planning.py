@@ -1,4 +1,4 @@
-"""What a study will take before it runs, and the file that a new one begins with."""
+"""The cost of a study before it runs, and the file that a new one starts from."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ LOOKS = (8, 12, 16, 20)
 
 
 class Cost(NamedTuple):
-    """Seconds of one experiment, None where they are not known, and how they are."""
+    """Seconds of one experiment (None if not known), and where that figure comes from."""
 
     seconds: float | None
     source: str
 
 
 def cost(found: Status, pilot: bool) -> Cost:
-    """From the study's own results, or by a few steps of the baseline's training and sampling."""
+    """From the study's own results, or from a few steps of the baseline's training and sampling."""
     if found.seconds is not None:
         count = sum(state == "done" for state in found.states.values())
         return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
@@ -60,7 +60,7 @@ def cost(found: Status, pilot: bool) -> Cost:
 
 
 def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
-    """For a terminal."""
+    """The plan for a terminal."""
     study = found.study
     planned, looks = study.experiments(), study.plan.looks
     effects = [f"power, {each.effect:g} sd" for each in power]
@@ -90,8 +90,8 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
 
 
 def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int] | None, spending: Spending) -> Path:
-    """Write studies/NAME.yaml, with a variant for each combination of the values. Raises UserError where it exists, or
-    the plan is not a valid one."""
+    """Write studies/NAME.yaml, with a variant for each combination of the values; return its path. Raises UserError if
+    it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")

@@ -1,7 +1,7 @@
-"""What git holds of a study: its finished experiments, each a commit that DVC lists as an experiment.
+"""A study's results in git: its finished experiments, each a commit that DVC lists as an experiment.
 
 They are under refs/exps/<the study's commit>/, where ``dvc exp list``, ``apply`` and ``push`` find them. The message
-says which study and plan made them: another experiment of the same name is not taken for one of them.
+names the study and plan that made them, so another experiment of the same name is not mistaken for one of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIX = "remove it with `dvc exp remove {}`, or give the study another name"
 
 
 class Result(NamedTuple):
-    """A finished experiment. base: the commit that it started from. seconds: that it took, all stages together."""
+    """A finished experiment. base: the commit that it started from. seconds: the duration of all its stages."""
 
     name: str
     commit: str
@@ -41,12 +41,12 @@ class Result(NamedTuple):
 
 
 def reference(base: str, name: str) -> str:
-    """Where DVC looks for an experiment."""
+    """The git reference under which DVC looks for an experiment."""
     return f"refs/exps/{base[:2]}/{base[2:]}/{name}"
 
 
 def state(study: Study) -> Path:
-    """The folder for what belongs to this machine: locks, logs, failures."""
+    """The folder for files of this machine alone: locks, logs, failures."""
     return FOLDER / study.name
 
 
@@ -60,7 +60,7 @@ def repository() -> pygit2.Repository:
 def recorded(study: Study) -> list[Result]:
     """Every finished experiment of the study, whatever commit made it.
 
-    Raises UserError where another study or plan, or a person, has made one of the same name.
+    Raises UserError if another study or plan, or a person, made one of the same name.
     """
     git, names = repository(), {experiment.name for experiment in study.experiments()}
     found = []
@@ -84,9 +84,9 @@ def exists(base: str, name: str) -> bool:
 
 
 class Ledger:
-    """A study's finished experiments, and the commit that all of them ran.
+    """A study's finished experiments, and the one commit that they all ran.
 
-    commit: that of the first result, or HEAD before there is one. moved: whether HEAD is another one now.
+    commit: of the first result, or HEAD before there is one. moved: whether HEAD has moved since.
     """
 
     def __init__(self, study: Study):
@@ -107,22 +107,22 @@ class Ledger:
             )
 
     def update(self) -> None:
-        """Read again what is there."""
+        """Read the results again."""
         self.all = recorded(self.study)
 
     @property
     def done(self) -> dict[str, Result]:
-        """By name, those of the study's commit."""
+        """The results of the study's commit, by name."""
         return {result.name: result for result in self.all if result.base == self.commit}
 
     def fix(self) -> None:
-        """Write down which commit the study runs. Raises UserError unless git holds everything that it depends on."""
+        """Record which commit the study runs. Raises UserError unless git has everything that it depends on."""
         if not self.all:
             check_committed(self.study)
         write_json(state(self.study) / "study.json", {"commit": self.commit, "plan": self.study.hash})
 
     def found(self) -> dict[str, dict[int, Run]]:
-        """Every finished run, by variant and seed. Raises UserError for one that can't be read, or has other params."""
+        """Every finished run, by variant and seed. Raises UserError if one can't be read or has other params."""
         done, git = self.done, repository()
         found: dict[str, dict[int, Run]] = {variant: {} for variant in self.study.params}
         for experiment in filter(lambda each: each.name in done, self.study.experiments()):
@@ -134,7 +134,7 @@ class Ledger:
 
 
 def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
-    """The run in a snapshot. Raises UserError where its files are not those of a finished run with these params."""
+    """The run in a snapshot. Raises UserError if its files are not those of a finished run with these params."""
     try:
         run = runs.of_snapshot(snapshot)
     except UserError as error:
@@ -158,12 +158,12 @@ def _snapshot(git: pygit2.Repository, name: str, commit: pygit2.Commit) -> Snaps
 
 
 def below(git: pygit2.Repository) -> Path:
-    """Where the project is in its repository."""
+    """The project's folder, relative to its repository."""
     return Path.cwd().relative_to(Path(git.workdir).resolve())
 
 
 def check_committed(study: Study) -> None:
-    """Raises UserError where the plan, the code or the params are not in the last commit."""
+    """Raises UserError unless the plan, the code and the params are in the last commit."""
     git = repository()
     try:
         plan = str(study.path.resolve().relative_to(Path(git.workdir).resolve()))
@@ -182,9 +182,9 @@ def check_committed(study: Study) -> None:
 
 
 def publish(experiment: Experiment, study: Study, base: str, changed: Mapping[str, bytes], seconds: float) -> None:
-    """Write the files of a finished run, path in the repository -> content, as an experiment that DVC knows.
+    """Write a finished run's files (path in the repository -> content) as an experiment that DVC knows.
 
-    Raises UserError where there is an experiment of that name.
+    Raises UserError if there is an experiment of that name.
     """
     git = repository()
     start = git[base].peel(pygit2.Commit)
@@ -211,7 +211,7 @@ def note_failure(study: Study, name: str, reason: str) -> None:
 
 
 def failures(study: Study) -> dict[str, str]:
-    """Name -> reason of what failed here and was not made since."""
+    """Name -> reason, for experiments that failed here and have not succeeded since."""
     found = {}
     for path in state(study).glob("*.failed"):
         with suppress(UserError):  # made since it was listed

@@ -1,4 +1,4 @@
-"""From a study's plan to its verdict: what is missing up to the next look runs on the slots, then it is judged."""
+"""From a study's plan to its verdict: run what is missing up to the next look on the slots, then judge it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ddpm.study.results import Ledger
 from ddpm.study.worker import Busy, Worker
 
 Share: TypeAlias = Callable[[], object]
-CONTINUE = 75  # exit code of what goes on when it is called again: sysexits.h's EX_TEMPFAIL
-ATTEMPTS = 2  # of an experiment that fails
-POLL = 1.0  # seconds between two looks at experiments that other processes run
+CONTINUE = 75  # exit code if the same command should be run again: sysexits.h's EX_TEMPFAIL
+ATTEMPTS = 2  # for an experiment that fails
+POLL = 1.0  # seconds between two checks of experiments that other processes run
 
 
 class Runner:
-    """Runs a study on ``slots`` slots. say: where progress goes, a line at a time. share: called after each
-    result. failed: name -> reason."""
+    """Runs a study on ``slots`` slots. say: receives progress, line by line. share: called after each result.
+    failed: name -> reason."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Runner:
         self.failed: dict[str, str] = {}
 
     def run(self) -> verdict.Findings:
-        """Go on until every variant is decided, the plan is at its end, or what is left has failed."""
+        """Continue until every variant is decided, the plan ends, or everything left has failed."""
         baseline = self.study.baseline
         findings = self._judge()
         for look in self.study.plan.looks:
@@ -78,7 +78,7 @@ class Runner:
         return f"still open: {', '.join(still)}" if still else "all are decided"
 
     def _make(self, left: list[Experiment], look: int) -> None:
-        """Run them; each that fails once more, after the others."""
+        """Run them; retry each failed one once, after the others."""
         count, begun, over = len(left), time.monotonic(), 0
         pool = ThreadPoolExecutor(self.slots)
         with stopping(self.worker, pool):
@@ -101,7 +101,7 @@ class Runner:
                 left = failed
 
     def _share(self) -> None:
-        """A remote that is gone for a while stops nothing: whoever called ``run`` shares once more."""
+        """A remote that is unreachable for a while stops nothing: the caller of ``run`` shares once more."""
         self.ledger.update()
         try:
             if self.share:
@@ -117,7 +117,7 @@ class Runner:
         )
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
-        """Each experiment when it is over, with the reason of its failure."""
+        """Each experiment when it ends, with the reason if it failed."""
         futures = {pool.submit(self.worker.run, each): each for each in left}
         waiting = set(futures)
         while waiting:
@@ -141,7 +141,7 @@ class Runner:
 
 @contextmanager
 def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what runs, with its state saved, and begin nothing else."""
+    """On Ctrl-C or SIGTERM, end what runs with its state saved, and start nothing else."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -160,7 +160,7 @@ def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator
 
 @contextmanager
 def within(minutes: float | None) -> Iterator[None]:
-    """End with the exit code CONTINUE when the time is over; None: never."""
+    """Exit with CONTINUE when the time is over; None: never."""
 
     def end(*_: object) -> None:
         print(f"stopped after {minutes:g} minutes: the same command goes on", file=sys.stderr)
@@ -176,12 +176,12 @@ def within(minutes: float | None) -> Iterator[None]:
 
 
 def paths(study: Study) -> list[Path]:
-    """Where the verdict is: for programs, for people, and as a picture."""
+    """The files of the verdict: for programs, for people, and as a picture."""
     return [METRICS / "studies" / study.name / f"verdict.{suffix}" for suffix in ("json", "md", "png")]
 
 
 def write(study: Study, findings: verdict.Findings) -> list[Path]:
-    """Write the verdict; the paths."""
+    """Write the verdict; return its paths."""
     for_programs, for_people, picture = paths(study)
     write_json(for_programs, verdict.to_dict(findings))
     with atomic_path(for_people) as temporary:
@@ -192,7 +192,7 @@ def write(study: Study, findings: verdict.Findings) -> list[Path]:
 
 
 def cores() -> int:
-    """That this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

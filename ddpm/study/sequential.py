@@ -1,13 +1,13 @@
-"""Tests of paired differences that may be looked at several times: at the looks that a plan names, and at no other.
+"""Tests of paired differences at several looks: the looks that a plan names, and no others.
 
 The error rate is spent look by look (Lan & DeMets 1983). The bounds are exact for the paired t statistic of normal
-differences, at any number of seeds: a normal approximation would inflate the rate at these few (Rom & McTague 2020). A
-sequential p value is the smallest error rate with which the design would have rejected by now (Liu & Anderson 2008), so
-that it can be adjusted for a family of tests like any other.
+differences at any number of seeds; a normal approximation would inflate the rate at so few (Rom & McTague 2020). A
+sequential p value is the smallest error rate at which the design would have rejected by now (Liu & Anderson 2008), so
+it can be adjusted for a family of tests like any other p value.
 
 Bounds are simulated backwards. With no effect, the direction of the vector of differences is uniform whatever its
-length; so it is drawn given the last look's t, which runs evenly over the tail, and the earlier looks' t follow from
-it. That gives small error rates as precisely as large ones, from few draws.
+length. So it is drawn given the last look's t, which runs evenly over the tail, and the earlier looks' t follow from
+it. That makes small error rates as precise as large ones, with few draws.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ddpm.compare.statistics import Array, t_test
 
-DRAWS = 2**15  # of a design of up to five looks, of which bounds are off by less than 1% of the error rate
-LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; between them they are interpolated
-NEVER = 1e-50  # the p of a look that cannot reject; quantiles of much less are no numbers
-TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles that draws are interpolated from
+DRAWS = 2**15  # per design of up to five looks; its bounds are then off by less than 1% of the error rate
+LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; others are interpolated
+NEVER = 1e-50  # the p of a look that cannot reject; quantiles of much less are not numbers
+TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles from which draws are interpolated
 EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
 RANDOM_FLIPS = 2**16
-EFFECTS = np.linspace(0, 4, 33)  # in standard deviations, of which estimates are interpolated
-FUTURES = 2000  # of a study that goes on
+EFFECTS = np.linspace(0, 4, 33)  # in standard deviations; estimates are interpolated between them
+FUTURES = 2000  # simulated continuations of a study
 
 
 def _obrien_fleming(level: Array, seeds: Array) -> Array:
     return 2 * ndtr(ndtri(level / 2) / np.sqrt(seeds / seeds[-1]))
 
 
-# name -> how much of error rates (..., 1) may be spent up to each of the looks, numbers of seeds: (..., looks)
+# name -> the share of error rates (..., 1) that may be spent up to each look, by its number of seeds: (..., looks)
 SPENDING: dict[str, Callable[[Array, Array], Array]] = {
     "pocock": lambda level, seeds: level * np.log1p((math.e - 1) * seeds / seeds[-1]),
     "obrien_fleming": _obrien_fleming,
@@ -54,7 +54,7 @@ class Design:
     spending: str
 
     def spent(self, level: float | Array) -> Array:
-        """What may be spent of the error rates, up to each look: (...) -> (..., looks)."""
+        """The part of the error rates that may be spent up to each look: (...) -> (..., looks)."""
         return SPENDING[self.spending](np.asarray(level, np.float64)[..., None], np.array(self.looks, np.float64))
 
     def nominal(self, level: float) -> Array:
@@ -67,21 +67,21 @@ class Design:
         return -stdtrit(np.array(self.looks) - 1, self.nominal(level) / 2)
 
     def p(self, nominal: Array) -> Array:
-        """The sequential p value at each look; two-sided, as ``nominal`` is: the t test's p at the looks so far.
+        """The sequential p value at each look. nominal: the t test's two-sided p at the looks so far.
 
-        (..., looks so far) -> the same; it never rises. Below LEVELS it says their first, above them 1.
+        (..., looks so far) -> the same shape, two-sided; it never rises. Below LEVELS it is their first, above them 1.
         """
         table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
         columns = [np.interp(seen[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
         return np.minimum.accumulate(np.exp(np.stack(columns, -1)), axis=-1)
 
     def sign_flips(self, differences: Array, level: float) -> int | None:
-        """The number of seeds of the first look at which the sign-flip test rejects; None where none does so far.
+        """The number of seeds at the first look at which the sign-flip test rejects; None if none has so far.
 
-        differences: (n,), of which the looks up to n are taken. Given their sizes, all patterns of signs are equally
-        likely where nothing differs; each look rejects the most extreme of those that no earlier look has, as many as
-        it may spend. Exact where the last look has EXACT_UP_TO seeds or fewer; beyond, the observed pattern stands
-        among RANDOM_FLIPS drawn from a fixed seed, which is as valid.
+        differences: (n,), of which the looks up to n are used. Given the sizes, all patterns of signs are equally
+        likely if nothing differs. Each look rejects the most extreme patterns that no earlier look rejected, as many as
+        it may spend. Exact if the last look has EXACT_UP_TO seeds or fewer; beyond, the observed pattern is compared
+        with RANDOM_FLIPS drawn from a fixed seed, which is as valid.
         """
         exact = self.looks[-1] <= EXACT_UP_TO
         random = np.random.default_rng(0)
@@ -110,7 +110,7 @@ class Design:
         return None
 
     def fewest(self, level: float) -> int | None:
-        """The fewest seeds, up to the last look, with which the sign-flip test can reject: its p is 2 / 2^n at best."""
+        """The fewest seeds, up to the last look, at which the sign-flip test can reject: its p is 2 / 2^n at best."""
         seeds = np.arange(2, self.looks[-1] + 1, dtype=np.float64)
         can = 2 ** (1 - seeds) <= SPENDING[self.spending](np.array([level]), seeds) + 1e-12
         return int(seeds[can][0]) if can.any() else None
@@ -118,20 +118,20 @@ class Design:
     def median(self, level: float, place: int, t: float) -> float:
         """The median-unbiased effect, in standard deviations of the differences, of a study that ended at that look.
 
-        place: of the look; t: signed, there. As in the ordering by stages (Armitage 1957; Jennison & Turnbull 2000,
-        8.4) the estimate of the first look is the mean itself, and each later look's makes up for those before: it is
-        the effect for which half of all simulated studies give more. The median is met to 1.5 points. Only stops by the
-        t test's bounds are taken into account.
+        place: the look's. t: signed, at that look. As in the ordering by stages (Armitage 1957; Jennison & Turnbull
+        2000, 8.4) the estimate at the first look is the mean itself, and each later estimate corrects for the looks
+        before: it is the effect for which half of all simulated studies give more. The median is met to 1.5 points.
+        Only stops by the t test's bounds are considered.
         """
         effects, ts = _medians(self, level)
         found = float(np.interp(abs(t), ts[:, place], effects))
         return math.copysign(found if place else abs(t) / math.sqrt(self.looks[0]), t)
 
     def chance(self, level: float, seen: Array, effect: float, margin: float) -> float:
-        """That the last look rejects "no difference" or a gap as large as ``margin``, given the differences so far.
+        """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given ``seen``.
 
-        The remaining ones are drawn as normal, with that mean and the sd as seen. The sign-flip test and the looks
-        between are left out.
+        The remaining differences are drawn as normal, with that mean and the observed sd. The sign-flip test and the
+        looks between are left out.
         """
         n, last = len(seen), self.looks[-1]
         sd = seen.std(ddof=1)
@@ -142,9 +142,9 @@ class Design:
         return float((differs | excluded).mean())
 
     def power(self, level: float, effect: float) -> Array:
-        """The chance to have rejected by each look, (looks,), at an effect in standard deviations of the differences.
+        """The chance to have rejected by each look, (looks,), for an effect in standard deviations of the differences.
 
-        By the t test alone, with which the sign-flip test nearly always agrees.
+        By the t test alone; the sign-flip test nearly always agrees with it.
         """
         means, sds = _drawn(self)
         t = np.sqrt(self.looks) * (means + effect) / sds
@@ -163,7 +163,7 @@ def _drawn(design: Design) -> tuple[Array, Array]:
 
 @cache
 def _medians(design: Design, level: float) -> tuple[Array, Array]:
-    """Effects, and for each look the t of which each is the median-unbiased estimate: (effects,), (effects, looks)."""
+    """Effects, and for each look the t that gives each as median-unbiased estimate: (effects,), (effects, looks)."""
     bounds, root = design.bounds(level), np.sqrt(design.looks)
     means, sds = _drawn(design)
     found = np.outer(EFFECTS, root)
@@ -203,7 +203,7 @@ def _nominals(design: Design) -> Array:
         sums, squares = parts.cumsum(1)[:, earlier - 1], (parts**2).cumsum(1)[:, earlier - 1]
         tails = -stdtrit(n - 1, TAILS / 2)
         for row in range(len(LEVELS)):
-            # what this look rejects lies in the tail that holds all that was spent up to it
+            # what this look rejects lies in the tail that holds everything spent up to it
             p = spent[row, k] * (np.arange(draws) + 0.5) / draws
             t = np.interp(np.log(p), np.log(TAILS), tails)
             # a vector of length 1 with that t: its mean, and the length of what is left of it
@@ -222,10 +222,10 @@ def _nominals(design: Design) -> Array:
 
 
 def _evalues(looks: Array) -> Array:
-    """``_nominals`` by the e-value of the t test, which may be looked at whenever one likes.
+    """``_nominals`` by the e-value of the t test, which may be looked at at any time.
 
-    It is the Bayes factor of an effect ~ N(0, 1) in standard deviations against none, whatever the sd is: where nothing
-    differs it ever reaches 1 / level with a chance of at most ``level`` (Wang & Ramdas 2024, arXiv:2310.03722).
+    It is the Bayes factor of an effect ~ N(0, 1) in standard deviations against none, whatever the sd is. If nothing
+    differs, the chance that it ever reaches 1 / level is at most ``level`` (Wang & Ramdas 2024, arXiv:2310.03722).
     """
     power = (np.sqrt(1 + looks) / LEVELS[:, None]) ** (2 / looks)
     # the t at which (1 + n)^-1/2 ((1 + t^2 / (n - 1)) / (1 + t^2 / (n - 1) / (1 + n)))^(n / 2) is 1 / level

@@ -1,7 +1,7 @@
 """A study's results between machines: experiments through git, and what DVC cached for them through its remote.
 
-``dvc push --run-cache`` sends which inputs gave which results, and leaves out the contents of outputs that DVC does not
-cache in the workspace, such as metrics/: elsewhere the stages would run again. Here these are sent, too.
+``dvc push --run-cache`` sends the record of which inputs gave which results, but not the contents of outputs that DVC
+does not cache in the workspace, such as metrics/: elsewhere the stages would run again. Here these are sent too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ ORIGIN = "origin"
 
 
 def push(study: Study, found: list[Result], remote: str = ORIGIN) -> list[str]:
-    """Send experiments, with what DVC cached if it has a remote; the names of those that were not there.
+    """Send experiments, and what DVC cached if it has a remote; return the names of those that were not there.
 
-    Raises UserError where a remote is gone or refuses, or has another experiment of that name: nothing is overwritten.
+    Raises UserError if a remote is gone or refuses, or has another experiment of that name: nothing is overwritten.
     """
     here = {results.reference(result.base, result.name): result.commit for result in found}
     there = _listed(remote)
@@ -36,9 +36,9 @@ def push(study: Study, found: list[Result], remote: str = ORIGIN) -> list[str]:
 
 
 def pull(study: Study, remote: str = ORIGIN) -> list[str]:
-    """Take the experiments of the study that other machines pushed; the names of those that were not here.
+    """Fetch the study's experiments that other machines pushed; return the names of those that were not here.
 
-    Raises UserError where a remote is gone, or an experiment has other content there and here; the others are taken.
+    Raises UserError if a remote is gone, or an experiment has different content there and here; the others are fetched.
     """
     names = {experiment.name for experiment in study.experiments()}
     there = {ref: commit for ref, commit in _listed(remote).items() if ref.rpartition("/")[2] in names}
@@ -52,8 +52,8 @@ def pull(study: Study, remote: str = ORIGIN) -> list[str]:
 
 
 def transfer(send: bool) -> None:
-    """All entries of DVC's run cache with the contents that they name, to its remote or from there; nothing without a
-    remote. Raises UserError where the remote fails."""
+    """Send all entries of DVC's run cache, with the contents they name, to its remote, or fetch them; without a remote,
+    do nothing. Raises UserError if the remote fails."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -86,7 +86,7 @@ def _listed(remote: str) -> dict[str, str]:
 
 
 def _refuse_others(here: dict[str, str], there: dict[str, str], remote: str, complete: bool = False) -> None:
-    """Raises UserError where the same experiment is another commit there, or is not there although it was sent."""
+    """Raises UserError if the same experiment is another commit there, or is not there although it was sent."""
     if other := [ref for ref, commit in here.items() if there.get(ref, None if complete else commit) != commit]:
         name = other[0].rpartition("/")[2]
         raise UserError(

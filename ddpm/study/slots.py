@@ -1,8 +1,8 @@
 """Slots: clones of the project, each for one experiment at a time.
 
-A slot belongs to one machine, because DVC's locks know no others. It takes the commit's files from this repository's
-objects and shares its DVC cache, so data and results are stored once. A process that has the lock of a slot may clean
-up whatever a killed one left there.
+A slot belongs to one machine, because DVC's locks know no other machines. It takes the commit's files from this
+repository's objects and shares its DVC cache, so data and results are stored once. The process that holds a slot's
+lock may clean up whatever a killed one left there.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ SLOTS = results.FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
 STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock")  # what a killed dvc leaves
 ERRORS = ("fatal:", "error:", "ERROR:")
-# begins a command: its environment has nothing that would lead git or dvc to another repository
+# the start of a command: its environment has nothing that would lead git or dvc to another repository
 ENVIRONMENT = ("env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE")
-NOT_FOUND = 127  # exit code of `env` for a command that is not there
-PATIENCE = 1.0  # seconds: someone who only looks whether a lock is held, holds it for a moment
+NOT_FOUND = 127  # exit code of `env` if there is no such command
+PATIENCE = 1.0  # seconds: a process that only checks whether a lock is held holds it for a moment
 
 
 @contextmanager
 def locked(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold the lock of a file, made if there is none, while this process lives; False where another one holds it for
+    """Hold a file's lock while this process lives, creating the file if needed; False if another process holds it for
     ``patience`` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -60,9 +60,9 @@ def held(path: Path) -> bool:
 
 @contextmanager
 def slot(commit: str) -> Iterator[Path]:
-    """The root of a free clone on this machine, with the commit checked out and nothing else that git sees.
+    """The root of a free clone on this machine, with the commit checked out and no other files that git sees.
 
-    Raises UserError where git or the disk fails.
+    Raises UserError if git or the disk fails.
     """
     for number in count():
         folder = SLOTS / f"{socket.gethostname()}-{number}"
@@ -81,7 +81,7 @@ def _prepare(folder: Path, commit: str) -> None:
         if not folder.exists():
             _create(folder)
         _checkout(folder, commit)
-    except UserError:  # damaged, perhaps by a full disk: only what can be made again is in it
+    except UserError:  # damaged, perhaps by a full disk: everything in it can be made again
         shutil.rmtree(folder, ignore_errors=True)
         _create(folder)
         _checkout(folder, commit)
@@ -93,7 +93,7 @@ def _prepare(folder: Path, commit: str) -> None:
 
 
 def _create(folder: Path) -> None:
-    """An empty repository that finds this one's objects."""
+    """An empty repository that uses this one's objects."""
     objects = Path(git("rev-parse", "--git-path", "objects")).absolute()
     with atomic_path(folder) as temporary:
         git("init", "--quiet", str(temporary))
@@ -106,14 +106,14 @@ def _checkout(folder: Path, commit: str) -> None:
 
 
 def git(*arguments: str, at: Path | None = None) -> str:
-    """git's answer, of the repository ``at``, or of this one. Raises UserError with its error where it fails."""
+    """git's output, for the repository ``at`` or this one. Raises UserError with git's error if it fails."""
     # by name: from a damaged repository git would go up to this one, and clean that
     where = [f"--git-dir={at / '.git'}", f"--work-tree={at}"] if at else []
     return _answer(f"git {arguments[0]}", ["git", *where, *arguments], at)
 
 
 def dvc(*arguments: str) -> str:
-    """dvc's answer. Raises UserError with its error where it fails."""
+    """dvc's output. Raises UserError with dvc's error if it fails."""
     return _answer(f"dvc {arguments[0]}", [sys.executable, "-m", "dvc", *arguments])
 
 

@@ -1,6 +1,6 @@
-"""Where a study stands: which experiments are done, running, failed or missing, and how long the rest takes.
+"""The state of a study: which experiments are done, running, failed or missing, and how long the rest takes.
 
-It reads names and messages of commits, and no result: a thousand finished runs take a second.
+It reads names and messages of commits but no results: a thousand finished runs take a second.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
 
 @dataclass(frozen=True)
 class Status:
-    """states: by name of the experiment. open: the variants that were not decided at the last look, with the baseline.
-    seconds: that an experiment took on average, None before the first."""
+    """states: by experiment name. open: the variants not decided at the last look, including the baseline.
+    seconds: mean duration of an experiment, None before the first."""
 
     study: Study
     commit: str
@@ -38,7 +38,7 @@ class Status:
     seconds: float | None
 
     def wanted(self) -> tuple[int | None, list[Experiment]]:
-        """The next look, in seeds, and what is missing up to it; None when there is none."""
+        """The next look, in seeds, and the experiments missing up to it; None if there is none."""
         for look in self.study.plan.looks:
             planned = [each for each in self.study.experiments(look) if each.variant in self.open]
             if left := [each for each in planned if self.states[each.name] != "done"]:
@@ -46,12 +46,12 @@ class Status:
         return None, []
 
     def left(self, at_once: int) -> float | None:
-        """Seconds up to the next look; None when no experiment has been measured."""
+        """Seconds up to the next look; None if no experiment has been measured."""
         return None if self.seconds is None else self.seconds * len(self.wanted()[1]) / at_once
 
 
 def of(ledger: Ledger) -> Status:
-    """As files and locks say, now."""
+    """The status now, from files and locks."""
     study, done = ledger.study, ledger.done
     failures = results.failures(study)
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
@@ -72,12 +72,12 @@ def of(ledger: Ledger) -> Status:
 
 
 def note_look(study: Study, still: Iterable[str]) -> None:
-    """Write down which variants are still open."""
+    """Record which variants are still open."""
     write_json(results.state(study) / "look.json", {"plan": study.hash, "open": list(still)})
 
 
 def text(found: Status, at_once: int) -> str:
-    """For a terminal: a sign for each seed, in groups that end at a look, and what is left."""
+    """For a terminal: a sign per seed, in groups that end at a look, and what is left."""
     look, left = found.wanted()
     counts = Counter(found.states.values())
     lines = [
@@ -98,7 +98,7 @@ def text(found: Status, at_once: int) -> str:
 
 
 def rows(found: Status) -> list[list[str]]:
-    """Of each variant: its name, a sign for each seed, how many are done, and whether it is decided."""
+    """For each variant: its name, a sign per seed, how many are done, and whether it is decided."""
     first, looks = found.study.plan.first_seed, set(found.study.plan.looks)
     made = []
     for variant in found.study.params:

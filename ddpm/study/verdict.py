@@ -1,17 +1,16 @@
-"""What a study's runs say, look by look, of each variant against the baseline.
+"""The verdict of a study's runs, look by look, for each variant against the baseline.
 
 One minus ``compare.confidence`` is the chance that anything in a study's whole table is false, whether it is called
-better, worse or equivalent, and however early it was. The primary metric has PRIMARY of that error rate, in equal parts
-for the variants; the secondary metrics have the rest, in equal parts for variants and metrics. Why parts are not passed
-on, and why the sign-flip test has no part: ddpm/compare/verdict.py, whose rule this is, with sequential tests in place
-of those of one look (ddpm/study/sequential.py).
+better, worse or equivalent, and however early. The primary metric gets PRIMARY of that error rate, in equal parts for
+the variants; the secondary metrics get the rest, in equal parts for variants and metrics. ddpm/compare/verdict.py
+explains why parts are not passed on, and why the sign-flip test has no part. The rule here is the same, with
+sequential tests instead of tests at one look (ddpm/study/sequential.py).
 
-A variant is done with at the first look at which its primary metric is better, worse or equivalent; what it does in
-more seeds changes nothing. It is futile, and needs no more seeds, where the plan's last look would give a verdict with
-a chance below FUTILE whatever can be hoped for: that the true difference is a standard error larger than was seen (as
-seen, one in seven studies of an effect of one sd would stop in vain), that it is of the margin's size, or that it is 0.
-That stop is not binding: no bound counts on it, so where the seeds are run all the same, the looks go on.
-"""
+A variant is done at the first look at which its primary metric is better, worse or equivalent; more seeds change
+nothing. It is futile, and needs no more seeds, if the plan's last look would give a verdict with a chance below FUTILE
+under every hope: that the true difference is one standard error larger than observed (taken as observed, one in seven
+studies of an effect of one sd would stop in vain), that it is as large as the margin, or that it is 0. That stop is not
+binding: no bound relies on it, so if the seeds are run anyway, the looks continue.
 
 from __future__ import annotations
 
@@ -31,18 +30,18 @@ from ddpm.params.config import Compare
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
 
-PRIMARY = 0.9  # the share of the error rate that the primary metric has
+PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding(Described):
-    """One variant in one metric. look: the number of seeds at which it was decided, or that it last had.
+    """One variant in one metric. look: the number of seeds at which it was decided, or else of its last look.
 
     low, high: the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every look, and for all
-    findings together. estimate: median-unbiased, which the mean difference is not where a look may end the study. p:
-    sequential, and adjusted for the whole table. They are None where no look is complete: ``seeds`` are then those at
-    hand, and nothing is tested.
+    findings together. estimate: median-unbiased, unlike the mean difference if a look may end the study. p:
+    sequential, and adjusted for the whole table. They are None if no look is complete: then ``seeds`` are the available
+    ones, and nothing is tested.
     """
 
     look: int | None = None
@@ -53,7 +52,7 @@ class Finding(Described):
 @dataclass(frozen=True)
 class Findings:
     """findings: by variant, the primary metric first; none for a variant without seeds. open: the variants that need
-    more seeds, the baseline among them; none when all is decided. next_look: how many; None when the study is over."""
+    more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over."""
 
     study: str
     question: str
@@ -67,7 +66,7 @@ class Findings:
 
 
 class Power(NamedTuple):
-    """effect: in standard deviations of the differences. decided: the chance by each look. seeds: on average."""
+    """effect: in standard deviations of the differences. decided: the chance by each look. seeds: their mean number."""
 
     effect: float
     decided: dict[int, float]
@@ -75,10 +74,10 @@ class Power(NamedTuple):
 
 
 def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
-    """What the runs (variant -> seed -> run) say at the latest look that is complete for the variants still open.
+    """The findings from the runs (variant -> seed -> run) at the latest look that is complete for the open variants.
 
-    Each variant's looks are replayed in order, from the plan's first seed. Raises UserError where runs were not scored
-    alike, or lack the primary metric.
+    Each variant's looks are replayed in order, from the plan's first seed. Raises UserError if runs were not scored in
+    the same way, or lack the primary metric.
     """
     plan = study.plan
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
@@ -126,10 +125,10 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
 
 
 def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
-    """What the plan finds in its primary metric, at true effects in standard deviations of the paired differences.
+    """The power of the plan in its primary metric, for true effects in standard deviations of the paired differences.
 
-    Of one variant, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin or a
-    KID that disagrees makes it less.
+    For one variant, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin, or
+    a KID that disagrees, lowers it.
     """
     design = Design(study.plan.looks, study.plan.spending)
     level = (1 - _settings(study).confidence) / _family(study, is_primary=True, secondary=0)
@@ -144,7 +143,7 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
 
 
 def headlines(found: Findings) -> list[str]:
-    """A line for each variant, and one on what comes next."""
+    """A line for each variant, and one about what comes next."""
     ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
     return [*tables.headlines(found.findings, found.primary), *ahead]
 
@@ -158,7 +157,7 @@ def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
 
 
 def describe(found: Findings) -> str:
-    """For a terminal: the question, the headlines, a table for each variant, notes."""
+    """For a terminal: the question, the headlines, a table for each variant, and notes."""
     return "\n".join([found.question, *headlines(found), "", tables.plain(titled(found), found.notes)])
 
 
@@ -179,13 +178,13 @@ def _settings(study: Study) -> Compare:
 
 
 def _family(study: Study, is_primary: bool, secondary: int) -> float:
-    """One over the part of the error rate that a finding has; ``secondary``: how many metrics are."""
+    """One over a finding's part of the error rate. secondary: the number of secondary metrics."""
     variants = len(study.plan.variants) - 1
     return variants / PRIMARY if is_primary else variants * secondary / (1 - PRIMARY)
 
 
 def _metrics(study: Study, runs: Sequence[Run]) -> list[str]:
-    """The primary metric, then those that all runs have. Raises UserError for a run without the primary one."""
+    """The primary metric, then all others that every run has. Raises UserError for a run without the primary one."""
     primary = study.plan.primary
     if missing := [run for run in runs if primary not in run.scores]:
         known = ", ".join(metrics.judged(missing[0].scores)) or "none"
@@ -195,9 +194,9 @@ def _metrics(study: Study, runs: Sequence[Run]) -> list[str]:
 
 
 def _replayed(study: Study, pair: Pair, metric: str, complete: Sequence[int], secondary: int) -> Finding:
-    """Look by look, up to the first complete look that decides.
+    """The finding, look by look, up to the first complete look that decides.
 
-    complete: the looks that the pair's seeds allow. secondary: how many metrics there are besides the primary one.
+    complete: the looks that the pair's seeds allow. secondary: the number of metrics besides the primary one.
     """
     settings, last = _settings(study), study.plan.looks[-1]
     is_primary = metric == study.plan.primary

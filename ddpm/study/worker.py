@@ -1,4 +1,4 @@
-"""One experiment, from a free slot to a commit that DVC knows. Doing it again, also after a kill, changes nothing."""
+"""One experiment, from a free slot to a commit that DVC knows. Running it again, even after a kill, changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ddpm.study import results, slots
 from ddpm.study.plan import Experiment
 from ddpm.study.results import Ledger
 
-# dvc ends with the process that started it, as stages end with dvc; a stage that is told to end saves its state first
+# dvc ends with the process that started it, as stages end with dvc; a stage that gets SIGTERM saves its state first
 DVC = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
@@ -44,9 +44,9 @@ class Busy(UserError):
 
 
 class Worker:
-    """Runs experiments of a study, in as many threads as call it.
+    """Runs a study's experiments, in as many threads as call it.
 
-    devices: one for each thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs.
+    devices: one per thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs.
     """
 
     def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
@@ -57,7 +57,7 @@ class Worker:
         self.stopped = threading.Event()
 
     def run(self, experiment: Experiment) -> None:
-        """Make the experiment unless it is there. Raises Busy, or UserError with the reason of a failure."""
+        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure."""
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
         state = results.state(self.study)
@@ -78,7 +78,7 @@ class Worker:
             (state / f"{experiment.name}.failed").unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End what is running, with its state saved, and wait for that."""
+        """End what is running, with its state saved, and wait until it has ended."""
         self.stopped.set()
         for process in list(self.running):
             with contextlib.suppress(ProcessLookupError):
@@ -96,7 +96,7 @@ class Worker:
             results.publish(experiment, self.study, self.ledger.commit, changed, time.monotonic() - started)
 
     def _prepare(self, experiment: Experiment, folder: Path, lock: Path) -> None:
-        """The data that experiments share is made by the first of them, and taken from the cache by the others."""
+        """The first experiment makes the shared data; the others take it from the cache."""
         params = self.study.params[experiment.variant]
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
         made = results.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
@@ -151,7 +151,7 @@ class Worker:
 
 
 def _wait_for(note: str) -> None:
-    """Until the processes that an earlier worker left have saved their state: it was killed, they were not."""
+    """Wait until the processes left by a killed worker have saved their state: the kill did not reach them."""
     host, _, group = note.partition(" ")
     until = time.monotonic() + SAVING
     if host == socket.gethostname() and group.isdecimal():
@@ -162,14 +162,14 @@ def _wait_for(note: str) -> None:
 
 
 def _changed(folder: Path) -> dict[str, bytes]:
-    """What the pipeline wrote, without what git ignores: path in the repository -> content."""
+    """What the pipeline wrote, except what git ignores: path in the repository -> content."""
     git = pygit2.Repository(str(folder))
     gone = pygit2.enums.FileStatus.IGNORED | pygit2.enums.FileStatus.WT_DELETED
     return {path: Path(git.workdir, path).read_bytes() for path, flags in git.status().items() if not flags & gone}
 
 
 def _reason(log: Path, begin: int) -> str:
-    """Of what was written from byte ``begin`` on: the first error in the last lines, which is a stage's own; else the
+    """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
     last line."""
     lines = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n").strip().splitlines()[-LINES:] or [
         "no output"

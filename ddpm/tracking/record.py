@@ -76,7 +76,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """What a run should hold; empty where stages have not made it yet.
+    """What a run should hold; empty if stages have not made it yet.
 
     curve: by ascending step. grids: step -> picture. artifacts: files for people to look at.
     """
@@ -145,7 +145,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
 
 
 def finished() -> str | None:
-    """The last of train, sample and evaluate that DVC finds up to date, with all before it; None where train is not.
+    """The last of train, sample and evaluate that DVC finds up to date, with all before it; None if train is not.
 
     Raises UserError outside a DVC repository.
     """

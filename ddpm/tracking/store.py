@@ -68,7 +68,7 @@ class Store:
         return self.database is not None and not self.database.exists()
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """Do it and return what it returns; None where tracking is off or fails."""
+        """Do it and return what it returns; None if tracking is off or fails."""
         if self.off:
             return None
         try:
