@@ -1,4 +1,4 @@
-"""What ``ddpm`` understands: its commands and their options."""
+"""The arguments of ``ddpm``: its commands and their options."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_results(added: Commands) -> None:
-    """What shows the results of one model, or of many."""
+    """Commands that show the results of one model, or of many."""
     runs = command(
         added, "runs", commands.list_runs, "all runs in a table: what differs in each, its scores, its state"
     )
@@ -120,7 +120,7 @@ def _add_results(added: Commands) -> None:
 
 
 def _add_others(added: Commands) -> None:
-    """What shares a model, and what helps before anything runs."""
+    """Commands that share a model, or help before anything runs."""
     export = command(added, "export", commands.export_model, "the model with a card, as a folder to share")
     export.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")

@@ -1,4 +1,4 @@
-"""What each command of ``ddpm`` does: torch, MLflow and others are imported by those that need them."""
+"""What each command of ``ddpm`` does. Only the commands that need torch, MLflow and others import them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_preset(parsed: argparse.Namespace) -> None:
 
 
 def _changes(path: Path) -> str:
-    """What git says of the file, if it has changed."""
+    """What git reports about the file, if it has changed."""
     status = ["git", "status", "--porcelain", "--", str(path)]
     try:
         return subprocess.run(status, capture_output=True, text=True, check=True).stdout
@@ -142,7 +142,7 @@ def compare_runs(parsed: argparse.Namespace) -> None:
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:
-    """Exit code 0 for a pass, 1 for a regression; 2, as ever, where nothing can be said."""
+    """Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible."""
     from ddpm.compare import gate, measured, snapshots
 
     try:
@@ -219,7 +219,7 @@ def print_summary(parsed: argparse.Namespace) -> None:
 
 
 def examine(parsed: argparse.Namespace) -> int:
-    """Exit code 1 when something needed is missing."""
+    """Exit code 1 if something needed is missing."""
     from ddpm import doctor
 
     findings = doctor.examine()
@@ -254,7 +254,7 @@ def track_register(parsed: argparse.Namespace) -> None:
 
 
 def _written(answer: str | None) -> str:
-    """Raises UserError if there is none."""
+    """The answer. Raises UserError if there is none."""
     if answer is None:
         raise UserError("MLflow: nothing was written: DDPM_TRACKING is off")
     return answer

@@ -13,7 +13,7 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.progress import duration
 from ddpm.cli.terminal import Commands, command, print_json
 
-if TYPE_CHECKING:  # they take half a second, which other commands need not spend
+if TYPE_CHECKING:  # they take half a second to import, which other commands need not spend
     from ddpm.study.plan import Experiment, Study
     from ddpm.study.results import Ledger
     from ddpm.study.runner import Share
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they take half a second, which other commands need not spen
 
 
 def add(added: Commands) -> None:
-    """The parsers of its commands."""
+    """Add the parsers of its commands."""
     study = command(added, "study", None, "from a question to a verdict: plan, run and judge the runs of a study")
     commands = study.add_subparsers(metavar="COMMAND", required=True)
 
@@ -106,7 +106,7 @@ def print_plan(parsed: argparse.Namespace) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Exit code 1 when an experiment failed."""
+    """Exit code 1 if an experiment failed."""
     from ddpm.study import plan, runner
     from ddpm.study.results import Ledger
 
@@ -140,12 +140,12 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     if share:
-        share()  # what a remote refused meanwhile
+        share()  # results that a remote refused earlier
     return 1 if going.failed else 0
 
 
 def _report(ledger: Ledger, findings: Findings) -> Path:
-    """Write the study's page; its path."""
+    """Write the study's page; return its path."""
     from ddpm.compare.revisions import Revision
     from ddpm.pages import report
     from ddpm.pages.compared import Compared
@@ -164,7 +164,7 @@ def _report(ledger: Ledger, findings: Findings) -> Path:
 
 
 def _log(ledger: Ledger, written: list[Path]) -> None:
-    """In MLflow, which fails nothing."""
+    """Log the study in MLflow; a failure there fails nothing here."""
     from ddpm.study import logged
 
     if os.environ.get("DDPM_TRACKING") != "off":

@@ -1,4 +1,4 @@
-"""What the terminal shows of ``ddpm`` besides its commands: examples, exit codes, completion by the Tab key."""
+"""What the terminal shows of ``ddpm`` besides its commands: examples, exit codes, completion with the Tab key."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ EXAMPLES = {
 def command(
     added: Commands, name: str, run: Callable[[argparse.Namespace], int | None] | None, what: str, about: str = ""
 ) -> argparse.ArgumentParser:
-    """A new command that does ``run``, with its examples. what: in the list of commands; about: in its own help."""
+    """A new command that runs ``run``, with its examples. what: for the list of commands; about: for its own help."""
     examples = [f"  {line}\n      {purpose}" for line, purpose in EXAMPLES.items() if line.split()[1] == name]
     parser = added.add_parser(
         name,
@@ -82,7 +82,7 @@ def command(
 def complete(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, Sequence[str]]) -> None:
     """Give the finished parsers ``--print-completion``.
 
-    words: argument -> what Tab offers for it. Paths get files, or folders where the argument is called FOLDER.
+    words: argument -> what Tab offers for it. Paths get files, or folders if the argument is called FOLDER.
     """
     shtab.add_argument_to(top, "--print-completion", help="the script that makes the Tab key complete `ddpm`")
     for action in (action for command in commands.choices.values() for action in command._actions):
@@ -93,10 +93,10 @@ def complete(top: argparse.ArgumentParser, commands: Commands, words: Mapping[st
 
 
 def width() -> int:
-    """Columns for a table: the terminal's, from 80 to 120; 120 where there is none."""
+    """Columns for a table: the terminal's, between 80 and 120; 120 without a terminal."""
     return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
 
 
 def print_json(value: object) -> None:
-    """``value`` on stdout as one JSON document; NaN and infinity are refused (ValueError)."""
+    """Print ``value`` on stdout as one JSON document; NaN and infinity raise ValueError."""
     print(json.dumps(value, indent=2, allow_nan=False))

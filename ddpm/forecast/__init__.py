@@ -1,1 +1,1 @@
-"""What the next run takes, in time and memory, before it starts."""
+"""The time and memory of the next run, before it starts."""

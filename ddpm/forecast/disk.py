@@ -1,4 +1,4 @@
-"""The disk space that a run needs, before it starts: the outs of its stages, DVC's copies of them, and MLflow's."""
+"""The disk space that a run needs, before it starts: its stages' outs, DVC's copies of them, and MLflow's."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ddpm.scoring import extractor
 from ddpm.tracking import previews
 from ddpm.tracking.store import Store
 
-COPIES = 2  # of each out of a stage: itself, and the one in DVC's cache
-CHECKPOINTS = 3  # two generations and the one that is being written
-TENSORS = 4  # float32 numbers that a checkpoint holds of each weight: itself, its average, Adam's two moments
-PICTURE = 2**15  # bytes that a PNG takes beyond its images' pixels: it shows them enlarged
+COPIES = 2  # of each stage's out: itself, and the one in DVC's cache
+CHECKPOINTS = 3  # two generations, and one being written
+TENSORS = 4  # float32 numbers in a checkpoint per weight: itself, its average, Adam's two moments
+PICTURE = 2**15  # bytes of a PNG beyond its images' pixels, because it shows them enlarged
 SHOWN = 600  # images in the pictures of samples and scores, with all their copies
 RECORDS = 7 * 2**20  # bytes of the films, metrics/ and mlflow.db
 
 
 def needed(settings: Config) -> int:
-    """Bytes that a run needs, rather too many than too few, on top of its dataset.
+    """Bytes that a run needs besides its dataset, rather too many than too few.
 
     Left out: data/raw, data/processed, DVC's copies of both, and ``per_image`` of a dataset that is not here yet.
     Checkpoints count, although they are deleted when the model is sampled from.
@@ -30,7 +30,7 @@ def needed(settings: Config) -> int:
     local = store.database is not None and not store.off
     images = train_images(settings)
     _, drawn = length(settings, images or 1000)
-    # a grid is next to the checkpoints, too, and MLflow makes two pictures of it
+    # there is also a grid next to the checkpoints, and MLflow makes two pictures of it
     grids = drawn * (previews.IMAGES * pixels + PICTURE) * (COPIES + 1 + 2 * local)
     model = 4 * architecture.parameters(settings) * (COPIES + CHECKPOINTS * TENSORS)
     samples = COPIES * settings.sample.count * len(settings.sample.seeds) * pixels
@@ -43,7 +43,7 @@ def per_image(settings: Config) -> int:
 
 
 def _reference(settings: Config, images: int | None) -> int:
-    """Weights and statistics of the extractors, and their features of the images, if these are known."""
+    """Weights and statistics of the extractors, and their features of the images if the number of images is known."""
     size = 0
     manifest = read_manifest(PROCESSED) if images is not None else None
     for name in settings.evaluate.extractors:

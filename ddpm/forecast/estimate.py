@@ -20,7 +20,7 @@ from ddpm.tracking import previews
 
 class Measured(NamedTuple):
     """step: seconds of a training step. evaluation: seconds of the network and the sampler for one image at one step,
-    on one rank. memory: bytes that training takes of each rank. ranks: how many; device: which, for a person."""
+    on one rank. memory: bytes per rank in training. ranks: how many; device: its name, for a person."""
 
     step: float
     evaluation: float
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 
 
 def report(settings: Config) -> list[str]:
-    """What is about to run and what it needs, for a person. Raises UserError as training and sampling would."""
+    """What is about to run and what it needs, for a person. Raises UserError like training and sampling."""
     from dvc.exceptions import DvcException
 
     try:
@@ -44,7 +44,7 @@ def report(settings: Config) -> list[str]:
 
 
 def outdated() -> set[str]:
-    """Which stages, up to sampling, `dvc repro` would run, as far as is known before the first one runs.
+    """The stages, up to sampling, that `dvc repro` would run, as far as is known before the first one runs.
 
     Raises DvcException.
     """
@@ -67,8 +67,8 @@ def lines(settings: Config, found: Measured, images: int | None) -> tuple[str, s
 
 
 def seconds(settings: Config, found: Measured, images: int | None) -> tuple[float, float]:
-    """Of training and of sampling: the time of all steps, previews and images, without checkpoints and the slow first
-    steps. images: in the train split, None if not known yet: training is then as long as ``length`` says."""
+    """Seconds of training and of sampling: all steps, previews and images, without checkpoints and the slow first
+    steps. images: in the train split, None if not known yet: training then takes the steps that ``length`` returns."""
     sample = settings.sample
     steps, grids = length(settings, images)
     preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
@@ -77,7 +77,7 @@ def seconds(settings: Config, found: Measured, images: int | None) -> tuple[floa
 
 
 def ask_pilot(settings: Config) -> Measured:
-    """Run it on the ranks of the real run."""
+    """Run the pilot on the ranks of the real run."""
     count = distributed.processes(settings.launch.processes, settings.device)
     with TemporaryDirectory(prefix="ddpm-pilot-") as folder:
         path = Path(folder) / "measured.json"
@@ -92,7 +92,7 @@ def ask_pilot(settings: Config) -> Measured:
 def length(settings: Config, images: int | None) -> tuple[int, int]:
     """How many steps a training on so many images takes, and how many grids it draws.
 
-    If the number of images is not known: those of ``train.steps``, or else of one epoch of a thousand.
+    If the number of images is not known: as for ``train.steps``, or else for one epoch of a thousand images.
     """
     options = settings.train
     epoch = (images or 1000) / options.batch_size
@@ -102,7 +102,7 @@ def length(settings: Config, images: int | None) -> tuple[int, int]:
 
 
 def train_images(settings: Config) -> int | None:
-    """How many images there are to train on; None before they are prepared."""
+    """The number of images to train on; None before they are prepared."""
     try:
         made = read_manifest(PROCESSED)
     except UserError:

@@ -27,14 +27,14 @@ from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 
-SECONDS = 1.0  # a batch that takes half as long is large enough
+SECONDS = 1.0  # a batch that takes half of this is large enough
 LONG = 2.0  # seconds: if the first step takes longer, there is no second
 REPEATS = 10  # of a step, at most
 clock = time.perf_counter
 
 
 def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Measured:
-    """Called on every rank; each returns the same, except for ``evaluation``, of which the main rank's counts."""
+    """Call it on every rank; all return the same, except for ``evaluation``: the main rank's counts."""
     training, whole = settings.training(), settings.train.batch_size
     pictures = np.random.default_rng(0).integers(0, 256, (64, *_shape(settings)), dtype=np.uint8)
 
@@ -69,10 +69,10 @@ def _shape(settings: Config) -> tuple[int, int, int]:
 
 
 def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndarray:
-    """What ``whole`` images cost, seconds first, from batches that grow while they are quick.
+    """The cost of ``whole`` images, seconds first, from batches that grow as long as they are quick.
 
-    Larger batches are on the line through the last two: a step costs something by itself, and each image adds to it.
-    If only one batch was tried, its seconds count as those of its images, and its memory as that of the step itself.
+    Larger batches lie on the line through the last two: a step costs something by itself, and each image adds to it.
+    If only one batch was tried, its seconds are taken as the cost of its images, and its memory as that of the step.
     """
     images, found = least, cost(least)
     slope, spent = np.zeros_like(found), found[0]
@@ -89,7 +89,7 @@ def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndar
 def _typical(steps: Iterator[object], device: torch.device, ranks: Ranks) -> float:
     """Seconds of a step: the median of some after the slow first one, or the first if that takes long.
 
-    Every rank measures the same times, those of the slowest, so that all of them stop after the same step.
+    Every rank returns the same times, the slowest rank's, so that all of them stop after the same step.
     """
     times: list[float] = []
     started = clock()

@@ -33,8 +33,8 @@ Array = NDArray[np.float64]
 class Compared:
     """Variants, and the verdicts on them, if any.
 
-    arms: label -> a variant's runs by training seed; the working folder's alone where no variants were asked for, or
-    none was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
+    arms: label -> a variant's runs by training seed; only the working folder's if no variants were requested or none
+    was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
     """
 
     arms: dict[str, dict[int, Revision]]
@@ -51,8 +51,7 @@ class Compared:
         allow_budget_mismatch: bool = False,
         allow_code_mismatch: bool = False,
     ) -> Compared:
-        """The runs that are there, with the working params' ``settings``. Raises UserError when none has a key of
-        ``by``."""
+        """The existing runs, with the working params' ``settings``. Raises UserError if none has a key of ``by``."""
         arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
         if not by:
             how = "`ddpm report --by diffusion.schedule.name`, or by another params key, compares the variants of it"
@@ -72,7 +71,7 @@ class Compared:
 
 
 def verdict(found: Compared) -> list[Part]:
-    """The verdicts, and what they rest on."""
+    """The verdicts, and the runs behind them."""
     if not found.verdicts:
         raise UserError(found.refused)
     parts: list[Part] = []
@@ -102,7 +101,7 @@ def samples(found: Compared) -> list[Part]:
 
 
 def curves(found: Compared) -> list[Part]:
-    """Loss over training, and the terms of the bound on the likelihood over t, of each variant; means over seeds."""
+    """For each variant, loss over training and the likelihood bound's terms over t; means over seeds."""
     lacking: list[Part] = []
     losses = _means(found, LOSS, ("step", "loss"), lacking)
     bounds = _means(found, LIKELIHOOD, ("t", *BOUND_COLUMNS), lacking)
@@ -110,8 +109,8 @@ def curves(found: Compared) -> list[Part]:
 
 
 def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part]) -> dict[str, Array]:
-    """label -> the mean of these columns over the variant's seeds, row by row, as long as the shortest; what cannot be
-    read is added to ``lacking``."""
+    """label -> the mean of these columns over the variant's seeds, row by row, as long as the shortest; notes on what
+    cannot be read are added to ``lacking``."""
     means = {}
     for label, arm in found.arms.items():
         arrays = []
@@ -137,7 +136,7 @@ def _loss(means: dict[str, Array]) -> list[Figure]:
 
 
 def _bound(means: dict[str, Array]) -> list[Figure]:
-    # the last row is L_T, at T + 1, where nothing is denoised
+    # the last row is L_T, at T + 1, where there is nothing to denoise
     terms = {label: mean[:-1, [0, 1]] for label, mean in means.items()}
     label, own = next(iter(means.items()))
     split, of = (", test split", f", {label}") if len(means) > 1 else ("", "")

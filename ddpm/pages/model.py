@@ -1,4 +1,4 @@
-"""The current model: its scores, what they mean, what they cost, and how near it comes to its train images."""
+"""The current model: its scores, what they mean, what they cost, and how near its samples come to train images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NEAREST = EVALUATION / "nearest.png"
 
 
 class Ladder(BaseModel):
-    """Of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: how they
-    were degraded -> rungs of a ``level`` and scores."""
+    """Part of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: the
+    degradation -> rungs, each with a ``level`` and scores."""
 
     floor: dict[str, float]
     ladder: dict[str, list[dict[str, float]]]
@@ -46,7 +46,7 @@ def scores() -> list[Part]:
 
 
 def staleness() -> list[Part]:
-    """Whether the working folder's metrics are those of its params and code."""
+    """Whether the working folder's metrics belong to its params and code."""
     snapshots.check_metrics()
     return []
 
@@ -74,7 +74,7 @@ def extrapolation() -> list[Part]:
 
 
 def _distances() -> dict[str, NDArray[np.float64]]:
-    """extractor -> (rows, 2) of N and Fréchet distance, by rising N."""
+    """extractor -> (rows, 2) of N and Fréchet distance, in order of N."""
     import pandas as pd
 
     try:
@@ -102,7 +102,7 @@ def quality_against_cost() -> list[Part]:
 
 
 def calibration() -> list[Part]:
-    """What a distance means: real test images blurred and noised, and where this model is among them."""
+    """What a distance means: blurred and noised real test images, and where this model lies among them."""
     figures: list[Part] = []
     for extractor, found in measured.read(CALIBRATION, dict[str, Ladder]).items():
         metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
@@ -125,7 +125,7 @@ def calibration() -> list[Part]:
 
 
 def at_count(extractor: str, count: int) -> float | None:
-    """This model's Fréchet distance at N = ``count``: between the measured ones, linearly in 1 / N; None outside."""
+    """This model's Fréchet distance at N = ``count``, interpolated linearly in 1 / N; None outside the measured N."""
     rows = _distances().get(extractor) if FD_N.exists() else None
     if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
         return None
@@ -133,7 +133,7 @@ def at_count(extractor: str, count: int) -> float | None:
 
 
 def memorisation() -> list[Part]:
-    """How near the samples come to train images, measured by real images that were held out."""
+    """How near the samples come to train images, compared with held-out real images."""
     found = metrics.closeness(measured.scores())
     if not found:
         raise UserError(f"{EVALUATE}: has no memorisation scores; `dvc repro -f evaluate` measures it")

@@ -1,4 +1,4 @@
-"""What a page is made of: chapters of notes, tables, strips of images and figures; and numbers in words."""
+"""The building blocks of a page: chapters of notes, tables, strips of images and figures; and numbers in words."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ddpm.base.errors import UserError
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 
-COLUMNS = 12  # images of a strip
-STRIP_WIDTH = 1000  # pixels at least, by whole enlargement
+COLUMNS = 12  # images in a strip
+STRIP_WIDTH = 1000  # pixels at least, reached by whole enlargement
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence; ``missing`` where something is missing and the sentence says how to get it."""
+    """A sentence; ``missing`` if something is missing and the sentence says how to get it."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -33,9 +33,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text by rows; the first cell of each is its head.
+    """Cells of text by rows; the first cell of each row is its head.
 
-    text_columns: those that hold words; folded: hidden under the caption until a reader opens it.
+    text_columns: the columns that hold words; folded: hidden under the caption until a reader opens it.
     """
 
     kind: ClassVar[str] = "table"
@@ -57,7 +57,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as a data URI. Those in succession stand next to each other, a ``wide`` one by itself."""
+    """A picture as a data URI. Consecutive ones stand next to each other, a ``wide`` one by itself."""
 
     kind: ClassVar[str] = "figure"
     caption: str
@@ -87,14 +87,14 @@ def chapter(title: str, *builders: Callable[[], Iterable[Part]]) -> Chapter:
 
 
 def strip(name: str, images: NDArray[np.uint8]) -> Strip:
-    """The first of uint8 (N, C, H, W) images."""
+    """A strip of the first of uint8 (N, C, H, W) images."""
     picture = io.BytesIO()
     Image.fromarray(tiles(images)).save(picture, "PNG", optimize=True)
     return Strip(name, data_uri(picture.getvalue()))
 
 
 def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The first COLUMNS of uint8 (N, C, H, W) side by side, a pixel apart: (H', W', 4), clear where no image is."""
+    """The first COLUMNS of uint8 (N, C, H, W) side by side, a pixel apart: (H', W', 4), transparent elsewhere."""
     count, _, height, width = images[:COLUMNS].shape
     picture = np.zeros((height, COLUMNS, width + 1, 4), np.uint8)
     picture[:, :count, :width, :3] = images[:COLUMNS].transpose(2, 0, 3, 1)  # gray is broadcast to RGB
@@ -109,7 +109,7 @@ def data_uri(png: bytes) -> str:
 
 
 def figure(draw: Callable[[Path], None] | Panel, caption: str, wide: bool = False) -> Figure:
-    """What ``draw`` writes to the path that it is given, or the curves of a panel."""
+    """The figure that ``draw`` writes to a given path, or the curves of a panel."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         if isinstance(draw, Panel):
@@ -120,12 +120,12 @@ def figure(draw: Callable[[Path], None] | Panel, caption: str, wide: bool = Fals
 
 
 def number(value: float) -> str:
-    """Four significant digits."""
+    """The value with four significant digits."""
     return f"{value:#.4g}"
 
 
 def plain(value: Any) -> str:
-    """A value of params.yaml or of a record."""
+    """A value from params.yaml or from a record, as text."""
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""One self-contained HTML page of what is known of the current model, and of the variants it is compared with.
+"""One self-contained HTML page about the current model and the variants it is compared with.
 
 It opens from disk: pictures are inlined, there is no script, and its content policy forbids the page to fetch anything.
-Where something is missing, the page says how to get it.
+If something is missing, the page says how to get it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write(
 ) -> None:
     """Write the page, with the variants of the params keys ``by``.
 
-    Raises UserError when params.yaml can't be read, no run has such a key, or ``out`` can't be written.
+    Raises UserError if params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
     settings = config.load()
     found = Compared.read(settings, by, allow_budget_mismatch, allow_code_mismatch)
@@ -38,7 +38,7 @@ def write(
 
 
 def write_study(out: Path, question: str, found: Compared) -> None:
-    """Write the page of a study: its verdicts, and its variants side by side. Raises UserError when ``out`` can't be
+    """Write the page of a study: its verdicts, and its variants side by side. Raises UserError if ``out`` can't be
     written."""
     shown = {"Verdict": compared.verdict, "Samples": compared.samples, "Curves": compared.curves}
     _write(out, question, "ddpm study", [chapter(title, partial(part, found)) for title, part in shown.items()])
@@ -51,7 +51,7 @@ def _write(out: Path, title: str, command: str, shown: Sequence[Chapter]) -> Non
 
 
 def chapters(settings: Config, found: Compared) -> list[Chapter]:
-    """The page's chapters in their order."""
+    """The page's chapters, in order."""
     return [
         chapter("Scores", model.scores, model.staleness),
         chapter("Verdict", partial(compared.verdict, found)),
@@ -65,7 +65,7 @@ def chapters(settings: Config, found: Compared) -> list[Chapter]:
 
 
 def render(title: str, command: str, shown: Sequence[Chapter]) -> str:
-    """HTML in which all text is escaped. command: that makes the page."""
+    """The page as HTML, with all text escaped. command: the command that makes the page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm.pages", ""),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What there is to choose from, read off the variants themselves."""
+"""What there is to choose from, read from the variants themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHELVES = {**FAMILIES, "model": "networks", "evaluate.extractors": "extractors"}
 
 
 def members(family: str) -> dict[str, str]:
-    """Name -> the first paragraph of the docstring of each of the family's files, as one line; nothing is imported."""
+    """Name -> the first paragraph of the docstring of each file in the family, as one line; imports nothing."""
     folder = variant.PACKAGE / family
     docs = {name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text())) for name in variant.names(family)}
     return {name: " ".join((doc or "").split("\n\n")[0].split()) for name, doc in docs.items()}

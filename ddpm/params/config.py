@@ -77,7 +77,7 @@ class Config(TrainingConfig):
         return self
 
     def flat(self) -> dict[str, Any]:
-        """Key (``diffusion.schedule.name``) -> plain value, with defaults, less the blocks of networks that are not
+        """Key (``diffusion.schedule.name``) -> plain value, with defaults, without the blocks of networks that are not
         chosen."""
         sections = self.to_dict()
         model = sections["model"]
@@ -90,7 +90,7 @@ class Config(TrainingConfig):
         return TrainingConfig(seed=self.seed, data=shape, diffusion=self.diffusion, model=self.model, train=self.train)
 
     def only(self, keys: Iterable[str]) -> Self:
-        """A copy with nothing but ``keys`` (``section`` or ``section.field``): reading another raises AttributeError.
+        """A copy with only ``keys`` (``section`` or ``section.field``): reading any other raises AttributeError.
 
         Stages get the keys that dvc.yaml lists for them, so that no stage can read what DVC does not watch.
         """
@@ -111,10 +111,10 @@ class Config(TrainingConfig):
 
 
 def load(path: Path = file.PATH) -> Config:
-    """Read and check a params file. Raises UserError that names the key, the value and what is allowed."""
+    """The config in a params file, checked. Raises UserError that names the key, the value and what is allowed."""
     return check(file.read(path), str(path))
 
 
 def check(values: dict[str, Any], source: str = str(file.PATH)) -> Config:
-    """The config of plain ``values``; ``source`` begins every message. Raises UserError as ``load`` does."""
+    """The config for plain ``values``; ``source`` begins every message. Raises UserError like ``load``."""
     return settings.parse(values, source, Config)

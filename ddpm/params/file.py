@@ -1,7 +1,7 @@
 """params.yaml as plain values: its only reader.
 
-It is read by DVC's own YAML 1.2 reader (``2e-3`` is a number, ``off`` is a word, a key given twice is refused), so
-that DVC and this package never disagree about a value.
+DVC's own YAML 1.2 reader reads it (``2e-3`` is a number, ``off`` is a word, a duplicate key is refused), so DVC and
+this package never disagree about a value.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ddpm.base.errors import UserError
 
 PATH = Path("params.yaml")
 MAX_BYTES = 100_000
-MAX_VALUES = 10_000  # of a params file, each alias counted as what it stands for
+MAX_VALUES = 10_000  # in a params file; each alias counts as what it stands for
 
 
 def read(path: Path = PATH) -> dict[str, Any]:
-    """The params file as plain values. Raises UserError when it is no YAML mapping of sane size."""
+    """The params file as plain values. Raises UserError unless it is a YAML mapping of sane size."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
@@ -37,7 +37,7 @@ def read(path: Path = PATH) -> dict[str, Any]:
 def decode(text: str, source: str, reader: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """A params file's text as plain values; ``source`` begins every message. Raises UserError.
 
-    reader: one that gives and raises the same as ``plain``, the default.
+    reader: one that returns and raises the same as ``plain``, the default.
     """
     try:
         value = (reader or plain)(text)
@@ -47,7 +47,7 @@ def decode(text: str, source: str, reader: Callable[[str], Any] | None = None) -
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error
     except (YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # the last five: what its constructors raise for a tag on a value that it does not fit
+        # the last five: its constructors raise them for a tag on a value that it does not fit
         reason = f"{error} does not fit its tag" if isinstance(error, LookupError) else error
         raise UserError(f"{source}: not valid YAML: {reason}") from error
     if not isinstance(value, dict):
@@ -56,7 +56,7 @@ def decode(text: str, source: str, reader: Callable[[str], Any] | None = None) -
 
 
 def plain(text: str) -> Any:
-    """What the text of any YAML stands for. Raises UserError when it stands for too many values, and what ruamel.yaml
+    """The values of any YAML text. Raises UserError if it stands for too many values, and whatever ruamel.yaml
     raises."""
     yaml = YAML(typ="safe")
     if _values(node := yaml.compose(text), {}) > MAX_VALUES:
@@ -65,7 +65,7 @@ def plain(text: str) -> Any:
 
 
 def _values(node: Any, known: dict[int, int]) -> int:
-    """How many values a composed node stands for, up to one more than MAX_VALUES; ``known``: of nodes seen, by id.
+    """The number of values that a composed node stands for, at most MAX_VALUES + 1; ``known``: of nodes seen, by id.
 
     A node that contains itself counts as none there: ``parse`` refuses it.
     """

@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a stage was started with. All its processes use this, and MLflow records this.
+    """The state in which a stage was started. All its processes use this, and MLflow records it.
 
     params: all of params.yaml, as plain values. inputs: what dvc.yaml lists for the stage.
     """
@@ -52,8 +52,8 @@ class Start(NamedTuple):
         return self.inputs.fingerprint()
 
     def check(self) -> None:
-        """Raises UserError when one of the stage's inputs has changed since: DVC would credit the result to inputs that
-        did not make it."""
+        """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
+        not make it."""
         params = file.read()
         before = files.flatten(self.inputs.params)
         now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
@@ -67,8 +67,8 @@ class Start(NamedTuple):
         self._check_files(self.inputs.files)
 
     def check_code(self) -> None:
-        """For a rank that has just loaded the code: raises UserError when it has changed since the launcher read it.
-        ``check`` would miss an edit that is undone before the end."""
+        """For a rank that has just loaded the code. Raises UserError if the code has changed since the launcher read
+        it. ``check`` would miss an edit that is undone before the end."""
         self._check_files({path: digest for path, digest in self.inputs.files.items() if Path(path).parts[0] in CODE})
 
     def _check_files(self, digests: dict[str, str]) -> None:
@@ -90,14 +90,14 @@ class Start(NamedTuple):
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
     """The params keys and dependency paths that dvc.yaml lists for the stage, with ``${...}`` filled in."""
     listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
-    # a mapping there is ``params.yaml:``, all of it
+    # a mapping in the list is ``params.yaml:``, the whole file
     keys = [key for entry in listed.get("params", []) for key in ([entry] if isinstance(entry, str) else params)]
     deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(lookup(params, key[1])), dep) for dep in listed.get("deps", [])]
     return keys, deps
 
 
 def check_variants(name: str, params: dict[str, Any]) -> None:
-    """Raises UserError when params.yaml has been edited to name another variant while DVC ran earlier stages.
+    """Raises UserError if params.yaml was edited to name another variant while DVC ran earlier stages.
 
     DVC fills in ``${...}`` once, when it starts, so it would record the file of the variant that was named then.
     """
@@ -114,10 +114,10 @@ def check_variants(name: str, params: dict[str, Any]) -> None:
 
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What dvc.lock says of the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
+    """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
     does not have the stage. Every scalar is text, to be compared as ``spelled``."""
     try:
-        # a YAML 1.1 reader of numbers and words would disagree with DVC's
+        # a YAML 1.1 reader would read some numbers and words differently from DVC
         entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
         return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
@@ -125,15 +125,15 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def on_record(name: str, params: dict[str, Any]) -> str:
-    """Digest of what dvc.lock says of the stage, if it last ran with these params (all of params.yaml), else "". It
-    changes as soon as DVC has taken another result of the stage."""
+    """Digest of dvc.lock's entry for the stage if it last ran with these params (all of params.yaml), else "". It
+    changes as soon as DVC records another result of the stage."""
     entry, locked = recorded(name)
     same = all(spelled(lookup(params, key)) == spelled(value) for key, value in locked.items())
     return files.digest(entry) if entry and same else ""
 
 
 def spelled(value: Any) -> Any:
-    """A value of params.yaml, or its text in dvc.lock, in one spelling."""
+    """A value of params.yaml, or its text in dvc.lock, in one common spelling."""
     if isinstance(value, dict):
         return {str(key): spelled(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -147,9 +147,9 @@ def spelled(value: Any) -> Any:
 
 
 def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -> Inputs:
-    """Digest the inputs of one stage, or of several together, less dependencies at or below ``leave_out``.
+    """Digest the inputs of one stage, or of several together, without dependencies at or below ``leave_out``.
 
-    ``params`` is what params.yaml holds. Raises UserError when a dependency is missing.
+    params: the content of params.yaml. Raises UserError if a dependency is missing.
     """
     listed = [stage(name, params) for name in names]
     keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
@@ -157,12 +157,12 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
     kept = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
     if missing := [dep for dep in kept if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
-    stamps = {str(dep): files.stamp(dep) for dep in kept}  # before the reading: what changes in between is read again
+    stamps = {str(dep): files.stamp(dep) for dep in kept}  # before the reading, so a later change is read again
     return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept}, stamps)
 
 
 def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Of paths with their md5 those of code, with the first twelve digits: what a run is recorded with."""
+    """The code among paths with their md5: path -> first twelve digits, as recorded with a run."""
     return {path: md5[:12] for path, md5 in md5s if Path(path).parts[0] in CODE}
 
 

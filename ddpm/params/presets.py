@@ -1,4 +1,4 @@
-"""Presets: ``digits`` is a complete params file; each other holds what it changes there, below a header of its own."""
+"""Presets: ``digits`` is a complete params file; every other holds its own header and what it changes in ``digits``."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def text(name: str) -> str:
 
 
 def _change(whole: dict[str, Any], own: dict[str, Any]) -> None:
-    """Set in ``whole`` what ``own`` says. A block that names another variant takes the place of the whole block: the
-    hyperparameters of the first one would mean nothing to it."""
+    """Set in ``whole`` what ``own`` contains. A block that names another variant replaces the whole block: the first
+    variant's hyperparameters would mean nothing to it."""
     for key, value in own.items():
         block = whole.get(key)
         if not isinstance(value, dict) or not isinstance(block, dict):

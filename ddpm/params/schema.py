@@ -1,6 +1,6 @@
 """The JSON schema of params.yaml, made from the config and the variants: editors complete keys and mark mistakes.
 
-It says what each key may hold; ``ddpm check`` also checks keys against each other.
+It describes what each key may hold; ``ddpm check`` also checks keys against each other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def params_schema() -> Schema:
     for key, family in FAMILIES.items():
         section, _, field = key.partition(".")
         fields = sections[section.capitalize()]["properties"]
-        sections.pop(fields[field]["$ref"].rpartition("/")[2])  # of the contract alone; here each variant is known
+        sections.pop(fields[field]["$ref"].rpartition("/")[2])  # only the contract; here every variant is known
         fields[field] = choice(family)
     sections["Model"] |= choice("networks")
     sections["Evaluate"]["properties"]["extractors"]["items"] = name("extractors")
@@ -60,11 +60,11 @@ def choice(family: str) -> Schema:
 
 
 def name(family: str) -> Schema:
-    """One of the family's variants, each with what its file says of it."""
+    """One of the family's variants, each with its file's description."""
     return {"oneOf": [{"const": member, "description": text} for member, text in catalogue.members(family).items()]}
 
 
 def write(path: Path = PATH) -> Path:
-    """Write the schema; by default next to this file, where the first line of params.yaml looks for it."""
+    """Write the schema, by default next to this file, where the first line of params.yaml looks for it."""
     write_json(path, params_schema())
     return path

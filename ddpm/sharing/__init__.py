@@ -1,1 +1,1 @@
-"""Models for others: export, import, model cards and serving."""
+"""Models for others: export, import and model cards."""

@@ -1,6 +1,6 @@
-"""The README.md of an exported model; card.md has its words, the front matter is the Hugging Face Hub's.
+"""The README.md of an exported model. card.md has its text; the front matter is for the Hugging Face Hub.
 
-Scores, data and licence are known only where the working folder's model is the exported one.
+Scores, data and licence are known only if the working folder's model is the exported one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ddpm.tracking import record
 
 
 class Known(NamedTuple):
-    """run: of the exported model itself; seeds: the runs with the same params and fingerprint, including it."""
+    """run: the exported model's own; seeds: the runs with the same params and fingerprint, including it."""
 
     settings: Config
     run: Run
@@ -34,7 +34,7 @@ class Known(NamedTuple):
 
 
 def write(source: Path, model: Loaded, folder: str, form: str) -> str:
-    """The card as Markdown. source: the model file; folder: the name that the export will have; form: its format."""
+    """The card as Markdown. source: the model file; folder: the name of the export; form: its format."""
     try:
         found, reason = known(source, model), ""
     except UserError as error:
@@ -67,7 +67,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
 
 
 def known(source: Path, model: Loaded) -> Known:
-    """What the working folder knows of the model. Raises UserError that says why that is nothing."""
+    """What the working folder knows of the model. Raises UserError with the reason if it knows nothing."""
     settings = config.load()
     if settings.training().to_dict() != model.written:
         raise UserError("params.yaml is another model's")
@@ -77,13 +77,13 @@ def known(source: Path, model: Loaded) -> Known:
     try:
         alike = runs.matching(runs.gather().runs, settings).runs
     except UserError:
-        alike = ()  # no repository of experiments: there is the one run
+        alike = ()  # no repository of experiments: there is only the one run
     seeds = [run for run in alike if run.fingerprint == own.fingerprint and run.seed != own.seed]
     return Known(settings, own, sorted([own, *seeds], key=lambda run: run.seed))
 
 
 def _scores(known: Known) -> Iterator[tuple[str, ...]]:
-    """Name, which way is better, this model, real images, and mean (interval) over training seeds."""
+    """Name, better direction, this model, real images, and mean (interval) over training seeds."""
     own, level = known.run.scores, known.settings.compare.confidence
     for name in metrics.judged(set.intersection(*(set(run.scores) for run in known.seeds))):
         error = f" ± {own[f'{name}_se']:.2g}" if f"{name}_se" in own else ""

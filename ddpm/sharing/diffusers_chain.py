@@ -1,6 +1,6 @@
 """diffusers' DDPMScheduler and our ``diffusion`` section: the same chain under two sets of names.
 
-diffusers 0.32 to 0.42, ``schedulers/scheduling_ddpm.py``: it makes its tables in float32.
+diffusers 0.32 to 0.42, ``schedulers/scheduling_ddpm.py``, which makes its tables in float32.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Beta = Annotated[float, Field(gt=0, le=MAX_BETA)]
 
 
 class Scheduler(BaseModel):
-    """The part of scheduler/scheduler_config.json that says how the model was trained."""
+    """The part of scheduler/scheduler_config.json that describes how the model was trained."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -45,7 +45,7 @@ class Scheduler(BaseModel):
 
 
 def describe(diffusion: Diffusion) -> Scheduler:
-    """The chain in diffusers' words, by its betas. Raises UserError for what diffusers cannot express."""
+    """The chain in diffusers' terms, by its betas. Raises UserError for what diffusers cannot express."""
     name = diffusion.parameterization.name
     if name not in PREDICTIONS:
         raise UserError(
@@ -70,9 +70,9 @@ def describe(diffusion: Diffusion) -> Scheduler:
 
 
 def section(found: Scheduler, outputs: float) -> dict[str, Any]:
-    """Plain values of our ``diffusion``. outputs: channels that the network puts out per channel of the image.
+    """Plain values of our ``diffusion``. outputs: channels that the network outputs per channel of the image.
 
-    The loss is not known: a common one that fits is filled in. Raises UserError for what has no counterpart.
+    The loss is not known, so a common one that fits is filled in. Raises UserError for what has no counterpart.
     """
     learned = found.variance_type == "learned_range"
     if outputs != 1 + learned:
@@ -116,7 +116,7 @@ def _recognised(betas: tuple[float, ...], T: int, rescaled: bool) -> dict[str, A
         try:
             ours = schedule.noise_schedule(T).log_snr
         except ValueError:
-            continue  # it makes no chain of that length
+            continue  # it cannot make a chain of that length
         if np.allclose(ours, chain.log_snr, rtol=0, atol=SAME_LOG_SNR):
             return spec
     raise UserError(

@@ -1,10 +1,10 @@
 """diffusers' UNet2DModel and ``ddpm.variants.networks.unet``: one network under two sets of names.
 
-``describe`` is the one table of what maps to what: a shape that is imported is described again and compared.
+``describe`` is the one table of what maps to what: an imported shape is described again and compared.
 
 Its t runs over 0..T-1, ours over 1..T. An export makes the sinusoids of 1..T its table of time embeddings, so that
-every weight stays as it is, bit for bit. In an import its sinusoids of t - 1 are ours of t rotated by each frequency:
-the first time layer absorbs that rotation. diffusers 0.32 to 0.42, ``models/unets/unet_2d.py``.
+every weight stays as it is, bit for bit. In an import, diffusers' sinusoids of t - 1 are ours of t, rotated by each
+frequency: the first time layer absorbs that rotation. diffusers 0.32 to 0.42, ``models/unets/unet_2d.py``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ddpm.base.errors import UserError
 from ddpm.model.layers import sinusoidal_embedding
 from ddpm.variants.networks.unet import UNet
 
-TABLE = "time_proj.weight"  # (T, base_channels), of a time embedding that is "learned"
-TABLE_ERROR = 1e-3  # of a sine at t = 10,000 by another machine's float32
-# keys that the weights make up for, and one that only training uses
+TABLE = "time_proj.weight"  # (T, base_channels), of a "learned" time embedding
+TABLE_ERROR = 1e-3  # of a sine at t = 10,000 in another machine's float32
+# keys that the weights account for, and one that only training uses
 NOT_SHAPE = {"time_embedding_type", "flip_sin_to_cos", "num_train_timesteps", "dropout"}
 
-# layers of ours -> of theirs: at the ends of the network, and inside a residual block or an attention, where those that
-# are not listed differ by an underscore alone
+# our layers -> theirs: at the ends of the network, and inside a residual block or an attention; the names of layers
+# not listed differ only by an underscore
 ENDS = {
     "time.0": "time_embedding.linear_1",
     "time.2": "time_embedding.linear_2",
@@ -86,7 +86,7 @@ class UNet2D(BaseModel):
 
 
 def describe(shape: UNet, image_size: int, channels: Literal[1, 3], outputs: int, T: int) -> UNet2D:
-    """The UNet2DModel that computes what ``shape.network`` does. Raises UserError for an option it does not have."""
+    """The UNet2DModel that computes the same as ``shape.network``. Raises UserError for an option that it lacks."""
     if shape.patch_size > 1:
         raise UserError(f"model.unet.patch_size: {shape.patch_size} has no counterpart in UNet2DModel; allowed: 1")
     if shape.multipliers[0] > 1:
@@ -126,7 +126,7 @@ def describe(shape: UNet, image_size: int, channels: Literal[1, 3], outputs: int
 
 
 def _head_width(shape: UNet, attends: list[bool]) -> int | None:
-    """Channels of each head, the same on all levels; None: one head of all channels."""
+    """Channels of each head, the same on all levels; None: one head with all channels."""
     if shape.attention_head_width or shape.attention_heads == 1:
         return shape.attention_head_width
     multipliers = [m for m, attention in zip(shape.multipliers, attends, strict=True) if attention]
@@ -141,7 +141,7 @@ def _head_width(shape: UNet, attends: list[bool]) -> int | None:
 
 
 def shape_of(found: UNet2D) -> UNet:
-    """The shape that ``describe`` describes as ``found``. Raises UserError for the first key without a counterpart."""
+    """The shape for which ``describe`` returns ``found``. Raises UserError for the first key without a counterpart."""
     base, *_ = widths = found.block_out_channels
     if wrong := [width for width in widths if width % base]:
         raise UserError(f"block_out_channels: {wrong[0]} is not a multiple of the first, {base}, as in model.unet")
@@ -150,7 +150,7 @@ def shape_of(found: UNet2D) -> UNet:
         update={
             "time_embedding_dim": time_width,
             "freq_shift": found.freq_shift if found.time_embedding_type == "positional" else 1,
-            # where the blocks add the time embedding, the middle attention has as many groups as they have
+            # if the blocks add the time embedding, the middle attention has as many groups as they have
             "attn_norm_num_groups": found.attn_norm_num_groups
             or (found.norm_num_groups if found.resnet_time_scale_shift == "default" else None),
         }
@@ -188,7 +188,7 @@ def differing(one: BaseModel, other: BaseModel, but_for: Container[str] = ()) ->
 
 
 def weights_out(ours: Mapping[str, Tensor], shape: UNet, T: int) -> dict[str, Tensor]:
-    """UNet2DModel's state from our network's, or its outline from our outline."""
+    """UNet2DModel's state from our network's state, or its outline from our outline."""
     theirs = {TABLE: sinusoidal_embedding(torch.arange(1, T + 1), shape.base_channels)}
     for key, tensor in ours.items():
         names = _names(key, shape)
@@ -201,7 +201,7 @@ def weights_in(
 ) -> dict[str, Tensor]:
     """Our network's state, float32, from UNet2DModel's. ``outline`` has our names and shapes, on any device.
 
-    Raises UserError for weights that are missing, not in the config, or of another shape.
+    Raises UserError for weights that are missing, not in the config, or of a different shape.
     """
     learned = found.time_embedding_type == "learned"
     expected = weights_out(outline, shape, found.num_train_timesteps or 0)
@@ -224,7 +224,7 @@ def weights_in(
 
 
 def _rotated(weight: Tensor, cosines_first: bool) -> Tensor:
-    """The first time layer's weight on sinusoids of t, from that on sinusoids of t - 1.
+    """The first time layer's weight for sinusoids of t, from its weight for sinusoids of t - 1.
 
     With w a frequency, sin(wt - w) = sin(wt) cos(w) - cos(wt) sin(w), cos(wt - w) = cos(wt) cos(w) + sin(wt) sin(w).
     """
@@ -238,15 +238,15 @@ def _rotated(weight: Tensor, cosines_first: bool) -> Tensor:
 
 
 def _names(key: str, shape: UNet) -> list[str]:
-    """The names of our weight there: one, or three to be joined along the first axis."""
+    """The diffusers names of our weight ``key``: one, or three to be joined along the first axis."""
     module, _, kind = key.rpartition(".")
     if module in ENDS:
         return [f"{ENDS[module]}.{kind}"]
-    way, index, *inside, leaf = module.split(".")  # such as down.3.residual.conv_1, or down.4.conv, which resamples
+    way, index, *inside, leaf = module.split(".")  # such as down.3.residual.conv_1, or the resampling down.4.conv
     part = {"residual": "resnets", "attention": "attentions"}[inside[0]] if inside else f"{way}samplers"
     if way == "middle":
         path = f"mid_block.{part}.{index}"
-    else:  # each level but the last has its blocks, one more on the way up, and a layer that resamples
+    else:  # each level but the last has its blocks, one more on the way up, and a resampling layer
         level, block = divmod(int(index), shape.blocks + 1 + (way == "up"))
         path = f"{way}_blocks.{level}.{part}.{block if inside else 0}"
     return [f"{path}.{name}.{kind}" for name in INNER.get(leaf, [leaf.replace("_", "")])]

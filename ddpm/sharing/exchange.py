@@ -1,8 +1,8 @@
 """Models to share: ``ddpm export`` and ``ddpm import``.
 
-A folder of format ``ddpm`` holds the model file as it is, with a card. ``DDPMPipeline.from_pretrained`` and
-``DDIMPipeline.from_pretrained`` load one of format ``diffusers``; its ``METADATA`` keeps what that library has no place
-for, so that the model comes back bit for bit. Neither needs diffusers to be written or read.
+A folder of format ``ddpm`` holds the model file as it is, with a card. A folder of format ``diffusers`` loads with
+``DDPMPipeline.from_pretrained`` and ``DDIMPipeline.from_pretrained``; its ``METADATA`` keeps what that library has no
+place for, so that the model comes back bit for bit. diffusers is not needed to write or read either.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EMA_KEYS = {"decay", "min_decay", "optimization_step", "update_after_step", "use
 CPU = torch.device("cpu")
 FORMATS = ("ddpm", "diffusers")
 
-# Fills the ``train`` section of a model imported without METADATA; nothing that samples reads it.
+# Fills the ``train`` section of a model imported without METADATA; nothing in sampling reads it.
 UNKNOWN = ["seed", "diffusion.loss", "train"]
 STAND_IN: dict[str, Any] = {
     "steps": 1,
@@ -58,7 +58,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Metadata(BaseModel):
-    """``METADATA``: a model file's."""
+    """The content of ``METADATA``: the metadata of a model file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -70,8 +70,8 @@ class Metadata(BaseModel):
 def export_model(source: Path, out: Path, form: str) -> Loaded:
     """Write the model file ``source`` as the folder ``out``, with a README.md, in one of ``FORMATS``.
 
-    Raises UserError when it is not a model file, ``out`` exists, or the format has no place for the model; then nothing
-    is written.
+    Raises UserError, and writes nothing, if it is not a model file, ``out`` exists, or the format has no place for the
+    model.
     """
     out = _free(out)
     source = model_file(source)
@@ -89,9 +89,9 @@ def export_model(source: Path, out: Path, form: str) -> Loaded:
 
 
 def import_model(source: Path, out: Path) -> Loaded:
-    """Write the model file ``out`` of a folder that ``export_model`` or diffusers wrote, or of a file.
+    """Write the model file ``out`` from a folder that ``export_model`` or diffusers wrote, or from a file.
 
-    Raises UserError for what has no counterpart here, is missing or damaged; then nothing is written.
+    Raises UserError, and writes nothing, for what has no counterpart here, is missing or is damaged.
     """
     out = _free(out)
     if model_file(source).is_file():
@@ -106,7 +106,7 @@ def import_model(source: Path, out: Path) -> Loaded:
 
 
 def model_file(path: Path) -> Path:
-    """``path``, or the model file in it where it is a folder."""
+    """``path``, or the model file in it if it is a folder."""
     return path / MODEL if path.is_dir() else path
 
 
@@ -126,7 +126,7 @@ def _write_diffusers(model: Loaded, folder: Path) -> None:
 
 
 def _read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, dict[str, Any]]:
-    """Weights, config and facts of a pipeline's folder. Raises UserError."""
+    """Weights, config and facts in a pipeline's folder. Raises UserError."""
     network = _read(folder / UNET, UNet2D)
     scheduler = _read(folder / SCHEDULER, Scheduler)
     weights = _weights(folder / UNET_WEIGHTS)
@@ -138,7 +138,7 @@ def _read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, di
 
 
 def _by_metadata(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[TrainingConfig, dict[str, Any]]:
-    """As METADATA says, where the rest of the folder agrees."""
+    """Config and facts from METADATA, if the rest of the folder agrees with it."""
     path = folder / METADATA
     ours = _read(path, Metadata)
     if ours.format != FORMAT:
@@ -151,7 +151,7 @@ def _by_metadata(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[T
 
 
 def _by_diffusers(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[TrainingConfig, dict[str, Any]]:
-    """As diffusers' files say, with stand-ins for what they do not."""
+    """Config and facts from diffusers' files, with stand-ins for what these do not contain."""
     with _about(folder / UNET):
         shape = diffusers_unet.shape_of(network)
     with _about(folder / SCHEDULER):
@@ -183,7 +183,7 @@ def _shape(config: ModelConfig) -> UNet:
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """A UserError inside begins with this path."""
+    """Put this path at the start of a UserError raised inside."""
     try:
         yield
     except UserError as error:
@@ -217,7 +217,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 
 def _free(out: Path) -> Path:
-    """``out``, resolved. Raises UserError when it exists: writing would replace it."""
+    """``out``, resolved. Raises UserError if it exists: writing would replace it."""
     out = out.resolve()
     if out.exists():
         raise UserError(f"{out}: is there already: remove it, or choose another name by --out")

@@ -1,4 +1,4 @@
-"""Pictures of what a model draws while it is trained."""
+"""Pictures that show what a model draws while it trains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS = 50
 
 
 def steps(options: Train, total: int, epoch_steps: float) -> set[int]:
-    """The steps after which a training of ``total`` draws a grid. epoch_steps: in an epoch."""
+    """The steps after which a training of ``total`` steps draws a grid. epoch_steps: steps per epoch."""
     unit = epoch_steps if options.grid_unit == "epochs" else 1
     every = options.grid_every or total + 1
     return {round(number * unit) for number in range(every, math.floor(total / unit) + 1, every)}

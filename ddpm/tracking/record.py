@@ -1,7 +1,7 @@
-"""What a run should hold, as plain data read from DVC's files. Nothing here knows MLflow.
+"""The content of a run, as plain data read from DVC's files. Nothing here knows MLflow.
 
-A run belongs to one configuration: all inputs that DVC sees of the stages that make and score a model. What they make
-for each other follows from those inputs and may not exist yet, so it is not part of the run's key.
+A run belongs to one configuration: all inputs, as DVC sees them, of the stages that make and score a model. What these
+stages make for each other follows from those inputs and may not exist yet, so it is not part of the run's key.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ PICTURES = {
     ),
 }
 STAGES = tuple(PICTURES)
-KEY = "ddpm.run_key"  # tag by which a configuration's run is found
-NOTE = "mlflow.note.content"  # tag: what the run's page says
-DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the head of a run's page
-# params sections; the last word is a short tag, by which runs are grouped and filtered
+KEY = "ddpm.run_key"  # the tag that identifies a configuration's run
+NOTE = "mlflow.note.content"  # tag: the text on the run's page
+DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the top of a run's page
+# params sections; the last word is a short tag for grouping and filtering runs
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
             "sample.sampler")  # fmt: skip
 # tag -> the key of metrics/fingerprint.json
@@ -76,9 +76,9 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """What a run should hold; empty if stages have not made it yet.
+    """The content of a run; empty if stages have not made it yet.
 
-    curve: by ascending step. grids: step -> picture. artifacts: files for people to look at.
+    curve: in order of step. grids: step -> picture. artifacts: files for people to look at.
     """
 
     key: str
@@ -91,12 +91,12 @@ class Record:
     artifacts: list[Path]
 
     def name(self, tags: Mapping[str, str]) -> str:
-        """Short, for legends and above pictures. tags: ``environment()``'s."""
+        """A short name, for legends and above pictures. tags: from ``environment()``."""
         own = [self.facts[fact] for fact in ("schedule", "parameterization", "seed", "dataset")]
         return "{} · {} · seed {} · {} · {}".format(*own, tags.get("dvc.exp.name", self.key[:7]))
 
     def note(self, tags: Mapping[str, str]) -> str:
-        """Markdown for the run's page: the decisive scores, and how to make them again."""
+        """Markdown for the run's page: the decisive scores, and how to reproduce them."""
         known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
         scores = [f"{known[name]} **{self.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
         lines = [" · ".join(scores)] if scores else []
@@ -109,9 +109,9 @@ class Record:
 
 
 def read(upto: str | None, settings: dict[str, Any]) -> Record:
-    """What the run should hold after the stage ``upto``; None: before train.
+    """The content of the run after the stage ``upto``; None: before train.
 
-    settings: the plain values of params.yaml. Raises UserError when a file of these stages is missing or unreadable.
+    settings: the plain values of params.yaml. Raises UserError if a file of these stages is missing or unreadable.
     """
     chosen = config.check(settings)
     params = {name: masked(_text(value)) for name, value in chosen.flat().items()}
@@ -120,7 +120,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     scores: dict[str, float] = {}
     for stage in done:
-        # evaluate.json is nested by extractor; the others get their stage's name, since both have images/s
+        # evaluate.json is nested by extractor; the others get their stage's name, because both have images/s
         measured = files.read_json(METRICS / f"{stage}.json")
         for name, value in files.flatten(measured if stage == "evaluate" else {stage: measured}).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -145,7 +145,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
 
 
 def finished() -> str | None:
-    """The last of train, sample and evaluate that DVC finds up to date, with all before it; None if train is not.
+    """The last of train, sample and evaluate that DVC finds up to date with all stages before it; None if train is not.
 
     Raises UserError outside a DVC repository.
     """
@@ -161,7 +161,7 @@ def finished() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Tags for the commit, the DVC experiment and the software; no value holds a credential."""
+    """Tags for the commit, the DVC experiment and the software; no value contains a credential."""
     tags = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
     tags["version.python"] = platform.python_version()
     if commit := _git("rev-parse", "HEAD"):
@@ -188,7 +188,7 @@ def _curve(path: Path) -> list[Point]:
 
 
 def _git(*arguments: str) -> str:
-    """git's answer; empty outside a repository, before the first commit, or where git is not installed."""
+    """git's output; empty outside a repository, before the first commit, or if git is not installed."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""The current model in MLflow's registry, and what ``mlflow models serve`` makes of it: images over HTTP.
+"""The current model in MLflow's registry, and how ``mlflow models serve`` serves it: images over HTTP.
 
 A version names the file that DVC tracks, the commit and the run. It holds a copy of that file and the name of this
 module, which reads it; nothing is pickled.
@@ -32,15 +32,15 @@ from ddpm.tracking.store import Store
 
 SHA256 = "ddpm.model.sha256"
 OF_RUN = {"git.commit": "mlflow.source.git.commit", KEY: KEY, "ddpm.git.dirty": "ddpm.git.dirty"}  # tag -> the run's
-MOST_IMAGES = 256  # per request: a server draws for others, too
-NAME = re.compile(r"[\w -]{1,100}")  # MLflow refuses / : . % and quotes only after half of the work
+MOST_IMAGES = 256  # per request: a server draws for others too
+NAME = re.compile(r"[\w -]{1,100}")  # MLflow refuses / : . % and quotes only after doing half of the work
 
 
 def register(name: str, alias: str = "") -> str | None:
-    """The URI of the current model's version, made if there is none; None when tracking is off.
+    """The URI of the current model's version, created if there is none; None if tracking is off.
 
-    alias: of the registered model, moved to that version. Its run is brought up to date first. Raises UserError as
-    ``tracker.sync()`` does, and for a name MLflow refuses.
+    alias: of the registered model, moved to that version. The model's run is brought up to date first. Raises UserError
+    like ``tracker.sync()``, and for a name that MLflow refuses.
     """
     if not NAME.fullmatch(name) or not name.strip():
         raise UserError(f"--name: {variant.shown(name)} is not allowed: 1 to 100 letters, digits, spaces, - and _")
@@ -76,7 +76,7 @@ def _register(store: Store, run_id: str, name: str) -> str:
                 data_path=str(MODEL_FILE),
                 signature=_signature(),
                 input_example=DataFrame([{"seed": 0, "count": 4}]),
-                pip_requirements=[],  # the package itself, which no index has
+                pip_requirements=[],  # the package itself, which is on no index
             )
             client.log_model_artifacts(logged.model_id, f"{folder}/model")
         client.finalize_logged_model(logged.model_id, "READY")
@@ -89,7 +89,7 @@ def _register(store: Store, run_id: str, name: str) -> str:
 
 
 def _signature() -> Any:
-    """Rows of (seed, count); params.yaml has the defaults of a request's params."""
+    """Rows of (seed, count), and params.yaml's values as defaults for a request's params."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
@@ -105,7 +105,7 @@ def _signature() -> Any:
 
 
 class Served:
-    """A model file whose images are those of `ddpm sample` with the same seed, sampler, steps and spacing."""
+    """A model file that draws the images of `ddpm sample` with the same seed, sampler, steps and spacing."""
 
     def __init__(self, path: Path):
         self.device = devices.resolve("auto")
@@ -143,5 +143,5 @@ def _png(image: Tensor) -> str:
 
 
 def _load_pyfunc(path: str) -> Served:
-    """The name that MLflow asks a model's module for."""
+    """The function name that MLflow expects in a model's module."""
     return Served(Path(path))

@@ -1,8 +1,8 @@
-"""The way to MLflow's store, with its patience, and the one place where tracking fails.
+"""The way to MLflow's store, with bounded waits, and the one place where tracking fails.
 
-The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI; the experiment is
-"ddpm", or MLFLOW_EXPERIMENT_NAME; ``DDPM_TRACKING=off`` switches all of it off. MLflow itself waits for a server or a
-database that is down for minutes: here a wait ends after ``TIMEOUT`` seconds.
+The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI. The experiment is
+"ddpm", or MLFLOW_EXPERIMENT_NAME. ``DDPM_TRACKING=off`` switches all of it off. MLflow itself waits minutes for a
+server or a database that is down: here a wait ends after ``TIMEOUT`` seconds.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SQLITE = "sqlite:///"
-VIEW = "mlflow.sharedViewState.ddpm"  # what the runs' page offers under Views
+VIEW = "mlflow.sharedViewState.ddpm"  # the view that the runs' page offers under Views
 LOCK_SECONDS = 60.0
-MOST_RUNS = 50_000  # that MLflow lists at once
+MOST_RUNS = 50_000  # the most that MLflow lists at once
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # whole seconds; MLflow applies it to servers only
 # A store that hangs costs a run 10 seconds in all: training waits at most twice, for itself and for the monitor of
-# system metrics, and each of the two other stages once.
+# system metrics, and each of the two other stages waits once.
 STAGE_SECONDS, COMMAND_SECONDS = "2", "60"
-# What a user has set stays. Without retries a server that is down costs seconds, not a quarter of an hour.
+# Values that a user has set stay. Without retries a server that is down costs seconds, not a quarter of an hour.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     TIMEOUT: STAGE_SECONDS,
@@ -45,12 +45,12 @@ SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# database -> what its driver calls the seconds that a connection may take
+# database -> the driver's name for the seconds that a connection may take
 CONNECTING = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
 
 
 class Store:
-    """Warns once when the store fails and is off from then on. For a command, ``strict``, it raises UserError."""
+    """Warns once if the store fails, and is off from then on. If ``strict``, for a command, it raises UserError."""
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
@@ -68,11 +68,11 @@ class Store:
         return self.database is not None and not self.database.exists()
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """Do it and return what it returns; None if tracking is off or fails."""
+        """Do it and return its result; None if tracking is off or fails."""
         if self.off:
             return None
         try:
-            if not self.absent:  # opening a database would make it
+            if not self.absent:  # opening a missing database would create it
                 probe(self.uri)
             return action()
         except Exception as error:
@@ -93,16 +93,16 @@ class Store:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """First used under ``locked``: two processes that set up the database together leave it unusable."""
+        """First used under ``locked``: two processes that set up the database at once leave it unusable."""
         import sqlalchemy
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # they report a store that is down or locked, which ``attempt`` has done
+        # they report a store that is down or locked, which ``attempt`` has already done
         for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.database and self.absent:
-            # whole or not at all: MLflow cannot open a database with half of its tables, as a killed process leaves it
+            # whole or not at all: MLflow cannot open a database with half of its tables, which a kill could leave
             with files.atomic_path(self.database) as temporary:
                 MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
         sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", _bounded, retval=True)
@@ -112,7 +112,7 @@ class Store:
 
     @cached_property
     def experiment(self) -> str:
-        """Its id; made with a view of what runs log."""
+        """The experiment's id; the experiment is created with a view of what runs log."""
         if found := self.client.get_experiment_by_name(self.experiment_name):
             return str(found.experiment_id)
         view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text())
@@ -121,14 +121,14 @@ class Store:
         return self.client.create_experiment(self.experiment_name, artifacts, tags)
 
     def runs(self) -> list[Run]:
-        """The experiment's, newest first."""
+        """The experiment's runs, newest first."""
         with self.locked():
             found = self.client.get_experiment_by_name(self.experiment_name)
         return list(self.client.search_runs([found.experiment_id], max_results=MOST_RUNS)) if found else []
 
 
 def probe(uri: str) -> None:
-    """Raise when a database is down or locked, for which MLflow would wait 20 s or minutes. Servers pass."""
+    """Raise if a database is down or locked: MLflow would wait 20 s or minutes for it. Servers pass."""
     import sqlalchemy
 
     kind = urlsplit(uri).scheme.partition("+")[0]
@@ -140,7 +140,7 @@ def probe(uri: str) -> None:
 
 
 def seconds() -> int:
-    """How long to wait for an answer. Raises UserError when TIMEOUT is not a whole number."""
+    """How long to wait for an answer. Raises UserError if TIMEOUT is not a whole number."""
     text = os.environ.get(TIMEOUT, STAGE_SECONDS)
     if not text.isdecimal():
         raise UserError(f"{TIMEOUT}: {text!r} is not a whole number of seconds; unset it for {STAGE_SECONDS}")
@@ -150,14 +150,14 @@ def seconds() -> int:
 def _bounded(
     connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool
 ) -> tuple[str, Any]:
-    """Before each SQL statement: MLflow begins its sessions in SQLite with a wait of its own, 20 s."""
+    """Called before each SQL statement: MLflow starts its SQLite sessions with a wait of its own, 20 s."""
     if statement.startswith("PRAGMA busy_timeout"):
         statement = f"PRAGMA busy_timeout = {1000 * seconds()}"
     return statement, parameters
 
 
 def _reason(error: BaseException, uri: str) -> str:
-    """The first cause in one line, with the kind of exception, which a UserError does not need."""
+    """The first cause in one line, with the kind of exception unless it is a UserError."""
     while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
         error = deeper
     line = errors.reason(error, uri)

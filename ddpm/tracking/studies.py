@@ -24,9 +24,9 @@ STUDY, PARENT, EXPERIMENT = "ddpm.study", "mlflow.parentRunId", "dvc.exp.name"
 
 
 class Parent:
-    """The run of the study ``name``, made if there is none. facts: tag -> value.
+    """The run of the study ``name``, created if there is none. facts: tag -> value.
 
-    Everything raises UserError when the store fails.
+    Everything raises UserError if the store fails.
     """
 
     def __init__(self, name: str, facts: Mapping[str, str]):
@@ -34,7 +34,7 @@ class Parent:
         self.id = self._attempt(lambda: self._find(name, facts))
 
     def children(self) -> set[str]:
-        """The experiments that it has."""
+        """The names of its experiments."""
         tags = [run.data.tags for run in self._attempt(self.store.runs)]
         return {each[EXPERIMENT] for each in tags if each.get(PARENT) == self.id and EXPERIMENT in each}
 
@@ -50,7 +50,7 @@ class Parent:
             self._attempt(complete)
 
     def finish(self, note: str, files: Iterable[Path]) -> None:
-        """note: of the run's page, Markdown. files: its artifacts."""
+        """note: Markdown for the run's page. files: its artifacts."""
 
         def write() -> None:
             client = self.store.client
@@ -77,7 +77,7 @@ class Parent:
 
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Variables as DVC sets them for a stage."""
+    """Set variables as DVC does for a stage."""
     before = {name: os.environ.get(name) for name in values}
     _set(values)
     try:

@@ -1,7 +1,7 @@
 """A configuration's run in the store, brought up to date with its record.
 
-MLflow cannot take a metric back: when a configuration is trained again with another curve, its run is deleted
-(``mlflow gc`` would purge it) and a new one is made.
+MLflow cannot take a metric back: if a configuration is trained again and gets another curve, its run is deleted
+(``mlflow gc`` would purge it) and a new one is created.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ddpm.tracking.store import Store
 
 
 def complete(store: Store, wanted: Record) -> str:
-    """Send what the run does not have yet; its id. Doing it twice, or again after a crash, changes nothing."""
+    """Send what the run does not have yet; return its id. Doing it twice, or again after a crash, changes nothing."""
     client, run = store.client, find(store, wanted)
     sent, start = history(client, run), run.info.start_time
     curve = {point.step: (start + point.milliseconds, point.values["loss"]) for point in wanted.curve}
@@ -34,7 +34,7 @@ def complete(store: Store, wanted: Record) -> str:
 
     known, now = run.data.metrics, round(time.time() * 1000)
     scores = [
-        # a score that was measured again with another result is the next step of its history
+        # a score measured again with another result becomes the next step of its history
         Metric(key, value, now, len(client.get_metric_history(run_id, key)) if key in known else 0)
         for key, value in wanted.scores.items()
         if known.get(key) != value
@@ -55,9 +55,9 @@ def complete(store: Store, wanted: Record) -> str:
 
 
 def find(store: Store, wanted: Record) -> Run:
-    """The record's run, made if there is none, with params and dataset. A param outside the key keeps its first value.
+    """The record's run, created if there is none, with params and dataset. Params outside the key keep their first value.
 
-    To be called under ``store.locked()``.
+    Call it under ``store.locked()``.
     """
     client = store.client
     found = client.search_runs([store.experiment], f"tags.`{KEY}` = '{wanted.key}'", max_results=1)
@@ -86,17 +86,17 @@ def find(store: Store, wanted: Record) -> Run:
 
 
 def history(client: MlflowClient, run: Run) -> list[Metric]:
-    """The points of the curve that the run has, by their loss."""
+    """The points of the curve that the run already has, by their loss."""
     return client.get_metric_history(run.info.run_id, "loss")
 
 
 def send(client: MlflowClient, run: Run, points: Iterable[Point]) -> None:
-    """Points of the curve, stamped by the time of training: sent again they are the same rows."""
+    """Send points of the curve, stamped with the time of training: sent again, they are the same rows."""
     start = run.info.start_time
     metrics = [
         Metric(key, value, start + point.milliseconds, point.step)
         for point in points
         for key, value in point.values.items()
     ]
-    # MLflow sends batches in this order: a step that has a loss has the rest, too
+    # MLflow sends batches in this order: a step that has a loss has the rest too
     client.log_batch(run.info.run_id, sorted(metrics, key=lambda metric: metric.key == "loss"))

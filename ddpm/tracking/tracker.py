@@ -3,7 +3,7 @@
 The train, sample and evaluate stages and ``ddpm track sync`` find the run by its tag ``ddpm.run_key`` and bring it up
 to date with the files. No stage fails because of tracking: it warns once and leaves the store alone for the rest of the
 process. The files hold everything; ``ddpm track sync`` sends later what is missing. mlflow takes 1-3 s to import, and
-reads the settings that Store makes: what needs it is imported below it.
+reads the settings that Store makes, so functions that need it import it themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ddpm.tracking.record import Point
 from ddpm.tracking.store import Store
 
 if TYPE_CHECKING:
-    from ddpm.training.history import Row  # which needs torch
+    from ddpm.training.history import Row  # it imports torch
 
 
 def sync(
@@ -27,12 +27,12 @@ def sync(
     store: Store | None = None,
     attached: Path | None = None,
 ) -> str | None:
-    """Bring the configuration's run up to date with the files; its id, or None when tracking is off or fails.
+    """Bring the configuration's run up to date with the files; return its id, or None if tracking is off or fails.
 
-    ``upto`` is the stage that has just run, which nothing here fails: files of later stages may be another
-    configuration's. ``params`` is what the stage was started with. Without them, for a command, DVC says which stages
-    are up to date with params.yaml; this raises UserError when a file is missing, no stage is up to date, or the store
-    fails. ``attached`` is a file to log with the run, in place of one with that name.
+    upto: the stage that has just run; nothing here fails it, because files of later stages may be another
+    configuration's. params: what the stage was started with. Without them, for a command, DVC reports which stages are
+    up to date with params.yaml; this raises UserError if a file is missing, no stage is up to date, or the store fails.
+    attached: a file to log with the run, in place of one with that name.
     """
     store = store or Store(strict=upto is None)
 
@@ -52,7 +52,7 @@ def sync(
 
 
 class Logged(NamedTuple):
-    """A run as the store has it: params as text, each metric's last value, its start in seconds since the epoch."""
+    """A run in the store: params as text, the last value of each metric, its start in seconds since the epoch."""
 
     name: str
     params: dict[str, str]
@@ -62,7 +62,7 @@ class Logged(NamedTuple):
 
 
 def logged() -> list[Logged]:
-    """The experiment's runs, newest first; none when tracking is off, or the store is absent or fails."""
+    """The experiment's runs, newest first; none if tracking is off, or the store is absent or fails."""
     store = Store()
 
     def read() -> list[Logged]:
@@ -78,10 +78,10 @@ def logged() -> list[Logged]:
 class Live:
     """The run of a training process: the curve as it grows, and system metrics every ten seconds.
 
-    ``params`` is what the stage was started with. Left without an error it syncs the run, so the stage's files must be
-    written and its inputs checked inside it.
+    params: what the stage was started with. On exit without an error it syncs the run, so write the stage's files and
+    check its inputs inside it.
 
-    Rows wait in memory until ``flush``, to be called right after a checkpoint: a process that is killed resumes from
+    Rows wait in memory until ``flush``, which must be called right after a checkpoint: a killed process resumes from
     there, and sends no step twice. Rows of a training that fails stay unsent.
     """
 
@@ -123,7 +123,7 @@ class Live:
         with self.store.locked():
             self.run = syncing.find(self.store, self.record)
         self.store.client.update_run(self.run.info.run_id, status="RUNNING")
-        monitor: Any = SystemMetricsMonitor  # which has no types
+        monitor: Any = SystemMetricsMonitor  # it has no types
         self.monitor = monitor(self.run.info.run_id, resume_logging=True, tracking_uri=self.store.uri)
         self.monitor.start()
 
@@ -131,7 +131,7 @@ class Live:
         from ddpm.tracking import syncing
 
         client, first = self.store.client, self.waiting[0].step
-        # only now is it known whether training resumed or began again
+        # only now is it known whether training resumed or started over
         if not self.flushed and any(point.step >= first for point in syncing.history(client, self.run)):
             self.monitor.finish()
             client.delete_run(self.run.info.run_id)
