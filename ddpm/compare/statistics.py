@@ -91,7 +91,6 @@ def settling_power(n: int, mean: float, sd: float, margin: float, confidence: fl
     family: the number of verdicts that share the error rate equally. Simulated by the verdict's own rule from a fixed
     seed.
     """
-    """
     differences = mean + sd * _normals()[:, :n]
     found = t_test(differences, margin, confidence)
     if abs(mean) <= margin:

@@ -102,7 +102,7 @@ class Study:
 
     @cached_property
     def hash(self) -> str:
-    """Digest of the plan and of all params of its variants that affect what is learned and scored."""
+        """Digest of the plan and of all params of its variants that affect what is learned and scored."""
         learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
         plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", *free})

@@ -11,6 +11,7 @@ nothing. It is futile, and needs no more seeds, if the plan's last look would gi
 under every hope: that the true difference is one standard error larger than observed (taken as observed, one in seven
 studies of an effect of one sd would stop in vain), that it is as large as the margin, or that it is 0. That stop is not
 binding: no bound relies on it, so if the seeds are run anyway, the looks continue.
+"""
 
 from __future__ import annotations
 

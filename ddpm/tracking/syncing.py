@@ -55,7 +55,7 @@ def complete(store: Store, wanted: Record) -> str:
 
 
 def find(store: Store, wanted: Record) -> Run:
-    """The record's run, created if there is none, with params and dataset. Params outside the key keep their first value.
+    """The record's run, created if there is none, with params and dataset. Params outside the key keep their values.
 
     Call it under ``store.locked()``.
     """
