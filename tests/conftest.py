@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# before torch is imported: two test workers with two threads each spin against each other, seven times slower
+# before torch is imported: two test workers with two threads each wait for each other, seven times slower
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# dvc, torchrun and ddpm of this Python, whether or not its environment is the active one
+# this Python's dvc, torchrun and ddpm, whether or not its environment is active
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import numpy as np
@@ -56,7 +56,7 @@ def classifier_reference(digits: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def real(classifier_reference: Path) -> RealFeatures:
-    """What the classifier says of them."""
+    """The classifier's features of them."""
     from ddpm.scoring.reference import load_features
 
     return load_features(classifier_reference, "classifier")
@@ -64,7 +64,7 @@ def real(classifier_reference: Path) -> RealFeatures:
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of the small model of tests/small.py, trained for a second. Read only."""
+    """The file of tests/small.py's model, trained for a second. Read only."""
     import torch
 
     from ddpm.training.checkpoints import Checkpoints

@@ -1,4 +1,4 @@
-"""Runs that were never trained: results with given scores, and DVC's experiments with given files."""
+"""Runs that were never trained: results with given scores, and DVC experiments with given files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def working(**changes: Any) -> Config:
 
 
 def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: Any) -> Run:
-    """fields: what is to differ of the Run; ``params`` are changes as ``params()`` takes them."""
+    """A result. fields: the fields of the Run that differ; ``params`` are changes as ``params()`` takes them."""
     changes = {"diffusion__schedule": {"name": schedule}, "seed": seed, **fields.pop("params", {})}
     made = {
         "name": f"{schedule}-{seed}",
@@ -63,7 +63,7 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
 
 @dataclass(frozen=True)
 class Experiment:
-    """Of a DVC experiment, what is not usual: params as ``params()`` takes them; files replace or, None, lack."""
+    """What is unusual in a DVC experiment: params as ``params()`` takes them; files replace; None leaves one out."""
 
     name: str
     fd: float = 1.0
@@ -75,7 +75,7 @@ class Experiment:
     code: dict[str, str] = field(default_factory=lambda: dict(CODE))
 
     def contents(self) -> dict[str, str]:
-        """Path -> text, dvc.lock included, which says that the metrics are of the params."""
+        """Path -> text, including a dvc.lock that records that these params made the metrics."""
         ran = params(**self.params)
         metrics: dict[str, Any] = {
             "metrics/evaluate.json": {"classifier": {"fd": self.fd, "kid_mean": self.fd / 100}},
@@ -98,14 +98,14 @@ class Experiment:
         return {path: text for path, text in (texts | self.files).items() if text is not None}
 
     def write(self, folder: Path) -> None:
-        """Into a working folder."""
+        """Write the files into a working folder."""
         for path, text in self.contents().items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text)
 
 
 def settle() -> None:
-    """Have dvc.lock say that the working folder's metrics are of its params and code, as ``dvc repro`` does."""
+    """Make dvc.lock record that the working folder's params and code made its metrics, as ``dvc repro`` does."""
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": {"cmd": "true"}}}))
     made = [path for path in sorted(Path("metrics").glob("*.json")) if path != paths.BASELINE]
     outs = [{"path": str(path), "md5": md5(path.read_text())} for path in made]
@@ -113,7 +113,7 @@ def settle() -> None:
 
 
 def grid(schedules: dict[str, float], seeds: Iterable[int], spread: float = 0.01) -> list[Experiment]:
-    """An experiment for each schedule, whose mean distance is given, and seed, which moves all nearly alike."""
+    """An experiment per schedule, with the given mean distance, and per seed, which moves all nearly alike."""
     return [
         Experiment(
             f"{schedule}-{seed}",
@@ -126,7 +126,7 @@ def grid(schedules: dict[str, float], seeds: Iterable[int], spread: float = 0.01
 
 
 def record(folder: Path, experiments: Iterable[Experiment]) -> None:
-    """Make the folder a git repository, where it is none, and put the experiments where DVC keeps its own."""
+    """Make the folder a git repository, unless it is one, and put the experiments where DVC keeps its own."""
     git("init", "--quiet", "--template=", cwd=folder)
     stream = []
     for experiment in experiments:

@@ -1,4 +1,4 @@
-"""What a rank of tests/test_evaluation.py does: score two sets, count its work and write both. Run by torchrun."""
+"""One rank of tests/test_evaluation.py: score two sets, count its work and write both. Run by torchrun."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=1
 
 
 def model() -> Loaded:
-    """Untrained, of the digits' shape."""
+    """Untrained, with the digits' shape."""
     torch.manual_seed(0)
     unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
     trained_as = small(data={"image_size": 16}, model={"unet": unet}).training()
@@ -33,7 +33,7 @@ def model() -> Loaded:
 
 
 def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks: Ranks = ALONE) -> None:
-    """Write ``out``/scores-R.json, all that came out of ``sets``/*.npy, and calls-R.json, what this rank computed."""
+    """Write ``out``/scores-R.json, the scores of ``sets``/*.npy, and calls-R.json, what this rank computed."""
     calls: Counter[str] = Counter()
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,7 +48,7 @@ PARAMS: dict[str, Any] = {
 
 
 def small(**sections: dict[str, Any]) -> Config:
-    """The small config with some sections' keys set otherwise."""
+    """The small config with some keys of its sections changed."""
     return config.check({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
                          for key, value in PARAMS.items()}, "small")  # fmt: skip
 
@@ -61,7 +61,7 @@ def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
 
 
 class Memory:
-    """A Log that keeps what it gets."""
+    """A log that keeps what it gets."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []

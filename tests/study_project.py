@@ -1,7 +1,7 @@
-"""A project whose stages take no time: what ``ddpm study`` does around the runs is tested on it.
+"""A project with stages that take no time, to test what ``ddpm study`` does around the runs.
 
-A folder ``control`` says what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains.
-Each stage that runs is a line of ``control/ran``.
+The folder ``control`` sets what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains.
+Each stage that runs adds a line to ``control/ran``.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def study(*arguments: str) -> int:
     return int(left.value.code or 0)
 
 
-# the statistics are tested elsewhere: here a variant is decided at the last look, or where the test says so
+# the statistics are tested elsewhere: here a variant is decided at the last look, or when the test says so
 
 
 def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
@@ -153,5 +153,5 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
 
 
 def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
-    """Judge as above; without ``monkeypatch`` for the rest of the process."""
+    """Judge as above; without ``monkeypatch``, for the rest of the process."""
     (monkeypatch.setattr if monkeypatch else setattr)(verdict, "judge", judge)

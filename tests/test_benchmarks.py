@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 
 
 class Clock(Machine):
-    """A machine whose time passes when it is told."""
+    """A machine on which time passes only when a test moves it."""
 
     def __init__(self) -> None:
         self.seconds = self.others = 0.0
@@ -68,7 +68,7 @@ class Clock(Machine):
 
 
 def nothing() -> None:
-    """Takes no time."""
+    """Do nothing."""
 
 
 def case(name: str, run: Callable[[], float | None] = nothing, items: int = 1, flops: float = 0.0) -> Case:
@@ -143,7 +143,7 @@ def burn(seconds: float) -> None:
 @pytest.mark.parametrize("where", ["here", "in a child"])
 def test_what_this_process_and_its_children_do_is_not_foreign(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     still = psutil.cpu_times()
-    monkeypatch.setattr(psutil, "cpu_times", lambda: still)  # the kernel's total stands; only our part moves
+    monkeypatch.setattr(psutil, "cpu_times", lambda: still)  # the kernel's total stands still; only our part moves
     before = ThisMachine().foreign()
     if where == "here":
         burn(0.3)
@@ -160,7 +160,7 @@ def test_quartiles_are_in_order_and_within_the_samples(values: list[float]) -> N
 
 def test_a_ratio_is_taken_within_a_round() -> None:
     ours, theirs = case("ours"), case("theirs")
-    # the machine slowed down threefold half way, for both alike
+    # the machine slowed down threefold halfway, for both alike
     results = Results([timing(ours, 1, 1, 3, 3), timing(theirs, 2, 2, 6, 6)])
     assert faster(ours, theirs, 2).value(results) == (2, 2, 2)
 
@@ -251,7 +251,7 @@ def test_the_plain_losses_are_of_epsilon_and_of_v() -> None:
     noise_only, image_only = torch.tensor([0.0]), torch.tensor([1.0])
     assert float(epsilon_loss(lambda x_t, t: x_t, noise_only)(x_0)) == 0
     assert float(v_loss(lambda x_t, t: -x_0, noise_only)(x_0)) == 0
-    # without noise v is epsilon, of which nothing is seen
+    # without noise v is epsilon, and there is none to see
     assert float(v_loss(lambda x_t, t: x_t - x_0, image_only)(x_0)) == pytest.approx(1, abs=0.1)
 
 
@@ -285,7 +285,7 @@ def test_photos_are_synthesised_or_repeated_from_a_folder(tmp_path: Path) -> Non
     with Image.open(given[4]) as image, Image.open(made[0]) as photo:
         assert image.size == (30, 20)
         assert photo.size == data.PHOTO
-    assert 20_000 < made[0].stat().st_size < 200_000  # what photos of this size take
+    assert 20_000 < made[0].stat().st_size < 200_000  # the usual size of such photos
     with pytest.raises(UserError, match=r"holds no \.jpg"):
         data.write_photos(tmp_path / "none", 5, tmp_path / "made/none")
 

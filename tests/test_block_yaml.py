@@ -1,4 +1,4 @@
-"""YAML read in parts is what PyYAML reads in one go, whatever it looks like."""
+"""YAML read in parts equals what PyYAML reads in one go, whatever it looks like."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ values = st.recursive(
 
 
 def whole(text: str, reader: Reader) -> Any:
-    """What the reader says of all of it, or that it is none."""
+    """What the reader makes of the whole text, or that it refuses it."""
     try:
         return reader(text)
     except (yaml.YAMLError, YAMLError, UserError, ArithmeticError, LookupError, TypeError, ValueError):
@@ -49,7 +49,7 @@ def in_parts(text: str, reader: Reader) -> Any:
 
 
 def same(text: str) -> bool:
-    """To the readers of a dvc.lock and of a params.yaml; by repr, which knows nan from None and 1 from True."""
+    """For the readers of a dvc.lock and of a params.yaml; by repr, which tells nan from None and 1 from True."""
     return all(repr(in_parts(text, reader)) == repr(whole(text, reader)) for reader in (block_yaml.plain, file.plain))
 
 

@@ -1,4 +1,4 @@
-"""What real images score, and that spoiled ones score worse and worse."""
+"""Real images' scores, and that spoiled images score worse and worse."""
 
 from __future__ import annotations
 

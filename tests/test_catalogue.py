@@ -1,4 +1,4 @@
-"""What can be chosen is listed, and what makes no sense together is refused with the reason."""
+"""What can be chosen is listed, and combinations that make no sense are refused with the reason."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def rewritten(model_file: Path, **changes: Any) -> Path:
     with safe_open(model_file, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = json.loads(file.metadata()["ddpm"])
-    del metadata["sha256"]  # as one who changes it on purpose would do
+    del metadata["sha256"]  # as somebody who changes it on purpose would do
     save_file(tensors, "other.safetensors", {"ddpm": json.dumps(metadata | changes)})
     return Path("other.safetensors")
 

@@ -114,7 +114,7 @@ def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys:
 def test_other_code_is_a_note_where_it_is_allowed(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A verdict on it would be about the edit as much as about the schedule, in the report too."""
+    """A verdict on it would be about the edit as much as about the schedule, also in the report."""
     cosine, linear = grid({"cosine": 1}, range(6)), grid({"linear": 2}, range(6))
     record(folder, [*cosine, *(replace(each, code={"ddpm/training": "ed17ed000000"}) for each in linear)])
     line = refused(capsys, *BY)

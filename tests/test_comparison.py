@@ -1,4 +1,4 @@
-"""Verdicts, and the rules by which runs are paired."""
+"""Verdicts, and the rules for pairing runs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_what_one_pair_would_show_can_be_lost_among_many() -> None:
 
 
 def test_what_one_metric_would_show_can_be_lost_among_many() -> None:
-    """Six metrics at one look, each tested as if it were alone, are false 15 times in 100."""
+    """Six metrics at one look, each tested as if it were alone, give a false verdict 15 times in 100."""
     both = pair(UNSURE)
     others = ["bits_per_dim", *(f"classifier.{name}" for name in ("is_mean", "precision", "recall"))]
     for run in (*both.before, *both.after):
@@ -135,7 +135,7 @@ def test_what_one_metric_would_show_can_be_lost_among_many() -> None:
 
 
 def test_equivalence_is_adjusted_as_well() -> None:
-    """Any of five pairs that differ by the threshold was called equivalent 18 times in 100."""
+    """Without that, any of five pairs that differ by the threshold was called equivalent 18 times in 100."""
     near = pair([0.02, -0.02, 0.02, -0.015, 0.01, 0.0])
     alone, among = judged(near), judged(*[near] * 5)
     assert (alone.outcome, among.outcome) == ("equivalent", "inconclusive")
@@ -194,8 +194,8 @@ def test_a_gap_that_no_number_of_seeds_would_settle_as_it_is_says_so() -> None:
 
 
 def studies(mean: float, seeds: int) -> list[tuple[Verdict, list[bool]]]:
-    """Inconclusive verdicts on differences of that mean and a standard deviation of 0.1; and of the numbers of seeds
-    that each names, whether so many more settled it."""
+    """Inconclusive verdicts on differences of that mean and a standard deviation of 0.1; and for each number of seeds
+    that they name, whether so many more settled it."""
     found = []
     for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, seeds + statistics.MOST_SEEDS)):
         verdict = judged(pair(differences[:seeds].tolist()))
@@ -207,7 +207,7 @@ def studies(mean: float, seeds: int) -> list[tuple[Verdict, list[bool]]]:
 
 
 def test_where_nothing_differs_no_number_of_seeds_is_promised() -> None:
-    """Most such studies name a number for a difference as seen, and it hardly ever comes true: so it is a condition."""
+    """Most such studies name a number of seeds for an observed difference, but it rarely settles them: hence the if."""
     found = studies(0.0, 6)
     as_seen = [settled[0] for _, settled in found if settled]
     assert len(as_seen) > len(found) / 3
@@ -424,7 +424,7 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling() -> None:
 
 
 def test_samplers_are_compared_in_one_precision_unless_it_is_what_varies() -> None:
-    """``auto`` may come to another on each machine, and hash_without_sampling leaves it out."""
+    """``auto`` may resolve differently on each machine, and hash_without_sampling leaves it out."""
     ours = runs("cosine", 1, sampling_precision="bfloat16")
     by: dict[str, dict[str, Any]] = {
         "sample.steps": {"sample__steps": 4},

@@ -1,4 +1,4 @@
-"""params.yaml: read as DVC reads it; every mistake is one line."""
+"""params.yaml: read as DVC reads it; every mistake gives one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_params_yaml_is_the_digits_preset() -> None:
 
 
 def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu() -> None:
-    """Its fingerprint would, and a baseline of another machine could then gate nothing."""
+    """Otherwise its fingerprint would, and a baseline from another machine could gate nothing."""
     gated = config.check(file.decode(presets.text("digits_small"), "digits_small"))
     assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
 
@@ -41,7 +41,7 @@ def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
     assert config.check(loaded.to_dict(), "again") == loaded
 
 
-# what these cannot go without
+# the keys that these cannot do without
 PARTNERS = {"learned_range": {"loss": {"name": "vlb"}}, "hybrid": {"variance": {"name": "learned_range"}}}
 
 

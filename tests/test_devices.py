@@ -1,4 +1,4 @@
-"""What the machine is called and can do, as it is recorded with the scores."""
+"""The machine's name and abilities, as recorded with the scores."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_process_has_one_thread_unless_the_environment_says_otherwise(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if chosen:
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
-    torch.set_num_threads(3)  # what torch takes by itself, of three cores or of the variable
+    torch.set_num_threads(3)  # what torch chooses by itself, from three cores or from the variable
     try:
         devices.resolve("cpu")
         assert torch.get_num_threads() == threads

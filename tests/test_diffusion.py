@@ -1,4 +1,4 @@
-"""The process' formulas against diffusers in float64, and against the algebra that they must obey."""
+"""The process' formulas against diffusers in float64, and against the algebra that they must satisfy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = 100
 
 @pytest.fixture
 def chain() -> Chain:
-    # diffusers keeps its betas in float32: ours start from the same numbers
+    # diffusers keeps its betas in float32, so ours start from the same numbers
     return Chain(NoiseSchedule.from_betas(peer().betas.double().numpy()), dtype=torch.float64)
 
 
@@ -137,7 +137,7 @@ def test_the_likelihoods_gradient_is_finite_however_far_the_mean(mean: float) ->
 
 @pytest.mark.parametrize("name", ["fixed_small", "fixed_large"])
 def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
-    """-log p(x_{0:T}) / q(x_{1:T} | x_0) along chains drawn step by step, with a poor model: x_0 told to be 0.8 x_t."""
+    """-log p(x_{0:T}) / q(x_{1:T} | x_0) along chains drawn step by step, with a poor model: its x_0 is 0.8 x_t."""
     steps, count = 6, 200_000
     schedule = NoiseSchedule.from_betas(np.linspace(0.05, 0.6, steps))
     chain = Chain(schedule, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Training on ranks of gloo: as on one, and an end in one line when a rank fails."""
+"""Training on gloo ranks: the same as on one, and a one-line end when a rank fails."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ class Stop(Memory):
             raise InterruptedError
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])  # float16 has a scaler's state as well
+@pytest.mark.parametrize("precision", ["float32", "float16"])  # float16 also has a scaler's state
 def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, precision: str) -> None:
-    """Each has a folder of its own here, as on machines that do not see the same bytes; the second's are damaged."""
+    """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
     options = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
     with pytest.raises(InterruptedError):
         trained(tmp_path, options, log=Stop(), state="checkpoints-0")
@@ -151,7 +151,7 @@ def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp
     [
         ({0: (75, 0), 1: (75, 0)}, "rank 0 lost"),
         ({1: (75, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
-        ({1: (75, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # and here, where rank 0 hung
+        ({1: (75, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
         ({0: (75, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
         ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
         ({0: (75, 1), 1: (1, 0)}, 1),

@@ -1,7 +1,7 @@
-"""README.md and docs/ say what the code does: commands parse or run, examples work, links hold, lines are real.
+"""README.md and docs/ describe what the code does: commands parse or run, examples work, links hold, lines are real.
 
-A block of shell has a comment above it: ``run`` is run here, with what follows the colon in place; ``needs: X`` is
-parsed by the commands' own parsers, and its -S keys and values are checked as params.yaml is.
+A block of shell has a comment above it. ``run`` blocks are run here, with what follows the colon prepared; ``needs: X``
+blocks are parsed by the commands' own parsers, and their -S keys and values are checked as params.yaml is.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ TRUSTED = {
     "initdb",
     "pg_ctl",
     "parallel",
-}  # programs whose lines are taken as they are
+}  # programs whose lines are not checked
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MAKE_TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
 
 
 class Block(NamedTuple):
-    """preset: the last that the page has written before this block, or in it."""
+    """preset: the last one that the page wrote before this block, or in it."""
 
     page: str
     mark: str
@@ -151,7 +151,7 @@ def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def assignments(setting: str) -> list[tuple[str, Any]]:
-    """``key=a,b`` is one of two assignments."""
+    """Two assignments for ``key=a,b``."""
     key, _, values = setting.partition("=")
     each = [values] if values.startswith(("[", "{")) else values.split(",")
     return [(key, yaml.safe_load(value)) for value in each]
@@ -220,7 +220,7 @@ def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_file: Path) -> Path:
-    """A clone in which nothing ran, and all that a ``run:`` block may ask for."""
+    """A clone in which nothing ran, and everything that a ``run:`` block may need."""
     monkeypatch.chdir(tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
@@ -235,7 +235,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_file: Path) -
 
 
 def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a block runs on."""
+    """Prepare what a block runs on."""
     wanted = mark.removeprefix("run").removeprefix(": ")
     if wanted == "schedules":
         shutil.rmtree(folder / ".git")
@@ -291,7 +291,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of its headings, as GitHub makes them."""
+    """The anchors of its headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -343,7 +343,7 @@ def test_every_diagram_is_a_flowchart() -> None:
 
 @cache
 def messages() -> list[str]:
-    """Every string of the code; what is filled in is a null character."""
+    """Every string in the code, with a null character for each value filled in."""
     return [text for file in CODE for text in strings(ast.parse(file.read_text()))]
 
 

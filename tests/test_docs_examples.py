@@ -1,4 +1,4 @@
-"""The variants that docs/variants.md shows work, as if their files were there."""
+"""The variants shown in docs/variants.md work, as if their files existed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.test_docs import blocks
 
 @pytest.fixture(params=[block for block in blocks() if block.language == "python"], ids=lambda block: block.mark)
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
-    """The variant that a block defines, as if its file were there."""
+    """The variant that a block defines, as if its file existed."""
     family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
     module = ModuleType(f"ddpm.variants.{family}.{name}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -1,4 +1,4 @@
-"""``ddpm doctor``: what is there, what is missing, how to get it, and the exit code that says which."""
+"""``ddpm doctor``: what is there, what is missing, how to get it, and the exit code for each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(**changes: Any) -> None:
-    """params.yaml: the digits preset with some sections' keys set otherwise."""
+    """Write params.yaml: the digits preset with some keys of its sections changed."""
     params = {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else changes.get(key, value)
               for key, value in DIGITS.items()}  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -129,7 +129,7 @@ def test_images_that_were_made_are_counted_and_others_are_said(
 
 
 def download(name: str, source: str | None) -> None:
-    """dvc.lock and data/raw as after the download stage."""
+    """Make dvc.lock and data/raw look as after the download stage."""
     params = {"data.dataset": {"name": name}, "data.source": source}
     stage = {"cmd": "python -m stages download", "params": {"params.yaml": params}}
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"download": stage}}))
@@ -137,7 +137,7 @@ def download(name: str, source: str | None) -> None:
 
 
 def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit code of ``ddpm check``, and what it says on stderr."""
+    """The exit code of ``ddpm check``, and its stderr."""
     with pytest.raises(SystemExit) as ended:
         cli.main(["check"])
     assert isinstance(ended.value.code, int)
@@ -152,7 +152,7 @@ def test_images_of_another_source_are_not_those_of_params_yaml(
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | {"dataset": "image_folder"}))
     download("image_folder", "mine")
     write(data={"dataset": {"name": "image_folder"}, "source": "mine"})
-    assert states(run(capsys)[1]["dataset"]) == ["ok"]  # though the folder is gone: data/raw has its images
+    assert states(run(capsys)[1]["dataset"]) == ["ok"]  # although the folder is gone: data/raw has its images
     assert check(capsys) == (0, "")
 
     write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
@@ -285,7 +285,7 @@ def test_a_full_disk_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 def takes(capsys: pytest.CaptureFixture[str]) -> float:
-    """GiB that a run is said to take."""
+    """GiB that a run takes, according to the doctor."""
     found = re.search(r"a run takes about ([\d.]+) GiB on top of its dataset", run(capsys)[1]["disk"][0]["found"])
     assert found is not None
     return float(found[1])

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 STEPS = (1, 2)
 PLACES = 4096
 LAGS = PLACES * 3 // 4  # beyond it too few places overlap
-BOUND = 7.0  # standard deviations: of 100 million correlations one goes beyond it once in 4,000 such tests
+BOUND = 7.0  # standard deviations: one of 100 million correlations exceeds it once in 4,000 such tests
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_masks_of_layers_images_and_steps_are_independent_at_every_lag(
 def test_no_weak_correlation_is_common_to_pairs_of_layers_images_or_steps(
     keyed: list[tuple[Dropout, list[Tensor]]],
 ) -> None:
-    """The same lag over all pairs of one kind: what is too little to see in one pair is seen in their mean."""
+    """The same lag over all pairs of one kind: what is too small to see in one pair shows in their mean."""
     drawn = np.stack([np.stack([masks(layer, keys) for keys in seen]) for layer, seen in keyed])
     for axis in range(3):
         first = np.moveaxis(drawn, axis, 0)

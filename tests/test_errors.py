@@ -13,7 +13,7 @@ from ddpm.base.errors import UserError, masked
 from ddpm.tracking import store, tracker
 from ddpm.variants.datasets.image_folder import ImageFolder
 
-# the letters of what is secret are in nothing else
+# the letters of the secrets appear in nothing else
 SECRET = st.text("KQZ/@?#:%&=+.,;'()[]!$*~-_", min_size=1).filter(lambda text: set(text) & set("KQZ"))
 PLAIN = st.text("abc123.-", min_size=1)
 SCHEMES = st.sampled_from(["http", "https", "ftp", "postgresql+psycopg2", "mysql", "foo"])
@@ -85,7 +85,7 @@ def test_a_store_s_password_is_not_in_the_warning(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DDPM_TRACKING", *store.SETTINGS):
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{password}@127.0.0.1:1")
     assert tracker.logged() == []

@@ -1,4 +1,4 @@
-"""What evaluate.json and the files next to it say of a model and its sets of samples."""
+"""What evaluate.json and the files next to it report about a model and its sets of samples."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def evaluate(
 
 
 def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndarray:
-    """Train images with noise: samples of a model that is better the smaller ``sd``."""
+    """Train images with noise: samples of a model that is better the smaller ``sd`` is."""
     draw = np.random.default_rng(seed)
     train, _ = open_split(digits, "train")
     chosen = train[np.sort(draw.choice(len(train), count, replace=False))]
@@ -135,7 +135,7 @@ def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
     for space in spaces:
         assert copied.scores["memorisation"][space]["share"] > 0.99
         assert copied.scores["memorisation"][space]["ratio"] < 1e-3
-        assert new.scores["memorisation"][space]["share"] == pytest.approx(17 / 359)  # the k-th itself is not below
+        assert new.scores["memorisation"][space]["share"] == pytest.approx(17 / 359)  # the k-th itself is not below it
         assert new.scores["memorisation"][space]["ratio"] == 1
     assert copied.nearest.shape == (4, evaluation.PAIRS, 1, 16, 16)
     np.testing.assert_array_equal(copied.nearest[0], copied.nearest[1])

@@ -1,4 +1,4 @@
-"""Whether metrics/ are of the params and the code that are checked out, on a small pipeline that DVC ran."""
+"""Whether metrics/ belong to the checked-out params and code, on a small pipeline that DVC ran."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAIN = "import pathlib; pathlib.Path('data/model').mkdir(parents=True); pathlib
 SCORE = "import pathlib; pathlib.Path('metrics').mkdir(exist_ok=True); " + "; ".join(
     f"pathlib.Path('metrics/{name}').write_text('1')" for name in ("evaluate.json", "fingerprint.json", "scores.csv")
 )
-# what each stage does is of no interest
+# what each stage does does not matter here
 PIPELINE = f"""
 stages:
   check:
@@ -72,7 +72,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clone(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What git holds of it: no data, and no cache."""
+    """A clone as git has it: no data, and no cache."""
     shutil.copytree(ran, tmp_path / "clone", ignore=shutil.ignore_patterns(".dvc", "data"))
     monkeypatch.chdir(tmp_path / "clone")
 

@@ -78,7 +78,7 @@ def model(path: str = "model.safetensors", **sections: Any) -> Path:
 
 
 def diffusers_folder(**sections: Any) -> Path:
-    """A model, exported, without our metadata, as if it came from elsewhere."""
+    """An exported model without our metadata, as if it came from elsewhere."""
     exchange.export_model(model(**sections), Path("pipeline"), "diffusers")
     Path("pipeline/ddpm.json").unlink()
     return Path("pipeline")
@@ -157,7 +157,7 @@ def test_the_same_model_is_exported_as_the_same_bytes() -> None:
 def test_without_our_metadata_only_training_is_unknown(diffusion: dict[str, Any]) -> None:
     path = Path("model.safetensors")
     folder = diffusers_folder(diffusion=diffusion, train={"steps": 9})
-    if diffusion["schedule"]["name"] == "linear":  # not the default, and named as diffusers names it
+    if diffusion["schedule"]["name"] == "linear":  # not the default, and called the same in diffusers
         change(folder / SCHEDULER, trained_betas=None, beta_start=2e-4, beta_schedule="linear")
     found = exchange.import_model(folder, Path("back.safetensors"))
     expected = load_model(path, CPU)
@@ -172,7 +172,7 @@ def test_without_our_metadata_only_training_is_unknown(diffusion: dict[str, Any]
 
 
 class Draws:
-    """In place of diffusers' randn_tensor: x_T first, then each step's noise of ours."""
+    """A stand-in for diffusers' randn_tensor: x_T first, then our noise for each step."""
 
     def __init__(self, steps: list[int], shape: tuple[int, ...]):
         self.index, self.shape = torch.arange(2), shape

@@ -1,4 +1,4 @@
-"""The short version of `make faults`: one small run that is killed again and again, and each recovering by itself."""
+"""The short version of `make faults`: one small run is killed again and again, and recovers by itself each time."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_tw
 
 
 def dvc_takes(seed: int, model: str) -> None:
-    """DVC writes down a training."""
+    """Make DVC record a training."""
     train = {"params": {"params.yaml": {"seed": seed, "train": {"ema": {"name": "off"}}}}, "outs": [{"md5": model}]}
     yaml = YAML()
     yaml.version = (1, 2)
@@ -147,7 +147,7 @@ def dvc_takes(seed: int, model: str) -> None:
 
 
 def training(seed: int) -> Checkpoints:
-    """As of a stage with that seed in params.yaml."""
+    """The checkpoints of a stage with that seed in params.yaml."""
     return Checkpoints(f"run-{seed}", recorded(seed))
 
 
@@ -156,7 +156,7 @@ def recorded(seed: int) -> str:
 
 
 def trained(seed: int) -> tuple[Checkpoints, Path]:
-    """One that is complete, and the model that it made."""
+    """A complete training, and the model that it made."""
     checkpoints, model = training(seed), Path(f"model-{seed}")
     model.write_text(f"weights of seed {seed}")
     with checkpoints.locked():
@@ -166,7 +166,7 @@ def trained(seed: int) -> tuple[Checkpoints, Path]:
 
 
 def forget(seed: int, model: Path) -> None:
-    """As the sample stage does."""
+    """Forget it, as the sample stage does."""
     checkpoints.forget_finished(f"run-{seed}", files.sha256(model), recorded(seed))
 
 
@@ -174,7 +174,7 @@ def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
     dvc_takes(0, "1")
     first, model = trained(0)
     forget(0, model)  # `dvc repro --single-item sample`
-    with (again := training(0)).locked():  # killed before DVC took the result
+    with (again := training(0)).locked():  # killed before DVC recorded the result
         assert again.load(CPU) is not None
     dvc_takes(0, "2")
     with (forced := training(0)).locked():
@@ -187,7 +187,7 @@ def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
 
 
 def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings() -> None:
-    """As one whose params were edited before its end: with the old ones back it need not be done again."""
+    """For example a run with params edited before its end: with the old ones restored it need not run again."""
     trained(3)
     _, other = trained(9)
     dvc_takes(9, "1")
@@ -198,7 +198,7 @@ def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings()
 
 
 def test_of_two_experiments_with_equal_models_the_one_that_dvc_has_not_taken_stays() -> None:
-    """As with ``device: cpu`` and ``auto``, the first of which was refused because params.yaml had been edited."""
+    """For example ``device: cpu`` and ``auto``, the first refused because params.yaml had been edited."""
     first, model = trained(0)
     other = Checkpoints("other", "")
     with other.locked():
@@ -215,7 +215,7 @@ def test_a_run_that_goes_on_while_it_is_being_forgotten_is_left_to_it(monkeypatc
     dvc_takes(0, "1")
 
     def late(path: Path) -> int | None:
-        with training(0).locked():  # begins again, and is killed
+        with training(0).locked():  # starts again, and is killed
             first.save(7, STATE)
         return files.try_lock(path)
 
@@ -228,7 +228,7 @@ def test_a_run_that_goes_on_while_it_is_being_forgotten_is_left_to_it(monkeypatc
 
 @pytest.mark.parametrize("half", ["run-0", "run-7"])
 def test_what_a_process_that_was_killed_while_it_forgot_has_left_goes(half: str) -> None:
-    """Also where this process has its number."""
+    """Even if this process has its number."""
     _, model = trained(0)
     left = checkpoints.root() / f"{half}.{os.getpid()}{checkpoints.TAKEN}"
     left.mkdir()
@@ -259,7 +259,7 @@ def test_many_that_forget_one_run_at_once_do_not_fail() -> None:
         Path("dvc.lock").unlink(missing_ok=True)
         state, model = trained(0)
         (state.folder / "grids").mkdir()
-        for number in range(50):  # to be at it for a while
+        for number in range(50):  # enough to take a while
             (state.folder / f"grids/{number}.png").touch()
         dvc_takes(0, "1")
         start = threading.Barrier(at_once)
@@ -267,7 +267,7 @@ def test_many_that_forget_one_run_at_once_do_not_fail() -> None:
             futures = [pool.submit(together, start, model) for _ in range(at_once)]
         for future in futures:
             future.result()
-        checkpoints.forget_finished("run-0", "", "")  # what two that deleted one folder left of it
+        checkpoints.forget_finished("run-0", "", "")  # what two processes left that deleted one folder
         assert list(checkpoints.root().iterdir()) == []
 
 
@@ -297,7 +297,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
 
 @pytest.mark.parametrize("what", ["json", "array", "tensors", "plain"])
 def test_a_disk_that_is_full_ends_in_one_line_and_exit_code_2(what: str) -> None:
-    # a measurement of coverage could not write its data either
+    # a coverage measurement could not write its data either
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([sys.executable, "-c", WRITE_TOO_MUCH, what], env=environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
@@ -334,7 +334,7 @@ def test_ctrl_c_ends_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process of its parent's death")
 @pytest.mark.parametrize(("dies", "expected"), [(False, "at work\n"), (True, "")])
 def test_a_stage_whose_parent_died_while_it_was_starting_does_not_begin(dies: bool, expected: str) -> None:
-    """As DVC starts a stage: in its own process group, which is not that of the process that takes in orphans."""
+    """As DVC starts a stage: in its own process group, not the group of the process that adopts orphans."""
     parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {START_LATE!r}])"
     parent += "" if dies else "; child.wait()"
     environment = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path(__file__).parent.parent)}

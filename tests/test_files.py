@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and their digests."""
+"""Files that are complete or absent, and their digests."""
 
 from __future__ import annotations
 

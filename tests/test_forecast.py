@@ -1,4 +1,4 @@
-"""What ``ddpm check`` says of the time and the memory of the next run."""
+"""What ``ddpm check`` reports about the time and the memory of the next run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEASURED = Measured(step=0.5, evaluation=0.01, memory=2**30, ranks=1, device="cp
 
 
 class Machine:
-    """A step takes ``fixed`` seconds and ``each`` more for every image; the first of a size takes twice that."""
+    """A step takes ``fixed`` seconds plus ``each`` per image; the first of a size takes twice that."""
 
     def __init__(self, fixed: float, each: float):
         self.fixed, self.each = fixed, each
@@ -117,7 +117,7 @@ def test_noise_makes_no_image_free() -> None:
 
 
 def test_memory_grows_by_what_more_images_took_and_not_by_the_weights() -> None:
-    """Where one image takes long, no second batch says what an image takes of the memory."""
+    """If one image takes long, there is no second batch to show how much memory an image takes."""
     assert pilot._grown(1, 100, lambda images: np.array([0.1 * images, 1000 + 7 * images]))[1] == 1700
     assert pilot._grown(1, 100, lambda images: np.array([9.0 * images, 1000 + 7 * images]))[1] == 1007
 
@@ -178,7 +178,7 @@ def test_a_duration_is_for_people(seconds: float, said: str) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]], list[str]]:
-    """The report where DVC says which stages are not up to date, and the pilot is not asked in earnest."""
+    """The report when DVC lists these stages as out of date, with a stand-in for the pilot."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(estimate, "ask_pilot", lambda settings: MEASURED)
 

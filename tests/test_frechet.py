@@ -25,7 +25,7 @@ def draw(count: int, seed: int, scale: float = 1.3, mean: float = 0.1) -> Tensor
 
 
 def true_distance(scale: float = 1.3, mean: float = 0.1) -> float:
-    """Between that and N(0, diag(SPREAD^2)): their covariances commute."""
+    """The distance between that and N(0, diag(SPREAD^2)): their covariances commute."""
     return D * mean**2 + (scale - 1) ** 2 * float(SPREAD.square().sum())
 
 

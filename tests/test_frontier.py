@@ -1,4 +1,4 @@
-"""A frontier's points are the pipeline's scores, each cell is measured once, and the front is the best that is had."""
+"""A frontier's points are the pipeline's scores, each cell is measured once, and the front has the best points."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_what_changes_no_score_keeps_the_cell() -> None:
 
 
 def test_auto_is_the_precision_that_it_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a machine whose CPU computes in bfloat16 would take the scores of one that does not, and the other way."""
+    """Otherwise a machine that computes in bfloat16 would use the scores of one that does not, or vice versa."""
     for fast, precision in ((True, "bfloat16"), (False, "float32")):
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
             monkeypatch.setattr(torch.cpu, name, lambda fast=fast: fast)
@@ -265,7 +265,7 @@ def test_on_a_cpu_time_is_that_of_the_process() -> None:
 
 
 def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for a CPU that others have costs a process no CPU time, and neither does sleep."""
+    """Waiting for a CPU that others use costs a process no CPU time, and neither does sleep."""
 
     def kept_waiting(*arguments: Any) -> None:
         time.sleep(1)

@@ -89,7 +89,7 @@ def run(*arguments: str) -> int:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line on stderr, and nothing on stdout, of a gate that can't tell."""
+    """The one line on stderr of a gate that can't decide, with nothing on stdout."""
     assert run(*arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -435,7 +435,7 @@ def result(seed: int, scores: dict[str, Any], **changes: Any) -> Run:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """What there is to gather; a test may change it."""
+    """The runs that can be gathered; a test may change them."""
     found = [result(seed, scores) for seed, scores in enumerate(HONEST)]
     monkeypatch.setattr(results, "gather", lambda: Gathered(tuple(found), ("a note of the gathering",)))
     return found
@@ -520,7 +520,7 @@ def test_update_leaves_out_what_not_every_run_has(runs: list[Run], capsys: pytes
 
 
 def experiment(name: str, fd: float, **params: Any) -> Experiment:
-    """One whose fingerprint is this file's, in dvc.lock too."""
+    """An experiment with this file's fingerprint, in dvc.lock too."""
     plain = Experiment(name, fd, params).contents()
     path, own = "metrics/fingerprint.json", json.dumps({"hash": HASH, "comparable": COMPARABLE})
     return Experiment(name, fd, params, {path: own, "dvc.lock": plain["dvc.lock"].replace(md5(plain[path]), md5(own))})

@@ -96,7 +96,7 @@ def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, c
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "size"), [(64, 32), (64, 41), (64, 64), (4, 272)])
 def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path: Path, count: int, size: int) -> None:
-    """Noise in colour, which nothing compresses, in as many frames as are sampled."""
+    """Noise in colour, which nothing compresses, in as many frames as sampling makes."""
     frames = noise(FILM_FRAMES, count, 3, size)
     for folder in ("first", "second"):
         grids.save_films(frames, tmp_path / folder, "reverse")

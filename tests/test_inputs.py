@@ -1,4 +1,4 @@
-"""What a stage reads, as DVC sees it."""
+"""The inputs of a stage, as DVC sees them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_dependency_that_is_gone_after_a_stage_has_changed() -> None:
     ("file", "text"),
     [
         ("params.yaml", f"# a comment\n{PARAMS}"),
-        # its value is no param of this stage, which read the file that DVC took from it at the start
+        # not a param of this stage: at the start it read the file that DVC had chosen by it
         ("params.yaml", PARAMS.replace("cosine", "linear")),
         ("linear.py", "a variant that is not chosen"),
     ],

@@ -1,4 +1,4 @@
-"""What a killed ``dvc exp run`` leaves of git's HEAD, and the commands that put it back."""
+"""The state of git's HEAD after a killed ``dvc exp run``, and the commands that put it back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ stages:
 
 @pytest.fixture(autouse=True)
 def _in_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the branch ``work``, with two commits and a file that one may change."""
+    """On the branch ``work``, with two commits and a file that may be changed."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_"))]:
         monkeypatch.delenv(name)
@@ -53,13 +53,13 @@ def on() -> str:
 
 
 def follow(way: str | None) -> None:
-    """Run the commands that it names."""
+    """Run the commands in it."""
     for command in re.findall("`(.+?)`", way or ""):
         subprocess.run(command, shell=True, check=True, capture_output=True)  # noqa: S602
 
 
 def leave(*, stashing: bool = False) -> None:
-    """Off the branch as DVC goes: at once after it came back from stashing, or, a killed one, while it did that."""
+    """Take HEAD off the branch as DVC does: right after it returned from stashing or, if killed, while it stashed."""
     here = git("rev-parse", "HEAD")
     if stashing:
         process = subprocess.Popen([sys.executable, "-c", ""])
@@ -86,7 +86,7 @@ def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> Non
         assert process.poll() is None
         time.sleep(0.05)
     assert on() == "HEAD"
-    assert interrupted.way_back() is None  # it runs
+    assert interrupted.way_back() is None  # it is running
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert on() == "HEAD"
@@ -162,7 +162,7 @@ def test_what_was_stashed_comes_back() -> None:
 
 @pytest.mark.parametrize(("age", "lives"), [(1.0, True), (-1.0, False)])
 def test_another_process_with_its_number_is_not_the_run(age: float, lives: bool) -> None:
-    """After a restart of the machine, say."""
+    """For example after a restart of the machine."""
     leave()
     interrupted.RUNNING.parent.mkdir(parents=True)
     interrupted.RUNNING.write_text(json.dumps({"pid": os.getpid()}))

@@ -1,4 +1,4 @@
-"""The bound on the likelihood: against a Gaussian in closed form, and against terms computed another way."""
+"""The bound on the likelihood, against a Gaussian in closed form and against terms computed in another way."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pixels(count: int) -> np.ndarray:
 
 
 def perfect(chain: NoiseSchedule) -> Denoises:
-    """E[x_0 | x_t] of that Gaussian."""
+    """E[x_0 | x_t] for that Gaussian."""
 
     def denoise(x_t: Tensor, t: Tensor) -> Prediction:
         at = Chain(chain, dtype=torch.float64).at(t)
@@ -60,7 +60,7 @@ def perfect(chain: NoiseSchedule) -> Denoises:
 
 
 def crude(x_t: Tensor, t: Tensor) -> Prediction:
-    """Wrong, and by how much depends on x_t and t."""
+    """A wrong prediction with an error that depends on x_t and t."""
     x_0 = torch.tanh(1.2 * x_t + 0.01 * t[:, None, None, None])
     return Prediction(x_0, torch.sin(3 * x_t), torch.cos(x_t))
 
@@ -180,7 +180,7 @@ def test_train_images_that_are_remembered_cost_fewer_bits_than_held_out_ones() -
 
 
 class FirstOfTwo(Ranks):
-    """The main rank of two, whose gathering waits for no other."""
+    """The main rank of two; its gathering does not wait for the other."""
 
     def gather(self, tensor: Tensor, count: int) -> Tensor:
         return torch.cat([tensor, tensor, tensor])[:count]
@@ -234,12 +234,12 @@ def test_a_denoiser_takes_a_t_for_each_image() -> None:
 
 # --- the estimate's error, over training seeds
 
-TRIALS = 1000  # studies at once: each is an image of its own, whose noise is independent of the others'
+TRIALS = 1000  # studies at once: each is an image of its own, with noise independent of the others'
 STUDY = Evaluate(extractors=("classifier",), batch_size=TRIALS, likelihood=Likelihood(images=TRIALS, timesteps=5))
 
 
 class Shrunk(torch.nn.Module):
-    """Predicts x_0 of a grey pixel as ``gain`` x_t + offset, whose errors depend on noise and t. offset: (B,)."""
+    """Predicts x_0 of a grey pixel as ``gain`` x_t + offset, so errors depend on noise and t. offset: (B,)."""
 
     def __init__(self, gain: float, offset: np.ndarray):
         super().__init__()
@@ -251,7 +251,7 @@ class Shrunk(torch.nn.Module):
 
 @pytest.fixture
 def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
-    """``bits(training_seed, gain, offset)``: what is reported of such a model, (TRIALS,), one image a study."""
+    """``bits(training_seed, gain, offset)``: what is reported for such a model, (TRIALS,), one image per study."""
     grey = np.full((TRIALS, 1, 1, 1), 128, np.uint8)
     monkeypatch.setattr(evaluation, "open_split", lambda *_: (grey, None))
     config = small(diffusion={"T": 20, "parameterization": {"name": "x0"}}).training()
@@ -266,7 +266,7 @@ def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], 
 def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(
     bits: Callable[[int, float, np.ndarray], np.ndarray],
 ) -> None:
-    """Two variants, whose offset is all that a training seed moves, compared in many studies of 6 and of 24 seeds."""
+    """Two variants, in which a training seed moves only the offset, compared in many studies of 6 and of 24 seeds."""
     drawn = 0.05 * np.random.default_rng(0).standard_normal((24, 2, TRIALS))
     pairs = [bits(seed, 0.5, 0.2 + after) - bits(seed, 0.3, 0.1 + before) for seed, (before, after) in enumerate(drawn)]
     differences = np.stack(pairs, axis=1)

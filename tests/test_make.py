@@ -1,4 +1,4 @@
-"""What ``make`` says while it works."""
+"""What ``make`` prints while it works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# a Python that makes an environment of itself, and says what it is asked to do
+# a Python that makes an environment of itself, and prints what it is asked to do
 PYTHON = """#!/bin/sh
 case "$1 $2" in
 "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;

@@ -1,4 +1,4 @@
-"""Copies of train images are found; new images are not called copies."""
+"""Copies of train images are found, and new images are not called copies."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def close(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> Close
 
 
 def read(found: dict[str, float]) -> Closeness:
-    """As it comes back from metrics/evaluate.json."""
+    """The closeness as read back from metrics/evaluate.json."""
     (one,) = metrics.closeness({f"memorisation.pixels.{name}": value for name, value in found.items()})
     return one
 
@@ -119,7 +119,7 @@ def test_test_images_that_are_train_images_hide_no_copy() -> None:
 
 
 def photographs(count: int, seed: int) -> np.ndarray:
-    """As photographs are, of more power the lower the frequency, and of one contrast or another."""
+    """Images like photographs: more power at lower frequencies, and various contrasts."""
     generator = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(8)[:, None], np.fft.fftfreq(8))
     frequency[0, 0] = 1 / 12
@@ -149,7 +149,7 @@ TRIALS = 2000
 
 
 def simulated(held_out: int, samples: int, nearer: float) -> list[Closeness]:
-    """Of TRIALS models whose samples are below a relative distance ``nearer`` times as often as held-out images."""
+    """TRIALS models with samples below a relative distance ``nearer`` times as often as held-out images."""
     generator = np.random.default_rng(5)
 
     def at(relative: np.ndarray) -> Nearest:

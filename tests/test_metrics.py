@@ -1,4 +1,4 @@
-"""The one table of scores and which way is better."""
+"""The one table of scores and which direction is better."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ def test_headlines_come_first_and_the_extrapolated_have_to_be_asked_for() -> Non
 def test_the_kernel_distance_of_a_score_is_in_the_same_features() -> None:
     assert metrics.kid_of("inception.fid") == "inception.kid_mean"
     assert metrics.kid_of("bits_per_dim") is None
-    assert metrics.kid_of("inception.recall") is None  # which may rise as the distance does, and mean it
+    assert metrics.kid_of("inception.recall") is None  # it may rise as the distance does, without contradiction

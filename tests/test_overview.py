@@ -1,4 +1,4 @@
-"""``ddpm runs``: every run in one table, whatever state it is in, by the thousand."""
+"""``ddpm runs``: every run in one table, in any state, by the thousand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that nothing has run in."""
+    """A project in which nothing has run."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_"))]:
         monkeypatch.delenv(name)
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rows(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, dict[str, Any]]:
-    """By name, in the order of the table."""
+    """The table's rows by name, in order."""
     with pytest.raises(SystemExit, match="0"):
         cli.main(["runs", "--json", *options])
     return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -140,7 +140,7 @@ def test_the_working_folder_is_the_last(folder: Path, capsys: pytest.CaptureFixt
 def test_scores_of_two_kinds_are_marked_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = json.dumps({"hash": "0" * 64})
     record(folder, [Experiment("a"), Experiment("b", files={"metrics/fingerprint.json": other})])
-    assert rows(capsys)["b"]["state"] == "stale"  # its dvc.lock says that the stage wrote another fingerprint
+    assert rows(capsys)["b"]["state"] == "stale"  # according to its dvc.lock the stage wrote another fingerprint
     record(folder, [Experiment("c", fingerprint="0" * 64)])
     assert table(capsys)[-1] == "3 runs: 2 scored, 1 stale; 2 fingerprints: compare only scores of the same one"
 
@@ -154,7 +154,7 @@ def test_nothing_ran_yet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def stash(folder: Path, state: str, name: str, **changes: Any) -> str:
-    """A commit in one of the stashes of DVC's queue, as DVC puts it there; its revision."""
+    """Put a commit into one of the stashes of DVC's queue, as DVC does; return its revision."""
     record(folder, [Experiment(name, params=changes)])
     revision = git("rev-parse", reference(name), cwd=folder)
     git("update-ref", "-d", reference(name), cwd=folder)
@@ -178,7 +178,7 @@ def test_what_waits_and_what_failed(folder: Path, capsys: pytest.CaptureFixture[
     }
     assert [found[name]["seed"] for name in ("first", "second")] == [5, 6]
     assert found["bad"]["variant"] == {"train.steps": "99"}
-    assert found["bad"]["scores"] == {}  # those of the commit that it started from
+    assert found["bad"]["scores"] == {}  # not those of the commit that it started from
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ ALPHA = 0.05
 TRIALS = 4000
 SLACK = 3 * (ALPHA * (1 - ALPHA) / TRIALS) ** 0.5  # three standard errors of a simulated rate of 5%
 
-# whole 1024ths, whose sums are exact: scipy takes no account of ties that rounding breaks
+# whole 1024ths, because their sums are exact: scipy ignores ties that rounding breaks
 samples = st.integers(2, 10).flatmap(
     lambda n: arrays(np.float64, n, elements=st.integers(-(2**13), 2**13).map(lambda value: value / 2**10))
 ).filter(lambda values: values.std() > 1e-3)  # fmt: skip
@@ -84,7 +84,7 @@ def draw(kind: str, shape: tuple[int, ...], seed: int = 1) -> Array:
 
 
 def different(differences: Array, margin: Array | float = 0.0) -> Any:
-    """Which of (trials, pairs, n) are called better or worse, KID agreeing with all."""
+    """Which of (trials, pairs, n) are called better or worse, if KID agrees with all."""
     found = statistics.t_test(differences, margin, 1 - ALPHA)
     flip_p = statistics.sign_flip_p(differences)
     return statistics.is_different(found.mean, found.p * differences.shape[-2], flip_p, margin, ALPHA)
@@ -95,18 +95,18 @@ def different(differences: Array, margin: Array | float = 0.0) -> Any:
 @pytest.mark.parametrize("kind", ["normal", "heavy tails"])
 def test_where_nothing_differs_any_false_verdict_is_as_rare_as_one_in_twenty(kind: str, n: int, pairs: int) -> None:
     baseline, variants = draw(kind, (TRIALS, 1, n)), draw(kind, (TRIALS, pairs, n), seed=2)
-    # no threshold, which would make it rarer still
+    # without a threshold, which would make it rarer still
     assert different(variants - baseline).any(-1).mean() <= ALPHA + SLACK
 
 
 def rejected(differences: Array) -> float:
-    """How often the sign-flip test rejects, of (trials, n)."""
+    """The share of (trials, n) that the sign-flip test rejects."""
     return float(np.mean([statistics.sign_flip_p(part) <= ALPHA for part in np.split(differences, 40)]))
 
 
 @pytest.mark.parametrize(("n", "rate"), [(6, 0.066), (12, 0.094)])
 def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n: int, rate: float) -> None:
-    """Exponential scores of two variants that do not differ; and of one that differs in shape and not in its mean."""
+    """Exponential scores of two variants that do not differ; and of one that differs in shape but not in its mean."""
     before, after = np.random.default_rng(1).exponential(size=(2, TRIALS, n))
     assert rejected(after - before) <= ALPHA + SLACK
     assert rejected(after - 1) == pytest.approx(rate, abs=0.015)

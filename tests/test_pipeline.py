@@ -42,7 +42,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
 STAGES = ["check", "download", "preprocess", "reference", "train", "sample", "evaluate"]
-# bytes on top of the dataset, as `ddpm doctor` has them
+# bytes on top of the dataset, as `ddpm doctor` reports them
 ESTIMATE = """
 from ddpm.forecast import disk
 from ddpm.params import config
@@ -95,7 +95,7 @@ class Clone:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
-    """The project's files as a clone has them, with changes that are not committed yet, and small params."""
+    """The project's files as in a clone, with changes that are not committed yet, and small params."""
     listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:
         pytest.skip("not in a git checkout")
@@ -237,7 +237,7 @@ def assert_two_complete_runs(folder: Path) -> None:
 
 
 def pretend(clone: Clone) -> None:
-    """Outs that were not computed, which DVC and git have taken: everything is up to date."""
+    """Outs that were not computed, but that DVC and git have recorded: everything is up to date."""
     made = {f"data/{name}/made": name for name in ("raw", "reference", "samples", "evaluation")}
     made |= {"data/checked": "", "data/processed/manifest.json": "", "data/processed/dataset.png": "picture"}
     made |= {"data/model/model.safetensors": "weights", "data/model/grids/made": "grids"}
@@ -249,7 +249,7 @@ def pretend(clone: Clone) -> None:
     clone.commit()
 
 
-# what an edit of each file or room makes `dvc repro` run again, apart from what comes after
+# what an edit to each file or room makes `dvc repro` run again, apart from the stages that follow
 RERUNS = {
     "ddpm/base/files.py": STAGES,
     "ddpm/compute/noise.py": ["reference", "train", "sample", "evaluate"],
@@ -269,7 +269,7 @@ RERUNS = {
     "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"],
     "stages/train.py": ["train"],
 }
-# of the rooms that no stage depends on, all files; and variants that are not chosen, or new
+# all files of the rooms that no stage depends on; and variants that are not chosen, or new
 RERUN_NOTHING = [
     "ddpm/params",
     "ddpm/tracking",
@@ -348,7 +348,7 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
 
 @pytest.mark.slow
 def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone: Clone) -> None:
-    """DVC would record the file of the one that was named when it started."""
+    """DVC would record the file of the variant that was named when it started."""
     check = clone.folder / "stages/check.py"
     edit = "import atexit\n\n@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
     edit += "    file.PATH.write_text(text.replace('name: digits ', 'name: mnist '))\n"

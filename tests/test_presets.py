@@ -1,4 +1,4 @@
-"""Presets: what each changes in the base, and the params file that comes of both."""
+"""Presets: what each changes in the base, and the params file that results."""
 
 from __future__ import annotations
 

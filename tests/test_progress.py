@@ -27,7 +27,7 @@ def program(total: int | None = 8, unit: str = "step", step: int = 1, brief: boo
 
 
 def on_terminal(lines: int, columns: int, command: list[str]) -> list[str]:
-    """What a terminal of that size, 0 where it does not say, gets on stderr: one string for each state of the line."""
+    """What a terminal of that size (0 if it reports none) gets on stderr: one string for each state of the line."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(command, stderr=theirs)

@@ -1,4 +1,4 @@
-"""The README, and the tables that it leads to, say what the code does."""
+"""The README, and the tables that it links to, describe what the code does."""
 
 from __future__ import annotations
 

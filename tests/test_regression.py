@@ -1,4 +1,4 @@
-"""The gate's statistics, against scipy and by simulation, and what it makes of models that were really trained."""
+"""The gate's statistics, against scipy and by simulation, and its decisions on models that were really trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BASE = working()
 
 
 def rule(floors: dict[Any, float] | None = None, **changes: Any) -> Config:
-    """Settings whose gate has these changes, and no floors but these."""
+    """Settings with these changes to the gate, and only these floors."""
     return BASE.model_copy(update={"gate": Gate(**changes), "compare": Compare(floors=floors or {})})
 
 
@@ -58,7 +58,7 @@ def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_
 
 @given(mean=positive, sd=positive, n=st.integers(5, 30), k=st.floats(0.5, 6))
 def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: int, k: float) -> None:
-    """Which ``k`` stands for which level is scipy's to say."""
+    """SciPy decides which ``k`` belongs to which level."""
     one = Expected(mean=mean, sd=sd, n=n, direction="lower", fingerprint=HASH)
     level = 1 - 2 * stats.t.sf(k, n - 1)
     _, high = stats.t.interval(level, n - 1, loc=mean, scale=sd * math.sqrt(1 + 1 / n))
@@ -95,7 +95,7 @@ def honest_failures(
     settings: Config,
     transform: Callable[[Runs], Runs] = lambda runs: runs,
 ) -> float:
-    """The share of runs that fail a baseline of ``n`` seeds of their own kind.
+    """The share of runs that fail against a baseline of ``n`` seeds of their own kind.
 
     Scores are standard normals with that correlation, (trials, n + 1, metrics), which ``transform`` may change.
     """
@@ -138,7 +138,7 @@ def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side() -> None:
 
 
 def test_were_every_metric_to_decide_more_honest_runs_would_fail() -> None:
-    """Why precision, recall and the Inception Score are told only."""
+    """The reason why precision, recall and the Inception Score are only shown."""
     names = [FD, BITS, PRECISION, "classifier.recall", "classifier.is_mean"]
     every = rule(metrics=("fd", "bits_per_dim", "precision", "recall", "is_mean"))
     assert honest_failures(5, names, 0.0, every) > 0.07
@@ -167,7 +167,7 @@ Score = Callable[..., Scores]
 
 @pytest.fixture
 def score(digits: Path, tmp_path: Path) -> Score:
-    """``score(seed, beta_end)``: what a model trained on the linear schedule for seconds scores."""
+    """``score(seed, beta_end)``: the score of a model trained for seconds on the linear schedule."""
     import torch
     from PIL import Image
 
@@ -211,7 +211,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
         model = load_model(tmp_path / "model" / "model.safetensors", cpu)
         generator = Generator.of(model, options.sample, cpu)
         drawn = generator.images(range(options.sample.count), noise_seed(seed, 0), model.image_shape).numpy()
-        # as preprocessing made the 16x16 digits of the 8x8 ones
+        # just as preprocessing made the 16x16 digits from the 8x8 ones
         large = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BICUBIC) for image in drawn]
         fake = extractor.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
         found = scores.score(fake, real, settings)
@@ -225,16 +225,16 @@ def score(digits: Path, tmp_path: Path) -> Score:
 def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught(
     score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One test, because all its parts want the same six trainings."""
+    """One test, because all its parts need the same six trainings."""
     honest = [score(seed) for seed in SEEDS]
     baselines = [baseline_of(honest[:seed] + honest[seed + 1 :]) for seed in SEEDS]  # each of the five others
     passing = [seed for seed in SEEDS if passes(honest[seed], baselines[seed], FLOORS)]
-    assert len(passing) >= len(SEEDS) - 1  # how often one fails by chance is simulated above
+    assert len(passing) >= len(SEEDS) - 1  # the simulation above shows how often one fails by chance
 
     seed = passing[-1]
     assert not passes(score(seed, beta_end=0.08), baselines[seed], FLOORS)  # in place of 0.02
 
     decay = Constant.decay
-    # a hundredth: at this size a tenth is lost among the seeds
+    # a hundredth: at this size a tenth would be lost among the seeds
     monkeypatch.setattr(Constant, "decay", lambda profile, step: 1 - (1 - decay(profile, step)) / 100)
     assert not passes(score(seed), baselines[seed], FLOORS)

@@ -1,4 +1,4 @@
-"""The page says what the files say, never turns text into markup, needs nothing but itself, and names what lacks."""
+"""The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RUNGS = [{"level": 0.0, "fd": 0.1875}, {"level": 0.25, "fd": 2.0}]
 
 
 class Page(HTMLParser):
-    """What a browser would see of a page: its elements' attributes, its text by element."""
+    """What a browser would see of a page: the attributes of its elements, and their text."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -86,7 +86,7 @@ def page(by: tuple[str, ...] = ()) -> Page:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with nothing but params.yaml, outside any repository."""
+    """A working folder with only params.yaml, outside any repository."""
     monkeypatch.chdir(tmp_path)
     for drawing in ("lines", "gaps"):  # takes seconds
         monkeypatch.setattr(plots, drawing, lambda path, *_: Image.new("L", (1, 1)).save(path))
@@ -99,7 +99,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def complete(folder: Path, digits: Path) -> Path:
-    """With every file that a page is made of."""
+    """The folder with every file that a page uses."""
     write_json(Path("metrics/evaluate.json"), SCORES)
     comparable = {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}}
     write_json(Path("metrics/fingerprint.json"), {"hash": "f" * 64, "comparable": comparable})
@@ -133,7 +133,7 @@ def write_rows(name: str, rows: files.Rows) -> None:
 
 
 def pictures(count: int, size: int = 16) -> np.ndarray:
-    """Image i is of shade i."""
+    """Image i has shade i."""
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
 
 

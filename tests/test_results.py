@@ -51,7 +51,7 @@ def store(folder: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | None = None) -> None:
-    """The run that the stages would log of this experiment."""
+    """Log the run that the stages would log for this experiment."""
     files = {path: json.loads(text) for path, text in experiment.contents().items() if path.endswith(".json")}
     stages = {stage: files[f"metrics/{stage}.json"] for stage in ("train", "sample")}
     scores = flatten(files["metrics/evaluate.json"] | stages)
@@ -169,7 +169,7 @@ def test_scores_are_never_taken_for_those_of_params_that_did_not_run(folder: Pat
 
 
 def test_a_change_that_no_score_depends_on_leaves_scores_valid(folder: Path) -> None:
-    """The check stage alone is recorded with all params."""
+    """Only the check stage is recorded with all params."""
     run = Experiment("x")
     lock = yaml.safe_load(run.contents()["dvc.lock"])
     lock["stages"] = {"check": {"params": {"params.yaml": params(gate={"k": 5.0})}}} | lock["stages"]
@@ -190,7 +190,7 @@ def test_scores_are_left_out_unless_dvc_lock_says_that_they_are_of_its_model(
 ) -> None:
     """The second is as after ``dvc exp run -S train.learning_rate=... train``, which samples and evaluates nothing.
 
-    The third needs what the cache says of a folder, and here there is no cache, or it was moved by ``dvc cache dir``.
+    The third needs the cache's record of a folder, and here there is no cache, or ``dvc cache dir`` moved it.
     """
     lock = yaml.safe_load(Experiment("x").contents()["dvc.lock"])
     lock["stages"]["train"] = {"outs": [{"path": path, "md5": md5} for path, md5 in made.items()]}
@@ -404,7 +404,7 @@ def test_blocks_of_what_is_not_chosen_do_not_count() -> None:
 
 def test_a_missing_hyperparameter_of_the_network_is_its_default() -> None:
     block = dict(params()["model"]["unet"])
-    del block["blocks"], block["dropout"]  # 1 is no default of blocks, 0.1 is dropout's
+    del block["blocks"], block["dropout"]  # 1 is not the default of blocks; 0.1 is the default of dropout
     assert alike(result(params={"model__unet": block | {"blocks": 1}})).runs
     with pytest.raises(UserError, match=r"differs in model.unet.blocks \(2 there, 1 here\)"):
         alike(result(params={"model__unet": block}))

@@ -1,4 +1,4 @@
-"""What a run should hold, without a store."""
+"""The content of a run, without a store."""
 
 from __future__ import annotations
 

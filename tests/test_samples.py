@@ -1,4 +1,4 @@
-"""The sets of samples: where they lie, and the noise that they are drawn from."""
+"""The sets of samples: where they are, and the noise they are drawn from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images from a trained model: image i depends on the model, the sampler, the seed and i alone."""
+"""Images from a trained model: image i depends only on the model, the sampler, the seed and i."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw(model: Loaded, chosen: Sample, seed: int = 0) -> Tensor:
 
 
 def assert_same_images(a: Tensor, b: Tensor) -> None:
-    """Within a grey level, and nearly all exactly: kernels may round otherwise for a batch of another size."""
+    """Within a grey level, and nearly all exactly: kernels may round differently for a batch of another size."""
     difference = (a.int() - b.int()).abs()
     assert int(difference.max()) <= 1
     assert float((difference == 0).float().mean()) > 0.99

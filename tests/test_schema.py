@@ -1,4 +1,4 @@
-"""The schema of params.yaml says what the config says: it never marks what may stand, and marks what may not."""
+"""The schema of params.yaml agrees with the config: it marks what is not allowed, and never what is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yam
 
 
 def unknown(part: dict[str, Any], value: Any, key: str = "") -> Iterator[str]:
-    """Keys of ``value`` that ``part`` of the schema does not have, and names that it does not list."""
+    """Keys of ``value`` that ``part`` of the schema lacks, and names that it does not list."""
     while "$ref" in part:
         part = COMMITTED["$defs"][part["$ref"].removeprefix("#/$defs/")]
     if "oneOf" in part and value not in [option["const"] for option in part["oneOf"]]:
@@ -87,7 +87,7 @@ def test_every_preset_is_valid(preset: str) -> None:
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
-    """The digits preset with one key set otherwise."""
+    """The digits preset with one key changed."""
     params = copy.deepcopy(DIGITS)
     *sections, name = key.split(".")
     block = params

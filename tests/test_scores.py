@@ -46,7 +46,7 @@ class Images(torch.utils.data.Dataset[torch.Tensor]):
 def test_scores_are_those_of_torch_fidelity_end_to_end(
     digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]
 ) -> None:
-    """Its one public call, with the network registered as an extractor, on images rather than stored features."""
+    """torch-fidelity's one public call, with the network registered as an extractor, on images, not stored features."""
 
     class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
         def __init__(self, name: str, features_list: list[str], **_: Any):

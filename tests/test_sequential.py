@@ -1,4 +1,4 @@
-"""Tests that may be looked at several times: bounds, error rates and power by simulation; flips by brute force."""
+"""Tests at several looks: bounds, error rates and power by simulation; flips by brute force."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_bounds_fall_as_the_error_rate_grows(spending: str) -> None:
 
 
 def test_two_t_tests_at_each_look_without_a_plan_are_false_too_often() -> None:
-    """What all this is for."""
+    """The reason for all this."""
     t = np.abs(t_at(LOOKS, draw(20_000)))
     assert np.any(t >= stats.t.isf(ALPHA / 2, np.array(LOOKS) - 1), axis=1).mean() > 0.1
 
@@ -126,7 +126,7 @@ def test_both_tests_have_the_power_that_was_planned_with(effect: float, expected
 
 
 def brute_force(design: Design, differences: Array, level: float) -> int | None:
-    """By a list of all patterns of the last look's signs, the observed one first."""
+    """From a list of all sign patterns at the last look, the observed one first."""
     patterns = list(itertools.product((1, -1), repeat=len(differences)))
     sums = {pattern: np.cumsum(np.array(pattern) * differences) for pattern in patterns}
     left = set(patterns)
@@ -237,7 +237,7 @@ def test_a_wide_margin_makes_equivalence_the_likely_verdict() -> None:
 
 @pytest.mark.parametrize("spending", PLANNED)
 def test_a_gap_of_the_margin_is_rarely_called_equivalent_at_any_look(spending: str) -> None:
-    """As ddpm/study/verdict.py does it: the one-sided p is half of a two-sided design's."""
+    """As in ddpm/study/verdict.py: the one-sided p is half of a two-sided design's."""
     trials, margin = 20_000, 1.0
     design, differences = Design(LOOKS, spending), draw(trials) + margin
     one_sided = [statistics.t_test(differences[:, :n], margin, 0.9).equivalence_p for n in LOOKS]

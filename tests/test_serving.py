@@ -55,7 +55,7 @@ def run(tmp_path: Path, empty_store: bytes, model_file: Path, monkeypatch: pytes
     """The working folder's run; its stages count as up to date."""
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *store.SETTINGS):
-        monkeypatch.setenv(name, "")  # so that what the code sets is undone, too
+        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
         monkeypatch.delenv(name)
     Path("mlflow.db").write_bytes(empty_store)
     Path("params.yaml").write_text(json.dumps(PARAMS))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone with a small study, two experiments of which have run."""
+    """A clone with a small study of which two experiments have run."""
     folder = tmp_path / "project"
     study_project.git("clone", "--quiet", str(ROOT), str(folder))
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""A study's file: what is refused in it, what it says in full, and the one that ``ddpm study new`` writes."""
+"""A study's file: what is refused in it, what it contains in full, and the one that ``ddpm study new`` writes."""
 
 from __future__ import annotations
 

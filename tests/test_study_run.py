@@ -1,4 +1,4 @@
-"""``ddpm study run``: from a plan to a verdict, on a project whose stages take no time."""
+"""``ddpm study run``: from a plan to a verdict, on a project with stages that take no time."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.C
     ]
     assert "Which schedule?" in Path("metrics/studies/tiny/report.html").read_text()
     assert json.loads(Path("metrics/studies/tiny/verdict.json").read_text())["open"] == []
-    # what experiments have in common is made once, by whichever is first
+    # what experiments share is made once, by whichever comes first
     made = {f"{stage} {v} {s}" for stage in ("train", "evaluate") for v in ("cosine", "linear") for s in range(2)}
     assert sorted(set(ran()) - made) in (["reference cosine 0"], ["reference linear 0"])
     assert len(ran()) == len(made) + 1
@@ -113,7 +113,7 @@ def test_a_decided_variant_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -
     PLAN.write_text(STUDY.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [2, 3]"))
     commit("three variants, two looks")
     monkeypatch.setenv("DECIDED", "sigmoid 2")
-    monkeypatch.setattr(plan.Design, "fewest", lambda *_: 2)  # which is a matter of the statistics
+    monkeypatch.setattr(plan.Design, "fewest", lambda *_: 2)  # the tests of the statistics cover it
     assert study("run", str(PLAN)) == 0
     more = {"tiny-cosine-2", "tiny-linear-2", "tiny-sigmoid-0", "tiny-sigmoid-1"}
     assert set(refs()) == {*NAMES, *more}
@@ -168,7 +168,7 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: sign
     assert not refs()
     assert study("run", str(PLAN)) == 0
     assert set(refs()) == set(NAMES)
-    # begun once before the stop, once after it, and not by two processes at a time
+    # started once before the stop, once after it, and never by two processes at a time
     assert ran().count("train cosine 0") == 2
     assert not results.failures(plan.load(PLAN))
 
@@ -223,7 +223,7 @@ def test_before_the_first_result_a_study_takes_the_commit_that_is_there() -> Non
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a command that is refused."""
+    """The one line of a refused command."""
     before = refs()
     assert study(*arguments) == 2
     assert refs() == before

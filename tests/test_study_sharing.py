@@ -31,7 +31,7 @@ class Clones:
         self.monkeypatch.chdir(self.folder / name)
 
     def with_remote(self) -> None:
-        """DVC's remote, set up where the clone is; nobody commits that."""
+        """Set up DVC's remote in each clone; nobody commits it."""
         slots.dvc("remote", "add", "--local", "--default", "storage", str(self.folder / "storage"))
 
 
@@ -139,4 +139,4 @@ def test_a_remote_that_is_gone(clones: Clones, capsys: pytest.CaptureFixture[str
     assert study("push", str(PLAN)) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: DVC's remote storage: ")
-    assert not sharing._listed("origin")  # data first: no experiment there points to what is nowhere
+    assert not sharing._listed("origin")  # data first: no experiment there points to missing data

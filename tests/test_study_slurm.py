@@ -62,7 +62,7 @@ TRAINS = r"Running stage 'train':\n> .*\n(?:.*\r)?train: +(\d+)%"  # the first p
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of its commands."""
+    """The environment of Slurm's commands."""
     folder = tmp_path / "slurm"
     for name in ("state", "munge"):
         (folder / name).mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
     running = study_project.run("squeue", "-h", "-t", "R", "-o", "%N %K %A").splitlines()
     on = {node: (int(line), own) for node, line, own in map(str.split, running)}
     (dies, _), (ends, job) = on["b"], on["a"]
-    # as Slurm does a minute before its time ends; scancel asks again for as long as the job is being put back
+    # as Slurm does a minute before the time limit; scancel asks again while the job is being put back
     cancelling = subprocess.Popen(["scancel", "--signal=TERM", "--batch", job], stderr=subprocess.DEVNULL)
     victims = [
         process for process in psutil.process_iter(["environ"])

@@ -1,4 +1,4 @@
-"""What a study says at which look, and how often anything in its table is false."""
+"""What a study decides at which look, and how often anything in its table is false."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)
 PLANNED = ("pocock", "obrien_fleming", "linear")
 Runs = dict[int, Run]
-# a run of each schedule, to be scored and given seeds: checking a run's params takes longer than all else here
+# a run of each schedule, to be given scores and seeds: checking a run's params takes longer than anything else here
 MADE = {schedule: result(schedule) for schedule in ("cosine", "linear", "sigmoid", "jsd")}
 
 
 def study(*variants: str, **changes: Any) -> Study:
-    """Of these schedules, cosine before them."""
+    """A study of these schedules, with cosine as the baseline."""
     names = ("cosine", *variants)
     plan = Plan(question="Which?", variants={name: {"diffusion.schedule.name": name} for name in names}, **changes)
     checked = {name: working(diffusion__schedule={"name": name}) for name in names}
@@ -47,7 +47,7 @@ def scored(schedule: str, seed: int, scores: dict[str, float]) -> Run:
 
 
 def noise(count: int, seed: int = 0) -> Array:
-    """The noise of so many seeds, of mean 0 and standard deviation 1 at each look."""
+    """The noise of so many seeds, with mean 0 and standard deviation 1 at each look."""
     drawn = np.random.default_rng(seed).standard_normal(max(LOOKS))
     for start, end in ((0, 8), (8, 12), (12, 16), (16, 20)):
         part = drawn[start:end] - drawn[start:end].mean()
@@ -158,7 +158,7 @@ def test_a_gap_below_the_margin_is_not_worse_however_sure() -> None:
 
 
 def test_margins_are_the_metrics_own() -> None:
-    """1.3% of 3.4 bits is four times what counts, and of a KID near 0 nothing at all."""
+    """1.3% of 3.4 bits is four times the gap that counts; for a KID near 0 it is nothing at all."""
     for metric, baseline, gap in (("bits_per_dim", 3.4, 0.01), ("classifier.kid_mean", 0.0, 0.0005)):
         for factor, outcome in ((1.2, "worse"), (0.8, "equivalent")):
             gaps = factor * gap + 0.01 * gap * noise(8)
@@ -201,7 +201,7 @@ def test_a_score_that_is_no_number_is_named_and_ends_the_variant() -> None:
 
 def test_secondary_metrics_end_with_the_primary_one() -> None:
     found = arms(CLEAR)
-    for seed in range(20):  # bits that differ from the ninth seed on
+    for seed in range(20):  # the bits differ from the ninth seed on
         for name, extra in (("cosine", 0.0), ("linear", 0.02 + 0.5 * (seed > 7))):
             found[name][seed].scores["bits_per_dim"] = 3.0 + 0.2 * math.sin(2.5 * seed + (name == "linear")) + extra
     fd, bits = verdict.judge(study("linear"), found).findings
@@ -224,7 +224,7 @@ CORRELATION = np.array(
 
 
 def tables(trials: int, variants: int = 3, seed: int = 0) -> Array:
-    """Differences from one baseline where nothing differs: (trials, variants, metrics, seeds)."""
+    """Differences from one baseline if nothing differs: (trials, variants, metrics, seeds)."""
     root = np.linalg.cholesky(CORRELATION)
     drawn = np.random.default_rng(seed).standard_normal((trials, variants + 1, LOOKS[-1], len(METRICS))) @ root.T
     drawn = drawn.swapaxes(-1, -2)
@@ -244,7 +244,7 @@ def adjusted(spending: str, differences: Array, margin: float = 0.0) -> tuple[Ar
 
 @pytest.mark.parametrize("spending", PLANNED)
 def test_a_table_of_what_does_not_differ_is_false_as_rarely_as_it_says(spending: str) -> None:
-    """All looks of all metrics count, without margins, KID or sign flips, which make it rarer still."""
+    """All looks of all metrics count, without margins, KID or sign flips, which would make errors rarer still."""
     trials = 3000
     different, _ = adjusted(spending, tables(trials))
     assert 0.02 < (different <= ALPHA).any((1, 2, 3)).mean() <= ALPHA + 3 * math.sqrt(0.0475 / trials)
@@ -253,7 +253,7 @@ def test_a_table_of_what_does_not_differ_is_false_as_rarely_as_it_says(spending:
 @pytest.mark.parametrize("spending", PLANNED)
 @pytest.mark.parametrize("at_margin", [1, 4, 6])
 def test_so_is_one_in_which_some_differ_by_the_margin(spending: str, at_margin: int) -> None:
-    """Called equivalent, they are as false as the others called better: Holm's procedure would count that twice."""
+    """Calling these equivalent is as false as calling the others better: Holm's procedure would count that twice."""
     trials, margin = 3000, 3.0
     differences = tables(trials)
     differences[:, :, :at_margin] += margin

@@ -1,4 +1,4 @@
-"""Help, completion and JSON: what a terminal and a program get from ``ddpm``."""
+"""Help, completion and JSON: the output of ``ddpm`` for a terminal and for a program."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str], unb
         text=True,
     )
     os.close(write_end)
-    # argparse itself swallows the error where nothing is buffered
+    # argparse itself swallows the error if nothing is buffered
     expected = 0 if unbuffered and arguments == ["--help"] else 128 + signal.SIGPIPE
     assert (ended.returncode, ended.stderr) == (expected, "")
 
@@ -190,7 +190,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str], unb
 def test_verdicts_that_are_cut_short_by_head(folder: Path) -> None:
     Path("params.yaml").write_text(json.dumps(params()))
     record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
-    # a pipe so small that the verdicts are not all in it before the reader has gone, as they may be with `head`
+    # a pipe so small that the reader leaves before all verdicts are in it, as may happen with `head`
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     command = [sys.executable, "-c", CODE, "compare", "--by", "diffusion.schedule.name", "--json"]

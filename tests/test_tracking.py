@@ -55,7 +55,7 @@ PIPELINE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def two_first_starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where two processes made the store at the same time."""
+    """A folder in which two processes created the store at the same time."""
     root = tmp_path_factory.mktemp("first")
     write_folder(root)
     command = [sys.executable, "-c", "from ddpm.tracking import tracker; print(tracker.sync('train'))"]
@@ -69,12 +69,12 @@ def two_first_starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, two_first_starts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder where all stages have run, and a store without a run of it."""
+    """A working folder in which all stages have run, and a store without a run for it."""
     write_folder(tmp_path)
     shutil.copy(two_first_starts / "mlflow.db", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in (*STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.setenv(name, "")  # so that what the code sets is undone, too
+        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
         monkeypatch.delenv(name)
     return tmp_path
 
@@ -200,7 +200,7 @@ def test_a_finished_folder_is_one_complete_run(folder: Path) -> None:
     names = artifacts(run_id)
     expected = ("processed/dataset.png", "samples/grid.png", "samples/forward.png", "samples/reverse.mp4")
     assert {*expected, "metrics/fingerprint.json"} <= set(names)
-    # MLflow shows a picture per step from a full-size PNG and a small WebP
+    # MLflow shows one picture per step, from a full-size PNG and a small WebP
     assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
     assert sum(name.startswith("images/samples+step+8+") for name in names) == 2
 
@@ -382,7 +382,7 @@ def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
             tracker.sync()
         repo.commit(force=True)
     assert record.finished() == "evaluate"
-    set_param("gate.k", 4.0)  # which only the check stage reads
+    set_param("gate.k", 4.0)  # only the check stage reads it
     assert record.finished() == "evaluate"
     (folder / "data/samples/grid.png").write_bytes(b"touched")
     assert record.finished() == "train"

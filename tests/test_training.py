@@ -103,7 +103,7 @@ def test_the_model_file_says_the_precision_that_auto_came_to(
 
 
 def test_the_folder_of_grids_is_there_without_a_grid() -> None:
-    """It is an out of the stage, and DVC takes an out that is missing for a failure."""
+    """The folder is an out of the stage, and DVC treats a missing out as a failure."""
     run(small(train={"grid_every": 0}), "out")
     assert list(Path("out/grids").iterdir()) == []
 
@@ -123,7 +123,7 @@ def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses what a GPU's host would have to wait for: a value, or a shape that depends on values."""
+    """Refuses whatever a GPU's host would have to wait for: a value, or a shape that depends on values."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         by_mask = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
@@ -149,7 +149,7 @@ def test_no_step_waits_for_the_device(name: str) -> None:
 def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(
     resident: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No other memory is copied from while the host goes on. Without a GPU, what would be sent to it is looked at."""
+    """Only pinned memory can be copied while the host continues. Without a GPU, it is checked what would be sent."""
     pinned: list[Tensor] = []
     sent: list[bool] = []
     real = Tensor.to
@@ -262,7 +262,7 @@ def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total: int, warm
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
 def test_every_step_learns(decay: str) -> None:
-    """The last one too; a warm-up may last longer than the training."""
+    """Even the last one; a warm-up may last longer than the training."""
     for steps, warmup in ((3, 0), (3, 2), (3, 3), (3, 9), (1, 0)):
         options = {"steps": steps, "warmup_steps": warmup, "lr_decay": decay}
         trainer = Trainer(small(train=options).training(), pictures(), CPU)
@@ -298,7 +298,7 @@ def test_images_that_stay_in_their_file_make_the_same_batches(part: slice) -> No
 
 
 def test_a_cpu_holds_no_copy_of_the_images() -> None:
-    """Else every rank of a machine would hold one, each of up to half of the memory that is free."""
+    """Otherwise every rank of a machine would hold one, each up to half of the free memory."""
     np.save("images.npy", np.zeros((2**12, 3, 100, 100), np.uint8))
     mapped = np.load("images.npy", mmap_mode="r")
     own = psutil.Process().memory_full_info

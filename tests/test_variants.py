@@ -1,4 +1,4 @@
-"""Variants: found by their file's name, checked, written back as they were chosen."""
+"""Variants: found by their file's name, checked, and written back as they were chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rank of tests/test_distributed.py does: train the small model and write what came out. Run by torchrun."""
+"""One rank of tests/test_distributed.py: train the small model and write the results. Run by torchrun."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.small import Memory, pictures, small
 
 
 class Cut(Memory):
-    """A log that cuts this process off from all others after some steps, as a firewall may."""
+    """A log that cuts this process off from all others after some steps, as a firewall might."""
 
     def log(self, row: Row) -> None:
         super().log(row)
@@ -35,7 +35,7 @@ class Cut(Memory):
 def trained(
     folder: Path, options: dict[str, Any], ranks: Ranks = ALONE, log: Memory | None = None, state: str = "checkpoints"
 ) -> None:
-    """Train the small model with ``options``, and write its curve too; ``state``: the folder of its checkpoints."""
+    """Train the small model with ``options``, and write its curve too; ``state``: the folder for its checkpoints."""
     checkpoints = Checkpoints("two-ranks")
     checkpoints.folder = folder / state
     device = torch.device("cpu")

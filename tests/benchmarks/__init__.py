@@ -1,1 +1,1 @@
-"""What is timed, and never asserted: ``make bench``."""
+"""What ``make bench`` times. No time is asserted."""

@@ -63,7 +63,7 @@ def run(parsed: argparse.Namespace) -> None:
         raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS)}")
     machine = harness.OwnTime() if parsed.clock == "cpu" else harness.ThisMachine()
     device = devices.resolve(parsed.device)
-    torch.set_num_threads(parsed.threads or os.cpu_count() or 1)  # the peers take all cores, too
+    torch.set_num_threads(parsed.threads or os.cpu_count() or 1)  # the peers use all cores too
     if parsed.threads:
         os.environ["OMP_NUM_THREADS"] = str(parsed.threads)  # of the stages that run as processes
     results, goals = harness.Results(), []

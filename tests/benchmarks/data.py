@@ -1,4 +1,4 @@
-"""The data path: batches from memory against files decoded for each batch; and a folder of photos made ready."""
+"""The data path: batches from memory against files decoded for each batch; and preparing a folder of photos."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.benchmarks.harness import Bench, Case, Options, at_least_rate, faster
 
 BATCH = 128
-STEPS = 16  # batches a call
+STEPS = 16  # batches per call
 SIDE = 32
 PHOTO = (500, 375)  # about what photo collections hold: 60 kB as JPEG
-DISTINCT = 100  # photos that are synthesised; the rest are links to them
+DISTINCT = 100  # synthesised photos; the rest are links to them
 
 
 def benches(options: Options) -> Iterator[Bench]:
@@ -33,7 +33,7 @@ def benches(options: Options) -> Iterator[Bench]:
 
 
 def batches(options: Options) -> Bench:
-    """As many normalised, randomly flipped batches from either; the files are PNGs of their final size already."""
+    """The same number of normalised, randomly flipped batches from each; the files are PNGs in their final size."""
     images = _smooth(BATCH * STEPS, (SIDE, SIDE))
     folder = options.scratch / "small"
     (folder / "class").mkdir(parents=True)
@@ -52,7 +52,7 @@ def batches(options: Options) -> Bench:
 
 
 def torchvision_loader(folder: Path) -> Callable[[], None]:
-    """An epoch of the loader that articles write; its workers live on from epoch to epoch."""
+    """An epoch of the loader that articles use; its workers live on from epoch to epoch."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
@@ -91,9 +91,9 @@ def photos(options: Options) -> Bench:
 
 
 def write_photos(folder: Path, count: int, source: Path | None) -> None:
-    """``count`` JPEGs in ``folder``/photos: links to those of ``source``, or to synthesised ones, over and over.
+    """Write ``count`` JPEGs in ``folder``/photos: links to those in ``source``, or to synthesised ones, repeated.
 
-    Raises UserError when ``source`` holds none.
+    Raises UserError if ``source`` holds none.
     """
     if source is None:
         originals = folder.with_name("originals")

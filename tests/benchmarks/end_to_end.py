@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from tests.benchmarks.harness import Bench, Case, Options, at_most_seconds
 
-# exits with 1, which ``Project.run`` refuses, when torch came along
+# exits with 1, which ``Project.run`` refuses, if torch was imported
 START = "import sys, stages.preprocess; sys.exit('torch' in sys.modules)"
 
 
 def benches(options: Options) -> Iterator[Bench]:
     project = options.pipeline
     whole = Case("end to end: dvc repro", "auto", project.repro, warm=False)
-    yield Bench([whole], [], rounds=1)  # nothing is left to do for a second
+    yield Bench([whole], [], rounds=1)  # a second round would have nothing to do
 
     def start() -> None:
         project.run(sys.executable, "-c", START)

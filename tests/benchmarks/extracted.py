@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks.extracted STAGE``: run a stage, then print how many real images extractors saw.
 
-Those of the train split. An image is known by its bytes, so that it is found in whatever order, batch or file it comes.
+Images of the train split count. Each is recognised by its bytes, in whatever order, batch or file it comes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Seen:
         self.count = 0
 
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        # only an extractor takes bytes, and only its outermost module does
+        # only an extractor takes bytes, and only in its outermost module
         if arguments and isinstance(arguments[0], Tensor) and arguments[0].dtype == torch.uint8:
             self.count += sum(image.tobytes() in self.real for image in arguments[0].cpu().numpy())
 

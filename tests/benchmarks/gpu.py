@@ -32,7 +32,7 @@ BATCHES = (32, 64, 128, 256, 512, 1024)
 STEPS = 10  # between two synchronizations: a GPU must not wait for Python
 PROFILED = 12  # rows
 DIT_B = {"depth": 12, "width": 768, "heads": 12}
-# name -> preset, and the model that stands in place of its own
+# name -> preset, and the model that replaces its own
 NETWORKS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "article": ("article", None),
     "CIFAR-10 paper": ("cifar10", None),
@@ -110,7 +110,7 @@ def steps(chosen: Config, batch: int, device: torch.device, count: int) -> Calla
 
 
 def profile(step: Callable[[], None], device: torch.device) -> str:
-    """The operators that take most time."""
+    """The operators that take the most time."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as recorded
 

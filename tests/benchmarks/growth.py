@@ -81,7 +81,7 @@ def run(quick: bool, out: Path) -> None:
 
 
 def panels(points: list[Point]) -> list[plots.Panel]:
-    """A panel for each thing that grows, its curves named with their exponents."""
+    """A panel for each thing that grows; the names of its curves include their exponents."""
     made = []
     for title in dict.fromkeys(point.panel for point in points):
         inside = [point for point in points if point.panel == title]
@@ -183,7 +183,7 @@ def _training(chosen: Config, images: NDArray[np.uint8], steps: int) -> Callable
 
 
 def _sampling(chosen: Config, sampler: str, steps: int, count: int) -> Callable[[], None]:
-    """``count`` images from an untrained network: it takes as long."""
+    """``count`` images from an untrained network, which takes as long as a trained one."""
     built = variant.build("samplers", {"name": sampler}, "sample.sampler")
     options = section(Sample, {"count": count, "sampler": built, "steps": steps})
     model = Loaded(architecture.build(chosen.training()).eval(), chosen.training(), {})

@@ -1,8 +1,8 @@
 """Timing on a machine that others use too: round robin, contended samples dropped, medians and quartiles.
 
-Cases that are compared run in turn in one process, a sample of each in a round, each round beginning with another
-case: what heats, throttles or fills the machine falls on all alike. Ratios are taken within a round. A sample during
-which other processes used more than ``CONTENDED`` of a core is dropped and counted.
+Cases to compare take turns in one process, one sample each per round, and each round starts with another case. So
+whatever heats, throttles or fills the machine affects all of them alike. Ratios are taken within a round. A sample is
+dropped and counted if other processes used more than ``CONTENDED`` of a core during it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tqdm import tqdm
 from tests.benchmarks.project import QUICK, Project
 
 CONTENDED = 0.15  # cores; /proc/stat counts in hundredths of a second, so a sample of 0.3 s errs by up to 0.07
-FEWEST = 3  # clean samples that make a median; a case with fewer falls back on all it has, and its row says so
+FEWEST = 3  # clean samples for a median; a case with fewer falls back on all it has, and its row says so
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. scratch: a folder that is removed in the end; photos: a folder of JPEGs, or None."""
+    """The command line. scratch: a folder that is removed in the end; photos: a folder of JPEGs, or None."""
 
     quick: bool
     scratch: Path
@@ -43,7 +43,7 @@ class Options:
 
     @cached_property
     def pipeline(self) -> Project:
-        """The digits preset, for topics to share; whoever needs its outs calls ``repro``, which is quick when done."""
+        """The digits preset, shared by topics; those that need its outs call ``repro``, which is quick when done."""
         return Project(self.scratch / "pipeline", "digits", QUICK if self.quick else {})
 
 
@@ -51,9 +51,9 @@ class Options:
 class Case:
     """Something to time.
 
-    run: one call; where a call's start-up does not count, it returns the seconds that do. items: images that a call
-    handles. flops: floating-point operations of a call, 0 where they say nothing. least_seconds: calls are repeated
-    until a sample lasts as long. warm: whether to call once before the first sample.
+    run: one call; if its start-up does not count, it returns the seconds that do. items: images that a call handles.
+    flops: floating-point operations of a call, 0 if they mean nothing. least_seconds: calls are repeated until a sample
+    lasts as long. warm: whether to call once before the first sample.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Spread(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """seconds: of one call; foreign: cores that other processes used meanwhile."""
+    """seconds: of one call; foreign: cores that other processes used in that time."""
 
     seconds: float
     foreign: float
@@ -93,13 +93,13 @@ class Sample(NamedTuple):
 
 
 class Machine(Protocol):
-    """Where time and load are read."""
+    """The source of time and load."""
 
     def now(self) -> float:
         """Seconds."""
 
     def foreign(self) -> float:
-        """CPU seconds that others than this process and its children have used since some moment."""
+        """CPU seconds that processes other than this one and its children have used since some moment."""
 
 
 class ThisMachine:
@@ -110,13 +110,13 @@ class ThisMachine:
 
     def foreign(self) -> float:
         times = psutil.cpu_times()
-        # guest time is part of user; what a hypervisor took away is foreign too
+        # guest time is part of user; what a hypervisor took counts as foreign too
         busy = sum(getattr(times, field, 0.0) for field in ("user", "nice", "system", "irq", "softirq", "steal"))
         return busy - sum(os.times()[:4]) - sum(_cpu_seconds(child) for child in psutil.Process().children(True))
 
 
 class OwnTime:
-    """CPU seconds of this process, whatever others do: for tuning on a busy machine, on one thread."""
+    """CPU seconds of this process, whatever else runs: for tuning on a busy machine, on one thread."""
 
     def now(self) -> float:
         return process_time()
@@ -134,14 +134,14 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 @dataclass(frozen=True)
 class Timing:
-    """A case and its samples, one a round."""
+    """A case and its samples, one per round."""
 
     case: Case
     samples: tuple[Sample, ...]
 
     @property
     def used(self) -> list[int]:
-        """The rounds that count: the clean ones, or all where those are too few."""
+        """The rounds that count: the clean ones, or all if those are too few."""
         clean = [i for i, sample in enumerate(self.samples) if not sample.contended]
         return clean if len(clean) >= min(FEWEST, len(self.samples)) else list(range(len(self.samples)))
 
@@ -183,7 +183,7 @@ class Results:
         return self.timings[key]
 
     def peak(self, precision: str) -> float:
-        """FLOP/s of the fastest kernel measured in ``precision``; NaN when none was."""
+        """FLOP/s of the fastest kernel measured in ``precision``; NaN if none was."""
         found = [t for t in self.timings.values() if t.case.name in PEAKS and t.case.precision == precision]
         return max((timing.flops_per_second for timing in found), default=math.nan)
 
@@ -207,10 +207,10 @@ def measure(cases: Sequence[Case], rounds: int, machine: Machine) -> Results:
 
 
 def _calls(case: Case, machine: Machine) -> int:
-    """Warm up; how many calls then make a sample of ``case.least_seconds``, 1 where a call keeps its own time."""
+    """Warm up; return how many calls make a sample of ``case.least_seconds``, 1 if a call keeps its own time."""
     if not case.warm:
         return 1
-    for _ in range(2):  # the first call pays for what is set up once; where it is short all the same, a second tells
+    for _ in range(2):  # the first call pays for one-time set-up; if it is short all the same, a second one shows it
         started = machine.now()
         if case.run() is not None:
             return 1
@@ -231,9 +231,9 @@ def _sample(case: Case, calls: int, machine: Machine) -> Sample:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something that the results should reach.
+    """A value that the results should reach.
 
-    value: made of the results of the cases whose keys are ``needs``; at_most: whether less is better.
+    value: computed from the results of the cases with the keys ``needs``; at_most: whether less is better.
     """
 
     what: str
@@ -253,21 +253,21 @@ class Goal:
 
 @dataclass(frozen=True)
 class Bench:
-    """Cases that take turns, and what they should show."""
+    """Cases that take turns, and the goals they should reach."""
 
     cases: list[Case]
     goals: list[Goal]
     rounds: int = 9
 
     def only(self, pattern: str) -> Bench:
-        """Less the cases in whose key ``pattern`` is not found, and the goals that need them."""
+        """The bench without the cases whose key does not match ``pattern``, and without the goals that need them."""
         cases = [case for case in self.cases if re.search(pattern, case.key)]
         keys = {case.key for case in cases}
         return Bench(cases, [goal for goal in self.goals if keys.issuperset(goal.needs)], self.rounds)
 
 
 def faster(ours: Case, theirs: Case, bound: float, per: str = "image") -> Goal:
-    """How many times less time ``ours`` takes than ``theirs`` per image or per FLOP, within a round."""
+    """How many times faster ``ours`` is than ``theirs`` per image or per FLOP, within a round."""
     scale = ours.items / theirs.items if per == "image" else ours.flops / theirs.flops
     precision = ours.precision if ours.precision == theirs.precision else f"{ours.precision} / {theirs.precision}"
 
@@ -287,7 +287,7 @@ def at_most_seconds(case: Case, bound: float) -> Goal:
 
 
 def at_least_rate(case: Case, bound: float) -> Goal:
-    """Images a second."""
+    """Images per second."""
 
     def value(results: Results) -> Spread:
         low, median, high = results[case.key].seconds
@@ -297,16 +297,16 @@ def at_least_rate(case: Case, bound: float) -> Goal:
 
 
 def count_flops(call: Callable[[], Tensor]) -> float:
-    """Of ``call`` and the backward pass of what it returns; attention counts as the products that define it."""
+    """FLOPs of ``call`` and of its result's backward pass; attention counts as the products that define it."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call().sum().backward()
     return float(counter.get_total_flops())
 
 
 def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:
-    """Of one image's forward and backward pass through ``network(x_t, t)``, as its layers define it.
+    """FLOPs of one image's forward and backward pass through ``network(x_t, t)``, as its layers define it.
 
-    Counted without a device: what a device's kernels save is their speed, not less work done.
+    Counted without a device: what a device's kernels save counts as speed, not as less work.
     """
     outline = copy.deepcopy(network).to("meta").eval()  # dropout needs no products
     x_t, t = torch.randn(1, *shape, device="meta"), torch.ones(1, dtype=torch.long, device="meta")
@@ -343,6 +343,6 @@ def peaks(precision: str, device: torch.device) -> list[Case]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device; a CPU never lags."""
+    """Wait for the device; a CPU never lags behind."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

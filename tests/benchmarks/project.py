@@ -16,7 +16,7 @@ from ddpm.params import presets
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# the digits preset in seconds: to see that a benchmark runs, not what it says
+# the digits preset in seconds: to check that a benchmark runs, not for its figures
 QUICK: dict[str, Any] = {
     "train": {"steps": 40, "grid_every": 0},
     "sample": {"count": 300, "steps": 5},
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
 
 
 class Project:
-    """The project as it stands, with a preset and some of its keys set otherwise; nothing has run yet."""
+    """The project as it is, with a preset and some of its keys changed; nothing has run yet."""
 
     def __init__(self, folder: Path, preset: str, changes: Mapping[str, Any]):
         self.folder = folder
@@ -46,12 +46,12 @@ class Project:
         self.run("git", "init", "--quiet")
 
     def set(self, params: dict[str, Any], changes: Mapping[str, Any]) -> None:
-        """Write params.yaml: ``params`` with ``changes``, nested mappings, laid over them."""
+        """Write params.yaml: ``params`` overlaid with ``changes``, nested mappings."""
         _overlay(params, changes)
         YAML().dump(params, self.folder / "params.yaml")
 
     def run(self, *command: str, tracked: bool = True) -> str:
-        """stdout of a command. Raises RuntimeError with what it printed when it fails."""
+        """stdout of a command. Raises RuntimeError with its output if it fails."""
         extra = {} if tracked else {"DDPM_TRACKING": "off"}
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment | extra, capture_output=True, text=True, check=False

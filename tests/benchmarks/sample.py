@@ -1,8 +1,8 @@
-"""An image by a fast sampler against 1000 ancestral steps: the time, and the Fréchet distance that it costs.
+"""An image by a fast sampler against 1000 ancestral steps: the time, and the cost in Fréchet distance.
 
-Each round draws a set of images from another seed, so that the three rounds give three distances as well. A sampler is
-no worse when its mean distance exceeds the ancestral one's by no more than one standard deviation of such a
-difference, taken from the three seeds: sqrt(sd_fast^2 + sd_ancestral^2).
+Each round draws a set of images from another seed, so three rounds also give three distances. A sampler is no worse if
+its mean distance exceeds the ancestral one's by at most one standard deviation of such a difference, taken from the
+three seeds: sqrt(sd_fast^2 + sd_ancestral^2).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def benches(options: Options) -> Iterator[Bench]:
 def _drawing(
     model: Loaded, choice: dict[str, Any], count: int, options: Options, sets: list[NDArray[np.uint8]]
 ) -> Callable[[], None]:
-    """Draws ``count`` images, of another seed each time, and keeps them in ``sets``."""
+    """Draws ``count`` images, from another seed each time, and keeps them in ``sets``."""
     sampler = variant.build("samplers", {"name": choice["sampler"]}, "sample.sampler")
     chosen = section(Sample, {**choice, "count": count, "sampler": sampler})
     generator, seeds = Generator.of(model, chosen, options.device), itertools.count()
@@ -99,7 +99,7 @@ def _no_worse(
 
 
 def frechet(images: NDArray[np.uint8], real: RealFeatures, device: torch.device) -> float:
-    """Of uint8 (N, C, H, W) images from the real train split, in the classifier's features."""
+    """The distance of uint8 (N, C, H, W) images from the real train split, in the classifier's features."""
     found = extractor.extract(real.network, images, 64, device).features
     statistics = fid_features_to_statistics(found)
     distance = fid_statistics_to_metric(statistics, {"mu": real.mu, "sigma": real.sigma}, verbose=False)

@@ -1,4 +1,4 @@
-"""Scoring: what the reference costs once, what each variant costs, and how many real images it looks at again."""
+"""Scoring: what the reference costs once, what each variant costs, and how many real images are extracted again."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def benches(options: Options) -> Iterator[Bench]:
 
     once = Case("scoring: the reference, once", "float32", run("reference"), train, warm=False)
     each = Case("scoring: each variant", "float32", run("evaluate"), count, warm=False)
-    # the first shows that the count would tell
+    # the first case shows that the count works
     goals = [images(once, "reference", train, at_most=False), images(each, "evaluate", 0, at_most=True)]
     yield Bench([once, each], goals, rounds=1 if options.quick else 3)

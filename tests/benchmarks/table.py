@@ -35,7 +35,7 @@ def _cpu_name() -> str:
 
 
 def table(results: Results, goals: Sequence[Goal]) -> str:
-    """What was measured, then what it says of the goals."""
+    """What was measured, then the goals against it."""
     timings = list(results.timings.values())
     lines = [[
         "what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak", "samples", "dropped",
@@ -73,7 +73,7 @@ def table(results: Results, goals: Sequence[Goal]) -> str:
 
 
 def record(results: Results, goals: Sequence[Goal]) -> dict[str, Any]:
-    """The same as JSON-able values."""
+    """The same as values for JSON."""
     return {
         "timings": {
             key: {

@@ -33,7 +33,7 @@ Loss = Callable[[Tensor], Tensor]  # of x_0, (B, C, H, W) in [-1, 1]
 
 
 def preset(name: str, **train: object) -> Config:
-    """A preset with some of its train section's keys set otherwise."""
+    """A preset with some keys of its train section changed."""
     chosen = config.check(file.decode(presets.text(name), name))
     return chosen.model_copy(update={"train": chosen.train.model_copy(update=train)})
 
@@ -44,7 +44,7 @@ def pictures(chosen: Config) -> np.ndarray:
 
 
 def ours(chosen: Config, device: torch.device) -> Callable[[], None]:
-    """Our step, as the train stage runs it on one process."""
+    """Our step, as the train stage runs it in one process."""
     trainer, steps = Trainer(chosen.training(), pictures(chosen), device), itertools.count(1)
 
     def step() -> None:
@@ -64,7 +64,7 @@ def plain(
     clip: float | None = None,
     decay: float | None = None,
 ) -> Callable[[], None]:
-    """A training step as articles write it, in torch's defaults, the images in memory."""
+    """A training step as articles write it, with torch's defaults and the images in memory."""
     dtype = getattr(torch, precision)
     data = torch.from_numpy(images).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), 2e-4)
@@ -89,7 +89,7 @@ def plain(
 
 
 def with_torch_dropout(network: nn.Module) -> nn.Module:
-    """The network with torch's dropout in place of ours, which is keyed by image before each step."""
+    """The network with torch's dropout in place of ours, which gets its keys by image before each step."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, Dropout):
@@ -109,7 +109,7 @@ def epsilon_loss(network: Callable[[Tensor, Tensor], Tensor], alpha_bar: Tensor)
 
 
 def v_loss(network: Callable[[Tensor, Tensor], Tensor], alpha_bar: Tensor) -> Loss:
-    """The same for v of Salimans & Ho 2022."""
+    """The same for Salimans & Ho 2022's v."""
 
     def loss(x_0: Tensor) -> Tensor:
         t = torch.randint(len(alpha_bar), (len(x_0),), device=x_0.device)
@@ -139,7 +139,7 @@ def article(options: Options) -> Bench:
     chosen = preset("article", batch_size=batch)
     shape = (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(device)
-    levels = ("", "Attn", "Attn", "")  # attention at the heights 16 and 8, as in the article's
+    levels = ("", "Attn", "Attn", "")  # attention at the heights 16 and 8, as in the article
     diffusers = UNet2DModel(
         sample_size=32,
         block_out_channels=(64, 128, 256, 256),
@@ -193,12 +193,12 @@ def article(options: Options) -> Bench:
 
 
 def auto(device: torch.device) -> str:
-    """The precision that ``auto`` picks here."""
+    """The precision that ``auto`` selects here."""
     return str(devices.precision("auto", device)).removeprefix("torch.")
 
 
 def _article_stage(options: Options, batch: int, precision: str) -> TrainStage:
-    """On random pictures in place of the flowers, which would have to be fetched."""
+    """The stage on random pictures instead of the flowers, which would have to be downloaded."""
     source = options.scratch / "random"
     if not source.exists():
         source.mkdir()
@@ -232,9 +232,9 @@ def digits(options: Options) -> Bench:
 
 
 class TrainStage:
-    """``python -m stages train`` on a preset, in as many processes as it takes; a call returns the seconds of a step.
+    """``python -m stages train`` on a preset, in as many processes as it uses; a call returns the seconds per step.
 
-    What counts is the time between the first quarter of the steps and the last: starting and warming up is left out.
+    The time between the first quarter of the steps and the last counts; start-up and warm-up are left out.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class TrainStage:
 
 
 def steady(curve: Path) -> float:
-    """Seconds a step, of loss.csv, between the first quarter of its rows and the last."""
+    """Seconds per step in loss.csv, between the first quarter of its rows and the last."""
     with curve.open(newline="") as file:
         rows = [(int(row["step"]), float(row["seconds"])) for row in csv.DictReader(file)]
     (first, start), (last, end) = rows[len(rows) // 4], rows[-1]

@@ -1,4 +1,4 @@
-"""Small files of each dataset's own format, and where the real ones may lie."""
+"""Small files in each dataset's own format, and where the real ones may be."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Dataset, str | None]]:
-    """name -> the dataset, whose published sums are those of a small source, and that source."""
+    """name -> the dataset, with the checksums of a small source in place of the published ones, and that source."""
 
     def build(name: str) -> tuple[Dataset, str | None]:
         assert name in BUILDERS, f"add a small source of {name} to {__file__}"

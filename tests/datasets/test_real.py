@@ -1,4 +1,4 @@
-"""The real files, where they are."""
+"""The real files, if they are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every EMA profile of the folder keeps the contract; the power profile has the published width."""
+"""Every EMA profile in the folder keeps the contract; the power profile has the published width."""
 
 from __future__ import annotations
 

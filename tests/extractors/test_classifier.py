@@ -50,7 +50,7 @@ def test_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     for file in SHIPPED.glob("*.safetensors"):
         about = read_metadata(file)
         assert file.stat().st_size < 300_000
-        # the module's name of then: with new bytes every score's fingerprint would be another
+        # the module's name at that time: new bytes would change every score's fingerprint
         assert re.fullmatch(r"python -m ddpm\.[\w.]*classifier data/processed FILE", about["command"])
         assert about["recipe"] == Classifier().model_dump()["classifier"]
 

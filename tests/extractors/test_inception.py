@@ -1,4 +1,4 @@
-"""torch-fidelity's Inception without its weights: He-initialised, for the default initialisation collapses."""
+"""torch-fidelity's Inception without its weights: He-initialised, because the default initialisation collapses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Untrained(FeatureExtractorInceptionV3):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def published() -> bytes:
-    """A weights file of the published one's format."""
+    """A weights file in the format of the published one."""
     empty = io.BytesIO()
     torch.save({}, empty)
     empty.seek(0)
@@ -48,7 +48,7 @@ def published() -> bytes:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torch.hub's folder of weights, empty."""
+    """torch.hub's weights folder, empty."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch/hub/checkpoints"
     folder.mkdir(parents=True)

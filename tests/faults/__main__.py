@@ -72,7 +72,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def all_trials(chosen: list[str], number: int, seed: int, scratch: Path, patience: float) -> Iterator[list[Trial]]:
-    """A family that cannot go on is a trial that lost everything; the others are tried all the same."""
+    """A family that cannot continue is a trial that lost everything; the others still run."""
     whole = sum(SHARES.get(family, 0.0) for family in chosen)
     for family in chosen:
         generator = random.Random(f"{seed} {family}")  # noqa: S311
@@ -88,7 +88,7 @@ def all_trials(chosen: list[str], number: int, seed: int, scratch: Path, patienc
 
 
 def of_way(family: str, wanted: int, scratch: Path, patience: float, generator: random.Random) -> Iterator[list[Trial]]:
-    """Lives until so many kills have struck."""
+    """Lives until that many kills have struck."""
     way = kills.WAYS[family]
     start = Victim(scratch / f"{family}-start", way.changes, patience)
     whole = start.copy(scratch / f"{family}-whole")

@@ -1,4 +1,4 @@
-"""Two at once, and four: nobody corrupts another's work; one waits, or is told whose process is in the way."""
+"""Two at once, and four: no process corrupts another's work; one waits, or names the process that is in the way."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def trials(blank: Victim, scratch: Path, generator: random.Random) -> Iterator[T
 
 
 def together(victim: Victim, commands: list[tuple[str, ...]], apart: float = 0.0) -> list[tuple[int, str, int]]:
-    """Exit code, words and process id of each."""
+    """Exit code, output and process id of each."""
     logs = [victim.folder.parent / f"together-{number}.log" for number in range(len(commands))]
     processes = []
     for command, log in zip(commands, logs, strict=True):

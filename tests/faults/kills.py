@@ -1,4 +1,4 @@
-"""``dvc repro`` and its kin, killed at random moments in every stage, and run again until they are through."""
+"""``dvc repro`` and its kin, killed at random moments in every stage, and run again until they finish."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LINE = "was killed by SIGKILL: run the same command again, it resumes"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run the pipeline. targets: who may be killed: the ``child`` that DVC started, a ``rank`` of it, ``dvc``
-    itself, or the process ``group``, as Ctrl-C and a closed terminal do. changes: of the victim's params."""
+    """A way to run the pipeline. targets: what may be killed: the ``child`` that DVC started, one ``rank`` of it,
+    ``dvc`` itself, or the process ``group``, as Ctrl-C and a closed terminal do. changes: to the victim's params."""
 
     name: str
     targets: tuple[str, ...]
@@ -43,7 +43,7 @@ class Way:
     def choose(
         self, process: subprocess.Popen[bytes], running: list[psutil.Process], target: str
     ) -> tuple[str, int] | None:
-        """The target and its process id, of a stage's ``running`` processes; DVC where there is none of that kind."""
+        """The target and its process id, among a stage's ``running`` processes; DVC if there is none of that kind."""
         if process.poll() is not None:
             return None
         child, ranks = running[:1], running[1:]
@@ -63,7 +63,7 @@ class Temporary(Way):
 
 
 class Queue(Temporary):
-    """Its worker is a daemon: the process that is started here waits for its end."""
+    """Its worker is a daemon: the process started here waits for the worker's end."""
 
     def start(self, victim: Victim, attempt: int) -> subprocess.Popen[bytes]:
         victim.run("dvc", "exp", "run", "--queue", "--name", f"attempt-{attempt}")
@@ -84,7 +84,7 @@ class Queue(Temporary):
 
 WAYS = {
     "repro": Way("dvc repro", ("child", "dvc", "group")),
-    "late": Way("dvc repro", ("child", "dvc", "group"), LATE),  # DVC passes over SIGINT: few lives get so far
+    "late": Way("dvc repro", ("child", "dvc", "group"), LATE),  # DVC ignores SIGINT: few lives get so far
     "temp": Temporary("dvc exp run --temp", ("child", "dvc", "group")),
     "queue": Queue("dvc queue start", ("child", "dvc")),
     "ranks": Way("dvc repro, 2 ranks", ("rank", "rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
@@ -93,14 +93,14 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """An uninterrupted run: what it made, and how many CPU seconds each stage took, whoever else was at work."""
+    """An uninterrupted run: its results, and the CPU seconds of each stage, whatever else was running."""
 
     contents: dict[str, Any]
     seconds: dict[str, float]
 
 
 def uninterrupted(victim: Victim) -> Reference:
-    """Raises RuntimeError when not even this works."""
+    """The reference. Raises RuntimeError if not even this run succeeds."""
     process = victim.start("dvc", "repro")
     seconds = {}
     for name in STAGES:
@@ -114,7 +114,7 @@ def uninterrupted(victim: Victim) -> Reference:
 
 
 def wait_for_cpu(process: psutil.Process, seconds: float) -> float:
-    """Until a process and its children have used so many CPU seconds, or it has ended; what it has used."""
+    """Wait until a process and its children have used that many CPU seconds, or it has ended; return what it used."""
     used = 0.0
     try:
         while used < seconds and process.status() != psutil.STATUS_ZOMBIE:
@@ -127,10 +127,10 @@ def wait_for_cpu(process: psutil.Process, seconds: float) -> float:
 
 
 def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator: random.Random) -> list[Trial]:
-    """A copy of ``blank`` is killed once in each stage, and then allowed to end: the trials.
+    """The trials of one life: a copy of ``blank`` is killed once in each stage, and then allowed to finish.
 
     What is lost at the end is charged to every kill. A kill's recovery lasts from the next start until the stage that
-    follows it begins, or all is done.
+    follows it begins, or everything is done.
     """
     victim = blank.copy(folder)
     kills: list[Hit] = []
@@ -140,11 +140,11 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
         process = way.start(victim, attempt)
         running = wait_for(lambda stage=stage: victim.stages().get(stage), process)
         if not running:
-            continue  # through, or it failed: the last attempt tells
+            continue  # it finished or failed: the last attempt shows which
         recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
         moment = generator.uniform(0, 1.2) * reference.seconds.get(stage, 0.0)
         if wait_for_cpu(running[0], moment) < moment:
-            time.sleep(generator.uniform(0, 0.5))  # DVC is busy with what the stage made
+            time.sleep(generator.uniform(0, 0.5))  # DVC is busy with the stage's outs
         if hit := strike(victim, process, way, generator.choice(way.targets), generator.choice(SIGNALS)):
             kills.append(hit)
             restarted = time.monotonic()
@@ -164,8 +164,8 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
 
 
 class Hit(NamedTuple):
-    """A kill: the stage that it fell in, the fault, what went wrong at once, what a person had to do then, and how many
-    seconds the other ranks went on."""
+    """A kill: the stage it hit, the fault, what went wrong at once, what a person had to do then, and how many seconds
+    the other ranks continued."""
 
     where: str
     fault: str

@@ -1,4 +1,4 @@
-"""A small project to do harm to, and what must be whole afterwards."""
+"""A small project to harm, and what must be intact afterwards."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
 SCORES = ("evaluate.json", "fingerprint.json", "scores.csv", "fd_n.csv", "likelihood.csv")
 MARK = "DDPM_FAULTS_MARK"
 LIMIT = 600.0  # seconds that a whole pipeline may take
-ORPHANS = 60.0  # seconds in which what a killed run left has to end by itself
+ORPHANS = 60.0  # seconds within which the leftovers of a killed run must end by themselves
 
 
 class Victim(Project):
-    """The project with tiny params, committed; its processes carry a mark, so that none is overlooked.
+    """The project with tiny params, committed. Its processes carry a mark, so that none is overlooked.
 
-    ``patience`` multiplies the seconds that anything may take: for a machine that others keep busy.
+    ``patience`` multiplies the seconds that anything may take, for a machine that is busy with other work.
     """
 
     def __init__(self, folder: Path, changes: Mapping[str, Any], patience: float = 1.0):
@@ -64,8 +64,8 @@ class Victim(Project):
         self.run("git", "commit", "--quiet", "--message", "start")
 
     def copy(self, folder: Path) -> Victim:
-        """As it stands, in ``folder`` with a suffix: a client of MLflow would take a later database of a path for the
-        one that it knows. Its own MLflow store, which holds absolute paths, stays behind."""
+        """A copy in ``folder`` with a suffix, because an MLflow client would mistake a later database at a path for the
+        one it knows. The project's own MLflow store stays behind: it holds absolute paths."""
         folder = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
         made = object.__new__(Victim)
@@ -95,7 +95,7 @@ class Victim(Project):
         before: Callable[[], None] | None = None,
         log: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """In a session of its own; what it says is the new content of ``log``."""
+        """Start it in a session of its own; its output becomes the new content of ``log``."""
         with (log or self.log).open("wb") as out:
             return subprocess.Popen(
                 command,
@@ -113,11 +113,11 @@ class Victim(Project):
         extra: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
     ) -> tuple[int, str]:
-        """Exit code and all that was said."""
+        """Exit code and all output."""
         return self.wait(self.start(*command, extra=extra, before=before)), self.said()
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
-        """The exit code; one that takes too long is killed."""
+        """The exit code; a process that takes too long is killed."""
         try:
             return process.wait(LIMIT * self.patience)
         except subprocess.TimeoutExpired:
@@ -152,7 +152,7 @@ class Victim(Project):
         return {name: sorted(processes, key=_depth) for name, processes in found.items()}
 
     def orphans(self) -> list[str]:
-        """The marked processes that do not end by themselves, which are killed."""
+        """The marked processes that do not end by themselves; they are killed."""
         deadline = time.monotonic() + ORPHANS * self.patience
         while left := self.alive():
             if time.monotonic() > deadline:
@@ -169,8 +169,8 @@ class Victim(Project):
                 continue
 
     def fix(self) -> tuple[str, list[str]]:
-        """What a person has to do where a kill left half of a file of DVC's, and what is wrong with how `ddpm check`
-        says so. It is done. DVC writes these in place, and no stage of ours is at work then."""
+        """Do what a person must do if a kill left half of a DVC file; return that, and what is wrong with the advice of
+        `ddpm check`. DVC writes these files in place, and none of our stages is at work then."""
         if not (told := re.search("`(rm (.*?))`", repository(self.folder).fix)):
             return "", []
         code, said = self.call("ddpm", "check", "--no-pilot")
@@ -181,7 +181,7 @@ class Victim(Project):
         return told[1], problems
 
     def contents(self) -> dict[str, Any]:
-        """What must be the same after any fault: digests of outs and scores, and the curve without its clock."""
+        """What must be the same after any fault: digests of outs and scores, and the curve without its times."""
         folder = self.folder
         found: dict[str, Any] = {f"data/{out}": sha256(folder / "data" / out) for out in OUTS}
         found |= {f"metrics/{name}": sha256(folder / "metrics" / name) for name in SCORES}
@@ -192,7 +192,7 @@ class Victim(Project):
             return list(csv.DictReader(file))
 
     def lost(self, reference: Mapping[str, Any]) -> list[str]:
-        """What is not as in the reference, or was left behind."""
+        """Whatever differs from the reference, or was left behind."""
         try:
             found = self.contents()
         except OSError as error:
@@ -204,11 +204,11 @@ class Victim(Project):
         return changed + left + self._held()
 
     def unfinished(self) -> list[str]:
-        """Resume states, of which a run that is through leaves none."""
+        """Resume states; a finished run leaves none."""
         return [f"left behind: {state.name}" for state in (self.folder / ".ddpm/checkpoints").glob("*")]
 
     def _held(self) -> list[str]:
-        """DVC's own locks of processes that live; those of killed ones stay written down, and it passes over them."""
+        """DVC's own locks of live processes; it keeps those of killed ones on record, and ignores them."""
         path = self.folder / ".dvc/tmp/rwlock"
         kinds = read_json(path) if path.exists() else {}
         holders = [
@@ -221,7 +221,7 @@ class Victim(Project):
         return [f"DVC's lock is held by {pid}" for pid in held]
 
     def run_problems(self, uri: str | None = None, runs: int = 1, experiment: str = "ddpm") -> list[str]:
-        """What the MLflow store at ``uri`` (the project's own) lacks, or has twice, of the run of these files."""
+        """What the MLflow store at ``uri`` (default: the project's) lacks, or has twice, of the run of these files."""
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
@@ -258,7 +258,7 @@ class Victim(Project):
 
 
 def _depth(process: psutil.Process) -> int:
-    """Of ranks and their launcher, the launcher is the first."""
+    """The launcher comes before its ranks."""
     try:
         return int("RANK" in process.environ())
     except psutil.NoSuchProcess:
@@ -266,7 +266,7 @@ def _depth(process: psutil.Process) -> int:
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any:
-    """What ``condition`` gives once it is true; None when the process ends first."""
+    """The value of ``condition`` once it is true; None if the process ends first."""
     while not (found := condition()):
         if process.poll() is not None:
             return None
@@ -275,7 +275,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> 
 
 
 def one_line(code: int, said: str, code_wanted: int = 2) -> list[str]:
-    """What is wrong with the way in which a stage ended that had to end in one line."""
+    """What is wrong with the end of a stage that should have ended with one line."""
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     problems = [] if code == code_wanted else [f"exit code {code}: {said[-300:]!r}"]
     if len(lines) != 1 or "Traceback" in said:
@@ -284,5 +284,5 @@ def one_line(code: int, said: str, code_wanted: int = 2) -> list[str]:
 
 
 def stage(name: str) -> Sequence[str]:
-    """The command that dvc.yaml has for it."""
+    """The command in dvc.yaml for it."""
     return ("python", "-m", "stages", name)

@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written to, torn files, a clock that goes back."""
+"""Full disks, read-only folders, torn files, a clock that goes back."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def torn_samples(whole: Victim, wanted: dict[str, Any], scratch: Path, generator
 
 
 def full_temporary_folder(whole: Victim, wanted: dict[str, Any], scratch: Path) -> Iterator[Trial]:
-    """A mount over it that the run alone sees; the scratch folder has to lie elsewhere."""
+    """A mount over it that only the run sees; the scratch folder must be elsewhere."""
     if not can_mount():
         return
     for processes in (1, 2):
@@ -156,7 +156,7 @@ def full_temporary_folder(whole: Victim, wanted: dict[str, Any], scratch: Path) 
 
 
 def clock_that_jumps_back(blank: Victim, wanted: dict[str, Any], scratch: Path) -> Iterator[Trial]:
-    """By an hour, two to eight seconds after each process started; Python's clock alone."""
+    """By an hour, two to eight seconds after each process started; only Python's clock."""
     for after in (2, 4, 8):
         victim = blank.copy(scratch / "clock")
         (victim.folder.parent / "clock-site").mkdir(exist_ok=True)
@@ -171,7 +171,7 @@ def clock_that_jumps_back(blank: Victim, wanted: dict[str, Any], scratch: Path) 
 
 
 def without(victim: Victim, name: str) -> Victim:
-    """As DVC leaves it before it runs the stage: its outs are gone."""
+    """The state in which DVC leaves it before it runs the stage: its outs are gone."""
     out = victim.folder / "data" / OUT_OF[name]
     shutil.rmtree(out)
     return victim
@@ -186,7 +186,7 @@ def recovered(victim: Victim, wanted: dict[str, Any]) -> tuple[list[str], float]
 
 
 def half_written(victim: Victim, whole: Victim) -> list[str]:
-    """Files that are there and are not as in ``whole``, but for those that hold timings: these are JSON, or absent."""
+    """Files that exist and differ from ``whole``, except those with timings: these must be JSON, or absent."""
     found = []
     for path in (path for out in OUTS for path in (victim.folder / "data" / out).rglob("*") if path.is_file()):
         if sha256(path) != sha256(whole.folder / path.relative_to(victim.folder)):
@@ -197,7 +197,7 @@ def half_written(victim: Victim, whole: Victim) -> list[str]:
 
 
 def piped(victim: Victim, command: Any, before: Callable[[], None]) -> tuple[int, str]:
-    """As ``Victim.call``, by a pipe: a limit on the size of files would hold for a log as well."""
+    """Like ``Victim.call``, but through a pipe: a limit on file sizes would also apply to a log."""
     done = subprocess.run(
         command,
         cwd=victim.folder,
@@ -215,7 +215,7 @@ def truncated(path: Path, generator: random.Random) -> None:
 
 
 def flipped(path: Path, generator: random.Random) -> None:
-    """One bit of the file is another."""
+    """Flip one bit of the file."""
     with path.open("r+b") as file:
         place = generator.randrange(path.stat().st_size)
         file.seek(place)
@@ -225,7 +225,7 @@ def flipped(path: Path, generator: random.Random) -> None:
 
 
 def blanked(path: Path, generator: random.Random) -> None:
-    """A page in the middle is noise, as after a write that never arrived."""
+    """Put noise in a page in the middle, as after a write that never arrived."""
     with path.open("r+b") as file:
         file.seek(generator.randrange(max(1, path.stat().st_size - 4096)))
         file.write(generator.randbytes(4096))
@@ -236,7 +236,7 @@ def size(folder: Path) -> int:
 
 
 def fill(disk: Path, room: int) -> Path:
-    """A file that leaves ``room`` bytes of the disk."""
+    """A file that leaves ``room`` bytes free on the disk."""
     ballast = disk / "ballast"
     free = shutil.disk_usage(disk).free
     with ballast.open("wb") as file:
@@ -261,7 +261,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Also for root, whom permissions do not bind."""
+    """It also works for root, who may ignore permissions."""
     if can_mount():
         subprocess.run(["mount", "--bind", folder, folder], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)

@@ -15,8 +15,8 @@ from ddpm.base.files import atomic_path, write_json
 @dataclass(frozen=True)
 class Trial:
     """One fault. lost: what was lost, changed or left behind, in words; recovery: seconds until the same command had
-    made up for it; cost: seconds that a store that failed, or a rank that died, kept others waiting. None: not
-    measured. by_hand: what a person had to do first, as `ddpm check` said."""
+    repaired it; cost: seconds that a failed store, or a dead rank, kept others waiting. None: not measured. by_hand:
+    what a person had to do first, according to `ddpm check`."""
 
     family: str
     fault: str
@@ -70,7 +70,7 @@ def markdown(trials: Sequence[Trial]) -> str:
 
 
 def write(folder: Path, about: dict[str, Any], trials: Sequence[Trial]) -> None:
-    """``faults.json`` and ``faults.md``; after every trial, so that what was found outlasts the harness."""
+    """Write ``faults.json`` and ``faults.md`` after every trial, so that results survive a crash of the harness."""
     write_json(folder / "faults.json", {"about": about, "rows": rows(trials), "trials": [asdict(t) for t in trials]})
     with atomic_path(folder / "faults.md") as temporary:
         facts = ", ".join(f"{name} {value}" for name, value in about.items())

@@ -1,5 +1,5 @@
 """A real MLflow server that refuses, hangs, dies and comes back; a store that is locked; artifacts that cannot be
-written. Training goes on, and `ddpm track sync` makes up for what was not sent."""
+written. Training continues, and `ddpm track sync` sends later what was not sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.faults.project import Victim, wait_for
 from tests.faults.storage import read_only
 from tests.faults.table import Trial
 
-MAX_COST = 10.0  # seconds that a server which hangs may cost a run in all
+MAX_COST = 10.0  # seconds that a hanging server may cost a run in all
 IN_FILE = "MLflow in SQLite"
 POSTGRES = Path("/usr/lib/postgresql")
 
@@ -76,12 +76,12 @@ def served(
 ) -> Trial:
     victim = prepared.copy(scratch / "served")
     uri = f"http://127.0.0.1:{relay.port}"
-    # a run of its own: the key of this one is that of all victims
+    # a run of its own: all victims share this one's key
     experiment = f"ddpm-{victim.mark[:8]}"
     extra = {
         "MLFLOW_TRACKING_URI": uri,
         "MLFLOW_EXPERIMENT_NAME": experiment,
-        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "3600",  # whose thread keeps nobody waiting, and would be counted
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "3600",  # its thread keeps nobody waiting, but would be counted
     }
     relay.waited.clear()
     lost, _, seconds = run_through(victim, extra, begins, harm, heal)
@@ -130,7 +130,7 @@ def artifacts_read_only(prepared: Victim, scratch: Path, wanted: dict[str, Any],
 
 
 def looked_through(victim: Victim, wanted: dict[str, Any], longer: float, trial: Trial) -> Trial:
-    """``trial``, with what else was lost. longer: seconds more than those of a run whose store is whole."""
+    """``trial``, with whatever else was lost. longer: seconds more than those of a run with a working store."""
     cost = max(longer, 0.0)
     lost = victim.lost(wanted) + victim.run_problems()
     if cost > MAX_COST * victim.patience:
@@ -142,7 +142,7 @@ def looked_through(victim: Victim, wanted: dict[str, Any], longer: float, trial:
 def run_through(
     victim: Victim, extra: dict[str, str], begins: str, harm: Callable[[], Any], heal: Callable[[], Any]
 ) -> tuple[list[str], float, float]:
-    """``dvc repro`` while the store is harmed, then `ddpm track sync`; what went wrong, and the seconds of each."""
+    """Run ``dvc repro`` while the store is harmed, then `ddpm track sync`; what went wrong, and the seconds of each."""
     if begins == "from the start":
         harm()
     started = time.monotonic()
@@ -274,7 +274,7 @@ class Relay:
                     for key, _ in ready.select(0.1):
                         data = key.fileobj.recv(65536)  # type: ignore[union-attr]
                         if self.mode == "hang" and key.fileobj is server:
-                            ready.unregister(server)  # whatever it says
+                            ready.unregister(server)  # whatever its content
                             continue
                         if not data or self.mode == "refuse":
                             return
@@ -293,7 +293,7 @@ class Relay:
 
 
 def covered(waits: list[tuple[float, float]]) -> float:
-    """Seconds in which at least one was waiting."""
+    """Seconds during which at least one was waiting."""
     whole, until = 0.0, 0.0
     for start, end in sorted(waits):
         whole += max(0.0, end - max(start, until))
@@ -303,7 +303,7 @@ def covered(waits: list[tuple[float, float]]) -> float:
 
 @contextmanager
 def a_database(scratch: Path) -> Iterator[tuple[str, str]]:
-    """Address and name: a PostgreSQL of its own where it can be had, else SQLite."""
+    """Address and name: a PostgreSQL of its own if available, else SQLite."""
     programs = sorted(POSTGRES.glob("*/bin"))
     if not programs or importlib.util.find_spec("psycopg2") is None:
         yield f"sqlite:///{scratch / 'server.db'}", "SQLite"

@@ -1,4 +1,4 @@
-"""Input that means harm, or makes no sense: each ends in the right result, or in one line and exit code 2.
+"""Input that is malicious, or makes no sense: each gives the right result, or one line and exit code 2.
 
 ``python -m tests.hostile`` runs every bad input and writes the line that each printed to docs/bad-inputs.md.
 """

@@ -1,8 +1,8 @@
 """What changes with precision, CPU kernels and threads.
 
-``python -m tests.hostile.across`` trains, samples and scores again on each, and prints a table: five minutes on two
-quiet cores. ``python -m tests.hostile.across PROJECT`` samples and scores one model on each: that of a folder in which
-the pipeline has run, as its params.yaml says.
+``python -m tests.hostile.across`` trains, samples and scores again with each, and prints a table: five minutes on two
+quiet cores. ``python -m tests.hostile.across PROJECT`` samples and scores one model with each: the model in a folder in
+which the pipeline has run, with that folder's params.yaml.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def measure(precision: str) -> None:
-    """In a process of its own: print a JSON object of the model's and the samples' digests, the loss and the score."""
+    """In its own process: print a JSON object of the model's and the samples' digests, the loss and the score."""
     import numpy as np
     import torch
 
@@ -79,7 +79,7 @@ def measure(precision: str) -> None:
 
 
 def draw(project: Path, precision: str) -> None:
-    """In a process of its own: the same of a project's model, but for the loss."""
+    """In its own process: the same for a project's model, without the loss."""
     import torch
 
     from ddpm.base import files
@@ -125,7 +125,7 @@ def main(project: Path | None) -> None:
     print(f"{what}, classifier.fd\n")
     print(f"| precision | {KERNELS} | {LIMIT} | threads | model | samples | loss | classifier.fd |")
     print("| --- | --- | --- | ---: | --- | --- | ---: | ---: |")
-    for precision, *place in [PLACES[0], *PLACES]:  # the first twice: the same bytes
+    for precision, *place in [PLACES[0], *PLACES]:  # the first one twice: it gives the same bytes
         work = ["draw", str(project.resolve()), precision] if project else ["measure", precision]
         found = measured(*place, *work)
         digests = f"{str(found['model'])[:8]} | {str(found['samples'])[:8]}"

@@ -16,7 +16,7 @@ from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import Case
 
 TAR, PACKED, ZIP = Path("photos.tar"), Path("photos.tar.gz"), Path("photos.zip")
-LONG = 3 << 30  # bytes that a header announces
+LONG = 3 << 30  # bytes that a header claims
 END = bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -48,7 +48,7 @@ def pax(**records: str) -> bytes:
 
 
 def endless_map() -> Iterator[bytes]:
-    """A sparse file whose map of holes goes on and on."""
+    """A sparse file with an endless map of holes."""
     yield pax(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x.png"})
     yield header(size=LONG) + b"99999999999\n"
     for _ in range(20):

@@ -53,7 +53,7 @@ def npz() -> bytes:
 
 
 def processed(images: bytes | None = None, label: int = 0, **changes: Any) -> None:
-    """A folder of two 4x4 images, as preprocessing leaves it but for the changes."""
+    """Write a folder of two 4x4 images as preprocessing leaves it, with these changes."""
     each = {"train": 1, "test": 1}
     manifest = {"dataset": "digits", "classes": ["a"], "image_size": 4, "channels": 1, "counts": each, "skipped": 0,
                 "sha256": {"train": "1", "test": "2"}}  # fmt: skip

@@ -20,7 +20,7 @@ WIDEST = 300
 
 
 def document(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
-    """Markdown, a table for each group."""
+    """The page as Markdown, a table for each group."""
     parts = [HEAD, f"\n{len(cases)} inputs.\n"]
     group = None
     for case, outcome in zip(cases, outcomes, strict=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ddpm.base.errors import exit_code
 
-HEADROOM = 2**29  # bytes of address space that reading a bad input may take on top of what the process has
+HEADROOM = 2**29  # bytes of address space that reading a bad input may take beyond what the process has
 
 # what differs from run to run, and what the page shows instead
 VARYING = {
@@ -26,9 +26,9 @@ VARYING = {
 
 @dataclass(frozen=True)
 class Case:
-    """given: write the input into the working folder. when: read it as the project does. line: what the line holds.
+    """given: writes the input into the working folder. when: reads it as the project does. line: text in the line.
 
-    left: the top-level names that may stand in the working folder afterwards and did not before.
+    left: new top-level names that may be in the working folder afterwards.
     """
 
     group: str
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def line(self) -> str:
-        """The last that was printed, after progress bars, without what differs from run to run."""
+        """The last line printed after progress bars, without what differs from run to run."""
         last = re.split(r"[\r\n]", self.printed.strip())[-1]
         for varying, shown in VARYING.items():
             last = re.sub(varying, shown, last)
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def run(case: Case) -> Outcome:
-    """In the working folder, which should be a scratch folder one level below another that is watched too."""
+    """Run it in the working folder: a scratch folder one level below another that is watched too."""
     case.given()
     before = listing()
     printed = io.StringIO()
@@ -66,13 +66,13 @@ def run(case: Case) -> Outcome:
 
 
 def listing() -> frozenset[str]:
-    """All that lies in the working folder and next to it."""
+    """Everything in the working folder and next to it."""
     return frozenset(str(path.relative_to(Path.cwd().parent)) for path in Path.cwd().parent.rglob("*"))
 
 
 @contextlib.contextmanager
 def bounded(headroom: int = HEADROOM) -> Iterator[None]:
-    """The process may take so many more bytes, else MemoryError; without effect where the system has no such limit."""
+    """Allow the process that many more bytes, else MemoryError; no effect if the system has no such limit."""
     if sys.platform != "linux":
         yield
         return

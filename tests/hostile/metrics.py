@@ -1,4 +1,4 @@
-"""Scores, baselines and curves that were written by somebody else."""
+"""Scores, baselines and curves that somebody else wrote."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def expected(name: str = "classifier.fd", **changes: str) -> bytes:
 
 
 def snapshot(content: bytes) -> None:
-    """Reads an experiment whose metrics/evaluate.json is that."""
+    """Read an experiment with this metrics/evaluate.json."""
     write_params({})
     metrics = {snapshots.EVALUATE: content, snapshots.FINGERPRINT: GOOD}
     outs = [{"path": path, "md5": md5(text.decode())} for path, text in metrics.items()]

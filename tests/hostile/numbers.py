@@ -37,7 +37,7 @@ def learn(config: Config, images: np.ndarray | None = None) -> None:
 
 
 def poisoned(part: str) -> None:
-    """Trains on from a checkpoint one of whose tensors is NaN."""
+    """Continue training from a checkpoint with a tensor that is NaN."""
     config = small(train={"steps": 3}).training()
     trainer = Trainer(config, pictures(), CPU)
     trainer.step(1)
@@ -50,7 +50,7 @@ def poisoned(part: str) -> None:
 
 
 def storm() -> None:
-    """float16, and a loss whose gradient overflows at any scale."""
+    """Train in float16, with a loss whose gradient overflows at any scale."""
     config = small(train={"precision": "float16", "steps": 400, "checkpoint_every": 1000})
     original = Trainer.losses
 
@@ -64,7 +64,7 @@ def storm() -> None:
 
 
 def draw_from(value: float) -> None:
-    """A network that answers ``value`` everywhere, and no clipping."""
+    """Draw from a network that outputs ``value`` everywhere, without clipping."""
 
     class Constant(nn.Module):
         def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,7 @@ def fit() -> None:
 
 
 def save_infinity() -> None:
-    """As after the last good step of a training, whose weights then leave all bounds."""
+    """As after the last good step of a training whose weights then diverge."""
     weights = {"a": torch.ones(2), "b": torch.tensor([1.0, torch.inf])}
     save_model(Path("out/model.safetensors"), weights, small().training(), {})
 

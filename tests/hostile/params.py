@@ -17,7 +17,7 @@ PATH = Path("params.yaml")
 
 
 def _bomb(width: int, depth: int, item: bytes = b"[%s]") -> bytes:
-    """Each line nine aliases of the line before."""
+    """Lines that each have nine aliases of the line before."""
     lines = [b"a0: &a0 {x: 1, y: 2}"]
     for level in range(1, depth):
         aliases = b", ".join([b"*a%d" % (level - 1)] * width)

@@ -1,4 +1,4 @@
-"""``data.source`` that leads astray, and mirrors that do not play fair."""
+"""``data.source`` that leads astray, and mirrors that do not behave."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Respond = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 @contextlib.contextmanager
 def serving(respond: Respond) -> Iterator[str]:
-    """The address of a server on this machine that answers each request so."""
+    """The address of a server on this machine that answers each request with ``respond``."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            with contextlib.suppress(ConnectionError):  # the client has had enough
+            with contextlib.suppress(ConnectionError):  # the client gave up
                 respond(self)
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -58,7 +58,7 @@ def endless(to: http.server.BaseHTTPRequestHandler) -> None:
 
 
 def dripping(to: http.server.BaseHTTPRequestHandler) -> None:
-    """A byte at a time, each long before the time-out."""
+    """Send a byte at a time, each long before the time-out."""
     to.send_response(200)
     to.end_headers()
     stop = threading.Event()

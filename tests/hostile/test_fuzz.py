@@ -1,4 +1,4 @@
-"""Readers of files from outside: whatever the bytes, the right value or a UserError, and never another exception."""
+"""Readers of outside files: whatever the bytes, they return the right value or raise UserError, and nothing else."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """``whole`` with some bytes changed, cut out, put in or cut off."""
+    """``whole`` with some bytes changed, cut out, inserted or cut off."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, max(len(content) - 1, 0)))
@@ -184,7 +184,7 @@ def test_model_files(data: st.DataObject, config: bool) -> None:
         Path("whole").write_bytes(weights.PATH.read_bytes())
     whole = Path("whole").read_bytes()
     if config:
-        # the header alone, or nearly all damage would be to weights
+        # the header alone: otherwise nearly all damage would be in weights
         size = 8 + int.from_bytes(whole[:8], "little")
         content = data.draw(damaged(whole[:size])) + whole[size:]
     else:
@@ -196,7 +196,7 @@ def test_model_files(data: st.DataObject, config: bool) -> None:
 @settings(quick, max_examples=25)
 @given(data=st.data())
 def test_checkpoints(data: st.DataObject) -> None:
-    """A damaged one is never taken up: the one before is."""
+    """A damaged one is never used: the one before it is."""
     checkpoints = Checkpoints("fuzz")
     for step in (1, 2):
         checkpoints.save(step, {"x": torch.full((20,), float(step))})

@@ -19,7 +19,7 @@ from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import listing
 from tests.hostile.pictures import data, encoded
 
-# what a folder is called -> the class's name
+# a folder's name -> the class's name
 NAMES = {
     "<script>alert(1)</script>".replace("/", "\u2215"): "<script>alert(1)<\u2215script>",
     "a\nb": "a b",
@@ -78,13 +78,13 @@ def test_a_picture_that_is_an_archive_too_is_a_picture() -> None:
     polyglot = encoded("GIF", "P") + b"PK\5\6" + bytes(18)
     for folder in ("a", "b"):
         Path("photos", folder).mkdir(parents=True)
-        Path("photos", folder, "1.jpg").write_bytes(polyglot)  # under another kind's name, which does not matter
+        Path("photos", folder, "1.jpg").write_bytes(polyglot)  # with another format's suffix, which does not matter
     ImageFolder().download("photos", Path("raw"))
     assert preprocess(data(), Path("raw"), Path("processed"), workers=1).skipped == 0
 
 
 def test_a_million_members_are_not_kept() -> None:
-    """5,000 stand for them: what is held does not grow with their number."""
+    """5,000 stand for them: memory does not grow with their number."""
     import tracemalloc
 
     member = tarfile.TarInfo("a/1.png").tobuf()
@@ -96,7 +96,7 @@ def test_a_million_members_are_not_kept() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 2_000_000  # half of it the last read, to the archive's end
+    assert peak < 2_000_000  # half of it for the last read, up to the archive's end
 
 
 @pytest.mark.parametrize(

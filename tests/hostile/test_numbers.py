@@ -1,4 +1,4 @@
-"""Numbers at the edge that end in the right result; those that end in a line stand in numbers.py."""
+"""Edge-case numbers that give the right result; those that end in an error line are in numbers.py."""
 
 from __future__ import annotations
 

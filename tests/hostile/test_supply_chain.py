@@ -19,7 +19,7 @@ from ddpm.tracking import record
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("ddpm", "stages") for path in (ROOT / folder).rglob("*.py"))
-CIFAR = "ddpm/sources/cifar.py"  # whose published files are pickles, read by an unpickler that makes arrays alone
+CIFAR = "ddpm/sources/cifar.py"  # its published files are pickles, read by an unpickler that makes only arrays
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
 
@@ -34,7 +34,7 @@ def keyword(call: ast.Call, name: str) -> str | None:
 
 
 def unsafe(source: str, name: str) -> list[str]:
-    """What of a file's source could run what it reads."""
+    """The parts of a file's source that could execute what it reads."""
     tree = ast.parse(source)
     found = []
     for node in ast.walk(tree):
@@ -83,7 +83,7 @@ def test_what_could_run_is_seen(source: str) -> None:
     assert unsafe(source, "ddpm/x.py")
 
 
-# every stage in one process, in which whatever unpickling asks for is noted
+# every stage in one process, which records whatever unpickling asks for
 PIPELINE = """
 import sys
 asked = []
@@ -165,7 +165,7 @@ def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_environment_is_read_by_name_and_never_as_a_whole(path: Path) -> None:
-    """So none of it can end in a param, a tag or a file by accident."""
+    """So nothing of it can get into a param, a tag or a file by accident."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os.environ":
             assert node.attr in {"get", "setdefault", "pop"}, ast.unparse(node)
@@ -182,8 +182,8 @@ def pins() -> dict[str, str]:
 def needed() -> dict[str, str]:
     """Every installed distribution that pyproject.toml's dependencies and its extra ``dev`` lead to, with its version.
 
-    Less torch, torchvision and what they alone bring: each platform has its own build. Less setuptools, which `pip
-    freeze` leaves out as a part of the environment.
+    Without torch, torchvision and what only they bring: each platform has its own build. Without setuptools, which
+    `pip freeze` leaves out as a part of the environment.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     waiting = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
@@ -221,7 +221,7 @@ def test_every_import_is_of_a_package_that_is_declared() -> None:
 
 
 def imported(source: str) -> set[str]:
-    """The top names of what a file imports anywhere in it, less Python's own and this project's."""
+    """The top-level names that a file imports anywhere, without Python's own and this project's."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

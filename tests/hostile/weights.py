@@ -40,7 +40,7 @@ def pickled() -> None:
 
 
 def model(change: Callable[[dict[str, Tensor]], object] = lambda tensors: None, **sections: dict[str, Any]) -> None:
-    """A model file of the small config, whose config says otherwise in ``sections``."""
+    """Write a model file of the small config, with ``sections`` changed in the stored config."""
     tensors = dict(architecture.build(small().training()).state_dict())
     change(tensors)
     config = small().training().to_dict()

@@ -1,4 +1,4 @@
-"""Every loss of the folder: one weighting for all parameterizations, and every allowed combination trains."""
+"""Every loss in the folder: one weighting for all parameterizations, and every allowed combination trains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def loss(name: str, **fields: float) -> Loss:
 
 
 def denoised(parameterization: str, variance: str = "fixed_small", grad: bool = False) -> Denoised:
-    """The same wrong belief about x_0, told in ``parameterization``'s terms, float64."""
+    """The same wrong belief about x_0, expressed in ``parameterization``'s terms, float64."""
     schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
     at = Chain(schedule, dtype=torch.float64).at(STEPS)
     told = variant.build("parameterizations", {"name": parameterization}, "p")
@@ -79,7 +79,7 @@ def test_the_published_weights_since() -> None:
     edm = (sigma**2 + data**2) / (sigma * data) ** 2
     torch.testing.assert_close(loss("edm", sigma_data=data)(denoised("epsilon")), edm * squared)
     torch.testing.assert_close(loss("edm", sigma_data=1.0)(denoised("v")), loss("simple")(denoised("v")))
-    # k-diffusion's soft-min-snr, on the output of EDM's preconditioning, whose error is x_0's over c_out
+    # k-diffusion's soft-min-snr, on the output of EDM's preconditioning: its error is x_0's over c_out
     c_out = sigma * data / (sigma**2 + data**2) ** 0.5
     soft = (sigma * data / (sigma**2 + data**2)) ** 2 / c_out**2
     torch.testing.assert_close(loss("soft_min_snr", gamma=1 / data**2)(denoised("flow")), soft * squared)
@@ -87,7 +87,7 @@ def test_the_published_weights_since() -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "rectified_flow", "karras"])
 def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule: str) -> None:
-    """Of sigmoid(b - log SNR) times epsilon's squared error, which is 1 here; by t, the chain's sum of it."""
+    """The integral of sigmoid(b - log SNR) times epsilon's squared error, which is 1 here; in t, the chain's sum."""
     T, bias = 10_000, -1.0
     chain = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
     at = Chain(chain, dtype=torch.float64).at(torch.arange(1, T + 1))
@@ -185,7 +185,7 @@ def test_every_allowed_combination_trains_and_its_loss_falls(found: tuple[str, s
 
 
 def test_the_means_bound_is_that_of_its_own_output() -> None:
-    """Predicting the posterior mean, the network's output is the step from x_t to the reverse mean."""
+    """When the network predicts the posterior mean, its output is the step from x_t to the reverse mean."""
     case = denoised("mean")
     x_0 = case.parameterization.predict(case.output, case.x_t, case.at).x_0
     reverse = case.x_t + case.at.step_scale * case.output

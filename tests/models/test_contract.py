@@ -1,4 +1,4 @@
-"""What every architecture keeps to: a new file in ddpm/variants/networks/ is covered the moment it exists."""
+"""What every architecture guarantees: a new file in ddpm/variants/networks/ is covered as soon as it exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ddpm.base import variant
 from ddpm.model.architecture import Architecture
 
-# the smallest shape of each architecture that has all its parts; an architecture not listed is built by its defaults
+# the smallest shape of each architecture that has all its parts; one not listed is built with its defaults
 SMALL: dict[str, list[dict[str, Any]]] = {
     "unet": [
         {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,), "groups": 4},

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.variants.networks.dit import DiT
 
-CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed and these do not
+CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed and ours do not
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed
 def test_parameters_and_flops_are_the_papers(
     depth: int, width: int, heads: int, millions: int, gigaflops: float
 ) -> None:
-    """On latents of 32x32x4 with doubled outputs; a multiplication with its addition is one flop in the paper."""
+    """On latents of 32x32x4 with doubled outputs; the paper counts a multiplication with its addition as one flop."""
     with torch.device("meta"):
         network = DiT(depth=depth, width=width, heads=heads).network(32, 4, 8)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -54,7 +54,7 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None
         (ours.head, theirs.proj_out_2),
     ]
     for block, other in zip(ours.blocks, theirs.transformer_blocks, strict=True):
-        other.norm1.emb = embedding  # theirs has an embedding a block, the paper one for all
+        other.norm1.emb = embedding  # theirs has one embedding per block, the paper one for all
         attention = other.attn1
         pairs += [
             (block.out, attention.to_out[0]),
@@ -70,7 +70,7 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None
         layer.load_state_dict(other.state_dict())
     with torch.no_grad():
         torch.nn.init.zeros_(embedding.class_embedder.embedding_table.weight)
-        # theirs has the cosines first
+        # theirs puts the cosines first
         ours.time[0].weight.copy_(ours.time[0].weight.roll(128, dims=1))
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 999])
     expected = theirs(x, t, class_labels=torch.zeros(2, dtype=torch.long)).sample

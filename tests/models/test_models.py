@@ -1,4 +1,4 @@
-"""What a params file asks of the UNet: impossible shapes are refused by name, the rest stands where it should."""
+"""How a params file sets up the UNet: impossible shapes are refused by name, the rest is where it should be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(size: int = 8, **fields: Any) -> nn.Module:
 
 
 def unzeroed(network: nn.Module) -> nn.Module:
-    """With random numbers where the initialisation puts zeros: all that a network can do shows."""
+    """The network with random numbers in place of initial zeros, so that everything it can do shows."""
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():

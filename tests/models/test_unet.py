@@ -62,7 +62,7 @@ def test_the_articles_network_has_the_same_weights_and_gives_the_same_output() -
     assert count(peer) == 25_636_483
     ours = ARTICLE.network(32, 3, 3).eval()
     theirs = [parameter for parameter in peer.parameters() if parameter.requires_grad]
-    # both were written in the order of the forward pass, so that their parameters pair off
+    # both are written in the order of the forward pass, so their parameters pair up
     with torch.no_grad():
         for parameter, other in zip(_in_order(ours), theirs, strict=True):
             parameter.copy_(other)
@@ -152,7 +152,7 @@ def _their_layers(peer: UNet2DModel) -> list[Any]:
 
 
 def _copy(ours: nn.Module, theirs: Any) -> None:
-    """Their weights into ours."""
+    """Copy their weights into ours."""
     if isinstance(ours, Block):
         residual, attention = theirs
         _copy(ours.residual, residual)
@@ -189,7 +189,7 @@ def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
 
 
 def test_patches_are_the_images_pixels_as_channels() -> None:
-    """A network on patches is the plain one of the same weights on the image with its pixels as channels."""
+    """A network on patches equals the plain one with the same weights, on the image with its pixels as channels."""
     shape = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (), "groups": 4}
     patched = UNet(patch_size=2, **shape).network(16, 1, 2).eval()
     plain = UNet(**shape).network(8, 4, 8).eval()

@@ -1,4 +1,4 @@
-"""Every parameterization of the folder says the same of x_0, epsilon and the reverse mean."""
+"""Every parameterization in the folder gives the same x_0, epsilon and reverse mean."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gaussian(seed: int) -> Tensor:
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name: str, schedule: str) -> None:
-    """For data N(m, s^2) E[x_0 | x_t] is linear in x_t; targets are linear, so theirs is the network's best output."""
+    """For data N(m, s^2), E[x_0 | x_t] is linear in x_t. Targets are linear, so theirs is the network's best output."""
     at, mean, deviation = constants(schedule), 0.3, 0.5
     x_t = at.signal * mean + gaussian(0) * (at.signal**2 * deviation**2 + at.sigma**2).sqrt()
     gain = at.signal * deviation**2 / (at.signal**2 * deviation**2 + at.sigma**2)
@@ -86,8 +86,8 @@ def test_v_target_equals_diffusers() -> None:
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
 @pytest.mark.parametrize("name", NAMES)
 def test_targets_are_of_the_same_size_at_every_t(name: str, schedule: str) -> None:
-    """For x_0 of N(0, 1): a linear target's variance is the sum of its squares at x_0 = 1 and at epsilon = 1. It is 1,
-    but for the flow: as published, that is the difference of two independent N(0, 1).
+    """For x_0 of N(0, 1), a linear target's variance is the sum of its squares at x_0 = 1 and at epsilon = 1. It is 1,
+    except for the flow: as published, that is the difference of two independent N(0, 1).
     """
     at = whole_chain(schedule)
     one, zero = torch.ones_like(at.signal), torch.zeros_like(at.signal)
@@ -99,7 +99,7 @@ def test_targets_are_of_the_same_size_at_every_t(name: str, schedule: str) -> No
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
 def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) -> None:
-    """At no t does an error of the output grow by more: near t = 1 it shrinks."""
+    """At no t is an error of the output amplified more; near t = 1 it shrinks."""
     at = whole_chain(schedule)
     mean, epsilon = (parameterization(name).x_0_scale(at) for name in ("mean", "epsilon"))
     assert (mean <= epsilon * (1 + 1e-9)).all()
@@ -108,7 +108,7 @@ def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
-    """Of the posterior, which at the first step is the image itself; float32 constants hold it to rounding."""
+    """A step of the posterior, which at the first step is the image itself, to float32 rounding of the constants."""
     at, x_0, epsilon = constants(schedule), gaussian(0), gaussian(1)
     x_t = q_sample(x_0, epsilon, at)
     mean = x_t + at.step_scale * parameterization("mean").target(x_0, epsilon, at)
@@ -127,7 +127,7 @@ def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
 def test_flow_says_the_same_as_every_other_and_back(
     other: str, dtype: torch.dtype, tolerance: float, schedule: str
 ) -> None:
-    """By x_0 and epsilon. Where another divides by little signal or noise, so is the tolerance."""
+    """Compared by x_0 and epsilon. If another divides by little signal or noise, so does the tolerance."""
     at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
     flow, told = parameterization("flow"), parameterization(other)
     x_0, epsilon = gaussian(0).to(dtype), gaussian(1).to(dtype)
@@ -142,7 +142,7 @@ def test_flow_says_the_same_as_every_other_and_back(
 
 
 def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:
-    """Its length taken out, and s = t / T: d x / d s is the flow."""
+    """With its length taken out, and s = t / T: d x / d s is the flow."""
     at, x_0, epsilon = constants("rectified_flow"), gaussian(0), gaussian(1)
     s = (STEPS.double() / T)[:-1, None, None, None]  # at T, max_beta leaves a little signal
     line = x_0[:-1] + s * parameterization("flow").target(x_0, epsilon, at)[:-1]
@@ -152,7 +152,7 @@ def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_target_can_be_learned(name: str) -> None:
-    """By a tiny network in 200 steps of L_simple: the error is v's, which is 1 where nothing is known of x_0."""
+    """By a tiny network in 200 steps of L_simple: the error is v's, which is 1 if nothing is known of x_0."""
     families = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
     options = {"steps": 200, "batch_size": 32, "learning_rate": 5e-3, "gradient_clip": 1.0, "lr_decay": "cosine"}
     config = small(diffusion={**families, "parameterization": {"name": name}}, train=options).training()

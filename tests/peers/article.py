@@ -1,4 +1,4 @@
-"""The network of the article that began this project, written plainly from its description, as a peer to compare with.
+"""The network of the article that this project began with, written plainly from its description, as a peer to compare.
 
 Base 64, multipliers 1, 2, 4, 4, attention at the heights 16 and 8 of a 32x32 image, GroupNorm of 8 groups, Dropout2d,
 ``nn.MultiheadAttention`` of 4 heads, sinusoids looked up in a frozen embedding.

@@ -1,4 +1,4 @@
-"""Data whose perfect denoiser is known in closed form, in float64: what every sampler can be measured against."""
+"""Data with a perfect denoiser in closed form, in float64: every sampler can be measured against it."""
 
 from __future__ import annotations
 

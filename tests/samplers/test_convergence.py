@@ -1,4 +1,4 @@
-"""Order of convergence, measured: the error of each solver against the probability-flow ODE's own solution."""
+"""Measured order of convergence: the error of each solver against the probability-flow ODE's own solution."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def solution() -> Tensor:
 
 
 def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> float:
-    """At t = 1, before the step to the image, which is of first order for all; root mean square."""
+    """The root mean square at t = 1, before the step to the image, which is of first order for all."""
     chosen = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
     visited = np.arange(1, FINE + 2, FINE // steps)
     chain = Chain(WHOLE.respace(visited), dtype=torch.float64)
@@ -66,10 +66,10 @@ def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> 
         ("edm_stochastic", {"s_churn": 0.0}, 2),
         ("euler", {}, 1),
         ("heun", {}, 2),
-        ("ipndm", {}, 2),  # its weights are those of even steps in sigma / signal, there it has 4
+        ("ipndm", {}, 2),  # its weights are for even steps in sigma / signal, for which its order is 4
         ("unipc", {"order": 1}, 2),
         ("unipc", {"order": 2}, 3),
-        ("unipc", {"order": 3}, 3),  # of its 4, the first step has 2, which caps the whole at 3
+        ("unipc", {"order": 3}, 3),  # its order is 4, but the first step has 2, which caps the whole at 3
     ],
 )
 def test_error_falls_with_the_power_of_the_step_that_the_papers_prove(

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def generator(**sample: Any) -> Generator:
-    """An untrained network with the default schedule, wide awake."""
+    """An untrained network without zero initialisation, with the default schedule."""
     config = _config(**sample)
     torch.manual_seed(0)
     return Generator.of(Loaded(architecture.build(config).eval(), config.training(), {}), config.sample, CPU)

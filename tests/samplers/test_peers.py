@@ -1,6 +1,6 @@
 """Samplers step by step against diffusers' schedulers, with the same network, noise and timesteps.
 
-Where a scheduler makes its tables in float32, the test puts float64 ones in their place.
+If a scheduler makes its tables in float32, the test puts float64 ones in their place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ddpm.sampling.sampler import Denoise, Level, Noise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
 
-# diffusers' own, under NumPy 2
+# diffusers' own warning, under NumPy 2
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
@@ -81,7 +81,7 @@ def ours(chosen: Sampler, schedule: NoiseSchedule, dtype: torch.dtype) -> list[T
 
 
 def visit(peer: Any, schedule: NoiseSchedule, dtype: torch.dtype, repeats: int = 1) -> None:
-    """Make the scheduler visit ours' levels: its t is one less, its sigma is sigma / signal, 0 at the image."""
+    """Make the scheduler visit our levels: its t is one less, its sigma is sigma / signal, 0 at the image."""
     path = levels(schedule)
     peer.set_timesteps(len(schedule))
     t = torch.tensor([level.t - 1 for level in path[:-1]])
@@ -91,7 +91,7 @@ def visit(peer: Any, schedule: NoiseSchedule, dtype: torch.dtype, repeats: int =
 
 
 def assert_near(state: Tensor, theirs: Tensor, tolerance: float) -> None:
-    """Relative to the largest pixel: rounding errors are of that size wherever the coefficients cancel."""
+    """Relative to the largest pixel: rounding errors have that size wherever the coefficients cancel."""
     torch.testing.assert_close(state, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
 
 
@@ -133,7 +133,7 @@ def test_ancestral_equals_diffusers(variance: str) -> None:
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
 @pytest.mark.parametrize("steps", [5, 20])
 def test_dpmpp_2m_equals_diffusers(steps: int, spacing: Spacing, dtype: torch.dtype, tolerance: float) -> None:
-    """Update by update: their ``step`` casts x to float32, and lowers the last but one's order below 15 steps."""
+    """Update by update: their ``step`` casts x to float32, and lowers the second-to-last order below 15 steps."""
     peer = DPMSolverMultistepScheduler(T, beta_schedule="linear")
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     visit(peer, schedule, dtype)
@@ -152,7 +152,7 @@ def test_dpmpp_2m_equals_diffusers(steps: int, spacing: Spacing, dtype: torch.dt
 def of_steps(
     name: str, steps: int, spacing: Spacing = "trailing", **fields: float
 ) -> tuple[NoiseSchedule, list[Tensor]]:
-    """The chain that is visited and ours' states, in float64."""
+    """The visited chain and our states, in float64."""
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     return schedule, ours(sampler(name, **fields), schedule, torch.float64)
 
@@ -174,7 +174,7 @@ def test_dpmpp_2m_sde_equals_diffusers(spacing: Spacing) -> None:
 
 
 def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight() -> None:
-    """k-diffusion's formulas, in its x / signal and with its signs; theirs lacks a factor of 2 at the square."""
+    """k-diffusion's formulas, in its x / signal and with its signs; theirs lacks a factor of 2 in the square."""
     schedule, states = of_steps("dpmpp_3m_sde", 12)
     path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
     x, x_0, h = start(torch.float64) / path[0].signal, [], []
@@ -221,7 +221,7 @@ def test_dpmpp_sde_equals_k_diffusions() -> None:
 
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
 def test_deis_equals_diffusers(spacing: Spacing) -> None:
-    """Update by update: their ``step`` lowers the order of the last but one."""
+    """Update by update: their ``step`` lowers the second-to-last order."""
     peer = DEISMultistepScheduler(T, beta_schedule="linear", solver_order=3)
     schedule, states = of_steps("deis", 20, spacing)
     visit(peer, schedule, torch.float64)
@@ -254,7 +254,7 @@ def test_ipndm_equals_diffusers() -> None:
 
 
 def test_euler_equals_diffusers_flow_matching() -> None:
-    """Their x is ours over signal + sigma, their sigma the share of sigma in it, and they cast x to float32."""
+    """Their x is our x over signal + sigma, their sigma the share of sigma in that sum, and they cast x to float32."""
     peer = FlowMatchEulerDiscreteScheduler(T)
     schedule, states = of_steps("euler", 20)
     path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
@@ -309,7 +309,7 @@ def distance(one: Tensor, other: Tensor) -> float:
 
 
 def test_heun_tends_to_diffusers_as_steps_shorten() -> None:
-    """Both are of second order, so is their difference; at t = 1, before the step to the image."""
+    """Both are of second order, and so is their difference; at t = 1, before the step to the image."""
     whole, apart = exact.even_in_log_snr(160), []
     for steps in (80, 160):
         schedule = whole.respace(np.arange(1, 162, 160 // steps))
@@ -320,7 +320,7 @@ def test_heun_tends_to_diffusers_as_steps_shorten() -> None:
 
 @pytest.mark.parametrize("ratio", [1.1, 2.0, 5.0])
 def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
-    """A first step between levels of little noise: what either adds to DDIM's."""
+    """A first step between levels of little noise: what each adds to DDIM's step."""
     schedule = NoiseSchedule(np.array([14.0, 14.0 - 2 * np.log(ratio)]), np.arange(1, 3))
     whole = exact.mixture(schedule)
     x_T = whole.means[:, :, None, None] + 0.1
@@ -335,7 +335,7 @@ def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
 def algorithm_2(whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Tensor, s_churn: float) -> list[Tensor]:
     """EDM's Algorithm 2 line by line, on x / signal, with a denoiser that knows every sigma.
 
-    Its t_i are such that its raised levels are those that ours visits; x before each evaluation at a raised level.
+    Its t_i are chosen so that its raised levels are the ones ours visits; x before each evaluation at a raised level.
     """
     data, path = exact.mixture(whole), levels(schedule)
     gamma = min(s_churn / len(schedule), 2**0.5 - 1)
@@ -370,13 +370,13 @@ def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten() -> None:
         chain = Chain(schedule, dtype=torch.float64)
         states = list(chosen.steps(exact.mixture(whole), x_T, chain, noises_of(64), SMALL))
         apart.append(distance(states[-2], theirs[-1]))
-    assert apart[1] < 6e-4  # where DDIM, a first-order method, is 5e-3 from the ODE's solution
+    assert apart[1] < 6e-4  # DDIM, a first-order method, is 5e-3 from the ODE's solution
     assert np.log2(apart[0] / apart[1]) > 1.5
 
 
 def test_edm_stochastics_noise_is_that_of_diffusers() -> None:
-    """Of data that is 0 alone, for which Heun's steps are Euler's. Their raised levels are those that ours visits; they
-    raise x at the start of a step, we at the end, and they cast it to float32."""
+    """For data that is 0 alone, for which Heun's steps are Euler's. Their raised levels are the ones that ours visits;
+    they raise x at the start of a step, we at the end, and they cast it to float32."""
     schedule = WHOLE.respace(timesteps(WHOLE, 20, "trailing"))
     path, x_T, zero = levels(schedule), start(torch.float64), torch.zeros(3, *SHAPE, dtype=torch.float64)
     sigma = {level.t: level.sigma for level in path}
@@ -410,7 +410,7 @@ def test_edm_stochastics_noise_is_that_of_diffusers() -> None:
 
 @cache
 def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
-    """The chain and where ``pixels(200)`` end in 1,000 steps of it."""
+    """The chain, and where ``pixels(200)`` end after 1,000 steps of it."""
     whole = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
     return whole, of_mixture("heun", whole, whole, pixels(200))[-1]
 

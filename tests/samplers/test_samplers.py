@@ -38,7 +38,7 @@ def sampler(name: str, **fields: float) -> Sampler:
 
 
 def chain(schedule: NoiseSchedule, steps: int) -> Chain:
-    """Respaced to ``steps``, in float64."""
+    """The chain respaced to ``steps``, in float64."""
     return Chain(schedule.respace(timesteps(schedule, steps, "uniform")), dtype=torch.float64)
 
 
@@ -152,9 +152,9 @@ def parabola(log_ratio: float) -> float:
 
 
 def of_parabola(name: str, **fields: float) -> Iterator[tuple[Level, Level, Tensor, Tensor]]:
-    """The steps in which a third-order sampler has all its history, without noise: (start, end, x, next x).
+    """The steps for which a third-order sampler has its full history, without noise: (start, end, x, next x).
 
-    The denoiser says that x_0, and epsilon too, are a parabola in log_ratio, whatever x is.
+    The denoiser returns parabolas in log_ratio for x_0 and for epsilon, whatever x is.
     """
     visited = chain(WHOLE["linear"], 8)
     path, zero = levels(visited.schedule), torch.zeros(1, *PIXELS).double()
@@ -189,7 +189,7 @@ def test_deis_is_exact_if_epsilon_is_a_parabola() -> None:
 
 @pytest.mark.parametrize("name", ["dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"])
 def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise(name: str) -> None:
-    """Of data that is 0 alone: x_t is N(0, sigma^2) at every level, at any eta."""
+    """For data that is 0 alone: x_t is N(0, sigma^2) at every level, for any eta."""
     whole = WHOLE["linear"]
     visited, count = chain(whole, 12), 20_000
     sigma = {level.t: level.sigma for level in levels(visited.schedule)}
@@ -202,7 +202,7 @@ def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise(name:
 
 
 def test_heun_is_near_the_solution_where_little_signal_is_left() -> None:
-    """EDM's own weight has no bound there: 10 steps of it leave these points 6.8 away, on average."""
+    """EDM's own weight is unbounded there: 10 steps with it leave these points 6.8 away on average."""
     whole = WHOLE["cosine"]
     truth, coarse = (
         list(sampler("heun").steps(exact.mixture(whole), start(200), chain(whole, steps), noises(200), SMALL))[-1]

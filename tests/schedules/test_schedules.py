@@ -1,4 +1,4 @@
-"""Every schedule of the folder keeps the contract; those that diffusers has too agree with it."""
+"""Every schedule in the folder keeps the contract; those that diffusers also has agree with it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def laplace_log_snr(u: float) -> float:
     return 0.5 * (-math.log(2 * u) if u < 0.5 else math.log(2 * (1 - u))) if 0 < u < 1 else math.copysign(700, 0.5 - u)
 
 
-# name -> alpha_bar as a function of t / T, written out apart from the code
+# name -> alpha_bar as a function of t / T, written independently of the code
 CURVES = {
     "cosine": lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2,
     "sigmoid": lambda u: (sigma(3.0) - sigma(6 * u - 3)) / (sigma(3.0) - sigma(-3.0)),
@@ -120,11 +120,11 @@ BETAS = {
 def test_alpha_bar_is_the_published_curve(name: str, T: int) -> None:
     chain = schedule(name).noise_schedule(T)
     published = np.array([CURVES[name](t / T) for t in range(1, T + 1)])
-    free = chain.beta < 0.999 - 1e-9  # where beta is held down alpha_bar departs from the curve: the very end
+    free = chain.beta < 0.999 - 1e-9  # at the very end beta is capped, and alpha_bar departs from the curve
     assert free[:-2].all()
     np.testing.assert_allclose(chain.alpha_bar[free], published[free], rtol=0, atol=1e-12)
     log_snr = np.log(published[free]) - np.log1p(-published[free])
-    np.testing.assert_allclose(chain.log_snr[free], log_snr, rtol=1e-9, atol=1e-9)  # 1 - published lost its digits
+    np.testing.assert_allclose(chain.log_snr[free], log_snr, rtol=1e-9, atol=1e-9)  # 1 - published has lost its digits
 
 
 @pytest.mark.parametrize("name", BETAS)
@@ -137,7 +137,7 @@ def test_betas_are_the_published_ones(name: str) -> None:
 
 @pytest.mark.parametrize("T", [2, 18, 1000])
 def test_karras_visits_edms_levels(T: int) -> None:
-    """Its float32 levels, and the ends themselves: EDM's p(sigma), read as quantiles, would end at 16."""
+    """EDM's float32 levels, and the ends themselves: EDM's p(sigma), read as quantiles, would end at 16."""
     chain = schedule("karras").noise_schedule(T)
     peer = EDMEulerScheduler()
     peer.set_timesteps(T)
@@ -147,7 +147,7 @@ def test_karras_visits_edms_levels(T: int) -> None:
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_rectified_flow_equals_diffusers_and_its_shift_is_a_shift_of_log_snr(shift: float) -> None:
-    """Their sigma is the share of the noise in (1 - s) x_0 + s epsilon, so sigma / (1 - sigma) is ours over signal."""
+    """Their sigma is the noise's share in (1 - s) x_0 + s epsilon, so sigma / (1 - sigma) is our sigma over signal."""
     peer = FlowMatchEulerDiscreteScheduler(1000, shift=shift)
     share = peer.sigmas.numpy().astype(np.float64)[::-1]
     log_snr = schedule("rectified_flow", log_snr_shift=-2 * math.log(shift)).noise_schedule(1000).log_snr

@@ -1,4 +1,4 @@
-"""The first stage: what is impossible in params.yaml is said before DVC removes anything."""
+"""The first stage: it reports what is impossible in params.yaml before DVC removes anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The digits preset, which was checked before, as dvc.lock says."""
+    """The digits preset, already checked according to dvc.lock."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for name in ("ddpm", "stages", "dvc.yaml"):
@@ -89,7 +89,7 @@ LISTED = [
 def test_a_key_that_dvc_would_miss_later_is_missed_here(
     project: Path, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also one that has a default: DVC refuses to run the stage that lists it, and has removed its outputs by then."""
+    """Even one with a default: DVC refuses to run the stage that lists it, and has removed its outputs by then."""
     section, _, name = key.partition(".")
     params = file.read()
     if name:

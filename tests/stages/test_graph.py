@@ -1,4 +1,4 @@
-"""DVC follows no imports: dvc.yaml lists every file of ddpm/ whose code a stage can run. What DVC draws is there."""
+"""DVC follows no imports: dvc.yaml lists every file of ddpm/ with code that a stage can run, and all that DVC draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 PLOTS = [plot for stage in STAGES.values() for each in stage.get("plots", []) for plot in each.items()]
-# params section or field -> the folder whose chosen variant a stage that is given it can run
+# params section or field -> the folder of its variants; a stage that gets these params can run the chosen one
 CHOICES = {**FAMILIES, "model": "networks"}
 
 
@@ -52,7 +52,7 @@ def _without_type_checking(tree: ast.Module) -> ast.Module:
 
 
 def needed(stage: str) -> set[str]:
-    """Code that the stage can run: its imports, and the chosen variants of the params it is given, with theirs."""
+    """Code that the stage can run: its imports, and the variants chosen in its params, with their imports."""
     params = file.read(ROOT / "params.yaml")
     files = {ROOT / "stages" / f"{stage}.py"}
     for key, family in CHOICES.items():
@@ -60,12 +60,12 @@ def needed(stage: str) -> set[str]:
             files |= {ROOT / "ddpm/variants" / family / f"{inputs.lookup(params, key)['name']}.py"}
     while new := set().union(*(imported(file) for file in files)) - files:
         files |= new
-    # ddpm/__init__.py only turns Windows away
+    # ddpm/__init__.py only rejects Windows
     return {str(file.relative_to(ROOT)) for file in files - {ROOT / "ddpm/__init__.py"} if _has_code(file)}
 
 
 def _has_code(file: Path) -> bool:
-    """Whether there is more in it than a docstring."""
+    """Whether it contains more than a docstring."""
     return len(ast.parse(file.read_text()).body) > 1
 
 
@@ -73,7 +73,7 @@ def _given(stage: str, key: str) -> bool:
     return any(key == listed or key.startswith(f"{listed}.") for listed in STAGES[stage].get("params", []))
 
 
-# the check computes nothing that another stage reads: it looks again when params.yaml changes, not when code does
+# the check computes nothing that another stage reads: it runs again when params.yaml changes, not when code does
 @pytest.mark.parametrize("stage", sorted(STAGES.keys() - {inputs.CHECK}))
 def test_every_file_that_a_stage_imports_is_its_dependency(stage: str) -> None:
     _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
@@ -89,7 +89,7 @@ def test_no_stage_depends_on_a_file_that_it_does_not_use(stage: str) -> None:
 
 
 def test_data_that_a_stage_reads_is_an_out_by_itself() -> None:
-    """Of a file in a folder that is one out, dvc.lock does not say whether it is the one that was made."""
+    """For a file in a folder that is one out, dvc.lock does not show whether it is the one that was made."""
     outs = {out for stage in STAGES.values() for out in stage["outs"]}
     data = {dep for stage in STAGES.values() for dep in stage["deps"] if dep.startswith("data/")}
     assert data <= outs
@@ -102,7 +102,7 @@ def _model_variants() -> set[str]:
 
 
 def test_every_stage_comes_after_the_check() -> None:
-    """Else DVC would remove what it made before params.yaml is looked at."""
+    """Otherwise DVC would remove outputs before params.yaml is checked."""
     before = {
         stage: {maker for maker in STAGES for out in STAGES[maker]["outs"] for dep in STAGES[stage]["deps"]
                 if Path(dep).is_relative_to(out)}
@@ -116,7 +116,7 @@ def test_every_stage_comes_after_the_check() -> None:
 
 
 def test_no_out_keeps_a_stage_from_the_run_cache() -> None:
-    """Of outs that are not in the cache DVC lets metrics and plots alone into it."""
+    """Of the outs that are not cached, DVC allows only metrics and plots in the run cache."""
     assert all(isinstance(out, str) for stage in STAGES.values() for out in stage["outs"])
 
 

@@ -1,4 +1,4 @@
-"""Train, sample and evaluate go by the params and files that they were started with, or they fail."""
+"""Train, sample and evaluate use the params and files that they were started with, or they fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def project(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *SETTINGS):
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
         monkeypatch.delenv(name)
     for name in ("ddpm", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -71,7 +71,7 @@ def set_params(**values: Any) -> None:
 
 
 def run(stage: str, edit: Callable[[], None] = lambda: None) -> int:
-    """The stage's exit code; ``edit`` is called in its first moment."""
+    """The stage's exit code; ``edit`` is called just after it starts."""
     module = importlib.import_module(f"stages.{stage}")
     main = module.main
 
@@ -98,7 +98,7 @@ def model_seed() -> int:
 
 @pytest.mark.slow
 def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """In each stage, as an edit in its first moment; with the params back, the same command ends well."""
+    """In each stage, after an edit just after its start; with the params restored, the same command succeeds."""
     edits = {
         "train": ({"seed": 9}, "seed was 0", "is 9"),
         "sample": ({"sample": {"steps": 10}}, "sample.steps was 5", "is 10"),
@@ -135,7 +135,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd:
 
 
 def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -> None:
-    """A key that training does not read may change meanwhile: what MLflow says of this run is what it was."""
+    """A key that training does not read may change meanwhile: MLflow gets the value from the start."""
     Path("data/reference").mkdir()
     assert run("train", lambda: set_params(sample={"steps": 10})) == 0
     (found,) = tracked()
@@ -144,7 +144,7 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
 
 
 def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project: Path) -> None:
-    """It may be put back before the stage ends."""
+    """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
     _, start = runner.begin("train")
     start.inputs.files["ddpm/compute"] = start.inputs.stamps["ddpm/compute"] = "as it was before an edit"
@@ -161,7 +161,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
 
 @pytest.mark.slow
 def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) -> None:
-    """As with ``dvc repro --allow-missing``, where the model alone was pulled."""
+    """As with ``dvc repro --allow-missing`` after pulling only the model."""
     Path("data/reference").mkdir()
     assert run("train") == 0
     Path("data/processed").unlink()
@@ -200,7 +200,7 @@ class Silent:
 
 @pytest.mark.slow
 def test_the_runner_cannot_change_a_value(project: Path) -> None:
-    """With MLflow and previews as it hands them in, and without: the same model and the same samples."""
+    """With MLflow and previews as it passes them, and without: the same model and the same samples."""
     set_params(train={"grid_every": 7})
     Path("data/reference").mkdir()
     assert run("train") == 0

@@ -1,4 +1,4 @@
-"""The train stage on a GPU that is not there: what it does before it touches one."""
+"""The train stage on a GPU that does not exist: what it does before it touches one."""
 
 from __future__ import annotations
 

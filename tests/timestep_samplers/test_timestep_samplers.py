@@ -1,4 +1,4 @@
-"""Every timestep sampler of the folder draws from all of 1..T and leaves the loss unbiased."""
+"""Every timestep sampler in the folder draws from all of 1..T and leaves the loss unbiased."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_timesteps_cover_1_to_T(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
-    """Counted: of evenly spaced draws, each t has its probability's share to within one draw."""
+    """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw."""
     count = 2**18
     even = (torch.arange(count).double() + 0.5) / count
     t, weight = sampler(name).draw(even, T, sampler(name).state(T, CPU))
@@ -100,7 +100,7 @@ def test_stratified_takes_one_of_each_part() -> None:
 def test_the_published_density_is_drawn_but_for_the_uniform_share(
     name: str, fields: dict[str, float], length: int
 ) -> None:
-    """By SciPy's quadrature of the density over ((t - 1) / T, t / T]."""
+    """Compared with SciPy's quadrature of the density over ((t - 1) / T, t / T]."""
 
     def density(u: float) -> float:
         if name == "laplace":

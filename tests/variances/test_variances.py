@@ -1,4 +1,4 @@
-"""Every variance of the folder lies between the two fixed ones; the learned one agrees with diffusers."""
+"""Every variance in the folder lies between the two fixed ones; the learned one agrees with diffusers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_networks_output_is_split_as_the_variance_needs(name: str) -> None:
 
 
 def test_learned_ranges_ends_are_the_fixed_variances(at: Coefficients) -> None:
-    """v = 0 and 1; but fixed_large has beta_tilde_2 at t = 1, where the range reaches up to beta_1."""
+    """At v = 0 and 1; but fixed_large has beta_tilde_2 at t = 1, where the range reaches up to beta_1."""
     low, high = (
         variance("learned_range").log_variance(torch.full((T, 1, 1, 1), v, dtype=torch.float64), at) for v in (-1, 1)
     )
