@@ -145,7 +145,7 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
 
     def over() -> bool:
         for line in study_project.run("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines():
-            if line.endswith("BeginTime"):  # Slurm waits two minutes before it starts a job again; it may just have begun
+            if line.endswith("BeginTime"):  # Slurm waits two minutes before it starts a job again, unless it just has
                 subprocess.run(["scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now"], check=False)
         return not study_project.run("squeue", "-h")
 
