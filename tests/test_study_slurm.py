@@ -57,7 +57,6 @@ NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port=17102 CPUs=1
 PartitionName=all Nodes=a,b Default=YES MaxTime=INFINITE State=UP
 """
 STUDY = study_project.STUDY.replace("[2]", "[3]")
-TRAINS = r"Running stage 'train':\n> .*\n(?:.*\r)?train: +(\d+)%"  # the first percentage of each start
 
 
 @pytest.fixture
@@ -153,7 +152,4 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
     cancelling.wait()
     assert set(study_project.refs()) == set(study_project.NAMED)
     for line in (dies, ends):
-        starts = [int(percent) for percent in re.findall(TRAINS, log(line))]
-        assert len(starts) >= 2, log(line)
-        assert starts[0] == 0
-        assert starts[-1] > 0  # from its checkpoint
+        assert re.search(r"^resuming after step [1-9]\d* of 300$", log(line), re.MULTILINE), log(line)
