@@ -125,7 +125,8 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
         return path.read_text() if path.exists() else ""
 
     def training(line: int) -> bool:
-        return "train: " in log(line) and len({saved.parent for saved in Path(".ddpm/checkpoints").glob("*/*.safetensors")}) >= 2
+        saved = {path.parent for path in Path(".ddpm/checkpoints").glob("*/*.safetensors")}
+        return "train: " in log(line) and len(saved) >= 2  # both have something to go on from
 
     until(lambda: training(1) and training(2), 600)
     running = study_project.run("squeue", "-h", "-t", "R", "-o", "%N %K %A").splitlines()
