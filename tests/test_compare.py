@@ -122,7 +122,7 @@ def test_other_code_is_a_note_where_it_is_allowed(
     assert line.startswith(says)
     assert run(*BY, "--allow-code-mismatch") == 0
     assert says in capsys.readouterr().out
-    monkeypatch.setattr(report, "chapters", lambda found: [chapter("", partial(verdict, found))])
+    monkeypatch.setattr(report, "chapters", lambda settings, found: [chapter("", partial(verdict, found))])
     for flags in ([], ["--allow-code-mismatch"]):
         assert run("report", "--by", "diffusion.schedule.name", "--out", "report.html", *flags) == 0
         shown = Path("report.html").read_text()

@@ -248,7 +248,7 @@ def test_text_never_becomes_markup() -> None:
         Figure(HOSTILE, uri),
         Figure(HOSTILE, uri, wide=True),
     ]
-    html = report.render(HOSTILE, HOSTILE, [Chapter(HOSTILE, every)])
+    html = report.render(HOSTILE, "ddpm report", [Chapter(HOSTILE, every)])
     shown = Page(html)
     assert "script" not in shown.tags
     assert {name for _, name, _ in shown.attributes} & {"onerror", "onload", "onclick"} == set()

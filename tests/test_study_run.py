@@ -17,7 +17,8 @@ from ddpm.study import plan, results, slots
 from tests import study_project
 from tests.study_project import NAMES, PLAN, STUDY, commit, git, ran, refs, study
 
-RUN = "import sys; sys.path.insert(0, {root!r}); from tests import study_project; study_project.install(); "
+RUN = "import signal, sys; sys.path.insert(0, {root!r}); from tests import study_project; study_project.install(); "
+RUN += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # which a shell's background jobs ignore
 RUN += "from ddpm.cli import main; main(['study', 'run', *sys.argv[1:]])"
 pytestmark = pytest.mark.slow
 ROOT = str(Path(__file__).parent.parent)
