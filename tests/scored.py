@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from ddpm.base import paths
-from ddpm.compare import runs
 from ddpm.compare.runs import Run
 from ddpm.params import config
 from ddpm.params.config import Config
@@ -46,7 +45,7 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
     made = {
         "name": f"{schedule}-{seed}",
         "source": "dvc",
-        "params": runs.plain_params(working(**changes)),
+        "params": working(**changes).flat(),
         "scores": {"classifier.fd": fd},
         "seed": seed,
         "images_seen": 96,

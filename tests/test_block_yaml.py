@@ -18,6 +18,7 @@ from ddpm.base.errors import UserError
 from ddpm.compare import block_yaml
 from ddpm.compare.block_yaml import Reader
 from ddpm.params import file
+from ddpm.params.inputs import as_text
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "dvc.lock", ROOT / "dvc.yaml", ROOT / "params.yaml", *sorted((ROOT / "ddpm/presets").glob("*.yaml"))]
@@ -50,7 +51,7 @@ def in_parts(text: str, reader: Reader) -> Any:
 
 def same(text: str) -> bool:
     """For the readers of a dvc.lock and of a params.yaml; by repr, which tells nan from None and 1 from True."""
-    return all(repr(in_parts(text, reader)) == repr(whole(text, reader)) for reader in (block_yaml.plain, file.plain))
+    return all(repr(in_parts(text, reader)) == repr(whole(text, reader)) for reader in (as_text, file.plain))
 
 
 def as_dvc(value: Any) -> str:
@@ -94,7 +95,7 @@ def test_what_files_share_is_parsed_once() -> None:
 
     def reader(part: str) -> Any:
         parsed.append(part)
-        return block_yaml.plain(part)
+        return as_text(part)
 
     block_yaml.read(text, reader)
     parsed.clear()

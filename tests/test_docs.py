@@ -173,7 +173,7 @@ def parses_ddpm(arguments: list[str]) -> None:
         assert arguments[1:] in (["bash"], ["zsh"])
         return
     parsed = cli.parser().parse_args(arguments)
-    known = runs.plain_params(config.load(ROOT / "params.yaml"))
+    known = config.load(ROOT / "params.yaml").flat()
     for key in getattr(parsed, "by", None) or ():
         assert any(runs.under(name, key) for name in known), key
     for name in getattr(parsed, "samplers", None) or ():

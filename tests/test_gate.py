@@ -413,7 +413,7 @@ def test_a_floor_of_no_known_metric(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def result(seed: int, scores: dict[str, Any], **changes: Any) -> Run:
-    params = results.plain_params(config.load())
+    params = config.load().flat()
     flat = {f"classifier.{name}": value for name, value in scores["classifier"].items()}
     values: dict[str, Any] = {
         "name": f"exp-{seed}",

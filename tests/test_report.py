@@ -340,12 +340,14 @@ LINEAR = {"name": "linear"}
 
 
 def result(schedule: str, seed: int, fd: float, source: str = "mlflow") -> Run:
-    params = runs.plain_params(
+    params = (
         small(
             data={"image_size": 16},
             model={"unet": {"base_channels": 8, "multipliers": [1, 2]}},
             diffusion={"schedule": {"name": schedule}},
-        ).model_copy(update={"seed": seed})
+        )
+        .model_copy(update={"seed": seed})
+        .flat()
     )
     scores = {"classifier.fd": fd, "classifier.kid_mean": fd / 100}
     return Run(f"{schedule}-{seed}", source, params, scores, seed, 9, 9, 5, "f" * 64, "e" * 64, "float32", {}, 0.0)

@@ -56,7 +56,7 @@ def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | Non
     stages = {stage: files[f"metrics/{stage}.json"] for stage in ("train", "sample")}
     scores = flatten(files["metrics/evaluate.json"] | stages)
     numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
-    plain = runs.plain_params(working(**experiment.params))
+    plain = working(**experiment.params).flat()
     made = client.create_run(client.get_experiment_by_name("ddpm").experiment_id, run_name=f"run-{experiment.name}")
     client.log_batch(
         made.info.run_id,

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from ruamel.yaml.error import YAMLError
 
+from ddpm.params.inputs import as_text
+
 SMALL = 4  # lines below a key that are not worth splitting
 KEY = re.compile(r" *[\w./-]+:(?=\s|$)(.*)")  # what follows it on its line
 
@@ -21,12 +23,7 @@ KEY = re.compile(r" *[\w./-]+:(?=\s|$)(.*)")  # what follows it on its line
 Reader = Callable[[str], Any]  # of a whole text
 
 
-def plain(text: str) -> Any:
-    """Every scalar stays text. Raises yaml.YAMLError."""
-    return yaml.load(text, yaml.CBaseLoader)  # noqa: S506 (makes nothing but text)
-
-
-def read(text: str, reader: Reader = plain) -> Any:
+def read(text: str, reader: Reader = as_text) -> Any:
     """The result of ``reader(text)``; raises what it raises. Do not change the result: it is shared."""
     try:
         return _collection(text, reader)

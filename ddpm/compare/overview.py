@@ -53,7 +53,7 @@ class Listed(NamedTuple):
 def gather(working: Config, mlflow: bool = False) -> list[Listed]:
     """All of DVC's experiments, oldest first, then the working folder if it has scores; with ``mlflow`` also the runs
     that only MLflow has. Raises UserError outside a repository."""
-    here = {key: spelled(value) for key, value in runs.plain_params(working).items()}
+    here = {key: spelled(value) for key, value in working.flat().items()}
     found = [_of_snapshot(snapshot, here) for snapshot in snapshots.experiments()]
     names = {run.name for run in found}
     waiting = [(state, snapshot) for state, snapshot in snapshots.unfinished() if snapshot.name not in names]

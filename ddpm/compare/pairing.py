@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
 def check_keys(by: Sequence[str], found: Iterable[Run], working: Config) -> None:
     """Raises UserError unless each is a params key, or a section, in which runs can differ."""
-    known = set(scored.plain_params(working)).union(*(run.params for run in found))
+    known = set(working.flat()).union(*(run.params for run in found))
     for key in by:
         if key == scored.SEED:
             raise UserError("--by seed: runs are paired by seed; name what differs between the variants")
@@ -70,7 +70,7 @@ def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
         Arm(_label(part, values, by), part, {run.seed: run for run in group})
         for part, group in zip(values, groups.values(), strict=True)
     ]
-    here = values_of(scored.plain_params(working), by)
+    here = values_of(working.flat(), by)
     # "at least": the runs' networks may have been completed with their defaults
     return sorted(found, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
 

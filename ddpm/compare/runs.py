@@ -154,7 +154,7 @@ def _run(
     return Run(
         name=of.name,
         source="mlflow" if isinstance(of, Logged) else of.source,
-        params=plain_params(chosen),
+        params=chosen.flat(),
         scores=scores,
         seed=chosen.seed,
         images_seen=numbers.get("train.images_seen"),
@@ -168,18 +168,13 @@ def _run(
     )
 
 
-def plain_params(chosen: Config) -> dict[str, Any]:
-    """``Run.params`` for a config."""
-    return chosen.flat()
-
-
 def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> Gathered:
     """The runs that differ from the working params only in ``by``, the seed and mechanical keys, in order of seed.
 
     Among runs with the same params, one made by the checked-out code is preferred, then the newest; a note says if
     their scores differ. Raises UserError if there is none; it names the keys in which the most similar run differs.
     """
-    by, here, runs = tuple(by), plain_params(working), list(found)
+    by, here, runs = tuple(by), working.flat(), list(found)
     if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
         here = _with_model_defaults(here)
         runs = [replace(run, params=_with_model_defaults(run.params)) for run in runs]

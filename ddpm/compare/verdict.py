@@ -145,7 +145,7 @@ def compare(
         matched = runs.matching(gathered.runs, working, by)
         arms = pairing.arms(matched.runs, by, working)
         if len(arms) == 1:
-            here = runs.plain_params(working)
+            here = working.flat()
             others = [run for run in gathered.runs if pairing.values_of(run.params, by) != arms[0].values]
             hint = f"; of those with another value, {runs.most_alike(others, here, by)}" if others else ""
             line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"

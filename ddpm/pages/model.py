@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
-from ddpm.compare import frontier, measured, metrics, runs, snapshots
+from ddpm.compare import frontier, measured, metrics, snapshots
 from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
@@ -178,5 +178,5 @@ def environment() -> list[Part]:
 
 def params(settings: Config) -> list[Part]:
     """Every key of params.yaml."""
-    rows = [(key, errors.masked(plain(value))) for key, value in runs.plain_params(settings).items()]
+    rows = [(key, errors.masked(plain(value))) for key, value in settings.flat().items()]
     return [Table(("key", "value"), rows, "params.yaml with every default", text_columns=(0, 1), folded=True)]

@@ -113,12 +113,19 @@ def check_variants(name: str, params: dict[str, Any]) -> None:
             raise UserError(f"{file.PATH}: it did not ask for {dep} when DVC started; run `dvc repro` again")
 
 
+def as_text(text: str) -> Any:
+    """YAML in which every scalar stays text: a YAML 1.1 reader would read some numbers and words differently from DVC.
+
+    Raises yaml.YAMLError.
+    """
+    return yaml.load(text, yaml.CBaseLoader)  # noqa: S506 (safer than safe_load: it makes nothing but text)
+
+
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
     does not have the stage. Every scalar is text, to be compared as ``spelled``."""
     try:
-        # a YAML 1.1 reader would read some numbers and words differently from DVC
-        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
+        entry = as_text(DVC_LOCK.read_text())["stages"][name]
         return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}, {}

@@ -200,4 +200,4 @@ def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
 
 def _learned(chosen: Config) -> dict[str, Any]:
     """The params that a result depends on, by key."""
-    return {key: value for key, value in runs.plain_params(chosen).items() if not runs.is_in(key, runs.MECHANICAL)}
+    return {key: value for key, value in chosen.flat().items() if not runs.is_in(key, runs.MECHANICAL)}

@@ -141,7 +141,7 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
         raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
     if (primary := study.plan.primary) not in run.scores:
         raise UserError(f"{experiment.name}: it has no {primary}, which {study.path} is about")
-    planned = runs.plain_params(study.configs[experiment.variant])
+    planned = study.configs[experiment.variant].flat()
     if run.seed != experiment.seed or (other := runs.differences(run.params, planned)):
         key = "seed" if run.seed != experiment.seed else other[0]
         raise UserError(
