@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base.progress import bar
+from ddpm.base.settings import Shape
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.data.settings import Data
@@ -65,7 +66,7 @@ def train(x: Tensor, chain: Chain, steps: int) -> nn.Module:
         middle_attention=True,
         groups=8,
     )
-    network = architecture.network(image_size=16, channels=1, outputs=1)
+    network = architecture.network(Shape(channels=1, height=16, width=16), outputs=1)
     average = EMA(network, Constant(value=0.998, warmup=True))
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 from ddpm.base.errors import UserError
+from ddpm.base.settings import Shape
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import data, gpu, growth, table
 from tests.benchmarks.extracted import Seen
@@ -241,7 +242,10 @@ def test_the_articles_network_and_ours_take_the_same_flops() -> None:
     from tests.models.test_unet import ARTICLE
     from tests.peers.article import ArticleUNet
 
-    theirs, ours = network_flops(ArticleUNet(), (3, 32, 32)), network_flops(ARTICLE.network(32, 3, 3), (3, 32, 32))
+    theirs, ours = (
+        network_flops(ArticleUNet(), (3, 32, 32)),
+        network_flops(ARTICLE.network(Shape(3, 32, 32), 3), (3, 32, 32)),
+    )
     assert theirs == ours
     assert 14e9 < ours < 15e9
 

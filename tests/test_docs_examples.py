@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from ddpm.base import variant as variants
+from ddpm.base.settings import Shape
 from ddpm.diffusion.schedule import Schedule
 from ddpm.model import architecture
 from ddpm.model.architecture import Architecture
@@ -62,7 +63,7 @@ def sampler_works(variant: Sampler, tmp_path: Path, model_file: Path) -> None:
 
 
 def architecture_works(variant: Architecture, tmp_path: Path, model_file: Path) -> None:
-    network = variant.network(8, 1, 2)
+    network = variant.network(Shape(1, 8, 8), 2)
     assert network(torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])).shape == (3, 2, 8, 8)
 
 

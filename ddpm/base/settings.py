@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -61,11 +61,23 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class Shape(NamedTuple):
+    """Of one image."""
+
+    channels: int
+    height: int
+    width: int
+
+
 class ImageShape(Section):
     """Images are uint8 (channels, image_size, image_size)."""
 
     image_size: Annotated[int, Field(ge=4, le=1024)]
     channels: Channels
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.channels, self.image_size, self.image_size)
 
 
 def parse(value: Any, source: str, kind: type[S]) -> S:

@@ -32,6 +32,10 @@ class Parameterization(Variant, ABC):
     divides_by_signal: ClassVar[bool] = False
     """Whether x_0 cannot be computed from the output if sqrt(alpha_bar) is 0."""
 
+    def seen(self, x_t: Tensor, at: Coefficients) -> Tensor:
+        """What the network gets as its input, (B, C, H, W): x_t, unless the variant scales it."""
+        return x_t
+
     @abstractmethod
     def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
         """What the network should output, (B, C, H, W), for the x_t made from x_0 and epsilon."""

@@ -36,7 +36,7 @@ clock = time.perf_counter
 def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Measured:
     """Call it on every rank; all return the same, except for ``evaluation``: the main rank's counts."""
     training, whole = settings.training(), settings.train.batch_size
-    pictures = np.random.default_rng(0).integers(0, 256, (64, *_shape(settings)), dtype=np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, *settings.data.shape), dtype=np.uint8)
 
     def cost(images: int) -> np.ndarray:
         options = settings.train.model_copy(update={"batch_size": images, "compile": False})
@@ -56,16 +56,12 @@ def _evaluation(settings: Config, device: torch.device) -> float:
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
     def cost(images: int) -> np.ndarray:
-        states = generator.trajectory(range(images), 0, _shape(settings))
+        states = generator.trajectory(range(images), 0, settings.data.shape)
         next(states)  # x_T
         return np.array([_typical(states, device, ALONE)])
 
     whole = min(sample.batch_size, sample.count)
     return float(_grown(1, whole, cost)[0]) / whole
-
-
-def _shape(settings: Config) -> tuple[int, int, int]:
-    return settings.data.channels, settings.data.image_size, settings.data.image_size
 
 
 def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndarray:

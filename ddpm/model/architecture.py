@@ -1,4 +1,4 @@
-"""Networks: ``network(x_t, t)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
+"""Networks: ``network(x_t, t, labels)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
 
 They do not depend on the diffusion. Contract: a variant's fields are its shape; ``network`` builds it.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.settings import Shape
 from ddpm.base.variant import Variant
 from ddpm.model.settings import ModelConfig
 
@@ -23,8 +24,8 @@ class Architecture(Variant, ABC):
     """Contract of an architecture."""
 
     @abstractmethod
-    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
-        """Build the module. Raises ValueError naming the field when the shape does not fit ``image_size``."""
+    def network(self, image: Shape, outputs: int) -> nn.Module:
+        """Build the module. Raises ValueError naming the field when the shape does not fit the ``image``'s."""
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -64,9 +65,9 @@ def outline(config: ModelConfig) -> nn.Module:
 
 def _network(config: ModelConfig) -> nn.Module:
     architecture: Architecture = variant.build("networks", config.model.model_dump(), "model")
-    data = config.data
+    image = config.data.shape
     try:
-        return architecture.network(data.image_size, data.channels, data.channels * config.diffusion.variance.outputs)
+        return architecture.network(image, image.channels * config.diffusion.variance.outputs)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
 

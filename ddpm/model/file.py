@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, digest
-from ddpm.base.settings import parse
+from ddpm.base.settings import Shape, parse
 from ddpm.model import architecture
 from ddpm.model.settings import ModelConfig
 
@@ -37,9 +37,8 @@ class Loaded(NamedTuple):
     written: Mapping[str, Any] = MappingProxyType({})
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        data = self.config.data
-        return data.channels, data.image_size, data.image_size
+    def image_shape(self) -> Shape:
+        return self.config.data.shape
 
 
 def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, facts: dict[str, Any]) -> None:

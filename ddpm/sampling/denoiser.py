@@ -32,8 +32,9 @@ class Denoiser:
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
         at = self.chain.at(timesteps)
+        seen = self.parameterization.seen(x_t, at)
         with devices.autocast(self.dtype, self.device):
-            output, variance_output = self.variance.split(self.network(x_t, timesteps).float())
+            output, variance_output = self.variance.split(self.network(seen, timesteps).float())
         x_0, epsilon, _ = self.parameterization.predict(output, x_t, at)
         if self.clip:
             x_0 = x_0.clamp(-1, 1)

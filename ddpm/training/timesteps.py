@@ -7,10 +7,14 @@ immutable: a sampler that learns from the losses keeps what it knows in ``state`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
+from ddpm.diffusion.schedule import Array, NoiseSchedule
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +36,7 @@ def draw_by_shares(shares: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 class TimestepSampler(Variant, ABC):
     """Contract of a timestep sampler."""
 
-    def state(self, T: int, device: torch.device) -> dict[str, Tensor]:
+    def state(self, schedule: NoiseSchedule, device: torch.device) -> dict[str, Tensor]:
         """What it knows before the first step; empty for a sampler without memory."""
         return {}
 
@@ -45,3 +49,25 @@ class TimestepSampler(Variant, ABC):
 
     def update(self, state: dict[str, Tensor], t: Tensor, losses: Tensor) -> None:
         """Learn from the unweighted (B,) ``losses`` at ``t``, by changing ``state``'s tensors in place."""
+
+
+class Fixed(TimestepSampler):
+    """A density that no loss changes. ``uniform_share`` of the draws are uniform over t: no weight exceeds
+    1 / uniform_share."""
+
+    uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @abstractmethod
+    def mass(self, schedule: NoiseSchedule) -> Array:
+        """(T,) float64: the probability of each t, up to a factor, without the uniform share."""
+
+    def state(self, schedule: NoiseSchedule, device: torch.device) -> dict[str, Tensor]:
+        """shares: (T,) int64, in proportion to the probability of each t. Made by the CPU, for all devices alike."""
+        import torch
+
+        mass = self.mass(schedule)
+        p = (1 - self.uniform_share) * mass / mass.sum() + self.uniform_share / len(schedule)
+        return {"shares": torch.from_numpy((p * SHARES).astype(np.int64)).to(device)}
+
+    def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return draw_by_shares(state["shares"], uniform)

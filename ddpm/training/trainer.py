@@ -105,7 +105,7 @@ class Trainer:
 
     def __init__(self, config: TrainingConfig, pictures: np.ndarray, device: torch.device, ranks: Ranks = ALONE):
         data, options = config.data, config.train
-        shape = (data.channels, data.image_size, data.image_size)
+        shape = data.shape
         if pictures.shape[1:] != shape:
             raise UserError(
                 f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
@@ -142,7 +142,7 @@ class Trainer:
         )
         self.ema = EMA(self.network, options.ema)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
-        self.timesteps = options.timestep_sampler.state(config.diffusion.T, device)
+        self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(config.seed, architecture.dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
         self.batches = Batches(pictures, self.batch_size, config.seed, options.horizontal_flip, device, self.own)
@@ -181,7 +181,7 @@ class Trainer:
         architecture.key_dropout(self.network, words)
         x_t = q_sample(x_0, epsilon, at).contiguous(memory_format=self.layout)
         with devices.autocast(self.dtype, self.device):
-            output = self.forward(x_t, t)
+            output = self.forward(chosen.parameterization.seen(x_t, at), t)
         output, variance_output = chosen.variance.split(output.float())
         return chosen.loss(
             Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base import variant
+from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
 
 # the smallest shape of each architecture that has all its parts; one not listed is built with its defaults
@@ -41,7 +42,7 @@ def architecture(name: str, **fields: Any) -> Architecture:
 
 def network(name: str, fields: dict[str, Any], channels: int = 3, outputs: int = 3) -> nn.Module:
     torch.manual_seed(0)
-    return architecture(name, **fields).network(SIZE, channels, outputs)
+    return architecture(name, **fields).network(Shape(channels, SIZE, SIZE), outputs)
 
 
 def awake(module: nn.Module) -> nn.Module:
@@ -139,4 +140,4 @@ def test_an_impossible_shape_is_refused_by_its_fields_name(
     name: str, fields: dict[str, Any], image_size: int, named: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{named}: "), torch.device("meta"):
-        architecture(name, **fields).network(image_size, 3, 3)
+        architecture(name, **fields).network(Shape(3, image_size, image_size), 3)

@@ -7,6 +7,7 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm.base.settings import Shape
 from ddpm.variants.networks.dit import DiT
 
 CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed and ours do not
@@ -22,7 +23,7 @@ def test_parameters_and_flops_are_the_papers(
 ) -> None:
     """On latents of 32x32x4 with doubled outputs; the paper counts a multiplication with its addition as one flop."""
     with torch.device("meta"):
-        network = DiT(depth=depth, width=width, heads=heads).network(32, 4, 8)
+        network = DiT(depth=depth, width=width, heads=heads).network(Shape(4, 32, 32), 8)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, 4, 32, 32), torch.ones(1))
     found = sum(parameter.numel() for parameter in network.parameters()) + CLASSES * width
@@ -33,7 +34,7 @@ def test_parameters_and_flops_are_the_papers(
 def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None:
     torch.manual_seed(0)
     shape = DiT(patch_size=2, depth=2, width=24, heads=3)
-    ours = shape.network(8, 3, 6).eval()
+    ours = shape.network(Shape(3, 8, 8), 6).eval()
     theirs = DiTTransformer2DModel(
         num_attention_heads=3,
         attention_head_dim=8,

@@ -11,6 +11,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddpm.base.settings import Shape
 from ddpm.model.layers import ResidualBlock, SelfAttention, upsampled_by_parity
 from ddpm.variants.networks.unet import Block, UNet, UNetModule
 from tests.peers import article
@@ -52,7 +53,10 @@ def test_parameter_counts_are_the_published_ones(
     shape: UNet, image_size: int, outputs: int, classes: int, published: float
 ) -> None:
     with torch.device("meta"):
-        found = count(shape.network(image_size, 3, outputs)) + classes * shape.base_channels * shape.time_multiple
+        found = (
+            count(shape.network(Shape(3, image_size, image_size), outputs))
+            + classes * shape.base_channels * shape.time_multiple
+        )
     assert found == published if isinstance(published, int) else round(found / 1e6) * 1e6 == published
 
 
@@ -60,7 +64,7 @@ def test_the_articles_network_has_the_same_weights_and_gives_the_same_output() -
     torch.manual_seed(0)
     peer = article.ArticleUNet().eval()
     assert count(peer) == 25_636_483
-    ours = ARTICLE.network(32, 3, 3).eval()
+    ours = ARTICLE.network(Shape(3, 32, 32), 3).eval()
     theirs = [parameter for parameter in peer.parameters() if parameter.requires_grad]
     # both are written in the order of the forward pass, so their parameters pair up
     with torch.no_grad():
@@ -124,7 +128,7 @@ SMALL: dict[str, Any] = {"base_channels": 16, "groups": 8, "dropout": 0.0}
 )
 def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer: Any, shape: UNet, outputs: int) -> None:
     torch.manual_seed(0)
-    theirs, ours = peer().eval(), shape.network(16, 3, outputs).eval()
+    theirs, ours = peer().eval(), shape.network(Shape(3, 16, 16), outputs).eval()
     assert count(ours) == count(theirs)
     for layer, other in [
         (ours.time[0], theirs.time_embedding.linear_1),
@@ -191,8 +195,8 @@ def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
 def test_patches_are_the_images_pixels_as_channels() -> None:
     """A network on patches equals the plain one with the same weights, on the image with its pixels as channels."""
     shape = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (), "groups": 4}
-    patched = UNet(patch_size=2, **shape).network(16, 1, 2).eval()
-    plain = UNet(**shape).network(8, 4, 8).eval()
+    patched = UNet(patch_size=2, **shape).network(Shape(1, 16, 16), 2).eval()
+    plain = UNet(**shape).network(Shape(4, 8, 8), 8).eval()
     for parameter in patched.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     plain.load_state_dict(patched.state_dict())
@@ -207,8 +211,9 @@ def test_patches_are_the_images_pixels_as_channels() -> None:
 
 
 def test_patches_that_do_not_fit_the_image_are_refused() -> None:
+    shape = UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=())
     with pytest.raises(ValueError, match="after patch_size: 3"):
-        UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=()).network(16, 1, 1)
+        shape.network(Shape(1, 16, 16), 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8)])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
+from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.training.timesteps import TimestepSampler
 
 NAMES = variant.names("timestep_samplers")
@@ -22,6 +23,12 @@ T = 50
 
 def sampler(name: str, **fields: float) -> TimestepSampler:
     return variant.build("timestep_samplers", {"name": name, name: fields}, "train.timestep_sampler")
+
+
+def chain(length: int, schedule: str = "cosine", **fields: bool) -> NoiseSchedule:
+    spec = {"name": schedule, schedule: fields}
+    built: NoiseSchedule = variant.build("schedules", spec, "diffusion.schedule").noise_schedule(length)
+    return built
 
 
 def uniform(count: int, step: int = 0) -> Tensor:
@@ -35,7 +42,7 @@ def loss(t: Tensor) -> Tensor:
 
 def warmed(chosen: TimestepSampler, batches: int = 40, size: int = 64) -> dict[str, Tensor]:
     """The sampler's state after some batches with those losses."""
-    state = chosen.state(T, CPU)
+    state = chosen.state(chain(T), CPU)
     for step in range(batches):
         t, _ = chosen.draw(uniform(size, step), T, state)
         chosen.update(state, t, loss(t))
@@ -44,7 +51,7 @@ def warmed(chosen: TimestepSampler, batches: int = 40, size: int = 64) -> dict[s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_timesteps_cover_1_to_T(name: str) -> None:
-    t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(T, CPU))
+    t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(chain(T), CPU))
     assert t.dtype == torch.int64
     assert t.unique().tolist() == list(range(1, T + 1))
     assert weight.dtype == torch.float32
@@ -55,7 +62,7 @@ def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
     """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw."""
     count = 2**18
     even = (torch.arange(count).double() + 0.5) / count
-    t, weight = sampler(name).draw(even, T, sampler(name).state(T, CPU))
+    t, weight = sampler(name).draw(even, T, sampler(name).state(chain(T), CPU))
     share = torch.zeros(T, dtype=torch.float64).index_add_(0, t - 1, weight.double()) / count
     torch.testing.assert_close(share, torch.full((T,), 1 / T).double(), rtol=0, atol=float(weight.max()) / count)
 
@@ -64,7 +71,7 @@ def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
 @settings(max_examples=30, deadline=None)
 @given(batch=st.integers(1, 300), T=st.integers(1, 4000), u=st.sampled_from([0.0, 0.5, 1 - 2**-53]))
 def test_no_draw_leaves_the_chain(name: str, batch: int, T: int, u: float) -> None:
-    t, weight = sampler(name).draw(torch.full((batch,), u, dtype=torch.float64), T, sampler(name).state(T, CPU))
+    t, weight = sampler(name).draw(torch.full((batch,), u, dtype=torch.float64), T, sampler(name).state(chain(T), CPU))
     assert len(t) == len(weight) == batch
     assert t.min() >= 1
     assert t.max() <= T
@@ -109,7 +116,7 @@ def test_the_published_density_is_drawn_but_for_the_uniform_share(
         normal = stats.norm(fields.get("mean", 0), fields.get("std", 1))
         return float(normal.pdf(np.log(u / (1 - u))) / (u * (1 - u))) if 0 < u < 1 else 0.0
 
-    shares = sampler(name, uniform_share=0.25, **fields).state(length, CPU)["shares"].double()
+    shares = sampler(name, uniform_share=0.25, **fields).state(chain(length), CPU)["shares"].double()
     at = [t for t in (1, 2, 5, 600, 1000) if t <= length]
     kinks = [fields.get("mu", 0.5)]
     mass = [quad(density, (t - 1) / length, t / length, points=kinks, limit=200)[0] for t in at]
@@ -118,13 +125,34 @@ def test_the_published_density_is_drawn_but_for_the_uniform_share(
     torch.testing.assert_close((shares / shares.sum())[torch.tensor(at) - 1], expected.double(), rtol=1e-6, atol=0)
 
 
-def test_logit_normal_on_the_rectified_flow_chain_is_edms_density_of_sigma() -> None:
-    chain = variant.build("schedules", {"name": "rectified_flow"}, "s").noise_schedule(1000)
-    chosen = sampler("logit_normal", mean=-1.2, std=1.2, uniform_share=1e-9)
-    t, _ = chosen.draw(uniform(100_000), 1000, chosen.state(1000, CPU))
-    log_sigma = -chain.log_snr[t.numpy() - 1] / 2
+@pytest.mark.parametrize(("schedule", "name"), [("rectified_flow", "logit_normal"), ("karras", "lognormal")])
+def test_edms_density_of_sigma(schedule: str, name: str) -> None:
+    """Karras et al. 2022, table 1: log sigma has mean -1.2 and deviation 1.2; on the straight chain it is
+    logit(t / T)."""
+    drawn_from = chain(1000, schedule)
+    chosen = sampler(name, mean=-1.2, std=1.2, uniform_share=1e-9)
+    t, _ = chosen.draw(uniform(100_000), 1000, chosen.state(drawn_from, CPU))
+    log_sigma = -drawn_from.log_snr[t.numpy() - 1] / 2
     assert log_sigma.mean() == pytest.approx(-1.2, abs=0.02)
     assert log_sigma.std() == pytest.approx(1.2, abs=0.02)
+
+
+@pytest.mark.parametrize("schedule", ["karras", "cosine", "linear"])
+def test_lognormal_gives_each_t_the_mass_around_its_noise_level(schedule: str) -> None:
+    drawn_from = chain(1000, schedule)
+    shares = sampler("lognormal", uniform_share=0.25).state(drawn_from, CPU)["shares"].double()
+    log_sigma = -drawn_from.log_snr / 2
+    below = stats.norm(-1.2, 1.2).cdf((log_sigma[1:] + log_sigma[:-1]) / 2)
+    expected = torch.from_numpy(0.75 * np.diff(below)) + 0.25 / 1000
+    torch.testing.assert_close((shares / shares.sum())[1:-1], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chain_without_signal_at_its_end_can_be_drawn_from(name: str) -> None:
+    drawn_from = chain(T, "linear", zero_terminal_snr=True)
+    t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(drawn_from, CPU))
+    assert t.max() == T
+    assert weight.isfinite().all()
 
 
 def test_second_moment_draws_by_the_root_of_the_mean_square() -> None:
@@ -146,7 +174,7 @@ def test_second_moment_has_less_variance_than_uniform_where_losses_differ() -> N
 @given(st.lists(st.lists(st.integers(1, 4), min_size=9, max_size=9), min_size=1, max_size=5))
 def test_second_moment_keeps_the_last_losses_of_each_t(batches: list[list[int]]) -> None:
     chosen = sampler("loss_second_moment", history=3)
-    state = chosen.state(4, CPU)
+    state = chosen.state(chain(4), CPU)
     seen: dict[int, list[float]] = {t: [] for t in range(1, 5)}
     for number, batch in enumerate(batches):
         losses = torch.arange(9.0) + 10 * number + 1

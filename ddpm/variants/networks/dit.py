@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import attend, sinusoidal_embedding, zeroed
 
@@ -29,24 +30,24 @@ class DiT(Architecture):
     heads: Positive = 6
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
-    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
-        if image_size % self.patch_size:
-            raise ValueError(f"patch_size: {self.patch_size} must divide data.image_size: {image_size}")
+    def network(self, image: Shape, outputs: int) -> nn.Module:
+        if image.height % self.patch_size:
+            raise ValueError(f"patch_size: {self.patch_size} must divide data.image_size: {image.height}")
         if self.width % 4:
             raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
-        return DiTModule(self, image_size, channels, outputs)
+        return DiTModule(self, image, outputs)
 
 
 class DiTModule(nn.Module):
     """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S); zero when freshly made."""
 
-    def __init__(self, shape: DiT, image_size: int, channels: int, outputs: int):
+    def __init__(self, shape: DiT, image: Shape, outputs: int):
         super().__init__()
-        width, side = shape.width, image_size // shape.patch_size
+        width, side = shape.width, image.height // shape.patch_size
         self.patch_size = shape.patch_size
-        self.patches = nn.Conv2d(channels, width, shape.patch_size, stride=shape.patch_size)
+        self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # like a linear layer, which it is in effect
         # computed from the shape, so not saved in model files
         self.register_buffer("positions", positions(side, width), persistent=False)

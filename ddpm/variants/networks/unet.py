@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import Downsample, Dropout, ResidualBlock, SelfAttention, Upsample, sinusoidal_embedding, zeroed
 
@@ -44,22 +45,22 @@ class UNet(Architecture):
     dropout_kind: Literal["pixel", "channel"] = "pixel"
     zero_init: bool = True
 
-    def network(self, image_size: int, channels: int, outputs: int) -> nn.Module:
+    def network(self, image: Shape, outputs: int) -> nn.Module:
         factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
-        if image_size % factor:
+        if image.height % factor:
             patches = f" after patch_size: {self.patch_size}" if self.patch_size > 1 else ""
             raise ValueError(
                 f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times{patches}, "
-                f"so data.image_size: {image_size} must be a multiple of {factor}"
+                f"so data.image_size: {image.height} must be a multiple of {factor}"
             )
-        heights = [image_size // self.patch_size >> level for level in range(len(self.multipliers))]
+        heights = [image.height // self.patch_size >> level for level in range(len(self.multipliers))]
         if wrong := [size for size in self.attention_sizes if size not in heights]:
             raise ValueError(f"attention_sizes: {wrong[0]} is not the height of any level; allowed: {heights}")
         if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
             raise ValueError(
                 f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
             )
-        return UNetModule(self, image_size, channels, outputs)
+        return UNetModule(self, image, outputs)
 
     def heads(self, channels: int) -> int:
         """The heads of an attention layer over ``channels``. Raises ValueError when they do not divide them evenly."""
@@ -94,20 +95,20 @@ class UNet(Architecture):
 class UNetModule(nn.Module):
     """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S)."""
 
-    def __init__(self, shape: UNet, image_size: int, channels: int, outputs: int):
+    def __init__(self, shape: UNet, image: Shape, outputs: int):
         super().__init__()
         base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
         self.base_channels = base
         self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.patch_size, pixels = shape.patch_size, shape.patch_size**2
-        self.stem = nn.Conv2d(channels * pixels, base, 3, padding=1)
+        self.stem = nn.Conv2d(image.channels * pixels, base, 3, padding=1)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         skips = [base]
         width = base
         last = len(shape.multipliers) - 1
         for level, multiplier in enumerate(shape.multipliers):
-            attends = image_size // shape.patch_size >> level in shape.attention_sizes
+            attends = image.height // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks):
                 self.down.append(Block(shape, width, base * multiplier, attends))
                 width = base * multiplier
@@ -119,7 +120,7 @@ class UNetModule(nn.Module):
             [Block(shape, width, width, shape.middle_attention), Block(shape, width, width, False)]
         )
         for level in range(last, -1, -1):
-            attends = image_size // shape.patch_size >> level in shape.attention_sizes
+            attends = image.height // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks + 1):
                 self.up.append(Block(shape, width + skips.pop(), base * shape.multipliers[level], attends))
                 width = base * shape.multipliers[level]

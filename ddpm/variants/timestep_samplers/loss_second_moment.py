@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ class LossSecondMoment(TimestepSampler):
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.001
 
-    def state(self, T: int, device: torch.device) -> dict[str, Tensor]:
+    def state(self, schedule: NoiseSchedule, device: torch.device) -> dict[str, Tensor]:
         """losses: (T, history), a ring buffer of the latest at each t; counts: (T,) int64, of all losses so far."""
         import torch
 
+        T = len(schedule)
         return {
             "losses": torch.zeros(T, self.history, device=device),
             "counts": torch.zeros(T, dtype=torch.int64, device=device),
