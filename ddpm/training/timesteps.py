@@ -44,7 +44,7 @@ class TimestepSampler(Variant, ABC):
     def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(B,) int64 timesteps in 1..T and their (B,) float32 weights, from (B,) independent draws in [0, 1).
 
-        The mean of weight * loss estimates the mean loss over uniform t.
+        The mean of weight * loss estimates the mean loss over uniform t, unless the variant says otherwise.
         """
 
     def update(self, state: dict[str, Tensor], t: Tensor, losses: Tensor) -> None:
@@ -52,10 +52,14 @@ class TimestepSampler(Variant, ABC):
 
 
 class Fixed(TimestepSampler):
-    """A density that no loss changes. ``uniform_share`` of the draws are uniform over t: no weight exceeds
-    1 / uniform_share."""
+    """A density that no loss changes.
+
+    ``uniform_share`` of the draws are uniform over t: no weight exceeds 1 / uniform_share. Without ``unbiased`` there
+    are no weights, as in the papers: then the density is part of the objective, the mean loss over its own t.
+    """
 
     uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    unbiased: bool = True
 
     @abstractmethod
     def mass(self, schedule: NoiseSchedule) -> Array:
@@ -70,4 +74,5 @@ class Fixed(TimestepSampler):
         return {"shares": torch.from_numpy((p * SHARES).astype(np.int64)).to(device)}
 
     def draw(self, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return draw_by_shares(state["shares"], uniform)
+        t, weight = draw_by_shares(state["shares"], uniform)
+        return t, weight if self.unbiased else weight.new_ones(weight.shape)

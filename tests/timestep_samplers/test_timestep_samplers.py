@@ -147,6 +147,19 @@ def test_lognormal_gives_each_t_the_mass_around_its_noise_level(schedule: str) -
     torch.testing.assert_close((shares / shares.sum())[1:-1], expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["laplace", "logit_normal", "lognormal"])
+def test_without_weights_the_density_is_part_of_the_objective(name: str) -> None:
+    """The same t are drawn, so the mean loss is that over the density; with weights it is that over uniform t."""
+    plain, weighted = sampler(name, unbiased=False), sampler(name)
+    state = plain.state(chain(T), CPU)
+    t, ones = plain.draw(uniform(100_000), T, state)
+    assert torch.equal(t, weighted.draw(uniform(100_000), T, state)[0])
+    assert torch.equal(ones, torch.ones(100_000))
+    shares = state["shares"].double() / state["shares"].sum()
+    expected = float((shares * loss(torch.arange(1, T + 1))).sum())
+    assert float(loss(t).mean()) == pytest.approx(expected, rel=0.02)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chain_without_signal_at_its_end_can_be_drawn_from(name: str) -> None:
     drawn_from = chain(T, "linear", zero_terminal_snr=True)

@@ -14,8 +14,7 @@ from ddpm.training.timesteps import Fixed
 
 
 class LogitNormal(Fixed):
-    """Stable Diffusion 3 has no weights, so that its density changes the objective too; here that is for the loss to
-    say."""
+    """Stable Diffusion 3's is ``unbiased``: false."""
 
     mean: Annotated[float, Field(ge=-10, le=10)] = 0.0
     std: Annotated[float, Field(ge=0.05, le=10)] = 1.0

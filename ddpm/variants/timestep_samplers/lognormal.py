@@ -16,7 +16,7 @@ from ddpm.training.timesteps import Fixed
 class LogNormal(Fixed):
     """``mean`` and ``std`` are the paper's P_mean and P_std. Each t gets the mass that is nearer to its noise level
     than to any other's, so the chain's range of noise stays its own: p(sigma) says where draws are, not where sampling
-    starts. In EDM the density is part of the objective; here it changes only how noisy the estimate is."""
+    starts. EDM's is ``unbiased``: false."""
 
     mean: Annotated[float, Field(ge=-10, le=10)] = -1.2
     std: Annotated[float, Field(ge=0.05, le=10)] = 1.2
