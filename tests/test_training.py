@@ -193,6 +193,53 @@ def test_another_seed_gives_other_weights() -> None:
     assert sha256(Path("a/model.safetensors")) != sha256(Path("b/model.safetensors"))
 
 
+def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
+    """What a training draws, by source: initial weights; batches of two epochs; epsilon, timesteps and dropout."""
+    trainer = Trainer(config.training(), pictures(), CPU)
+    found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "order": [], "noise": []}
+    real = trainer.losses
+
+    def losses(x_0: Tensor, *noise: Tensor) -> Tensor:
+        found["order"].append(x_0.clone())
+        found["noise"] += [each.clone() for each in noise]
+        return real(x_0, *noise)
+
+    monkeypatch.setattr(trainer, "losses", losses)
+    for step in range(1, 8):
+        trainer.step(step)
+    return found
+
+
+@pytest.mark.parametrize("source", ["weights", "order", "noise"])
+def test_the_seed_of_one_source_changes_what_it_says_and_only_that(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It draws what a run with that seed draws: so runs that differ in all three have nothing in common."""
+    plain, other, mixed = (
+        drawn(small(train={"horizontal_flip": True, **changed}).model_copy(update={"seed": seed}), monkeypatch)
+        for seed, changed in ((3, {}), (4, {}), (3, {"seeds": {source: 4}}))
+    )
+    for name in plain:
+        expected = other if name == source else plain
+        torch.testing.assert_close(mixed[name], expected[name], rtol=0, atol=0)
+        # each epsilon, timestep, dropout and batch; of the weights all but those that begin as constants
+        differ = [not torch.equal(a, b) for a, b in zip(plain[name], other[name], strict=True)]
+        assert any(differ) if name == "weights" else all(differ)
+
+
+def test_seeds_that_are_not_set_leave_no_trace_in_the_model_file() -> None:
+    """Models trained with and without the key, and before there was one, are the same to the byte."""
+    run(small(), "a")
+    run(small(train={"seeds": {"weights": None}}), "b")
+    run(small(train={"seeds": {"weights": 0, "order": 0}}), "c")
+    assert sha256(Path("a/model.safetensors")) == sha256(Path("b/model.safetensors"))
+    before, after = (load_model(Path(name, "model.safetensors"), CPU) for name in "ac")
+    assert "seeds" not in before.written["train"]
+    assert after.written["train"]["seeds"] == {"weights": 0, "order": 0, "noise": None}
+    assert parse(after.written, "model", TrainingConfig).train.seeds.order == 0
+    torch.testing.assert_close(before.network.state_dict(), after.network.state_dict(), rtol=0, atol=0)
+
+
 def test_the_loss_falls() -> None:
     rows = run(small(train={"steps": 200, "learning_rate": 5e-3, "lr_decay": "cosine"}), "out").rows
     assert sum(row.loss for row in rows[-20:]) < 0.6 * sum(row.loss for row in rows[:20])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, model_validator
 
 from ddpm.base import variant
-from ddpm.base.settings import ImageShape, Section
+from ddpm.base.settings import ImageShape, Section, Seed
 from ddpm.diffusion.settings import Diffusion
 
 
@@ -30,7 +30,7 @@ class Model(Section):
 class ModelConfig(Section):
     """What is needed to sample from weights. seed: of the training; the noise of the samples depends on it."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Seed
     data: ImageShape
     diffusion: Diffusion
     model: Model

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, InstanceOf, model_validator
 
-from ddpm.base.settings import Positive, Precision, Section
+from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.sampling.sampler import Sampler
 
 Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]
@@ -16,7 +16,7 @@ class Sample(Section):
     """How images are drawn from the model."""
 
     count: Positive
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch_size: Positive = 256
     sampler: InstanceOf[Sampler]
     steps: Positive

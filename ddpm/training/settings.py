@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ddpm.base.settings import Positive, Precision, Section
+from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.model.settings import ModelConfig
 from ddpm.training.ema import EMAProfile
 from ddpm.training.timesteps import TimestepSampler
+
+
+class Seeds(Section):
+    """A seed for one source of a training's randomness alone; null: the run's ``seed``.
+
+    weights: the initial ones. order: which images each step sees, and which of them are flipped. noise: epsilon,
+    timesteps and dropout.
+    """
+
+    weights: Seed | None = None
+    order: Seed | None = None
+    noise: Seed | None = None
+
+    def of(self, source: Literal["weights", "order", "noise"], seed: int) -> int:
+        """The seed of that source in a run with that ``seed``."""
+        own: int | None = getattr(self, source)
+        return seed if own is None else own
 
 
 class Train(Section):
@@ -35,6 +52,7 @@ class Train(Section):
     checkpoint_every: Positive = 1000
     grid_every: Annotated[int, Field(ge=0)] = 0
     grid_unit: Literal["steps", "epochs"] = "steps"
+    seeds: Seeds = Seeds()
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -43,6 +61,14 @@ class Train(Section):
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset_seeds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that model files and params of runs are the same, to the byte, as before there was this key."""
+        values: dict[str, Any] = serialize(self)
+        if self.seeds == Seeds():
+            values.pop("seeds", None)
+        return values
 
 
 class TrainingConfig(ModelConfig):

@@ -119,7 +119,8 @@ class Trainer:
             )
         if options.deterministic:
             devices.make_deterministic(device)
-        torch.manual_seed(noise.stream_seed(config.seed, "weights"))
+        self.seed = options.seeds.of("noise", config.seed)
+        torch.manual_seed(noise.stream_seed(options.seeds.of("weights", config.seed), "weights"))
         self.config = config
         self.device = device
         self.ranks = ranks
@@ -143,16 +144,17 @@ class Trainer:
         self.ema = EMA(self.network, options.ema)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
-        self.dropout = noise.streams(config.seed, architecture.dropout_purposes(self.network), device)
+        self.dropout = noise.streams(self.seed, architecture.dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
-        self.batches = Batches(pictures, self.batch_size, config.seed, options.horizontal_flip, device, self.own)
+        order = options.seeds.of("order", config.seed)
+        self.batches = Batches(pictures, self.batch_size, order, options.horizontal_flip, device, self.own)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the whole batch, scalars on the device; nothing waits for them.
 
         Each rank learns from its share: the mean of the ranks' gradients is the whole batch's.
         """
-        diffusion, options, seed = self.config.diffusion, self.config.train, self.config.seed
+        diffusion, options, seed = self.config.diffusion, self.config.train, self.seed
         whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
         uniform = noise.uniform(seed, "timestep", whole, step)
         t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
