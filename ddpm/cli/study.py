@@ -229,7 +229,7 @@ def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Shar
 
 
 def _line(number: int, study: Study) -> Experiment:
-    planned = study.experiments()
+    planned = study.lines()
     if not 1 <= number <= len(planned):
         raise UserError(f"--line: {number} is not an experiment of {study.path}; allowed: 1 to {len(planned)}")
     return planned[number - 1]

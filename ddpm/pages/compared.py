@@ -77,7 +77,7 @@ def verdict(found: Compared) -> list[Part]:
     parts: list[Part] = []
     for title, (heads, *rows) in found.tables:
         if heads[-1] != "verdict":
-            parts.append(Table(heads, rows))
+            parts.append(Table(heads, rows, title))
             continue
         split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
         parts.append(Table([*heads, "why"], split, title, text_columns=(0, 7, 8)))

@@ -55,7 +55,7 @@ class Board:
             table.add_row(variant, line, done, *_estimate(self.ledger, variant), decided)
         look, left = found.wanted()
         seconds = found.left(self.at_once)
-        ahead = f"{len(left)} experiments up to the look at {look} seeds" if look else "complete"
+        ahead = f"{len(left)} experiments {status.aim(look)}" if left else "complete"
         speed = f", {duration(found.seconds)} each on {self.at_once} slots" if found.seconds else ""
         rest = f", about {duration(seconds)} left" if seconds else ""
         running = [
@@ -67,8 +67,11 @@ class Board:
 
 
 def _estimate(ledger: Ledger, variant: str) -> tuple[str, str]:
-    """The primary metric's mean, and the mean and interval of its differences from the baseline, over the runs read."""
+    """The primary metric's mean, and the mean and interval of its differences from the baseline, over the runs read;
+    nothing for a source of noise."""
     study, metric = ledger.study, ledger.study.plan.primary
+    if variant not in study.params:
+        return "", ""
     arms: dict[str, dict[int, float]] = {name: {} for name in study.params}
     for each in study.experiments():
         if run := ledger.runs.get(each.name):

@@ -8,7 +8,7 @@ from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
 from ruamel.yaml import YAML
@@ -20,6 +20,7 @@ from ddpm.compare import metrics, runs, statistics
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.study.sequential import Design
+from ddpm.training.settings import Seeds
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
@@ -27,6 +28,10 @@ SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 # metric of an extractor -> what evaluate.metrics calls it
 MADE_BY = {"fid": "fid", "fd": "fid", "kid_mean": "kid", "is_mean": "isc", "precision": "prc", "recall": "prc"}
 Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
+Source = Literal["weights", "order", "noise", "sampling"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+FEWEST_RUNS = 4  # of a source of noise: fewer give an interval that says nothing
+FRESH = 10**6  # above the seeds of any study: a run of a source must not draw what an ordinary run draws
 
 
 class Plan(Section):
@@ -37,6 +42,7 @@ class Plan(Section):
     be decided. spending: how much of the error rate each look may spend (ddpm/study/sequential.py); with ``evalue``,
     which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
+    noise: runs of the baseline for each source of noise (``Study.noise_runs``); no verdict depends on them.
     """
 
     question: Annotated[str, Field(min_length=1)]
@@ -46,6 +52,7 @@ class Plan(Section):
     looks: Annotated[tuple[Annotated[int, Field(ge=2, le=200)], ...], Field(min_length=1)] = (8, 12, 16, 20)
     spending: Spending = "pocock"
     first_seed: Annotated[int, Field(ge=0)] = 0
+    noise: Annotated[int, Field(ge=0, le=200)] = 0
 
     @field_validator("looks")
     @classmethod
@@ -53,6 +60,13 @@ class Plan(Section):
         if list(looks) != sorted(set(looks)):
             raise ValueError("must rise")
         return looks
+
+    @field_validator("noise")
+    @classmethod
+    def _enough(cls, noise: int) -> int:
+        if 0 < noise < FEWEST_RUNS:
+            raise ValueError(f"0, or {FEWEST_RUNS} or more runs for each source of noise")
+        return noise
 
     @field_validator("primary")
     @classmethod
@@ -65,12 +79,24 @@ class Plan(Section):
 
 
 class Experiment(NamedTuple):
-    """One training of one variant with one seed. text: its params.yaml, with the base's comments."""
+    """One run of one variant with one seed. base: the variant's params.yaml.
+
+    source: what differs from the variant's run with that seed, None in an ordinary run; changed: the params that say
+    so, by key.
+    """
 
     name: str
     variant: str
     seed: int
-    text: str
+    base: str
+    source: Source | None = None
+    changed: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def text(self) -> str:
+        """Its params.yaml, with the base's comments."""
+        text = SEED.sub(f"seed: {self.seed}", self.base, count=1)
+        return overridden(text, self.changed, self.name) if self.changed else text
 
 
 class Study:
@@ -102,20 +128,42 @@ class Study:
 
     @cached_property
     def hash(self) -> str:
-        """Digest of the plan and of all params of its variants that affect what is learned and scored."""
+        """Digest of the plan and of all params of its variants that affect what is learned, scored and decided."""
         learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
-        plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", *free})
+        plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", "noise", *free})
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
-        """Every experiment of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
+        """The ordinary runs of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
         count = self.plan.looks[-1] if upto is None else upto
         return [
-            Experiment(f"{self.name}-{variant}-{seed}", variant, seed, SEED.sub(f"seed: {seed}", text, count=1))
+            Experiment(f"{self.name}-{variant}-{seed}", variant, seed, text)
             for seed in range(self.plan.first_seed, self.plan.first_seed + count)
             for variant, text in self.texts.items()
         ]
+
+    def noise_runs(self) -> list[Experiment]:
+        """For each source of noise, ``plan.noise`` runs of the baseline with the first seed, but for that source.
+
+        Those of sampling train nothing: they take the model of the run with the first seed out of DVC's cache.
+        """
+        baseline, first = self.baseline, self.plan.first_seed
+        sets = len(self.configs[baseline].sample.seeds)
+        made = []
+        for source in SOURCES:
+            for number in range(1, self.plan.noise + 1):
+                start = FRESH + number * sets
+                changed = {f"train.seeds.{source}": FRESH + number}
+                if source == "sampling":
+                    changed = {"sample.seeds": list(range(start, start + sets))}
+                name = f"{self.name}-{baseline}-{source}-{number}"
+                made.append(Experiment(name, baseline, first, self.texts[baseline], source, changed))
+        return made
+
+    def lines(self) -> list[Experiment]:
+        """Every experiment, in the order of ``--line``: what a look needs, then what no verdict needs."""
+        return [*self.experiments(), *self.noise_runs()]
 
 
 def load(path: Path) -> Study:
@@ -149,6 +197,13 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     for variant, chosen in checked.items():
         if missing := _missing(plan.primary, chosen):
             raise UserError(f"{path}: primary: no run of {variant} will have {plan.primary}: {missing}")
+        if plan.noise and chosen.train.seeds != Seeds():
+            raise UserError(
+                f"{path}: noise: {plan.noise}: {variant} sets train.seeds, so its seeds do not vary all sources: take "
+                "train.seeds out of the variant or its base, or noise out of the plan"
+            )
+    if plan.noise and (same := {f"{study.baseline}-{source}" for source in SOURCES} & plan.variants.keys()):
+        raise UserError(f"{path}: variants: {min(same)}: runs for noise have that name; give the variant another one")
     return study
 
 

@@ -71,7 +71,12 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
         time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
         chances = [f"{each.decided[look]:.2f}" for each in power]
         rows.append([f"{look} seeds", f"1-{len(upto)}", str(len(upto)), str(missing), time, *chances])
-    names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(planned, 1)]
+    if extra := study.noise_runs():
+        missing = sum(found.states[each.name] != "done" for each in extra)
+        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
+        first, last = len(planned) + 1, len(planned) + len(extra)
+        rows.append(["noise", f"{first}-{last}", str(len(extra)), str(missing), time, *("-" for _ in power)])
+    names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(study.lines(), 1)]
     each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
     return "\n".join(
         [

@@ -21,7 +21,7 @@ from ddpm.compare import runs
 from ddpm.compare.runs import Run
 from ddpm.compare.snapshots import EXPERIMENT, FILES, Snapshot
 from ddpm.params import file
-from ddpm.study.plan import Experiment, Study
+from ddpm.study.plan import SOURCES, Experiment, Source, Study
 
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds): (\S+)$", re.MULTILINE)
@@ -62,7 +62,7 @@ def recorded(study: Study) -> list[Result]:
 
     Raises UserError if another study or plan, or a person, made one of the same name.
     """
-    git, names = repository(), {experiment.name for experiment in study.experiments()}
+    git, names = repository(), {experiment.name for experiment in study.lines()}
     found = []
     for ref in git.references.iterator():
         named = EXPERIMENT.fullmatch(ref.name)
@@ -122,15 +122,29 @@ class Ledger:
         write_json(state(self.study) / "study.json", {"commit": self.commit, "plan": self.study.hash})
 
     def found(self) -> dict[str, dict[int, Run]]:
-        """Every finished run, by variant and seed. Raises UserError if one can't be read or has other params."""
-        done, git = self.done, repository()
-        found: dict[str, dict[int, Run]] = {variant: {} for variant in self.study.params}
-        for experiment in filter(lambda each: each.name in done, self.study.experiments()):
-            if experiment.name not in self.runs:
-                commit = git[done[experiment.name].commit].peel(pygit2.Commit)
-                self.runs[experiment.name] = checked(self.study, experiment, _snapshot(git, experiment.name, commit))
-            found[experiment.variant][experiment.seed] = self.runs[experiment.name]
+        """Every finished ordinary run, by variant and seed. Raises UserError like ``run``."""
+        done, found = self.done, dict[str, dict[int, Run]]((variant, {}) for variant in self.study.params)
+        for each in self.study.experiments():
+            if each.name in done:
+                found[each.variant][each.seed] = self.run(each)
         return found
+
+    def by_source(self) -> dict[Source, list[Run]]:
+        """Every finished run of each source of noise. Raises UserError like ``run``."""
+        done, planned = self.done, self.study.noise_runs()
+        return {
+            source: [self.run(each) for each in planned if each.source == source and each.name in done]
+            for source in SOURCES
+        }
+
+    def run(self, experiment: Experiment) -> Run:
+        """The run of a finished experiment. Raises UserError if it can't be read or has other params."""
+        name = experiment.name
+        if name not in self.runs:
+            git = repository()
+            commit = git[self.done[name].commit].peel(pygit2.Commit)
+            self.runs[name] = checked(self.study, experiment, _snapshot(git, name, commit))
+        return self.runs[name]
 
 
 def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
@@ -141,7 +155,7 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
         raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
     if (primary := study.plan.primary) not in run.scores:
         raise UserError(f"{experiment.name}: it has no {primary}, which {study.path} is about")
-    planned = study.configs[experiment.variant].flat()
+    planned = study.configs[experiment.variant].flat() | dict(experiment.changed)
     if run.seed != experiment.seed or (other := runs.differences(run.params, planned)):
         key = "seed" if run.seed != experiment.seed else other[0]
         raise UserError(
@@ -196,8 +210,9 @@ def publish(experiment: Experiment, study: Study, base: str, changed: Mapping[st
         who = git.default_signature
     except KeyError:  # git knows no name
         who = pygit2.Signature("ddpm study", "ddpm@localhost")
+    other = f", other {experiment.source}" if experiment.source else ""
     message = (
-        f"ddpm study {study.name}: {experiment.variant}, seed {experiment.seed}\n\n"
+        f"ddpm study {study.name}: {experiment.variant}, seed {experiment.seed}{other}\n\n"
         f"Study: {study.name}\nPlan: {study.hash}\nSeconds: {seconds:.1f}\n"
     )
     try:

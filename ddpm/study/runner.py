@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
 from ddpm.compare import tables
-from ddpm.study import status, verdict
+from ddpm.study import sources, status, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
 from ddpm.study.worker import Busy, Worker
@@ -50,7 +50,8 @@ class Runner:
         self.failed: dict[str, str] = {}
 
     def run(self) -> verdict.Findings:
-        """Continue until every variant is decided, the plan ends, or everything left has failed."""
+        """Continue until every variant is decided, the plan ends, or everything left has failed; then run what shows
+        where the noise comes from."""
         baseline = self.study.baseline
         findings = self._judge()
         for look in self.study.plan.looks:
@@ -62,22 +63,32 @@ class Runner:
             wanted = [each for each in self.study.experiments(look) if each.variant in {baseline, *going}]
             left = [each for each in wanted if each.name not in done]
             if left:
-                self._make(left, look)
+                self._make(left, status.aim(look))
                 findings = self._judge()
                 self.say(f"look at {look} seeds: {self._still(findings)}")
+        done = self.ledger.done
+        first = [each for each in self.study.experiments(self.study.plan.looks[0]) if each.variant == baseline]
+        left = [each for each in self.study.noise_runs() if each.name not in done]
+        if left and all(each.name in done for each in first):
+            self._make(left, status.aim(None))
+            findings = self._judge()
         return findings
 
     def _judge(self) -> verdict.Findings:
         self.ledger.update()
-        findings = verdict.judge(self.study, self.ledger.found())
+        found = self.ledger.found()
+        findings = verdict.judge(self.study, found)
         status.note_look(self.study, findings.open)
-        return findings
+        if not self.study.plan.noise:
+            return findings
+        shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source())
+        return replace(findings, noise=shares, notes=(*findings.notes, *sources.notes(shares)))
 
     def _still(self, findings: verdict.Findings) -> str:
         still = [variant for variant in findings.open if variant != self.study.baseline]
         return f"still open: {', '.join(still)}" if still else "all are decided"
 
-    def _make(self, left: list[Experiment], look: int) -> None:
+    def _make(self, left: list[Experiment], aim: str) -> None:
         """Run them; retry each failed one once, after the others."""
         count, begun, over = len(left), time.monotonic(), 0
         pool = ThreadPoolExecutor(self.slots)
@@ -90,10 +101,7 @@ class Runner:
                         self._share()
                         over += 1
                         time_left = duration((time.monotonic() - begun) / over * (count - over))
-                        self.say(
-                            f"{each.name}: {self._score(each)}; {over} of {count} up to the look at {look} seeds, "
-                            f"about {time_left} left"
-                        )
+                        self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}, about {time_left} left")
                     else:
                         self.failed[each.name] = reason
                         failed.append(each)
@@ -110,11 +118,8 @@ class Runner:
             self.say(f"warning: {error}")
 
     def _score(self, experiment: Experiment) -> str:
-        run = self.ledger.found()[experiment.variant][experiment.seed]
-        metric = self.study.plan.primary
-        return (
-            f"{metric} {run.scores.get(metric, math.nan):.4g} in {duration(self.ledger.done[experiment.name].seconds)}"
-        )
+        run, metric = self.ledger.run(experiment), self.study.plan.primary
+        return f"{metric} {run.scores[metric]:.4g} in {duration(self.ledger.done[experiment.name].seconds)}"
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
         """Each experiment when it ends, with the reason if it failed."""

@@ -40,7 +40,7 @@ def pull(study: Study, remote: str = ORIGIN) -> list[str]:
 
     Raises UserError if a remote is gone, or an experiment has different content there and here; the others are fetched.
     """
-    names = {experiment.name for experiment in study.experiments()}
+    names = {experiment.name for experiment in study.lines()}
     there = {ref: commit for ref, commit in _listed(remote).items() if ref.rpartition("/")[2] in names}
     here = {results.reference(result.base, result.name): result.commit for result in results.recorded(study)}
     new = [ref for ref in there if ref not in here]

@@ -17,7 +17,7 @@ from ddpm.base.errors import printable
 from ddpm.base.files import read_json, write_json
 from ddpm.base.progress import duration
 from ddpm.study import results, slots
-from ddpm.study.plan import Experiment, Study
+from ddpm.study.plan import SOURCES, Experiment, Study
 from ddpm.study.results import Ledger
 
 State = Literal["done", "running", "failed", "missing"]
@@ -38,15 +38,16 @@ class Status:
     seconds: float | None
 
     def wanted(self) -> tuple[int | None, list[Experiment]]:
-        """The next look, in seeds, and the experiments missing up to it; None if there is none."""
+        """The next look, in seeds, and the experiments missing up to it; after the last one None, and the missing runs
+        for noise."""
         for look in self.study.plan.looks:
             planned = [each for each in self.study.experiments(look) if each.variant in self.open]
             if left := [each for each in planned if self.states[each.name] != "done"]:
                 return look, left
-        return None, []
+        return None, [each for each in self.study.noise_runs() if self.states[each.name] != "done"]
 
     def left(self, at_once: int) -> float | None:
-        """Seconds up to the next look; None if no experiment has been measured."""
+        """Seconds that ``wanted`` takes; None if no experiment has been measured."""
         return None if self.seconds is None else self.seconds * len(self.wanted()[1]) / at_once
 
 
@@ -64,8 +65,7 @@ def of(ledger: Ledger) -> Status:
             return "done"
         return "running" if name in running else "failed" if name in failures else "missing"
 
-    names = [each.name for each in study.experiments()]
-    states = {name: state(name) for name in names}
+    states = {each.name: state(each.name) for each in study.lines()}
     took = [result.seconds for result in done.values()]
     failed = {name: reason for name, reason in failures.items() if states.get(name) == "failed"}
     return Status(study, ledger.commit, states, failed, still, fmean(took) if took else None)
@@ -88,17 +88,23 @@ def text(found: Status, at_once: int) -> str:
         "",
         ", ".join(f"{counts[state]} {state}" for state in SIGNS) + f"; code of commit {found.commit[:10]}",
     ]
-    if look is not None:
+    if left:
         seconds = found.left(at_once)
         time = "" if seconds is None else f", about {duration(seconds)} on {at_once} slots"
-        lines.append(f"up to the look at {look} seeds: {len(left)} experiments{time}")
+        lines.append(f"{aim(look)}: {len(left)} experiments{time}")
     else:
         lines.append("complete: `ddpm study run` prints the verdict")
     return "\n".join([*lines, *(f"failed: {printable(reason)}" for reason in found.failures.values())])
 
 
+def aim(look: int | None) -> str:
+    """What the experiments from ``Status.wanted`` are for."""
+    return "for the sources of noise" if look is None else f"up to the look at {look} seeds"
+
+
 def rows(found: Status) -> list[list[str]]:
-    """For each variant: its name, a sign per seed, how many are done, and whether it is decided."""
+    """For each variant: its name, a sign per seed, how many are done, and whether it is decided. Then for each source
+    of noise: a sign per run, and how many are done."""
     first, looks = found.study.plan.first_seed, set(found.study.plan.looks)
     made = []
     for variant in found.study.params:
@@ -109,6 +115,10 @@ def rows(found: Status) -> list[list[str]]:
         ]
         done = sum(found.states[each.name] == "done" for each in own)
         made.append([variant, "".join(signs), str(done), "" if variant in found.open else "decided"])
+    for source in SOURCES if found.study.plan.noise else ():
+        states = [found.states[each.name] for each in found.study.noise_runs() if each.source == source]
+        signs = [SIGNS[state] for state in states]
+        made.append([f"{found.study.baseline}, other {source}", "".join(signs), str(states.count("done")), ""])
     return made
 
 
@@ -131,9 +141,10 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
                 "name": each.name,
                 "variant": each.variant,
                 "seed": each.seed,
+                "source": each.source,
                 "state": found.states[each.name],
                 "reason": found.failures.get(each.name),
             }
-            for number, each in enumerate(found.study.experiments(), 1)
+            for number, each in enumerate(found.study.lines(), 1)
         ],
     }

@@ -28,8 +28,10 @@ from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import Described
 from ddpm.params.config import Compare
+from ddpm.study import sources
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
+from ddpm.study.sources import Share
 
 PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
@@ -53,7 +55,8 @@ class Finding(Described):
 @dataclass(frozen=True)
 class Findings:
     """findings: by variant, the primary metric first; none for a variant without seeds. open: the variants that need
-    more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over."""
+    more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. noise:
+    where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done."""
 
     study: str
     question: str
@@ -64,6 +67,7 @@ class Findings:
     open: tuple[str, ...]
     next_look: int | None
     notes: tuple[str, ...]
+    noise: tuple[Share, ...] = ()
 
 
 class Power(NamedTuple):
@@ -144,17 +148,19 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
 
 
 def headlines(found: Findings) -> list[str]:
-    """A line for each variant, and one about what comes next."""
+    """A line for each variant, one about what comes next, and one about where the noise comes from."""
     ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
-    return [*tables.headlines(found.findings, found.primary), *ahead]
+    return [*tables.headlines(found.findings, found.primary), *ahead, *sources.headline(found.noise, found.primary)]
 
 
 def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
-    """A table for each variant: its title, and rows of cells, the heads first."""
+    """A table for each variant, and one of the sources of noise: its title, and rows of cells, the heads first."""
     for variant in dict.fromkeys(each.variant for each in found.findings):
         own = [each for each in found.findings if each.variant == variant]
         heads = ["metric", found.baseline, variant, "difference", "interval", "estimate", "p", "verdict"]
         yield f"{variant} against {found.baseline}, {pairing.named(own[0].seeds)}", [heads, *map(_cells, own)]
+    if found.noise:
+        yield f"where the noise of {found.baseline} comes from", sources.rows(found.noise)
 
 
 def describe(found: Findings) -> str:
@@ -171,7 +177,8 @@ def markdown(found: Findings) -> str:
 
 def to_dict(found: Findings) -> dict[str, Any]:
     """For JSON."""
-    return {**vars(found), "findings": [each.to_dict() for each in found.findings]}
+    noise = [each._asdict() for each in found.noise]
+    return {**vars(found), "findings": [each.to_dict() for each in found.findings], "noise": noise}
 
 
 def _settings(study: Study) -> Compare:
