@@ -17,8 +17,11 @@ from ddpm.base.errors import UserError
 from ddpm.compare import statistics
 from ddpm.compare.runs import Run
 from ddpm.compare.statistics import Array
+from ddpm.pages import compared
+from ddpm.pages.compared import Compared
+from ddpm.pages.parts import Table
 from ddpm.study import plan as plans
-from ddpm.study import verdict
+from ddpm.study import sources, verdict
 from ddpm.study.plan import Plan, Study
 from ddpm.study.sequential import Design
 from ddpm.study.verdict import PRIMARY, Finding, Findings
@@ -280,6 +283,92 @@ def test_a_studys_p_are_those_of_these_simulations(spending: str) -> None:
         for each, expected in zip(judged, different.reshape(-1, len(LOOKS)), strict=True):
             assert each.look
             assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
+
+
+# --- where the noise comes from
+
+PARTS = {"weights": 0.5, "order": 0.3, "noise": 0.15, "sampling": 0.05}  # variances; together 1
+
+
+def normals(trials: int, seeds: int, runs: int) -> tuple[Array, dict[str, Array]]:
+    """Scores that are sums of independent sources: between seeds, (trials, seeds), and for each source those of the run
+    with the first seed and of ``runs`` in which that source is drawn again, (trials, 1 + runs)."""
+    random = np.random.default_rng(0)
+    parts = {source: math.sqrt(part) * random.standard_normal((trials, seeds)) for source, part in PARTS.items()}
+    between = sum(parts.values(), np.zeros((trials, seeds)))
+    again = {source: math.sqrt(part) * random.standard_normal((trials, runs)) for source, part in PARTS.items()}
+    first = between[:, :1]
+    return between, {
+        source: np.concatenate([first, first - parts[source][:, :1] + again[source]], axis=1) for source in PARTS
+    }
+
+
+@pytest.mark.parametrize(("seeds", "runs"), [(8, 4), (20, 20)])
+@pytest.mark.parametrize("source", PARTS)
+def test_intervals_of_shares_cover_what_they_say(source: str, seeds: int, runs: int) -> None:
+    """All runs of a source share the first seed's run with the others: that moves the coverage up, to 95.5% at most."""
+    trials = 20_000
+    between, within = normals(trials, seeds, runs)
+    share, low, high = sources.interval(within[source], between, 0.95)
+    covered = ((low <= PARTS[source]) & (high >= PARTS[source])).mean()
+    error = 3 * math.sqrt(0.0475 / trials)
+    assert 0.95 - error < covered < 0.956 + error
+    below, above = (high < PARTS[source]).mean(), (low > PARTS[source]).mean()
+    assert max(below, above) < 0.025 + error
+    assert np.median(share) == pytest.approx(PARTS[source], rel=0.2)
+
+
+def noisy(seeds: int = 8, runs: int = 4, **scores: float) -> tuple[Runs, dict[plans.Source, list[Run]]]:
+    """Runs of the baseline, and of each source, with the first trial's scores."""
+    between, within = normals(1, seeds, runs)
+    ordinary = {seed: scored("cosine", seed, {FD: float(fd), **scores}) for seed, fd in enumerate(between[0])}
+    return ordinary, {
+        source: [scored("cosine", 0, {FD: float(fd), **scores}) for fd in within[source][0, 1:]]
+        for source in plans.SOURCES
+    }
+
+
+def test_shares_are_those_of_the_runs_and_are_said_in_words_and_numbers() -> None:
+    ordinary, by_source = noisy(bits_per_dim=3.0)
+    asked = study("linear", noise=4)
+    found = sources.shares(asked, ordinary, by_source)
+    assert [(each.metric, each.source) for each in found] == [(FD, source) for source in PARTS]  # the bits do not vary
+    spread = np.var([run.scores[FD] for run in ordinary.values()], ddof=1)
+    for each in found:
+        own = np.var([ordinary[0].scores[FD], *(run.scores[FD] for run in by_source[each.source])], ddof=1)
+        assert each.share == pytest.approx(own / spread)
+        assert (each.runs, each.seeds) == (5, 8)
+        assert each.low < each.share < each.high
+    judged = verdict.judge(asked, arms(CLEAR[:8]))
+    assert verdict.to_dict(judged)["noise"] == []
+    whole = replace(judged, noise=found, notes=tuple(sources.notes(found)))
+    [line] = [line for line in verdict.headlines(whole) if line.startswith(f"of the variance of {FD} between seeds, ")]
+    largest = max(found, key=lambda each: each.share)
+    shown = f"{100 * largest.share:.0f}% ({100 * largest.low:.0f} to {100 * largest.high:.0f})"
+    assert line.startswith(f"of the variance of {FD} between seeds, about {shown} from {sources.NAMES[largest.source]}")
+    assert "where the noise of cosine comes from" in verdict.describe(whole)
+    assert "need not add up to 100%" in verdict.markdown(whole)
+    page = compared.verdict(Compared({}, whole.findings, list(verdict.titled(whole)), whole.notes))
+    assert "where the noise of cosine comes from" in [part.caption for part in page if isinstance(part, Table)]
+    said = json.loads(json.dumps(verdict.to_dict(whole)))["noise"]
+    assert [each["share"] for each in said] == [each.share for each in found]
+
+
+def test_shares_need_the_first_look_and_enough_runs_of_a_source() -> None:
+    ordinary, by_source = noisy()
+    asked = study("linear", noise=4)
+    assert sources.shares(asked, {seed: ordinary[seed] for seed in range(7)}, by_source) == ()
+    by_source["order"].pop()
+    assert [each.source for each in sources.shares(asked, ordinary, by_source)] == ["weights", "noise", "sampling"]
+
+
+def test_shares_of_runs_that_were_not_scored_alike_are_refused_and_of_no_number_left_out() -> None:
+    ordinary, by_source = noisy(bits_per_dim=3.0)
+    by_source["order"][0].scores[FD] = math.nan
+    assert sources.shares(study("linear", noise=4), ordinary, by_source) == ()
+    by_source["noise"][0] = replace(by_source["noise"][0], fingerprint="a" * 64)
+    with pytest.raises(UserError, match="fingerprints differ"):
+        sources.shares(study("linear", noise=4), ordinary, by_source)
 
 
 # --- what else is said
