@@ -73,7 +73,11 @@ def test_a_base_of_its_own_and_another_first_seed() -> None:
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "noise: 1\nlooks", "noise: 1 is not allowed: 0, or 4 or more runs for each source of noise"),
         ("looks", "noise: -4\nlooks", "noise: -4 is not allowed"),
-        ("linear}", "linear, train.seeds.order: 3}\nnoise: 4", "noise: 4: linear sets train.seeds, so its seeds do not"),
+        (
+            "linear}",
+            "linear, train.seeds.order: 3}\nnoise: 4",
+            "noise: 4: linear sets train.seeds, so its seeds do not",
+        ),
         ("linear}", "linear, train.seeds.order: -3}", "variants.linear: train.seeds.order: -3 is not allowed"),
     ],
 )

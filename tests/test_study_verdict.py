@@ -354,6 +354,15 @@ def test_shares_are_those_of_the_runs_and_are_said_in_words_and_numbers() -> Non
     assert [each["share"] for each in said] == [each.share for each in found]
 
 
+def test_a_source_that_a_metric_does_not_depend_on_has_no_share_of_it() -> None:
+    ordinary, by_source = noisy()
+    for each in by_source["sampling"]:
+        each.scores[FD] = ordinary[0].scores[FD] = 0.11  # the mean of five of them is not quite 0.11
+    *_, last = sources.shares(study("linear", noise=4), ordinary, by_source)
+    assert (last.source, last.share, last.low, last.high) == ("sampling", 0, 0, 0)
+    assert sources.rows([last])[1] == [FD, "0%"]
+
+
 def test_shares_need_the_first_look_and_enough_runs_of_a_source() -> None:
     ordinary, by_source = noisy()
     asked = study("linear", noise=4)

@@ -128,7 +128,8 @@ class Study:
 
     @cached_property
     def hash(self) -> str:
-        """Digest of the plan and of all params of its variants that affect what is learned, scored and decided."""
+        """Digest of the plan and of all params of its variants that affect what is learned and scored; without
+        ``noise``, which affects no verdict."""
         learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
         plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", "noise", *free})
@@ -154,7 +155,7 @@ class Study:
         for source in SOURCES:
             for number in range(1, self.plan.noise + 1):
                 start = FRESH + number * sets
-                changed = {f"train.seeds.{source}": FRESH + number}
+                changed: dict[str, Any] = {f"train.seeds.{source}": FRESH + number}
                 if source == "sampling":
                     changed = {"sample.seeds": list(range(start, start + sets))}
                 name = f"{self.name}-{baseline}-{source}-{number}"

@@ -66,7 +66,7 @@ def shares(study: Study, ordinary: Mapping[int, Run], by_source: Mapping[Source,
     found = []
     for metric in sorted(names, key=lambda name: name != plan.primary):
         total = scores(between, metric)
-        if total.std() == 0 or not all(math.isfinite(run.scores[metric]) for run in every):
+        if np.ptp(total) == 0 or not all(math.isfinite(run.scores[metric]) for run in every):
             continue
         for source, runs in within.items():
             ratio, low, high = map(float, interval(scores(runs, metric), total, confidence))
@@ -81,7 +81,8 @@ def scores(runs: Sequence[Run], metric: str) -> Array:
 
 def interval(own: Array, between: Array, confidence: float) -> tuple[Array, Array, Array]:
     """The ratio of the variances of (..., n) and (..., m) normal scores, and its interval, (...) each."""
-    ratio = own.var(-1, ddof=1) / between.var(-1, ddof=1)
+    differences = own - own[..., :1]  # exactly 0 if all are equal, as a variance is then
+    ratio = differences.var(-1, ddof=1) / between.var(-1, ddof=1)
     degrees, tail = (own.shape[-1] - 1, between.shape[-1] - 1), (1 - confidence) / 2
     return ratio, ratio / fdtri(*degrees, 1 - tail), ratio / fdtri(*degrees, tail)
 
