@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.parameterization import Parameterization
+from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
+
+if TYPE_CHECKING:
+    from ddpm.diffusion.uncertainty import LogVariance
+
+Space = Literal["x0", "epsilon", "v", "flow"]
+# what an error of x_0 becomes in each space, times sigma and up to its sign
+SPACES: dict[Space, Callable[[Coefficients], Tensor]] = {
+    "x0": lambda at: at.sigma,
+    "epsilon": lambda at: at.signal,
+    "v": lambda at: at.signal.new_ones(at.signal.shape),
+    "flow": lambda at: at.signal + at.sigma,
+}
 
 
 class Denoised(NamedTuple):
@@ -33,10 +47,14 @@ class Denoised(NamedTuple):
     parameterization: Parameterization
     variance: Variance
 
-    def squared_error(self) -> Tensor:
-        """(B,) mean squared error between the output and the parameterization's target."""
+    def squared_error(self, space: Space | None = None) -> Tensor:
+        """(B,) mean squared error between the output and the parameterization's target, or in another ``space``."""
         target = self.parameterization.target(self.x_0, self.epsilon, self.at)
-        return (self.output - target).square().mean(dim=(1, 2, 3))
+        error = (self.output - target).square().mean(dim=(1, 2, 3))
+        if space is None:
+            return error
+        scale = (SPACES[space](self.at) / self.at.sigma).square() * self.parameterization.x_0_scale(self.at)
+        return scale.flatten() * error
 
     def bound(self, detach_mean: bool = False) -> Tensor:
         """(B,) bits per dimension: T times equation 5's term at t, so that its mean over uniform t is the whole bound
@@ -64,6 +82,14 @@ class Loss(Variant, ABC):
     @abstractmethod
     def __call__(self, denoised: Denoised) -> Tensor:
         """Each image's loss, (B,) float32."""
+
+    def log_variance(self) -> LogVariance | None:
+        """None, or a freshly made u, learned along with the network: training minimises loss / exp(u) + u."""
+        return None
+
+    def refusals(self, schedule: Schedule) -> Iterator[str]:
+        """Why its fields cannot work with the ``schedule``, if they cannot."""
+        yield from ()
 
 
 class SNRWeighted(Loss):

@@ -46,6 +46,7 @@ class Diffusion(Section):
                 f"loss: {loss.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
                 f"leaves no signal and sampling begins; allowed: {_with('losses', 'trains_zero_snr', True)}"
             )
+        yield from loss.refusals(schedule)
         if learned and not loss.trains_variance:
             yield (
                 f"loss: {loss.name} does not train the learned variance of variance: {self.variance.name}; "

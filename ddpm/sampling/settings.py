@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf, model_validator
 from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.sampling.sampler import Sampler
 
-Spacing = Literal["uniform", "quadratic", "trailing", "log_snr"]
+Spacing = Literal["uniform", "quadratic", "trailing", "log_snr", "karras"]
 
 
 class Sample(Section):

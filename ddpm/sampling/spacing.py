@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ddpm.diffusion.schedule import Array, NoiseSchedule
 from ddpm.sampling.settings import Spacing
 
+RHO = 7  # EDM's, section 3
 
 def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
     """The steps of the training chain that sampling visits: (steps,), ascending, distinct, in 1..T, including T.
@@ -46,9 +47,19 @@ def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
     return np.interp(np.linspace(lowest, rising[-1], steps), rising, np.arange(len(schedule), 0, -1))
 
 
+def karras(schedule: NoiseSchedule, steps: int) -> Array:
+    """Evenly in (sigma / signal)^(1/7), from its highest finite value: EDM's levels, those of the chain's own range that
+    are nearest in log-SNR. Karras et al. 2022 (arXiv:2206.00364), equation 5."""
+    rising = schedule.log_snr[::-1]
+    lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
+    roots = np.linspace(*np.exp([-lowest / (2 * RHO), -rising[-1] / (2 * RHO)]), steps)
+    return np.interp(-2 * RHO * np.log(roots), rising, np.arange(len(schedule), 0, -1))
+
+
 SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], Array]] = {
     "uniform": uniform,
     "quadratic": quadratic,
     "trailing": trailing,
     "log_snr": log_snr,
+    "karras": karras,
 }

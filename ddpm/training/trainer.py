@@ -133,7 +133,10 @@ class Trainer:
         self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.parameters = list(self.network.parameters())
+        log_variance = config.diffusion.loss.log_variance()
+        self.log_variance = log_variance and log_variance.to(device)  # in no average and no model file
+        self.of_loss = list(self.log_variance.parameters()) if self.log_variance else []
+        self.parameters = [*self.network.parameters(), *self.of_loss]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             options.learning_rate,
@@ -170,7 +173,9 @@ class Trainer:
                 self.scaler.scale((own_weight[part] * each).sum()).backward()
             losses.append(each.detach())
         each = self.ranks.gather(torch.cat(losses), self.batch_size)
-        options.timestep_sampler.update(self.timesteps, t, each)
+        with torch.no_grad():  # what the network learns from: without u itself
+            learned = each - self.log_variance(self.chain.at(t)) if self.log_variance else each
+        options.timestep_sampler.update(self.timesteps, t, learned)
         return (weight * each).mean(), self._optimize(step)
 
     def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor) -> Tensor:
@@ -185,13 +190,19 @@ class Trainer:
         with devices.autocast(self.dtype, self.device):
             output = self.forward(chosen.parameterization.seen(x_t, at), t)
         output, variance_output = chosen.variance.split(output.float())
-        return chosen.loss(
+        loss = chosen.loss(
             Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
         )
+        if self.log_variance is None:
+            return loss
+        u = self.log_variance(at)
+        return loss / u.exp() + u
 
     def _optimize(self, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
+        for parameter in self.of_loss:  # the network's are averaged by its own backward pass
+            parameter.grad = self.ranks.gather(parameter.grad[None], self.ranks.size).mean(dim=0)
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.config.train.gradient_clip is not None:
@@ -219,6 +230,8 @@ class Trainer:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
         tensors |= _prefixed("timesteps.", self.timesteps)
+        if self.log_variance:
+            tensors |= _prefixed("log_variance.", self.log_variance.state_dict())
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= _prefixed(f"optimizer.{index}.", values)
         if self.scaler.is_enabled():
@@ -236,6 +249,8 @@ class Trainer:
         for name, value in _under("ema.", tensors).items():
             self.ema.averages[name].copy_(value)
         self.timesteps = _under("timesteps.", tensors)
+        if self.log_variance:
+            self.log_variance.load_state_dict(_under("log_variance.", tensors))
         state = {i: _under(f"optimizer.{i}.", tensors) for i in range(len(self.parameters))}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         if self.scaler.is_enabled():

@@ -85,6 +85,14 @@ def test_the_published_weights_since() -> None:
     torch.testing.assert_close(loss("soft_min_snr", gamma=1 / data**2)(denoised("flow")), soft * squared)
 
 
+@pytest.mark.parametrize("data", [0.1, 0.5, 1.0])
+def test_edm_is_the_unweighted_error_of_its_own_target(data: float) -> None:
+    """c_out^2 lambda = 1, table 1."""
+    target = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": data}}, "p")
+    case = denoised("edm")._replace(parameterization=target)
+    torch.testing.assert_close(loss("edm", sigma_data=data)(case), case.squared_error(), rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "rectified_flow", "karras"])
 def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule: str) -> None:
     """The integral of sigmoid(b - log SNR) times epsilon's squared error, which is 1 here; in t, the chain's sum."""

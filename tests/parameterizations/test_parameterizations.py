@@ -86,12 +86,13 @@ def test_v_target_equals_diffusers() -> None:
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
 @pytest.mark.parametrize("name", NAMES)
 def test_targets_are_of_the_same_size_at_every_t(name: str, schedule: str) -> None:
-    """For x_0 of N(0, 1), a linear target's variance is the sum of its squares at x_0 = 1 and at epsilon = 1. It is 1,
-    except for the flow: as published, that is the difference of two independent N(0, 1).
+    """For x_0 of N(0, s^2), a linear target's variance is the sum of its squares at x_0 = s and at epsilon = 1. It is
+    1, except for the flow: as published, that is the difference of two independent N(0, 1).
     """
-    at = whole_chain(schedule)
+    at, chosen = whole_chain(schedule), parameterization(name)
     one, zero = torch.ones_like(at.signal), torch.zeros_like(at.signal)
-    of_x_0, of_epsilon = (parameterization(name).target(*pair, at) for pair in ((one, zero), (zero, one)))
+    s = dict(chosen).get("sigma_data", 1.0)
+    of_x_0, of_epsilon = (chosen.target(*pair, at) for pair in ((one * s, zero), (zero, one)))
     torch.testing.assert_close(
         of_x_0.square() + of_epsilon.square(), one * (2 if name == "flow" else 1), rtol=1e-9, atol=0
     )
@@ -121,24 +122,67 @@ def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
     torch.testing.assert_close(found.x_0 * single.signal, (x_0 * at.signal).float(), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "linear"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-@pytest.mark.parametrize("other", ["epsilon", "v", "x0"])
-def test_flow_says_the_same_as_every_other_and_back(
-    other: str, dtype: torch.dtype, tolerance: float, schedule: str
-) -> None:
-    """Compared by x_0 and epsilon. If another divides by little signal or noise, so does the tolerance."""
+@pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "linear", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", ["edm", "flow", "v"])
+def test_what_divides_by_neither_signal_nor_noise_loses_no_digit(name: str, dtype: torch.dtype, schedule: str) -> None:
+    """There and back costs a few roundings of the largest value of the images, 4e-7 of it in float32."""
     at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
-    flow, told = parameterization("flow"), parameterization(other)
-    x_0, epsilon = gaussian(0).to(dtype), gaussian(1).to(dtype)
-    x_t = q_sample(x_0, epsilon, at)
-    found = flow.predict(flow.target(x_0, epsilon, at), x_t, at)
+    chosen, x_0, epsilon = parameterization(name), gaussian(0).to(dtype), gaussian(1).to(dtype)
+    found = chosen.predict(chosen.target(x_0, epsilon, at), q_sample(x_0, epsilon, at), at)
+    rounding = torch.finfo(dtype).eps * float(torch.stack([x_0, epsilon]).abs().max())
     for near, truth in ((found.x_0, x_0), (found.epsilon, epsilon)):
-        torch.testing.assert_close(near, truth, rtol=0, atol=4 * tolerance)
-    back = told.predict(told.target(found.x_0, found.epsilon, at), x_t, at)
+        torch.testing.assert_close(near, truth, rtol=0, atol=3 * rounding)
+
+
+@pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "linear"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("other", ["epsilon", "v", "x0"])
+@pytest.mark.parametrize("name", ["edm", "flow"])
+def test_edm_and_flow_say_the_same_as_every_other(name: str, other: str, dtype: torch.dtype, schedule: str) -> None:
+    """If the other divides by little signal or noise, so does the tolerance."""
+    at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
+    ours, theirs = parameterization(name), parameterization(other)
+    x_0, epsilon = gaussian(0).to(dtype), gaussian(1).to(dtype)
+    x_t, target = q_sample(x_0, epsilon, at), ours.target(x_0, epsilon, at)
+    found = ours.predict(target, x_t, at)
+    back = theirs.predict(theirs.target(found.x_0, found.epsilon, at), x_t, at)
     small = torch.minimum(at.signal, at.sigma)
-    again = flow.target(back.x_0, back.epsilon, at)
-    torch.testing.assert_close(again * small, (epsilon - x_0) * small, rtol=0, atol=4 * tolerance)
+    rounding = torch.finfo(dtype).eps * float(target.abs().max())
+    torch.testing.assert_close(
+        ours.target(back.x_0, back.epsilon, at) * small, target * small, rtol=0, atol=3 * rounding
+    )
+
+
+def test_edm_is_the_papers_preconditioning() -> None:
+    """D(x; s) = c_skip x + c_out F(c_in x), table 1, of the image x = x_t / signal with noise s = sigma / signal."""
+    at, data = constants(), 0.3
+    chosen = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": data}}, "p")
+    x_0, epsilon, output = gaussian(0), gaussian(1), gaussian(2)
+    x_t = q_sample(x_0, epsilon, at)
+    x, noise_level = x_t / at.signal, at.sigma / at.signal
+    spread = noise_level**2 + data**2
+    c_skip, c_out, c_in = data**2 / spread, noise_level * data / spread.sqrt(), 1 / spread.sqrt()
+    torch.testing.assert_close(chosen.seen(x_t, at), c_in * x, rtol=1e-9, atol=1e-9)
+    found = chosen.predict(output, x_t, at)
+    torch.testing.assert_close(found.x_0, c_skip * x + c_out * output, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(q_sample(found.x_0, found.epsilon, at), x_t, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(chosen.target(x_0, epsilon, at), (x_0 - c_skip * x) / c_out, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(chosen.x_0_scale(at), c_out**2, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
+def test_edm_of_unit_data_is_minus_v_to_the_bit(schedule: str, dtype: torch.dtype) -> None:
+    at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
+    unit = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": 1.0}}, "p")
+    v, x_0, epsilon = parameterization("v"), gaussian(0).to(dtype), gaussian(1).to(dtype)
+    x_t, target = q_sample(x_0, epsilon, at), v.target(x_0, epsilon, at)
+    assert torch.equal(unit.target(x_0, epsilon, at), -target)
+    assert torch.equal(unit.seen(x_t, at), x_t)
+    for ours, theirs in zip(unit.predict(-target, x_t, at)[:2], v.predict(target, x_t, at)[:2], strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(unit.x_0_scale(at), v.x_0_scale(at))
 
 
 def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:

@@ -69,3 +69,21 @@ def test_log_snr_is_even_where_the_chain_is_fine_enough(name: str) -> None:
     even = np.linspace(schedule.log_snr[0], schedule.log_snr[-1], 12)
     between = visited < 3900  # the cosine's last steps are each several even steps wide
     np.testing.assert_allclose(log_snr[between], even[between], atol=0.35)
+
+
+@pytest.mark.parametrize("name", ["linear", "karras"])
+def test_karras_is_equation_5_between_the_chains_ends(name: str) -> None:
+    schedule, steps, rho = whole(4000, name), 18, 7
+    sigma = np.exp(-schedule.log_snr / 2)
+    place = np.arange(steps) / (steps - 1)
+    published = (sigma[-1] ** (1 / rho) + place * (sigma[0] ** (1 / rho) - sigma[-1] ** (1 / rho))) ** rho
+    found = sigma[timesteps(schedule, steps, "karras") - 1][::-1]
+    inner = published > 3 * sigma[0]  # the linear chain's first steps are far apart
+    np.testing.assert_allclose(found[inner], published[inner], rtol=0.02)
+    assert found[[0, -1]].tolist() == sigma[[-1, 0]].tolist()
+
+
+def test_karras_visits_its_own_schedule_evenly() -> None:
+    """That schedule's levels are equation 5's too, so even steps of it are."""
+    visited = timesteps(whole(1000, "karras"), 10, "karras")
+    assert visited == pytest.approx(timesteps(whole(1000, "karras"), 10, "uniform"), abs=1)

@@ -1,11 +1,28 @@
-"""L_simple: unweighted squared error on the network's target. Ho et al. 2020 (arXiv:2006.11239), equation 14."""
+"""L_simple: unweighted squared error on the network's target, or in another space. Ho et al. 2020 (arXiv:2006.11239),
+equation 14; the space apart from the target: JiT, Li & He 2025 (arXiv:2511.13720)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.loss import Denoised, Loss
+from ddpm.diffusion.loss import Denoised, Loss, Space
+from ddpm.diffusion.schedule import Schedule
 
 
 class Simple(Loss):
+    """``space``: where the error is taken, by default on what the network predicts. An error of x_0 is one of epsilon,
+    v and the flow too, so each space is a weight of x_0's: 1, SNR, 1 + SNR and (1 + sqrt(SNR))^2."""
+
+    space: Space | None = None
+
     def __call__(self, denoised: Denoised) -> Tensor:
-        return denoised.squared_error()
+        return denoised.squared_error(self.space)
+
+    def refusals(self, schedule: Schedule) -> Iterator[str]:
+        if self.space == "epsilon" and schedule.zero_terminal_snr:
+            yield (
+                f"loss.simple.space: epsilon gives steps without signal no weight, and "
+                f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T, where sampling begins; "
+                "allowed: null, flow, v, x0"
+            )

@@ -1,0 +1,31 @@
+"""The loss ``edm``, divided by a scale that is learned for each noise level, so that all levels count alike. EDM2,
+Karras et al. 2023 (arXiv:2312.02696), equations 14 and 21."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.loss import SNRWeighted
+
+if TYPE_CHECKING:
+    from ddpm.diffusion.uncertainty import LogVariance
+
+
+class Uncertainty(SNRWeighted):
+    """It starts as ``edm``. At the best u, exp(u) is ``edm``'s mean loss at that noise level."""
+
+    trains_zero_snr = True
+
+    sigma_data: Annotated[float, Field(gt=0, le=100)] = 0.5
+
+    def weight(self, snr: Tensor) -> Tensor:
+        """lambda of table 1 of EDM (arXiv:2206.00364)."""
+        return snr + 1 / self.sigma_data**2
+
+    def log_variance(self) -> LogVariance:
+        from ddpm.diffusion.uncertainty import LogVariance
+
+        return LogVariance()
