@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ddpm.compute import noise
 
@@ -33,6 +35,22 @@ def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return layer
+
+
+class Recomputable(nn.Module):
+    """A block whose activations are not worth keeping if memory is short: ``recompute_blocks`` does without them."""
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Let each outermost ``Recomputable`` keep only its inputs, and run again in the backward pass for the rest.
+
+    Chen et al. 2016 (arXiv:1604.06174). No parameter's name changes.
+    """
+    for child in network.children():
+        if isinstance(child, Recomputable):
+            child.forward = partial(checkpoint, child.forward, use_reentrant=False)  # type: ignore[method-assign]
+        else:
+            recompute_blocks(child)
 
 
 class Dropout(nn.Module):
@@ -71,6 +89,12 @@ def attend(qkv: Tensor, heads: int) -> Tensor:
     return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
+def from_patches(tokens: Tensor, grid: torch.Size, patch_size: int) -> Tensor:
+    """(B, rows * columns, patch_size^2 * C) to the image of ``grid`` (rows, columns) patches, (B, C, H, W)."""
+    x = tokens.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, -1))
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
 class SelfAttention(nn.Module):
     """Residual multi-head self-attention over pixels. Ho et al. 2020, appendix B."""
 
@@ -87,7 +111,7 @@ class SelfAttention(nn.Module):
         return x + mixed.transpose(1, 2).reshape(x.shape)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputable):
     """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding added in between. Ho et al. 2020, appendix B.
 
     ``resample`` changes height and width before the first convolution and on the skip connection. With ``scale_shift``

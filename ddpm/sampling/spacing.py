@@ -48,8 +48,8 @@ def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
 
 
 def karras(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly in (sigma / signal)^(1/7), from its highest finite value: EDM's levels, those of the chain's own range that
-    are nearest in log-SNR. Karras et al. 2022 (arXiv:2206.00364), equation 5."""
+    """Evenly in (sigma / signal)^(1/7), from its highest finite value: EDM's levels within the chain's own range.
+    Karras et al. 2022 (arXiv:2206.00364), equation 5."""
     rising = schedule.log_snr[::-1]
     lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
     roots = np.linspace(*np.exp([-lowest / (2 * RHO), -rising[-1] / (2 * RHO)]), steps)

@@ -48,6 +48,7 @@ class Train(Section):
     ema: InstanceOf[EMAProfile]
     channels_last: bool = False
     compile: bool = False
+    checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000
     grid_every: Annotated[int, Field(ge=0)] = 0
@@ -60,6 +61,8 @@ class Train(Section):
             raise ValueError("set exactly one of steps and epochs, and the other to null")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
+        if self.compile and self.checkpoint_activations:
+            raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
         return self
 
     @model_serializer(mode="wrap")

@@ -25,6 +25,7 @@ from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
 from ddpm.model.file import save_model
+from ddpm.model.layers import recompute_blocks
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints, interruptible
 from ddpm.training.ema import EMA
@@ -129,6 +130,8 @@ class Trainer:
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network = architecture.build(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        if options.checkpoint_activations:
+            recompute_blocks(self.network)
         forward: nn.Module = torch.compile(self.network) if options.compile else self.network  # type: ignore[assignment]
         self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.base.settings import Shape
-from ddpm.model.architecture import Architecture
+from ddpm.model.architecture import Architecture, dropout_purposes, key_dropout
+from ddpm.model.layers import recompute_blocks
 
 # the smallest shape of each architecture that has all its parts; one not listed is built with its defaults
 SMALL: dict[str, list[dict[str, Any]]] = {
@@ -28,7 +29,9 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "dit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
+    "uvit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
 }
+NOT_ZERO = {"uvit"}  # whose paper zeroes no layer
 SHAPES = pytest.mark.parametrize(
     ("name", "fields"),
     [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])],
@@ -70,7 +73,9 @@ def test_an_image_goes_in_and_the_outputs_asked_for_come_out(
     assert out.isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "fields"), [(name, fields) for name in SMALL for fields in SMALL[name]])
+@pytest.mark.parametrize(
+    ("name", "fields"), [(name, fields) for name in SMALL if name not in NOT_ZERO for fields in SMALL[name]]
+)
 def test_the_output_is_zero_when_freshly_made_as_the_papers_say(name: str, fields: dict[str, Any]) -> None:
     assert not network(name, fields)(*batch()).any()
 
@@ -116,6 +121,43 @@ def test_bfloat16_autocast_gives_nearly_the_same_output(name: str, fields: dict[
 
 
 @SHAPES
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_recomputed_activations_give_the_same_gradients_from_less_memory(
+    name: str, fields: dict[str, Any], dropout: float
+) -> None:
+    """To the bit, with dropout by key and without."""
+    if dropout:
+        if "dropout" not in type(architecture(name, **fields)).model_fields:
+            pytest.skip("this architecture has no dropout")
+        fields = {**fields, "dropout": dropout}
+    words = torch.randint(-(2**31), 2**31, (100, 2, 2), dtype=torch.int32)
+    found = []
+    for recompute in (False, True):
+        made = awake(network(name, fields))
+        if recompute:
+            recompute_blocks(made)
+        key_dropout(made, words[: len(dropout_purposes(made))])
+        parameters = {parameter.untyped_storage().data_ptr() for parameter in made.parameters()}
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor, parameters: set[int] = parameters, kept: dict[int, int] = kept) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = made(*batch())
+        out.square().sum().backward()
+        found.append((out, {key: parameter.grad for key, parameter in made.named_parameters()}, sum(kept.values())))
+    (plain, gradients, memory), (again, others, less) = found
+    assert torch.equal(plain, again)
+    assert gradients.keys() == others.keys()
+    assert all(torch.equal(gradients[key], others[key]) for key in gradients)
+    assert less < memory / 2
+
+
+@SHAPES
 def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name: str, fields: dict[str, Any]) -> None:
     first, second = network(name, fields), network(name, fields)
     state = first.state_dict()
@@ -132,6 +174,8 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name:
         ("unet", {"multipliers": (1, 2), "attention_heads": 3}, 16, "attention_heads"),
         ("unet", {"multipliers": (1, 2), "attention_head_width": 48}, 16, "attention_head_width"),
         ("dit", {"patch_size": 3}, 16, "patch_size"),
+        ("uvit", {"patch_size": 3}, 16, "patch_size"),
+        ("uvit", {"width": 512, "heads": 5}, 16, "heads"),
         ("dit", {"width": 390, "heads": 6}, 16, "width"),
         ("dit", {"width": 384, "heads": 5}, 16, "heads"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import attend, sinusoidal_embedding, zeroed
+from ddpm.model.layers import Recomputable, attend, from_patches, sinusoidal_embedding, zeroed
 
 Positive = Annotated[int, Field(ge=1)]
 TIME_FEATURES = 256
@@ -65,13 +65,10 @@ class DiTModule(nn.Module):
         for block in self.blocks:
             x = block(x, embedding)
         shift, scale = self.modulation(embedding)[:, None].chunk(2, dim=-1)
-        x = self.head(modulate(self.norm(x), shift, scale))
-        # (B, patch rows * patch columns, rows * columns * outputs) to (B, outputs, S, S)
-        x = x.unflatten(1, grid).unflatten(-1, (self.patch_size, self.patch_size, -1))
-        return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+        return from_patches(self.head(modulate(self.norm(x), shift, scale)), grid, self.patch_size)
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention, then a two-layer network on (B, N, C) tokens; time shifts, scales and gates both (adaLN-Zero)."""
 
     def __init__(self, width: int, heads: int, hidden: int):

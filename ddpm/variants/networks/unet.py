@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import Downsample, Dropout, ResidualBlock, SelfAttention, Upsample, sinusoidal_embedding, zeroed
+from ddpm.model.layers import (
+    Downsample,
+    Dropout,
+    Recomputable,
+    ResidualBlock,
+    SelfAttention,
+    Upsample,
+    sinusoidal_embedding,
+    zeroed,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 Few = Annotated[int, Field(ge=1, le=100)]
@@ -145,7 +154,7 @@ class UNetModule(nn.Module):
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch_size)
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """A residual block, followed by attention where the level has it."""
 
     def __init__(self, shape: UNet, inputs: int, outputs: int, attends: bool):

@@ -1,0 +1,105 @@
+"""A plain vision transformer with long skip connections, in which time is a token. U-ViT, Bao et al. 2022
+(arXiv:2209.12152)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ddpm.base.settings import Shape
+from ddpm.model.architecture import Architecture
+from ddpm.model.layers import Recomputable, attend, from_patches, sinusoidal_embedding
+
+Positive = Annotated[int, Field(ge=1)]
+DEVIATION = 0.02  # of fresh weights and positions
+
+
+class UViT(Architecture):
+    """``depth`` blocks of ``width`` channels, half of them before a middle block and half after, on patches of
+    ``patch_size`` pixels a side. The first half's outputs go to the second half's inputs, the last to the first.
+
+    The defaults are the paper's U-ViT-S/2 for CIFAR-10. Depth, width and heads of the others: M (16, 768, 12),
+    L (20, 1024, 16). ``mlp_ratio`` * width is the hidden width of each block's two-layer network.
+    """
+
+    patch_size: Positive = 2
+    depth: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 12
+    width: Positive = 512
+    heads: Positive = 8
+    mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
+
+    def network(self, image: Shape, outputs: int) -> nn.Module:
+        if image.height % self.patch_size:
+            raise ValueError(f"patch_size: {self.patch_size} must divide data.image_size: {image.height}")
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
+        return UViTModule(self, image, outputs)
+
+
+class UViTModule(nn.Module):
+    """``forward(x_t, t)``: (B, channels, H, W) and (B,) in 1..T to (B, outputs, H, W)."""
+
+    def __init__(self, shape: UViT, image: Shape, outputs: int):
+        super().__init__()
+        width, self.patch_size = shape.width, shape.patch_size
+        rows, columns = image.height // shape.patch_size, image.width // shape.patch_size
+        self.width = width
+        self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
+        self.tokens = 1  # before the patches: time
+        self.positions = nn.Parameter(torch.empty(self.tokens + rows * columns, width))
+        nn.init.trunc_normal_(self.positions, std=DEVIATION)
+        hidden, half = int(width * shape.mlp_ratio), shape.depth // 2
+        self.down = nn.ModuleList(Block(width, shape.heads, hidden) for _ in range(half))
+        self.middle = Block(width, shape.heads, hidden)
+        self.up = nn.ModuleList(Block(width, shape.heads, hidden, skips=True) for _ in range(half))
+        self.norm = nn.LayerNorm(width)
+        self.head = linear(width, outputs * shape.patch_size**2)
+        self.smooth = nn.Conv2d(outputs, outputs, 3, padding=1)  # across the edges of patches
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        x = self.patches(x_t)
+        grid = x.shape[-2:]
+        # a token of the class would go between these two
+        tokens = [sinusoidal_embedding(t, self.width)[:, None], x.flatten(2).transpose(1, 2)]
+        x = torch.cat(tokens, dim=1) + self.positions
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        x = self.middle(x)
+        for block in self.up:
+            x = block(x, skips.pop())
+        return self.smooth(from_patches(self.head(self.norm(x))[:, self.tokens :], grid, self.patch_size))
+
+
+class Block(Recomputable):
+    """Attention, then a two-layer network on (B, N, C) tokens; with ``skips``, of two inputs made one by a linear
+    layer."""
+
+    def __init__(self, width: int, heads: int, hidden: int, skips: bool = False):
+        super().__init__()
+        self.heads = heads
+        self.skip = linear(2 * width, width) if skips else None
+        self.norm_1 = nn.LayerNorm(width)
+        self.qkv = linear(width, 3 * width, bias=False)
+        self.out = linear(width, width)
+        self.norm_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(linear(width, hidden), nn.GELU(), linear(hidden, width))
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        if self.skip is not None and skip is not None:
+            x = self.skip(torch.cat([x, skip], dim=-1))
+        x = x + self.out(attend(self.qkv(self.norm_1(x)), self.heads))
+        return x + self.mlp(self.norm_2(x))
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear layer as the paper's code initialises it: zero bias, weights of a small normal distribution."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.trunc_normal_(layer.weight, std=DEVIATION)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
