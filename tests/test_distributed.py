@@ -39,6 +39,12 @@ sys.exit(exit_code(lambda: distributed.launch(["-m", "tests.two_ranks"], int(sys
 """
 HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
 
+# and a loss that has weights of its own, at a rate at which they matter; activations are made twice
+LEARNED = {
+    "train": {**HARD["train"], "learning_rate": 0.01, "checkpoint_activations": True},
+    "diffusion": {"loss": {"name": "uncertainty"}},
+}
+
 
 def start(folder: Path, ranks: int, options: dict[str, Any], **more: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
@@ -63,11 +69,12 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [HARD, LEARNED], ids=["hard", "learned"])
+def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]) -> None:
     """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
     (tmp_path / "1").mkdir()
-    trained(tmp_path / "1", HARD)
-    assert finish(start(tmp_path / "2", 2, HARD))[0] == 0
+    trained(tmp_path / "1", options)
+    assert finish(start(tmp_path / "2", 2, options))[0] == 0
     np.testing.assert_allclose(curve(tmp_path / "2"), curve(tmp_path / "1"), rtol=1e-4)
     np.testing.assert_array_equal(curve(tmp_path / "2", 0), curve(tmp_path / "2", 1))
     one, two = (load_file(tmp_path / ranks / "model.safetensors") for ranks in ("1", "2"))

@@ -122,6 +122,59 @@ def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
     assert sha256(Path("halves/model.safetensors")) == sha256(Path("whole/model.safetensors"))
 
 
+LEARNED = {**small().diffusion.model_dump(), "loss": {"name": "uncertainty"}}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("sampler", ["uniform", "loss_second_moment"])
+def test_what_a_loss_learned_survives_a_stop_and_is_not_shipped(sampler: str, precision: str) -> None:
+    block = {"history": 2} if sampler == "loss_second_moment" else {}
+    options = {"timestep_sampler": {"name": sampler, sampler: block}, "precision": precision, "gradient_clip": 1.0}
+    config = small(diffusion={**LEARNED, "T": 4}, train={**options, "accumulate": 2}, sample={"steps": 4})
+    whole = run(config, "whole")
+    with pytest.raises(SystemExit):
+        run(config, "halves", StopAt(7, signal.SIGTERM))
+    resumed = run(config, "halves")
+    assert sha256(Path("halves/model.safetensors")) == sha256(Path("whole/model.safetensors"))
+    assert [row.loss for row in resumed.rows] == [row.loss for row in whole.rows]
+    shipped = load_model(Path("whole/model.safetensors"), CPU).network
+    assert set(shipped.state_dict()) == set(Trainer(config.training(), pictures(), CPU).network.state_dict())
+
+
+def test_what_a_loss_learns_is_learned_and_not_averaged() -> None:
+    trainer = Trainer(small(diffusion=LEARNED).training(), pictures(), CPU)
+    assert trainer.log_variance is not None
+    at = trainer.chain.at(torch.arange(1, 51))
+    with torch.no_grad():
+        assert not trainer.log_variance(at).any()
+        for step in range(1, 4):
+            trainer.step(step)
+        assert trainer.log_variance(at).all()
+    assert set(trainer.ema.averages) == {name for name, _ in trainer.network.named_parameters()}
+
+
+def test_a_timestep_sampler_sees_what_the_network_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss over exp(u), which is never negative; u is added for the curve only."""
+    seen: list[Tensor] = []
+    monkeypatch.setattr(Uniform, "update", lambda self, state, t, losses: seen.append(losses))
+    trainer = Trainer(small(diffusion=LEARNED).training(), pictures(), CPU)
+    assert trainer.log_variance is not None
+    torch.nn.init.constant_(trainer.log_variance.linear.bias, 3.0)
+    loss, _ = trainer.step(1)
+    assert (seen[0] > 0).all()
+    assert float(loss) == pytest.approx(float(seen[0].mean()) + 3, rel=1e-5)
+
+
+def test_recomputed_activations_train_the_same_bytes() -> None:
+    config = small(train={"accumulate": 2, "checkpoint_activations": True})
+    trainer = Trainer(config.training(), pictures(), CPU)
+    plain = Trainer(small(train={"accumulate": 2}).training(), pictures(), CPU)
+    for step in (1, 2, 3):
+        assert all(torch.equal(*pair) for pair in zip(trainer.step(step), plain.step(step), strict=True))
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(trainer.network.state_dict()[name], value), name
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses whatever a GPU's host would have to wait for: a value, or a shape that depends on values."""
 

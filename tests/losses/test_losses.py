@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import posterior_mean, q_sample
-from ddpm.diffusion.loss import Denoised, Loss
+from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
+from ddpm.diffusion.loss import Denoised, Loss, Space
+from ddpm.diffusion.uncertainty import LogVariance
 from ddpm.training.trainer import Trainer
 from docs.make_variants import combinations
 from tests.small import pictures, small
@@ -25,7 +27,7 @@ ALLOWED = [found for found in combinations() if not found.reasons and not found.
 WITHOUT_SIGNAL = [found for found in combinations() if not found.reasons and found.zero_terminal_snr]
 
 
-def loss(name: str, **fields: float) -> Loss:
+def loss(name: str, **fields: float | str) -> Loss:
     return variant.build("losses", {"name": name, name: fields}, "diffusion.loss")
 
 
@@ -56,11 +58,25 @@ def snr() -> Tensor:
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid", "soft_min_snr", "vlb"])
+@pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid", "soft_min_snr", "uncertainty", "vlb"])
 def test_a_weighting_is_the_same_objective_for_every_parameterization(name: str, parameterization: str) -> None:
     ours, other = (loss(name)(denoised(chosen)) for chosen in (parameterization, "x0"))
     assert ours.shape == (len(STEPS),)
     torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("space", get_args(Space))
+def test_the_space_of_simple_is_apart_from_the_target(space: str, parameterization: str) -> None:
+    """The same belief about x_0 costs what it costs if that space is the target."""
+    ours = loss("simple", space=space)(denoised(parameterization))
+    torch.testing.assert_close(ours, loss("simple")(denoised(space)), rtol=1e-6, atol=1e-12)
+
+
+def test_the_space_of_simple_is_by_default_the_target() -> None:
+    case = denoised("flow")
+    assert torch.equal(loss("simple")(case), case.squared_error())
+    assert not torch.allclose(loss("simple", space="x0")(case), case.squared_error())
 
 
 def test_the_published_weights() -> None:
@@ -198,3 +214,29 @@ def test_the_means_bound_is_that_of_its_own_output() -> None:
     x_0 = case.parameterization.predict(case.output, case.x_t, case.at).x_0
     reverse = case.x_t + case.at.step_scale * case.output
     torch.testing.assert_close(posterior_mean(x_0, case.x_t, case.at), reverse)
+
+
+def test_uncertainty_starts_as_edm_and_is_finite_without_signal() -> None:
+    case = denoised("v")
+    torch.testing.assert_close(loss("uncertainty")(case), loss("edm")(case), rtol=0, atol=0)
+    fresh = LogVariance()
+    assert not fresh(case.at).any()
+    torch.nn.init.normal_(fresh.linear.weight)
+    at = Coefficients(*(value.float() for value in case.at))
+    assert fresh(at).shape == (len(STEPS),)
+    assert fresh(at._replace(signal=torch.zeros_like(at.signal))).isfinite().all()
+
+
+def test_u_becomes_the_logarithm_of_each_noise_levels_loss() -> None:
+    """The least of L / exp(u) + u is at u = log L: for losses that differ a hundredfold over the chain."""
+    schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
+    at = Chain(schedule).at(torch.arange(1, T + 1))
+    losses = torch.logspace(0, -2, T)
+    torch.manual_seed(0)
+    u = LogVariance()
+    optimizer = torch.optim.Adam(u.parameters(), 0.02)
+    for _ in range(800):
+        optimizer.zero_grad()
+        (losses / u(at).exp() + u(at)).mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(u(at)[2:-2], losses.log()[2:-2], rtol=0, atol=0.25)
