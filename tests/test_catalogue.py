@@ -36,7 +36,7 @@ def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reas
     assert len({row.count("|") for row in rows}) == 1
     shown = {reason for found in make_variants.combinations() for reason in found.reasons}
     assert {line.partition(". ")[2] for line in lines if line[:1].isdigit()} <= shown
-    assert "| hybrid | learned_range | not with zero terminal SNR (1) | yes | yes | yes | yes |" in rows
+    assert "| hybrid | learned_range | yes | not with zero terminal SNR (1) | yes | yes | yes | yes |" in rows
 
 
 @pytest.mark.parametrize("found", make_variants.combinations(), ids=lambda found: "-".join(map(str, found[:4])))
@@ -65,13 +65,20 @@ def test_reading_a_config_agrees_with_the_table(found: make_variants.Combination
                 "schedule": {"name": "linear", "linear": {"zero_terminal_snr": True}},
                 "parameterization": {"name": "epsilon"},
             },
-            r"diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true .*: flow, mean, v, x0$",
+            r"diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true .*: edm, flow, mean, v, x0$",
         ),
         ({"variance": {"name": "learned_range"}}, r"loss: simple .*variance: learned_range; allowed: hybrid, vlb$"),
         ({"loss": {"name": "hybrid"}}, r"variance: fixed_small .*loss: hybrid .*allowed: learned_range$"),
         (
             {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "loss": {"name": "min_snr"}},
-            r"loss: min_snr .*schedule.cosine.zero_terminal_snr: true .*allowed: edm, hybrid, simple, vlb$",
+            r"loss: min_snr .*schedule.cosine.zero_terminal_snr: true .*allowed: edm, hybrid, simple, uncertainty, vlb$",
+        ),
+        (
+            {
+                "schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}},
+                "loss": {"name": "simple", "simple": {"space": "epsilon"}},
+            },
+            r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
         ),
         ({"schedule": {"name": "constant"}, "T": 20}, r"schedule: constant with T: 20 .*float32"),
         (

@@ -1,5 +1,5 @@
-"""How hard each noise level is, learned along with the network. EDM2, Karras et al. 2023 (arXiv:2312.02696), section
-2.1 and equation 21, after Kendall et al. 2018 (arXiv:1705.07115)."""
+"""How hard each noise level is, learned along with the network. EDM2, Karras et al. 2023 (arXiv:2312.02696), equations
+14 and 21."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from ddpm.sampling.settings import Spacing
 
 RHO = 7  # EDM's, section 3
 
+
 def timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> NDArray[np.int64]:
     """The steps of the training chain that sampling visits: (steps,), ascending, distinct, in 1..T, including T.
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Uncertainty(SNRWeighted):
-    """It starts as ``edm``. At the best u, exp(u) is ``edm``'s mean loss at that noise level."""
+    """It starts as ``edm``; at the best u, exp(u) is ``edm``'s mean loss at that noise level. The loss that is reported
+    includes u, so it may be negative."""
 
     trains_zero_snr = True
 
