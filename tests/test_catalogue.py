@@ -65,13 +65,13 @@ def test_reading_a_config_agrees_with_the_table(found: make_variants.Combination
                 "schedule": {"name": "linear", "linear": {"zero_terminal_snr": True}},
                 "parameterization": {"name": "epsilon"},
             },
-            r"diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true .*: edm, flow, mean, v, x0$",
+            r"diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true.*edm, flow, mean, v, x0$",
         ),
         ({"variance": {"name": "learned_range"}}, r"loss: simple .*variance: learned_range; allowed: hybrid, vlb$"),
         ({"loss": {"name": "hybrid"}}, r"variance: fixed_small .*loss: hybrid .*allowed: learned_range$"),
         (
             {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "loss": {"name": "min_snr"}},
-            r"loss: min_snr .*schedule.cosine.zero_terminal_snr: true .*allowed: edm, hybrid, simple, uncertainty, vlb$",
+            r"loss: min_snr .*schedule.cosine.zero_terminal_snr: true.*: edm, hybrid, simple, uncertainty, vlb$",
         ),
         (
             {
