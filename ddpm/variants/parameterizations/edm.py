@@ -18,6 +18,7 @@ class EDM(Parameterization):
     EDM's image is x_t / signal and its noise level sigma / signal. With n^2 = sigma^2 + (signal sigma_data)^2, the
     variance of x_t, its coefficients are c_in = signal / n, c_out = sigma sigma_data / n and
     c_skip = (signal sigma_data / n)^2. c_in and c_skip multiply x_t / signal, so no formula here divides by the signal.
+    Instead of c_noise the network gets t, as with every target.
     """
 
     # no data in [-1, 1] deviates by more
