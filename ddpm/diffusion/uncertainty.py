@@ -29,6 +29,6 @@ class LogVariance(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, at: Coefficients) -> Tensor:
-        log_sigma = (at.sigma / at.signal).log().flatten().clamp(-MAX_LOG_SIGMA, MAX_LOG_SIGMA)
+        log_sigma = (at.sigma / at.signal).log().flatten().float().clamp(-MAX_LOG_SIGMA, MAX_LOG_SIGMA)
         angle = log_sigma[:, None] / 4 * self.frequency
         return self.linear(torch.cat([angle.cos(), angle.sin()], dim=1)).squeeze(1)
