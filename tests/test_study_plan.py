@@ -101,6 +101,9 @@ def test_the_hash_is_of_what_decides() -> None:
     here = load(STUDY).hash
     assert load(STUDY.replace("Which", "What")).hash == here
     assert load(STUDY.replace("looks", "spending: pocock\nlooks")).hash == here
+    # a key that is added later has a default, and so must a plan written before it stay the plan that it was
+    spelled_out = "linear, diffusion.schedule.linear.beta_end: 0.02, train.seeds.order: null"
+    assert load(STUDY.replace("name: linear", f"name: {spelled_out}")).hash == here
     for old, new in (
         ("12]", "16]"),
         ("name: linear", "name: sigmoid"),

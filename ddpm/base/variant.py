@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializationInfo, ValidationError, model_serializer
 
 from ddpm.base.errors import UserError, masked
 
@@ -51,8 +51,10 @@ class Variant(BaseModel):
         return type(self).__module__.rpartition(".")[2]
 
     @model_serializer(mode="plain")
-    def _to_spec(self) -> dict[str, Any]:
+    def _to_spec(self, info: SerializationInfo) -> dict[str, Any]:
         fields = {field: getattr(self, field) for field in type(self).model_fields}
+        if info.exclude_defaults:
+            fields = {name: value for name, value in fields.items() if value != type(self).model_fields[name].default}
         return {"name": self.name, self.name: fields} if fields else {"name": self.name}
 
 

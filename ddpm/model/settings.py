@@ -35,7 +35,8 @@ class ModelConfig(Section):
     diffusion: Diffusion
     model: Model
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values that ``parse`` turns back into this config, with all hyperparameters of the variants."""
-        value: dict[str, Any] = json.loads(self.model_dump_json(serialize_as_any=True))
+    def to_dict(self, defaults: bool = True) -> dict[str, Any]:
+        """Plain JSON values that ``parse`` turns back into this config, with all hyperparameters of the variants; or
+        only those that are not the ``defaults``."""
+        value: dict[str, Any] = json.loads(self.model_dump_json(serialize_as_any=True, exclude_defaults=not defaults))
         return value

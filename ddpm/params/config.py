@@ -76,10 +76,10 @@ class Config(TrainingConfig):
             raise ValueError(f"sample.steps: {self.sample.steps} must be at most diffusion.T = {self.diffusion.T}")
         return self
 
-    def flat(self) -> dict[str, Any]:
-        """Key (``diffusion.schedule.name``) -> plain value, with defaults, without the blocks of networks that are not
-        chosen."""
-        sections = self.to_dict()
+    def flat(self, defaults: bool = True) -> dict[str, Any]:
+        """Key (``diffusion.schedule.name``) -> plain value, with ``defaults`` or only what differs from them, without
+        the blocks of networks that are not chosen."""
+        sections = self.to_dict(defaults)
         model = sections["model"]
         sections["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
         return files.flatten(sections)

@@ -129,10 +129,11 @@ class Study:
     @cached_property
     def hash(self) -> str:
         """Digest of the plan and of all params of its variants that affect what is learned and scored; without
-        ``noise``, which affects no verdict."""
-        learned = {variant: _learned(checked) for variant, checked in self.configs.items()}
+        ``noise``, which affects no verdict, and without defaults, so that it stays the same when keys are added."""
+        learned = {variant: _learned(checked, defaults=False) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
-        plan = self.plan.model_dump(mode="json", exclude={"question", "base", "variants", "noise", *free})
+        left_out = {"question", "base", "variants", "noise", *free}
+        plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
@@ -246,7 +247,7 @@ def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
     """Raises UserError if two variants are the same experiment."""
     seen: dict[str, str] = {}
     for variant, chosen in checked.items():
-        key = files.digest(_learned(chosen))
+        key = files.digest(_learned(chosen, defaults=True))
         if key in seen:
             raise UserError(
                 f"{path}: variants: {seen[key]} and {variant} are equal: give one of them another value, or drop it"
@@ -254,6 +255,6 @@ def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
         seen[key] = variant
 
 
-def _learned(chosen: Config) -> dict[str, Any]:
-    """The params that a result depends on, by key."""
-    return {key: value for key, value in chosen.flat().items() if not runs.is_in(key, runs.MECHANICAL)}
+def _learned(chosen: Config, *, defaults: bool) -> dict[str, Any]:
+    """The params that a result depends on, by key; those that are the defaults are included if ``defaults``."""
+    return {key: value for key, value in chosen.flat(defaults).items() if not runs.is_in(key, runs.MECHANICAL)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, InstanceOf, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, InstanceOf, model_validator
 
 from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.model.settings import ModelConfig
@@ -64,14 +64,6 @@ class Train(Section):
         if self.compile and self.checkpoint_activations:
             raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_unset_seeds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """So that model files and params of runs are the same, to the byte, as before there was this key."""
-        values: dict[str, Any] = serialize(self)
-        if self.seeds == Seeds():
-            values.pop("seeds", None)
-        return values
 
 
 class TrainingConfig(ModelConfig):
