@@ -19,6 +19,8 @@ class LogVariance(nn.Module):
     normal distribution; these are quantiles of it, the same for every seed.
     """
 
+    frequency: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         share = (torch.arange(FEATURES // 2, dtype=torch.float64) + 0.5) / (FEATURES // 2)

@@ -48,7 +48,7 @@ def recompute_blocks(network: nn.Module) -> None:
     """
     for child in network.children():
         if isinstance(child, Recomputable):
-            child.forward = partial(checkpoint, child.forward, use_reentrant=False)  # type: ignore[method-assign]
+            child.forward = partial(checkpoint, child.forward, use_reentrant=False)
         else:
             recompute_blocks(child)
 

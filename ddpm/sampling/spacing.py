@@ -53,7 +53,7 @@ def karras(schedule: NoiseSchedule, steps: int) -> Array:
     Karras et al. 2022 (arXiv:2206.00364), equation 5."""
     rising = schedule.log_snr[::-1]
     lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
-    roots = np.linspace(*np.exp([-lowest / (2 * RHO), -rising[-1] / (2 * RHO)]), steps)
+    roots = np.linspace(np.exp(-lowest / 2 / RHO), np.exp(-rising[-1] / 2 / RHO), steps)
     return np.interp(-2 * RHO * np.log(roots), rising, np.arange(len(schedule), 0, -1))
 
 

@@ -205,7 +205,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         for parameter in self.of_loss:  # the network's are averaged by its own backward pass
-            parameter.grad = self.ranks.gather(parameter.grad[None], self.ranks.size).mean(dim=0)
+            if (gradient := parameter.grad) is not None:
+                parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.config.train.gradient_clip is not None:
