@@ -10,6 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -94,13 +95,18 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
     return shuffled[~in_test[shuffled]], shuffled[in_test[shuffled]]
 
 
-def to_pixels(image: Image.Image, data: Data) -> Pixels:
-    """A PIL image of any size and mode as (channels, image_size, image_size) uint8.
+def to_pixels(image: Image.Image | Pixels, data: Data) -> Pixels:
+    """A PIL image of any size and mode, or (H, W, C) uint8, as (channels, image_size, image_size) uint8.
 
     It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
-    with an antialiased bicubic filter. Raises what PIL raises for a broken file, and ValueError for an image that is
-    too large or has no fixed range.
+    with an antialiased bicubic filter, an array's channels each by itself. Raises what PIL raises for a broken file,
+    and ValueError for an image that is too large, has no fixed range, or is an array of another number of channels.
     """
+    if isinstance(image, np.ndarray):
+        if image.shape[2] != data.channels:
+            raise ValueError(f"{image.shape[2]} channels, and data.channels is {data.channels}")
+        gray = data.model_copy(update={"channels": 1})
+        return np.concatenate([to_pixels(Image.fromarray(plane), gray) for plane in np.moveaxis(image, 2, 0)])
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
     ImageOps.exif_transpose(image, in_place=True)
@@ -170,7 +176,8 @@ def _write_header(out: IO[bytes], count: int, data: Data) -> None:
 def _decode(records: Records, index: int, data: Data) -> Pixels | str:
     """The record's pixels, or the reason why they cannot be read."""
     try:
-        with records.open(index) as image:
+        image = records.open(index)
+        with nullcontext() if isinstance(image, np.ndarray) else image:
             return to_pixels(image, data)
     except UnidentifiedImageError:  # its own text is the address of a buffer
         return "not an image, or not in a supported format"

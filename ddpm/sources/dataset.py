@@ -26,7 +26,7 @@ class Records:
     """A dataset's labelled images, decoded on demand and in any order; ``open`` may be called from many threads.
 
     names: each image's name in messages; unique, and the same on every machine.
-    open: index -> PIL image of any size and mode; raises what PIL raises for a broken file.
+    open: index -> PIL image of any size and mode, or uint8 (H, W, C); raises what PIL raises for a broken file.
     labels: (N,) int64, indices into ``classes``.
     is_test: (N,) the source's own split, or None if it has none.
 
@@ -34,7 +34,7 @@ class Records:
     """
 
     names: Sequence[str]
-    open: Callable[[int], Image.Image]
+    open: Callable[[int], Image.Image | NDArray[np.uint8]]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     is_test: NDArray[np.bool_] | None = None
@@ -50,7 +50,7 @@ class Records:
 
     @classmethod
     def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Records:
-        """From each split's images, (N, H, W) or (N, H, W, 3), and labels, (N,). A "test" split is kept as such."""
+        """From each split's images, (N, H, W) or (N, H, W, C), and labels, (N,). A "test" split is kept as such."""
         parts = [part for part, _ in splits.values()]
         counts = [len(part) for part in parts]
         if len(shapes := sorted({part.shape[1:] for part in parts})) > 1:
@@ -58,11 +58,16 @@ class Records:
         images = np.concatenate(parts)
         return cls(
             names=[f"{split}/{i}" for split, count in zip(splits, counts, strict=True) for i in range(count)],
-            open=lambda index: Image.fromarray(images[index]),
+            open=lambda index: picture(images[index]),
             labels=np.concatenate([labels for _, labels in splits.values()]).astype(np.int64),
             classes=classes,
             is_test=np.repeat([split == "test" for split in splits], counts) if "test" in splits else None,
         )
+
+
+def picture(pixels: NDArray[np.uint8]) -> Image.Image | NDArray[np.uint8]:
+    """For ``Records.open``: (H, W) and (H, W, 3) as a PIL image, (H, W, C) of any other channels as it is."""
+    return Image.fromarray(pixels) if pixels.ndim == 2 or pixels.shape[2] == 3 else pixels
 
 
 class Dataset(Variant, ABC):

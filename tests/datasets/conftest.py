@@ -74,6 +74,7 @@ def _photos(classes: tuple[str, ...], folder: Path) -> Path:
 
 BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
     "digits": lambda dataset, folder: None,
+    "mixture": lambda dataset, folder: None,
     "mnist": _mnist,
     "fashion_mnist": _mnist,
     "cifar10": _cifar,

@@ -17,7 +17,8 @@ from ddpm.sources.dataset import Dataset, Records
 from ddpm.sources.published import Published
 
 NAMES = variant.names("datasets")
-PUBLIC = [name for name in NAMES if name not in ("digits", "image_folder")]
+SOURCELESS = ["digits", "mixture"]
+PUBLIC = [name for name in NAMES if name not in (*SOURCELESS, "image_folder")]
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 Small = Callable[[str], tuple[Dataset, str | None]]
 
@@ -67,7 +68,7 @@ def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "digits"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SOURCELESS])
 def test_an_empty_folder_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     dataset: Any = variant.variant_class("datasets", name)()

@@ -30,7 +30,7 @@ def solution() -> Tensor:
     def velocity(log_ratio: float, scaled: np.ndarray) -> np.ndarray:
         sigma = 1 / math.sqrt(1 + math.exp(2 * log_ratio))
         level = Level(0, sigma * math.exp(log_ratio), sigma, log_ratio)
-        x_t = torch.from_numpy(scaled).reshape(-1, 2) * sigma
+        x_t = torch.from_numpy(scaled).reshape(X_T.shape) * sigma
         return (data.x_0(x_t, level) * math.exp(log_ratio)).numpy().ravel()
 
     path = solve_ivp(
@@ -54,24 +54,30 @@ def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> 
     return float((states[-2] - solution).square().mean().sqrt())
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "order"),
-    [
-        ("ddim", {}, 1),
-        ("deis", {}, 3),
-        ("dpmpp_2m", {}, 2),
-        ("dpmpp_2m_sde", {"eta": 0.0}, 2),
-        ("dpmpp_3m_sde", {"eta": 0.0}, 3),
-        ("dpmpp_sde", {"eta": 0.0}, 2),
-        ("edm_stochastic", {"s_churn": 0.0}, 2),
-        ("euler", {}, 1),
-        ("heun", {}, 2),
-        ("ipndm", {}, 2),  # its weights are for even steps in sigma / signal, for which its order is 4
-        ("unipc", {"order": 1}, 2),
-        ("unipc", {"order": 2}, 3),
-        ("unipc", {"order": 3}, 3),  # its order is 4, but the first step has 2, which caps the whole at 3
-    ],
-)
+# the order that each paper proves; samplers that draw noise are here with the fields that make them solve the ODE
+ORDERS = [
+    ("ddim", {}, 1),
+    ("deis", {}, 3),
+    ("dpmpp_2m", {}, 2),
+    ("dpmpp_2m_sde", {"eta": 0.0}, 2),
+    ("dpmpp_3m_sde", {"eta": 0.0}, 3),
+    ("dpmpp_sde", {"eta": 0.0}, 2),
+    ("edm_stochastic", {"s_churn": 0.0}, 2),
+    ("euler", {}, 1),
+    ("heun", {}, 2),
+    ("ipndm", {}, 2),  # its weights are for even steps in sigma / signal, for which its order is 4
+    ("unipc", {"order": 1}, 2),
+    ("unipc", {"order": 2}, 3),
+    ("unipc", {"order": 3}, 3),  # its order is 4, but the first step has 2, which caps the whole at 3
+]
+NO_ODE = {"ancestral"}
+
+
+def test_every_sampler_has_an_order() -> None:
+    assert {name for name, _, _ in ORDERS} | NO_ODE == set(variant.names("samplers"))
+
+
+@pytest.mark.parametrize(("name", "fields", "order"), ORDERS)
 def test_error_falls_with_the_power_of_the_step_that_the_papers_prove(
     name: str, fields: dict[str, float], order: int, solution: Tensor
 ) -> None:

@@ -323,7 +323,7 @@ def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
     """A first step between levels of little noise: what each adds to DDIM's step."""
     schedule = NoiseSchedule(np.array([14.0, 14.0 - 2 * np.log(ratio)]), np.arange(1, 3))
     whole = exact.mixture(schedule)
-    x_T = whole.means[:, :, None, None] + 0.1
+    x_T = whole.truth.means + 0.1
     ours, theirs, ddim = (
         of_mixture("heun", schedule, schedule, x_T)[0],
         diffusers_heun(exact.mixture(schedule), schedule, x_T)[0],

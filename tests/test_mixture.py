@@ -1,0 +1,250 @@
+"""The mixture's closed forms against integrals and derivatives; then it is the truth that samplers and losses meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.compute import noise
+from ddpm.data import preprocessing
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import q_sample
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.sampler import levels
+from ddpm.sources.gaussian_mixture import GaussianMixture
+from ddpm.variants.datasets.mixture import Mixture
+from tests.peers import exact
+from tests.small import small
+
+LEVELS = [(1.0, 0.0), (0.8, 0.6), (0.0, 1.0)]  # signal and sigma: the image, in between, zero terminal SNR
+PLANE = Mixture(components=3, size=(1, 2), ratio=0.6)
+PICTURES = Mixture(components=5, size=(3, 4), channels=3, ratio=0.8)
+
+
+def normals(purpose: str, count: int, *shape: int) -> Tensor:
+    return noise.gaussian(0, purpose, torch.arange(count), 0, shape).double()
+
+
+def drawn(truth: GaussianMixture, count: int) -> tuple[Tensor, Tensor]:
+    """x_0 and its classes."""
+    labels = torch.from_numpy(np.random.default_rng(0).choice(len(truth.weights), count, p=truth.weights.numpy()))
+    pixels, rank = truth.factors.shape[1:]
+    return truth.draw(labels, normals("pixels", count, pixels), normals("factors", count, rank)), labels
+
+
+# --- the maths
+
+
+@pytest.mark.parametrize(("signal", "sigma"), LEVELS)
+@pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
+def test_the_score_is_the_derivative_of_the_log_density(mixture: Mixture, signal: float, sigma: float) -> None:
+    truth = mixture.truth()
+    x_t = signal * drawn(truth, 20)[0] + sigma * normals("x", 20, *truth.shape)
+    x_t.requires_grad_()
+    (slope,) = torch.autograd.grad(truth.log_density(x_t, signal, sigma).sum(), x_t)
+    torch.testing.assert_close(truth.score(x_t, signal, sigma), slope, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
+def test_the_log_density_is_that_of_torchs_dense_normals(mixture: Mixture) -> None:
+    truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
+    x_t = normals("x", 20, *truth.shape)
+    pixels = truth.means[0].numel()
+    normal = torch.distributions.MultivariateNormal(
+        signal * truth.means.flatten(1), signal**2 * truth.covariances() + sigma**2 * torch.eye(pixels)
+    )
+    log_joint = normal.log_prob(x_t.flatten(1)[:, None]) + truth.weights.log()
+    torch.testing.assert_close(truth.log_density(x_t, signal, sigma), log_joint.logsumexp(1))
+    torch.testing.assert_close(truth.class_posterior(x_t, signal, sigma), log_joint.softmax(1))
+
+
+@pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
+def test_the_posterior_mean_follows_from_the_score(mixture: Mixture) -> None:
+    """Tweedie's formula."""
+    truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
+    x_t = normals("x", 20, *truth.shape)
+    tweedie = (x_t + sigma**2 * truth.score(x_t, signal, sigma)) / signal
+    torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma), tweedie)
+    of_classes = truth.posterior_means(x_t, signal, sigma)
+    shares = truth.class_posterior(x_t, signal, sigma)[(...,) + (None,) * len(truth.shape)]
+    torch.testing.assert_close((shares * of_classes).sum(1), tweedie)
+
+
+@pytest.mark.parametrize(("signal", "sigma"), LEVELS[1:])
+def test_the_posterior_is_the_integral_over_x_0_in_two_dimensions(signal: float, sigma: float) -> None:
+    truth = PLANE.truth()
+    axis = torch.linspace(-1.3, 1.3, 801).double()
+    x_0 = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
+    prior, prior_of = truth.log_density(x_0, 1, 0).exp(), truth.class_posterior(x_0, 1, 0)
+    cell = float(axis[1] - axis[0]) ** 2
+    assert float(prior.sum() * cell) == pytest.approx(1, abs=1e-6)
+    for x_t in torch.tensor([[0.3, -0.6], [-0.2, 0.1]]).double().view(2, 1, 1, 1, 2):
+        likelihood = torch.exp(-0.5 * ((x_t - signal * x_0) / sigma).square().sum((1, 2, 3))) / (2 * np.pi * sigma**2)
+        joint = (prior * likelihood)[:, None] * prior_of
+        evidence = joint.sum() * cell
+        torch.testing.assert_close(truth.log_density(x_t, signal, sigma)[0], evidence.log(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(truth.class_posterior(x_t, signal, sigma)[0], joint.sum(0) * cell / evidence)
+        mean = (joint.sum(1) @ x_0.flatten(1)) * cell / evidence
+        torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(), mean, rtol=0, atol=1e-6)
+        means = joint.T @ x_0.flatten(1) / joint.sum(0)[:, None]
+        torch.testing.assert_close(truth.posterior_means(x_t, signal, sigma)[0].flatten(1), means, rtol=0, atol=1e-6)
+
+
+def test_the_posterior_is_the_integral_over_x_0_in_one_dimension() -> None:
+    truth, signal, sigma, x_t = Mixture(components=3, size=(1, 1)).truth(), 0.8, 0.6, 0.25
+
+    def joint(x_0: float, power: int) -> float:
+        prior = truth.log_density(torch.tensor([[[[x_0]]]]).double(), 1, 0).exp()
+        return x_0**power * float(prior) * np.exp(-0.5 * ((x_t - signal * x_0) / sigma) ** 2)
+
+    zeroth, first = (quad(joint, -1.5, 1.5, args=(power,), limit=200, epsabs=1e-10)[0] for power in (0, 1))
+    found = truth.posterior_mean(torch.tensor([[[[x_t]]]]).double(), signal, sigma)
+    assert float(found) == pytest.approx(first / zeroth, abs=1e-7)
+
+
+def test_each_image_may_have_a_level_of_its_own() -> None:
+    truth = PICTURES.truth()
+    x_t = normals("x", 3, *truth.shape)
+    signal, sigma = (torch.tensor(column).double() for column in zip(*LEVELS, strict=True))
+    together = truth.posterior_mean(x_t, signal, sigma)
+    for i, (a, s) in enumerate(LEVELS):
+        torch.testing.assert_close(together[i : i + 1], truth.posterior_mean(x_t[i : i + 1], a, s))
+
+
+# --- the dataset
+
+
+def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_path: Path) -> None:
+    """Within 4.5 standard errors, of which 12 pixels by 12 and their signs exceed none in 1,000 seeds' worth."""
+    mixture = Mixture(components=3, count=20_000, size=(2, 2), channels=3, ratio=0.6)
+    mixture.download(None, tmp_path / "raw")
+    records = mixture.read(tmp_path / "raw")
+    images = np.stack([np.asarray(records.open(i)) for i in range(mixture.count)]).transpose(0, 3, 1, 2)
+    x_0 = torch.from_numpy(images / 127.5 - 1).flatten(1)
+    check_moments(x_0, mixture.truth(), 4.5)
+    shares = np.bincount(records.labels) / mixture.count
+    weights = mixture.truth().weights.numpy()
+    assert (np.abs(shares - weights) < 4.5 * np.sqrt(weights * (1 - weights) / mixture.count)).all()
+    guess = mixture.truth().class_posterior(torch.from_numpy(images / 127.5 - 1), 1, 0)
+    assert (guess.argmax(1).numpy() == records.labels).mean() > 0.99, "a label is the component that drew the image"
+
+
+def test_pixels_hardly_reach_the_ends_of_the_range() -> None:
+    truth = Mixture(components=20, size=(32, 32), channels=3).truth()
+    deviation = torch.sqrt(truth.variances + truth.factors.square().sum(2))
+    assert ((1 - truth.means.flatten(1).abs()) / deviation).min() > 5
+
+
+def test_another_seed_is_another_mixture_and_count_only_adds_images(tmp_path: Path) -> None:
+    few, more, other = Mixture(count=10), Mixture(count=700), Mixture(count=10, seed=1)
+    for i, mixture in enumerate((few, more, other)):
+        mixture.download(None, tmp_path / str(i))
+    first, longer, second = (np.load(tmp_path / str(i) / "mixture.npz")["images"] for i in range(3))
+    assert (first != second).any()
+    assert (few.truth().means == more.truth().means).all()
+    assert len(longer) == 700
+    assert len(np.unique(longer.reshape(700, -1), axis=0)) == 700, "each chunk has draws of its own"
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(1, 1), (3, 3)])
+def test_it_is_preprocessed_unchanged_at_its_own_size(channels: int, kept: int, tmp_path: Path) -> None:
+    mixture = Mixture(count=40, size=(8, 8), channels=channels)
+    mixture.download(None, tmp_path / "raw")
+    config = small(data={"dataset": mixture.model_dump(), "channels": channels})
+    preprocessing.preprocess(config.data, tmp_path / "raw", tmp_path / "processed")
+    images = np.load(tmp_path / "raw/mixture.npz")["images"].reshape(40, 8, 8, channels).transpose(0, 3, 1, 2)
+    found = np.concatenate([np.load(tmp_path / "processed" / split / "images.npy") for split in ("train", "test")])
+    np.testing.assert_array_equal(np.unique(found, axis=0), np.unique(images, axis=0))
+
+
+def test_too_many_bytes_and_a_source_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"count: 10000000 images of 1024x1024x1 are more .*; lower count"):
+        variant.build("datasets", {"name": "mixture", "mixture": {"count": 10_000_000, "size": (1024, 1024)}}, "d")
+    with pytest.raises(UserError, match=r"data\.source: 'x' is not allowed: a mixture is drawn by its seed"):
+        Mixture().download("x", tmp_path / "raw")
+
+
+# --- the truth that samplers meet
+
+
+def check_moments(x_0: Tensor, truth: GaussianMixture, bound: float) -> None:
+    """Every entry of mean and covariance is within ``bound`` standard errors of the truth. x_0: (N, D)."""
+    mean, covariance = truth.moments()
+    offset = x_0 - mean
+    products = offset[:, :, None] * offset[:, None]
+    for found, expected in ((offset, torch.zeros_like(mean)), (products, covariance)):
+        error = found.std(0) / len(x_0) ** 0.5
+        worst = float(((found.mean(0) - expected) / error).abs().max())
+        assert worst < bound, f"{worst:.1f} standard errors"
+
+
+STOCHASTIC = [
+    ("ancestral", {}),
+    ("ddim", {"eta": 1.0}),
+    ("dpmpp_2m_sde", {}),
+    ("dpmpp_3m_sde", {}),
+    ("dpmpp_sde", {}),
+    ("edm_stochastic", {"s_noise": 1.0}),  # by default it adds 0.6% too much noise on purpose
+]
+DETERMINISTIC = {"deis", "dpmpp_2m", "euler", "heun", "ipndm", "unipc"}
+
+
+def test_every_sampler_that_draws_noise_is_measured() -> None:
+    assert {name for name, _ in STOCHASTIC} == set(variant.names("samplers")) - DETERMINISTIC
+
+
+@pytest.mark.parametrize(("name", "fields"), STOCHASTIC)
+def test_draws_of_many_steps_have_the_truths_moments_and_class_shares(name: str, fields: dict[str, float]) -> None:
+    """5,000 draws of two pixels within 4 standard errors: chance alone exceeds one of the 8 numbers in 2,000 seeds."""
+    count, steps = 5000, 300
+    truth, schedule = PLANE.truth(), even_in_log_snr(steps)
+    sampler = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
+    variance = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
+    index = torch.arange(count)
+    *_, x_0 = sampler.steps(
+        exact.MixtureData(schedule, truth),
+        normals("x_T", count, *truth.shape),
+        Chain(schedule, dtype=torch.float64),
+        lambda t: noise.gaussian(0, "reverse", index, t, truth.shape).double(),
+        variance,
+    )
+    check_moments(x_0.flatten(1), truth, 4)
+    shares = truth.class_posterior(x_0, 1, 0)
+    z = (shares.mean(0) - truth.weights) / shares.std(0) * count**0.5
+    assert z.abs().max() < 4, z
+
+
+def even_in_log_snr(steps: int) -> NoiseSchedule:
+    """From log(signal / sigma) = 5.5, far below the data's own spread, to -5.5, where the data are lost in noise."""
+    return NoiseSchedule(2 * np.linspace(5.5, -5.5, steps), np.arange(1, steps + 1))
+
+
+@pytest.mark.parametrize("t", [20, 50, 80])
+def test_no_change_of_the_perfect_denoiser_lowers_the_loss(t: int) -> None:
+    """On the same 20,000 draws the loss rises by at least 3 standard errors of the difference."""
+    truth, schedule = PICTURES.truth(), even_in_log_snr(100)
+    x_0, _ = drawn(truth, 20_000)
+    epsilon = normals("epsilon", len(x_0), *truth.shape)
+    level = {level.t: level for level in levels(schedule)}[t]
+    x_t = q_sample(x_0, epsilon, Chain(schedule, dtype=torch.float64).at_step(t))
+    perfect = truth.posterior_mean(x_t, level.signal, level.sigma)
+    nearest = truth.class_posterior(x_t, level.signal, level.sigma).argmax(1)
+    changed = {
+        "larger": 1.03 * perfect,
+        "shifted": perfect + 0.01,
+        "towards x_t": perfect + 0.03 * (x_t - perfect),
+        "of one class": truth.posterior_means(x_t, level.signal, level.sigma)[torch.arange(len(x_0)), nearest],
+        "of another level": truth.posterior_mean(x_t, level.signal, 1.3 * level.sigma),
+    }
+    for name, x_0_hat in changed.items():
+        gap = ((x_0_hat - x_0).square() - (perfect - x_0).square()).flatten(1).mean(1)
+        if name == "of one class" and gap.abs().max() < 1e-3:
+            continue  # at little noise every image's class is certain
+        assert gap.mean() > 3 * gap.std() / len(gap) ** 0.5, name
