@@ -8,6 +8,7 @@ from ddpm.base import paths
 from ddpm.base.files import write_json, write_rows
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import evaluation
+from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model.file import load_model
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_precision, set_paths
@@ -22,7 +23,7 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
     if not ranks.main:
         return
-    fingerprint = evaluation.fingerprint(
+    comparable = fingerprint(
         read_reference(paths.REFERENCE),
         settings,
         sample,
@@ -36,4 +37,4 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     nearest = torch.from_numpy(found.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
-    write_json(paths.FINGERPRINT, fingerprint)
+    write_json(paths.FINGERPRINT, comparable)

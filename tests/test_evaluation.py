@@ -21,6 +21,7 @@ from ddpm.compare import metrics
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.evaluation import Evaluation
+from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
 from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, reference
 from ddpm.scoring.settings import Evaluate, Likelihood
@@ -228,7 +229,7 @@ def fingerprint(
 ) -> str:
     index = reference.read_reference(folder)
     sample = small(sample={"count": count, "steps": steps, "seeds": list(range(sets))}).sample
-    found: dict[str, Any] = evaluation.fingerprint(index, settings, sample, drawn_in, trained_in, CPU)
+    found: dict[str, Any] = fingerprint_of(index, settings, sample, drawn_in, trained_in, CPU)
     assert found["environment"]["training_precision"] == trained_in
     assert min(found["environment"]["processor"], found["environment"]["instructions"])
     assert found["comparable"]["sets"] == sets

@@ -29,9 +29,9 @@ OF_EXTRACTOR: dict[str, Direction] = {
     "fid_infinity": "lower",
     "fd_infinity": "lower",
 }
-ALONE: dict[str, Direction] = {"bits_per_dim": "lower"}
+ALONE: dict[str, Direction] = {"bits_per_dim": "lower", "bits_per_dim_ode": "lower"}
 SHARES = ("precision", "recall")  # of images, 0 to 1
-ABSOLUTE = (*SHARES, "bits_per_dim")  # a relative change of these does not show what a gap is worth
+ABSOLUTE = (*SHARES, *ALONE)  # a relative change of these does not show what a gap is worth
 # in words, if the name itself is not one
 TITLES = {
     "fid": "FID",
@@ -41,6 +41,7 @@ TITLES = {
     "fid_infinity": "FID at infinity",
     "fd_infinity": "FD at infinity",
     "bits_per_dim": "bits per dimension",
+    "bits_per_dim_ode": "bits per dimension by the ODE",
 }
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
 EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # another view of the headline, not another metric
@@ -74,8 +75,11 @@ def direction(name: str) -> Direction:
 
 
 def floor(name: str, settings: Compare) -> float | None:
-    """The change of this metric that never counts, in its own unit; None if ``compare.floors`` has none."""
-    metric = kind(name).removesuffix("_infinity")
+    """The change of this metric that never counts, in its own unit; None if ``compare.floors`` has none.
+
+    Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``, ``bits_per_dim_ode`` that of
+    ``bits_per_dim``."""
+    metric = kind(name).removesuffix("_infinity").removesuffix("_ode")
     return next((change for known, change in settings.floors.items() if known == metric), None)
 
 

@@ -1,13 +1,12 @@
-"""A model's evaluation: its sets' scores, how close they come to train images, its likelihood, and a fingerprint.
+"""A model's evaluation: its sets' scores, how close they come to train images, and its likelihood.
 
 Each set of samples is scored by itself. evaluate.json holds the mean over the sets, and the scores of real images for
-comparison. The fingerprint determines which other models' scores these may be compared with.
+comparison.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,26 +15,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch_fidelity
 from numpy.typing import NDArray
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
-from ddpm.compute import devices
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, Split, open_split
-from ddpm.evaluation import likelihood, memorisation
+from ddpm.evaluation import likelihood, memorisation, ode
 from ddpm.evaluation.likelihood import Bound
 from ddpm.evaluation.memorisation import Nearest, Vectors
 from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.samples import read_samples
-from ddpm.sampling.settings import Sample
 from ddpm.scoring import calibration, extractor, frechet
 from ddpm.scoring.extractor import Features
-from ddpm.scoring.reference import WEIGHTS, RealFeatures, Reference, load_features, read_reference
-from ddpm.scoring.scores import ISC_SPLITS, RNG_SEED, check_counts, score
+from ddpm.scoring.reference import RealFeatures, Reference, load_features, read_reference
+from ddpm.scoring.scores import check_counts, score
 from ddpm.scoring.settings import Evaluate
 
 PIXELS = "pixels"
@@ -92,6 +88,7 @@ def evaluate(
     reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
     bounds = likelihoods(model, processed, settings, device, ranks)
     scores = mean([found.scores for found in reports]) | {"real": floor} | bits_per_dim(bounds)
+    scores |= ode_bits_per_dim(model, processed, settings, device, ranks)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
     return Evaluation(
@@ -220,14 +217,13 @@ def likelihoods(
     denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
     bounds: dict[Split, Bound] = {}
     for split in SPLITS if options.images else ():
-        images, _ = open_split(processed, split)
-        chosen = np.random.default_rng(SEED).permutation(len(images))[: options.images]
+        chosen = chosen_images(processed, split, options.images)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             bounds[split] = likelihood.bound(
                 denoiser,
                 denoiser.chain.schedule,
                 diffusion.variance,
-                images[np.sort(chosen)],
+                chosen,
                 options.timesteps,
                 settings.batch_size,
                 device,
@@ -237,15 +233,48 @@ def likelihoods(
     return bounds
 
 
+def chosen_images(processed: Path, split: Split, count: int) -> Images:
+    images, _ = open_split(processed, split)
+    return images[np.sort(np.random.default_rng(SEED).permutation(len(images))[:count])]
+
+
+def ode_bits_per_dim(
+    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+) -> dict[str, float]:
+    """``bits_per_dim_ode`` of the bound's test images by the probability-flow ODE, in full float32; empty if it is off.
+
+    The network's x_0 is not clamped: where it were, it would have no derivative.
+    """
+    if not settings.likelihood.ode_steps:
+        return {}
+    denoiser = Denoiser(model.network, model.config.diffusion, device, torch.float32, clip=False)
+    chosen = chosen_images(processed, "test", settings.likelihood.images)
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        each = ode.bits_per_dim(
+            denoiser.differentiable,
+            denoiser.chain.schedule,
+            chosen,
+            settings.likelihood.ode_steps,
+            settings.batch_size,
+            device,
+            model.config.seed,
+            ranks if len(chosen) >= ranks.size else ALONE,
+        )
+    return mean_and_se("bits_per_dim_ode", each)
+
+
 def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
     """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
-    found = {}
+    found: dict[str, float] = {}
     for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
         if split in bounds:
-            each = bounds[split].bits_per_dim
-            found[name] = float(each.mean())
-            found[f"{name}_se"] = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
+            found |= mean_and_se(name, bounds[split].bits_per_dim)
     return found
+
+
+def mean_and_se(name: str, each: NDArray[np.float64]) -> dict[str, float]:
+    error = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
+    return {name: float(each.mean()), f"{name}_se": error}
 
 
 def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
@@ -273,58 +302,3 @@ def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images
         chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
         rows += [samples[chosen], train[found.row[chosen]]]
     return np.stack(rows)
-
-
-def fingerprint(
-    index: Reference, settings: Evaluate, sample: Sample, drawn_in: str, trained_in: str, device: torch.device
-) -> dict[str, Any]:
-    """The content of metrics/fingerprint.json.
-
-    ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
-    machine; ``hash_without_sampling``: the digest without the sampling, for comparing samplers; ``environment``:
-    recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A model's samples score
-    differently in bfloat16 and in float32, so the precision they were drawn in is part of the sampling.
-    """
-    comparable = {
-        "images": {
-            "sha256": index.images,
-            "held_out": index.held_out,
-            "count": index.count,
-            "channels": index.channels,
-            "size": index.image_size,
-        },
-        "extractors": {name: index.extractors[name][WEIGHTS] for name in settings.extractors},
-        "sets": len(sample.seeds),
-        "samples": sample.count,
-        "sampling": {
-            **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
-            "evaluations": sample.sampler.evaluations(sample.steps),
-            "precision": drawn_in,
-        },
-        "metrics": {
-            **settings.model_dump(
-                mode="json", include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
-            ),
-            "isc_splits": ISC_SPLITS,
-            "rng_seed": RNG_SEED,
-            "fd_parts": frechet.PARTS,
-        },
-        "torch_fidelity": torch_fidelity.__version__,
-    }
-    environment = {
-        "torch": torch.__version__,
-        "device": devices.describe(device),
-        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
-        "threads": torch.get_num_threads(),
-        "kernels": torch.backends.cpu.get_cpu_capability(),
-        "processor": devices.processor(device),
-        "instructions": devices.instructions(device),
-        "training_precision": trained_in,
-    }
-    rest = {key: value for key, value in comparable.items() if key != "sampling"}
-    return {
-        "hash": files.digest(comparable),
-        "hash_without_sampling": files.digest(rest),
-        "comparable": comparable,
-        "environment": environment,
-    }

@@ -30,6 +30,10 @@ class Denoiser:
 
     @torch.inference_mode()
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
+        return self.differentiable(x_t, t)
+
+    def differentiable(self, x_t: Tensor, t: int | Tensor) -> Prediction:
+        """The same as a call, with derivatives by x_t where they are asked for."""
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
         at = self.chain.at(timesteps)
         seen = self.parameterization.seen(x_t, at)

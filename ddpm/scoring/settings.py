@@ -11,10 +11,21 @@ from ddpm.base.settings import Positive, Section
 
 
 class Likelihood(Section):
-    """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t."""
+    """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t. With
+    ``ode_steps`` above 0, the likelihood of those of the test split is also computed by the probability-flow ODE, in so
+    many steps."""
 
     images: Annotated[int, Field(ge=0)] = 0
     timesteps: Positive = 50
+    ode_steps: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _of_images(self) -> Self:
+        if self.ode_steps and not self.images:
+            raise ValueError(
+                f"ode_steps: {self.ode_steps} needs images above 0, the number of images it is computed for"
+            )
+        return self
 
 
 class Evaluate(Section):

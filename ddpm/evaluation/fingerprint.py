@@ -1,0 +1,75 @@
+"""Which other models' scores an evaluation's may be compared with."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch_fidelity
+
+from ddpm.base import files
+from ddpm.compute import devices
+from ddpm.sampling.settings import Sample
+from ddpm.scoring import frechet
+from ddpm.scoring.reference import WEIGHTS, Reference
+from ddpm.scoring.scores import ISC_SPLITS, RNG_SEED
+from ddpm.scoring.settings import Evaluate
+
+
+def fingerprint(
+    index: Reference, settings: Evaluate, sample: Sample, drawn_in: str, trained_in: str, device: torch.device
+) -> dict[str, Any]:
+    """The content of metrics/fingerprint.json.
+
+    ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
+    machine; ``hash_without_sampling``: the digest without the sampling, for comparing samplers; ``environment``:
+    recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A model's samples score
+    differently in bfloat16 and in float32, so the precision they were drawn in is part of the sampling.
+    """
+    comparable = {
+        "images": {
+            "sha256": index.images,
+            "held_out": index.held_out,
+            "count": index.count,
+            "channels": index.channels,
+            "size": index.image_size,
+        },
+        "extractors": {name: index.extractors[name][WEIGHTS] for name in settings.extractors},
+        "sets": len(sample.seeds),
+        "samples": sample.count,
+        "sampling": {
+            **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
+            "evaluations": sample.sampler.evaluations(sample.steps),
+            "precision": drawn_in,
+        },
+        "metrics": {
+            **settings.model_dump(
+                mode="json",
+                include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"},
+                # if it is off, the fingerprint is that of the versions that did not have it
+                exclude={} if settings.likelihood.ode_steps else {"likelihood": {"ode_steps"}},
+            ),
+            "isc_splits": ISC_SPLITS,
+            "rng_seed": RNG_SEED,
+            "fd_parts": frechet.PARTS,
+        },
+        "torch_fidelity": torch_fidelity.__version__,
+    }
+    environment = {
+        "torch": torch.__version__,
+        "device": devices.describe(device),
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "threads": torch.get_num_threads(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "processor": devices.processor(device),
+        "instructions": devices.instructions(device),
+        "training_precision": trained_in,
+    }
+    rest = {key: value for key, value in comparable.items() if key != "sampling"}
+    return {
+        "hash": files.digest(comparable),
+        "hash_without_sampling": files.digest(rest),
+        "comparable": comparable,
+        "environment": environment,
+    }

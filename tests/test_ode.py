@@ -1,0 +1,163 @@
+"""The likelihood by the probability-flow ODE, against a mixture whose density is known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.compare import metrics
+from ddpm.compute.distributed import Ranks
+from ddpm.diffusion.chain import Chain, from_images
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.evaluation import evaluation, ode
+from ddpm.evaluation.likelihood import Denoises
+from ddpm.model import architecture
+from ddpm.model.file import Loaded
+from ddpm.params.config import Compare
+from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.sources.gaussian_mixture import GaussianMixture
+from ddpm.variants.datasets.mixture import Mixture
+from tests.small import pictures, small
+from tests.test_likelihood import FirstOfTwo
+
+CPU = torch.device("cpu")
+PLANE = Mixture(components=3, size=(1, 2), ratio=0.6)
+SPREAD = NoiseSchedule(2 * np.linspace(5.0, -5.5, 1601), np.arange(1, 1602))  # even in log-SNR
+
+
+def perfect(truth: GaussianMixture, schedule: NoiseSchedule) -> Denoises:
+    chain = Chain(schedule, dtype=torch.float64)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
+        at = chain.at(t)
+        x_0 = truth.posterior_mean(x_t.double(), at.signal.flatten(), at.sigma.flatten())
+        return Prediction(x_0, x_0)
+
+    return denoise
+
+
+def gap(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """The log density's errors, in nats, at 100 points of the mixture's plane. With the divergence itself in place of
+    an estimate: (1, 1) and (1, -1) as probes have it as their mean."""
+    truth = PLANE.truth()
+    points = np.random.default_rng(0).uniform(-0.7, 0.7, (100, 1, 1, 2))
+    visited = schedule.respace(ode.spacing.timesteps(schedule, steps + 1, "log_snr"))
+    signal, sigma = (float(column[0] ** 0.5) for column in (visited.alpha_bar, visited.one_minus_alpha_bar))
+    x = signal * torch.from_numpy(points)
+    probes = (torch.tensor([1.0, sign]).double().expand(x.shape) for sign in (1, -1))
+    found = sum(ode.log_density(perfect(truth, schedule), visited, x, probe) for probe in probes) / 2
+    return found - truth.log_density(x, signal, sigma)
+
+
+def test_the_density_is_the_known_one_and_its_error_falls_with_the_square_of_the_steps() -> None:
+    coarse, fine = (gap(SPREAD, steps).square().mean().sqrt() for steps in (100, 200))
+    assert fine < 0.02, "nats"
+    assert 1.8 < math.log2(coarse / fine) < 2.4
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("linear", {}), ("linear", {"zero_terminal_snr": True}), ("cosine", {}), ("rectified_flow", {})],
+)
+def test_the_density_is_the_known_one_on_chains_that_are_used(name: str, fields: dict[str, bool]) -> None:
+    """To 0.05 nats, of two pixels, at 200 of 1,000 steps; the linear chain's rest of signal costs less."""
+    schedule = variant.build("schedules", {"name": name, name: fields}, "schedule").noise_schedule(1000)
+    assert gap(schedule, 200).square().mean().sqrt() < 0.05
+
+
+def test_bits_per_dim_are_those_of_the_known_density() -> None:
+    """On the average over images, with the noise of levels and of the divergence, within 4 standard errors."""
+    mixture = Mixture(components=3, size=(3, 3))
+    truth, count = mixture.truth(), 1000
+    draw = np.random.default_rng(0)
+    labels = torch.from_numpy(draw.choice(3, count))
+    x_0 = truth.draw(labels, *(torch.from_numpy(draw.standard_normal((count, n))) for n in (9, 1)))
+    images = ((x_0 + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    found = ode.bits_per_dim(perfect(truth, SPREAD), SPREAD, images.numpy(), 200, 500, CPU, 0)
+
+    signal, sigma = (float(column[0] ** 0.5) for column in (SPREAD.alpha_bar, SPREAD.one_minus_alpha_bar))
+    spread = from_images(images).double() + (torch.from_numpy(draw.random(x_0.shape)) - 0.5) * 2 / 255
+    density = truth.log_density(signal * spread, signal, sigma) + 9 * math.log(signal)
+    expected = -density / 9 / math.log(2) + math.log2(127.5)
+    difference = found - expected.numpy()
+    error = difference.std() / count**0.5
+    assert error < 0.01
+    assert abs(difference.mean()) < 4 * error
+
+
+def crude(x_t: Tensor, t: Tensor) -> Prediction:
+    x_0 = torch.tanh(1.2 * x_t + 0.01 * t[:, None, None, None])
+    return Prediction(x_0, x_0)
+
+
+def test_an_image_has_its_own_noise_whatever_the_batch_and_the_rank() -> None:
+    schedule = variant.build("schedules", {"name": "cosine"}, "schedule").noise_schedule(30)
+    images = pictures(7)
+    whole, parts, other = (
+        ode.bits_per_dim(crude, schedule, images, 8, size, CPU, seed) for size, seed in ((7, 0), (3, 0), (7, 1))
+    )
+    np.testing.assert_array_equal(whole, parts)
+    assert (whole != other).all()
+    first = ode.bits_per_dim(crude, schedule, images, 8, 7, CPU, 0, FirstOfTwo(0, 2))
+    np.testing.assert_array_equal(first[:4], whole[:4])
+    second = Second(1, 2)
+    ode.bits_per_dim(crude, schedule, images, 8, 7, CPU, 0, second)
+    np.testing.assert_array_equal(second.own.numpy(), whole[4:])
+
+
+class Second(Ranks):
+    """The second rank of two, which keeps what it computed."""
+
+    own: Tensor
+
+    def gather(self, tensor: Tensor, count: int) -> Tensor:
+        object.__setattr__(self, "own", tensor)
+        return tensor
+
+
+@pytest.mark.parametrize("name", variant.names("schedules"))
+@pytest.mark.parametrize("T", [1, 2, 30])
+def test_it_is_finite_on_every_schedule_and_any_number_of_steps(name: str, T: int) -> None:
+    schedule = variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
+    for steps in (1, 6, 1000):
+        assert np.isfinite(ode.bits_per_dim(crude, schedule, pictures(2), steps, 2, CPU, 0)).all()
+
+
+# --- as part of an evaluation
+
+
+def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "open_split", lambda *_: (pictures(), None))
+    for variance in ("fixed_small", "learned_range"):
+        loss = "hybrid" if variance == "learned_range" else "simple"
+        config = small(diffusion={"variance": {"name": variance}, "loss": {"name": loss}}).training()
+        torch.manual_seed(0)
+        model = Loaded(architecture.build(config).eval().requires_grad_(False), config, {})
+
+        def measured(likelihood: Likelihood, model: Loaded = model) -> dict[str, float]:
+            settings = Evaluate(extractors=("classifier",), likelihood=likelihood)
+            return evaluation.ode_bits_per_dim(model, Path(), settings, CPU)
+
+        found = measured(Likelihood(images=5, ode_steps=10))
+        assert found.keys() == {"bits_per_dim_ode", "bits_per_dim_ode_se"}
+        assert 0 < found["bits_per_dim_ode_se"] < found["bits_per_dim_ode"] < 20
+        assert measured(Likelihood(images=5)) == {}
+
+
+def test_steps_without_images_are_refused() -> None:
+    with pytest.raises(UserError, match=r"evaluate\.likelihood: ode_steps: 10 needs images above 0"):
+        small(evaluate={"likelihood": {"ode_steps": 10}})
+
+
+def test_it_is_judged_as_the_bound_is() -> None:
+    settings = Compare()
+    assert metrics.direction("bits_per_dim_ode") == "lower"
+    assert metrics.margin("bits_per_dim_ode", 3.0, settings) == settings.floors["bits_per_dim"]
