@@ -10,7 +10,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
-from ddpm.params import file, presets
+from ddpm.params import config, file, presets
 
 OTHERS = [name for name in presets.names() if name != presets.BASE]
 
@@ -53,3 +53,19 @@ def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path: Path, m
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):
         presets.text("digit")
+
+
+@pytest.mark.parametrize("on", ["digits", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["flow", "edm"])
+def test_a_recipe_goes_on_any_data(name: str, on: str) -> None:
+    found, under = flatten(file.decode(presets.text(name, on), name)), values(on)
+    assert own(name).items() <= found.items()
+    kept = {key for key in under if key.startswith(("data.", "model.", "train.")) and "timestep" not in key}
+    assert {key: found[key] for key in kept} == {key: under[key] for key in kept}
+    config.check(file.decode(presets.text(name, on), name))
+    assert (f"# Put on: {on}." in presets.text(name, on).splitlines()) == (on != presets.BASE)
+
+
+def test_what_a_preset_is_put_on_is_checked() -> None:
+    with pytest.raises(UserError, match=r"preset: unknown 'cifar' \(did you mean 'cifar10'\?\)"):
+        presets.text("edm", "cifar")

@@ -25,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     about = f"Presets: {', '.join(presets.names())}. Each states its cost and expected scores in its first lines."
     preset = command(added, "preset", commands.write_preset, "write a preset over params.yaml", about)
     preset.add_argument("name")
+    preset.add_argument(
+        "--on", default=presets.BASE, metavar="PRESET", help="whose data, network and budget it changes (%(default)s)"
+    )
     preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
 
     check = command(

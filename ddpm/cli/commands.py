@@ -22,14 +22,15 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def write_preset(parsed: argparse.Namespace) -> None:
-    text = presets.text(parsed.name)
+    text = presets.text(parsed.name, parsed.on)
     if not parsed.force and _changes(file.PATH) and file.PATH.exists():
         raise UserError(
             f"{file.PATH}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
         )
     with atomic_path(file.PATH) as temporary:
         temporary.write_text(text)
-    print(f"{file.PATH} is now the preset {parsed.name!r}; run it by `dvc repro`")
+    on = "" if parsed.on == presets.BASE else f" on {parsed.on!r}"
+    print(f"{file.PATH} is now the preset {parsed.name!r}{on}; run it by `dvc repro`")
 
 
 def _changes(path: Path) -> str:

@@ -27,6 +27,7 @@ exit codes:
 EXAMPLES = {
     "ddpm preset fashion_mnist": "refused where params.yaml has changes that git does not hold",
     "ddpm preset digits --force": "also then",
+    "ddpm preset edm --on cifar10": "one preset's recipe on the data, network and budget of another",
     "ddpm check": "before hours of training: is it possible, and how long will it take",
     "ddpm check --no-pilot": "is it possible",
     "ddpm variants": "every schedule, loss, sampler ... with its paper",

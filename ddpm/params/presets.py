@@ -1,4 +1,5 @@
-"""Presets: ``digits`` is a complete params file; every other holds its own header and what it changes in ``digits``."""
+"""Presets: ``digits`` is a complete params file; every other holds its own header and what it changes in ``digits``, or
+in another preset that it is put on."""
 
 from __future__ import annotations
 
@@ -28,14 +29,15 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir())
 
 
-def text(name: str) -> str:
+def text(name: str, on: str = BASE) -> str:
     """The complete params file, with its own header and the base's comments. Raises UserError for an unknown name."""
     if name not in names():
         hint = variant.closest(name, names())
         raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
-    base, own = ((FOLDER / f"{file}.yaml").read_text() for file in (BASE, name))
-    if name == BASE:
-        return base
+    own = (FOLDER / f"{name}.yaml").read_text()
+    if name == BASE and on == BASE:
+        return own
+    base = text(on)
     round_trip = YAML()
     round_trip.Representer = Spelled
     round_trip.width = 1000  # no line is broken
@@ -43,7 +45,7 @@ def text(name: str) -> str:
     _change(whole, round_trip.load(own))
     round_trip.dump(whole, out)
     schema = base.splitlines(keepends=True)[0]
-    header = takewhile(_comment, own.splitlines(keepends=True))
+    header = [*takewhile(_comment, own.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
     body = dropwhile(_comment, out.getvalue().splitlines(keepends=True))
     return "".join([schema, *header, *body])
 
