@@ -205,8 +205,8 @@ def dataset(settings: Config) -> Iterator[Finding]:
     data = settings.data
     if (PROCESSED / MANIFEST).exists():
         made = read_manifest(PROCESSED)
-        shown = f"{made.dataset} {made.image_size}x{made.image_size}x{made.channels}"
-        same = (made.dataset, made.image_size, made.channels) == (data.dataset.name, data.image_size, data.channels)
+        shown = f"{made.dataset} {made.shape.sides}x{made.channels}"
+        same = (made.dataset, made.shape) == (data.dataset.name, data.shape)
         if same and fetched():
             yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {made.counted()} images")
             return

@@ -64,9 +64,10 @@ def _check_network(config: Config) -> None:
     architecture.outline(config)
 
 
-def _check_counts(config: Config) -> None:
+def _check_scores(config: Config) -> None:
     from ddpm.scoring import scores
 
+    scores.check_channels(config.evaluate, config.data.channels)
     scores.check_counts(config.evaluate, {"sample.count": config.sample.count})
 
 
@@ -76,5 +77,5 @@ CHECKS = {
     ("data.dataset.", "data.source"): _check_source,
     ("device", "launch."): _check_machine,
     ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
-    ("sample.count", "evaluate."): _check_counts,
+    ("data.channels", "sample.count", "evaluate."): _check_scores,
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
@@ -49,13 +50,25 @@ Count = Annotated[
 ]
 
 
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("1 or 3")
-    return value
+Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
+Side = Annotated[int, Field(strict=True, ge=1, le=1024)]
 
 
-Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]  # True == 1 satisfies a Literal, even a strict one
+def _size(value: object) -> int | tuple[int, int]:
+    """A square has one spelling, its side, so that [8, 8] trains the same model and has the same fingerprint as 8."""
+    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    try:
+        height, width = TypeAdapter(tuple[Side, Side]).validate_python(sides)
+    except ValidationError as error:
+        raise ValueError("a whole number of pixels from 1 to 1024, or two of them: [height, width]") from error
+    return height if height == width else (height, width)
+
+
+ImageSize = Annotated[
+    int | tuple[int, int],
+    PlainValidator(_size),
+    WithJsonSchema(TypeAdapter(Side | tuple[Side, Side]).json_schema()),
+]
 
 
 class Section(BaseModel):
@@ -69,16 +82,35 @@ class Shape(NamedTuple):
     height: int
     width: int
 
+    @classmethod
+    def of(cls, channels: int, image_size: int | Sequence[int]) -> Self:
+        """image_size: of a square, or its height and width."""
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        return cls(channels, height, width)
+
+    @property
+    def image_size(self) -> int | list[int]:
+        """As in params.yaml: the side of a square, or height and width."""
+        return self.height if self.height == self.width else [self.height, self.width]
+
+    @property
+    def sides(self) -> str:
+        """Such as 8x12: height, then width."""
+        return f"{self.height}x{self.width}"
+
+    def __str__(self) -> str:
+        return str(tuple(self))
+
 
 class ImageShape(Section):
-    """Images are uint8 (channels, image_size, image_size)."""
+    """Images are uint8 (channels, height, width). image_size: height and width, or one number for both."""
 
-    image_size: Annotated[int, Field(ge=4, le=1024)]
+    image_size: ImageSize
     channels: Channels
 
     @property
     def shape(self) -> Shape:
-        return Shape(self.channels, self.image_size, self.image_size)
+        return Shape.of(self.channels, self.image_size)
 
 
 def parse(value: Any, source: str, kind: type[S]) -> S:

@@ -49,10 +49,11 @@ def check_params(parsed: argparse.Namespace) -> None:
     from ddpm import doctor
     from ddpm.forecast import estimate
     from ddpm.model import architecture
-    from ddpm.scoring.scores import check_counts
+    from ddpm.scoring import scores
 
     checked = config.load()
-    check_counts(checked.evaluate, {"sample.count": checked.sample.count})
+    scores.check_channels(checked.evaluate, checked.data.channels)
+    scores.check_counts(checked.evaluate, {"sample.count": checked.sample.count})
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")

@@ -60,11 +60,10 @@ class Frontier:
         self.device = device
         self.loaded: Loaded = load_model(model, device)
         index = read_reference(reference)
-        shape = (index.channels, index.image_size, index.image_size)
-        if self.loaded.image_shape != shape:
+        if self.loaded.image_shape != index.shape:
             raise UserError(
                 f"{model}: draws images of {self.loaded.image_shape} (channels, height, width), {reference} holds "
-                f"{index.dataset}'s of {shape}: train with this data.image_size and data.channels"
+                f"{index.dataset}'s of {index.shape}: train with this data.image_size and data.channels"
             )
         if "fid" not in settings.evaluate.metrics:
             raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")

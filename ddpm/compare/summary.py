@@ -29,8 +29,7 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
     pictures = [f"{path}{what}" for path, what in PICTURES.items() if path.exists()]
     other = next(name for name in NEXT if name != settings.diffusion.schedule.name)
     return [
-        f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} "
-        f"{data.image_size}x{data.image_size}{took}",
+        f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} {data.shape.sides}{took}",
         f"scores   {', '.join(_scores(settings, measured)) or 'none'}",
         f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
         "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
 import sys
@@ -30,6 +31,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Pixels = NDArray[np.uint8]
 
+MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
 MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to cut up first
 MAX_WORKERS = 16  # photos that are decoded at a time
 BATCH = 32
@@ -96,29 +98,36 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
 
 
 def to_pixels(image: Image.Image | Pixels, data: Data) -> Pixels:
-    """A PIL image of any size and mode, or (H, W, C) uint8, as (channels, image_size, image_size) uint8.
+    """A PIL image of any size and mode, or (H, W, C) uint8, as (channels, height, width) uint8.
 
     It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
     with an antialiased bicubic filter, an array's channels each by itself. Raises what PIL raises for a broken file,
-    and ValueError for an image that is too large, has no fixed range, or is an array of another number of channels.
+    ValueError for an image that is too large, has no fixed range, or is an array of another number of channels, and
+    UserError if data.channels is neither 1 nor 3 for a picture.
     """
     if isinstance(image, np.ndarray):
         if image.shape[2] != data.channels:
             raise ValueError(f"{image.shape[2]} channels, and data.channels is {data.channels}")
         gray = data.model_copy(update={"channels": 1})
         return np.concatenate([to_pixels(Image.fromarray(plane), gray) for plane in np.moveaxis(image, 2, 0)])
+    if data.channels not in MODES:
+        raise UserError(
+            f"data.channels: {data.channels} is not allowed for {data.dataset.name}'s pictures; allowed: 1 (gray), 3 (RGB)"
+        )
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
     ImageOps.exif_transpose(image, in_place=True)
-    image, mode = _opaque(image), "L" if data.channels == 1 else "RGB"
+    image, mode = _opaque(image), MODES[data.channels]
     if image.mode != mode:  # convert always copies
         image = image.convert(mode)
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side) if data.resize == "crop" else (0, 0, width, height)
-    image = image.resize((data.image_size, data.image_size), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(image).reshape(data.image_size, data.image_size, data.channels).transpose(2, 0, 1)
+    channels, height, width = data.shape
+    across, down = map(float, image.size)
+    if data.resize == "crop":  # to the shape of the result
+        across, down = min(across, down * width / height), min(down, across * height / width)
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    box = (left, top, left + across, top + down)
+    image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -144,8 +153,7 @@ def _write_split(
     def decode(batch: NDArray[np.int64]) -> list[Pixels | str]:
         return [_decode(records, int(index), data) for index in batch]
 
-    image_bytes = data.channels * data.image_size**2
-    size = max(1, min(BATCH, BATCH_BYTES // image_bytes))
+    size = max(1, min(BATCH, BATCH_BYTES // math.prod(data.shape)))
     batches = [indices[start : start + size] for start in range(0, len(indices), size)]
     kept = []
     with (
@@ -169,8 +177,8 @@ def _write_split(
 
 def _write_header(out: IO[bytes], count: int, data: Data) -> None:
     """numpy pads the header for a growing first axis, so a header for fewer images has the same length."""
-    shape = (count, data.channels, data.image_size, data.image_size)
-    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *data.shape)}
+    np.lib.format.write_array_header_1_0(out, header)
 
 
 def _decode(records: Records, index: int, data: Data) -> Pixels | str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.base.settings import Channels, ImageSize, Shape
 
 if TYPE_CHECKING:
     from ddpm.data.settings import Data
@@ -34,11 +35,15 @@ class Manifest(BaseModel):
 
     dataset: str
     classes: tuple[str, ...]
-    image_size: Annotated[int, Field(ge=1)]
-    channels: Literal[1, 3]
+    image_size: ImageSize
+    channels: Channels
     counts: Annotated[dict[Split, Annotated[int, Field(ge=1)]], Field(min_length=len(SPLITS))]
     skipped: Annotated[int, Field(ge=0)]
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.of(self.channels, self.image_size)
 
     @property
     def digest(self) -> str:
@@ -77,8 +82,7 @@ def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArra
     """
     manifest = read_manifest(processed)
     count = manifest.counts[split]
-    shape = (count, manifest.channels, manifest.image_size, manifest.image_size)
-    images = _load(processed / split / "images.npy", shape, np.uint8)
+    images = _load(processed / split / "images.npy", (count, *manifest.shape), np.uint8)
     labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64))
     if labels.min() < 0 or labels.max() >= len(manifest.classes):
         raise UserError(

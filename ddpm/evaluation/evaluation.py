@@ -103,11 +103,10 @@ def evaluate(
 def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
     """Raises UserError when a set has too few images for a metric, or their shape is not that of the real ones."""
     images = read_samples(path)
-    expected = (index.channels, index.image_size, index.image_size)
-    if images.shape[1:] != expected:
+    if images.shape[1:] != index.shape:
         raise UserError(
             f"{path}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
-            f"{index.dataset}'s {expected}: train and sample again with this data.image_size and data.channels"
+            f"{index.dataset}'s {index.shape}: train and sample again with this data.image_size and data.channels"
         )
     check_counts(settings, {"sample.count": len(images), "the train split": index.count})
     return images

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import read_manifest
 from ddpm.forecast.estimate import length, train_images
@@ -25,7 +27,7 @@ def needed(settings: Config) -> int:
     Left out: data/raw, data/processed, DVC's copies of both, and ``per_image`` of a dataset that is not here yet.
     Checkpoints count, although they are deleted when the model is sampled from.
     """
-    pixels = settings.data.channels * settings.data.image_size**2
+    pixels = math.prod(settings.data.shape)
     store = Store()
     local = store.database is not None and not store.off
     images = train_images(settings)

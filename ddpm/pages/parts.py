@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.pictures import plots
+from ddpm.pictures import plots, visible
 from ddpm.pictures.plots import Panel
 
 COLUMNS = 12  # images in a strip
@@ -95,12 +95,13 @@ def strip(name: str, images: NDArray[np.uint8]) -> Strip:
 
 def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The first COLUMNS of uint8 (N, C, H, W) side by side, a pixel apart: (H', W', 4), transparent elsewhere."""
-    count, _, height, width = images[:COLUMNS].shape
+    images = images[:COLUMNS, visible(images.shape[1])]
+    count, _, height, width = images.shape
     picture = np.zeros((height, COLUMNS, width + 1, 4), np.uint8)
-    picture[:, :count, :width, :3] = images[:COLUMNS].transpose(2, 0, 3, 1)  # gray is broadcast to RGB
+    picture[:, :count, :width, :3] = images.transpose(2, 0, 3, 1)  # gray is broadcast to RGB
     picture[:, :count, :width, 3] = 255
     flat = picture.reshape(height, -1, 4)[:, :-1]
-    scale = -(-STRIP_WIDTH // flat.shape[1])
+    scale = -(-STRIP_WIDTH // (COLUMNS * (max(height, width) + 1) - 1))  # as for squares of the longer side
     return flat.repeat(scale, 0).repeat(scale, 1)
 
 

@@ -81,6 +81,6 @@ def render(title: str, command: str, shown: Sequence[Chapter]) -> str:
 def _title(settings: Config) -> str:
     data, diffusion, sample = settings.data, settings.diffusion, settings.sample
     return (
-        f"{called(data, PROCESSED)} {data.image_size}x{data.image_size}: {settings.model.name}, "
+        f"{called(data, PROCESSED)} {data.shape.sides}: {settings.model.name}, "
         f"{diffusion.schedule.name}, {diffusion.parameterization.name}, {sample.sampler.name} {sample.steps}"
     )

@@ -1,4 +1,4 @@
-"""Grids and films of images, uint8 (N, C, H, W)."""
+"""Grids and films of images, uint8 (N, C, H, W): of other than 1 or 3 channels, those that ``visible`` says."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ddpm.base.files import atomic_path
+from ddpm.pictures import visible
 
 FRAMES_PER_SECOND = 8
 BORDER = 128  # grey level of the line between two images
@@ -25,7 +26,7 @@ X264 = ["-crf", "23", "-maxrate", "2M", "-bufsize", "1M", "-threads", "1"]
 
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """Save a grid, square unless ``columns`` is given, in the format of ``path``'s suffix."""
+    """Save a grid, about square unless ``columns`` is given, in the format of ``path``'s suffix."""
     with atomic_path(path) as temporary:
         to_pil(grid(images, columns)).save(temporary)
 
@@ -55,31 +56,44 @@ def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:
 
 
 def _first(images: Tensor, columns: int, side: int) -> Tensor:
-    """The images that fill a square grid of ``columns``, or of as many as fit ``side`` pixels; at least one."""
-    return images[: max(1, min(columns, side // images.shape[-1])) ** 2]
+    """As many images as square ones of that area fill a grid of ``columns``, or of those that fit ``side`` pixels; at
+    least one."""
+    height, width = images.shape[2:]
+    return images[: max(1, min(columns, side // math.isqrt(height * width))) ** 2]
 
 
 def _gif_frame(images: Tensor) -> Image.Image:
     """A grid of about GIF_SIDE pixels, with its own palette."""
-    picture = to_pil(grid(images, side=0))
-    picture = picture.reduce(math.ceil(min(picture.size) / (GIF_SIDE + 16)))  # a grid has borders
+    _, _, side = _layout(images)
+    smaller = math.ceil(side / (GIF_SIDE + 16))  # a grid has borders
+    picture = to_pil(grid(images, side=0)).reduce(smaller)
     picture = picture.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    larger = max(1, round(GIF_SIDE / min(picture.size)))
+    larger = max(1, round(GIF_SIDE / math.ceil(side / smaller)))
     return picture.resize((picture.width * larger, picture.height * larger), Image.Resampling.NEAREST)
+
+
+def _layout(images: Tensor, columns: int | None = None) -> tuple[int, int, int]:
+    """Rows and columns of a grid, about square unless ``columns`` is given, and the pixels of its shorter side.
+
+    The side is that of a grid of squares with the images' longer side, so that a strip is not enlarged to a poster.
+    """
+    count, _, height, width = images.shape
+    columns = min(columns or math.ceil(math.sqrt(count * height / width)), count)
+    rows, longer = math.ceil(count / columns), max(height, width)
+    return rows, columns, min(rows, columns) * (1 + longer) + 1 if count > 1 else longer
 
 
 def grid(images: Tensor, columns: int | None = None, side: int = SMALLEST_SIDE) -> Tensor:
     """A grid of the images, (3, H, W) uint8, enlarged to about ``side`` pixels; one image alone has no border."""
     # not by torchvision, whose import takes longer than all pictures of a run
-    images = images.cpu().expand(-1, 3, -1, -1)
+    images = images.cpu()[:, visible(images.shape[1])].expand(-1, 3, -1, -1)
     count, _, height, width = images.shape
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
-    rows = math.ceil(count / columns)
+    rows, columns, shorter = _layout(images, columns)
     cells = images.new_full((rows * columns, 3, 1 + height, 1 + width), BORDER)
     cells[:count, :, 1:, 1:] = images
     picture = cells.view(rows, columns, *cells.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
     picture = pad(picture, (0, 1, 0, 1), value=BORDER) if count > 1 else images[0]
-    scale = max(1, round(side / min(picture.shape[1:])))
+    scale = max(1, round(side / shorter))
     return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.files import atomic_path
+from ddpm.pictures import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) ->
         short = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
         row[0].set_ylabel(short, rotation=0, ha="right", va="center", parse_math=False)
         for axes, image in zip(row, pictures, strict=False):
-            axes.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(image[visible(len(image))].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     _save(figure, path)
 
 

@@ -37,7 +37,7 @@ Rung = dict[str, float]
 
 
 def blurred(images: Images, level: float) -> Images:
-    """Gaussian blur with a standard deviation of ``level`` times the image's side; edges are repeated."""
+    """Gaussian blur with a standard deviation of ``level`` times the image's height and width; edges are repeated."""
     sigma = (0, 0, level * images.shape[2], level * images.shape[3])
     return gaussian_filter(images.astype(np.float32), sigma, mode="nearest").round().astype(np.uint8)
 

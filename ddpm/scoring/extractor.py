@@ -30,11 +30,12 @@ class Features(NamedTuple):
 class Extractor(Variant, ABC):
     """Contract of an extractor.
 
-    dimensions: D, the number of features. frechet: the name of its Fréchet distance; only Inception's is called FID.
-    weights_size: an upper bound on the bytes of its weight file.
+    dimensions: D, the number of features. channels: the counts that an image may have; None: any. frechet: the name of
+    its Fréchet distance; only Inception's is called FID. weights_size: an upper bound on the bytes of its weight file.
     """
 
     dimensions: ClassVar[int]
+    channels: ClassVar[tuple[int, ...] | None] = None
     frechet: ClassVar[str] = "fd"
     weights_size: ClassVar[int] = 1_000_000
 
@@ -44,7 +45,7 @@ class Extractor(Variant, ABC):
 
     @abstractmethod
     def load(self, weights: Path) -> nn.Module:
-        """The network in eval mode: uint8 (B, C, H, W), C in {1, 3}, to Features."""
+        """The network in eval mode: uint8 (B, C, H, W) to Features."""
 
 
 def get(name: str) -> Extractor:

@@ -19,6 +19,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
+from ddpm.base.settings import Shape
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import extractor
 from ddpm.scoring.extractor import Extractor, Features
@@ -42,8 +43,12 @@ class Reference:
     held_out: str
     count: int
     channels: int
-    image_size: int
+    image_size: int | list[int]
     extractors: dict[str, dict[str, str]]
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.of(self.channels, self.image_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +94,7 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
             held_out=manifest.sha256["test"],
             count=len(images),
             channels=manifest.channels,
-            image_size=manifest.image_size,
+            image_size=manifest.shape.image_size,
             extractors=digests,
         )
         write_json(temporary / INDEX, asdict(index))

@@ -102,6 +102,17 @@ def minimum(metric: str, settings: Evaluate, features: Extractor) -> tuple[int, 
     }[metric]
 
 
+def check_channels(settings: Evaluate, channels: int) -> None:
+    """Raises UserError when an extractor cannot see images with so many channels."""
+    for name in settings.extractors:
+        seen = extractor.get(name).channels
+        if seen and channels not in seen:
+            raise UserError(
+                f"evaluate.extractors: {name} sees images of {' or '.join(map(str, seen))} channels, data.channels is "
+                f"{channels}: use classifier"
+            )
+
+
 def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
     """Raises UserError that names the key, the number and the minimum when a metric has too few images.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.settings import Channels, ImageSize, Shape
 from ddpm.model.layers import sinusoidal_embedding
 from ddpm.variants.networks.unet import UNet
 
@@ -50,13 +51,13 @@ UpBlock = Literal["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"]
 
 
 class UNet2D(BaseModel):
-    """unet/config.json, with the defaults of UNet2DModel. ``sample_size`` is the images' height and width."""
+    """unet/config.json, with the defaults of UNet2DModel. ``sample_size`` is the images' side, or height and width."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     class_name: Literal["UNet2DModel"] = Field(alias="_class_name")
-    sample_size: Annotated[int, Field(ge=4, le=1024)]
-    in_channels: Literal[1, 3] = 3
+    sample_size: ImageSize
+    in_channels: Channels = 3
     out_channels: Size = 3
     center_input_sample: bool = False
     time_embedding_type: Literal["positional", "learned"] = "positional"
@@ -85,7 +86,7 @@ class UNet2D(BaseModel):
     num_train_timesteps: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 
-def describe(shape: UNet, image_size: int, channels: Literal[1, 3], outputs: int, T: int) -> UNet2D:
+def describe(shape: UNet, image: Shape, outputs: int, T: int) -> UNet2D:
     """The UNet2DModel that computes the same as ``shape.network``. Raises UserError for an option that it lacks."""
     if shape.patch_size > 1:
         raise UserError(f"model.unet.patch_size: {shape.patch_size} has no counterpart in UNet2DModel; allowed: 1")
@@ -94,7 +95,7 @@ def describe(shape: UNet, image_size: int, channels: Literal[1, 3], outputs: int
             f"model.unet.multipliers: {list(shape.multipliers)}: the first level of UNet2DModel has base_channels; "
             "allowed: those that begin with 1"
         )
-    attends = [image_size >> level in shape.attention_sizes for level in range(len(shape.multipliers))]
+    attends = [image.height >> level in shape.attention_sizes for level in range(len(shape.multipliers))]
     residual = shape.resample == "residual"
     resampling: Any = "resnet" if residual else "conv"
     plain = "Resnet{}sampleBlock2D" if residual else "{}Block2D"
@@ -102,8 +103,8 @@ def describe(shape: UNet, image_size: int, channels: Literal[1, 3], outputs: int
     up: list[Any] = ["AttnUpBlock2D" if attention else plain.format("Up") for attention in attends[::-1]]
     return UNet2D(
         _class_name="UNet2DModel",
-        sample_size=image_size,
-        in_channels=channels,
+        sample_size=image.image_size,
+        in_channels=image.channels,
         out_channels=outputs,
         time_embedding_type="learned",
         time_embedding_dim=shape.base_channels * shape.time_multiple,
@@ -155,12 +156,13 @@ def shape_of(found: UNet2D) -> UNet:
             or (found.norm_num_groups if found.resnet_time_scale_shift == "default" else None),
         }
     )
+    image = Shape.of(found.in_channels, found.sample_size)
     levels = enumerate(found.down_block_types)
     block = {
         "base_channels": base,
         "multipliers": tuple(width // base for width in widths),
         "blocks": found.layers_per_block,
-        "attention_sizes": tuple(found.sample_size >> level for level, kind in levels if kind.startswith("Attn")),
+        "attention_sizes": tuple(image.height >> level for level, kind in levels if kind.startswith("Attn")),
         "attention_heads": 1,
         "attention_head_width": found.attention_head_dim,
         "middle_attention": found.add_attention,
@@ -172,7 +174,7 @@ def shape_of(found: UNet2D) -> UNet:
     }
     shape: UNet = variant.build("networks", {"name": "unet", "unet": block}, "model")
     T = found.num_train_timesteps or 1
-    ours = describe(shape, found.sample_size, found.in_channels, found.out_channels, T)
+    ours = describe(shape, image, found.out_channels, T)
     if keys := differing(complete, ours, NOT_SHAPE):
         key = keys[0]
         raise UserError(

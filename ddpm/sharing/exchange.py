@@ -170,7 +170,7 @@ def _by_diffusers(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[
 def _described(config: ModelConfig) -> tuple[UNet2D, Scheduler]:
     diffusion, data = config.diffusion, config.data
     outputs = data.channels * diffusion.variance.outputs
-    network = diffusers_unet.describe(_shape(config), data.image_size, data.channels, outputs, diffusion.T)
+    network = diffusers_unet.describe(_shape(config), data.shape, outputs, diffusion.T)
     return network, diffusers_chain.describe(diffusion)
 
 

@@ -23,6 +23,7 @@ from ddpm.base.settings import section
 from ddpm.compute import devices
 from ddpm.model.file import load_model
 from ddpm.params import config
+from ddpm.pictures import visible
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample
@@ -138,7 +139,7 @@ class Served:
 
 def _png(image: Tensor) -> str:
     file = io.BytesIO()
-    to_pil_image(image).save(file, "png")
+    to_pil_image(image[visible(len(image))]).save(file, "png")
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -64,7 +64,7 @@ def run(parsed: argparse.Namespace) -> None:
     profiles = []
     for name in NETWORKS:
         chosen = network(name, parsed, precision)
-        shape = (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
+        shape = chosen.data.shape
         flops = harness.network_flops(architecture.build(chosen.training()), shape)
         fits = 0
         for batch in (2,) if parsed.quick else BATCHES:

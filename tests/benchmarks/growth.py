@@ -188,7 +188,7 @@ def _sampling(chosen: Config, sampler: str, steps: int, count: int) -> Callable[
     options = section(Sample, {"count": count, "sampler": built, "steps": steps})
     model = Loaded(architecture.build(chosen.training()).eval(), chosen.training(), {})
     generator = Generator.of(model, options, CPU)
-    shape = (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
+    shape = chosen.data.shape
 
     def run() -> None:
         for first in range(0, count, options.batch_size):

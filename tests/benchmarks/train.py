@@ -39,7 +39,7 @@ def preset(name: str, **train: object) -> Config:
 
 
 def pictures(chosen: Config) -> np.ndarray:
-    shape = (IMAGES, chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
+    shape = (IMAGES, *chosen.data.shape)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -137,7 +137,7 @@ def article(options: Options) -> Bench:
 
     device, batch = options.device, 8 if options.quick else 32
     chosen = preset("article", batch_size=batch)
-    shape = (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
+    shape = chosen.data.shape
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(device)
     levels = ("", "Attn", "Attn", "")  # attention at the heights 16 and 8, as in the article
     diffusers = UNet2DModel(
@@ -217,7 +217,7 @@ def _article_stage(options: Options, batch: int, precision: str) -> TrainStage:
 def digits(options: Options) -> Bench:
     device = options.device
     chosen = preset("digits")
-    train, shape = chosen.train, (chosen.data.channels, chosen.data.image_size, chosen.data.image_size)
+    train, shape = chosen.train, chosen.data.shape
     precision = auto(device)
     network = with_torch_dropout(architecture.build(chosen.training()).train().to(device))
     schedule = chosen.diffusion.schedule.noise_schedule(chosen.diffusion.T)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ddpm.base import progress
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import atomic_path
+from ddpm.base.settings import Shape
 from ddpm.compute import devices
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring.extractor import Extractor, Features
@@ -38,6 +39,7 @@ from ddpm.scoring.extractor import Extractor, Features
 SHIPPED = Path(__file__).parent / "weights"
 COMMAND = "python -m ddpm.variants.extractors.classifier data/processed FILE"
 METADATA = "ddpm_classifier"
+SMALL = 4  # pixels of a side: with more, it is halved; with fewer, it is not shifted
 
 
 class Classifier(Extractor):
@@ -69,7 +71,7 @@ class Classifier(Extractor):
 
     def load(self, weights: Path) -> nn.Module:
         about = read_metadata(weights)
-        network = Network(about["image_size"], about["channels"], about["classes"])
+        network = Network(Shape.of(about["channels"], about["image_size"]), about["classes"])
         network.load_state_dict(load_file(weights))
         return network.eval()
 
@@ -85,14 +87,14 @@ class Classifier(Extractor):
         devices.make_deterministic(device)
         with torch.random.fork_rng(), _one_thread():
             torch.manual_seed(self.seed)
-            network = Network(manifest.image_size, manifest.channels, classes).to(device)
+            network = Network(manifest.shape, classes).to(device)
             self._optimize(network, *open_split(processed, "train"), device)
         about = {
             "command": COMMAND,
             "recipe": {field: getattr(self, field) for field in type(self).model_fields},
             "dataset": manifest.dataset,
             "train_sha256": manifest.sha256["train"],
-            "image_size": manifest.image_size,
+            "image_size": manifest.shape.image_size,
             "channels": manifest.channels,
             "classes": classes,
         }
@@ -124,19 +126,20 @@ class Classifier(Extractor):
 
 
 class Network(nn.Module):
-    """uint8 (B, channels, size, size) to Features: 64 pooled activations, and the classes' logits.
+    """uint8 (B, C, H, W) to Features: 64 pooled activations, and the classes' logits.
 
-    3x3 convolutions halve the image and double the channels (16 to 64) until the image is at most 4x4.
+    3x3 convolutions halve each side and double the channels (16 to 64) until the image is at most 4x4.
     """
 
-    def __init__(self, size: int, channels: int, classes: int):
+    def __init__(self, image: Shape, classes: int):
         super().__init__()
-        width = 16
-        layers = _convolution(channels, width, stride=1)
-        while size > 4:
-            layers += _convolution(width, min(2 * width, Classifier.dimensions), stride=2)
-            width, size = min(2 * width, Classifier.dimensions), math.ceil(size / 2)
-        layers += _convolution(width, Classifier.dimensions, stride=1)
+        width, sides = 16, (image.height, image.width)
+        layers = _convolution(image.channels, width, (1, 1))
+        while max(sides) > SMALL:
+            down, right = (2 if side > SMALL else 1 for side in sides)
+            layers += _convolution(width, min(2 * width, Classifier.dimensions), (down, right))
+            width, sides = min(2 * width, Classifier.dimensions), (-(-sides[0] // down), -(-sides[1] // right))
+        layers += _convolution(width, Classifier.dimensions, (1, 1))
         self.convolutions = nn.Sequential(*layers)
         self.head = nn.Linear(Classifier.dimensions, classes)
 
@@ -145,15 +148,20 @@ class Network(nn.Module):
         return Features(features, self.head(features))
 
 
-def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+def _convolution(inputs: int, outputs: int, stride: tuple[int, int]) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Move each image by down - 1 and right - 1 pixels, repeating its edges. down, right: (B, 1) int64 in 0..2."""
+    """Move each image by down - 1 and right - 1 pixels, repeating its edges. down, right: (B, 1) int64 in 0..2.
+
+    A side of less than SMALL pixels stays: too little of it would be left.
+    """
     _, _, height, width = images.shape
-    rows = (torch.arange(height) - down + 1).clamp(0, height - 1)
-    columns = (torch.arange(width) - right + 1).clamp(0, width - 1)
+    rows, columns = (
+        (torch.arange(side) - (by - 1) * (side >= SMALL)).clamp(0, side - 1)
+        for side, by in ((height, down), (width, right))
+    )
     index = torch.arange(len(images))[:, None, None]
     return images[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

@@ -29,6 +29,7 @@ LAYERS = ["2048", "logits_unbiased"]
 
 class Inception(Extractor):
     dimensions = 2048
+    channels = (1, 3)  # it was trained on RGB: gray is repeated
     frechet = "fid"
     weights_size = 100_000_000
 

@@ -31,8 +31,10 @@ class DiT(Architecture):
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
     def network(self, image: Shape, outputs: int) -> nn.Module:
-        if image.height % self.patch_size:
-            raise ValueError(f"patch_size: {self.patch_size} must divide data.image_size: {image.height}")
+        if image.height % self.patch_size or image.width % self.patch_size:
+            raise ValueError(
+                f"patch_size: {self.patch_size} must divide data.image_size: {image.image_size} in height and width"
+            )
         if self.width % 4:
             raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
         if self.width % self.heads:
@@ -41,16 +43,16 @@ class DiT(Architecture):
 
 
 class DiTModule(nn.Module):
-    """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S); zero when freshly made."""
+    """``forward(x_t, t)``: (B, channels, H, W) and (B,) in 1..T to (B, outputs, H, W); zero when freshly made."""
 
     def __init__(self, shape: DiT, image: Shape, outputs: int):
         super().__init__()
-        width, side = shape.width, image.height // shape.patch_size
+        width, rows, columns = shape.width, image.height // shape.patch_size, image.width // shape.patch_size
         self.patch_size = shape.patch_size
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # like a linear layer, which it is in effect
         # computed from the shape, so not saved in model files
-        self.register_buffer("positions", positions(side, width), persistent=False)
+        self.register_buffer("positions", positions(rows, columns, width), persistent=False)
         self.time = nn.Sequential(linear(TIME_FEATURES, width, 0.02), nn.SiLU(), linear(width, width, 0.02))
         self.blocks = nn.ModuleList(Block(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -103,9 +105,9 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
-def positions(side: int, width: int) -> Tensor:
-    """(side * side, width) float32: sines and cosines of the column, then of the row, half the width each."""
+def positions(rows: int, columns: int, width: int) -> Tensor:
+    """(rows * columns, width) float32: sines and cosines of the column, then of the row, half the width each."""
     frequency = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    angle = torch.arange(side, dtype=torch.float64)[:, None] * frequency
+    angle = torch.arange(max(rows, columns), dtype=torch.float64)[:, None] * frequency
     axis = torch.cat([angle.sin(), angle.cos()], dim=1)
-    return torch.cat([axis.repeat(side, 1), axis.repeat_interleave(side, 0)], dim=1).float()
+    return torch.cat([axis[:columns].repeat(rows, 1), axis[:rows].repeat_interleave(columns, 0)], dim=1).float()

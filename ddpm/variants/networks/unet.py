@@ -56,11 +56,11 @@ class UNet(Architecture):
 
     def network(self, image: Shape, outputs: int) -> nn.Module:
         factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
-        if image.height % factor:
+        if image.height % factor or image.width % factor:
             patches = f" after patch_size: {self.patch_size}" if self.patch_size > 1 else ""
             raise ValueError(
                 f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times{patches}, "
-                f"so data.image_size: {image.height} must be a multiple of {factor}"
+                f"so data.image_size: {image.image_size} must be a multiple of {factor} in height and width"
             )
         heights = [image.height // self.patch_size >> level for level in range(len(self.multipliers))]
         if wrong := [size for size in self.attention_sizes if size not in heights]:
@@ -69,6 +69,9 @@ class UNet(Architecture):
             raise ValueError(
                 f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
             )
+        pixels, width = image.height * image.width // factor**2, self.base_channels * self.multipliers[-1]
+        if pixels * width == self.groups:  # group norm makes a zero of a group's only value
+            raise ValueError(f"groups: {self.groups} of the last level's {width} channels and one pixel; use fewer")
         return UNetModule(self, image, outputs)
 
     def heads(self, channels: int) -> int:
@@ -102,7 +105,7 @@ class UNet(Architecture):
 
 
 class UNetModule(nn.Module):
-    """``forward(x_t, t)``: (B, channels, S, S) and (B,) in 1..T to (B, outputs, S, S)."""
+    """``forward(x_t, t)``: (B, channels, H, W) and (B,) in 1..T to (B, outputs, H, W)."""
 
     def __init__(self, shape: UNet, image: Shape, outputs: int):
         super().__init__()
