@@ -73,6 +73,23 @@ def test_only_hides_what_is_not_listed() -> None:
         _ = part.data.dataset
 
 
+@given(
+    channels=st.integers(1, 64),
+    height=st.integers(1, 1024),
+    width=st.integers(1, 1024),
+    as_list=st.booleans(),
+)
+def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(
+    channels: int, height: int, width: int, as_list: bool
+) -> None:
+    size = [height, width] if as_list or height != width else height
+    data = small(data={"image_size": size, "channels": channels}).training().data
+    assert data.shape == (channels, height, width)
+    plain = json.loads(data.model_dump_json())
+    assert plain["image_size"] == data.shape.image_size == (height if height == width else [height, width])
+    assert parse(plain, "metadata", ImageShape) == data
+
+
 # --- mistakes in values
 
 
@@ -108,7 +125,11 @@ def test_only_hides_what_is_not_listed() -> None:
         ),
         ("data", {"image_size": 0}, "data.image_size: 0 is not allowed"),
         ("data", {"image_size": -16}, "data.image_size: -16 is not allowed"),
-        ("data", {"channels": 2}, "data.channels: 2 is not allowed: Input should be 1 or 3"),
+        ("data", {"image_size": True}, "data.image_size: True is not allowed: a whole number of pixels from 1 to 1024, or"),
+        ("data", {"image_size": [8, True]}, "data.image_size: (8, True) is not allowed: a whole number of pixels"),
+        ("data", {"image_size": [8, 1025]}, "data.image_size: (8, 1025) is not allowed: a whole number of pixels"),
+        ("data", {"channels": 65}, "data.channels: 65 is not allowed: Input should be less than or equal to 64"),
+        ("data", {"channels": True}, "data.channels: True is not allowed: Input should be a valid integer"),
         ("data", {"test_fraction": 1.0}, "data.test_fraction: 1.0 is not allowed: Input should be less than 1"),
         ("diffusion", {"T": 0}, "diffusion.T: 0 is not allowed"),
         ("diffusion", {"schedule": "cosine"}, "diffusion.schedule: 'cosine' must be a mapping with `name: ` one of co"),

@@ -97,7 +97,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
     return params
 
 
-VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 16, 0.5, 1.5, "auto", "cpu", "linear", "ddim", "x", [], [1], {}]
+VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 16, 0.5, 1.5, "auto", "cpu", "linear", "ddim", "x", [], [1], [8, 16], {}]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -118,9 +118,12 @@ def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
         ("seed", "0"),
         ("device", "gpu"),
         ("launch.processes", 0),
-        ("data.channels", 2),
+        ("data.channels", 65),
         ("data.channels", True),
         ("data.image_size", 2000),
+        ("data.image_size", [8]),
+        ("data.image_size", [8, 0]),
+        ("data.image_size", [8, 8, 8]),
         ("data.resize", "stretch"),
         ("data.dataset.name", "mnits"),
         ("data.extra", 1),

@@ -10,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
@@ -51,23 +50,24 @@ Count = Annotated[
 
 
 Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
-Side = Annotated[int, Field(strict=True, ge=1, le=1024)]
+MAX_SIDE = 1024
 
 
 def _size(value: object) -> int | tuple[int, int]:
-    """A square has one spelling, its side, so that [8, 8] trains the same model and has the same fingerprint as 8."""
+    """A square has one spelling, its side: [8, 8] trains the same model and has the same fingerprint as 8."""
     sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    try:
-        height, width = TypeAdapter(tuple[Side, Side]).validate_python(sides)
-    except ValidationError as error:
-        raise ValueError("a whole number of pixels from 1 to 1024, or two of them: [height, width]") from error
+    # by type, because True is an int
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
+        raise ValueError(f"a whole number of pixels from 1 to {MAX_SIDE}, or two of them: [height, width]")
+    height, width = sides
     return height if height == width else (height, width)
 
 
+SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 ImageSize = Annotated[
-    int | tuple[int, int],
+    int | Sequence[int],
     PlainValidator(_size),
-    WithJsonSchema(TypeAdapter(Side | tuple[Side, Side]).json_schema()),
+    WithJsonSchema({"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 2, "maxItems": 2}]}),
 ]
 
 

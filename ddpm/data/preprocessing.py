@@ -112,7 +112,7 @@ def to_pixels(image: Image.Image | Pixels, data: Data) -> Pixels:
         return np.concatenate([to_pixels(Image.fromarray(plane), gray) for plane in np.moveaxis(image, 2, 0)])
     if data.channels not in MODES:
         raise UserError(
-            f"data.channels: {data.channels} is not allowed for {data.dataset.name}'s pictures; allowed: 1 (gray), 3 (RGB)"
+            f"data.channels: {data.channels} is not allowed for {data.dataset.name}'s pictures; allowed: 1 and 3"
         )
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")

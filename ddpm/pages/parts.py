@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.pictures import plots, visible
+from ddpm.pictures import plots
+from ddpm.pictures.channels import visible
 from ddpm.pictures.plots import Panel
 
 COLUMNS = 12  # images in a strip

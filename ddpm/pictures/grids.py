@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ddpm.base.files import atomic_path
-from ddpm.pictures import visible
+from ddpm.pictures.channels import visible
 
 FRAMES_PER_SECOND = 8
 BORDER = 128  # grey level of the line between two images

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.files import atomic_path
-from ddpm.pictures import visible
+from ddpm.pictures.channels import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ from ddpm.base.settings import section
 from ddpm.compute import devices
 from ddpm.model.file import load_model
 from ddpm.params import config
-from ddpm.pictures import visible
+from ddpm.pictures.channels import visible
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.samples import noise_seed
 from ddpm.sampling.settings import Sample

@@ -107,7 +107,8 @@ NPY: list[tuple[str, bytes, str]] = [
 FOLDERS: list[tuple[str, dict[str, Any], str]] = [
     ("a manifest without a train split", {"counts": {"test": 1}}, "not a manifest"),
     ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "not a manifest"),
-    ("a manifest of another size", {"image_size": 10**30}, "the manifest says"),
+    ("a manifest of another size", {"image_size": [4, 5]}, "the manifest says"),
+    ("a manifest of a size that is out of range", {"image_size": 10**30}, "not a manifest"),
     ("images that are an archive", {"images": npz()}, "an archive of arrays"),
     ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "missing or damaged"),
     ("labels of a class that does not exist", {"label": 7}, "labels run over 7..7"),

@@ -81,6 +81,10 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a billion blocks", _unet(blocks=10**9), "model.unet.blocks: 1000000000 is not allowed"),
     ("a transformer a billion deep", {"model": {"name": "dit", "dit": {"depth": 10**9}}}, "depth: 1000000000 is not"),
     ("an odd image for a network that halves it", {"data": {"image_size": 15}}, "must be a multiple of 2"),
+    ("a width that the network cannot halve", {"data": {"image_size": [8, 15]}}, "must be a multiple of 2"),
+    ("an image of no height", {"data": {"image_size": [0, 8]}}, "data.image_size: (0, 8) is not allowed"),
+    ("an image of three sides", {"data": {"image_size": [8, 8, 8]}}, "or two of them: [height, width]"),
+    ("a million channels", {"data": {"channels": 10**6}}, "data.channels: 1000000 is not allowed"),
     ("one step of noise, and that without signal", _one_step(), "needs a chain of at least 2 steps"),
     ("no images to draw", {"sample": {"count": 0}}, "sample.count: 0 is not allowed"),
 ]

@@ -58,6 +58,7 @@ def checked() -> int:
         ("gate.k", 0, "gate.k: 0 is not allowed"),
         ("model.unet.groups", 3, "model.unet: groups: 3 must divide base_channels"),
         ("data.image_size", 17, "must be a multiple of"),
+        ("data.image_size", [16, 17], "data.image_size: [16, 17] must be a multiple of 4 in height and width"),
         ("sample.count", 20, "sample.count: 20 images are too few for evaluate.metrics 'fid' with classifier"),
         ("evaluate.kid_subset_size", 5000, "images are too few for evaluate.metrics 'kid'"),
         ("data.source", "nowhere", "data.source: no such file or folder 'nowhere'"),
@@ -101,6 +102,19 @@ def test_a_key_that_dvc_would_miss_later_is_missed_here(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"{key}: missing" in said
+
+
+@pytest.mark.parametrize("channels", [2, 4, 64])
+def test_channels_that_an_extractor_cannot_see_are_one_line(
+    project: Path, channels: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_param("data.channels", channels)
+    assert checked() == 0
+    set_param("evaluate.extractors", ["classifier", "inception"])
+    set_param("evaluate.metrics", ["isc"])
+    assert checked() == 2
+    line = f"evaluate.extractors: inception sees images of 1 or 3 channels, data.channels is {channels}: use classifier"
+    assert capsys.readouterr().err == f"error: {line}\n"
 
 
 def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
