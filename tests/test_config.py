@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import FAMILIES, parse
+from ddpm.base.settings import FAMILIES, ImageShape, parse
 from ddpm.model import architecture
 from ddpm.params import config, file, presets
 from ddpm.training.settings import TrainingConfig
@@ -125,7 +125,11 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(
         ),
         ("data", {"image_size": 0}, "data.image_size: 0 is not allowed"),
         ("data", {"image_size": -16}, "data.image_size: -16 is not allowed"),
-        ("data", {"image_size": True}, "data.image_size: True is not allowed: a whole number of pixels from 1 to 1024, or"),
+        (
+            "data",
+            {"image_size": True},
+            "data.image_size: True is not allowed: a whole number of pixels from 1 to 1024, or",
+        ),
         ("data", {"image_size": [8, True]}, "data.image_size: (8, True) is not allowed: a whole number of pixels"),
         ("data", {"image_size": [8, 1025]}, "data.image_size: (8, 1025) is not allowed: a whole number of pixels"),
         ("data", {"channels": 65}, "data.channels: 65 is not allowed: Input should be less than or equal to 64"),

@@ -129,6 +129,27 @@ def test_an_exported_model_comes_back_bit_for_bit(form: str, shape: dict[str, An
     assert Path("back.safetensors").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize(("size", "channels"), [([8, 12], 3), ([12, 8], 1), ([4, 6], 5)])
+def test_images_of_any_shape_come_back_and_are_the_same_in_diffusers(
+    size: list[int], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"image_size": size, "channels": channels}
+    path = model(data=about, model=unet(attention_sizes=[size[0] // 2]))
+    for form in exchange.FORMATS:
+        exchange.export_model(path, Path(form), form)
+        exchange.import_model(Path(form), Path(f"{form}.safetensors"))
+        assert Path(f"{form}.safetensors").read_bytes() == path.read_bytes()
+        assert f"# {size[0]}x{size[1]} " in Path(form, "README.md").read_text()
+    Path("diffusers/ddpm.json").unlink()
+    assert exchange.import_model(Path("diffusers"), Path("back")).image_shape == (channels, *size)
+    expected, visited = ours(path, {"name": "ddim"}, 10)
+    options = {"num_inference_steps": 10, "use_clipped_model_output": True}
+    draws = Draws(visited, (channels, *size))
+    found = theirs(DDIMPipeline.from_pretrained("diffusers"), monkeypatch, draws, **options)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+    assert expected.std() > 0.05
+
+
 def test_a_model_comes_back_after_diffusers_saved_it_again() -> None:
     path = model()
     exchange.export_model(path, Path("out"), "diffusers")

@@ -9,6 +9,8 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ddpm.pictures import grids
@@ -43,6 +45,52 @@ def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) 
     side = min(grids.grid(samples(count, size)).shape[1:])
     assert side >= min(SMALLEST_SIDE * 2 / 3, size)
     assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 12),
+    channels=st.integers(1, 6),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    columns=st.none() | st.integers(1, 12),
+)
+def test_a_grid_of_any_images_shows_gray_or_the_first_three_channels(
+    count: int, channels: int, height: int, width: int, columns: int | None
+) -> None:
+    generator = np.random.default_rng(0)
+    images = torch.from_numpy(generator.integers(0, 256, (count, channels, height, width), dtype=np.uint8))
+    picture = grids.grid(images, columns, side=0)
+    border = 1 if count > 1 else 0
+    across = (picture.shape[2] - border) // (width + border)
+    if columns:
+        assert across == min(columns, count)
+    for i, image in enumerate(images):
+        top, left = (
+            border + (side + border) * place for side, place in zip((height, width), divmod(i, across), strict=True)
+        )
+        tile = picture[:, top : top + height, left : left + width]
+        assert torch.equal(tile, image[:3] if channels >= 3 else image[:1].expand(3, -1, -1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8), (4, 64), (64, 4), (1, 2)])
+def test_a_grid_of_many_images_is_about_square(height: int, width: int) -> None:
+    down, across = grids.grid(torch.zeros(64, 1, height, width, dtype=torch.uint8)).shape[1:]
+    assert 1 / 2 <= down / across <= 2
+    assert SMALLEST_SIDE / 2 <= min(down, across) <= SMALLEST_SIDE * 1.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (1, 2), (1, 1024), (1024, 1), (300, 500)])
+@pytest.mark.parametrize("channels", [2, 5])
+def test_films_of_oblong_images_are_neither_tiny_nor_huge(
+    tmp_path: Path, height: int, width: int, channels: int
+) -> None:
+    frames = [torch.zeros(64, channels, height, width, dtype=torch.uint8)] * 3
+    grids.save_films(frames, tmp_path, "reverse")
+    video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")
+    with Image.open(tmp_path / "reverse.gif") as gif:
+        for down, across in (video.shape[:2], gif.size[::-1]):
+            assert 100 < max(down, across) < 2100
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -214,6 +214,44 @@ class TestPixels:
         )
         difference = to_pixels(image, data_of(resize="crop")).transpose(1, 2, 0) - np.asarray(crop(image), dtype=float)
         assert np.abs(difference).max() <= (0 if size[0] == size[1] else 10)
+
+    SIDES = st.integers(1, 40)
+
+    @settings(max_examples=60, deadline=None)
+    @given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES), channels=st.sampled_from([1, 3]))
+    def test_any_squash_is_torchvisions_and_any_crop_is_pils(
+        self, size: tuple[int, int], target: tuple[int, int], channels: int
+    ) -> None:
+        transforms = pytest.importorskip("torchvision.transforms")
+        image, mode = gradient(*size), "L" if channels == 1 else "RGB"
+        resize = transforms.Resize(target, transforms.InterpolationMode.BICUBIC, antialias=True)
+        expected = {
+            "squash": resize(image.convert(mode)),
+            "crop": ImageOps.fit(image.convert(mode), target[::-1], Image.Resampling.BICUBIC),
+        }
+        for how, picture in expected.items():
+            found = to_pixels(image, data_of(resize=how, channels=channels, image_size=target))
+            assert found.shape == (channels, *target)
+            difference = found.transpose(1, 2, 0) - np.asarray(picture, dtype=float).reshape(*target, channels)
+            assert np.abs(difference).max() <= (how == "crop")  # PIL rounds the crop's corners otherwise
+
+    @pytest.mark.parametrize("on_error", ["fail", "skip"])
+    @pytest.mark.parametrize("channels", [2, 4, 64])
+    def test_a_picture_of_another_number_of_channels_is_one_line(
+        self, raw: Path, tmp_path: Path, channels: int, on_error: str
+    ) -> None:
+        with pytest.raises(UserError) as raised:
+            preprocess(data_of(channels=channels, on_error=on_error), raw, tmp_path / "processed")
+        line = f"data.channels: {channels} is not allowed for image_folder's pictures; allowed: 1 and 3"
+        assert str(raised.value) == line
+        assert not (tmp_path / "processed").exists()
+
+    def test_an_oblong_dataset_is_read_back_and_drawn(self, raw: Path, tmp_path: Path) -> None:
+        manifest = preprocess(data_of(image_size=(8, 12)), raw, tmp_path / "processed")
+        assert manifest.shape == (3, 8, 12)
+        assert files.read_json(tmp_path / "processed/manifest.json")["image_size"] == [8, 12]
+        images, _ = open_split(tmp_path / "processed", "train")
+        assert images.shape == (54, 3, 8, 12)
 
     def test_crop_keeps_the_centre(self) -> None:
         image = Image.new("RGB", (300, 100), "red")

@@ -97,7 +97,27 @@ def changed(key: str, value: Any) -> dict[str, Any]:
     return params
 
 
-VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 16, 0.5, 1.5, "auto", "cpu", "linear", "ddim", "x", [], [1], [8, 16], {}]
+VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    16,
+    0.5,
+    1.5,
+    "auto",
+    "cpu",
+    "linear",
+    "ddim",
+    "x",
+    [],
+    [1],
+    [8, 16],
+    {},
+]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.base.settings import Shape
 from ddpm.data.processed import open_split
 from ddpm.scoring import extractor
 from ddpm.variants.extractors.classifier import SHIPPED, Classifier, Network, read_metadata, shift
@@ -128,3 +129,52 @@ def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge() -> None
     for image, got, (down, right) in zip(images, moved.numpy(), offsets, strict=True):
         padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
         np.testing.assert_array_equal(got, padded[:, 2 - down : 7 - down, 2 - right : 8 - right])
+
+
+def made(folder: Path, channels: int, height: int, width: int, count: int = 40) -> Path:
+    """Noise of two classes, one bright and one dark, as a processed dataset."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    images = generator.integers(0, 128, (count, channels, height, width)) + 128 * labels[:, None, None, None]
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        np.save(folder / split / "images.npy", images.astype(np.uint8))
+        np.save(folder / split / "labels.npy", labels)
+    manifest = {
+        "dataset": "noise",
+        "classes": ["dark", "bright"],
+        "image_size": [height, width],
+        "channels": channels,
+        "counts": {"train": count, "test": count},
+        "skipped": 0,
+        "sha256": {split: files.sha256(folder / split) for split in ("train", "test")},
+    }
+    files.write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2)])
+def test_it_learns_images_of_any_shape(tmp_path: Path, channels: int, height: int, width: int) -> None:
+    processed = made(tmp_path / "processed", channels, height, width)
+    QUICK.write_weights(processed, tmp_path / "weights.safetensors", CPU)
+    images, labels = open_split(processed, "test")
+    found = extractor.extract(Classifier().load(tmp_path / "weights.safetensors"), images, 16, CPU)
+    assert found.features.shape == (40, Classifier.dimensions)
+    assert np.mean(found.logits.argmax(1).numpy() == labels) > 0.8
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (5, 4), (16, 16), (7, 100), (1024, 1)])
+def test_it_pools_over_at_most_four_pixels_a_side(height: int, width: int) -> None:
+    network = Network(Shape(2, height, width), 3)
+    before = network.convolutions(torch.zeros(1, 2, height, width))
+    for side, left in zip((height, width), before.shape[2:], strict=True):
+        assert left == side if side <= 4 else 2 < left <= 4
+
+
+def test_a_side_of_few_pixels_is_not_shifted() -> None:
+    point = torch.arange(2, dtype=torch.uint8).view(1, 1, 1, 2)
+    for by in range(3):
+        assert torch.equal(shift(point, torch.tensor([[by]]), torch.tensor([[by]])), point)
+    strip = torch.arange(12, dtype=torch.uint8).view(1, 1, 2, 6)
+    moved = shift(strip, torch.tensor([[2]]), torch.tensor([[2]]))
+    assert torch.equal(moved[..., 1:], strip[..., :-1])

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ddpm.base import variant
@@ -71,6 +73,45 @@ def test_an_image_goes_in_and_the_outputs_asked_for_come_out(
     assert out.shape == (2, outputs, SIZE, SIZE)
     assert out.dtype == torch.float32
     assert out.isfinite().all()
+
+
+@SHAPES
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), channels=st.integers(1, 5), rows=st.integers(1, 5), columns=st.integers(1, 5))
+def test_an_image_of_any_shape_comes_out_as_it_went_in(
+    name: str, fields: dict[str, Any], data: st.DataObject, channels: int, rows: int, columns: int
+) -> None:
+    factor = 4 if name in SMALL else 8  # of patches, or of levels
+    height, width = factor * rows, factor * columns
+    if "attention_sizes" in fields:
+        fields = {**fields, "attention_sizes": (height // data.draw(st.sampled_from([1, 2])),)}
+    made = awake(architecture(name, **fields).network(Shape(channels, height, width), 2 * channels)).eval()
+    out = made(torch.randn(2, channels, height, width), torch.tensor([1, 1000]))
+    assert out.shape == (2, 2 * channels, height, width)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 1), (3, 7)])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("unet", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "groups": 4}),
+        ("dit", {"patch_size": 1, "depth": 1, "width": 8, "heads": 1}),
+    ],
+)
+def test_images_of_a_few_pixels_can_be_learned(name: str, fields: dict[str, Any], sides: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    made = architecture(name, **fields).network(Shape(1, *sides), 1)
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.01)
+    x, t = torch.randn(1, 1, *sides), torch.tensor([5])
+    losses = []
+    for _ in range(100):
+        loss = (made(x, t) - x).square().mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.1 * losses[0]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +209,13 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name:
 @pytest.mark.parametrize(
     ("name", "fields", "image_size", "named"),
     [
+        ("unet", {"multipliers": (1, 2), "attention_sizes": ()}, (16, 17), "multipliers"),
+        ("unet", {"multipliers": (1, 2), "attention_sizes": ()}, (17, 16), "multipliers"),
+        ("unet", {"multipliers": (1, 2), "attention_sizes": (12,)}, (16, 24), "attention_sizes"),
+        ("unet", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "groups": 8}, (1, 1), "groups"),
+        ("unet", {"base_channels": 8, "multipliers": (1, 1), "attention_sizes": (), "groups": 8}, (2, 2), "groups"),
+        ("dit", {"patch_size": 4}, (16, 18), "patch_size"),
+        ("dit", {"patch_size": 4}, (18, 16), "patch_size"),
         ("unet", {"multipliers": (1, 2, 2), "attention_sizes": ()}, 18, "multipliers"),
         ("unet", {"base_channels": 48, "multipliers": (1,), "attention_sizes": ()}, 16, "groups"),
         ("unet", {"multipliers": (1, 2), "attention_sizes": (7,)}, 16, "attention_sizes"),
@@ -181,7 +229,7 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name:
     ],
 )
 def test_an_impossible_shape_is_refused_by_its_fields_name(
-    name: str, fields: dict[str, Any], image_size: int, named: str
+    name: str, fields: dict[str, Any], image_size: int | tuple[int, int], named: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{named}: "), torch.device("meta"):
-        architecture(name, **fields).network(Shape(3, image_size, image_size), 3)
+        architecture(name, **fields).network(Shape.of(3, image_size), 3)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.base.settings import Shape
-from ddpm.variants.networks.dit import DiT
+from ddpm.variants.networks.dit import DiT, positions
 
 CLASSES = 1001  # ImageNet's and the empty one, which the paper's networks embed and ours do not
 
@@ -76,3 +78,34 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 999])
     expected = theirs(x, t, class_labels=torch.zeros(2, dtype=torch.long)).sample
     torch.testing.assert_close(ours(x, t), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 5), (5, 3)])
+def test_a_patchs_position_is_its_own_column_and_row(rows: int, columns: int) -> None:
+    """The formula, patch by patch, in the order in which a convolution's output is flattened."""
+    width = 12
+    found = positions(rows, columns, width).view(rows, columns, width)
+    for row in range(rows):
+        for column in range(columns):
+            expected = []
+            for place in (column, row):
+                angles = [place / 10_000 ** (k / 3) for k in range(3)]
+                expected += [*map(math.sin, angles), *map(math.cos, angles)]
+            torch.testing.assert_close(found[row, column], torch.tensor(expected))
+
+
+def test_each_patch_of_an_oblong_image_comes_back_in_its_place() -> None:
+    """A fresh network's blocks mix nothing: without positions it does to each patch what it does to it alone."""
+    torch.manual_seed(0)
+    shape = DiT(patch_size=2, depth=1, width=8, heads=1)
+    whole, alone = shape.network(Shape(3, 4, 10), 6), shape.network(Shape(3, 2, 2), 6)
+    torch.nn.init.normal_(whole.head.weight)
+    alone.load_state_dict(whole.state_dict())
+    whole.positions.zero_()
+    alone.positions.zero_()
+    x, t = torch.randn(2, 3, 4, 10), torch.tensor([3, 9])
+    out = whole(x, t)
+    for top in range(0, 4, 2):
+        for left in range(0, 10, 2):
+            patch = (..., slice(top, top + 2), slice(left, left + 2))
+            torch.testing.assert_close(out[patch], alone(x[patch], t))

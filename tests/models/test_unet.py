@@ -126,9 +126,12 @@ SMALL: dict[str, Any] = {"base_channels": 16, "groups": 8, "dropout": 0.0}
         ),
     ],
 )
-def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer: Any, shape: UNet, outputs: int) -> None:
+@pytest.mark.parametrize("sides", [(16, 16), (16, 40)])
+def test_diffusers_network_gives_the_same_output_from_the_same_weights(
+    peer: Any, shape: UNet, outputs: int, sides: tuple[int, int]
+) -> None:
     torch.manual_seed(0)
-    theirs, ours = peer().eval(), shape.network(Shape(3, 16, 16), outputs).eval()
+    theirs, ours = peer().eval(), shape.network(Shape(3, *sides), outputs).eval()
     assert count(ours) == count(theirs)
     for layer, other in [
         (ours.time[0], theirs.time_embedding.linear_1),
@@ -139,7 +142,7 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer: Any
         (ours.head, theirs.conv_out),
     ]:
         _copy(layer, other)
-    x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 999])
+    x, t = torch.randn(2, 3, *sides), torch.tensor([1, 999])
     torch.testing.assert_close(ours(x, t), theirs(x, t).sample, rtol=1e-4, atol=1e-5)
 
 
