@@ -25,6 +25,10 @@ def data_of(name: str = "image_folder", **values: Any) -> Data:
     return Data(**{"dataset": dataset, "image_size": 8, "channels": 3, **values})
 
 
+def shown(image: Image.Image | np.ndarray, data: Data) -> np.ndarray:
+    return to_pixels(image, data.shape, data.resize)
+
+
 def gradient(width: int, height: int) -> Image.Image:
     """Smooth, and different in every corner."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
@@ -162,7 +166,7 @@ class TestBrokenImages:
     def test_bombs_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(preprocessing, "MAX_PIXELS", 50 * 50 - 1)
         with pytest.raises(ValueError, match="50x50 pixels; at most 2,499"):
-            to_pixels(gradient(50, 50), data_of())
+            shown(gradient(50, 50), data_of())
 
 
 class TestSplit:
@@ -201,7 +205,7 @@ class TestPixels:
         image = gradient(*size)
         resize = transforms.Resize((8, 8), transforms.InterpolationMode.BICUBIC, antialias=True)
         expected = np.asarray(resize(image.convert("L" if channels == 1 else "RGB"))).reshape(8, 8, channels)
-        found = to_pixels(image, data_of(resize="squash", channels=channels))
+        found = shown(image, data_of(resize="squash", channels=channels))
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found.transpose(1, 2, 0), expected)
 
@@ -212,7 +216,7 @@ class TestPixels:
         crop = transforms.Compose(
             [transforms.Resize(8, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(8)]
         )
-        difference = to_pixels(image, data_of(resize="crop")).transpose(1, 2, 0) - np.asarray(crop(image), dtype=float)
+        difference = shown(image, data_of(resize="crop")).transpose(1, 2, 0) - np.asarray(crop(image), dtype=float)
         assert np.abs(difference).max() <= (0 if size[0] == size[1] else 10)
 
     SIDES = st.integers(1, 40)
@@ -230,7 +234,7 @@ class TestPixels:
             "crop": ImageOps.fit(image.convert(mode), target[::-1], Image.Resampling.BICUBIC),
         }
         for how, picture in expected.items():
-            found = to_pixels(image, data_of(resize=how, channels=channels, image_size=target))
+            found = shown(image, data_of(resize=how, channels=channels, image_size=target))
             assert found.shape == (channels, *target)
             difference = found.transpose(1, 2, 0) - np.asarray(picture, dtype=float).reshape(*target, channels)
             assert np.abs(difference).max() <= (how == "crop")  # PIL rounds the crop's corners otherwise
@@ -242,7 +246,7 @@ class TestPixels:
     ) -> None:
         with pytest.raises(UserError) as raised:
             preprocess(data_of(channels=channels, on_error=on_error), raw, tmp_path / "processed")
-        line = f"data.channels: {channels} is not allowed for image_folder's pictures; allowed: 1 and 3"
+        line = f"data.channels: {channels} is not allowed for pictures; allowed: 1 and 3"
         assert str(raised.value) == line
         assert not (tmp_path / "processed").exists()
 
@@ -256,19 +260,19 @@ class TestPixels:
     def test_crop_keeps_the_centre(self) -> None:
         image = Image.new("RGB", (300, 100), "red")
         image.paste("blue", (90, 0, 210, 100))
-        pixels = to_pixels(image, data_of(resize="crop"))
+        pixels = shown(image, data_of(resize="crop"))
         assert pixels.reshape(3, -1).min(axis=1).tolist() == [0, 0, 255]
         assert pixels.reshape(3, -1).max(axis=1).tolist() == [0, 0, 255]
 
     def test_a_very_long_image_is_cropped_in_little_memory(self) -> None:
-        assert to_pixels(Image.new("L", (1, 1_000_000), 7), data_of(resize="crop")).max() == 7
+        assert shown(Image.new("L", (1, 1_000_000), 7), data_of(resize="crop")).max() == 7
 
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV"])
     @pytest.mark.parametrize("channels", [1, 3])
     def test_every_mode_is_accepted(self, mode: str, channels: int) -> None:
         white = Image.new("RGB", (20, 20), (255, 255, 255))
         image = white.convert({"PA": "P", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
-        pixels = to_pixels(image, data_of(channels=channels))
+        pixels = shown(image, data_of(channels=channels))
         assert pixels.shape == (channels, 8, 8)
         assert pixels.min() >= 254
 
@@ -276,8 +280,8 @@ class TestPixels:
     def test_transparency_is_laid_on_white(self, mode: str) -> None:
         clear = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
         half = Image.new("RGBA", (20, 20), (0, 0, 0, 128))
-        assert to_pixels(clear.convert(mode), data_of()).min() == 255
-        assert abs(int(to_pixels(half.convert(mode), data_of()).max()) - 127) <= 1
+        assert shown(clear.convert(mode), data_of()).min() == 255
+        assert abs(int(shown(half.convert(mode), data_of()).max()) - 127) <= 1
 
     def test_a_palettes_transparent_colour_is_laid_on_white(self) -> None:
         image = Image.new("P", (20, 20), 0)
@@ -286,7 +290,7 @@ class TestPixels:
         image.save(buffer, "PNG", transparency=0)
         with Image.open(buffer) as opened:
             assert opened.mode == "P"
-            assert to_pixels(opened, data_of()).min() == 255
+            assert shown(opened, data_of()).min() == 255
 
     @pytest.mark.parametrize(("level", "expected"), [(0, 0), (128, 0), (129, 1), (65535, 255), (257 * 90, 90)])
     @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
@@ -294,12 +298,12 @@ class TestPixels:
         buffer = io.BytesIO()
         Image.fromarray(np.full((9, 9), level, dtype=np.uint16)).save(buffer, format)
         with Image.open(buffer) as image:
-            assert to_pixels(image, data_of(channels=1)).max() == expected
+            assert shown(image, data_of(channels=1)).max() == expected
 
     @pytest.mark.parametrize("array", [np.full((9, 9), 70_000, dtype=np.int32), np.zeros((9, 9), dtype=np.float32)])
     def test_numbers_without_a_range_are_refused(self, array: np.ndarray) -> None:
         with pytest.raises(ValueError, match="without a fixed range"):
-            to_pixels(Image.fromarray(array), data_of())
+            shown(Image.fromarray(array), data_of())
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -318,8 +322,8 @@ class TestPixels:
         options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format, {})
         stored.save(buffer, format, exif=exif, **options)
         with Image.open(buffer) as image:
-            found = to_pixels(image, data_of()).astype(int)
-        assert np.abs(found - to_pixels(upright, data_of())).max() <= (3 if format == "JPEG" else 0)
+            found = shown(image, data_of()).astype(int)
+        assert np.abs(found - shown(upright, data_of())).max() <= (3 if format == "JPEG" else 0)
 
     def test_digits_are_scaled_to_the_full_range(self, digits: Path) -> None:
         images, labels = open_split(digits, "train")

@@ -175,14 +175,15 @@ def test_runs_for_noise_come_after_the_verdict_and_those_of_sampling_train_nothi
     assert (run.seed, run.params["train.seeds.weights"]) == (0, 1000003)
 
 
-def test_noise_may_be_added_to_a_study_that_is_over() -> None:
-    assert study("run", str(PLAN)) == 0
+def test_noise_may_be_added_to_a_study_that_has_results() -> None:
+    assert study("run", str(PLAN), "--line", "1") == 0
     before = refs()
     PLAN.write_text(WITH_NOISE)
     commit("where the noise comes from")
-    assert study("run", str(PLAN), "--slots", "2") == 0
+    assert study("run", str(PLAN), "--line", "17") == 0
+    assert set(refs()) == {"tiny-cosine-0", "tiny-cosine-sampling-1"}
     assert before.items() <= refs().items()
-    assert set(refs()) == {*NAMES, *EXTRA}
+    assert ran().count("train cosine 0") == 1
 
 
 def test_a_line_is_one_experiment_and_the_second_time_nothing() -> None:

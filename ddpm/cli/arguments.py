@@ -8,7 +8,7 @@ from typing import get_args
 
 from ddpm.base import variant
 from ddpm.base.paths import MODEL_FILE
-from ddpm.cli import commands, study
+from ddpm.cli import commands, study, use
 from ddpm.cli.terminal import EXIT_CODES, Commands, command, complete
 from ddpm.params import presets
 from ddpm.sampling.settings import Spacing
@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     study.add(added)
+    use.add(added)
 
     _add_results(added)
     _add_others(added)

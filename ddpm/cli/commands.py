@@ -13,12 +13,11 @@ from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, REFERENCE
 from ddpm.base.settings import section
 from ddpm.cli import study, terminal
-from ddpm.cli.terminal import print_json
+from ddpm.cli.terminal import picture_path, print_json
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Sample
 
 CHAMPION = "champion"  # alias of the newest model that passed the gate
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def write_preset(parsed: argparse.Namespace) -> None:
@@ -82,9 +81,7 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     from ddpm.sampling.generator import Generator
     from ddpm.sampling.samples import noise_seed
 
-    if parsed.out.suffix.lower() not in PICTURE_SUFFIXES:
-        allowed = ", ".join(PICTURE_SUFFIXES)
-        raise UserError(f"--out: {parsed.out} does not end in a picture's suffix; allowed: {allowed}")
+    picture_path(parsed.out)
     given = {name: getattr(parsed, name) for name in ("count", "batch_size", "steps", "spacing")}
     sampler = variant.build("samplers", {"name": parsed.sampler}, "--sampler")
     options = section(Sample, {**given, "seeds": (parsed.seed,), "sampler": sampler})

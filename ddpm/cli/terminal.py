@@ -12,7 +12,11 @@ from typing import TypeAlias
 
 import shtab
 
+from ddpm.base.errors import UserError
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 EXIT_CODES = """\
 exit codes:
@@ -59,6 +63,10 @@ EXAMPLES = {
     "ddpm study run studies/loss.yaml": "runs what is missing and decides; after any stop, it goes on",
     "ddpm study run studies/loss.yaml --line 3": "one experiment, for job arrays",
     "ddpm study status studies/loss.yaml": "from another terminal, while it runs",
+    "ddpm use inpaint --rows 0 1 2 3 --part left": "the left half of four test images, drawn by the model",
+    "ddpm use vary --images cat.jpg --strengths 0.3 0.6": "photos of your own, more and less like themselves",
+    "ddpm use interpolate --rows 0 1 2": "from one image to the next, through their noise",
+    "ddpm use invert": "the noise of each image, and what the model makes of it",
     "ddpm track sync": "after a training whose MLflow server was down",
     "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",
 }
@@ -101,3 +109,9 @@ def width() -> int:
 def print_json(value: object) -> None:
     """Print ``value`` on stdout as one JSON document; NaN and infinity raise ValueError."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def picture_path(path: Path) -> None:
+    """Raises UserError unless the path ends in a picture's suffix."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise UserError(f"--out: {path} does not end in a picture's suffix; allowed: {', '.join(PICTURE_SUFFIXES)}")

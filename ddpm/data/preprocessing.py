@@ -22,8 +22,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ddpm.base import files
 from ddpm.base.errors import UserError, printable
 from ddpm.base.progress import bar
+from ddpm.base.settings import Shape
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest
-from ddpm.data.settings import Data
+from ddpm.data.settings import Data, Resize
 from ddpm.pictures import plots
 from ddpm.sources.dataset import Records
 
@@ -97,8 +98,8 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
     return shuffled[~in_test[shuffled]], shuffled[in_test[shuffled]]
 
 
-def to_pixels(image: Image.Image | Pixels, data: Data) -> Pixels:
-    """A PIL image of any size and mode, or (H, W, C) uint8, as (channels, height, width) uint8.
+def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixels:
+    """A PIL image of any size and mode, or (H, W, C) uint8, as uint8 of the ``shape``.
 
     It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
     with an antialiased bicubic filter, an array's channels each by itself. Raises what PIL raises for a broken file,
@@ -106,23 +107,21 @@ def to_pixels(image: Image.Image | Pixels, data: Data) -> Pixels:
     UserError if data.channels is neither 1 nor 3 for a picture.
     """
     if isinstance(image, np.ndarray):
-        if image.shape[2] != data.channels:
-            raise ValueError(f"{image.shape[2]} channels, and data.channels is {data.channels}")
-        gray = data.model_copy(update={"channels": 1})
-        return np.concatenate([to_pixels(Image.fromarray(plane), gray) for plane in np.moveaxis(image, 2, 0)])
-    if data.channels not in MODES:
-        raise UserError(
-            f"data.channels: {data.channels} is not allowed for {data.dataset.name}'s pictures; allowed: 1 and 3"
-        )
+        if image.shape[2] != shape.channels:
+            raise ValueError(f"{image.shape[2]} channels, and data.channels is {shape.channels}")
+        gray = shape._replace(channels=1)
+        return np.concatenate([to_pixels(Image.fromarray(plane), gray, resize) for plane in np.moveaxis(image, 2, 0)])
+    if shape.channels not in MODES:
+        raise UserError(f"data.channels: {shape.channels} is not allowed for pictures; allowed: 1 and 3")
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
     ImageOps.exif_transpose(image, in_place=True)
-    image, mode = _opaque(image), MODES[data.channels]
+    image, mode = _opaque(image), MODES[shape.channels]
     if image.mode != mode:  # convert always copies
         image = image.convert(mode)
-    channels, height, width = data.shape
+    channels, height, width = shape
     across, down = map(float, image.size)
-    if data.resize == "crop":  # to the shape of the result
+    if resize == "crop":  # to the shape of the result
         across, down = min(across, down * width / height), min(down, across * height / width)
     left, top = (image.width - across) / 2, (image.height - down) / 2
     box = (left, top, left + across, top + down)
@@ -186,7 +185,7 @@ def _decode(records: Records, index: int, data: Data) -> Pixels | str:
     try:
         image = records.open(index)
         with nullcontext() if isinstance(image, np.ndarray) else image:
-            return to_pixels(image, data)
+            return to_pixels(image, data.shape, data.resize)
     except UnidentifiedImageError:  # its own text is the address of a buffer
         return "not an image, or not in a supported format"
     except BROKEN as error:

@@ -9,13 +9,15 @@ from pydantic import Field, InstanceOf
 from ddpm.base.settings import Fraction, ImageShape
 from ddpm.sources.dataset import Dataset
 
+Resize = Literal["squash", "crop"]
+
 
 class Data(ImageShape):
     """What the model learns from, and how each image is brought to ``image_size`` and ``channels``."""
 
     dataset: InstanceOf[Dataset]
     source: str | None = None
-    resize: Literal["squash", "crop"] = "crop"
+    resize: Resize = "crop"
     test_fraction: Fraction = 0.1
     split_seed: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["fail", "skip"] = "fail"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ddpm.base.settings import Shape
 from ddpm.compute import noise
 
 # up to this many tokens two matrix products beat the CPU's tiled attention: 3x at 64, 1.8x at 256 in bfloat16
@@ -87,6 +88,15 @@ def attend(qkv: Tensor, heads: int) -> Tensor:
     else:
         mixed = F.scaled_dot_product_attention(query, key, value)
     return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
+
+
+def patch_grid(image: Shape, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches. Raises ValueError when they do not fill the image."""
+    if image.height % patch_size or image.width % patch_size:
+        raise ValueError(
+            f"patch_size: {patch_size} must divide data.image_size: {image.image_size} in height and width"
+        )
+    return image.height // patch_size, image.width // patch_size
 
 
 def from_patches(tokens: Tensor, grid: torch.Size, patch_size: int) -> Tensor:

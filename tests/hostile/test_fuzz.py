@@ -107,7 +107,7 @@ def test_pictures(data: st.DataObject, whole: bytes) -> None:
 
     def read() -> None:
         with Image.open(io.BytesIO(content)) as image:
-            assert to_pixels(image, chosen).shape == (3, 8, 8)
+            assert to_pixels(image, chosen.shape, chosen.resize).shape == (3, 8, 8)
 
     understood_or_refused(read, *BROKEN)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import Recomputable, attend, from_patches, sinusoidal_embedding, zeroed
+from ddpm.model.layers import Recomputable, attend, from_patches, patch_grid, sinusoidal_embedding, zeroed
 
 Positive = Annotated[int, Field(ge=1)]
 TIME_FEATURES = 256
@@ -31,10 +31,6 @@ class DiT(Architecture):
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
     def network(self, image: Shape, outputs: int) -> nn.Module:
-        if image.height % self.patch_size or image.width % self.patch_size:
-            raise ValueError(
-                f"patch_size: {self.patch_size} must divide data.image_size: {image.image_size} in height and width"
-            )
         if self.width % 4:
             raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
         if self.width % self.heads:
@@ -47,7 +43,8 @@ class DiTModule(nn.Module):
 
     def __init__(self, shape: DiT, image: Shape, outputs: int):
         super().__init__()
-        width, rows, columns = shape.width, image.height // shape.patch_size, image.width // shape.patch_size
+        width = shape.width
+        rows, columns = patch_grid(image, shape.patch_size)
         self.patch_size = shape.patch_size
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # like a linear layer, which it is in effect

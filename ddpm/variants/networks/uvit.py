@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import Recomputable, attend, from_patches, sinusoidal_embedding
+from ddpm.model.layers import Recomputable, attend, from_patches, patch_grid, sinusoidal_embedding
 
 Positive = Annotated[int, Field(ge=1)]
 DEVIATION = 0.02  # of fresh weights and positions
@@ -32,8 +32,6 @@ class UViT(Architecture):
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
     def network(self, image: Shape, outputs: int) -> nn.Module:
-        if image.height % self.patch_size:
-            raise ValueError(f"patch_size: {self.patch_size} must divide data.image_size: {image.height}")
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
         return UViTModule(self, image, outputs)
@@ -45,7 +43,7 @@ class UViTModule(nn.Module):
     def __init__(self, shape: UViT, image: Shape, outputs: int):
         super().__init__()
         width, self.patch_size = shape.width, shape.patch_size
-        rows, columns = image.height // shape.patch_size, image.width // shape.patch_size
+        rows, columns = patch_grid(image, shape.patch_size)
         self.width = width
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         self.tokens = 1  # before the patches: time

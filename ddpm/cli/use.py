@@ -1,0 +1,187 @@
+"""What each command of ``ddpm use`` does. None of them imports torch by itself."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.settings import Shape, section
+from ddpm.cli.terminal import Commands, command, picture_path
+from ddpm.sampling.settings import Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.sampling.generator import Generator
+
+ROWS = 8  # of the test split, if no images are named
+SIDES = ("left", "right", "top", "bottom", "centre")
+
+
+def add(added: Commands) -> None:
+    """Add the parsers of its commands."""
+    use = command(added, "use", None, "what the model can do with given images: paint in, vary, blend, invert")
+    commands = use.add_subparsers(metavar="COMMAND", required=True)
+
+    painted = _of_images(commands, "inpaint", "draw a part of each image, and keep the rest (RePaint)")
+    painted.add_argument(
+        "--part", default="centre", help=f"to draw: {', '.join(SIDES)}, or a picture, white where to draw (%(default)s)"
+    )
+    painted.add_argument("--rounds", type=int, default=10, help="times that each step is taken (%(default)s)")
+    painted.set_defaults(run=inpaint)
+
+    varied = _of_images(commands, "vary", "images like the given ones (SDEdit)")
+    varied.add_argument(
+        "--strengths", type=float, nargs="+", default=[0.25, 0.5, 0.75], metavar="S",
+        help="how far up the chain to go, above 0 and up to 1: a row each (0.25 0.5 0.75)",
+    )  # fmt: skip
+    varied.set_defaults(run=vary)
+
+    blended = _of_images(commands, "interpolate", "from each image to the next, through their noise")
+    blended.add_argument("--count", type=int, default=9, help="images in a row, with both ends (%(default)s)")
+    blended.set_defaults(run=interpolate)
+
+    inverted = _of_images(commands, "invert", "the noise that the model makes the images of, and those images")
+    inverted.set_defaults(run=invert)
+
+
+def _of_images(commands: Commands, name: str, about: str) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=about)
+    made.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
+    given = made.add_mutually_exclusive_group()
+    given.add_argument("--images", type=Path, nargs="+", metavar="FILE", help="pictures, cropped to the model's shape")
+    given.add_argument("--rows", type=int, nargs="+", metavar="I", help=f"of the test split (the first {ROWS})")
+    made.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="picture to write (%(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    made.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    return made
+
+
+def inpaint(parsed: argparse.Namespace) -> None:
+    from ddpm.use import edits
+
+    generator, images = _opened(parsed, "ancestral", clip=True)
+    if parsed.rounds < 1:
+        raise UserError(f"--rounds: {parsed.rounds} is not allowed; at least 1")
+    unknown = _part(parsed.part, Shape(*images.shape[1:])).to(images.device)
+    drawn = edits.inpaint(generator, images, unknown, parsed.seed, parsed.rounds)
+    _save([images, images.masked_fill(unknown, 0), drawn], parsed.out)
+    print(f"{parsed.out}: rows of the images, of what is known of them, and of what the model makes of that")
+
+
+def vary(parsed: argparse.Namespace) -> None:
+    from ddpm.use import edits
+
+    generator, images = _opened(parsed, "ancestral", clip=True)
+    for strength in parsed.strengths:
+        if not 0 < strength <= 1:
+            raise UserError(f"--strengths: {strength} is not allowed; above 0 and up to 1")
+    varied = [edits.vary(generator, images, strength, parsed.seed) for strength in parsed.strengths]
+    _save([images, *varied], parsed.out)
+    print(f"{parsed.out}: a row of the images, and one for each strength")
+
+
+def interpolate(parsed: argparse.Namespace) -> None:
+    from ddpm.use import edits
+
+    generator, images = _opened(parsed, "ddim", clip=False)
+    if len(images) < 2 or parsed.count < 2:
+        raise UserError(f"interpolate: {len(images)} images, --count: {parsed.count}; at least 2 of each are needed")
+    _save(edits.interpolate(generator, images, parsed.count), parsed.out)
+    print(f"{parsed.out}: a row from each image to the next")
+
+
+def invert(parsed: argparse.Namespace) -> None:
+    from ddpm.use import edits
+
+    generator, images = _opened(parsed, "ddim", clip=False)
+    noise = edits.invert(generator, images)
+    back = edits.decode(generator, noise)
+    _save([images, noise / 3, back], parsed.out)
+    worst = float((back.clamp(-1, 1) - images).abs().max()) * 127.5
+    print(f"{parsed.out}: rows of the images, their noise, and the images made of it; largest error {worst:.1f} of 255")
+
+
+def _opened(parsed: argparse.Namespace, sampler: str, *, clip: bool) -> tuple[Generator, Tensor]:
+    """The model's generator, and the given images, (B, C, H, W) float32 on its device."""
+    import torch
+
+    from ddpm.compute import devices
+    from ddpm.diffusion.chain import from_images
+    from ddpm.model.file import load_model
+    from ddpm.sampling.generator import Generator
+
+    picture_path(parsed.out)
+    chosen = variant.build("samplers", {"name": sampler}, "sampler")
+    options = section(Sample, {"count": 1, "steps": parsed.steps, "sampler": chosen, "clip_denoised": clip})
+    device = devices.resolve(parsed.device)
+    model = load_model(parsed.model, device)
+    images = _pictures(parsed.images, model.image_shape) if parsed.images else _rows(parsed.rows, model.image_shape)
+    return Generator.of(model, options, device), from_images(torch.stack(list(images)).to(device))
+
+
+def _pictures(paths: Iterable[Path], shape: Shape) -> Iterable[Tensor]:
+    import torch
+    from PIL import Image
+
+    from ddpm.data.preprocessing import BROKEN, to_pixels
+
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                pixels = to_pixels(image, shape, "crop")
+        except BROKEN as error:
+            raise UserError(f"--images: {path}: cannot be read as a picture ({error})") from error
+        yield torch.from_numpy(pixels.copy())
+
+
+def _rows(rows: list[int] | None, shape: Shape) -> Iterable[Tensor]:
+    import torch
+
+    from ddpm.data.processed import open_split
+
+    test, _ = open_split(PROCESSED, "test")
+    if test.shape[1:] != shape:
+        raise UserError(f"{PROCESSED}: its images are {test.shape[1:]}, the model's {tuple(shape)}; pass --images")
+    chosen = rows or list(range(min(ROWS, len(test))))
+    if wrong := [row for row in chosen if not 0 <= row < len(test)]:
+        raise UserError(f"--rows: {wrong[0]} is not allowed; the test split has rows 0 to {len(test) - 1}")
+    return torch.from_numpy(test[chosen])
+
+
+def _part(text: str, shape: Shape) -> Tensor:
+    """A bool (H, W): where to draw."""
+    import torch
+
+    height, width = shape.height, shape.width
+    boxes = {
+        "left": (slice(None), slice(0, width // 2)),
+        "right": (slice(None), slice(width // 2, None)),
+        "top": (slice(0, height // 2), slice(None)),
+        "bottom": (slice(height // 2, None), slice(None)),
+        "centre": (slice(height // 4, height - height // 4), slice(width // 4, width - width // 4)),
+    }
+    if text not in boxes:
+        if not Path(text).exists():
+            raise UserError(f"--part: {text} is neither a file nor one of {', '.join(SIDES)}")
+        (pixels,) = _pictures([Path(text)], shape._replace(channels=1))
+        return pixels[0] > 127
+    unknown = torch.zeros(height, width, dtype=torch.bool)
+    unknown[boxes[text]] = True
+    return unknown
+
+
+def _save(rows: Iterable[Tensor], path: Path) -> None:
+    import torch
+
+    from ddpm.diffusion.chain import to_images
+    from ddpm.pictures import grids
+
+    shown = torch.stack(list(rows))
+    grids.save_grid(to_images(shown.flatten(0, 1)), path, columns=shown.shape[1])

@@ -1,0 +1,185 @@
+"""Given images changed by a model: against closed forms for Gaussian data, and the commands of ``ddpm use``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.sampling.generator import Generator
+from ddpm.use import edits
+from tests.peers import exact
+from tests.test_cli import refused, run
+
+SCHEDULE = exact.even_in_log_snr(200)
+VARIANCE = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
+DEVIATION = exact.COVARIANCE.diagonal().sqrt().float()
+
+
+class Perfect:
+    """The perfect denoiser of two correlated pixels, as a ``Denoiser``."""
+
+    def __init__(self) -> None:
+        self.chain = Chain(SCHEDULE)
+        self.device = torch.device("cpu")
+        self.data = exact.gaussian(SCHEDULE)
+
+    def __call__(self, x_t: Tensor, t: int) -> Prediction:
+        found = self.data(x_t.double(), t)
+        return Prediction(found.x_0.float(), found.epsilon.float())
+
+
+def generator(sampler: str, steps: int = 40) -> Generator:
+    chosen = variant.build("samplers", {"name": sampler}, "sampler")
+    return Generator(Perfect(), chosen, steps, "log_snr", VARIANCE)  # type: ignore[arg-type]
+
+
+def images(count: int) -> Tensor:
+    """Draws of the data, (count, 2, 1, 1): the pixels are channels, so a mask of pixels has to be of that shape."""
+    drawn = np.random.default_rng(0).multivariate_normal(exact.MEAN, exact.COVARIANCE, count)
+    return torch.from_numpy(drawn).float().view(count, 2, 1, 1)
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it() -> None:
+    unknown = torch.tensor([False, True]).view(2, 1, 1)
+    known = images(4000)
+    drawn = edits.inpaint(generator("ancestral"), known, unknown, seed=0)
+    assert torch.equal(drawn[:, 0], known[:, 0])
+    slope = exact.COVARIANCE[0, 1] / exact.COVARIANCE[0, 0]
+    left = exact.COVARIANCE[1, 1] - slope * exact.COVARIANCE[0, 1]
+    rest = flat(drawn)[:, 1] - (exact.MEAN[1] + slope * (flat(known)[:, 0] - exact.MEAN[0]))
+    assert float(rest.mean()) == pytest.approx(0, abs=0.03)
+    assert float(rest.var()) == pytest.approx(float(left), rel=0.1)
+    assert abs(float(torch.corrcoef(torch.stack([rest, flat(known)[:, 0]]))[0, 1])) < 0.1
+
+
+def test_one_round_of_inpainting_draws_the_rest_as_if_it_knew_less() -> None:
+    """Without resampling the two parts agree less: why RePaint has its rounds."""
+    unknown = torch.tensor([False, True]).view(2, 1, 1)
+    known = images(4000)
+
+    def correlation(rounds: int) -> float:
+        drawn = flat(edits.inpaint(generator("ancestral"), known, unknown, 0, rounds))
+        return float(torch.corrcoef(drawn.T)[0, 1])
+
+    truth = float(exact.COVARIANCE[0, 1] / exact.COVARIANCE.diagonal().prod().sqrt())
+    assert correlation(1) < correlation(10) - 0.02
+    assert correlation(10) == pytest.approx(truth, abs=0.05)
+
+
+def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_they_are() -> None:
+    given = images(4000)
+    alike = []
+    for strength in (0.2, 0.5, 1.0):
+        varied = flat(edits.vary(generator("ancestral"), given, strength, seed=0))
+        torch.testing.assert_close(varied.mean(0).double(), exact.MEAN, rtol=0, atol=0.03)
+        torch.testing.assert_close(varied.T.cov().double(), exact.COVARIANCE, rtol=0, atol=0.02)
+        alike.append(float(torch.corrcoef(torch.stack([varied[:, 0], flat(given)[:, 0]]))[0, 1]))
+    assert alike[0] > 0.9
+    assert alike[0] > alike[1] > alike[2]
+    assert abs(alike[2]) < 0.1
+
+
+@pytest.mark.parametrize("steps", [5, 40])
+def test_inversion_and_back_returns_the_images(steps: int) -> None:
+    """However coarse the steps are; one iteration, which is plain DDIM inversion, is far worse at few."""
+    given, ddim = images(50), generator("ddim", steps)
+    back = edits.decode(ddim, edits.invert(ddim, given, iterations=50))
+    torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
+    plain = edits.decode(ddim, edits.invert(ddim, given, iterations=1))
+    assert float((plain - given).abs().max()) > 10 * float((back - given).abs().max())
+
+
+def test_the_noise_of_the_data_is_standard_normal() -> None:
+    noise = flat(edits.invert(generator("ddim", 100), images(4000)))
+    torch.testing.assert_close(noise.mean(0), torch.zeros(2), rtol=0, atol=0.06)
+    torch.testing.assert_close(noise.T.cov(), torch.eye(2), rtol=0, atol=0.1)
+
+
+def test_interpolation_starts_and_ends_at_the_images() -> None:
+    given = images(4)
+    between = edits.interpolate(generator("ddim"), given, count=5)
+    assert between.shape == (3, 5, 2, 1, 1)
+    torch.testing.assert_close(between[:, 0], given[:-1], rtol=0, atol=0.02)
+    torch.testing.assert_close(between[:, -1], given[1:], rtol=0, atol=0.02)
+
+
+def test_spherical_interpolation() -> None:
+    first, second = torch.randn(2, 6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(edits.slerp(first, second, 0.0), first)
+    torch.testing.assert_close(edits.slerp(first, second, 1.0), second)
+    lengths = edits.slerp(first, second, 0.5).flatten(1).norm(dim=1)
+    straight = torch.lerp(first, second, 0.5).flatten(1).norm(dim=1)
+    assert (lengths / first.flatten(1).norm(dim=1) - 1).abs().max() < 0.1
+    assert (straight / first.flatten(1).norm(dim=1) - 1).abs().min() > 0.2
+    torch.testing.assert_close(edits.slerp(first, first, 0.3), first)
+
+
+COMMANDS = [
+    ("inpaint", "--part", "left", "--rounds", "2"),
+    ("vary", "--strengths", "0.3", "1"),
+    ("interpolate", "--count", "3"),
+    ("invert",),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_each_command_writes_a_picture_of_given_images(
+    command: tuple[str, ...], model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Image.linear_gradient("L").rotate(90 * (name == "b")).save(f"{name}.png")
+    assert (
+        run("use", *command, "--model", model_file, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
+    )
+    assert min(Image.open("x.png").size) > 100
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["inpaint", "--rounds", "0"], "--rounds: 0 is not allowed; at least 1"),
+        (
+            ["inpaint", "--part", "middle"],
+            "--part: middle is neither a file nor one of left, right, top, bottom, centre",
+        ),
+        (["vary", "--strengths", "0"], "--strengths: 0.0 is not allowed; above 0 and up to 1"),
+        (["vary", "--strengths", "nan"], "--strengths: nan is not allowed; above 0 and up to 1"),
+        (["interpolate", "--count", "1"], "interpolate: 2 images, --count: 1; at least 2 of each are needed"),
+        (["vary", "--out", "x.txt"], "--out: x.txt does not end in a picture's suffix"),
+        (["vary", "--steps", "1000"], "steps: 1000 must be at most the model's T = "),
+        (["vary", "--images", "none.png"], "--images: none.png: cannot be read as a picture"),
+        (["vary", "--images", "text.png"], "--images: text.png: cannot be read as a picture"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_refused(
+    command: list[str],
+    message: str,
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Image.linear_gradient("L").save(f"{name}.png")
+    Path("text.png").write_text("no picture")
+    given = [] if "--images" in command else ["--images", "a.png", "b.png"]
+    steps = [] if "--steps" in command else ["--steps", "2"]
+    found = refused(capsys, "use", *command, "--model", model_file, *given, *steps)
+    assert found.startswith(message)
+    assert not list(Path().glob("*.png.*"))
+    assert {path.name for path in Path().iterdir()} <= {"a.png", "b.png", "text.png"}
