@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, ValidationError
@@ -198,13 +198,13 @@ def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> G
     return Gathered(tuple(chosen), tuple(notes))
 
 
-def differences(params: Mapping[str, Any], others: Mapping[str, Any], by: Iterable[str] = ()) -> list[str]:
+def differences(params: Mapping[str, Any], others: Mapping[str, Any], by: tuple[str, ...] = ()) -> list[str]:
     """The keys with different values, without those of ``by``, the seed and mechanical keys."""
     differing = [key for key in sorted(params.keys() | others.keys()) if params.get(key) != others.get(key)]
     return [key for key in differing if not is_in(key, by) and not is_in(key, (*MECHANICAL, SEED))]
 
 
-def most_alike(runs: Iterable[Run], params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
+def most_alike(runs: Iterable[Run], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
     """The run that differs in the fewest keys, and these keys, for a message."""
     keys, run = min(((differences(run.params, params, by), run) for run in runs), key=lambda each: len(each[0]))
     shown = [f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys[:SHOWN_KEYS]]
@@ -212,7 +212,8 @@ def most_alike(runs: Iterable[Run], params: Mapping[str, Any], by: Iterable[str]
     return f"the nearest, {run.name}, differs in {', '.join(shown)}{more}"
 
 
-def is_in(key: str, by: Iterable[str]) -> bool:
+@lru_cache(maxsize=2**12)  # a thousand runs have the same keys
+def is_in(key: str, by: tuple[str, ...]) -> bool:
     """Whether ``by`` names a key, a section that it is in, or the variant (``schedule.name``) that it belongs to."""
     return any(under(key, name.removesuffix(".name")) for name in by)
 
@@ -222,7 +223,7 @@ def under(key: str, section: str) -> bool:
     return key == section or key.startswith(f"{section}.")
 
 
-def _key(params: Mapping[str, Any], by: Iterable[str] = ()) -> str:
+def _key(params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
     """A key that is equal for runs that differ only in mechanical keys and ``by``."""
     return digest({key: value for key, value in params.items() if is_in(key, by) or not is_in(key, MECHANICAL)})
 

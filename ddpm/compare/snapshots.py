@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -167,8 +168,9 @@ def is_checked_out(code: Mapping[str, str]) -> bool:
     return bool(code) and code == inputs.code((path, _md5(path) or "") for path in code)
 
 
+@lru_cache(maxsize=1)  # a run's lock is asked for its doubts, then for its code
 def _lock(text: bytes) -> _Lock | None:
-    """The content of a dvc.lock; None if the text is not one."""
+    """The content of a dvc.lock; None if the text is not one. Do not change it: it is shared."""
     try:
         # every scalar stays text here: a YAML 1.1 reader would read some numbers and words differently from DVC
         lock = _Lock.model_validate(block_yaml.read(text.decode()))
@@ -181,6 +183,7 @@ def _lock(text: bytes) -> _Lock | None:
 def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> Iterator[str]:
     """All reasons in a dvc.lock for ``why_stale``."""
     made = {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs}
+    below = tuple(f"{path}/" for path in made)
     for path in (EVALUATE, FINGERPRINT):
         if made.get(path) is None:
             yield f"{LOCK} does not say that a stage made {path}"
@@ -192,7 +195,7 @@ def _doubts(lock: _Lock, files: Mapping[str, bytes], params: dict[str, Any]) -> 
             if out.path in files and out.md5 != hashlib.md5(files[out.path], usedforsecurity=False).hexdigest():
                 yield f"{out.path} is not what stage {name} wrote"
         for dep in stage.deps:
-            if not any(f"{dep.path}/".startswith(f"{out}/") for out in made):  # like Path.is_relative_to, but fast
+            if not f"{dep.path}/".startswith(below):  # like Path.is_relative_to, but fast
                 continue
             if made.get(dep.path) is None:
                 yield f"{LOCK} does not say which {dep.path} was made: an older version wrote it"
@@ -238,8 +241,9 @@ def _repository() -> pygit2.Repository:
 def _read(repository: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
     below = Path.cwd().relative_to(Path(repository.workdir).resolve())
     files = {}
+    tree = commit.tree
     for path in FILES:
         entry = str(below / path)
-        if entry in commit.tree and isinstance(blob := commit.tree[entry], pygit2.Blob):
+        if entry in tree and isinstance(blob := tree[entry], pygit2.Blob):
             files[path] = blob.data
     return Snapshot(name, source, float(commit.commit_time), files)

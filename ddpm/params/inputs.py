@@ -170,7 +170,7 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
 
 def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The code among paths with their md5: path -> first twelve digits, as recorded with a run."""
-    return {path: md5[:12] for path, md5 in md5s if Path(path).parts[0] in CODE}
+    return {path: md5[:12] for path, md5 in md5s if path.partition("/")[0] in CODE}
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:
