@@ -335,6 +335,17 @@ def test_status_says_what_is_done_running_failed_and_missing(capsys: pytest.Capt
     assert "#" in capsys.readouterr().out
 
 
+def test_a_run_that_takes_no_time_now_counts_as_long_as_it_once_took(capsys: pytest.CaptureFixture[str]) -> None:
+    """As one does that DVC takes from its cache: a study's plan is for runs that have to be made."""
+    stage = Path("stages/stage.py")
+    stage.write_text(stage.read_text().replace('"seconds": 1.0', '"seconds": 7200.0'))
+    commit("a training that says it took two hours")
+    assert study("run", str(PLAN), "--line", "1") == 0
+    capsys.readouterr()
+    assert study("plan", str(PLAN), "--json") == 0
+    assert 7200 <= json.loads(capsys.readouterr().out)["cost"]["seconds"] < 7201
+
+
 def test_study_commands_import_neither_torch_nor_mlflow() -> None:
     code = RUN.format(root=ROOT).replace(
         "main([", "import atexit; atexit.register(lambda: print(*sys.modules)); main(["

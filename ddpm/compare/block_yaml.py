@@ -60,7 +60,7 @@ def _entry(text: str, reader: Reader) -> Any:
         raise ValueError("no key")
     if key[1] or below.count("\n") <= SMALL:
         return _few_lines(dict, text, reader)
-    (name,) = reader(first)  # which may be a number
+    (name,) = _few_lines(dict, first, reader)  # which may be a number
     return {name: _collection(below, reader)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -243,7 +244,7 @@ def _read(repository: pygit2.Repository, name: str, source: str, commit: pygit2.
     files = {}
     tree = commit.tree
     for path in FILES:
-        entry = str(below / path)
-        if entry in tree and isinstance(blob := tree[entry], pygit2.Blob):
-            files[path] = blob.data
+        with suppress(KeyError):  # no such file
+            if isinstance(blob := tree[str(below / path)], pygit2.Blob):
+                files[path] = blob.data
     return Snapshot(name, source, float(commit.commit_time), files)

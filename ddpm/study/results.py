@@ -31,7 +31,8 @@ FIX = "remove it with `dvc exp remove {}`, or give the study another name"
 
 
 class Result(NamedTuple):
-    """A finished experiment. base: the commit that it started from. seconds: the duration of all its stages."""
+    """A finished experiment. base: the commit that it started from. seconds: the duration of all its stages; of
+    those that DVC's cache had, at least as long as training and sampling took when they ran."""
 
     name: str
     commit: str

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pygit2
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import digest
-from ddpm.compare.snapshots import FILES, Snapshot
+from ddpm.compare import measured
+from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot
 from ddpm.params import file, inputs
 from ddpm.study import results, slots
 from ddpm.study.plan import Experiment
@@ -93,7 +95,9 @@ class Worker:
             changed = _changed(folder)
             read = {path: (folder / path).read_bytes() for path in FILES if (folder / path).is_file()}
             results.checked(self.study, experiment, Snapshot(experiment.name, "dvc", 0.0, read))
-            results.publish(experiment, self.study, self.ledger.commit, changed, time.monotonic() - started)
+            # stages that DVC's cache had took no time now, and training may have begun before a stop
+            seconds = max(time.monotonic() - started, _recorded(read))
+            results.publish(experiment, self.study, self.ledger.commit, changed, seconds)
 
     def _prepare(self, experiment: Experiment, folder: Path, lock: Path) -> None:
         """The first experiment makes the shared data; the others take it from the cache."""
@@ -166,6 +170,11 @@ def _changed(folder: Path) -> dict[str, bytes]:
     git = pygit2.Repository(str(folder))
     gone = pygit2.enums.FileStatus.IGNORED | pygit2.enums.FileStatus.WT_DELETED
     return {path: Path(git.workdir, path).read_bytes() for path, flags in git.status().items() if not flags & gone}
+
+
+def _recorded(files: Mapping[str, bytes]) -> float:
+    """Seconds of training and sampling, as the stages that ran recorded them."""
+    return sum(float(measured.parse(files.get(path, b"{}")).get("seconds", 0)) for path in (TRAIN, SAMPLE))
 
 
 def _reason(log: Path, begin: int) -> str:
