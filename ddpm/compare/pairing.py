@@ -60,7 +60,7 @@ def check_keys(by: Sequence[str], found: Iterable[Run], working: Config) -> None
             )
 
 
-def arms(runs: Iterable[Run], by: tuple[str, ...], working: Config) -> list[Arm]:
+def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
     """The runs by variant: the working params' variant first, the others by label."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -75,8 +75,9 @@ def arms(runs: Iterable[Run], by: tuple[str, ...], working: Config) -> list[Arm]
     return sorted(found, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
 
 
-def values_of(params: Mapping[str, Any], by: tuple[str, ...]) -> dict[str, Any]:
+def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
     """The params that define a variant: those in ``by``, and what belongs to them."""
+    by = tuple(by)
     return {key: value for key, value in params.items() if scored.is_in(key, by)}
 
 

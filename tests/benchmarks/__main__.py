@@ -12,7 +12,8 @@
 
 Topics: end_to_end train data scoring sample runs. --only keeps the cases in whose name, such as
 ``article: ours [float32]``, the pattern is found. --photos takes JPEGs of a folder in place of synthesised ones.
-Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all cores; a stage uses what it would.
+Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
+cores; a stage uses what it would.
 
 Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. On a
 busy machine ``--threads 1 --clock cpu`` counts this process's CPU seconds instead: good enough to tune by, but nothing
