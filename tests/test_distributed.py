@@ -39,9 +39,9 @@ sys.exit(exit_code(lambda: distributed.launch(["-m", "tests.two_ranks"], int(sys
 """
 HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
 
-# and a loss that has weights of its own, at a rate at which they matter; activations are made twice
+# and a loss that has weights of its own; activations are made twice
 LEARNED = {
-    "train": {**HARD["train"], "learning_rate": 0.01, "checkpoint_activations": True},
+    "train": {**HARD["train"], "checkpoint_activations": True},
     "diffusion": {"loss": {"name": "uncertainty"}},
 }
 
