@@ -97,6 +97,7 @@ def test_an_image_of_any_shape_comes_out_as_it_went_in(
     [
         ("unet", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "groups": 4}),
         ("dit", {"patch_size": 1, "depth": 1, "width": 8, "heads": 1}),
+        ("uvit", {"patch_size": 1, "depth": 2, "width": 8, "heads": 1}),
     ],
 )
 def test_images_of_a_few_pixels_can_be_learned(name: str, fields: dict[str, Any], sides: tuple[int, int]) -> None:
@@ -216,6 +217,8 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name:
         ("unet", {"base_channels": 8, "multipliers": (1, 1), "attention_sizes": (), "groups": 8}, (2, 2), "groups"),
         ("dit", {"patch_size": 4}, (16, 18), "patch_size"),
         ("dit", {"patch_size": 4}, (18, 16), "patch_size"),
+        ("uvit", {"patch_size": 4}, (16, 18), "patch_size"),
+        ("uvit", {"patch_size": 4}, (18, 16), "patch_size"),
         ("unet", {"multipliers": (1, 2, 2), "attention_sizes": ()}, 18, "multipliers"),
         ("unet", {"base_channels": 48, "multipliers": (1,), "attention_sizes": ()}, 16, "groups"),
         ("unet", {"multipliers": (1, 2), "attention_sizes": (7,)}, 16, "attention_sizes"),
