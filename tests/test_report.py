@@ -334,6 +334,16 @@ def test_tiles_stand_side_by_side_and_the_rest_is_clear() -> None:
     assert (small_picture[:, 21:] == 0).all()
 
 
+@pytest.mark.parametrize(("channels", "height", "width"), [(2, 8, 12), (5, 1, 2), (1, 1024, 1), (3, 1, 1024)])
+def test_tiles_of_any_images_are_gray_or_rgb_and_no_tower(channels: int, height: int, width: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, channels, height, width), dtype=np.uint8)
+    picture = parts.tiles(images)
+    scale = picture.shape[0] // height
+    assert picture.shape[0] <= max(parts.STRIP_WIDTH, height)
+    expected = images[0, :3] if channels >= 3 else images[0, :1].repeat(3, axis=0)
+    np.testing.assert_array_equal(picture[::scale, ::scale][:, :width, :3], expected.transpose(1, 2, 0))
+
+
 # --- variants
 
 LINEAR = {"name": "linear"}

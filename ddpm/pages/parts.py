@@ -102,7 +102,7 @@ def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     picture[:, :count, :width, :3] = images.transpose(2, 0, 3, 1)  # gray is broadcast to RGB
     picture[:, :count, :width, 3] = 255
     flat = picture.reshape(height, -1, 4)[:, :-1]
-    scale = -(-STRIP_WIDTH // (COLUMNS * (max(height, width) + 1) - 1))  # as for squares of the longer side
+    scale = max(1, min(-(-STRIP_WIDTH // flat.shape[1]), STRIP_WIDTH // height))  # tall images make no tower
     return flat.repeat(scale, 0).repeat(scale, 1)
 
 
