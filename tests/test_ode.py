@@ -26,11 +26,10 @@ from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.sources.gaussian_mixture import GaussianMixture
 from ddpm.variants.datasets.mixture import Mixture
 from tests.small import pictures, small
-from tests.test_likelihood import FirstOfTwo
 
 CPU = torch.device("cpu")
 PLANE = Mixture(components=3, size=(1, 2), ratio=0.6)
-SPREAD = NoiseSchedule(2 * np.linspace(5.0, -5.5, 1601), np.arange(1, 1602))  # even in log-SNR
+SPREAD = NoiseSchedule(2 * np.linspace(5.0, -7.0, 1601), np.arange(1, 1602))  # even in log-SNR
 
 
 def perfect(truth: GaussianMixture, schedule: NoiseSchedule) -> Denoises:
@@ -45,22 +44,24 @@ def perfect(truth: GaussianMixture, schedule: NoiseSchedule) -> Denoises:
 
 
 def gap(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """The log density's errors, in nats, at 100 points of the mixture's plane. With the divergence itself in place of
-    an estimate: (1, 1) and (1, -1) as probes have it as their mean."""
+    """The log density's errors, in nats, at 30 points of the mixture. With the divergence itself in place of an
+    estimate: (1, 1) and (1, -1) as probes have it as their mean."""
     truth = PLANE.truth()
-    points = np.random.default_rng(0).uniform(-0.7, 0.7, (100, 1, 1, 2))
+    draw = np.random.default_rng(0)
+    labels = torch.from_numpy(draw.choice(3, 30))
+    points = truth.draw(labels, *(torch.from_numpy(draw.standard_normal((30, n))) for n in (2, 1)))
     visited = schedule.respace(ode.spacing.timesteps(schedule, steps + 1, "log_snr"))
     signal, sigma = (float(column[0] ** 0.5) for column in (visited.alpha_bar, visited.one_minus_alpha_bar))
-    x = signal * torch.from_numpy(points)
+    x = signal * points
     probes = (torch.tensor([1.0, sign]).double().expand(x.shape) for sign in (1, -1))
     found = sum(ode.log_density(perfect(truth, schedule), visited, x, probe) for probe in probes) / 2
     return found - truth.log_density(x, signal, sigma)
 
 
 def test_the_density_is_the_known_one_and_its_error_falls_with_the_square_of_the_steps() -> None:
-    coarse, fine = (gap(SPREAD, steps).square().mean().sqrt() for steps in (100, 200))
+    coarse, fine = (gap(SPREAD, steps).square().mean().sqrt() for steps in (30, 60))
     assert fine < 0.02, "nats"
-    assert 1.8 < math.log2(coarse / fine) < 2.4
+    assert 1.8 < math.log2(coarse / fine) < 2.3
 
 
 @pytest.mark.parametrize(
@@ -68,20 +69,20 @@ def test_the_density_is_the_known_one_and_its_error_falls_with_the_square_of_the
     [("linear", {}), ("linear", {"zero_terminal_snr": True}), ("cosine", {}), ("rectified_flow", {})],
 )
 def test_the_density_is_the_known_one_on_chains_that_are_used(name: str, fields: dict[str, bool]) -> None:
-    """To 0.05 nats, of two pixels, at 200 of 1,000 steps; the linear chain's rest of signal costs less."""
+    """To 0.015 nats, of two pixels, at 100 of 1,000 steps; the linear chain's rest of signal costs less."""
     schedule = variant.build("schedules", {"name": name, name: fields}, "schedule").noise_schedule(1000)
-    assert gap(schedule, 200).square().mean().sqrt() < 0.05
+    assert gap(schedule, 100).square().mean().sqrt() < 0.015
 
 
 def test_bits_per_dim_are_those_of_the_known_density() -> None:
     """On the average over images, with the noise of levels and of the divergence, within 4 standard errors."""
     mixture = Mixture(components=3, size=(3, 3))
-    truth, count = mixture.truth(), 1000
+    truth, count = mixture.truth(), 400
     draw = np.random.default_rng(0)
     labels = torch.from_numpy(draw.choice(3, count))
     x_0 = truth.draw(labels, *(torch.from_numpy(draw.standard_normal((count, n))) for n in (9, 1)))
     images = ((x_0 + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    found = ode.bits_per_dim(perfect(truth, SPREAD), SPREAD, images.numpy(), 200, 500, CPU, 0)
+    found = ode.bits_per_dim(perfect(truth, SPREAD), SPREAD, images.numpy(), 100, 400, CPU, 0)
 
     signal, sigma = (float(column[0] ** 0.5) for column in (SPREAD.alpha_bar, SPREAD.one_minus_alpha_bar))
     spread = from_images(images).double() + (torch.from_numpy(draw.random(x_0.shape)) - 0.5) * 2 / 255
@@ -89,7 +90,7 @@ def test_bits_per_dim_are_those_of_the_known_density() -> None:
     expected = -density / 9 / math.log(2) + math.log2(127.5)
     difference = found - expected.numpy()
     error = difference.std() / count**0.5
-    assert error < 0.01
+    assert error < 0.02
     assert abs(difference.mean()) < 4 * error
 
 
@@ -106,20 +107,14 @@ def test_an_image_has_its_own_noise_whatever_the_batch_and_the_rank() -> None:
     )
     np.testing.assert_array_equal(whole, parts)
     assert (whole != other).all()
-    first = ode.bits_per_dim(crude, schedule, images, 8, 7, CPU, 0, FirstOfTwo(0, 2))
-    np.testing.assert_array_equal(first[:4], whole[:4])
-    second = Second(1, 2)
-    ode.bits_per_dim(crude, schedule, images, 8, 7, CPU, 0, second)
-    np.testing.assert_array_equal(second.own.numpy(), whole[4:])
+    shares = [ode.bits_per_dim(crude, schedule, images, 8, 7, CPU, 0, Lone(rank, 2)) for rank in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(shares), whole)
 
 
-class Second(Ranks):
-    """The second rank of two, which keeps what it computed."""
-
-    own: Tensor
+class Lone(Ranks):
+    """One rank of several, which returns only what it computed itself."""
 
     def gather(self, tensor: Tensor, count: int) -> Tensor:
-        object.__setattr__(self, "own", tensor)
         return tensor
 
 

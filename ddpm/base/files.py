@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 from ddpm.base.errors import FIX, UserError, storage_fault
@@ -23,6 +24,8 @@ Rows = list[dict[str, float | int | str]]
 
 MAX_JSON_BYTES = 2**27
 PART = ".part"  # ends the name of what is being written
+# what numpy's reader raises for bytes that are not a .npy file
+NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.base.files import NO_ARRAY
 from ddpm.base.settings import Channels, ImageSize, Shape
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MANIFEST = "manifest.json"
-# what numpy's reader raises for bytes that are not a .npy file
-NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 
 
 class Manifest(BaseModel):

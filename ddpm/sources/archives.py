@@ -22,6 +22,7 @@ from typing import IO, NamedTuple, NoReturn, Self, cast
 from ddpm.base.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+ZIPPED = (".zip", ".npz")  # NumPy's .npz is a zip of .npy files
 MAX_MEMBERS = 2_000_000
 # Photos hardly compress: an archive that grows a hundredfold is a bomb, or not an archive of photos.
 MAX_EXPANSION = 100
@@ -60,8 +61,10 @@ def reading(source: Path) -> Iterator[Iterator[Member]]:
     try:
         if source.is_dir():
             yield _folder(source)
+        elif source.name.lower().endswith(ZIPPED):
+            yield _checked(source, _zip(source))
         elif is_archive(source.name):
-            yield _checked(source, (_zip if source.name.lower().endswith(".zip") else _tar)(source))
+            yield _checked(source, _tar(source))
         else:
             raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
     except (*BROKEN, *MISREAD) as error:

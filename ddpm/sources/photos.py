@@ -39,11 +39,7 @@ class Photos(Dataset):
 
     def own_name(self, source: str | None) -> str | None:
         """The source's folder or archive name; None for the verified public archive."""
-        if source is None:
-            return None
-        last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
-        stem = re.sub(f"({'|'.join(map(re.escape, ARCHIVES))})$", "", last, flags=re.IGNORECASE)
-        return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME] or self.name
+        return None if source is None else named_after(source) or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
         with TemporaryDirectory(dir=folder.parent) as scratch, tarfile.open(folder / FILE, "w") as tar:
@@ -87,6 +83,14 @@ class Photos(Dataset):
 
         shown = tuple(printable(str(name)) or repr(str(name)) for name in classes)
         return Records(names, open_image, labels.astype(np.int64), shown, is_test)
+
+
+def named_after(source: str) -> str:
+    """The last part of a ``data.source`` as a name, without an archive's suffix; may be empty."""
+    last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
+    suffixes = "|".join(map(re.escape, (*ARCHIVES, ".npy", ".npz")))
+    stem = re.sub(f"({suffixes})$", "", last, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME]
 
 
 def is_image(name: str) -> bool:

@@ -72,7 +72,14 @@ def _photos(classes: tuple[str, ...], folder: Path) -> Path:
     return folder
 
 
+def _arrays(dataset: Dataset, folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "own.npz", images=rng.integers(0, 256, (6, 8, 9), dtype=np.uint8), y=np.arange(6) % 2)
+    return folder
+
+
 BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
+    "arrays": _arrays,
     "digits": lambda dataset, folder: None,
     "mixture": lambda dataset, folder: None,
     "mnist": _mnist,

@@ -1,0 +1,202 @@
+"""Your own images as .npy or .npz files of NumPy: uint8, uint16, float32 or float64, of any number of channels."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import model_validator
+
+from ddpm.base.errors import UserError, printable
+from ddpm.base.files import NO_ARRAY
+from ddpm.base.variant import shown
+from ddpm.sources.archives import reading
+from ddpm.sources.dataset import Dataset, Records, picture
+from ddpm.sources.fetch import locate
+from ddpm.sources.photos import named_after
+
+TYPES = ("uint8", "uint16", "float32", "float64")
+LAYOUTS = {"NHW": 3, "NHWC": 4, "NCHW": 4}
+LABELS = ("labels", "y")  # of an .npz
+LABELS_FILE = "labels.npy"  # next to one .npy
+HELD_OUT = "test"
+CLASSLESS = "images"
+CHUNK_BYTES = 2**24
+NAME = re.compile(r"[\w-]{1,100}")
+
+
+class Arrays(Dataset):
+    """``data.source`` is an .npy or .npz file, or a folder or archive of them. An .npz holds one array of images under
+    any name, and may hold their ``labels`` or ``y``; one .npy may have a labels.npy next to it. Labels are whole
+    numbers or words, one an image. A file named test holds the test split.
+
+    ``layout`` says what the axes are; it must be given for four axes. ``levels`` are the values that become 0 and 255:
+    by default the ends of the integers' range; for floats they must be given. Values beyond them are refused.
+    """
+
+    layout: Literal["NHW", "NHWC", "NCHW"] | None = None
+    levels: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.levels and self.levels[0] >= self.levels[1]:
+            raise ValueError(f"levels: {list(self.levels)} must rise: [what becomes 0, what becomes 255]")
+        return self
+
+    def own_name(self, source: str | None) -> str | None:
+        return None if source is None else named_after(source) or self.name
+
+    def fetch(self, source: str | None, folder: Path) -> None:
+        """The raw folder holds NAME.npy, images, and NAME.labels.npy of each file: checked, their bytes unchanged."""
+        with TemporaryDirectory(dir=folder.parent) as scratch:
+            found = locate(source, None, (), Path(scratch))
+            if found.suffix.lower() == ".npy":
+                for path in filter(Path.is_file, (found, found.with_name(LABELS_FILE))):
+                    with path.open("rb") as stream:
+                        _write(stream, folder, _stem(path.name))
+            elif found.suffix.lower() == ".npz":
+                _unpack(found, folder, found.name)
+            else:
+                _collect(found, folder, Path(scratch, "one.npz"))
+        images = _images(folder)
+        if not images:
+            raise UserError(f"data.source: no arrays of images in {found}; allowed: .npy and .npz files")
+        if (labels := folder / LABELS_FILE).exists():
+            if len(images) != 1:
+                raise UserError(f"{found}: {LABELS_FILE} and {len(images)} files of images; give each its own .npz")
+            labels.rename(images[0].with_suffix(".labels.npy"))
+        for path in images:
+            self._check(path)
+        self.read(folder)
+
+    def read(self, raw: Path) -> Records:
+        paths = _images(raw)
+        if not paths:
+            raise UserError(f"{raw}: no arrays; run `dvc repro --force download`")
+        opened = {path.stem: self._open(path) for path in paths}
+        labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
+        if len({label.dtype.kind for label in labels}) > 1:
+            raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
+        classes, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+        place = [(stem, i) for stem, images in opened.items() for i in range(len(images))]
+
+        def open_image(index: int) -> Image.Image | NDArray[np.uint8]:
+            stem, row = place[index]
+            return picture(self._pixels(opened[stem][row]))
+
+        return Records(
+            names=[f"{stem}/{i}" for stem, i in place],
+            open=open_image,
+            labels=numbers.astype(np.int64),
+            classes=tuple(printable(str(name)) or repr(str(name)) for name in classes),
+            is_test=np.array([stem == HELD_OUT for stem, _ in place]) if HELD_OUT in opened else None,
+        )
+
+    def _open(self, path: Path) -> NDArray[Any]:
+        """(N, H, W) or (N, H, W, C), memory-mapped. Raises UserError unless its type and axes are the declared ones."""
+        images = _load(path)
+        if images.dtype.name not in TYPES:
+            raise UserError(f"{path.name}: images of {shown(images.dtype.name)}; allowed: {', '.join(TYPES)}")
+        layout = self.layout or ("NHW" if images.ndim == 3 else None)
+        if layout is None or images.ndim != LAYOUTS[layout]:
+            raise UserError(
+                f"{path.name}: images of shape {shown(images.shape)} and data.dataset.arrays.layout: {self.layout}; "
+                "allowed: NHW for three axes, NHWC or NCHW for four"
+            )
+        if images.dtype.kind == "f" and self.levels is None:
+            raise UserError(
+                f"{path.name}: {images.dtype.name} has no range of its own; set data.dataset.arrays.levels to the "
+                "values that become 0 and 255, such as [0.0, 1.0]"
+            )
+        return np.moveaxis(images, 1, -1) if layout == "NCHW" else images
+
+    def _range(self, images: NDArray[Any]) -> tuple[float, float]:
+        return self.levels or (0, np.iinfo(images.dtype).max)
+
+    def _pixels(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        if image.dtype == np.uint8 and self.levels is None:
+            return np.array(image)
+        low, high = self._range(image)
+        return np.round((image.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
+
+    def _check(self, path: Path) -> None:
+        """Raises UserError that names the first image with a value outside ``levels``."""
+        images = self._open(path)
+        low, high = self._range(images)
+        size = max(1, CHUNK_BYTES // max(1, images[:1].nbytes))
+        for first in range(0, len(images), size):
+            part = np.asarray(images[first : first + size])
+            outside = ~((part >= low) & (part <= high))  # NaN is outside too
+            if outside.any():
+                place = np.argwhere(outside)[0]
+                raise UserError(
+                    f"{path.name}: image {first + place[0]} holds {part[tuple(place)]}; allowed: {low:g} to {high:g} "
+                    f"(data.dataset.arrays.levels): fix the file, or declare its own range"
+                )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.npy") if not f".{path.name}".endswith(f".{LABELS_FILE}"))
+
+
+def _collect(source: Path, folder: Path, scratch: Path) -> None:
+    """Each .npy and .npz of a folder or archive. scratch: a path for a copy of one .npz."""
+    with reading(source) as members:
+        for name, _, stream in members:
+            suffix = PurePosixPath(name).suffix.lower()
+            if suffix == ".npy":
+                _write(stream, folder, _stem(name))
+            elif suffix == ".npz":
+                with scratch.open("wb") as copy:
+                    shutil.copyfileobj(stream, copy)
+                _unpack(scratch, folder, name)
+
+
+def _unpack(npz: Path, folder: Path, name: str) -> None:
+    """The images and labels of one .npz, called ``name`` in messages."""
+    with reading(npz) as members:
+        for member, _, stream in members:
+            key = PurePosixPath(member).stem
+            _write(stream, folder, f"{_stem(name)}.labels" if key in LABELS else _stem(name), f" in {name}: {key!r}")
+
+
+def _stem(name: str) -> str:
+    stem = PurePosixPath(name).stem
+    if not NAME.fullmatch(stem):
+        raise UserError(f"{shown(name)}: not allowed as a file's name; allowed: letters, digits, _ and -")
+    return stem
+
+
+def _write(stream: IO[bytes], folder: Path, stem: str, of: str = "") -> None:
+    path = folder / f"{stem}.npy"
+    if path.exists():
+        raise UserError(f"data.source: a second array for {stem!r}{of}; allowed: one of images, and labels or y")
+    with path.open("wb") as out:
+        shutil.copyfileobj(stream, out)
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """A .npy file, memory-mapped. Raises UserError when it is not one, or a pickle."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except NO_ARRAY as error:
+        raise UserError(f"{path.name}: not an .npy file ({str(error) or type(error).__name__})") from error
+
+
+def _labels(path: Path, count: int) -> NDArray[Any]:
+    """(count,) whole numbers or words. Raises UserError when they are anything else."""
+    if not path.exists():
+        return np.full(count, CLASSLESS)
+    labels = _load(path)
+    if labels.dtype.kind not in "iuU" or labels.shape != (count,):
+        raise UserError(
+            f"{path.name}: labels of {shown(labels.dtype.name)} {shown(labels.shape)}; allowed: {count:,} whole "
+            "numbers or words, one an image"
+        )
+    return np.asarray(labels)

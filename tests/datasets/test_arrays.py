@@ -1,0 +1,223 @@
+"""Images from .npy and .npz files: every shape and type that is allowed, and one line for each that is not."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from ddpm.base import settings
+from ddpm.base.errors import UserError
+from ddpm.data import preprocessing
+from ddpm.sources.dataset import Records
+from ddpm.variants.datasets.arrays import Arrays
+from tests.hostile.arrays import Attack
+from tests.small import PARAMS, small
+
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (6, 8, 9), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (6, 8, 9), dtype=np.uint16)
+
+
+def read(source: Path, tmp_path: Path, **fields: Any) -> Records:
+    dataset = Arrays(**fields)
+    dataset.download(str(source), tmp_path / "raw")
+    return dataset.read(tmp_path / "raw")
+
+
+def opened(records: Records) -> np.ndarray:
+    return np.stack([np.asarray(records.open(i)) for i in range(len(records.names))])
+
+
+def saved(folder: Path, name: str = "own.npy", images: np.ndarray = GRAY, **others: np.ndarray) -> Path:
+    folder.mkdir(exist_ok=True)
+    if name.endswith(".npz"):
+        np.savez_compressed(folder / name, images=images, **others)
+    else:
+        np.save(folder / name, images)
+    return folder / name
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_images_of_any_channels_in_either_layout(channels: int, layout: str, tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (4, 8, 9, channels), dtype=np.uint8)
+    source = saved(tmp_path / "s", images=images if layout == "NHWC" else np.moveaxis(images, -1, 1))
+    np.testing.assert_array_equal(opened(read(source, tmp_path, layout=layout)), images)
+
+
+@pytest.mark.parametrize("name", ["own.npy", "own.npz"])
+def test_gray_images_need_no_layout_and_no_labels(name: str, tmp_path: Path) -> None:
+    records = read(saved(tmp_path / "s", name), tmp_path)
+    np.testing.assert_array_equal(opened(records), GRAY)
+    assert records.classes == ("images",)
+    assert records.is_test is None
+    assert records.names[:2] == ["own/0", "own/1"]
+
+
+@pytest.mark.parametrize(
+    ("images", "levels", "expected"),
+    [
+        (DEEP, None, np.round(DEEP / 257)),
+        (DEEP // 16, (0.0, 4095.0), np.round(DEEP // 16 * (255 / 4095))),
+        (GRAY.astype(np.float32) / 255, (0.0, 1.0), GRAY),
+        (GRAY.astype(">f8") / 127.5 - 1, (-1.0, 1.0), GRAY),
+        (np.minimum(GRAY, 15), (0.0, 15.0), np.minimum(GRAY, 15) * 17),
+    ],
+)
+def test_levels_become_0_and_255(images: np.ndarray, levels: Any, expected: np.ndarray, tmp_path: Path) -> None:
+    found = opened(read(saved(tmp_path / "s", images=images), tmp_path, levels=levels))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("labels", [np.array([3, 1, 3, 1, 7, 7]), np.array(["b", "a", "b", "a", "c", "c"])])
+@pytest.mark.parametrize("key", ["labels", "y", None])
+def test_labels_of_numbers_and_words_beside_the_images(labels: np.ndarray, key: str | None, tmp_path: Path) -> None:
+    source = saved(tmp_path / "s", "own.npz", **{key: labels}) if key else saved(tmp_path / "s")
+    if key is None:
+        saved(tmp_path / "s", "labels.npy", labels)
+    for i, given in enumerate((source, source.parent)):  # the file itself, and its folder
+        records = read(given, tmp_path / str(i))
+        assert [records.classes[label] for label in records.labels] == [str(label) for label in labels]
+    assert records.classes == tuple(str(label) for label in np.unique(labels))
+
+
+def test_a_file_named_test_is_the_test_split(tmp_path: Path) -> None:
+    saved(tmp_path / "s", "train.npz", y=np.arange(6) % 2)
+    saved(tmp_path / "s", "test.npz", GRAY[:2], y=np.arange(2))
+    records = read(tmp_path / "s", tmp_path)
+    assert [name for name, held_out in zip(records.names, records.is_test, strict=True) if held_out] == [
+        "test/0",
+        "test/1",
+    ]
+
+
+def test_channels_are_resized_each_by_itself(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (4, 8, 9, 2), dtype=np.uint8)
+    both = read(saved(tmp_path / "s", images=images), tmp_path, layout="NHWC")
+    data = small().data
+    two = data.model_copy(update={"channels": 2})
+    found = preprocessing.to_pixels(both.open(1), two)
+    assert found.shape == (2, 8, 8)
+    for channel in (0, 1):
+        alone = read(saved(tmp_path / "s", images=images[..., channel]), tmp_path / str(channel))
+        np.testing.assert_array_equal(found[channel], preprocessing.to_pixels(alone.open(1), data)[0])
+    with pytest.raises(ValueError, match=r"2 channels, and data\.channels is 1"):
+        preprocessing.to_pixels(both.open(1), data)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("images", "fields", "line"),
+    [
+        (DEEP, {"levels": (0.0, 255.0)}, r"own\.npy: image 0 holds \d+; allowed: 0 to 255 \(data\.dataset\.arrays\.le"),
+        (np.full((2, 4, 4), np.nan), {"levels": (0.0, 1.0)}, "image 0 holds nan; allowed: 0 to 1"),
+        (np.stack([np.zeros((4, 4)), np.full((4, 4), 1.5)]), {"levels": (0.0, 1.0)}, r"image 1 holds 1\.5; allowed"),
+        (GRAY.astype(np.float32), {}, r"float32 has no range of its own; set data\.dataset\.arrays\.levels"),
+        (GRAY.astype(np.int64), {}, "images of 'int64'; allowed: uint8, uint16, float32, float64"),
+        (GRAY > 3, {}, "images of 'bool'; allowed"),
+        (GRAY[..., None], {}, r"shape \(6, 8, 9, 1\) and data\.dataset\.arrays\.layout: None; allowed: NHW for three"),
+        (GRAY, {"layout": "NHWC"}, "layout: NHWC; allowed: NHW for three axes"),
+        (GRAY[0], {}, r"shape \(8, 9\)"),
+        (np.zeros((2, 4), dtype=[("x", "u1")]), {}, "allowed: uint8"),
+    ],
+)
+def test_what_arrays_may_not_hold(images: np.ndarray, fields: dict[str, Any], line: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "s", images=images)
+    with pytest.raises(UserError, match=line):
+        read(source, tmp_path, **fields)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def npz(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+PICKLE = npy(np.array([[[Attack()]]], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("own.npy", PICKLE, "not an .npy file"),
+        ("own.npz", npz(images=PICKLE), "not an .npy file"),
+        ("own.npy", npy(GRAY)[:-1], "not an .npy file"),
+        ("own.npy", npy(GRAY).replace(b"(6, 8, 9)", b"(9999, 9)"), "not an .npy file"),
+        ("own.npy", b"", "not an .npy file"),
+        ("own.npz", b"PK\3\4 and no more", "truncated or broken archive"),
+        ("own.npz", npz(images=npy(GRAY), more=npy(GRAY)), r"a second array for 'own' in own\.npz: 'more'"),
+        ("own.npz", npz(y=npy(np.zeros(6, int))), "no arrays of images"),
+        ("own.npz", npz(images=npy(GRAY), y=npy(np.zeros(5, int))), r"labels of 'int64' \(5,\); allowed: 6 whole"),
+        ("own.npz", npz(images=npy(GRAY), y=npy(np.zeros(6))), "labels of 'float64'"),
+        ("own.npz", npz(**{"../images": npy(GRAY)}), "leads outside the archive"),
+        ("own.images.npy", npy(GRAY), "not allowed as a file's name"),
+        ("own.txt", b"x", "neither a folder nor an archive"),
+    ],
+)
+def test_files_that_lie(name: str, content: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / name).write_bytes(content)
+    with pytest.raises(UserError, match=line) as raised:
+        read(tmp_path / "s" / name, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    assert not Path("pwned").exists()
+
+
+def test_one_labels_file_for_two_files_of_images_is_refused(tmp_path: Path) -> None:
+    for name in ("a.npy", "b.npy"):
+        saved(tmp_path / "s", name)
+    saved(tmp_path / "s", "labels.npy", np.zeros(6, int))
+    with pytest.raises(UserError, match=r"labels\.npy and 2 files of images; give each its own \.npz"):
+        read(tmp_path / "s", tmp_path)
+
+
+@pytest.mark.parametrize("levels", [(1.0, 0.0), (3.0, 3.0)])
+def test_levels_must_rise(levels: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"levels: \[.*\] must rise"):
+        small(data={"dataset": {"name": "arrays", "arrays": {"levels": levels}}})
+
+
+def test_16_bits_where_8_are_declared_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    source = saved(tmp_path / "s", images=DEEP)
+    dataset = {"name": "arrays", "arrays": {"levels": [0.0, 255.0]}}
+    params = PARAMS | {"data": PARAMS["data"] | {"dataset": dataset, "source": str(source)}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    root = Path(settings.__file__).parents[2]
+    code = (
+        "from ddpm.base.errors import exit_code\nfrom ddpm.params import config\nfrom stages import download\n"
+        "import sys\ndata = config.load().data\n"
+        "sys.exit(exit_code(lambda: download.main(data)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root), "DDPM_TRACKING": "off"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "own.npy: image 0 holds" in done.stderr
+    assert not (tmp_path / "data/raw").exists()
