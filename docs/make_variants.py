@@ -116,8 +116,9 @@ def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndar
         sampler = variant.build("samplers", {"name": name}, "sampler")
         drawn = []
         for evaluations in EVALUATIONS:
-            steps = frontier.steps_within(sampler, evaluations, model.config.diffusion.T)
-            options = Sample(count=IMAGES, sampler=sampler, steps=steps, spacing=frontier.few_steps(name))
+            options = Sample(count=IMAGES, sampler=sampler, steps=1, spacing=frontier.few_steps(name))
+            steps = frontier.steps_within(options, evaluations, model.config.diffusion)
+            options = options.model_copy(update={"steps": steps})
             generator = Generator.of(model, options, device)
             drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
         rows[name] = np.concatenate(drawn)

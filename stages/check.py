@@ -12,8 +12,10 @@ import yaml
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
-from ddpm.base.paths import CHECKED
+from ddpm.base.paths import CHECKED, PROCESSED
+from ddpm.data.processed import MANIFEST, check_classes
 from ddpm.params import file, inputs
+from ddpm.sampling.settings import class_number
 
 if TYPE_CHECKING:
     from ddpm.params.config import Config
@@ -24,6 +26,10 @@ def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None
     this stage last ran, all as text."""
     _check_listed(params)
     new = {key for key, _ in _values(before) ^ _values(params)}
+    if config.model.classes and inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists():
+        names = check_classes(PROCESSED, config.model.classes)
+        for chosen in config.sample.classes or ():
+            class_number(chosen, names, len(names))
     for keys, check in CHECKS.items():
         if any(key.startswith(keys) for key in new):
             check(config)
@@ -71,6 +77,15 @@ def _check_scores(config: Config) -> None:
     scores.check_counts(config.evaluate, {"sample.count": config.sample.count})
 
 
+def _check_guidance(config: Config) -> None:
+    if config.sample.guidance.model is not None:
+        from torch import device
+
+        from ddpm.sampling import guidance
+
+        guidance.load_worse(config.training(), config.sample.guidance, device("cpu"))
+
+
 # These take seconds, because they import torch, or look outside the project's folder. So they only run if one of their
 # keys has changed since params.yaml was last found valid.
 CHECKS = {
@@ -78,4 +93,5 @@ CHECKS = {
     ("device", "launch."): _check_machine,
     ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
     ("data.channels", "sample.count", "evaluate."): _check_scores,
+    ("sample.guidance.", "data.", "diffusion.", "model."): _check_guidance,
 }

@@ -11,6 +11,7 @@ from ddpm.evaluation import evaluation
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model.file import load_model
 from ddpm.pictures import grids
+from ddpm.sampling import guidance
 from ddpm.sampling.samples import read_precision, set_paths
 from ddpm.sampling.settings import Sample
 from ddpm.scoring.reference import read_reference
@@ -30,10 +31,13 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
         read_precision(paths.SAMPLES),
         model.facts.get("precision", "unknown"),
         device,
+        guidance.evaluations(sample, model.config.diffusion),
     )
     write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
     write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
     write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
+    if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
+        write_rows(paths.EVALUATION / "classes.csv", found.classes)
     nearest = torch.from_numpy(found.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)

@@ -8,7 +8,7 @@ from ddpm.base.files import write_json
 from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
-from ddpm.data.processed import open_split
+from ddpm.data.processed import open_split, train_classes
 from ddpm.model import architecture
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.settings import TrainingConfig
@@ -24,7 +24,8 @@ def main(
     preview: Preview,
 ) -> None:
     images, _ = open_split(PROCESSED, "train")
-    history = train(settings, images, device, MODEL, checkpoints, log, preview, ranks)
+    classes = train_classes(PROCESSED, settings.model.classes)
+    history = train(settings, images, device, MODEL, checkpoints, log, preview, ranks, classes)
     memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
         history.write(LOSS)

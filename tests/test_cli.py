@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 
 from ddpm import cli
 from ddpm.base import variant
-from ddpm.model.file import load_model
+from ddpm.model import architecture
+from ddpm.model.file import load_model, save_model
 from ddpm.params import presets
 from ddpm.sampling import generator as sampling
-from tests.small import small
+from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")
 
@@ -244,6 +245,10 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
         (["--out", "grid"], "--out: grid does not end in a picture's suffix"),
         (["--model", "nowhere.safetensors"], "nowhere.safetensors: no such model file"),
         (["--model", "."], "model.safetensors: no such model file"),
+        (["--class", "3"], "sample.classes: the model has no classes"),
+        (["--guidance", "2"], "sample.guidance.weight: 2 needs a model with classes"),
+        (["--guidance", "nan"], "guidance.weight: nan is not allowed"),
+        (["--guidance", "2", "--guide", "nowhere"], "--guide: nowhere: no such model file"),
     ],
 )
 def test_a_wrong_option_is_refused(
@@ -252,6 +257,21 @@ def test_a_wrong_option_is_refused(
     line = refused(capsys, "sample", "--model", model_file, "--steps", "5", *options)
     assert line.startswith(message)
     assert not list(Path().iterdir())
+
+
+def test_a_class_is_asked_for_by_name_and_guided(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = small(model={"classes": 2, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}).training()
+    torch.manual_seed(0)
+    facts = {"classes": {"names": ["cat", "dog"], "counts": [3, 1]}}
+    save_model(Path("two.safetensors"), dict(architecture.build(settings).state_dict()), settings, facts)
+    dogs, second = (sample(Path("two.safetensors"), "--steps", "5", "--class", name) for name in ("dog", "1"))
+    assert np.array_equal(dogs, second)
+    capsys.readouterr()
+    guided = sample(Path("two.safetensors"), "--steps", "5", "--class", "dog", "--guidance", "3")
+    assert not np.array_equal(dogs, guided)
+    assert "10 images, 10 evaluations each" in capsys.readouterr().out
+    line = refused(capsys, "sample", "--model", "two.safetensors", "--class", "dig")
+    assert line == "sample.classes: no class 'dig' (did you mean 'dog'?); allowed: 0..1, or a name: cat, dog"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -121,6 +121,37 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("form", exchange.FORMATS)
+def test_a_model_with_classes_comes_back_bit_for_bit_and_its_card_says_so(form: str) -> None:
+    path = model(model={**unet(), "classes": 3})
+    exchange.export_model(path, Path("out"), form)
+    exchange.import_model(Path("out"), Path("back.safetensors"))
+    assert Path("back.safetensors").read_bytes() == path.read_bytes()
+    card = Path("out/README.md").read_text()
+    assert "| classes | 3 |" in card
+    assert "unconditional" not in card
+    assert "it takes no class" not in card
+
+
+def test_diffusers_network_takes_the_classes() -> None:
+    path = model(model={**unet(), "classes": 3})
+    exchange.export_model(path, Path("out"), "diffusers")
+    theirs = UNet2DModel.from_pretrained("out", subfolder="unet").eval()
+    ours = load_model(path, CPU).network
+    x, t, labels = torch.randn(4, 1, 8, 8), torch.tensor([1, 20, 30, 50]), torch.tensor([0, 1, 2, 3])
+    with torch.no_grad():
+        expected = theirs(x, t - 1, class_labels=labels).sample
+        torch.testing.assert_close(ours(x, t, labels), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(x[3:], t[3:]), expected[3:], rtol=1e-4, atol=1e-4)
+    assert not Path("out/model_index.json").exists()
+
+
+def test_classes_from_elsewhere_have_no_label_for_none_and_are_refused() -> None:
+    folder = diffusers_folder(model={**unet(), "classes": 3})
+    line = refusal(lambda: exchange.import_model(folder, Path("back.safetensors")))
+    assert "num_class_embeds: 4 has no counterpart" in line
+
+
+@pytest.mark.parametrize("form", exchange.FORMATS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_an_exported_model_comes_back_bit_for_bit(form: str, shape: dict[str, Any]) -> None:
     path = model(model=unet(**shape, dropout_kind="channel"), train={"steps": 9})

@@ -35,7 +35,7 @@ from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Spacing
 from ddpm.scoring import extractor, scores
 from ddpm.scoring.reference import load_features, make_reference
-from tests.small import small
+from tests.small import PARAMS, small
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -197,10 +197,42 @@ def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path
         path.write_text(whole)
 
 
+def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Path) -> None:
+    unet = {**PARAMS["model"]["unet"], "attention_sizes": [], "zero_init": False}
+    options = settings(model={"classes": 10, "unet": unet})
+    torch.manual_seed(0)
+    weights = dict(architecture.build(options).state_dict())
+    save_model(Path("data/model/model.safetensors"), weights, options.training(), {})
+    one = Frontier(Path("data/model/model.safetensors"), Path("data/reference"), options, CPU)
+    found = one.points([DDIM], [4, 8], None, [0.0, 1.0, 2.0])
+    assert found[["weight", "steps", "evaluations"]].to_numpy().tolist() == [
+        [0, 4, 4], [0, 8, 8], [1, 4, 4], [1, 8, 8], [2, 2, 4], [2, 4, 8]
+    ]  # fmt: skip
+    assert found["classifier.class_accuracy"].between(0, 1).all()
+    assert found["classifier.fd"].nunique() == 6
+    frontier.write_csv(Path("frontier.csv"), found)
+    again = frontier.read_csv(Path("frontier.csv"))
+    assert again["weight"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert "weight" in frontier.front(again)[0]
+    *_, last = frontier.panels(again)
+    assert last.curves["ddim"][:, 0].tolist() == [0, 1, 2]
+
+
+def test_a_frontier_from_before_there_was_guidance_can_be_read() -> None:
+    points = measuring().points([DDIM], [4], None)
+    frontier.write_csv(Path("old.csv"), points.drop(columns="weight").assign(weight=1.0))
+    table = pd.read_csv("old.csv").drop(columns="weight")
+    table.to_csv("old.csv", index=False)
+    read = frontier.read_csv(Path("old.csv"))
+    assert read["weight"].tolist() == [1.0]
+    assert "weight" not in frontier.front(read)[0]
+
+
 @given(name=st.sampled_from(variant.names("samplers")), evaluations=st.integers(1, 200), T=st.integers(1, 100))
 def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T: int) -> None:
     one = sampler(name)
-    steps = frontier.steps_within(one, evaluations, T)
+    options = settings().sample.model_copy(update={"sampler": one})
+    steps = frontier.steps_within(options, evaluations, settings().diffusion.model_copy(update={"T": T}))
     assert one.evaluations(steps) <= evaluations
     assert steps == T or one.evaluations(steps + 1) > evaluations
 

@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variant.names('samplers'))} (%(default)s)")
     sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
     sample.add_argument("--spacing", default="uniform", choices=get_args(Spacing), help="(%(default)s)")
+    sample.add_argument("--class", nargs="+", dest="classes", metavar="CLASS", help="numbers or names, in turn (all)")
+    sample.add_argument("--guidance", type=float, default=1.0, metavar="WEIGHT", help="1: none (%(default)s)")
+    sample.add_argument("--guide", metavar="FILE", help="a worse model to lead away from (the model without a class)")
     sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
 
@@ -114,6 +117,7 @@ def _add_results(added: Commands) -> None:
     frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
     frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
+    frontier.add_argument("--weights", nargs="+", type=float, metavar="W", help="of guidance (params.yaml's)")
     frontier.add_argument("--spacing", choices=get_args(Spacing), help="(what suits each sampler's few steps)")
 
     page = command(added, "report", commands.write_report, "one HTML file of all that is known of the current model")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
-from ddpm.base.files import atomic_path, read_json
+from ddpm.base.files import atomic_path, read_json, sha256
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, REFERENCE
 from ddpm.base.settings import section
 from ddpm.cli import study, terminal
 from ddpm.cli.terminal import picture_path, print_json
 from ddpm.params import config, file, presets
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.settings import Guidance, Sample
 
 CHAMPION = "champion"  # alias of the newest model that passed the gate
 
@@ -84,7 +84,12 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     picture_path(parsed.out)
     given = {name: getattr(parsed, name) for name in ("count", "batch_size", "steps", "spacing")}
     sampler = variant.build("samplers", {"name": parsed.sampler}, "--sampler")
-    options = section(Sample, {**given, "seeds": (parsed.seed,), "sampler": sampler})
+    given["classes"] = tuple(parsed.classes) if parsed.classes else None
+    if parsed.guide and not Path(parsed.guide).is_file():
+        raise UserError(f"--guide: {parsed.guide}: no such model file")
+    guide = {"model": parsed.guide, "sha256": sha256(Path(parsed.guide)) if parsed.guide else None}
+    guided = section(Guidance, {"weight": parsed.guidance, **guide})
+    options = section(Sample, {**given, "seeds": (parsed.seed,), "sampler": sampler, "guidance": guided})
     device = devices.resolve(parsed.device)
     model = load_model(parsed.model / MODEL_FILE.name if parsed.model.is_dir() else parsed.model, device)
     generator = Generator.of(model, options, device)
@@ -104,7 +109,7 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
     settings = config.load()
     samplers = frontier.chosen_samplers(parsed.samplers or variant.names("samplers"))
     measured = frontier.Frontier(parsed.model, REFERENCE, settings, devices.resolve(settings.device))
-    points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing)
+    points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing, parsed.weights)
     frontier.write_csv(METRICS / "frontier.csv", points)
     plots.lines(METRICS / "frontier.png", frontier.panels(points))
     print(f"{frontier.title(points)}\n")

@@ -1,7 +1,7 @@
-"""Quality against cost: one model's scores over samplers and numbers of network evaluations.
+"""Quality against cost: one model's scores over samplers, numbers of network evaluations and weights of guidance.
 
-A cell is one sampler at one number of steps, drawn from one set of noise. Each is measured once and kept in
-``.ddpm/frontier/`` under the repository's root, named by a digest of everything that its images, scores and seconds
+A cell is one sampler at one number of steps and one weight, drawn from one set of noise. Each is measured once and kept
+in ``.ddpm/frontier/`` under the repository's root, named by a digest of everything that its images, scores and seconds
 depend on.
 """
 
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,23 +24,25 @@ from pydantic import ValidationError
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
+from ddpm.base.settings import section
 from ddpm.compare import measured, metrics
 from ddpm.compute import devices
+from ddpm.diffusion.settings import Diffusion
 from ddpm.model.file import Loaded, load_model
 from ddpm.params import file, inputs
 from ddpm.params.config import Config
 from ddpm.pictures import plots
-from ddpm.sampling import samples
+from ddpm.sampling import guidance, samples
 from ddpm.sampling.generator import Generator, write_set
 from ddpm.sampling.sampler import Sampler
-from ddpm.sampling.settings import Sample, Spacing
+from ddpm.sampling.settings import Guidance, Sample, Spacing
 from ddpm.scoring import extractor, scores
 from ddpm.scoring.reference import INDEX, load_features, read_reference
 
 EVALUATIONS = (5, 10, 20, 50, 100)
 # column of metrics/frontier.csv -> its type; between the last two are the scores, under their own names
-TYPES = {"model": str, "sampler": str, "steps": int, "evaluations": int, "spacing": str, "images": int, "sets": int,
-         "device": str, "seconds": float, "cpu_seconds": float, "pareto": bool}  # fmt: skip
+TYPES = {"model": str, "sampler": str, "steps": int, "weight": float, "evaluations": int, "spacing": str, "images": int,
+         "sets": int, "device": str, "seconds": float, "cpu_seconds": float, "pareto": bool}  # fmt: skip
 # the two clocks that are read around sampling alone
 CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 CLOCKS_SAY = (
@@ -73,22 +76,34 @@ class Frontier:
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"
         self.measured = 0
 
-    def points(self, samplers: Iterable[Sampler], evaluations: Sequence[int], spacing: Spacing | None) -> DataFrame:
-        """A row for each sampler and number of steps: the mean over its sets.
+    def points(
+        self,
+        samplers: Iterable[Sampler],
+        evaluations: Sequence[int],
+        spacing: Spacing | None,
+        weights: Sequence[float] | None = None,
+    ) -> DataFrame:
+        """A row for each sampler, number of steps and weight: the mean over its sets.
 
-        A sampler takes as many steps as the evaluations allow. spacing: of the steps; None: the one that suits the
+        A sampler takes as many steps as the evaluations allow, of which guidance takes some. weights: of guidance;
+        None: that of params.yaml alone. spacing: of the steps; None: the one that suits the
         sampler at few steps. Reports on stderr what it measures.
         """
-        T = self.loaded.config.diffusion.T
+        diffusion, sample = self.loaded.config.diffusion, self.settings.sample
         rows = []
-        for sampler in samplers:
-            for steps in dict.fromkeys(steps_within(sampler, limit, T) for limit in sorted(evaluations)):
-                chosen = {"sampler": sampler, "steps": steps, "spacing": spacing or few_steps(sampler.name)}
-                options = self.settings.sample.model_copy(update=chosen)
+        for sampler, weight in product(samplers, weights or [sample.guidance.weight]):
+            guided = section(Guidance, sample.guidance.model_dump() | {"weight": weight})
+            chosen = {"sampler": sampler, "spacing": spacing or few_steps(sampler.name), "guidance": guided}
+            for steps in dict.fromkeys(
+                steps_within(sample.model_copy(update=chosen), limit, diffusion) for limit in sorted(evaluations)
+            ):
+                options = sample.model_copy(update={**chosen, "steps": steps})
                 cells = DataFrame([self.cell(options, seed) for seed in options.seeds])
                 device = devices.describe(self.device)
-                facts = {"model": self.sha256["model"][:12], **chosen, "sampler": sampler.name, "device": device}
-                cost = {"evaluations": sampler.evaluations(steps), "images": options.count, "sets": len(cells)}
+                facts = {"model": self.sha256["model"][:12], "sampler": sampler.name, "steps": steps, "weight": weight,
+                         "spacing": options.spacing, "device": device}  # fmt: skip
+                count = guidance.evaluations(options, diffusion)
+                cost = {"evaluations": count, "images": options.count, "sets": len(cells)}
                 rows.append(facts | cost | cells.mean().to_dict())
         return marked(DataFrame(rows))
 
@@ -122,7 +137,9 @@ class Frontier:
         )
 
     def measure(self, options: Sample, seed: int) -> dict[str, float]:
-        print(f"{options.sampler.name}, {options.steps} steps, set {seed}: drawing and scoring", file=sys.stderr)
+        weight = options.guidance.weight
+        what = f"{options.sampler.name}, {options.steps} steps" + (f", weight {weight:g}" if weight != 1 else "")
+        print(f"{what}, set {seed}: drawing and scoring", file=sys.stderr)
         noise_seed = samples.noise_seed(self.loaded.config.seed, seed)
         generator = Generator.of(self.loaded, options, self.device)
         if not self.measured:
@@ -139,15 +156,17 @@ class Frontier:
                 batch_size = self.settings.evaluate.batch_size
                 fake = extractor.extract(real.network, images, batch_size, self.device)
                 found[name] = scores.score(fake, real, self.settings.evaluate)
+                if generator.classes and real.extractor.knows_classes:
+                    found[name]["class_accuracy"] = scores.class_accuracy(fake, generator.classes(range(options.count)))
         return {name: float(value) for name, value in sorted(files.flatten(found).items())}
 
 
-def steps_within(sampler: Sampler, evaluations: int, T: int) -> int:
+def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int:
     """The most steps, at most T, that ``evaluations`` of the network allow. Raises UserError if they allow none."""
-    for steps in range(min(evaluations, T), 0, -1):
-        if sampler.evaluations(steps) <= evaluations:
+    for steps in range(min(evaluations, diffusion.T), 0, -1):
+        if guidance.evaluations(options.model_copy(update={"steps": steps}), diffusion) <= evaluations:
             return steps
-    raise UserError(f"--evaluations: {evaluations} is not allowed: {sampler.name} needs at least one")
+    raise UserError(f"--evaluations: {evaluations} is not allowed: {options.sampler.name} needs more for one step")
 
 
 def code(model: Loaded, sampler: Sampler) -> dict[str, str]:
@@ -204,6 +223,8 @@ def read_csv(path: Path) -> DataFrame:
     """The points that ``write_csv`` wrote. Raises UserError if the file is missing or not such a file."""
     try:
         points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
+        if "weight" not in points:  # from before there was guidance
+            points["weight"] = 1.0
         if missing := [name for name in TYPES if name not in points]:
             raise KeyError(missing[0])
         points = points.astype({name: TYPES.get(name, float) for name in [*TYPES, *points.columns]})
@@ -225,14 +246,16 @@ def title(points: DataFrame) -> str:
 def front(points: DataFrame) -> list[list[str]]:
     """The Pareto front in order of cost: rows of cells, the heads first."""
     shown = metrics.judged(set(points.columns) - set(TYPES))
-    heads = ["sampler", "evaluations", "steps", "spacing", *CLOCKS, *shown]
+    guided = ["weight"] if (points["weight"] != 1).any() else []
+    heads = ["sampler", "evaluations", "steps", *guided, "spacing", *CLOCKS, *shown]
     best = points[points["pareto"]].sort_values("evaluations")[heads]
-    formats = dict.fromkeys(CLOCKS, ".2f") | dict.fromkeys(shown, ".4g")
+    formats = {"weight": "g"} | dict.fromkeys(CLOCKS, ".2f") | dict.fromkeys(shown, ".4g")
     return [heads, *([f"{row[name]:{formats.get(name, '')}}" for name in heads] for row in best.to_dict("records"))]
 
 
 def panels(points: DataFrame) -> list[plots.Panel]:
-    """The headline score against evaluations and against time, a line per sampler, with the front of each.
+    """The headline score against evaluations and against time, a line per sampler and weight, with the front of each;
+    with several weights also the best score at each, a line per sampler.
 
     Time is this process's CPU time on a CPU, and wall-clock time on a GPU, because the GPU does the work.
     """
@@ -241,11 +264,19 @@ def panels(points: DataFrame) -> list[plots.Panel]:
     if points["device"].str.startswith("cpu").all():
         by_clock = ("cpu_seconds", f"CPU seconds for {images:,} images")
     found = []
+    line = points["sampler"]
+    if several := points["weight"].nunique() > 1:
+        line = line + points["weight"].map(", w = {:g}".format)
     for cost, label in (("evaluations", "network evaluations per image"), by_clock):
-        pairs = points.sort_values([cost, score])[["sampler", cost, score]]
-        curves = {name: line[[cost, score]].to_numpy(float) for name, line in pairs.groupby("sampler")}
+        pairs = points.assign(line=line).sort_values([cost, score])[["line", cost, score]]
+        curves = {name: part[[cost, score]].to_numpy(float) for name, part in pairs.groupby("line")}
         every = pairs[[cost, score]].to_numpy(float)
         best = every[pareto(every.tolist())]
         title = f"{score} against {cost}"
         found.append(plots.Panel(title, label, score, curves, front=best, log="xy", points=True))
+    if several:
+        lowest = points.groupby(["sampler", "weight"], as_index=False)[score].min()
+        curves = {name: part[["weight", score]].to_numpy(float) for name, part in lowest.groupby("sampler")}
+        title, label = f"{score} against the weight of guidance", "weight, each at its best number of evaluations"
+        found.append(plots.Panel(title, label, score, curves, log="y", points=True))
     return found

@@ -26,18 +26,20 @@ OF_EXTRACTOR: dict[str, Direction] = {
     "is_mean": "higher",
     "precision": "higher",
     "recall": "higher",
+    "class_accuracy": "higher",
     "fid_infinity": "lower",
     "fd_infinity": "lower",
 }
 ALONE: dict[str, Direction] = {"bits_per_dim": "lower", "bits_per_dim_ode": "lower"}
 SHARES = ("precision", "recall")  # of images, 0 to 1
-ABSOLUTE = (*SHARES, *ALONE)  # a relative change of these does not show what a gap is worth
+ABSOLUTE = (*SHARES, "class_accuracy", *ALONE)  # a relative change of these does not show what a gap is worth
 # in words, if the name itself is not one
 TITLES = {
     "fid": "FID",
     "fd": "FD",
     "kid_mean": "KID",
     "is_mean": "inception score",
+    "class_accuracy": "class accuracy",
     "fid_infinity": "FID at infinity",
     "fd_infinity": "FD at infinity",
     "bits_per_dim": "bits per dimension",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,14 @@ class Manifest(BaseModel):
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
 
+class Classes(NamedTuple):
+    """names: of the K classes; counts: their images in the train split; labels: (N,) of them, int64 in 0..K - 1."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    labels: NDArray[np.int64]
+
+
 def read_manifest(processed: Path) -> Manifest:
     """Raises UserError when it is missing or not a manifest."""
     path = processed / MANIFEST
@@ -88,6 +96,27 @@ def open_split(processed: Path, split: Split) -> tuple[NDArray[np.uint8], NDArra
             f"{len(manifest.classes)} classes; remove it and run `dvc repro`"
         )
     return images, labels
+
+
+def train_classes(processed: Path, classes: int) -> Classes | None:
+    """The train split's, for a model of so many ``classes``; None for 0. Raises UserError for another number."""
+    if not classes:
+        return None
+    names = check_classes(processed, classes)
+    _, labels = open_split(processed, "train")
+    return Classes(names, tuple(np.bincount(labels, minlength=classes).tolist()), labels)
+
+
+def check_classes(processed: Path, classes: int) -> tuple[str, ...]:
+    """The names of the data's classes. Raises UserError when there are not ``classes`` of them."""
+    manifest = read_manifest(processed)
+    if (found := len(manifest.classes)) != classes:
+        allowed = f"0 or {found}" if found > 1 else "0, or sort the images into a folder per class"
+        raise UserError(
+            f"model.classes: {classes} is not what {manifest.dataset} has: {found} "
+            f"class{'es' * (found != 1)}; allowed: {allowed}"
+        )
+    return manifest.classes
 
 
 def open_array(path: Path) -> NDArray[Any]:

@@ -21,17 +21,17 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.data.processed import SPLITS, Split, open_split
-from ddpm.evaluation import likelihood, memorisation, ode
+from ddpm.data.processed import SPLITS, Split, check_classes, open_split
+from ddpm.evaluation import classes, likelihood, memorisation, ode
 from ddpm.evaluation.likelihood import Bound
 from ddpm.evaluation.memorisation import Nearest, Vectors
 from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.sampling.samples import read_samples
+from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, extractor, frechet
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import RealFeatures, Reference, load_features, read_reference
-from ddpm.scoring.scores import check_counts, score
+from ddpm.scoring.scores import check_counts, class_accuracy, score
 from ddpm.scoring.settings import Evaluate
 
 PIXELS = "pixels"
@@ -48,7 +48,7 @@ class Evaluation(NamedTuple):
     """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
-    ``likelihood_rows``. nearest: ``pairs``.
+    ``likelihood_rows``. nearest: ``pairs``. classes: ``classes.rows`` of each extractor; empty for a model without.
     """
 
     scores: dict[str, Any]
@@ -56,15 +56,17 @@ class Evaluation(NamedTuple):
     fd_n: Rows
     bound: Rows
     nearest: Images
+    classes: Rows
 
 
 class Report(NamedTuple):
     """One set of samples: its scores, nested as in evaluate.json, its Fréchet distances against N by extractor, and
-    its nearest train images by space."""
+    its nearest train images by space; features: of the samples, by extractor."""
 
     scores: dict[str, Any]
     curves: dict[str, frechet.Curve]
     nearest: dict[str, Nearest]
+    features: dict[str, Features]
 
 
 def evaluate(
@@ -87,6 +89,7 @@ def evaluate(
     real = Real.open(processed, reference, settings, device, ranks)
     reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
     bounds = likelihoods(model, processed, settings, device, ranks)
+    by_class = of_classes(reports, floor, real, processed, next(iter(sets.values())).parent, model.config.model.classes)
     scores = mean([found.scores for found in reports]) | {"real": floor} | bits_per_dim(bounds)
     scores |= ode_bits_per_dim(model, processed, settings, device, ranks)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
@@ -97,6 +100,7 @@ def evaluate(
         fd_rows([found.curves for found in reports]),
         likelihood_rows(bounds),
         pairs(next(iter(images.values())), real.train, reports[0].nearest),
+        by_class,
     )
 
 
@@ -174,7 +178,28 @@ def report(images: Images, real: Real, settings: Evaluate, device: torch.device,
     for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}
-    return Report(scores, curves, near)
+    return Report(scores, curves, near, fakes)
+
+
+def of_classes(
+    reports: Sequence[Report], floor: dict[str, Any], real: Real, processed: Path, samples: Path, count: int
+) -> Rows:
+    """Add the ``class_accuracy`` of each extractor that knows classes to the scores of the sets and, of the test
+    images, to ``floor``. Returns ``classes.rows``; without classes, ``count`` 0, nothing changes."""
+    if not count:
+        return []
+    names = check_classes(processed, count)
+    train, test = (open_split(processed, split)[1] for split in SPLITS)
+    rows: Rows = []
+    for name, found in real.features.items():
+        drawn = [one.features[name] for one in reports]
+        labels = read_labels(samples, len(drawn[0].features), count)
+        rows += classes.rows(found, train, drawn, labels, names)
+        if found.extractor.knows_classes:
+            floor[name]["class_accuracy"] = class_accuracy(found.held_out, test)
+            for one, features in zip(reports, drawn, strict=True):
+                one.scores[name]["class_accuracy"] = class_accuracy(features, labels)
+    return rows
 
 
 def curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Any]:
@@ -210,13 +235,14 @@ def likelihoods(
 ) -> dict[Split, Bound]:
     """The bound on ``settings.likelihood.images`` images of each split, in full float32; empty if that is 0.
 
-    The images are the same for every model; noise and t depend on the model's training seed.
+    The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
+    it is the bound on each image given its class.
     """
     diffusion, options = model.config.diffusion, settings.likelihood
     denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
     bounds: dict[Split, Bound] = {}
     for split in SPLITS if options.images else ():
-        chosen = chosen_images(processed, split, options.images)
+        chosen, labels = chosen_images(processed, split, options.images)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             bounds[split] = likelihood.bound(
                 denoiser,
@@ -228,13 +254,16 @@ def likelihoods(
                 device,
                 model.config.seed,
                 ranks if len(chosen) >= ranks.size else ALONE,
+                torch.from_numpy(labels).to(device) if model.config.model.classes else None,
             )
     return bounds
 
 
-def chosen_images(processed: Path, split: Split, count: int) -> Images:
-    images, _ = open_split(processed, split)
-    return images[np.sort(np.random.default_rng(SEED).permutation(len(images))[:count])]
+def chosen_images(processed: Path, split: Split, count: int) -> tuple[Images, NDArray[np.int64]]:
+    """At most ``count`` images of the split, and their labels."""
+    images, labels = open_split(processed, split)
+    chosen = np.sort(np.random.default_rng(SEED).permutation(len(images))[:count])
+    return images[chosen], labels[chosen]
 
 
 def ode_bits_per_dim(
@@ -247,7 +276,7 @@ def ode_bits_per_dim(
     if not settings.likelihood.ode_steps:
         return {}
     denoiser = Denoiser(model.network, model.config.diffusion, device, torch.float32, clip=False)
-    chosen = chosen_images(processed, "test", settings.likelihood.images)
+    chosen, labels = chosen_images(processed, "test", settings.likelihood.images)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         each = ode.bits_per_dim(
             denoiser.differentiable,
@@ -258,6 +287,7 @@ def ode_bits_per_dim(
             device,
             model.config.seed,
             ranks if len(chosen) >= ranks.size else ALONE,
+            torch.from_numpy(labels).to(device) if model.config.model.classes else None,
         )
     return mean_and_se("bits_per_dim_ode", each)
 

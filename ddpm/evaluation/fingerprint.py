@@ -18,15 +18,27 @@ from ddpm.scoring.settings import Evaluate
 
 
 def fingerprint(
-    index: Reference, settings: Evaluate, sample: Sample, drawn_in: str, trained_in: str, device: torch.device
+    index: Reference,
+    settings: Evaluate,
+    sample: Sample,
+    drawn_in: str,
+    trained_in: str,
+    device: torch.device,
+    evaluations: int | None = None,
 ) -> dict[str, Any]:
     """The content of metrics/fingerprint.json.
 
     ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
     machine; ``hash_without_sampling``: the digest without the sampling, for comparing samplers; ``environment``:
     recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A model's samples score
-    differently in bfloat16 and in float32, so the precision they were drawn in is part of the sampling.
+    differently in bfloat16 and in float32, so the precision they were drawn in is part of the sampling. evaluations: of
+    the network per image; None: the sampler's.
     """
+    asked: dict[str, Any] = {}  # empty without them, so that such samples compare with those of older versions
+    if sample.classes is not None:
+        asked["classes"] = list(sample.classes)
+    if sample.guidance.weight != 1:
+        asked["guidance"] = sample.guidance.model_dump(mode="json", exclude={"model"})
     comparable = {
         "images": {
             "sha256": index.images,
@@ -40,8 +52,9 @@ def fingerprint(
         "samples": sample.count,
         "sampling": {
             **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
-            "evaluations": sample.sampler.evaluations(sample.steps),
+            "evaluations": evaluations or sample.sampler.evaluations(sample.steps),
             "precision": drawn_in,
+            **asked,
         },
         "metrics": {
             **settings.model_dump(

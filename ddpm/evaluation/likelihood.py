@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from ddpm.diffusion.variance import Variance
 
 Array = NDArray[np.float64]
 # (x_0, epsilon) of x_t, (B, C, H, W) float32, at the t of each image, (B,) int64 in 1..T
-Denoises = Callable[[Tensor, Tensor], Prediction]
+Denoises = Callable[..., Prediction]
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ def bound(
     device: torch.device,
     seed: int,
     ranks: Ranks = ALONE,
+    labels: Tensor | None = None,
 ) -> Bound:
     """The bound of uint8 (M, C, H, W) images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1.
+    labels: (M,) on the device, the images' classes, for a denoiser that takes them as ``labels``.
 
     Each rank processes its share of the images, and gets the whole. M is at least the number of ranks.
     """
@@ -95,11 +98,12 @@ def bound(
     with progress.bar(len(images), "likelihood", "image", shown=ranks.main) as bar:
         for index in own.split(batch_size):
             x_0 = from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device).double())
+            given = denoiser if labels is None else partial(denoiser, labels=labels[index])
             columns = []
             for low, count in zip(first.tolist(), steps.tolist(), strict=True):
                 t = low + (noise.uniform(seed, "likelihood t", index, low) * count).long()
                 epsilon = noise.gaussian(seed, "likelihood", index, low, x_0.shape[1:]).double()
-                columns.append(term(denoiser, chain, variance, x_0, epsilon, t))
+                columns.append(term(given, chain, variance, x_0, epsilon, t))
             prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
             terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
             parts.append((terms, mse, prior))

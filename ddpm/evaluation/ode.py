@@ -18,6 +18,7 @@ divergence, are a function of seed and image.
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -46,10 +47,12 @@ def bits_per_dim(
     device: torch.device,
     seed: int,
     ranks: Ranks = ALONE,
+    labels: Tensor | None = None,
 ) -> Array:
     """(M,) of uint8 (M, C, H, W) images, by ``steps`` steps of the ODE, at most T - 1; two evaluations each.
 
-    denoiser: differentiable by x_t. Each rank processes its share of the images, and gets the whole. M is at least the
+    denoiser: differentiable by x_t. labels: (M,) on the device, the images' classes, for a denoiser that takes them as
+    ``labels``. Each rank processes its share of the images, and gets the whole. M is at least the
     number of ranks.
     """
     visited = schedule.respace(spacing.timesteps(schedule, min(steps + 1, len(schedule)), "log_snr"))
@@ -65,7 +68,8 @@ def bits_per_dim(
             )
             x_0 = x_0 + LEVEL * (torch.special.ndtr(spread) - 0.5)
             probe = torch.ones_like(probe).copysign(probe)
-            nats = log_density(denoiser, visited, signal * x_0, probe) + pixels * math.log(signal)
+            given = denoiser if labels is None else partial(denoiser, labels=labels[index])
+            nats = log_density(given, visited, signal * x_0, probe) + pixels * math.log(signal)
             parts.append(-(nats / pixels + math.log(LEVEL)) / math.log(2))
             done = min(len(parts) * batch_size, len(own))  # the other ranks are about as far with their shares
             bar.update(done * len(images) // len(own) - bar.n)

@@ -36,11 +36,12 @@ clock = time.perf_counter
 def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Measured:
     """Call it on every rank; all return the same, except for ``evaluation``: the main rank's counts."""
     training, whole = settings.training(), settings.train.batch_size
+    labels = np.zeros(64, np.int64) if settings.model.classes else None
     pictures = np.random.default_rng(0).integers(0, 256, (64, *settings.data.shape), dtype=np.uint8)
 
     def cost(images: int) -> np.ndarray:
         options = settings.train.model_copy(update={"batch_size": images, "compile": False})
-        trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ranks)
+        trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ranks, labels)
         seconds = _typical((trainer.step(number) for number in count(1)), device, ranks)
         return np.array([seconds, ranks.largest(devices.peak_memory(device))])
 
@@ -51,7 +52,8 @@ def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Mea
 
 def _evaluation(settings: Config, device: torch.device) -> float:
     """Seconds for one image at one step of sampling."""
-    training, sample = settings.training(), settings.sample
+    # classes may be asked for by names, which only a trained model knows
+    training, sample = settings.training(), settings.sample.model_copy(update={"classes": None})
     network = architecture.build(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 

@@ -1,6 +1,9 @@
 """Networks: ``network(x_t, t, labels)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
 
-They do not depend on the diffusion. Contract: a variant's fields are its shape; ``network`` builds it.
+labels are (B,) int64 in 0..classes; ``classes`` itself, and None for all, is "no class". A network without classes
+ignores them. Networks do not depend on the diffusion.
+
+Contract: a variant's fields are its shape; ``network`` builds it.
 """
 
 from __future__ import annotations
@@ -24,8 +27,11 @@ class Architecture(Variant, ABC):
     """Contract of an architecture."""
 
     @abstractmethod
-    def network(self, image: Shape, outputs: int) -> nn.Module:
-        """Build the module. Raises ValueError naming the field when the shape does not fit the ``image``'s."""
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
+        """Build the module; with 0 ``classes`` it has no weights for them.
+
+        Raises ValueError naming the field when the shape does not fit the ``image``'s.
+        """
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -64,10 +70,10 @@ def outline(config: ModelConfig) -> nn.Module:
 
 
 def _network(config: ModelConfig) -> nn.Module:
-    architecture: Architecture = variant.build("networks", config.model.model_dump(), "model")
+    architecture: Architecture = variant.build("networks", config.model.spec(), "model")
     image = config.data.shape
     try:
-        return architecture.network(image, image.channels * config.diffusion.variance.outputs)
+        return architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
 

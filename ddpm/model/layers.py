@@ -29,6 +29,18 @@ def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, size % 2))
 
 
+class ClassEmbedding(nn.Embedding):
+    """(B,) labels, int64 in 0..classes, to (B, width); ``classes``, and None for all, is "no class"."""
+
+    def __init__(self, classes: int, width: int, deviation: float = 1.0):
+        super().__init__(classes + 1, width)
+        nn.init.normal_(self.weight, std=deviation)
+
+    def forward(self, labels: Tensor | None) -> Tensor:
+        """(1, width) for None."""
+        return self.weight[-1:] if labels is None else super().forward(labels)
+
+
 def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
     """The layer, with weights and bias set to zero if ``zero``, so that its block starts as the identity."""
     if zero:

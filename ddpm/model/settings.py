@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ddpm.base import variant
 from ddpm.base.settings import ImageShape, Section, Seed
 from ddpm.diffusion.settings import Diffusion
 
+MAX_CLASSES = 100_000
+
 
 class Model(Section):
-    """The network's name and hyperparameters; ``architecture.build`` checks the latter, because that needs torch."""
+    """The network's name and hyperparameters; ``architecture.build`` checks the latter, because that needs torch.
+
+    classes: how many of them the network knows, 0 for one that knows none.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     name: str
+    classes: Annotated[int, Field(ge=0, le=MAX_CLASSES)] = 0
+
+    @field_validator("classes")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("0 for no classes, or at least 2")
+        return value
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -25,6 +38,10 @@ class Model(Section):
         for name in self.model_extra or {}:
             variant.check_name("networks", name, f"model.{name}")
         return self
+
+    def spec(self) -> dict[str, Any]:
+        """The architecture and its hyperparameters, for ``variant.build``."""
+        return self.model_dump(exclude={"classes"})
 
 
 class ModelConfig(Section):

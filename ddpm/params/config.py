@@ -13,7 +13,7 @@ from ddpm.base.settings import Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
 from ddpm.data.settings import Data
 from ddpm.params import file
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.settings import Sample, class_number
 from ddpm.scoring.settings import Evaluate
 from ddpm.training.settings import TrainingConfig
 
@@ -27,10 +27,10 @@ class Launch(Section):
     processes: Count = "auto"
 
 
-Metric = Literal["fid", "fd", "kid_mean", "is_mean", "precision", "recall", "bits_per_dim"]
+Metric = Literal["fid", "fd", "kid_mean", "is_mean", "precision", "recall", "class_accuracy", "bits_per_dim"]
 FLOORS: dict[Metric, float] = {
     "fid": 0.05, "fd": 0.02, "kid_mean": 0.0005, "is_mean": 0.05, "precision": 0.01, "recall": 0.01,
-    "bits_per_dim": 0.01,
+    "class_accuracy": 0.01, "bits_per_dim": 0.01,
 }  # fmt: skip
 
 
@@ -74,6 +74,16 @@ class Config(TrainingConfig):
     def _consistent(self) -> Self:
         if self.sample.steps > self.diffusion.T:
             raise ValueError(f"sample.steps: {self.sample.steps} must be at most diffusion.T = {self.diffusion.T}")
+        classes, sample = self.model.classes, self.sample
+        if sample.classes is not None and not classes:
+            raise ValueError("sample.classes: the model has none with model.classes: 0; allowed: null")
+        for number in (chosen for chosen in sample.classes or () if isinstance(chosen, int)):
+            class_number(number, (), classes)
+        if sample.guidance.weight != 1 and sample.guidance.model is None and not classes:
+            raise ValueError(
+                f"sample.guidance.weight: {sample.guidance.weight:g} needs model.classes, or a sample.guidance.model; "
+                "allowed: 1"
+            )
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:
@@ -81,7 +91,7 @@ class Config(TrainingConfig):
         the blocks of networks that are not chosen."""
         sections = self.to_dict(defaults)
         model = sections["model"]
-        sections["model"] = {key: model[key] for key in ("name", model["name"]) if key in model}
+        sections["model"] = {key: model[key] for key in ("name", "classes", model["name"]) if key in model}
         return files.flatten(sections)
 
     def training(self) -> TrainingConfig:

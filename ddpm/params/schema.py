@@ -38,7 +38,9 @@ def params_schema() -> Schema:
         fields = sections[section.capitalize()]["properties"]
         sections.pop(fields[field]["$ref"].rpartition("/")[2])  # only the contract; here every variant is known
         fields[field] = choice(family)
+    classes = sections["Model"]["properties"]["classes"]
     sections["Model"] |= choice("networks")
+    sections["Model"]["properties"]["classes"] = classes
     sections["Evaluate"]["properties"]["extractors"]["items"] = name("extractors")
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})
     plain: Schema = json.loads(text.replace("``", "`"))  # editors show Markdown

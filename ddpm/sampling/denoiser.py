@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -10,16 +12,38 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.settings import Diffusion
+from ddpm.sampling.settings import Guidance
+
+
+class Guide(NamedTuple):
+    """What the estimate is led away from, as ``options`` say.
+
+    worse: another denoiser of the same chain (Karras et al. 2024, arXiv:2406.02507), or the network's own label of "no
+    class" (Ho & Salimans 2022, arXiv:2207.12598).
+    """
+
+    options: Guidance
+    worse: Denoiser | int
 
 
 class Denoiser:
-    """``denoiser(x_t, t)``: x_t is (B, C, H, W), float32 or float64; t is the training chain's, an int or (B,) int64.
+    """``denoiser(x_t, t, labels)``: x_t is (B, C, H, W), float32 or float64; t is the training chain's, an int or (B,)
+    int64; labels are (B,) int64, or None for "no class".
 
     With ``clip``, x_0 is clamped to [-1, 1] and epsilon recomputed from it, so that
-    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds.
+    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds. With ``guide``, t is an int. Guidance comes
+    before the clamp, and leaves the learned variance as it is.
     """
 
-    def __init__(self, network: nn.Module, diffusion: Diffusion, device: torch.device, dtype: torch.dtype, clip: bool):
+    def __init__(
+        self,
+        network: nn.Module,
+        diffusion: Diffusion,
+        device: torch.device,
+        dtype: torch.dtype,
+        clip: bool,
+        guide: Guide | None = None,
+    ):
         self.network = network
         self.parameterization = diffusion.parameterization
         self.variance = diffusion.variance
@@ -27,20 +51,51 @@ class Denoiser:
         self.device = device
         self.dtype = dtype
         self.clip = clip
+        self.guide = guide
 
     @torch.inference_mode()
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
-        return self.differentiable(x_t, t)
+    def __call__(self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None) -> Prediction:
+        return self.differentiable(x_t, t, labels)
 
-    def differentiable(self, x_t: Tensor, t: int | Tensor) -> Prediction:
+    def differentiable(self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None) -> Prediction:
         """The same as a call, with derivatives by x_t where they are asked for."""
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
-        at = self.chain.at(timesteps)
+        if self.guide and self.guide.options.acts(self.chain.schedule, int(t)):
+            found = self._guided(x_t, timesteps, labels, *self.guide)
+        else:
+            found = self.estimate(x_t, timesteps, labels)
+        if self.clip:
+            x_0 = found.x_0.clamp(-1, 1)
+            found = found._replace(x_0=x_0, epsilon=epsilon_from_x_0(x_0, x_t, self.chain.at(timesteps)))
+        return found
+
+    def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:
+        """From one evaluation of the network, without guidance or clamp."""
+        at = self.chain.at(t)
         seen = self.parameterization.seen(x_t, at)
         with devices.autocast(self.dtype, self.device):
-            output, variance_output = self.variance.split(self.network(seen, timesteps).float())
-        x_0, epsilon, _ = self.parameterization.predict(output, x_t, at)
-        if self.clip:
-            x_0 = x_0.clamp(-1, 1)
-            epsilon = epsilon_from_x_0(x_0, x_t, at)
-        return Prediction(x_0, epsilon, variance_output)
+            output = self.network(seen, t) if labels is None else self.network(seen, t, labels)
+        output, variance_output = self.variance.split(output.float())
+        return self.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
+
+    def _guided(
+        self, x_t: Tensor, t: Tensor, labels: Tensor | None, options: Guidance, worse: Denoiser | int
+    ) -> Prediction:
+        """worse + weight (own - worse). Both x_0 and epsilon are linear in the output, so it is the same for every
+        target, and they still add up to x_t."""
+        weight = options.weight
+        if isinstance(worse, Denoiser):
+            other = worse.estimate(x_t, t, labels)
+            if weight == 0:
+                return other
+            own = self.estimate(x_t, t, labels)
+        elif weight == 0 or labels is None:
+            return self.estimate(x_t, t, None)
+        else:  # one call for both
+            twice = torch.cat([labels, torch.full_like(labels, worse)])
+            x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), twice)
+            variance_output = None if variance_output is None else variance_output[: len(x_t)]
+            own = Prediction(x_0[: len(x_t)], epsilon[: len(x_t)], variance_output)
+            other = Prediction(x_0[len(x_t) :], epsilon[len(x_t) :])
+        x_0, epsilon = (torch.lerp(before, after, weight) for before, after in zip(other[:2], own[:2], strict=True))
+        return Prediction(x_0, epsilon, own.variance_output)

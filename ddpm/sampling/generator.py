@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.variance import Variance
 from ddpm.model.file import Loaded
 from ddpm.pictures import grids
-from ddpm.sampling import samples, spacing
+from ddpm.sampling import guidance, samples, spacing
+from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample, Spacing
@@ -31,33 +33,48 @@ FILM_FRAMES = 20
 
 
 class Generator:
-    """A denoiser, and a sampler that visits ``steps`` steps of its chain."""
+    """A denoiser, and a sampler that visits ``steps`` steps of its chain. classes: of the images; None: of no class."""
 
-    def __init__(self, denoiser: Denoiser, sampler: Sampler, steps: int, spaced: Spacing, variance: Variance):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sampler: Sampler,
+        steps: int,
+        spaced: Spacing,
+        variance: Variance,
+        classes: Classes | None = None,
+    ):
         schedule = denoiser.chain.schedule
         self.denoiser = denoiser
         self.sampler = sampler
         self.variance = variance
+        self.classes = classes
         self.chain = Chain(schedule.respace(spacing.timesteps(schedule, steps, spaced)), denoiser.device)
         self.evaluations = sampler.evaluations(steps)
 
     @classmethod
     def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
-        """The generator for ``options``. Raises UserError when the model's chain is shorter than ``options.steps``."""
+        """The generator for ``options``. Raises UserError when the model's chain is shorter than ``options.steps``, or
+        the model does not have their classes or guidance."""
         diffusion = model.config.diffusion
         if options.steps > diffusion.T:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
         dtype = devices.precision(options.precision, device)
-        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised)
-        return cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance)
+        classes = Classes.of(model, options.classes)
+        guide = guidance.guide(model, options.guidance, device, dtype)
+        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, guide)
+        made = cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
+        made.evaluations = guidance.evaluations(options, diffusion)
+        return made
 
     def trajectory(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
         """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
         index = torch.tensor(indices, device=self.denoiser.device)
         x_T = noise.gaussian(seed, "x_T", index, 0, shape)
+        labels = None if self.classes is None else torch.from_numpy(self.classes(indices)).to(index.device)
         yield x_T
         yield from self.sampler.steps(
-            self.denoiser,
+            partial(self.denoiser, labels=labels),
             x_T,
             self.chain,
             lambda t: noise.gaussian(seed, "reverse", index, t, shape),
@@ -118,7 +135,8 @@ def write_samples(
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Write to ``out`` a set of images for each of ``options.seeds``, samples.json, and grid.png, reverse.mp4 and
-    reverse.gif of the first set, of as many images as its first batch has, and at most FILM_IMAGES.
+    reverse.gif of the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
+    labels.npy, the class of each row; then the grid has a row for each of them.
 
     training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
     content of metrics/sample.json.
@@ -133,7 +151,12 @@ def write_samples(
     if ranks.main:
         samples.write_precision(out, devices.precision_name(generator.denoiser.dtype))
         first = samples.read_samples(paths[options.seeds[0]])
-        grids.save_grid(torch.from_numpy(first[:FILM_IMAGES].copy()), out / "grid.png")
+        shown, columns = np.arange(min(options.count, FILM_IMAGES)), None
+        if generator.classes:
+            labels = generator.classes(range(options.count))
+            samples.write_labels(out, labels)
+            shown, columns = samples.by_class(labels)
+        grids.save_grid(torch.from_numpy(first[shown]), out / "grid.png", columns)
         grids.save_films(film, out, "reverse")
     return {
         "count": options.count,

@@ -12,11 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.files import read_json, write_json
+from ddpm.base.files import atomic_path, read_json, write_json
 from ddpm.compute import noise
 from ddpm.data.processed import open_array
 
 FACTS = "samples.json"
+LABELS = "labels.npy"
+MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
 
 
 class _Facts(BaseModel):
@@ -50,6 +52,28 @@ def read_precision(folder: Path) -> str:
         return _Facts.model_validate(read_json(path)).precision
     except ValidationError as error:
         raise UserError(f"{path}: {variant.explain(error, _Facts, '')}; run `dvc repro -f sample`") from error
+
+
+def write_labels(folder: Path, labels: NDArray[np.int64]) -> None:
+    """Record the (N,) classes that were asked for, the same in every set."""
+    with atomic_path(folder / LABELS) as temporary:
+        np.save(temporary, labels)
+
+
+def read_labels(folder: Path, count: int, classes: int) -> NDArray[np.int64]:
+    """(count,) in 0..classes - 1. Raises UserError when they are missing or anything else."""
+    path = folder / LABELS
+    labels = open_array(path)
+    if labels.shape != (count,) or labels.dtype != np.int64 or labels.min() < 0 or labels.max() >= classes:
+        raise UserError(f"{path}: not the classes of {count} images, 0..{classes - 1}; run `dvc repro -f sample`")
+    return np.array(labels)
+
+
+def by_class(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The first images of each class, class by class, as many of each, and how many that is: the columns of a grid."""
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)[:MOST_ROWS]]
+    columns = min(MOST_COLUMNS, *map(len, rows))
+    return np.concatenate([row[:columns] for row in rows]), columns
 
 
 def read_samples(path: Path) -> NDArray[np.uint8]:

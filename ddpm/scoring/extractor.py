@@ -31,12 +31,14 @@ class Extractor(Variant, ABC):
     """Contract of an extractor.
 
     dimensions: D, the number of features. channels: the counts that an image may have; None: any. frechet: the name of
-    its Fréchet distance; only Inception's is called FID. weights_size: an upper bound on the bytes of its weight file.
+    its Fréchet distance; only Inception's is called FID. knows_classes: whether its logits are of the dataset's own
+    classes, in order. weights_size: an upper bound on the bytes of its weight file.
     """
 
     dimensions: ClassVar[int]
     channels: ClassVar[tuple[int, ...] | None] = None
     frechet: ClassVar[str] = "fd"
+    knows_classes: ClassVar[bool] = False
     weights_size: ClassVar[int] = 1_000_000
 
     @abstractmethod

@@ -11,7 +11,9 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch_fidelity
+from numpy.typing import NDArray
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -56,6 +58,11 @@ def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
     if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")
     return scores
+
+
+def class_accuracy(fake: Features, labels: NDArray[np.int64]) -> float:
+    """The share of images that an extractor takes for what their (N,) labels say."""
+    return float((fake.logits.argmax(1).numpy() == labels).mean())
 
 
 def possible(settings: Evaluate, features: Extractor, count: int) -> Evaluate:

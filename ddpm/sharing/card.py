@@ -22,6 +22,7 @@ from ddpm.data.processed import MANIFEST, called, read_manifest
 from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.sampling import classes
 from ddpm.tracking import record
 
 
@@ -53,6 +54,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         folder=folder,
         sha256=sha256(source),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        classes=classes.known(model)[0],
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         params=yaml.safe_dump(model.written, sort_keys=False),
         known=found,

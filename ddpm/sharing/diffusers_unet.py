@@ -33,6 +33,7 @@ NOT_SHAPE = {"time_embedding_type", "flip_sin_to_cos", "num_train_timesteps", "d
 ENDS = {
     "time.0": "time_embedding.linear_1",
     "time.2": "time_embedding.linear_2",
+    "classes": "class_embedding",
     "stem": "conv_in",
     "norm": "conv_norm_out",
     "head": "conv_out",
@@ -86,8 +87,11 @@ class UNet2D(BaseModel):
     num_train_timesteps: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 
-def describe(shape: UNet, image: Shape, outputs: int, T: int) -> UNet2D:
-    """The UNet2DModel that computes the same as ``shape.network``. Raises UserError for an option that it lacks."""
+def describe(shape: UNet, image: Shape, outputs: int, T: int, classes: int = 0) -> UNet2D:
+    """The UNet2DModel that computes the same as ``shape.network``. Raises UserError for an option that it lacks.
+
+    The last of its class embeddings is "no class".
+    """
     if shape.patch_size > 1:
         raise UserError(f"model.unet.patch_size: {shape.patch_size} has no counterpart in UNet2DModel; allowed: 1")
     if shape.multipliers[0] > 1:
@@ -122,6 +126,7 @@ def describe(shape: UNet, image: Shape, outputs: int, T: int) -> UNet2D:
         attn_norm_num_groups=shape.groups,
         resnet_time_scale_shift="scale_shift" if shape.scale_shift_norm else "default",
         add_attention=shape.middle_attention,
+        num_class_embeds=classes + 1 if classes else None,
         num_train_timesteps=T,
     )
 

@@ -1,8 +1,9 @@
 """Models to share: ``ddpm export`` and ``ddpm import``.
 
 A folder of format ``ddpm`` holds the model file as it is, with a card. A folder of format ``diffusers`` loads with
-``DDPMPipeline.from_pretrained`` and ``DDIMPipeline.from_pretrained``; its ``METADATA`` keeps what that library has no
-place for, so that the model comes back bit for bit. diffusers is not needed to write or read either.
+``DDPMPipeline.from_pretrained`` and ``DDIMPipeline.from_pretrained``, or with ``UNet2DModel.from_pretrained`` if the
+model has classes; its ``METADATA`` keeps what that library has no place for, so that the model comes back bit for bit.
+diffusers is not needed to write or read either.
 """
 
 from __future__ import annotations
@@ -113,8 +114,9 @@ def model_file(path: Path) -> Path:
 def _write_diffusers(model: Loaded, folder: Path) -> None:
     """Raises UserError for an option that diffusers does not have."""
     network, scheduler = _described(model.config)
-    write_json(folder / "model_index.json", {"_class_name": "DDPMPipeline", "_diffusers_version": DIFFUSERS,
-               "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]})  # fmt: skip
+    if not model.config.model.classes:  # none of its pipelines gives this network a class
+        write_json(folder / "model_index.json", {"_class_name": "DDPMPipeline", "_diffusers_version": DIFFUSERS,
+                   "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]})  # fmt: skip
     version = {"_diffusers_version": DIFFUSERS}
     chain = scheduler.model_dump(mode="json", by_alias=True) | diffusers_chain.SAMPLING
     write_json(folder / UNET, network.model_dump(mode="json", by_alias=True) | version)
@@ -170,12 +172,12 @@ def _by_diffusers(folder: Path, network: UNet2D, scheduler: Scheduler) -> tuple[
 def _described(config: ModelConfig) -> tuple[UNet2D, Scheduler]:
     diffusion, data = config.diffusion, config.data
     outputs = data.channels * diffusion.variance.outputs
-    network = diffusers_unet.describe(_shape(config), data.shape, outputs, diffusion.T)
+    network = diffusers_unet.describe(_shape(config), data.shape, outputs, diffusion.T, config.model.classes)
     return network, diffusers_chain.describe(diffusion)
 
 
 def _shape(config: ModelConfig) -> UNet:
-    shape = variant.build("networks", config.model.model_dump(), "model")
+    shape = variant.build("networks", config.model.spec(), "model")
     if not isinstance(shape, UNet):
         raise UserError(f"model.name: {shape.name} has no counterpart in UNet2DModel; allowed: unet")
     return shape

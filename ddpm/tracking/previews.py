@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ddpm.base import variant
 from ddpm.pictures import grids
+from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.training.settings import Train
 from ddpm.training.trainer import Trainer
 
 IMAGES = 64
+MOST_COLUMNS = 16  # of a grid with a column for each class
 STEPS = 50
 
 
@@ -40,9 +42,12 @@ class Previews:
         self.network.load_state_dict(trainer.ema.averages)
         denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
         ddim = variant.build("samplers", {"name": "ddim"}, "sampler")
-        generator = Generator(denoiser, ddim, min(STEPS, diffusion.T), "uniform", diffusion.variance)
+        classes = trainer.config.model.classes
+        cycled = Classes((), (), range(classes)) if classes else None
+        generator = Generator(denoiser, ddim, min(STEPS, diffusion.T), "uniform", diffusion.variance, cycled)
         share = range(IMAGES)[trainer.ranks.share(IMAGES)]
         samples = generator.images(share, trainer.config.seed, trainer.shape).to(trainer.device)
         samples = trainer.ranks.gather(samples, IMAGES)
         if trainer.ranks.main:
-            grids.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png")
+            columns = classes if 0 < classes <= MOST_COLUMNS else None
+            grids.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png", columns)

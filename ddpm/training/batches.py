@@ -22,7 +22,8 @@ class Batches:
     dataset is larger than half of the free memory, a thread reads the next batch during the current step.
 
     Images come in an endless chain of shuffled epochs, and step s takes the s-th run of ``batch_size`` of them: a
-    function of (seed, s) needs no state to resume. Only this rank's ``part`` of a batch is read.
+    function of (seed, s) needs no state to resume. Only this rank's ``part`` of a batch is read. ``classes``: (N,)
+    int64, the images' own.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Batches:
         device: torch.device,
         part: slice = slice(None),
         resident: bool | None = None,
+        classes: np.ndarray | None = None,
     ):
         if resident is None:
             resident = images.nbytes < devices.free_memory(device) / 2
@@ -41,6 +43,7 @@ class Batches:
         self.resident = resident
         copied = resident and device.type != "cpu"
         self.on_device = torch.from_numpy(np.array(images)).to(device) if copied else None
+        self.classes = None if classes is None else torch.from_numpy(np.array(classes))
         self.device = device
         self.batch_size = batch_size
         self.seed = seed
@@ -61,6 +64,12 @@ class Batches:
             flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
         return from_images(x)
+
+    def labels(self, step: int) -> Tensor | None:
+        """(B,) int64, the classes of the images of that call; None without ``classes``."""
+        if self.classes is None:
+            return None
+        return self._pinned(self.classes[self._indices(step)]).to(self.device, non_blocking=True)
 
     def _read(self, step: int) -> Tensor:
         ready = self.ahead.pop(step, None)

@@ -30,7 +30,10 @@ class Seeds(Section):
 
 
 class Train(Section):
-    """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set."""
+    """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
+
+    label_dropout: the share of images shown without their class, if the model has classes.
+    """
 
     steps: Positive | None = None
     epochs: Positive | None = None
@@ -43,6 +46,7 @@ class Train(Section):
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     horizontal_flip: bool = False
+    label_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     precision: Precision = "auto"
     timestep_sampler: InstanceOf[TimestepSampler]
     ema: InstanceOf[EMAProfile]

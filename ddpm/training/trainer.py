@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.data.processed import Classes
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
@@ -58,15 +59,16 @@ def train(
     log: Log,
     preview: Preview = no_preview,
     ranks: Ranks = ALONE,
+    classes: Classes | None = None,
 ) -> History:
     """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/ (pictures of
-    ``preview``).
+    ``preview``). classes: the pictures', for a model that has them.
 
     Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
     SIGINT or SIGTERM; both leave the last good checkpoint, and the same call resumes from it.
     """
     options = config.train
-    trainer = Trainer(config, pictures, device, ranks)
+    trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     grids = checkpoints.folder / "grids"
     draw = preview(trainer, grids)
@@ -91,7 +93,9 @@ def train(
                         print(f"{shown}: the same command goes on from there", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
-            facts = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
+            facts: dict[str, Any] = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
+            if classes:
+                facts["classes"] = {"names": classes.names, "counts": classes.counts}
             save_model(out / "model.safetensors", trainer.ema.averages, config, facts)
             grids.mkdir(exist_ok=True)  # DVC fails a stage without its out, so it is there even if it is empty
             with atomic_path(out / "grids") as temporary:
@@ -104,7 +108,15 @@ def train(
 class Trainer:
     """Network, optimizer, average and data of one run; ``step`` is one optimizer step of Algorithm 1."""
 
-    def __init__(self, config: TrainingConfig, pictures: np.ndarray, device: torch.device, ranks: Ranks = ALONE):
+    def __init__(
+        self,
+        config: TrainingConfig,
+        pictures: np.ndarray,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        labels: np.ndarray | None = None,
+    ):
+        """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
         data, options = config.data, config.train
         shape = data.shape
         if pictures.shape[1:] != shape:
@@ -112,6 +124,8 @@ class Trainer:
                 f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
                 f"params.yaml ask for {shape}: run `dvc repro`"
             )
+        if config.model.classes and labels is None:
+            raise UserError(f"model.classes: {config.model.classes} needs the images' classes, which are not here")
         self.batch_size = options.batch_size
         if self.batch_size // options.accumulate < ranks.size:
             raise UserError(
@@ -153,7 +167,9 @@ class Trainer:
         self.dropout = noise.streams(self.seed, architecture.dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
         order = options.seeds.of("order", config.seed)
-        self.batches = Batches(pictures, self.batch_size, order, options.horizontal_flip, device, self.own)
+        self.batches = Batches(
+            pictures, self.batch_size, order, options.horizontal_flip, device, self.own, classes=labels
+        )
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the whole batch, scalars on the device; nothing waits for them.
@@ -167,12 +183,15 @@ class Trainer:
         x_0 = self.batches(step)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape)
         words = noise.words(self.dropout, place, step)
+        labels = self.labels(step)
         own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
         parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
         losses = []
         for part in parts:
             with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
-                each = self.losses(x_0[part], epsilon[part], own_t[part], words[:, part])
+                each = self.losses(
+                    x_0[part], epsilon[part], own_t[part], words[:, part], None if labels is None else labels[part]
+                )
                 self.scaler.scale((own_weight[part] * each).sum()).backward()
             losses.append(each.detach())
         each = self.ranks.gather(torch.cat(losses), self.batch_size)
@@ -181,17 +200,29 @@ class Trainer:
         options.timestep_sampler.update(self.timesteps, t, learned)
         return (weight * each).mean(), self._optimize(step)
 
-    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor) -> Tensor:
+    def labels(self, step: int) -> Tensor | None:
+        """(B,) int64, what the network is shown as the images' classes; None if it has none.
+
+        Some are "no class", so that one network learns both what guidance needs. Ho & Salimans 2022
+        (arXiv:2207.12598), Algorithm 1.
+        """
+        labels = self.batches.labels(step)
+        if labels is None:
+            return None
+        dropped = noise.uniform(self.config.seed, "label", self.batches.place, step) < self.config.train.label_dropout
+        return labels.masked_fill(dropped, self.config.model.classes)
+
+    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, labels: Tensor | None = None) -> Tensor:
         """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64.
 
-        words: (layers, B, 2) int32, the random bits that choose what each dropout layer drops.
+        words: (layers, B, 2) int32, the random bits that choose what each dropout layer drops. labels: (B,) or None.
         """
         chosen = self.config.diffusion
         at = self.chain.at(t)
         architecture.key_dropout(self.network, words)
         x_t = q_sample(x_0, epsilon, at).contiguous(memory_format=self.layout)
         with devices.autocast(self.dtype, self.device):
-            output = self.forward(chosen.parameterization.seen(x_t, at), t)
+            output = self.forward(chosen.parameterization.seen(x_t, at), t, labels)
         output, variance_output = chosen.variance.split(output.float())
         loss = chosen.loss(
             Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)

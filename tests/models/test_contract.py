@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -150,6 +151,23 @@ def test_zero_initialised_parameters_wake_up_by_training(name: str, fields: dict
         (made(*batch()) - 1).square().mean().backward()
         optimizer.step()
     assert [key for key, parameter in made.named_parameters() if not parameter.any()] == []
+
+
+@SHAPES
+def test_a_class_matters_none_is_the_last_and_without_classes_there_are_no_weights(
+    name: str, fields: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    made = awake(architecture(name, **fields).network(Shape(3, SIZE, SIZE), 3, 5)).eval()
+    x, t = batch()
+    outs = [made(x, t, torch.tensor([label, label])) for label in range(6)]
+    assert min(float((one - other).abs().max()) for one, other in itertools.combinations(outs, 2)) > 1e-4
+    assert torch.equal(made(x, t), outs[5])
+    mixed = made(x, t, torch.tensor([2, 4]))
+    torch.testing.assert_close(mixed, torch.stack([outs[2][0], outs[4][1]]), rtol=1e-4, atol=1e-5)
+    plain = network(name, fields)
+    assert made.state_dict().keys() - plain.state_dict().keys() == {"classes.weight"}
+    assert torch.equal(plain(x, t, torch.tensor([2, 4])), plain(x, t))
 
 
 @SHAPES

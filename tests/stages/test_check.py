@@ -78,6 +78,50 @@ def test_what_is_impossible_is_one_line_and_exit_code_2(
     assert not CHECKED.exists()
 
 
+def preprocessed() -> None:
+    """As if the digits had been preprocessed with these params."""
+    Path("data/processed").mkdir(parents=True)
+    manifest = {"dataset": "digits", "classes": list("0123456789"), "image_size": 16, "channels": 1, "skipped": 0,
+                "counts": {"train": 1, "test": 1}, "sha256": {"train": "", "test": ""}}  # fmt: skip
+    files.write_json(Path("data/processed/manifest.json"), manifest)
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["preprocess"] = {"params": {"params.yaml": {"data.image_size": 16}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+
+
+@pytest.mark.parametrize(
+    ("classes", "asked", "line"),
+    [
+        (9, None, "model.classes: 9 is not what digits has: 10 classes; allowed: 0 or 10"),
+        (10, ["ten"], "sample.classes: no class 'ten'; allowed: 0..9, or a name: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        (10, [3, "4"], None),
+    ],
+)
+def test_classes_are_compared_with_data_that_is_already_here(
+    project: Path, classes: int, asked: Any, line: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessed()
+    set_param("model.classes", classes)
+    set_param("sample.classes", asked)
+    assert checked() == (0 if line is None else 2)
+    assert (line or "") in capsys.readouterr().err
+    set_param("data.image_size", 32)  # other data: what is here says nothing about them
+    set_param("sample.classes", None)
+    assert checked() == 0
+
+
+def test_a_model_that_guides_is_looked_at_before_anything_is_deleted(
+    project: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = {"weight": 2.0, "interval": [0.0, 1.0], "model": str(model_file), "sha256": files.sha256(model_file)}
+    set_param("sample.guidance", guide)
+    assert checked() == 2
+    assert "draws images of (1, 8, 8), the model of (1, 16, 16)" in capsys.readouterr().err
+    set_param("sample.guidance.sha256", "0" * 64)
+    assert checked() == 2
+    assert "sample.guidance.sha256: 0000" in capsys.readouterr().err
+
+
 LISTED = [
     key
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()

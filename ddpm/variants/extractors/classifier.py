@@ -51,6 +51,7 @@ class Classifier(Extractor):
     """
 
     dimensions = 64
+    knows_classes = True
     epochs: Annotated[int, Field(ge=1)] = 10
     min_steps: Annotated[int, Field(ge=1)] = 1500
     batch_size: Annotated[int, Field(ge=2)] = 64

@@ -1,4 +1,4 @@
-"""The diffusion transformer. Peebles & Xie 2022 (arXiv:2212.09748), with adaLN-Zero blocks and no classes."""
+"""The diffusion transformer. Peebles & Xie 2022 (arXiv:2212.09748), with adaLN-Zero blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import Recomputable, attend, from_patches, patch_grid, sinusoidal_embedding, zeroed
+from ddpm.model.layers import (
+    ClassEmbedding,
+    Recomputable,
+    attend,
+    from_patches,
+    patch_grid,
+    sinusoidal_embedding,
+    zeroed,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 TIME_FEATURES = 256
@@ -30,18 +38,18 @@ class DiT(Architecture):
     heads: Positive = 6
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
-    def network(self, image: Shape, outputs: int) -> nn.Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
         if self.width % 4:
             raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
-        return DiTModule(self, image, outputs)
+        return DiTModule(self, image, outputs, classes)
 
 
 class DiTModule(nn.Module):
-    """``forward(x_t, t)``: (B, channels, H, W) and (B,) in 1..T to (B, outputs, H, W); zero when freshly made."""
+    """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T, labels to (B, outputs, H, W); zero when new."""
 
-    def __init__(self, shape: DiT, image: Shape, outputs: int):
+    def __init__(self, shape: DiT, image: Shape, outputs: int, classes: int):
         super().__init__()
         width = shape.width
         rows, columns = patch_grid(image, shape.patch_size)
@@ -51,16 +59,20 @@ class DiTModule(nn.Module):
         # computed from the shape, so not saved in model files
         self.register_buffer("positions", positions(rows, columns, width), persistent=False)
         self.time = nn.Sequential(linear(TIME_FEATURES, width, 0.02), nn.SiLU(), linear(width, width, 0.02))
+        self.classes = ClassEmbedding(classes, width, 0.02) if classes else None
         self.blocks = nn.ModuleList(Block(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.head = zeroed(nn.Linear(width, outputs * shape.patch_size**2))
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
         grid = x.shape[-2:]
         x = x.flatten(2).transpose(1, 2) + self.positions
-        embedding = F.silu(self.time(sinusoidal_embedding(t, TIME_FEATURES)))
+        embedding = self.time(sinusoidal_embedding(t, TIME_FEATURES))
+        if self.classes is not None:
+            embedding = embedding + self.classes(labels)
+        embedding = F.silu(embedding)
         for block in self.blocks:
             x = block(x, embedding)
         shift, scale = self.modulation(embedding)[:, None].chunk(2, dim=-1)

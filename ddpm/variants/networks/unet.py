@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import (
+    ClassEmbedding,
     Downsample,
     Dropout,
     Recomputable,
@@ -35,7 +36,7 @@ class UNet(Architecture):
     has ``attention_heads`` heads or, if set, heads of ``attention_head_width`` channels. Patches of ``patch_size``
     pixels a side become the channels of the first level (space to depth). ``resample`` between levels is a convolution
     or a residual block. With ``scale_shift_norm``, time scales and shifts each block's second normalization.
-    ``time_multiple`` * base_channels is the width of the time embedding.
+    ``time_multiple`` * base_channels is the width of the time embedding, to which that of the class is added.
     """
 
     base_channels: Annotated[int, Field(ge=2)] = 128
@@ -54,7 +55,7 @@ class UNet(Architecture):
     dropout_kind: Literal["pixel", "channel"] = "pixel"
     zero_init: bool = True
 
-    def network(self, image: Shape, outputs: int) -> nn.Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
         factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
         if image.height % factor or image.width % factor:
             patches = f" after patch_size: {self.patch_size}" if self.patch_size > 1 else ""
@@ -72,7 +73,7 @@ class UNet(Architecture):
         pixels, width = image.height * image.width // factor**2, self.base_channels * self.multipliers[-1]
         if pixels * width == self.groups:  # group norm makes a zero of a group's only value
             raise ValueError(f"groups: {self.groups} of the last level's {width} channels and one pixel; use fewer")
-        return UNetModule(self, image, outputs)
+        return UNetModule(self, image, outputs, classes)
 
     def heads(self, channels: int) -> int:
         """The heads of an attention layer over ``channels``. Raises ValueError when they do not divide them evenly."""
@@ -105,13 +106,14 @@ class UNet(Architecture):
 
 
 class UNetModule(nn.Module):
-    """``forward(x_t, t)``: (B, channels, H, W) and (B,) in 1..T to (B, outputs, H, W)."""
+    """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T and labels to (B, outputs, H, W)."""
 
-    def __init__(self, shape: UNet, image: Shape, outputs: int):
+    def __init__(self, shape: UNet, image: Shape, outputs: int, classes: int):
         super().__init__()
         base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
         self.base_channels = base
         self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.classes = ClassEmbedding(classes, embedding) if classes else None
         self.patch_size, pixels = shape.patch_size, shape.patch_size**2
         self.stem = nn.Conv2d(image.channels * pixels, base, 3, padding=1)
         self.down = nn.ModuleList()
@@ -141,8 +143,11 @@ class UNetModule(nn.Module):
         self.norm = nn.GroupNorm(shape.groups, width)
         self.head = zeroed(nn.Conv2d(width, outputs * pixels, 3, padding=1), shape.zero_init)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        embedding = F.silu(self.time(sinusoidal_embedding(t, self.base_channels)))
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        embedding = self.time(sinusoidal_embedding(t, self.base_channels))
+        if self.classes is not None:
+            embedding = embedding + self.classes(labels)
+        embedding = F.silu(embedding)
         x = self.stem(F.pixel_unshuffle(x_t, self.patch_size))
         skips = [x]
         for layer in self.down:

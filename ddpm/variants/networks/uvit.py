@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import Recomputable, attend, from_patches, patch_grid, sinusoidal_embedding
+from ddpm.model.layers import ClassEmbedding, Recomputable, attend, from_patches, patch_grid, sinusoidal_embedding
 
 Positive = Annotated[int, Field(ge=1)]
 DEVIATION = 0.02  # of fresh weights and positions
@@ -31,22 +31,23 @@ class UViT(Architecture):
     heads: Positive = 8
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
-    def network(self, image: Shape, outputs: int) -> nn.Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
-        return UViTModule(self, image, outputs)
+        return UViTModule(self, image, outputs, classes)
 
 
 class UViTModule(nn.Module):
-    """``forward(x_t, t)``: (B, channels, H, W) and (B,) in 1..T to (B, outputs, H, W)."""
+    """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T and labels to (B, outputs, H, W)."""
 
-    def __init__(self, shape: UViT, image: Shape, outputs: int):
+    def __init__(self, shape: UViT, image: Shape, outputs: int, classes: int):
         super().__init__()
         width, self.patch_size = shape.width, shape.patch_size
         rows, columns = patch_grid(image, shape.patch_size)
         self.width = width
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
-        self.tokens = 1  # before the patches: time
+        self.classes = ClassEmbedding(classes, width, DEVIATION) if classes else None
+        self.tokens = 2 if classes else 1  # before the patches: time, and the class
         self.positions = nn.Parameter(torch.empty(self.tokens + rows * columns, width))
         nn.init.trunc_normal_(self.positions, std=DEVIATION)
         hidden, half = int(width * shape.mlp_ratio), shape.depth // 2
@@ -57,11 +58,12 @@ class UViTModule(nn.Module):
         self.head = linear(width, outputs * shape.patch_size**2)
         self.smooth = nn.Conv2d(outputs, outputs, 3, padding=1)  # across the edges of patches
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
         grid = x.shape[-2:]
-        # a token of the class would go between these two
         tokens = [sinusoidal_embedding(t, self.width)[:, None], x.flatten(2).transpose(1, 2)]
+        if self.classes is not None:
+            tokens.insert(1, self.classes(labels)[:, None].expand(len(x), -1, -1))
         x = torch.cat(tokens, dim=1) + self.positions
         skips = []
         for block in self.down:

@@ -1,0 +1,90 @@
+"""Of which class each image is drawn: a function of the image's index alone, the same in every set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from math import gcd
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.model.file import Loaded
+from ddpm.sampling.settings import class_number
+
+Count = Annotated[int, Field(ge=0, lt=2**40)]
+
+
+class _Known(BaseModel):
+    """A model file's ``classes`` fact: the names, and how many train images were of each."""
+
+    names: tuple[str, ...]
+    counts: tuple[Count, ...]
+
+
+class Classes:
+    """names: of the model's classes, none if it does not say. ``cycle``: numbers to draw in turn; None: by shares."""
+
+    def __init__(self, names: Sequence[str], counts: Sequence[int], cycle: Sequence[int] | None = None):
+        self.names = names
+        self.cycle = cycle
+        self.drawn: list[int] = []
+        self.more = itertools.cycle(by_shares(counts))
+
+    @classmethod
+    def of(cls, model: Loaded, chosen: Sequence[int | str] | None) -> Classes | None:
+        """For ``sample.classes``; None for a model without classes. Raises UserError for a class that it lacks."""
+        count = model.config.model.classes
+        if not count:
+            if chosen is not None:
+                raise UserError("sample.classes: the model has no classes; leave it at null")
+            return None
+        names, counts = known(model)
+        cycle = None if chosen is None else [class_number(one, names, count) for one in chosen]
+        return cls(names, counts, cycle)
+
+    def __call__(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """(B,) the classes of the images ``indices``."""
+        if self.cycle is not None:
+            return np.array([self.cycle[index % len(self.cycle)] for index in indices], np.int64)
+        self.drawn += itertools.islice(self.more, max(0, max(indices, default=-1) + 1 - len(self.drawn)))
+        return np.array([self.drawn[index] for index in indices], np.int64)
+
+
+def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names and counts in a model file; a file that does not say has no names, and equal counts."""
+    count = model.config.model.classes
+    if "classes" not in model.facts:
+        return (), (1,) * count
+    try:
+        found = _Known.model_validate(model.facts["classes"])
+    except ValidationError as error:
+        raise UserError(f"model file: facts.classes: {variant.explain(error, _Known, '')}") from error
+    if not len(found.names) == len(found.counts) == count or not any(found.counts):
+        raise UserError(
+            f"model file: facts.classes: {len(found.names)} names and {len(found.counts)} counts for {count} classes; "
+            "allowed: one of each a class, and not all counts 0"
+        )
+    return found.names, found.counts
+
+
+def by_shares(counts: Sequence[int]) -> Iterator[int]:
+    """Classes in proportion to ``counts``, for as long as it takes to come out even: each class's number among the
+    first n is within 1 of its share.
+
+    Balinski & Young 1975, "The quota method of apportionment": the next is the class with the fewest so far for its
+    size, of those below their share.
+    """
+    sizes = np.array(counts, np.int64) // gcd(*counts)
+    total = int(sizes.sum())
+    drawn = np.zeros_like(sizes)
+    for place in range(1, total + 1):
+        below = drawn * total < sizes * place
+        priority = np.where(below, (drawn + 1) / np.maximum(sizes, 1), np.inf)
+        chosen = int(priority.argmin())
+        drawn[chosen] += 1
+        yield chosen

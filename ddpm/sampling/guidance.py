@@ -1,0 +1,86 @@
+"""Guidance: what a model's estimates are led away from, and what that costs."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import Array
+from ddpm.diffusion.settings import Diffusion
+from ddpm.model.file import Loaded, load_model
+from ddpm.model.settings import ModelConfig
+from ddpm.sampling import spacing
+from ddpm.sampling.denoiser import Denoiser, Guide
+from ddpm.sampling.settings import Guidance, Sample
+
+
+def guide(model: Loaded, options: Guidance, device: torch.device, dtype: torch.dtype) -> Guide | None:
+    """For ``sample.guidance``; None if it changes nothing.
+
+    Raises UserError when ``model`` has no classes and there is no other model to guide it, or that file is missing, is
+    not the one of ``options.sha256``, or draws other images, has another chain or other classes.
+    """
+    if options.weight == 1:
+        return None
+    classes = model.config.model.classes
+    if options.model is not None:
+        worse = load_worse(model.config, options, device)
+        return Guide(options, Denoiser(worse.network, worse.config.diffusion, device, dtype, clip=False))
+    if not classes:
+        raise UserError(
+            f"sample.guidance.weight: {options.weight:g} needs a model with classes, or a sample.guidance.model; "
+            "allowed: 1"
+        )
+    return Guide(options, classes)
+
+
+def load_worse(model: ModelConfig, options: Guidance, device: torch.device) -> Loaded:
+    """The file ``options.model``. Raises UserError when it cannot guide a model of this config, or is another file."""
+    path = Path(str(options.model))
+    worse = load_model(path, device)
+    if (found := sha256(path)) != options.sha256:
+        raise UserError(f"sample.guidance.sha256: {options.sha256} is not that of {path}, which is {found}")
+    ours, theirs, classes = model.diffusion, worse.config.diffusion, worse.config.model.classes
+    if worse.image_shape != model.data.shape:
+        reason = f"draws images of {tuple(worse.image_shape)}, the model of {tuple(model.data.shape)}"
+    elif ours.T != theirs.T or not np.array_equal(_levels(ours), _levels(theirs)):
+        reason = f"has the chain {_chain(theirs)}, the model {_chain(ours)}"
+    elif classes not in (0, model.model.classes):
+        reason = f"has {classes} classes, the model {model.model.classes}"
+    else:
+        return worse
+    raise UserError(f"sample.guidance.model: {path} {reason}; allowed: a model file that shares them")
+
+
+def evaluations(options: Sample, diffusion: Diffusion) -> int:
+    """Network evaluations per image (NFE): those of the sampler, and the second ones of guidance."""
+    count = options.sampler.evaluations(options.steps)
+    if options.guidance.weight in (0, 1):
+        return count
+    schedule = diffusion.schedule.noise_schedule(diffusion.T)
+    visited = []
+
+    def denoise(x_t: Tensor, t: int) -> Prediction:
+        visited.append(t)
+        return Prediction(x_t, x_t, x_t)
+
+    x_T = torch.zeros(1, 1, 1, 1)
+    chain = Chain(schedule.respace(spacing.timesteps(schedule, options.steps, options.spacing)))
+    deque(options.sampler.steps(denoise, x_T, chain, lambda t: x_T, diffusion.variance), maxlen=0)
+    return count + sum(options.guidance.acts(schedule, t) for t in visited)
+
+
+def _levels(diffusion: Diffusion) -> Array:
+    return diffusion.schedule.noise_schedule(diffusion.T).log_snr
+
+
+def _chain(diffusion: Diffusion) -> str:
+    return f"{diffusion.schedule.name} of T = {diffusion.T}"

@@ -1,0 +1,290 @@
+"""Models that know classes: what they are shown, what they are asked for, and what becomes of it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.base.errors import UserError
+from ddpm.data.processed import Classes as Known
+from ddpm.data.processed import open_split, train_classes
+from ddpm.evaluation import classes as by_class
+from ddpm.evaluation import evaluation
+from ddpm.model.file import Loaded, load_model
+from ddpm.params.config import Config
+from ddpm.sampling import samples
+from ddpm.sampling.classes import Classes, by_shares
+from ddpm.sampling.generator import Generator, write_samples
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.reference import RealFeatures
+from ddpm.training.batches import Batches
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.trainer import Trainer, train
+from tests.small import PARAMS, Memory, pictures, small
+
+CPU = torch.device("cpu")
+COUNT = 3
+SHAPE = (1, 8, 8)
+
+
+def config(**sections: Any) -> Config:
+    unet = {**PARAMS["model"]["unet"], "dropout": 0.0}
+    return small(**{**sections, "model": {"classes": COUNT, "unet": unet, **sections.get("model", {})}})
+
+
+def labels(count: int = 30) -> np.ndarray:
+    return np.arange(count) % COUNT
+
+
+def trainer(**options: Any) -> Trainer:
+    return Trainer(config(train=options).training(), pictures(), CPU, labels=labels())
+
+
+# --- training
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_label_goes_with_its_image_and_a_flip_keeps_it(resident: bool) -> None:
+    images = np.zeros((30, 1, 8, 8), np.uint8)
+    images[:] = (10 * np.arange(30))[:, None, None, None] % 251
+    batches = Batches(images, 8, 3, True, CPU, slice(2, 7), resident, np.arange(30))
+    for step in (1, 4, 9):  # the fourth runs into the next epoch
+        found = batches.labels(step)
+        assert found is not None
+        pixels = ((batches(step)[:, 0, 0, 0] + 1) * 127.5).round().long()
+        assert torch.equal(pixels, 10 * found % 251)
+
+
+def test_some_labels_are_dropped_as_a_function_of_seed_place_and_step() -> None:
+    made = trainer(label_dropout=0.4, batch_size=15)
+    kept = dropped = 0
+    for step in range(1, 101):
+        shown, own = made.labels(step), made.batches.labels(step)
+        assert shown is not None
+        assert own is not None
+        assert torch.equal(shown[shown != COUNT], own[shown != COUNT])
+        dropped += int((shown == COUNT).sum())
+        kept += int((shown != COUNT).sum())
+    assert dropped / (dropped + kept) == pytest.approx(0.4, abs=0.04)
+    assert not torch.equal(made.labels(1) == COUNT, made.labels(2) == COUNT)
+
+
+def test_a_rank_drops_the_labels_that_one_alone_would() -> None:
+    whole = trainer(label_dropout=0.5).labels(3)
+    rank = trainer(label_dropout=0.5)
+    rank.batches.part = slice(3, 7)
+    rank.batches.place = rank.batches.place[3:7]
+    assert whole is not None
+    assert torch.equal(whole[3:7], rank.labels(3))
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.0, {0, 1, 2}), (1.0, {COUNT})])
+def test_none_or_all_are_dropped(share: float, shown: set[int]) -> None:
+    found = trainer(label_dropout=share, batch_size=30).labels(1)
+    assert found is not None
+    assert set(found.tolist()) == shown
+
+
+def test_parts_of_a_batch_learn_what_the_whole_does() -> None:
+    one, parts = trainer(accumulate=1), trainer(accumulate=4)
+    for step in (1, 2, 3):
+        torch.testing.assert_close(one.step(step)[0], parts.step(step)[0], rtol=1e-5, atol=1e-6)
+    assert one.network.classes is not None
+    torch.testing.assert_close(one.network.classes.weight, parts.network.classes.weight, rtol=1e-3, atol=1e-5)
+
+
+def fit(folder: Path, steps: int = 12, stop: int | None = None, **options: Any) -> Path:
+    checkpoints = Checkpoints("classes")
+    checkpoints.folder = folder / "checkpoints"
+    chosen = config(train={"steps": steps, **options}).training()
+    known = Known(("a", "b", "c"), (10, 10, 10), labels())
+
+    def kill(step: int) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    train(chosen, pictures(), CPU, folder, checkpoints, Memory(), lambda *_: kill, classes=known)
+    return folder / "model.safetensors"
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "stopped", stop=7)
+    assert fit(tmp_path / "stopped").read_bytes() == fit(tmp_path / "whole").read_bytes()
+
+
+def test_the_classes_make_a_difference_that_is_learned(tmp_path: Path) -> None:
+    before = trainer().network.state_dict()["classes.weight"]
+    after = load_model(fit(tmp_path), CPU).network.state_dict()["classes.weight"]
+    assert after.shape == (COUNT + 1, 32)
+    assert (after != before).any(1).all(), "each row, that of no class too"
+
+
+def test_a_model_file_without_classes_does_not_mention_them() -> None:
+    written = small().training().to_dict()
+    assert "classes" not in written["model"]
+    assert "label_dropout" not in written["train"]
+    given = config().training().to_dict()
+    assert (given["model"]["classes"], given["train"]["label_dropout"]) == (COUNT, 0.1)
+
+
+def test_a_trainer_with_classes_needs_labels() -> None:
+    with pytest.raises(UserError, match=r"^model\.classes: 3 needs the images' classes"):
+        Trainer(config().training(), pictures(), CPU)
+
+
+def test_a_number_of_classes_that_the_data_does_not_have_is_refused(digits: Path) -> None:
+    with pytest.raises(UserError, match=r"^model\.classes: 9 is not what digits has: 10 classes; allowed: 0 or 10$"):
+        train_classes(digits, 9)
+    found = train_classes(digits, 10)
+    assert found is not None
+    assert (found.names[3], sum(found.counts)) == ("3", len(found.labels))
+    assert train_classes(digits, 0) is None
+
+
+# --- sampling
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return load_model(fit(tmp_path_factory.mktemp("classes"), 40, learning_rate=1e-2), CPU)
+
+
+def test_classes_come_in_their_shares_and_never_off_by_one() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        counts = generator.integers(0, 60, generator.integers(2, 12))
+        counts[0] += 1
+        drawn = np.array(list(islice(by_shares(counts.tolist()), 500)))
+        numbers = np.cumsum(drawn[:, None] == np.arange(len(counts)), axis=0)
+        shares = np.arange(1, len(drawn) + 1)[:, None] * (counts / counts.sum())
+        assert np.abs(numbers - shares).max() < 1
+
+
+def test_a_class_depends_on_the_index_alone() -> None:
+    counts = (3, 1, 2)
+    whole = Classes((), counts)(range(100))
+    assert Classes((), counts)([70, 3, 99]).tolist() == whole[[70, 3, 99]].tolist()
+    assert np.bincount(whole[:60]).tolist() == [30, 10, 20]
+    assert Classes((), counts, [2, 0])(range(5)).tolist() == [2, 0, 2, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [((2, "a"), [2, 0, 2]), (("c",), [2, 2, 2]), (("1", "2"), [1, 2, 1]), (None, [0, 1, 2])]
+)
+def test_classes_are_chosen_by_number_or_name(model: Loaded, chosen: Any, expected: list[int]) -> None:
+    found = Classes.of(model, chosen)
+    assert found is not None
+    assert found(range(3)).tolist() == expected
+
+
+def test_a_name_that_is_a_number_is_the_name() -> None:
+    settings = config().training()
+    one = Loaded(torch.nn.Identity(), settings, {"classes": {"names": ["2", "0", "1"], "counts": [1, 1, 1]}})
+    found = Classes.of(one, ("2", 2))
+    assert found is not None
+    assert found(range(2)).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (("aa",), r"sample\.classes: no class 'aa' \(did you mean 'a'\?\); allowed: 0\.\.2, or a name: a, b, c"),
+        ((3,), r"sample\.classes: no class 3; allowed: 0\.\.2"),
+        ((-1,), r"sample\.classes: no class -1"),
+        (("9" * 5000,), r"sample\.classes: no class '9999"),
+    ],
+)
+def test_a_class_that_does_not_exist_is_refused(model: Loaded, chosen: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Classes.of(model, chosen)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"names": ["a"], "counts": [1, 1, 1]}, {"names": ["a", "b", "c"], "counts": [0, 0, 0]}, {"counts": [1]}, [], "x",
+     {"names": ["a", "b", "c"], "counts": [1, 1, -1]}],
+)  # fmt: skip
+def test_a_file_that_lies_about_its_classes_is_refused(model: Loaded, facts: Any) -> None:
+    with pytest.raises(UserError, match=r"^model file: facts\.classes"):
+        Classes.of(model._replace(facts={"classes": facts}), None)
+
+
+def test_a_file_that_does_not_name_its_classes_draws_all_alike(model: Loaded) -> None:
+    found = Classes.of(model._replace(facts={}), None)
+    assert found is not None
+    assert found(range(4)).tolist() == [0, 1, 2, 0]
+
+
+def test_sets_come_with_their_classes_and_a_grid_with_a_row_for_each(model: Loaded, tmp_path: Path) -> None:
+    options = config(sample={"count": 12, "seeds": [0, 5]}).sample
+    write_samples(Generator.of(model, options, CPU), options, 0, SHAPE, tmp_path)
+    found = samples.read_labels(tmp_path, 12, COUNT)
+    assert found.tolist() == [0, 1, 2] * 4
+    shown, columns = samples.by_class(found)
+    assert columns == 4
+    assert found[shown].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    for count, classes in ((11, COUNT), (12, 2)):
+        with pytest.raises(UserError, match=r"labels\.npy: not the classes of"):
+            samples.read_labels(tmp_path, count, classes)
+
+
+def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(model: Loaded) -> None:
+    def draw(*chosen: int) -> Tensor:
+        return Generator.of(model, config(sample={"classes": list(chosen)}).sample, CPU).images([0, 1], 7, SHAPE)
+
+    assert torch.equal(draw(0, 1)[0], draw(0, 2)[0])
+    assert not torch.equal(draw(0, 1)[1], draw(0, 2)[1])
+
+
+def test_without_classes_no_labels_are_written(model_file: Path, tmp_path: Path) -> None:
+    options = small().sample
+    write_samples(Generator.of(load_model(model_file, CPU), options, CPU), options, 0, SHAPE, tmp_path)
+    assert not (tmp_path / samples.LABELS).exists()
+
+
+# --- scores
+
+
+def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits: Path, real: RealFeatures) -> None:
+    train, test = (open_split(digits, split)[1] for split in ("train", "test"))
+    names = [str(number) for number in range(10)]
+    right = by_class.rows(real, train, [real.held_out, real.held_out], test, names)
+    wrong = by_class.rows(real, train, [real.held_out], (test + 1) % 10, names)
+    assert [row["name"] for row in right] == names
+    assert sum(int(row["images"]) for row in right) == len(test)
+    assert min(float(row["class_accuracy"]) for row in right) > 0.9
+    assert max(float(row["class_accuracy"]) for row in wrong) < 0.1
+    assert {row["fd"] for row in right} == {""}, "36 images of a class, 64 features"
+
+
+def test_a_class_with_enough_images_has_a_frechet_distance(digits: Path, real: RealFeatures) -> None:
+    _, train = open_split(digits, "train")
+    drawn = Features(real.features, torch.nn.functional.one_hot(torch.from_numpy(train), 10).float())
+    same = by_class.rows(real, train, [drawn], train, list("0123456789"))
+    assert max(float(row["fd"]) for row in same) < 1e-3
+    other = by_class.rows(real, train, [drawn._replace(features=real.features.flip(0))], train, list("0123456789"))
+    assert min(float(row["fd"]) for row in other) > 1
+
+
+def test_the_bound_is_given_the_class(digits: Path, tmp_path: Path) -> None:
+    model = {"classes": 10, "unet": {**PARAMS["model"]["unet"], "attention_sizes": [], "zero_init": False}}
+    settings = small(data={"image_size": 16}, model=model, evaluate={"likelihood": {"images": 6, "timesteps": 3}})
+    asked: list[Tensor] = []
+
+    class Heard(torch.nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            assert labels is not None
+            asked.append(labels)
+            return torch.zeros_like(x_t)
+
+    evaluation.likelihoods(Loaded(Heard(), settings.training(), {}), digits, settings.evaluate, CPU)
+    _, labels = open_split(digits, "test")
+    chosen = np.sort(np.random.default_rng(evaluation.SEED).permutation(len(labels))[:6])
+    assert asked[-1].tolist() == labels[chosen].tolist()

@@ -1,0 +1,274 @@
+"""Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.settings import Diffusion
+from ddpm.model import architecture
+from ddpm.model.file import Loaded, load_model, save_model
+from ddpm.params.config import Config
+from ddpm.sampling import guidance
+from ddpm.sampling.denoiser import Denoiser, Guide
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Guidance
+from tests.small import PARAMS, small
+
+CPU = torch.device("cpu")
+SHAPE = (1, 8, 8)
+MEANS, SPREAD, SHARE = torch.tensor([-0.6, 0.4]), 0.3, torch.tensor([0.3, 0.7])
+NONE = 2  # the label of no class
+
+
+def log_density(x_t: Tensor, signal: Tensor, sigma: Tensor, label: int) -> Tensor:
+    """Of x_t where x_0 is N(MEANS[label], SPREAD^2), or the mixture of both by SHARE, pixel by pixel."""
+    deviation = ((signal * SPREAD) ** 2 + sigma**2).sqrt()
+    each = [torch.distributions.Normal(signal * mean, deviation).log_prob(x_t) for mean in MEANS.double()]
+    if label < NONE:
+        return each[label]
+    return torch.logsumexp(torch.stack([one + math.log(share) for one, share in zip(each, SHARE, strict=True)]), dim=0)
+
+
+class Exact(nn.Module):
+    """Outputs the parameterization's target for the exact epsilon = -sigma * score, given the label."""
+
+    def __init__(self, diffusion: Diffusion):
+        super().__init__()
+        self.target = diffusion.parameterization.target
+        self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), dtype=torch.float64)
+        self.calls: list[int] = []  # the size of each batch
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.calls.append(len(x_t))
+        asked = torch.full_like(t, NONE) if labels is None else labels
+        rows = [self.epsilon(x[None], at[None], int(label)) for x, at, label in zip(x_t, t, asked, strict=True)]
+        epsilon, at = torch.cat(rows), self.chain.at(t)
+        return self.target((x_t.double() - at.sigma * epsilon) / at.signal, epsilon, at)
+
+    def epsilon(self, x_t: Tensor, t: Tensor, label: int) -> Tensor:
+        at = self.chain.at(t)
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x_t.double().clone().requires_grad_()
+            (score,) = torch.autograd.grad(log_density(x, at.signal.clone(), at.sigma.clone(), label).sum(), x)
+        return -at.sigma * score
+
+
+def diffusion(target: str = "v", **fields: Any) -> Diffusion:
+    return small(diffusion={"parameterization": {"name": target}, **fields}).diffusion
+
+
+def denoiser(network: nn.Module, weight: float, target: str = "v", **options: Any) -> Denoiser:
+    guide = Guide(Guidance(weight=weight, **options), NONE)
+    return Denoiser(network, diffusion(target), CPU, torch.float32, False, guide if weight != 1 else None)
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    return torch.linspace(-2, 2, 6).view(6, 1, 1, 1), torch.tensor([0, 1, 0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("target", [name for name in variant.names("parameterizations") if name != "mean"])
+def test_the_guided_score_is_the_exact_one_for_every_target(target: str, weight: float) -> None:
+    x_t, labels = batch()
+    network = Exact(diffusion(target))
+    for t in (5, 25, 45):
+        found = denoiser(network, weight, target)(x_t, t, labels)
+        at = torch.full((6,), t)
+        without = torch.cat([network.epsilon(x[None], at[:1], NONE) for x in x_t])
+        given = torch.cat([network.epsilon(x[None], at[:1], int(k)) for x, k in zip(x_t, labels, strict=True)])
+        expected = (without + weight * (given - without)).float()
+        torch.testing.assert_close(found.epsilon.float(), expected, rtol=1e-4, atol=1e-4)
+        level = network.chain.at(at)
+        mixed = level.signal * found.x_0 + level.sigma * found.epsilon
+        torch.testing.assert_close(mixed.float(), x_t, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_at_0_and_1_there_is_one_evaluation_and_no_arithmetic(weight: float) -> None:
+    x_t, labels = batch()
+    network = Exact(diffusion())
+    found = denoiser(network, weight)(x_t, 20, labels)
+    assert network.calls == [6]
+    plain = Denoiser(network, diffusion(), CPU, torch.float32, clip=False)
+    expected = plain(x_t, 20, labels if weight else None)
+    assert torch.equal(found.epsilon, expected.epsilon)
+    assert torch.equal(found.x_0, expected.x_0)
+
+
+def test_any_other_weight_is_one_call_of_twice_the_batch_which_is_two_calls() -> None:
+    x_t, labels = batch()
+    network = Exact(diffusion())
+    found = denoiser(network, 2.5)(x_t, 20, labels)
+    assert network.calls == [12]
+    plain = Denoiser(network, diffusion(), CPU, torch.float32, clip=False)
+    own, worse = plain(x_t, 20, labels), plain(x_t, 20)
+    torch.testing.assert_close(found.epsilon, worse.epsilon + 2.5 * (own.epsilon - worse.epsilon))
+    torch.testing.assert_close(found.x_0, worse.x_0 + 2.5 * (own.x_0 - worse.x_0))
+
+
+def test_outside_the_interval_there_is_none() -> None:
+    x_t, labels = batch()
+    network = Exact(diffusion())
+    sigma = denoiser(network, 1.0).chain.schedule.one_minus_alpha_bar ** 0.5
+    within = denoiser(network, 3.0, interval=(float(sigma[9]), float(sigma[19])))
+    for t, calls in ((9, 6), (10, 12), (20, 12), (21, 6)):
+        network.calls.clear()
+        found = within(x_t, t, labels)
+        assert network.calls == [calls]
+        same = torch.equal(found.x_0, denoiser(network, 1.0)(x_t, t, labels).x_0)
+        assert same == (calls == 6)
+
+
+def test_the_clamp_comes_after_guidance_and_the_learned_variance_is_the_models_own() -> None:
+    class Learned(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            sign = torch.where(labels == NONE, -1.0, 1.0).view(-1, 1, 1, 1)
+            return torch.cat([sign.expand_as(x_t) * 0.8, sign.expand_as(x_t)], dim=1)
+
+    chosen = diffusion("x0", variance={"name": "learned_range"}, loss={"name": "vlb"})
+    made = Denoiser(Learned(), chosen, CPU, torch.float32, True, Guide(Guidance(weight=1.125), NONE))
+    found = made(*batch()[:1], 20, batch()[1])
+    # -0.8 + 1.125 * 1.6 = 1, while clamped parts, if they were beyond 1, would give less
+    torch.testing.assert_close(found.x_0, torch.ones_like(found.x_0))
+    assert found.variance_output is not None
+    assert (found.variance_output == 1).all()
+
+
+# --- a model in a file
+
+
+def config(**sections: Any) -> Config:
+    model = {"name": "unet", "classes": 3, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}
+    return small(**{**sections, "model": {**model, **sections.get("model", {})}})
+
+
+def model(seed: int = 0, **sections: Any) -> Loaded:
+    settings = config(**sections)
+    torch.manual_seed(seed)
+    facts = {"classes": {"names": ["a", "b", "c"], "counts": [1, 1, 2]}} if settings.model.classes else {}
+    return Loaded(architecture.build(settings).eval().requires_grad_(False), settings.training(), facts)
+
+
+def saved(path: Path, one: Loaded) -> dict[str, str]:
+    save_model(path, dict(one.network.state_dict()), one.config, one.facts)
+    return {"model": str(path), "sha256": sha256(path)}
+
+
+def draw(one: Loaded, **sample: Any) -> Tensor:
+    options = config(sample=sample).sample
+    generator = Generator.of(one, options, CPU)
+    return torch.cat([images for _, images in generator.batches(options.count, options.batch_size, 7, SHAPE)])
+
+
+@pytest.mark.parametrize("name", variant.names("samplers"))
+def test_the_evaluations_that_are_reported_are_those_that_were_made(name: str) -> None:
+    one = model()
+    for guide in ({"weight": 1.0}, {"weight": 0.0}, {"weight": 2.0}, {"weight": 2.0, "interval": [0.3, 0.9]}):
+        rows: list[int] = []
+        handle = one.network.register_forward_hook(lambda _, given, __, rows=rows: rows.append(len(given[0])))
+        options = config(sample={"sampler": {"name": name}, "steps": 6, "guidance": guide}).sample
+        generator = Generator.of(one, options, CPU)
+        generator.images([0, 1], 7, SHAPE)
+        handle.remove()
+        assert generator.evaluations == sum(rows) / 2 == guidance.evaluations(options, one.config.diffusion)
+    assert generator.evaluations > options.sampler.evaluations(6)
+
+
+def test_the_same_seeds_draw_the_same_images_at_any_batch_size() -> None:
+    guide = {"guidance": {"weight": 2.0}}
+    whole, parts = (draw(model(), count=7, batch_size=size, **guide) for size in (7, 3))
+    assert (whole.int() - parts.int()).abs().max() <= 1
+    assert (draw(model(), count=7, batch_size=7).int() - whole.int()).abs().max() > 1
+
+
+def test_another_model_guides_and_the_model_itself_changes_nothing(tmp_path: Path) -> None:
+    one, other = model(), model(seed=1)
+    plain = draw(one)
+    itself = saved(tmp_path / "itself.safetensors", one)
+    assert (draw(one, guidance={"weight": 3.0, **itself}).int() - plain.int()).abs().max() <= 1
+    worse = saved(tmp_path / "worse.safetensors", other)
+    assert (draw(one, guidance={"weight": 3.0, **worse}).int() - plain.int()).abs().max() > 1
+    assert torch.equal(draw(one, guidance={"weight": 0.0, **worse}), draw(other)), "the worse one alone"
+
+
+def test_a_model_without_classes_is_guided_by_another_of_another_target(tmp_path: Path) -> None:
+    none = {"model": {"classes": 0}}
+    worse = saved(tmp_path / "worse.safetensors", model(1, diffusion={"parameterization": {"name": "epsilon"}}, **none))
+    options = small(sample={"guidance": {"weight": 2.0, **worse}}).sample
+    generator = Generator.of(model(**none), options, CPU)
+    assert generator.evaluations == 2 * options.steps
+    assert generator.images([0], 7, SHAPE).shape == (1, *SHAPE)
+
+
+LARGER = {"data": {"image_size": 16}, "model": {"unet": {"groups": 4, "base_channels": 8, "attention_sizes": []}}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"data": {"image_size": 16}, "model": {"unet": {"groups": 4, "base_channels": 8, "attention_sizes": []}}},
+            r"draws images of \(1, 16, 16\), the model of \(1, 8, 8\)",
+        ),
+        ({"diffusion": {"T": 40}}, "has the chain cosine of T = 40, the model cosine of T = 50"),
+        ({"diffusion": {"schedule": {"name": "linear"}}}, "has the chain linear of T = 50, the model cosine"),
+        ({"model": {"classes": 4}}, "has 4 classes, the model 3"),
+    ],
+)
+def test_a_model_that_cannot_guide_is_refused(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+    other = model(**sections)._replace(facts={})
+    guide = saved(tmp_path / "other.safetensors", other)
+    with pytest.raises(UserError, match=rf"^sample\.guidance\.model: .*other\.safetensors {message}"):
+        draw(model(), guidance={"weight": 2.0, **guide})
+
+
+def test_another_file_than_the_one_in_params_is_refused_and_a_missing_one(tmp_path: Path) -> None:
+    guide = saved(tmp_path / "worse.safetensors", model(1))
+    saved(tmp_path / "worse.safetensors", model(2))
+    with pytest.raises(UserError, match=r"^sample\.guidance\.sha256: [0-9a-f]{64} is not that of .*, which is"):
+        draw(model(), guidance={"weight": 2.0, **guide})
+    with pytest.raises(UserError, match="no such model file"):
+        draw(model(), guidance={"weight": 2.0, **guide, "model": str(tmp_path / "none.safetensors")})
+
+
+def test_guidance_of_a_model_without_classes_is_refused(tmp_path: Path) -> None:
+    settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
+    saved(tmp_path / "model.safetensors", model(model={"classes": 0}))
+    with pytest.raises(UserError, match=r"guidance\.weight: 2 needs a model with classes"):
+        Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({"guidance": {"weight": math.nan}}, "sample.guidance.weight: nan is not allowed: Input should be a finite"),
+        ({"guidance": {"weight": -1}}, "sample.guidance.weight: -1 is not allowed"),
+        ({"guidance": {"interval": [0.9, 0.1]}}, r"sample.guidance: interval: \[0.9, 0.1\] ends before it begins"),
+        ({"guidance": {"interval": [0.0, 80.0]}}, "sample.guidance.interval.1: 80.0 is not allowed"),
+        ({"guidance": {"model": "worse.safetensors"}}, "sample.guidance: model and sha256: set both"),
+        ({"classes": []}, "sample.classes: .* is not allowed"),
+        ({"classes": [3]}, r"sample.classes: no class 3; allowed: 0..2"),
+        ({"classes": [True]}, "sample.classes.0"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key(sample: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(sample=sample)
+
+
+@pytest.mark.parametrize("sample", [{"guidance": {"weight": 2.0}}, {"classes": [0]}])
+def test_without_classes_there_is_nothing_to_guide_or_to_ask_for(sample: dict[str, Any]) -> None:
+    with pytest.raises(
+        UserError, match=r"sample\.(guidance\.weight: 2 needs model\.classes|classes: the model has none)"
+    ):
+        small(sample=sample)
