@@ -55,7 +55,7 @@ class Board:
             table.add_row(variant, line, done, *_estimate(self.ledger, variant), decided)
         look, left = found.wanted()
         seconds = found.left(self.at_once)
-        ahead = f"{len(left)} experiments {status.aim(look)}" if left else "complete"
+        ahead = status.ahead(look, len(left)) if left else "complete"
         speed = f", {duration(found.seconds)} each on {self.at_once} slots" if found.seconds else ""
         rest = f", about {duration(seconds)} left" if seconds else ""
         running = [

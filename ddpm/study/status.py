@@ -91,14 +91,18 @@ def text(found: Status, at_once: int) -> str:
     if left:
         seconds = found.left(at_once)
         time = "" if seconds is None else f", about {duration(seconds)} on {at_once} slots"
-        lines.append(f"{aim(look)}: {len(left)} experiments{time}")
+        lines.append(f"{ahead(look, len(left))}{time}")
     else:
         lines.append("complete: `ddpm study run` prints the verdict")
     return "\n".join([*lines, *(f"failed: {printable(reason)}" for reason in found.failures.values())])
 
 
+def ahead(look: int | None, left: int) -> str:
+    """How many experiments ``Status.wanted`` has, and what they are for."""
+    return f"{left} experiment{'s' * (left != 1)} {aim(look)}"
+
+
 def aim(look: int | None) -> str:
-    """What the experiments from ``Status.wanted`` are for."""
     return "for the sources of noise" if look is None else f"up to the look at {look} seeds"
 
 
