@@ -35,7 +35,7 @@ from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Spacing
 from ddpm.scoring import extractor, scores
 from ddpm.scoring.reference import load_features, make_reference
-from tests.small import PARAMS, small
+from tests.small import small
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def settings(**sections: dict[str, Any]) -> Config:
     sample = {"count": 120, "batch_size": 60}
     return small(
         data={"image_size": 16},
-        model={"unet": MODEL},
+        model={"unet": MODEL} | sections.get("model", {}),
         sample=sample | sections.get("sample", {}),
         evaluate=evaluate | sections.get("evaluate", {}),
     )
@@ -198,8 +198,7 @@ def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path
 
 
 def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Path) -> None:
-    unet = {**PARAMS["model"]["unet"], "attention_sizes": [], "zero_init": False}
-    options = settings(model={"classes": 10, "unet": unet})
+    options = settings(model={"classes": 10, "unet": MODEL | {"zero_init": False}})
     torch.manual_seed(0)
     weights = dict(architecture.build(options).state_dict())
     save_model(Path("data/model/model.safetensors"), weights, options.training(), {})
