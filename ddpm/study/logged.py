@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import chdir
+from contextlib import chdir, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
@@ -29,7 +30,7 @@ def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
     for result in new:
         with slots.slot(result.commit) as folder, chdir(folder / below):
             try:
-                with Repo() as repo:
+                with Repo() as repo, redirect_stderr(StringIO()):  # DVC's bars would scroll the study's own away
                     repo.checkout(force=True)
             except (DvcException, OSError) as error:
                 raise UserError(
