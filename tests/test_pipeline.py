@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from dvc.repo import Repo
-from PIL import Image
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
@@ -156,33 +155,6 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     assert sha256(clone.folder / "data/model/model.safetensors") == cosine
     assert read_json(clone.folder / "metrics/evaluate.json") == scores
     assert clone.run("git", "status", "--porcelain") == ""
-
-
-@pytest.mark.slow
-def test_photos_that_are_not_square(clone: Clone) -> None:
-    generator = np.random.default_rng(0)
-    for name, colour in {"red": (200, 40, 40), "blue": (40, 40, 200)}.items():
-        (clone.folder / "photos" / name).mkdir(parents=True)
-        for i in range(150):
-            pixels = (np.array(colour) + generator.integers(-40, 40, (20, 20, 3))).astype(np.uint8)
-            Image.fromarray(pixels).save(clone.folder / "photos" / name / f"{i}.png")
-    data = {"dataset": {"name": "image_folder"}, "source": "photos", "image_size": [8, 12], "channels": 3}
-    clone.set({"data": data, "model": {"unet": {**PARAMS["model"]["unet"], "attention_sizes": [4]}}})
-    clone.set({"evaluate": {"metrics": ["fid", "kid"]}})
-    assert ran(clone.run("dvc", "repro", "reference")) == STAGES[:4]
-    assert ran(clone.run("dvc", "repro")) == STAGES[4:]
-    samples = np.load(clone.folder / "data/samples/samples.npy")
-    assert (samples.shape, samples.dtype) == ((120, 3, 8, 12), np.uint8)
-    assert {"fd", "kid_mean"} <= read_json(clone.folder / "metrics/evaluate.json")["classifier"].keys()
-    assert read_json(clone.folder / "metrics/fingerprint.json")["comparable"]["images"]["size"] == [8, 12]
-    assert "8x12" in clone.run("ddpm", "summary")
-    assert "image_folder 8x12x3" in clone.run("ddpm", "doctor", "--offline")
-    clone.run("ddpm", "report", "--out", "report.html")
-    assert "8x12: unet" in (clone.folder / "report.html").read_text()
-    clone.run("ddpm", "sample", "--count", "4", "--out", "drawn.png")
-    with Image.open(clone.folder / "drawn.png") as picture:
-        assert picture.width > picture.height
-    clone.run("ddpm", "export", "--out", "shared")
 
 
 def size(folder: Path) -> int:

@@ -1,0 +1,75 @@
+"""Images that are no squares, and of other than 1 or 3 channels, from raw files to scores and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.base import files, variant
+from ddpm.compare import summary
+from ddpm.data.preprocessing import preprocess
+from ddpm.data.processed import open_split
+from ddpm.evaluation import evaluation
+from ddpm.model.file import load_model, save_model
+from ddpm.sampling.generator import Generator, forward_picture, write_samples
+from ddpm.scoring import calibration
+from ddpm.scoring.reference import make_reference, read_reference
+from ddpm.training.trainer import Trainer
+from ddpm.variants.extractors.classifier import Classifier
+from tests.small import small
+
+CPU = torch.device("cpu")
+EVALUATE: dict[str, Any] = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "likelihood": {"images": 4}}
+
+
+def test_photos_of_8x12_from_files_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = Classifier(min_steps=5, epochs=1)
+    monkeypatch.setattr(Classifier, "write_weights", lambda _, *arguments: quick.fit(*arguments))
+    generator = np.random.default_rng(0)
+    for name in ("red", "blue"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(80):
+            pixels = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    dataset = variant.build("datasets", {"name": "image_folder"}, "data.dataset")
+    dataset.download(str(tmp_path / "photos"), tmp_path / "raw")
+    settings = small(
+        data={"image_size": [8, 12], "channels": 3, "dataset": {"name": "image_folder"}, "test_fraction": 0.4},
+        sample={"count": 70, "batch_size": 70},
+        evaluate=EVALUATE,
+    )
+    processed, reference, samples = tmp_path / "processed", tmp_path / "reference", tmp_path / "samples"
+
+    assert preprocess(settings.data, tmp_path / "raw", processed).shape == (3, 8, 12)
+    make_reference(settings.evaluate, processed, reference, CPU)
+    found = calibration.calibrate(settings.evaluate, processed, reference, CPU)
+    files.write_json(reference / calibration.FILE, found)
+    trainer = Trainer(settings.training(), open_split(processed, "train")[0], CPU)
+    for step in range(1, 5):
+        trainer.step(step)
+    save_model(tmp_path / "model", trainer.ema.averages, settings.training(), {})
+    model = load_model(tmp_path / "model", CPU)
+    drawing = Generator.of(model, settings.sample, CPU)
+    samples.mkdir()
+    write_samples(drawing, settings.sample, 0, model.image_shape, samples)
+    forward_picture(drawing.denoiser.chain, open_split(processed, "test")[0], 0, tmp_path / "forward.png")
+    scored = evaluation.evaluate({0: samples / "samples.npy"}, processed, reference, model, settings.evaluate, CPU)
+
+    assert np.load(samples / "samples.npy").shape == (70, 3, 8, 12)
+    assert scored.nearest.shape[2:] == (3, 8, 12)
+    assert {"fd", "precision", "recall"} <= scored.scores["classifier"].keys()
+    assert scored.scores["bits_per_dim"] > 0
+    said = evaluation.fingerprint(
+        read_reference(reference), settings.evaluate, settings.sample, "float32", "float32", CPU
+    )
+    assert said["comparable"]["images"]["size"] == [8, 12]
+    measured: dict[str, Any] = {"train": {}, "sample": {}, "evaluate": scored.scores}
+    assert "8x12" in summary.lines(settings, measured)[0]
+    for path in (tmp_path / "forward.png", samples / "grid.png", processed / "dataset.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 50
