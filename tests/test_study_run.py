@@ -155,7 +155,7 @@ def test_runs_for_noise_come_after_the_verdict_and_those_of_sampling_train_nothi
     assert study("status", str(PLAN)) == 0
     said = capsys.readouterr().out
     assert ["cosine,", "other", "order", "#!##", "3"] in [line.split() for line in said.splitlines()]
-    assert "for the sources of noise: 1 experiments" in said
+    assert "1 experiment for the sources of noise" in said
     assert len([line for line in ran() if line.startswith("train") and "order" not in line]) == 4 + 2 * 4
     fault.unlink()
     assert study("run", str(PLAN), "--line", "10") == 0  # cosine 0, linear 0, cosine 1, linear 1, weights, order
@@ -166,6 +166,8 @@ def test_runs_for_noise_come_after_the_verdict_and_those_of_sampling_train_nothi
     # none of them is a seed of the verdict, and each is scored as its own params say
     found = json.loads(Path("metrics/studies/tiny/verdict.json").read_text())
     assert found["notes"][:2] == ["cosine: 2 runs", "linear: 2 runs"]
+    head = git("rev-parse", "HEAD").strip()
+    assert found["notes"][-1] == f"all runs are of commit {head}, by the plan {plan.load(PLAN).hash}"
     shares = {each["source"]: each for each in found["noise"]}
     assert [each["runs"] for each in shares.values()] == [5] * 4
     assert shares["weights"]["share"] > 0 == shares["order"]["share"] == shares["noise"]["share"]

@@ -223,7 +223,7 @@ CORRELATION = np.array(
         [-0.11, -0.12, -0.05, -0.12, 1.0, 0.04],
         [-0.53, -0.61, 0.12, 0.18, 0.04, 1.0],
     ]
-)  # of METRICS: of their differences over seeds, pooled over the four pairs of metrics/studies/digits
+)  # of METRICS: of their differences over seeds, pooled over four pairs of variants of digits
 
 
 def tables(trials: int, variants: int = 3, seed: int = 0) -> Array:

@@ -21,6 +21,7 @@ from ddpm.compare import tables
 from ddpm.study import sources, status, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
+from ddpm.study.sources import Share as NoiseShare
 from ddpm.study.worker import Busy, Worker
 
 Share: TypeAlias = Callable[[], object]
@@ -79,10 +80,11 @@ class Runner:
         found = self.ledger.found()
         findings = verdict.judge(self.study, found)
         status.note_look(self.study, findings.open)
-        if not self.study.plan.noise:
-            return findings
-        shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source())
-        return replace(findings, noise=shares, notes=(*findings.notes, *sources.notes(shares)))
+        made = f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}"
+        shares: tuple[NoiseShare, ...] = ()
+        if self.study.plan.noise:
+            shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source())
+        return replace(findings, noise=shares, notes=(*findings.notes, *sources.notes(shares), made))
 
     def _still(self, findings: verdict.Findings) -> str:
         still = [variant for variant in findings.open if variant != self.study.baseline]
