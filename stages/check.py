@@ -71,10 +71,10 @@ def _check_network(config: Config) -> None:
 
 
 def _check_scores(config: Config) -> None:
-    from ddpm.scoring import scores
+    from ddpm.scoring import limits
 
-    scores.check_channels(config.evaluate, config.data.channels)
-    scores.check_counts(config.evaluate, {"sample.count": config.sample.count})
+    limits.check_channels(config.evaluate, config.data.channels)
+    limits.check_counts(config.evaluate, {"sample.count": config.sample.count})
 
 
 def _check_guidance(config: Config) -> None:

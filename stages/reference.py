@@ -8,8 +8,8 @@ from ddpm.base.files import write_json
 from ddpm.base.paths import PROCESSED, REFERENCE
 from ddpm.data.processed import read_manifest
 from ddpm.scoring import calibration
+from ddpm.scoring.limits import check_counts
 from ddpm.scoring.reference import make_reference
-from ddpm.scoring.scores import check_counts
 from ddpm.scoring.settings import Evaluate
 
 

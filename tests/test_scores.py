@@ -13,7 +13,7 @@ from torch_fidelity.defaults import DEFAULTS
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import extractor, scores
+from ddpm.scoring import extractor, limits, scores
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
@@ -110,7 +110,7 @@ def test_every_metric_that_the_config_allows_is_there() -> None:
 
 def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows() -> None:
     assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
-    assert DEFAULTS["isc_splits"] == scores.ISC_SPLITS
+    assert DEFAULTS["isc_splits"] == limits.ISC_SPLITS
     assert DEFAULTS["rng_seed"] == scores.RNG_SEED
 
 
@@ -177,15 +177,15 @@ def test_too_few_images_are_refused_with_the_minimum_and_enough_are_scored(
     settings = SETTINGS.model_copy(update={"metrics": (metric,)})
 
     with pytest.raises(UserError, match=rf"sample\.count: {least - 1} images .* '{metric}' .* at least {least} "):
-        scores.check_counts(settings, {"sample.count": least - 1})
-    scores.check_counts(settings, {"sample.count": least})
-    assert scores.possible(settings, real.extractor, least).metrics == (metric,)
-    assert scores.possible(settings, real.extractor, least - 1).metrics == ()
+        limits.check_counts(settings, {"sample.count": least - 1})
+    limits.check_counts(settings, {"sample.count": least})
+    assert limits.possible(settings, real.extractor, least).metrics == (metric,)
+    assert limits.possible(settings, real.extractor, least - 1).metrics == ()
     assert np.isfinite(list(score(held_out[:least], real, metric).values())).all()
 
 
 def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real: RealFeatures) -> None:
     with pytest.raises(UserError, match=r"the train split: 30 images are too few .* 'fid'"):
-        scores.check_counts(SETTINGS, {"sample.count": 1000, "the train split": 30})
+        limits.check_counts(SETTINGS, {"sample.count": 1000, "the train split": 30})
     alone = SETTINGS.model_copy(update={"metrics": ("isc",)})
-    scores.check_counts(alone, {"sample.count": 1000, "the train split": 30})
+    limits.check_counts(alone, {"sample.count": 1000, "the train split": 30})

@@ -48,11 +48,11 @@ def check_params(parsed: argparse.Namespace) -> None:
     from ddpm import doctor
     from ddpm.forecast import estimate
     from ddpm.model import architecture
-    from ddpm.scoring import scores
+    from ddpm.scoring import limits
 
     checked = config.load()
-    scores.check_channels(checked.evaluate, checked.data.channels)
-    scores.check_counts(checked.evaluate, {"sample.count": checked.sample.count})
+    limits.check_channels(checked.evaluate, checked.data.channels)
+    limits.check_counts(checked.evaluate, {"sample.count": checked.sample.count})
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")

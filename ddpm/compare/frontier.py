@@ -36,7 +36,7 @@ from ddpm.sampling import guidance, samples
 from ddpm.sampling.generator import Generator, write_set
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Guidance, Sample, Spacing
-from ddpm.scoring import extractor, scores
+from ddpm.scoring import extractor, limits, scores
 from ddpm.scoring.reference import INDEX, load_features, read_reference
 
 EVALUATIONS = (5, 10, 20, 50, 100)
@@ -70,7 +70,7 @@ class Frontier:
             )
         if "fid" not in settings.evaluate.metrics:
             raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")
-        scores.check_counts(settings.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
+        limits.check_counts(settings.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
         self.real = {name: load_features(reference, name) for name in settings.evaluate.extractors}
         self.sha256 = {"model": files.sha256(model), "reference": files.sha256(reference / INDEX)}
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"

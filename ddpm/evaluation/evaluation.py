@@ -30,8 +30,9 @@ from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, extractor, frechet
 from ddpm.scoring.extractor import Features
+from ddpm.scoring.limits import check_counts
 from ddpm.scoring.reference import RealFeatures, Reference, load_features, read_reference
-from ddpm.scoring.scores import check_counts, class_accuracy, score
+from ddpm.scoring.scores import class_accuracy, score
 from ddpm.scoring.settings import Evaluate
 
 PIXELS = "pixels"

@@ -12,8 +12,9 @@ from ddpm.base import files
 from ddpm.compute import devices
 from ddpm.sampling.settings import Sample
 from ddpm.scoring import frechet
+from ddpm.scoring.limits import ISC_SPLITS
 from ddpm.scoring.reference import WEIGHTS, Reference
-from ddpm.scoring.scores import ISC_SPLITS, RNG_SEED
+from ddpm.scoring.scores import RNG_SEED
 from ddpm.scoring.settings import Evaluate
 
 

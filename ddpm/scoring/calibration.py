@@ -22,8 +22,9 @@ from ddpm.data.processed import open_split
 from ddpm.scoring import extractor, frechet
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.frechet import Curve, Distance
+from ddpm.scoring.limits import possible
 from ddpm.scoring.reference import RealFeatures, load_features
-from ddpm.scoring.scores import Scores, possible, score
+from ddpm.scoring.scores import Scores, score
 from ddpm.scoring.settings import Evaluate
 
 FILE = "calibration.json"  # in data/reference/

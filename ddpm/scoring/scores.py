@@ -7,7 +7,6 @@ the spread over KID's subsets, not a standard error of ``kid_mean``.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -20,12 +19,11 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from ddpm.base.errors import UserError
-from ddpm.scoring import extractor
-from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.limits import ISC_SPLITS
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
-ISC_SPLITS = 10
 RNG_SEED = 2020  # torch-fidelity's default, used for published scores
 PRC_ROWS = 1000  # rows of the distance matrix in memory at once: 50,000 images take 0.2 GB instead of 10
 
@@ -65,12 +63,6 @@ def class_accuracy(fake: Features, labels: NDArray[np.int64]) -> float:
     return float((fake.logits.argmax(1).numpy() == labels).mean())
 
 
-def possible(settings: Evaluate, features: Extractor, count: int) -> Evaluate:
-    """``settings`` with only those metrics for which ``count`` images are enough."""
-    enough = [metric for metric in settings.metrics if count >= minimum(metric, settings, features)[0]]
-    return settings.model_copy(update={"metrics": tuple(enough)})
-
-
 METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], dict[str, float]]] = {
     "fid": lambda fake, real, settings: fid_statistics_to_metric(
         fid_features_to_statistics(fake.features), {"mu": real.mu, "sigma": real.sigma}, verbose=False
@@ -95,40 +87,3 @@ METRICS: dict[str, Callable[[Features, RealFeatures, Evaluate], dict[str, float]
         verbose=False,
     ),
 }
-
-
-def minimum(metric: str, settings: Evaluate, features: Extractor) -> tuple[int, str]:
-    """The fewest images for which ``metric`` is meaningful, and why. For fewer, torch-fidelity still gives numbers or
-    NaN."""
-    neighbours, dimensions = settings.prc_neighborhood + 1, features.dimensions
-    return {
-        "fid": (dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"),
-        "isc": (10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"),
-        "kid": (settings.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"),
-        "prc": (10 * neighbours, f"10 times the {neighbours} that evaluate.prc_neighborhood spans"),
-    }[metric]
-
-
-def check_channels(settings: Evaluate, channels: int) -> None:
-    """Raises UserError when an extractor cannot see images with so many channels."""
-    for name in settings.extractors:
-        seen = extractor.get(name).channels
-        if seen and channels not in seen:
-            raise UserError(
-                f"evaluate.extractors: {name} sees images of {' or '.join(map(str, seen))} channels, data.channels is "
-                f"{channels}: use classifier"
-            )
-
-
-def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
-    """Raises UserError that names the key, the number and the minimum when a metric has too few images.
-
-    counts: image counts by the key that sets them: ``sample.count``, and any other name for real images.
-    """
-    for name, metric, (where, count) in itertools.product(settings.extractors, settings.metrics, counts.items()):
-        least, why = minimum(metric, settings, extractor.get(name))
-        if count < least and (metric != "isc" or where == "sample.count"):
-            raise UserError(
-                f"{where}: {count:,} images are too few for evaluate.metrics {metric!r} with {name}: "
-                f"at least {least:,} are needed ({why}); use more images or leave {metric!r} out"
-            )

@@ -16,7 +16,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
 from ddpm.data.processed import Manifest
-from ddpm.scoring import extractor, reference, scores
+from ddpm.scoring import extractor, limits, reference, scores
 from ddpm.scoring.settings import Evaluate
 from ddpm.variants.extractors import inception
 from ddpm.variants.extractors.inception import Inception
@@ -124,4 +124,4 @@ def test_inception_needs_more_images_than_its_features() -> None:
     settings = Evaluate(extractors=("inception",), metrics=("fid",))
 
     with pytest.raises(UserError, match=r"sample\.count: 2,048 images are too few .* at least 2,049"):
-        scores.check_counts(settings, {"sample.count": 2048, "the train split": 50_000})
+        limits.check_counts(settings, {"sample.count": 2048, "the train split": 50_000})

@@ -172,7 +172,12 @@ def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "slow"),
-    [("seed", 9, False), ("diffusion.schedule.name", "linear", False), ("model.unet.groups", 4, True)],
+    [
+        ("seed", 9, False),
+        ("diffusion.schedule.name", "linear", False),
+        ("model.unet.groups", 4, True),
+        ("evaluate.kid_subsets", 50, True),
+    ],
 )
 def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: str, value: Any, slow: bool) -> None:
     set_param(key, value)
