@@ -41,7 +41,7 @@ class Machine:
     def takes(self, images: int, factor: float = 1.0) -> None:
         self.now += factor * (self.fixed + self.each * images)
 
-    def trainer(self, config: TrainingConfig, pictures: object, device: object, ranks: Ranks) -> Any:
+    def trainer(self, config: TrainingConfig, pictures: object, device: object, ranks: Ranks, *_: object) -> Any:
         images = config.train.batch_size
         assert images % (config.train.accumulate * ranks.size) == 0
         return SimpleNamespace(step=lambda number: self.takes(images, 2.0 if number == 1 else 1.0))

@@ -38,7 +38,9 @@ class ClassEmbedding(nn.Embedding):
 
     def forward(self, labels: Tensor | None) -> Tensor:
         """(1, width) for None."""
-        return self.weight[-1:] if labels is None else super().forward(labels)
+        if labels is None:
+            labels = torch.full((1,), self.num_embeddings - 1, device=self.weight.device)
+        return super().forward(labels)
 
 
 def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
