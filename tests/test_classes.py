@@ -75,6 +75,15 @@ def test_some_labels_are_dropped_as_a_function_of_seed_place_and_step() -> None:
     assert not torch.equal(made.labels(1) == COUNT, made.labels(2) == COUNT)
 
 
+def test_the_labels_that_are_dropped_follow_the_seed_of_the_noise() -> None:
+    plain, other = trainer(label_dropout=0.5).labels(1), trainer(label_dropout=0.5, seeds={"noise": 9}).labels(1)
+    assert plain is not None
+    assert other is not None
+    assert not torch.equal(plain == COUNT, other == COUNT)
+    same = trainer(label_dropout=0.5, seeds={"weights": 9}).labels(1)
+    assert torch.equal(plain, same)
+
+
 def test_a_rank_drops_the_labels_that_one_alone_would() -> None:
     whole = trainer(label_dropout=0.5).labels(3)
     rank = trainer(label_dropout=0.5)
@@ -124,14 +133,6 @@ def test_the_classes_make_a_difference_that_is_learned(tmp_path: Path) -> None:
     after = load_model(fit(tmp_path), CPU).network.state_dict()["classes.weight"]
     assert after.shape == (COUNT + 1, 32)
     assert (after != before).any(1).all(), "each row, that of no class too"
-
-
-def test_a_model_file_without_classes_does_not_mention_them() -> None:
-    written = small().training().to_dict()
-    assert "classes" not in written["model"]
-    assert "label_dropout" not in written["train"]
-    given = config().training().to_dict()
-    assert (given["model"]["classes"], given["train"]["label_dropout"]) == (COUNT, 0.1)
 
 
 def test_a_trainer_with_classes_needs_labels() -> None:

@@ -117,8 +117,7 @@ class Trainer:
         labels: np.ndarray | None = None,
     ):
         """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
-        data, options = config.data, config.train
-        shape = data.shape
+        options, shape = config.train, config.data.shape
         if pictures.shape[1:] != shape:
             raise UserError(
                 f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
@@ -209,7 +208,7 @@ class Trainer:
         labels = self.batches.labels(step)
         if labels is None:
             return None
-        dropped = noise.uniform(self.config.seed, "label", self.batches.place, step) < self.config.train.label_dropout
+        dropped = noise.uniform(self.seed, "label", self.batches.place, step) < self.config.train.label_dropout
         return labels.masked_fill(dropped, self.config.model.classes)
 
     def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, labels: Tensor | None = None) -> Tensor:
