@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,15 @@ def test_it_is_preprocessed_unchanged_at_its_own_size(channels: int, kept: int, 
     images = np.load(tmp_path / "raw/mixture.npz")["images"].reshape(40, 8, 8, channels).transpose(0, 3, 1, 2)
     found = np.concatenate([np.load(tmp_path / "processed" / split / "images.npy") for split in ("train", "test")])
     np.testing.assert_array_equal(np.unique(found, axis=0), np.unique(images, axis=0))
+
+
+@pytest.mark.parametrize("other", [{"image_size": 16}, {"image_size": [8, 4]}, {"channels": 3}])
+def test_another_shape_than_its_own_is_refused(other: dict[str, Any]) -> None:
+    """Resized images would not be of the distribution that ``truth`` states."""
+    own = {"dataset": Mixture(size=(4, 8)).model_dump(), "image_size": [4, 8]}
+    assert small(data=own).data.shape == (1, 4, 8)
+    with pytest.raises(UserError, match=r"data: image_size: .* allowed: \[4, 8\] and 1, as dataset\.mixture\.size"):
+        small(data=own | other)
 
 
 def test_too_many_bytes_and_a_source_are_refused(tmp_path: Path) -> None:

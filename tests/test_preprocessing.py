@@ -241,11 +241,15 @@ class TestPixels:
 
     @pytest.mark.parametrize("on_error", ["fail", "skip"])
     @pytest.mark.parametrize("channels", [2, 4, 64])
-    def test_a_picture_of_another_number_of_channels_is_one_line(
-        self, raw: Path, tmp_path: Path, channels: int, on_error: str
+    def test_a_gray_array_as_another_number_of_channels_is_one_line(
+        self, tmp_path: Path, channels: int, on_error: str
     ) -> None:
+        np.save(tmp_path / "own.npy", np.zeros((6, 8, 8), np.uint8))
+        arrays = variant.build("datasets", {"name": "arrays"}, "data.dataset")
+        arrays.download(str(tmp_path / "own.npy"), tmp_path / "arrays")
+        data = data_of(dataset=arrays, channels=channels, on_error=on_error)
         with pytest.raises(UserError) as raised:
-            preprocess(data_of(channels=channels, on_error=on_error), raw, tmp_path / "processed")
+            preprocess(data, tmp_path / "arrays", tmp_path / "processed")
         line = f"data.channels: {channels} is not allowed for pictures; allowed: 1 and 3"
         assert str(raised.value) == line
         assert not (tmp_path / "processed").exists()

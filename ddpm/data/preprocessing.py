@@ -26,13 +26,12 @@ from ddpm.base.settings import Shape
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest
 from ddpm.data.settings import Data, Resize
 from ddpm.pictures import plots
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import MODES, Records
 
 T = TypeVar("T")
 R = TypeVar("R")
 Pixels = NDArray[np.uint8]
 
-MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
 MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to cut up first
 MAX_WORKERS = 16  # photos that are decoded at a time
 BATCH = 32

@@ -52,8 +52,7 @@ def bits_per_dim(
     """(M,) of uint8 (M, C, H, W) images, by ``steps`` steps of the ODE, at most T - 1; two evaluations each.
 
     denoiser: differentiable by x_t. labels: (M,) on the device, the images' classes, for a denoiser that takes them as
-    ``labels``. Each rank processes its share of the images, and gets the whole. M is at least the
-    number of ranks.
+    ``labels``. Each rank processes its share of the images, and gets the whole. M is at least the number of ranks.
     """
     visited = schedule.respace(spacing.timesteps(schedule, min(steps + 1, len(schedule)), "log_snr"))
     signal, pixels = float(visited.alpha_bar[0] ** 0.5), math.prod(images.shape[1:])

@@ -84,6 +84,11 @@ class Config(TrainingConfig):
                 f"sample.guidance.weight: {sample.guidance.weight:g} needs model.classes, or a sample.guidance.model; "
                 "allowed: 1"
             )
+        if sample.guidance.weight != 1 and sample.guidance.model is None and not self.train.label_dropout:
+            raise ValueError(
+                f"sample.guidance.weight: {sample.guidance.weight:g} leads away from the model without a class, which "
+                "train.label_dropout: 0 does not train; allowed: 1, or a sample.guidance.model"
+            )
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:

@@ -7,7 +7,7 @@ datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,10 @@ from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
+from ddpm.base.settings import Shape
 from ddpm.base.variant import Variant
+
+MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +87,13 @@ class Dataset(Variant, ABC):
         with atomic_path(raw) as folder:
             folder.mkdir()
             self.fetch(source, folder)
+
+    def refusals(self, image: Shape) -> Iterator[str]:
+        """Why it cannot give images of that shape, if that is known before any is fetched. A dataset of pictures gives
+        any size."""
+        if image.channels not in MODES:
+            allowed = " and ".join(map(str, MODES))
+            yield f"channels: {image.channels} is not allowed for the pictures of {self.name}; allowed: {allowed}"
 
     def own_name(self, source: str | None) -> str | None:
         """A name for the images of a user's own ``source``; None for the published, verified ones."""

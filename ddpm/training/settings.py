@@ -16,7 +16,7 @@ class Seeds(Section):
     """A seed for one source of a training's randomness alone; null: the run's ``seed``.
 
     weights: the initial ones. order: which images each step sees, and which of them are flipped. noise: epsilon,
-    timesteps and dropout.
+    timesteps, dropout, and which images are shown without their class.
     """
 
     weights: Seed | None = None

@@ -75,6 +75,10 @@ def _guided(**guidance: Any) -> dict[str, Any]:
     return {"sample": {"guidance": guidance}}
 
 
+def _undropped() -> dict[str, Any]:
+    return {**_guided(weight=2.0), "model": {"classes": 3}, "train": {"label_dropout": 0.0}}
+
+
 VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
     ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
@@ -89,12 +93,15 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("an image of no height", {"data": {"image_size": [0, 8]}}, "data.image_size: (0, 8) is not allowed"),
     ("an image of three sides", {"data": {"image_size": [8, 8, 8]}}, "or two of them: [height, width]"),
     ("a million channels", {"data": {"channels": 10**6}}, "data.channels: 1000000 is not allowed"),
+    ("pictures of four channels", {"data": {"channels": 4}}, "channels: 4 is not allowed for the pictures of digits"),
+    ("a mixture of another size", {"data": {"dataset": {"name": "mixture"}}}, "image_size: 8 and channels: 1 are not"),
     ("one step of noise, and that without signal", _one_step(), "needs a chain of at least 2 steps"),
     ("one class", {"model": {"classes": 1}}, "model.classes: 1 is not allowed: 0 for no classes, or at least 2"),
     ("a billion classes", {"model": {"classes": 10**9}}, "model.classes: 1000000000 is not allowed"),
     ("a class of a model that knows none", {"sample": {"classes": [3]}}, "sample.classes: the model has none"),
     ("a class that does not exist", {"model": {"classes": 3}, "sample": {"classes": [3]}}, "no class 3; allowed: 0..2"),
     ("guidance of a model that knows no classes", _guided(weight=2.0), "guidance.weight: 2 needs model.classes"),
+    ("guidance away from what is never trained", _undropped(), "which train.label_dropout: 0 does not train"),
     ("guidance without end", _guided(weight=float("inf")), "guidance.weight: inf is not allowed"),
     ("guidance from late to early", _guided(interval=[0.9, 0.1]), "[0.9, 0.1] ends before it begins"),
     ("a model that guides, of any content", _guided(model="worse.safetensors"), "set both, by `sha256sum FILE`"),

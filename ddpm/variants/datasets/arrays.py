@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal, Self
@@ -15,6 +16,7 @@ from pydantic import model_validator
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import NO_ARRAY
+from ddpm.base.settings import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
 from ddpm.sources.dataset import Dataset, Records, picture
@@ -48,6 +50,10 @@ class Arrays(Dataset):
         if self.levels and self.levels[0] >= self.levels[1]:
             raise ValueError(f"levels: {list(self.levels)} must rise: [what becomes 0, what becomes 255]")
         return self
+
+    def refusals(self, image: Shape) -> Iterator[str]:
+        """None: the files say how many channels there are."""
+        yield from ()
 
     def own_name(self, source: str | None) -> str | None:
         return None if source is None else named_after(source) or self.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive
+from ddpm.base.settings import Positive, Shape
 from ddpm.sources.dataset import Dataset, Records
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Mixture(Dataset):
     least five standard deviations away, so fewer than 3 in 10 million pixels are clipped. Rounding to 256 levels adds a
     variance of 5e-6 to each pixel. ``ratio`` is each component's share over that of the one before.
 
-    For the images to keep this distribution, data.image_size and data.channels must be the ones given here: resizing
-    makes other images.
+    data.image_size and data.channels must be the ones given here: resized images would have another distribution.
     """
 
     licence = "Apache-2.0, as this project"
@@ -57,6 +57,15 @@ class Mixture(Dataset):
                     f"than {MAX_BYTES:,} bytes; lower {field}, size or channels"
                 )
         return self
+
+    def refusals(self, image: Shape) -> Iterator[str]:
+        own = Shape(self.channels, *self.size)
+        if image != own:
+            yield (
+                f"image_size: {image.image_size} and channels: {image.channels} are not the mixture's own, and "
+                f"resizing would make another distribution; allowed: {own.image_size} and {own.channels}, as "
+                "dataset.mixture.size and channels say"
+            )
 
     def fetch(self, source: str | None, folder: Path) -> None:
         if source is not None:
