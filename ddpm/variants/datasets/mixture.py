@@ -62,8 +62,8 @@ class Mixture(Dataset):
         own = Shape(self.channels, *self.size)
         if image != own:
             yield (
-                f"image_size: {image.image_size} and channels: {image.channels} are not the mixture's own, and resizing "
-                f"would make another distribution; allowed: {own.image_size} and {own.channels}, as "
+                f"image_size: {image.image_size} and channels: {image.channels} are not the mixture's own, and "
+                f"resizing would make another distribution; allowed: {own.image_size} and {own.channels}, as "
                 "dataset.mixture.size and channels say"
             )
 
