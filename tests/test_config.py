@@ -83,7 +83,7 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(
     channels: int, height: int, width: int, as_list: bool
 ) -> None:
     size = [height, width] if as_list or height != width else height
-    data = small(data={"image_size": size, "channels": channels}).training().data
+    data = small(data={"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}).training().data
     assert data.shape == (channels, height, width)
     plain = json.loads(data.model_dump_json())
     assert plain["image_size"] == data.shape.image_size == (height if height == width else [height, width])
