@@ -26,34 +26,34 @@ def parser() -> argparse.ArgumentParser:
     preset = command(added, "preset", commands.write_preset, "write a preset over params.yaml", about)
     preset.add_argument("name")
     preset.add_argument(
-        "--on", default=presets.BASE, metavar="PRESET", help="whose data, network and budget it changes (%(default)s)"
+        "--on", default=presets.BASE, metavar="PRESET", help="takes data, network and budget from it (%(default)s)"
     )
     preset.add_argument("--force", action="store_true", help="overwrite uncommitted changes of params.yaml")
 
     check = command(
-        added, "check", commands.check_params, "check the whole of params.yaml, and estimate what the next run takes"
+        added, "check", commands.check_params, "check params.yaml, and estimate the time and memory of the next run"
     )
     check.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure time and memory")
 
-    listing = command(added, "variants", commands.list_variants, "list what can be chosen, with the papers")
+    listing = command(added, "variants", commands.list_variants, "list what you can choose, with its papers")
     listing.add_argument("--json", action="store_true", help="as JSON, by params key and name")
 
-    sample = command(added, "sample", commands.sample_from_file, "sample from a model file, anywhere")
+    sample = command(added, "sample", commands.sample_from_file, "draw images from a model file, anywhere")
     sample.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     sample.add_argument("-n", "--count", type=int, default=64, help="images (%(default)s)")
     sample.add_argument("--out", type=Path, default=Path("grid.png"), help="picture to write (%(default)s)")
-    sample.add_argument("--seed", type=int, default=0, help="one of sample.seeds draws its set again (%(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="one of sample.seeds draws that set again (%(default)s)")
     sample.add_argument("--sampler", default="ddim", help=f"{', '.join(variant.names('samplers'))} (%(default)s)")
     sample.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
     sample.add_argument("--spacing", default="uniform", choices=get_args(Spacing), help="(%(default)s)")
     sample.add_argument("--class", nargs="+", dest="classes", metavar="CLASS", help="numbers or names, in turn (all)")
     sample.add_argument("--guidance", type=float, default=1.0, metavar="WEIGHT", help="1: none (%(default)s)")
-    sample.add_argument("--guide", metavar="FILE", help="a worse model to lead away from (the model without a class)")
+    sample.add_argument("--guide", metavar="FILE", help="guide away from this worse model (the model without a class)")
     sample.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
 
     gate = command(
-        added, "gate", commands.gate_scores, "the current scores against metrics/baseline.json: 1 if they are worse"
+        added, "gate", commands.gate_scores, "compare the scores with metrics/baseline.json; 1 if they are worse"
     )
     form = gate.add_mutually_exclusive_group()
     form.add_argument("--update", action="store_true", help="write the baseline, from runs of at least five seeds")
@@ -69,10 +69,10 @@ def parser() -> argparse.ArgumentParser:
     _add_results(added)
     _add_others(added)
 
-    track = command(added, "track", None, "MLflow runs")
+    track = command(added, "track", None, "complete the run in MLflow, or register the model there")
     track_commands = track.add_subparsers(metavar="COMMAND", required=True)
     sync = command(track_commands, "sync", commands.track_sync, "write the run of the current results, or complete it")
-    sync.add_argument("--study", type=Path, metavar="FILE", help="write that study's, also results of other machines")
+    sync.add_argument("--study", type=Path, metavar="FILE", help="write the runs of that study, also of other machines")
     registered = command(
         track_commands, "register", commands.track_register, "make the current model a version in MLflow's registry"
     )
@@ -85,66 +85,64 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_results(added: Commands) -> None:
     """Commands that show the results of one model, or of many."""
-    runs = command(
-        added, "runs", commands.list_runs, "all runs in a table: what differs in each, its scores, its state"
-    )
-    runs.add_argument("--mlflow", action="store_true", help="those too that MLflow alone has")
+    runs = command(added, "runs", commands.list_runs, "list all runs: what differs in each, its scores, its state")
+    runs.add_argument("--mlflow", action="store_true", help="include those that only MLflow has")
     runs.add_argument("--json", action="store_true", help="as JSON, with every score")
 
     compare = command(
-        added, "compare", commands.compare_runs, "which variant is better, over runs paired by training seed"
+        added, "compare", commands.compare_runs, "say which variant is better, from runs paired by training seed"
     )
     what = compare.add_mutually_exclusive_group(required=True)
     what.add_argument("--by", nargs="+", metavar="KEY", help="params keys, such as diffusion.schedule.name")
     what.add_argument("--between", nargs=2, metavar=("BASELINE", "OTHER"), help="two experiments or git revisions")
     compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="(those that all runs have)")
-    compare.add_argument("--all-pairs", action="store_true", help="every pair, not each against the baseline alone")
+    compare.add_argument("--all-pairs", action="store_true", help="every pair, not only each against the baseline")
     compare.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
-    compare.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
+    compare.add_argument("--allow-code-mismatch", action="store_true", help="compare runs of different code")
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="write verdict.md, .csv, .json and .png there")
-    compare.add_argument("--json", action="store_true", help="print what verdict.json says, in place of the table")
+    compare.add_argument("--json", action="store_true", help="print the content of verdict.json instead of the table")
 
     summary = command(
-        added, "summary", commands.print_summary, "the current model in five lines: its scores, and where to look"
+        added, "summary", commands.print_summary, "show the current model in five lines: its scores, and where to look"
     )
     form = summary.add_mutually_exclusive_group()
     form.add_argument("--all", action="store_true", help="every number, by stage")
     form.add_argument("--json", action="store_true", help="every number as JSON, by stage")
 
     frontier = command(
-        added, "frontier", commands.draw_frontier, "quality against cost: one model over samplers and evaluations"
+        added, "frontier", commands.draw_frontier, "measure quality against cost, over samplers and evaluations"
     )
     frontier.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     frontier.add_argument("--samplers", nargs="+", metavar="NAME", help="(all)")
     frontier.add_argument("--evaluations", nargs="+", type=int, metavar="N", help="of the network (5 10 20 50 100)")
-    frontier.add_argument("--weights", nargs="+", type=float, metavar="W", help="of guidance (params.yaml's)")
+    frontier.add_argument("--weights", nargs="+", type=float, metavar="W", help="weights of guidance (params.yaml's)")
     frontier.add_argument("--spacing", choices=get_args(Spacing), help="(what suits each sampler's few steps)")
 
-    page = command(added, "report", commands.write_report, "one HTML file of all that is known of the current model")
-    page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="its variants too: as in `ddpm compare`")
+    page = command(added, "report", commands.write_report, "write one HTML file about the current model")
+    page.add_argument("--by", nargs="+", default=[], metavar="KEY", help="add its variants, as in `ddpm compare`")
     page.add_argument("--allow-budget-mismatch", action="store_true", help="compare runs that cost more or less")
-    page.add_argument("--allow-code-mismatch", action="store_true", help="compare runs that other code made")
+    page.add_argument("--allow-code-mismatch", action="store_true", help="compare runs of different code")
     page.add_argument("--out", type=Path, default=Path("report.html"), help="(%(default)s)")
 
 
 def _add_others(added: Commands) -> None:
     """Commands that share a model, or help before anything runs."""
-    export = command(added, "export", commands.export_model, "the model with a card, as a folder to share")
+    export = command(added, "export", commands.export_model, "write the model and its card to a folder, to share")
     export.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")
     export.add_argument("--format", choices=("ddpm", "diffusers"), default="ddpm", help="(%(default)s)")
 
     taken = command(
-        added, "import", commands.import_model, "a model file of a folder that was exported, or that diffusers saved"
+        added, "import", commands.import_model, "make a model file from a folder that export or diffusers wrote"
     )
     taken.add_argument("source", type=Path, metavar="FOLDER|FILE")
     taken.add_argument("--out", type=Path, default=Path("model.safetensors"), help="a new file (%(default)s)")
 
     doctor = command(
-        added, "doctor", commands.examine, "what this machine and folder have, and what is missing: then 1"
+        added, "doctor", commands.examine, "show what is here and what is missing; exit code 1 if something is"
     )
-    doctor.add_argument("--offline", action="store_true", help="what has to be downloaded is missing too")
+    doctor.add_argument("--offline", action="store_true", help="count what has to be downloaded as missing")
     doctor.add_argument("--json", action="store_true", help="as JSON")
 
     schema = command(added, "schema", commands.write_schema, "write the JSON schema of params.yaml, for editors")
-    schema.add_argument("--out", type=Path, help="(in the package, where params.yaml looks for it)")
+    schema.add_argument("--out", type=Path, help="file to write (the one in the package, which params.yaml names)")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # they take half a second to import, which other commands nee
 
 def add(added: Commands) -> None:
     """Add the parsers of its commands."""
-    study = command(added, "study", None, "from a question to a verdict: plan, run and judge the runs of a study")
+    study = command(added, "study", None, "take a question to a verdict: plan, run and judge a study")
     commands = study.add_subparsers(metavar="COMMAND", required=True)
 
     new = commands.add_parser("new", help="write a study's file, with comments")
@@ -35,17 +35,17 @@ def add(added: Commands) -> None:
     )
     new.set_defaults(run=write_new)
 
-    planned = _of_file(commands, "plan", "its experiments, what exists, cost and time, the power at each look")
+    planned = _of_file(commands, "plan", "show its experiments, what exists, the cost, the power at each look")
     planned.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure the time of a run")
     planned.set_defaults(run=print_plan)
 
-    going = _of_file(commands, "run", "run what is missing, and decide; after any stop, the same command goes on")
+    going = _of_file(commands, "run", "run what is missing, and decide; after any stop, the same command continues")
     going.add_argument("--line", type=int, metavar="K", help="only the K-th experiment of the plan, for job arrays")
-    going.add_argument("--max-time", type=_minutes, metavar="MINUTES", help="then stop, with exit code 75: go on later")
+    going.add_argument("--max-time", type=_minutes, metavar="MINUTES", help="then stop (exit code 75); continue later")
     going.add_argument("--push", action="store_true", help="push each result to the git remote origin, as `push` does")
     going.set_defaults(run=run)
 
-    state = _of_file(commands, "status", "what is done, running, failed and missing, and the time left")
+    state = _of_file(commands, "status", "show what is done, running, failed and missing, and the time left")
     state.set_defaults(run=print_status)
 
     for name, function, about in (
@@ -61,7 +61,7 @@ def add(added: Commands) -> None:
 def _of_file(commands: Commands, name: str, about: str) -> argparse.ArgumentParser:
     made = commands.add_parser(name, help=about)
     made.add_argument("file", type=Path)
-    made.add_argument("--slots", type=_positive, metavar="N", help="experiments at a time (one a core, or one a GPU)")
+    made.add_argument("--slots", type=_positive, metavar="N", help="experiments at a time (one per core or GPU)")
     made.add_argument("--json", action="store_true", help="as JSON")
     return made
 

@@ -23,28 +23,29 @@ exit codes:
   0    done
   1    gate: worse than the baseline allows; doctor: something needed is missing; study run: an experiment failed
   2    a mistake, reported in one line on stderr
-  75   study run: the time of --max-time is over; the same command goes on
+  75   study run: the time of --max-time is over; the same command continues
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`"""
 
 # command line -> what it is for
 EXAMPLES = {
-    "ddpm preset fashion_mnist": "refused where params.yaml has changes that git does not hold",
-    "ddpm preset digits --force": "also then",
-    "ddpm preset edm --on cifar10": "one preset's recipe on the data, network and budget of another",
-    "ddpm check": "before hours of training: is it possible, and how long will it take",
-    "ddpm check --no-pilot": "is it possible",
-    "ddpm variants": "every schedule, loss, sampler ... with its paper",
+    "ddpm preset fashion_mnist": "refused if params.yaml has uncommitted changes",
+    "ddpm preset digits --force": "overwrites them",
+    "ddpm preset edm --on cifar10": "the method of one preset on the data, network and budget of another",
+    "ddpm check": "before hours of training: is params.yaml possible, and how long will it take",
+    "ddpm check --no-pilot": "only: is it possible",
+    "ddpm variants": "every schedule, loss, sampler and so on, with its paper",
     "ddpm variants --json": "for a program",
     "ddpm sample -n 16 --out digits.png": "16 images of the current model",
+    "ddpm sample --class 3 --guidance 2": "one class, more clearly, of a model with classes",
     "ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250": "of a model file, anywhere",
     "ddpm compare --by diffusion.schedule.name": "every schedule that was run against that of params.yaml",
     "ddpm compare --by sample.sampler sample.steps --all-pairs --allow-budget-mismatch": "each against each",
     "ddpm compare --between main workspace": "two commits or experiments; one seed each is no verdict",
     "ddpm compare --by diffusion.loss.name --json": "verdicts for a program",
-    "ddpm gate": "in CI: fails when scores are worse than seeds make them",
+    "ddpm gate": "in CI: fails if scores are worse than another seed would explain",
     "ddpm gate --champion": "the model that passes is the registry's champion",
-    "ddpm gate --update": "takes the runs of these params as the new baseline",
+    "ddpm gate --update": "makes the runs of these params the new baseline",
     "ddpm export --out shared": "a folder to share: the model file and its card",
     "ddpm import shared --out other.safetensors": "for `ddpm sample --model other.safetensors`",
     "ddpm frontier --samplers ddim heun --evaluations 10 20 50": "quality against cost of two samplers",
@@ -55,18 +56,18 @@ EXAMPLES = {
     "ddpm doctor": "what this machine has, and what is missing",
     "ddpm doctor --offline": "what would have to be downloaded counts as missing",
     "ddpm runs": "a line each: what differs from params.yaml, seed, scores, seconds, state",
-    "ddpm runs --mlflow": "those of plain `dvc repro` too, which MLflow keeps",
+    "ddpm runs --mlflow": "also those of plain `dvc repro`, which MLflow keeps",
     "ddpm runs --json": "for a program, with every score",
-    "ddpm schema": "after a new variant: the file that editors complete params.yaml by",
+    "ddpm schema": "after a new variant: the file with which editors complete params.yaml",
     "ddpm study new loss --vary diffusion.loss.name=simple,min_snr": "studies/loss.yaml, with comments",
     "ddpm study plan studies/loss.yaml": "its experiments, their cost, the power at each look",
-    "ddpm study run studies/loss.yaml": "runs what is missing and decides; after any stop, it goes on",
+    "ddpm study run studies/loss.yaml": "runs what is missing and decides; after any stop, it continues",
     "ddpm study run studies/loss.yaml --line 3": "one experiment, for job arrays",
     "ddpm study status studies/loss.yaml": "from another terminal, while it runs",
-    "ddpm use inpaint --rows 0 1 2 3 --part left": "the left half of four test images, drawn by the model",
-    "ddpm use vary --images cat.jpg --strengths 0.3 0.6": "photos of your own, more and less like themselves",
-    "ddpm use interpolate --rows 0 1 2": "from one image to the next, through their noise",
-    "ddpm use invert": "the noise of each image, and what the model makes of it",
+    "ddpm use inpaint --rows 0 1 2 3 --part left": "the model draws the left half of four test images",
+    "ddpm use vary --images cat.jpg --strengths 0.3 0.6": "your own photo, varied a little and more",
+    "ddpm use interpolate --rows 0 1 2": "a row from each image to the next",
+    "ddpm use invert": "the noise of each image, and the image drawn from it",
     "ddpm track sync": "after a training whose MLflow server was down",
     "ddpm track register": "a version in MLflow's registry, for `mlflow models serve`",
 }

@@ -1,4 +1,4 @@
-"""What each command of ``ddpm use`` does. None of them imports torch by itself."""
+"""What each command of ``ddpm use`` does. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ SIDES = ("left", "right", "top", "bottom", "centre")
 
 def add(added: Commands) -> None:
     """Add the parsers of its commands."""
-    use = command(added, "use", None, "what the model can do with given images: paint in, vary, blend, invert")
+    use = command(added, "use", None, "change given images with the model: inpaint, vary, interpolate, invert")
     commands = use.add_subparsers(metavar="COMMAND", required=True)
 
     painted = _of_images(commands, "inpaint", "draw a part of each image, and keep the rest (RePaint)")
     painted.add_argument(
-        "--part", default="centre", help=f"to draw: {', '.join(SIDES)}, or a picture, white where to draw (%(default)s)"
+        "--part", default="centre", help=f"{', '.join(SIDES)}, or a picture that is white where to draw (%(default)s)"
     )
-    painted.add_argument("--rounds", type=int, default=10, help="times that each step is taken (%(default)s)")
+    painted.add_argument("--rounds", type=int, default=10, help="how often each step is taken (%(default)s)")
     painted.set_defaults(run=inpaint)
 
-    varied = _of_images(commands, "vary", "images like the given ones (SDEdit)")
+    varied = _of_images(commands, "vary", "draw images like the given ones (SDEdit)")
     varied.add_argument(
         "--strengths", type=float, nargs="+", default=[0.25, 0.5, 0.75], metavar="S",
-        help="how far up the chain to go, above 0 and up to 1: a row each (0.25 0.5 0.75)",
+        help="how much noise to add, above 0 and up to 1: a row for each (0.25 0.5 0.75)",
     )  # fmt: skip
     varied.set_defaults(run=vary)
 
-    blended = _of_images(commands, "interpolate", "from each image to the next, through their noise")
-    blended.add_argument("--count", type=int, default=9, help="images in a row, with both ends (%(default)s)")
+    blended = _of_images(commands, "interpolate", "draw a row from each image to the next")
+    blended.add_argument("--count", type=int, default=9, help="images in a row, with the two given ones (%(default)s)")
     blended.set_defaults(run=interpolate)
 
-    inverted = _of_images(commands, "invert", "the noise that the model makes the images of, and those images")
+    inverted = _of_images(commands, "invert", "find the noise from which the model draws each image, and draw it again")
     inverted.set_defaults(run=invert)
 
 
@@ -72,7 +72,7 @@ def inpaint(parsed: argparse.Namespace) -> None:
     unknown = _part(parsed.part, Shape(*images.shape[1:])).to(images.device)
     drawn = edits.inpaint(generator, images, unknown, parsed.seed, parsed.rounds)
     _save([images, images.masked_fill(unknown, 0), drawn], parsed.out)
-    print(f"{parsed.out}: rows of the images, of what is known of them, and of what the model makes of that")
+    print(f"{parsed.out}: rows of the images, of the parts that are kept, and of the results")
 
 
 def vary(parsed: argparse.Namespace) -> None:
@@ -105,7 +105,7 @@ def invert(parsed: argparse.Namespace) -> None:
     back = edits.decode(generator, noise)
     _save([images, noise / 3, back], parsed.out)
     worst = float((back.clamp(-1, 1) - images).abs().max()) * 127.5
-    print(f"{parsed.out}: rows of the images, their noise, and the images made of it; largest error {worst:.1f} of 255")
+    print(f"{parsed.out}: rows of the images, their noise, and what it becomes; largest error {worst:.1f} of 255")
 
 
 def _opened(parsed: argparse.Namespace, sampler: str, *, clip: bool) -> tuple[Generator, Tensor]:
