@@ -2,11 +2,11 @@
 
 The runs of a source and the baseline's run with the first seed differ in that source alone. The variance of their
 scores over the variance between the baseline's seeds is the source's share: its total effect (Homma & Saltelli 1996),
-with the other sources as the first seed drew them. It contains what the source does together with a source that is held
-fixed, which that one's share contains too. So the shares add up to 100% only if the sources' effects add up.
+with the other sources as the first seed drew them. What two sources do only together is in the share of each, so the
+shares add up to 100% only if the sources' effects add up.
 
-The interval is that of a ratio of the variances of two independent normal samples, by the F distribution. The two have
-one run in common; in simulations, 95% intervals then cover 94.9 to 95.5%.
+The interval is that of the ratio of two independent normal samples' variances, by the F distribution. The two have one
+run in common; in simulations, 95% intervals still cover 94.9 to 95.5%.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAMES: Mapping[Source, str] = {
 
 class Share(NamedTuple):
     """A source's share of a metric's variance between seeds. runs: of the source, including the one with the first
-    seed; seeds: of the baseline. low, high: the interval; 1 is the whole variance, and both may be above."""
+    seed; seeds: of the baseline. low, high: the interval; 1 is the whole variance, and both may exceed it."""
 
     metric: str
     source: Source
@@ -49,7 +49,7 @@ def shares(study: Study, ordinary: Mapping[int, Run], by_source: Mapping[Source,
     """The shares in every metric that all runs have, the primary one first; none before the first look.
 
     ordinary: the baseline's runs by seed. A source with fewer than FEWEST_RUNS runs is left out, and so is a metric
-    with a score that is no number, or without variance. Raises UserError if runs were not scored in the same way.
+    with a score that is not a number, or without variance. Raises UserError if runs were not scored in the same way.
     """
     plan, confidence = study.plan, study.configs[study.baseline].compare.confidence
     if plan.first_seed not in ordinary or len(ordinary) < plan.looks[0]:

@@ -1,4 +1,4 @@
-"""Given images changed by a trained model: painted in, varied, turned into noise and back, blended.
+"""Given images changed by a trained model: inpainted, varied, inverted to noise, interpolated.
 
 Each is a short function of a ``Generator``. Images are (B, C, H, W) float32 in [-1, 1], as ``chain.from_images`` makes
 them; image i's noise depends only on the seed and i.
@@ -25,11 +25,11 @@ ITERATIONS = 8  # of the fixed point; the tests state what is left of the error
 
 
 def inpaint(generator: Generator, images: Tensor, unknown: Tensor, seed: int, rounds: int = ROUNDS) -> Tensor:
-    """``images`` with the ``unknown`` pixels, a bool (H, W), drawn by the model; the others are returned as they are.
+    """``images`` with the ``unknown`` pixels, a bool (H, W), drawn by the model; the others stay as they are.
 
     RePaint, Lugmayr et al. 2022 (arXiv:2201.09865), Algorithm 1: after each step, the known pixels are replaced by
-    noised ones of the image. Each step is taken ``rounds`` times, with a step of noise in between, so that both parts
-    come to agree. A sampler that uses earlier steps starts over at each.
+    noised ones of the image. Each step is taken ``rounds`` times, with a step of noise in between, so that the
+    two parts come to agree. A multistep sampler starts over at each step.
     """
     chain, shape = generator.chain, images.shape[1:]
     index = torch.arange(len(images), device=images.device)
@@ -78,15 +78,15 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
 
 
 def decode(generator: Generator, x_T: Tensor, seed: int = 0) -> Tensor:
-    """The images that the generator's sampler makes of x_T."""
+    """The images that the generator's sampler draws from x_T."""
     index = torch.arange(len(x_T), device=x_T.device)
     return _last(_steps(generator, x_T, generator.chain, index, seed, "reverse"))
 
 
 def interpolate(generator: Generator, images: Tensor, count: int) -> Tensor:
-    """(B - 1, count, C, H, W): from each image to the next, both included, on the sphere of their noise.
+    """(B - 1, count, C, H, W): from each image to the next, both included, along the sphere of their noise.
 
-    Song et al. 2020 (arXiv:2010.02502), section 5.3. The generator's sampler is a deterministic one that does not clip.
+    Song et al. 2020 (arXiv:2010.02502), section 5.3. The generator's sampler must be deterministic and must not clip.
     """
     ends = invert(generator, images)
     between = [slerp(ends[:-1], ends[1:], weight) for weight in np.linspace(0, 1, count).tolist()]
@@ -97,7 +97,7 @@ def interpolate(generator: Generator, images: Tensor, count: int) -> Tensor:
 def slerp(first: Tensor, second: Tensor, weight: float) -> Tensor:
     """Spherical interpolation of each image's noise, from ``first`` at weight 0 to ``second`` at 1. Shoemake 1985.
 
-    Points in between have a length between theirs, as noise has; on the straight line they would be shorter.
+    Points in between are about as long as noise is; on the straight line they would be shorter.
     """
     flat_first, flat_second = first.flatten(1), second.flatten(1)
     cosine = torch.cosine_similarity(flat_first, flat_second, dim=1).clamp(-1, 1)
