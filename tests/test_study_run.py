@@ -136,6 +136,16 @@ def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys: pytest.
     assert not results.failures(plan.load(PLAN))
 
 
+def test_a_study_whose_experiments_all_fail_ends_in_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in NAMES:
+        Path(f"control/fail-{name.removeprefix('tiny-')}").write_text("9")
+    assert study("run", str(PLAN)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split(": ")[1] for line in lines} == set(NAMES)
+    assert all(line.startswith("failed: ") for line in lines)
+    assert json.loads(Path("metrics/studies/tiny/verdict.json").read_text())["findings"] == []
+
+
 WITH_NOISE = STUDY.replace("looks", "noise: 4\nlooks")
 EXTRA = [f"tiny-cosine-{source}-{k}" for source in ("weights", "order", "noise", "sampling") for k in range(1, 5)]
 

@@ -87,7 +87,9 @@ def verdict(found: Compared) -> list[Part]:
 
 
 def samples(found: Compared) -> list[Part]:
-    """The first images of each variant, drawn from the same noise, above real ones."""
+    """The first images of each variant, drawn from the same noise, above real ones. Raises UserError without runs."""
+    if not found.arms:
+        raise UserError("no run has finished, so there are no images")
     shared = set.intersection(*map(set, found.arms.values()))
     if not shared:
         seeds = "; ".join(f"{label} has {pairing.named(arm)}" for label, arm in found.arms.items())
