@@ -64,6 +64,24 @@ def test_a_run_has_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def test_classes_and_the_likelihood_by_the_ode_have_columns_if_a_run_has_them() -> None:
+    def run(name: str, **scores: float) -> overview.Listed:
+        found = {key.replace("__", "."): value for key, value in scores.items()}
+        return overview.Listed(name, "dvc", "scored", 0, {}, found, 1.0, "f", 0.0)
+
+    both = run("both", classifier__fd=1.5, classifier__class_accuracy=0.75, bits_per_dim=2.5, bits_per_dim_ode=2.25)
+    head, *lines = overview.table([run("plain", classifier__fd=2.5), both], 120).splitlines()
+    assert [cell.strip() for cell in head.split("  ") if cell][3:] == [
+        "fd",
+        "accuracy",
+        "bits/dim",
+        "bits/dim ODE",
+        "seconds",
+        "state",
+    ]
+    assert [line.split()[3:7] for line in lines[:2]] == [["2.5", "-", "-", "-"], ["1.5", "0.75", "2.5", "2.25"]]
+
+
 def test_of_what_leaves_results_alone_nothing_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = {"seed": 1, "launch__processes": 1, "train__checkpoint_every": 7, "data__source": "elsewhere",
             "train__learning_rate": 0.001, "diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.5}},

@@ -45,6 +45,15 @@ def test_five_lines_tell_a_person_what_there_is() -> None:
     ]
 
 
+def test_classes_and_the_likelihood_by_the_ode_are_among_the_scores() -> None:
+    scores = {
+        "classifier": {"fd": 1.0, "class_accuracy": 0.912}, "bits_per_dim": 2.8, "bits_per_dim_ode": 2.5,
+        "real": {"classifier": {"class_accuracy": 0.981}},
+    }  # fmt: skip
+    told = summary.lines(config.load(PRESETS / "digits.yaml"), MEASURED | {"evaluate": scores})
+    assert told[1].endswith("class accuracy 0.912 (0.981), 2.8 bits per dimension, 2.5 bits per dimension by the ODE")
+
+
 def test_what_is_not_there_is_left_out() -> None:
     linear = small(diffusion=PARAMS["diffusion"] | {"schedule": {"name": "linear"}})
     told = summary.lines(linear, {"train": {}, "sample": {}, "evaluate": {"classifier": {"kid_mean": 0.1}}})

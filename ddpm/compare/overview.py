@@ -28,6 +28,8 @@ State = Literal["scored", "stale", "unscored"] | Unfinished
 NAME_SHARE = 5  # a name gets a fifth of the width at most
 VARIANT_WIDTH = 16  # at least
 MORE = "…"
+# metric in the table besides the headlines -> its column's head
+HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim", "bits_per_dim_ode": "bits/dim ODE"}
 
 
 class Listed(NamedTuple):
@@ -137,14 +139,14 @@ def table(listed: Sequence[Listed], width: int) -> str:
     """The runs in at most ``width`` columns of text, if the names allow it, and a last line that counts them."""
     if not listed:
         return "no runs yet: `dvc repro` makes one"
-    seen = dict.fromkeys(name for run in listed for name in run.scores)
-    headlines = [name for name in metrics.in_order(seen) if metrics.is_headline(name)]
-    single = len(set(map(metrics.kind, headlines))) == len(headlines)
-    names = [metrics.kind(name) if single else name for name in headlines]
-    heads = ["name", "variant", "seed", *names, "bits/dim", "seconds", "state"]
+    seen = {name for run in listed for name in run.scores} | {"bits_per_dim"}
+    names = [name for name in metrics.in_order(seen) if metrics.is_headline(name) or metrics.kind(name) in HEADS]
+    kinds = [metrics.kind(name) for name in names]
+    shown = [HEADS.get(kind, kind) if kinds.count(kind) == 1 else name for name, kind in zip(names, kinds, strict=True)]
+    heads = ["name", "variant", "seed", *shown, "seconds", "state"]
     rows = []
     for run in listed:
-        scores = [_number(run.scores.get(name)) for name in (*headlines, "bits_per_dim")]
+        scores = [_number(run.scores.get(name)) for name in names]
         variant = " ".join(f"{_label(key)}={value}" for key, value in run.variant.items()) or "-"
         seconds = "-" if run.seconds is None else f"{run.seconds:.0f}"
         name = _cut(printable(run.name), width // NAME_SHARE)
@@ -159,8 +161,8 @@ def table(listed: Sequence[Listed], width: int) -> str:
         for row in rows:
             row[1] = _cut(row[1], max(room, VARIANT_WIDTH))
     states = ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in listed).items())
-    kinds = len({run.fingerprint for run in listed if run.state == "scored"})
-    mixed = f"; {kinds} fingerprints: compare only scores of the same one" if kinds > 1 else ""
+    scored = len({run.fingerprint for run in listed if run.state == "scored"})
+    mixed = f"; {scored} fingerprints: compare only scores of the same one" if scored > 1 else ""
     return "\n".join([*lines(), "", f"{len(listed)} run{'s' * (len(listed) != 1)}: {states}{mixed}"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ddpm.base.files import flatten
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
-from ddpm.compare.metrics import HEADLINE
+from ddpm.compare.metrics import ALONE, HEADLINE, TITLES
 from ddpm.params.config import Config
 
 PICTURES = {
@@ -17,7 +17,9 @@ PICTURES = {
     EVALUATION / "nearest.png": " (samples and the training images nearest to them)",
 }
 # metric of an extractor -> what a person calls it
-NAMES = dict.fromkeys(HEADLINE, "Fréchet distance") | {"precision": "precision", "recall": "recall"}
+NAMES = dict.fromkeys(HEADLINE, "Fréchet distance") | {
+    name: TITLES.get(name, name) for name in ("precision", "recall", "class_accuracy")
+}
 NEXT = ("linear", "cosine")  # the schedule to try: the first that was not used
 
 
@@ -63,5 +65,6 @@ def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
                     own += f" of {drawn:,} samples"
                     others += f" of {real['count']:,}" + ("; fewer make it larger" if real["count"] != drawn else "")
             yield own + (f" ({others})" if others else "")
-    if "bits_per_dim" in evaluate:
-        yield f"{evaluate['bits_per_dim']:.3g} bits per dimension"
+    for name in ALONE:
+        if name in evaluate:
+            yield f"{evaluate[name]:.3g} {TITLES[name]}"
