@@ -13,6 +13,7 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.generator import Generator
 from ddpm.use import edits
 from tests.peers import exact
@@ -99,6 +100,15 @@ def test_inversion_and_back_returns_the_images(steps: int) -> None:
     torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
     plain = edits.decode(ddim, edits.invert(ddim, given, iterations=1))
     assert float((plain - given).abs().max()) > 10 * float((back - given).abs().max())
+
+
+def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There x_T is all noise, so that its epsilon is x_T itself, whatever the image."""
+    log_snr = np.append(SCHEDULE.log_snr[:-1], -np.inf)
+    monkeypatch.setattr("tests.test_use.SCHEDULE", NoiseSchedule(log_snr, np.arange(1, len(log_snr) + 1)))
+    given, ddim = images(6), generator("ddim", 20)
+    back = edits.decode(ddim, edits.invert(ddim, given))
+    torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
 
 
 def test_the_noise_of_the_data_is_standard_normal() -> None:

@@ -131,10 +131,11 @@ def _pictures(paths: Iterable[Path], shape: Shape) -> Iterable[Tensor]:
     from PIL import Image
 
     from ddpm.data.preprocessing import BROKEN, to_pixels
+    from ddpm.sources.photos import FORMATS
 
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 pixels = to_pixels(image, shape, "crop")
         except BROKEN as error:
             raise UserError(f"--images: {path}: cannot be read as a picture ({error})") from error
