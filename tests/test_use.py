@@ -172,6 +172,7 @@ def test_each_command_writes_a_picture_of_given_images(
         (["vary", "--steps", "1000"], "steps: 1000 must be at most the model's T = "),
         (["vary", "--images", "none.png"], "--images: none.png: cannot be read as a picture"),
         (["vary", "--images", "text.png"], "--images: text.png: cannot be read as a picture"),
+        (["vary", "--images", "other.pcx"], "--images: other.pcx: cannot be read as a picture"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -187,9 +188,10 @@ def test_what_cannot_be_done_is_refused(
     for name in ("a", "b"):
         Image.linear_gradient("L").save(f"{name}.png")
     Path("text.png").write_text("no picture")
+    Image.linear_gradient("L").save("other.pcx")  # of a format that no dataset reads
     given = [] if "--images" in command else ["--images", "a.png", "b.png"]
     steps = [] if "--steps" in command else ["--steps", "2"]
     found = refused(capsys, "use", *command, "--model", model_file, *given, *steps)
     assert found.startswith(message)
     assert not list(Path().glob("*.png.*"))
-    assert {path.name for path in Path().iterdir()} <= {"a.png", "b.png", "text.png"}
+    assert {path.name for path in Path().iterdir()} <= {"a.png", "b.png", "text.png", "other.pcx"}

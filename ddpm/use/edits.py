@@ -64,9 +64,9 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
     """x_T from which deterministic DDIM sampling returns the images. Song et al. 2020 (arXiv:2010.02502), section 4.3.
 
     DDIM's step from x_t uses the network at x_t, which inversion does not know yet: a fixed-point iteration finds it
-    (Pan et al. 2023, arXiv:2309.04907). It takes epsilon from the network where there is more signal than noise, else
-    x_0: the one that depends less on the guess, and at zero terminal SNR the only one that says anything. Each level
-    costs ``iterations`` evaluations. The generator must not clip.
+    (Pan et al. 2023, arXiv:2309.04907). From the network it takes epsilon near the image and x_0 near the noise:
+    whichever depends less on the guess, if the data has unit variance. At zero terminal SNR epsilon is the guess
+    itself. Each level costs ``iterations`` evaluations. The generator must not clip.
     """
     x = images
     rising = levels(generator.chain.schedule)[::-1]
@@ -74,7 +74,7 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
         guess = x
         for _ in range(iterations):
             x_0, epsilon, _ = generator.denoiser(guess, there.t)
-            if there.signal > there.sigma or here.sigma == 0:
+            if here.sigma * there.sigma <= here.signal * there.signal:
                 x_0 = (x - here.sigma * epsilon) / here.signal
             else:
                 epsilon = (x - here.signal * x_0) / here.sigma
