@@ -15,6 +15,7 @@ from ddpm.compare import summary
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
+from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model.file import load_model, save_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples
 from ddpm.scoring import calibration
@@ -64,9 +65,7 @@ def test_photos_of_8x12_from_files_to_scores(tmp_path: Path, monkeypatch: pytest
     assert scored.nearest.shape[2:] == (3, 8, 12)
     assert {"fd", "precision", "recall"} <= scored.scores["classifier"].keys()
     assert scored.scores["bits_per_dim"] > 0
-    said = evaluation.fingerprint(
-        read_reference(reference), settings.evaluate, settings.sample, "float32", "float32", CPU
-    )
+    said = fingerprint(read_reference(reference), settings.evaluate, settings.sample, "float32", "float32", CPU)
     assert said["comparable"]["images"]["size"] == [8, 12]
     measured: dict[str, Any] = {"train": {}, "sample": {}, "evaluate": scored.scores}
     assert "8x12" in summary.lines(settings, measured)[0]

@@ -271,7 +271,7 @@ POINTS = frontier.marked(
         columns=["sampler", "evaluations", "seconds", "classifier.fd"],
     )
     .assign(model="012345678912", spacing="uniform", steps=5, images=99, sets=1, **{"classifier.kid_mean": 0.5})
-    .assign(device="cpu (1 thread)", cpu_seconds=[0.5, 0.75, 0.25, 0.5])
+    .assign(weight=1.0, device="cpu (1 thread)", cpu_seconds=[0.5, 0.75, 0.25, 0.5])
 )
 
 

@@ -44,21 +44,22 @@ class Exact(nn.Module):
 
     def __init__(self, diffusion: Diffusion):
         super().__init__()
-        self.target = diffusion.parameterization.target
+        self.target, self.seen = diffusion.parameterization.target, diffusion.parameterization.seen
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), dtype=torch.float64)
         self.calls: list[int] = []  # the size of each batch
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.calls.append(len(x_t))
+    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.calls.append(len(seen))
         asked = torch.full_like(t, NONE) if labels is None else labels
+        x_t = seen.double() / self.seen(torch.ones_like(seen).double(), self.chain.at(t))
         rows = [self.epsilon(x[None], at[None], int(label)) for x, at, label in zip(x_t, t, asked, strict=True)]
         epsilon, at = torch.cat(rows), self.chain.at(t)
-        return self.target((x_t.double() - at.sigma * epsilon) / at.signal, epsilon, at)
+        return self.target((x_t - at.sigma * epsilon) / at.signal, epsilon, at)
 
     def epsilon(self, x_t: Tensor, t: Tensor, label: int) -> Tensor:
         at = self.chain.at(t)
         with torch.inference_mode(False), torch.enable_grad():
-            x = x_t.double().clone().requires_grad_()
+            x = x_t.clone().requires_grad_()
             (score,) = torch.autograd.grad(log_density(x, at.signal.clone(), at.sigma.clone(), label).sum(), x)
         return -at.sigma * score
 
@@ -84,8 +85,8 @@ def test_the_guided_score_is_the_exact_one_for_every_target(target: str, weight:
     for t in (5, 25, 45):
         found = denoiser(network, weight, target)(x_t, t, labels)
         at = torch.full((6,), t)
-        without = torch.cat([network.epsilon(x[None], at[:1], NONE) for x in x_t])
-        given = torch.cat([network.epsilon(x[None], at[:1], int(k)) for x, k in zip(x_t, labels, strict=True)])
+        without = torch.cat([network.epsilon(x[None].double(), at[:1], NONE) for x in x_t])
+        given = torch.cat([network.epsilon(x[None].double(), at[:1], int(k)) for x, k in zip(x_t, labels, strict=True)])
         expected = (without + weight * (given - without)).float()
         torch.testing.assert_close(found.epsilon.float(), expected, rtol=1e-4, atol=1e-4)
         level = network.chain.at(at)

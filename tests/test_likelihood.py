@@ -253,7 +253,7 @@ class Shrunk(torch.nn.Module):
 def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
     """``bits(training_seed, gain, offset)``: what is reported for such a model, (TRIALS,), one image per study."""
     grey = np.full((TRIALS, 1, 1, 1), 128, np.uint8)
-    monkeypatch.setattr(evaluation, "open_split", lambda *_: (grey, None))
+    monkeypatch.setattr(evaluation, "open_split", lambda *_: (grey, np.zeros(len(grey), np.int64)))
     config = small(diffusion={"T": 20, "parameterization": {"name": "x0"}}).training()
 
     def measure(seed: int, gain: float, offset: np.ndarray) -> np.ndarray:

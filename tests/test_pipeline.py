@@ -276,6 +276,7 @@ RERUN_NOTHING = [
     "ddpm/compare",
     "ddpm/study",
     "ddpm/forecast",
+    "ddpm/use",
     "ddpm/sharing",
     "ddpm/pages",
     "ddpm/cli",

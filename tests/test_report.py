@@ -141,7 +141,7 @@ def points(of: str) -> pd.DataFrame:
     rows = [("ddim", 5, 40.0), ("ddim", 10, 3.0), ("heun", 9, 2.0), ("heun", 19, 1.75)]
     found = pd.DataFrame(rows, columns=["sampler", "evaluations", "classifier.fd"])
     found = found.assign(model=of, steps=5, spacing="trailing", images=1437, sets=2, seconds=found["evaluations"] / 8)
-    found = found.assign(device="cpu (1 thread)", cpu_seconds=found["seconds"] / 2)
+    found = found.assign(weight=1.0, device="cpu (1 thread)", cpu_seconds=found["seconds"] / 2)
     return frontier.marked(found)
 
 

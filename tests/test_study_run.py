@@ -78,11 +78,13 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.C
     assert study("run", str(PLAN), "--slots", "2") == 0
     assert set(refs()) == set(NAMES)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-8:] == [
+    head, planned = git("rev-parse", "HEAD").strip(), plan.load(PLAN).hash
+    assert lines[-9:] == [
         "Which schedule?",
         "",
         "cosine: 2 runs",
         "linear: 2 runs",
+        f"all runs are of commit {head}, by the plan {planned}",
         "",
         *(f"metrics/studies/tiny/{name}" for name in ("verdict.json", "verdict.md", "report.html")),
     ]

@@ -21,7 +21,6 @@ from tests.test_cli import refused, run
 
 SCHEDULE = exact.even_in_log_snr(200)
 VARIANCE = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
-DEVIATION = exact.COVARIANCE.diagonal().sqrt().float()
 
 
 class Perfect:
@@ -44,7 +43,7 @@ def generator(sampler: str, steps: int = 40) -> Generator:
 
 def images(count: int) -> Tensor:
     """Draws of the data, (count, 2, 1, 1): the pixels are channels, so a mask of pixels has to be of that shape."""
-    drawn = np.random.default_rng(0).multivariate_normal(exact.MEAN, exact.COVARIANCE, count)
+    drawn = np.random.default_rng(0).multivariate_normal(exact.MEAN.numpy(), exact.COVARIANCE.numpy(), count)
     return torch.from_numpy(drawn).float().view(count, 2, 1, 1)
 
 
@@ -55,7 +54,7 @@ def flat(x: Tensor) -> Tensor:
 def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it() -> None:
     unknown = torch.tensor([False, True]).view(2, 1, 1)
     known = images(4000)
-    drawn = edits.inpaint(generator("ancestral"), known, unknown, seed=0)
+    drawn = edits.inpaint(generator("ancestral", 150), known, unknown, seed=0)
     assert torch.equal(drawn[:, 0], known[:, 0])
     slope = exact.COVARIANCE[0, 1] / exact.COVARIANCE[0, 0]
     left = exact.COVARIANCE[1, 1] - slope * exact.COVARIANCE[0, 1]
@@ -83,7 +82,7 @@ def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_th
     given = images(4000)
     alike = []
     for strength in (0.2, 0.5, 1.0):
-        varied = flat(edits.vary(generator("ancestral"), given, strength, seed=0))
+        varied = flat(edits.vary(generator("ancestral", 200), given, strength, seed=0))
         torch.testing.assert_close(varied.mean(0).double(), exact.MEAN, rtol=0, atol=0.03)
         torch.testing.assert_close(varied.T.cov().double(), exact.COVARIANCE, rtol=0, atol=0.02)
         alike.append(float(torch.corrcoef(torch.stack([varied[:, 0], flat(given)[:, 0]]))[0, 1]))

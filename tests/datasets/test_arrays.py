@@ -106,13 +106,15 @@ def test_channels_are_resized_each_by_itself(tmp_path: Path) -> None:
     both = read(saved(tmp_path / "s", images=images), tmp_path, layout="NHWC")
     data = small().data
     two = data.model_copy(update={"channels": 2})
-    found = preprocessing.to_pixels(both.open(1), two)
+    found = preprocessing.to_pixels(both.open(1), two.shape, two.resize)
     assert found.shape == (2, 8, 8)
     for channel in (0, 1):
         alone = read(saved(tmp_path / "s", images=images[..., channel]), tmp_path / str(channel))
-        np.testing.assert_array_equal(found[channel], preprocessing.to_pixels(alone.open(1), data)[0])
+        np.testing.assert_array_equal(
+            found[channel], preprocessing.to_pixels(alone.open(1), data.shape, data.resize)[0]
+        )
     with pytest.raises(ValueError, match=r"2 channels, and data\.channels is 1"):
-        preprocessing.to_pixels(both.open(1), data)
+        preprocessing.to_pixels(both.open(1), data.shape, data.resize)
 
 
 # --- what is refused

@@ -103,7 +103,7 @@ def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "channels"), [(4, 1), (28, 3), (64, 3)])
 def test_networks_of_any_size_and_depth_give_64_features(size: int, channels: int) -> None:
-    network = Network(size, channels, classes=5).eval()
+    network = Network(Shape(channels, size, size), classes=5).eval()
 
     found = network(torch.zeros(2, channels, size, size, dtype=torch.uint8))
 
