@@ -42,7 +42,11 @@ def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
 
 
 # the keys that these cannot do without
-PARTNERS = {"learned_range": {"loss": {"name": "vlb"}}, "hybrid": {"variance": {"name": "learned_range"}}}
+PARTNERS = {
+    "learned_range": {"loss": {"name": "vlb"}},
+    "hybrid": {"variance": {"name": "learned_range"}},
+    "mixture": {"image_size": 16},
+}
 
 
 @pytest.mark.parametrize(("key", "name"), CHOICES)

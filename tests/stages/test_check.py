@@ -152,6 +152,7 @@ def test_a_key_that_dvc_would_miss_later_is_missed_here(
 def test_channels_that_an_extractor_cannot_see_are_one_line(
     project: Path, channels: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    set_param("data.dataset", {"name": "mixture", "mixture": {"channels": channels}})
     set_param("data.channels", channels)
     assert checked() == 0
     set_param("evaluate.extractors", ["classifier", "inception"])
