@@ -164,7 +164,7 @@ def test_an_exported_model_comes_back_bit_for_bit(form: str, shape: dict[str, An
 def test_images_of_any_shape_come_back_and_are_the_same_in_diffusers(
     size: list[int], channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    about = {"image_size": size, "channels": channels}
+    about = {"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}
     path = model(data=about, model=unet(attention_sizes=[size[0] // 2]))
     for form in exchange.FORMATS:
         exchange.export_model(path, Path(form), form)
