@@ -170,6 +170,7 @@ def test_each_command_writes_a_picture_of_given_images(
         (["vary", "--out", "x.txt"], "--out: x.txt does not end in a picture's suffix"),
         (["vary", "--steps", "1000"], "steps: 1000 must be at most the model's T = "),
         (["vary", "--images", "none.png"], "--images: none.png: cannot be read as a picture"),
+        (["inpaint", "--part", "text.png"], "--part: text.png: cannot be read as a picture"),
         (["vary", "--images", "text.png"], "--images: text.png: cannot be read as a picture"),
         (["vary", "--images", "other.pcx"], "--images: other.pcx: cannot be read as a picture"),
     ],

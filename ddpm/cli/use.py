@@ -122,11 +122,12 @@ def _opened(parsed: argparse.Namespace, sampler: str, *, clip: bool) -> tuple[Ge
     options = section(Sample, {"count": 1, "steps": parsed.steps, "sampler": chosen, "clip_denoised": clip})
     device = devices.resolve(parsed.device)
     model = load_model(parsed.model, device)
-    images = _pictures(parsed.images, model.image_shape) if parsed.images else _rows(parsed.rows, model.image_shape)
+    shape = model.image_shape
+    images = _pictures(parsed.images, shape, "--images") if parsed.images else _rows(parsed.rows, shape)
     return Generator.of(model, options, device), from_images(torch.stack(list(images)).to(device))
 
 
-def _pictures(paths: Iterable[Path], shape: Shape) -> Iterable[Tensor]:
+def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
     import torch
     from PIL import Image
 
@@ -138,7 +139,7 @@ def _pictures(paths: Iterable[Path], shape: Shape) -> Iterable[Tensor]:
             with Image.open(path, formats=FORMATS) as image:
                 pixels = to_pixels(image, shape, "crop")
         except BROKEN as error:
-            raise UserError(f"--images: {path}: cannot be read as a picture ({error})") from error
+            raise UserError(f"{flag}: {path}: cannot be read as a picture ({error})") from error
         yield torch.from_numpy(pixels.copy())
 
 
@@ -171,7 +172,7 @@ def _part(text: str, shape: Shape) -> Tensor:
     if text not in boxes:
         if not Path(text).exists():
             raise UserError(f"--part: {text} is neither a file nor one of {', '.join(SIDES)}")
-        (pixels,) = _pictures([Path(text)], shape._replace(channels=1))
+        (pixels,) = _pictures([Path(text)], shape._replace(channels=1), "--part")
         return pixels[0] > 127
     unknown = torch.zeros(height, width, dtype=torch.bool)
     unknown[boxes[text]] = True
