@@ -209,6 +209,26 @@ def test_a_line_is_one_experiment_and_the_second_time_nothing() -> None:
     assert ran().count("train linear 1") == 1
 
 
+def test_variants_that_share_a_model_train_it_once() -> None:
+    PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
+    commit("two numbers of steps, of one model")
+    Path("control/sleep").write_text("2")
+    assert study("run", str(PLAN), "--slots", "2") == 0
+    assert set(refs()) == set(NAMES)
+    assert [line for line in ran() if line.startswith("train")] == ["train cosine 0", "train cosine 1"]
+
+
+def test_two_lines_that_share_a_model_wait_for_each_other() -> None:
+    PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
+    commit("two numbers of steps, of one model")
+    Path("control/sleep").write_text("4")
+    other = start(str(PLAN), "--line", "1")
+    until("train cosine 0")
+    assert study("run", str(PLAN), "--line", "2") == 0
+    assert other.wait() == 0
+    assert ran().count("train cosine 0") == 1
+
+
 def test_two_workers_on_one_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     Path("control/sleep").write_text("4")
     other = start(str(PLAN), "--line", "1")

@@ -220,7 +220,7 @@ def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Shar
     experiment = _line(number, ledger.study)
     worker = Worker(ledger, devices[:1])
     with runner.stopping(worker):
-        worker.run(experiment)
+        worker.run(experiment, patience=math.inf)
     ledger.update()
     if share:
         share()

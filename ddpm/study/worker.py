@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pygit2
@@ -42,7 +42,7 @@ LINES = 20  # of a log that may hold the reason
 
 
 class Busy(UserError):
-    """Another process runs the experiment."""
+    """Another process runs the experiment, or trains the model that it needs too."""
 
 
 class Worker:
@@ -58,8 +58,11 @@ class Worker:
         self.running: set[subprocess.Popen[bytes]] = set()
         self.stopped = threading.Event()
 
-    def run(self, experiment: Experiment) -> None:
-        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure."""
+    def run(self, experiment: Experiment, patience: float = slots.PATIENCE) -> None:
+        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure.
+
+        patience: seconds to wait for the model, if it is being trained for another experiment.
+        """
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
         state = results.state(self.study)
@@ -71,8 +74,10 @@ class Worker:
                 return
             _wait_for(lock.read_text())
             try:
-                with slots.slot(self.ledger.commit) as folder:
+                with _training(experiment, patience), slots.slot(self.ledger.commit) as folder:
                     self._make(experiment, folder / results.below(results.repository()), lock)
+            except Busy:
+                raise
             except UserError as error:
                 if not self.stopped.is_set():
                     results.note_failure(self.study, experiment.name, str(error))
@@ -152,6 +157,20 @@ class Worker:
             raise UserError(f"{experiment.name}: stopped")
         if code:
             raise UserError(f"{experiment.name}: {_reason(log, begin)}; {log} has the whole output")
+
+
+@contextlib.contextmanager
+def _training(experiment: Experiment, patience: float) -> Iterator[None]:
+    """Hold the experiment's model: one process trains it, then the others take it from DVC's cache.
+
+    Raises Busy if another process holds it for ``patience`` seconds.
+    """
+    params = file.decode(experiment.text, experiment.name)
+    learned = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
+    with slots.locked(results.FOLDER / f"model-{digest(learned)[:12]}.lock", patience) as mine:
+        if not mine:
+            raise Busy(f"{experiment.name}: its model is being trained for another experiment")
+        yield
 
 
 def _wait_for(note: str) -> None:
