@@ -249,6 +249,13 @@ def test_guidance_of_a_model_without_classes_is_refused(tmp_path: Path) -> None:
         Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
 
 
+def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path: Path) -> None:
+    settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
+    saved(tmp_path / "model.safetensors", model(train={"label_dropout": 0.0}))
+    with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* trained with train\.label_dropout: 0, never"):
+        Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
+
+
 @pytest.mark.parametrize(
     ("sample", "message"),
     [

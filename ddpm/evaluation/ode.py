@@ -6,13 +6,13 @@ way. In tau = log(sigma / (1 + signal)) it is dx/dtau = signal x - x_0(x), for a
 terminal SNR included. No variance is needed, and x_0 is not clamped.
 
 The network knows only the chain's t. So the steps are Heun's, of second order, between steps of the chain, which are
-visited about evenly in log-SNR; nothing is evaluated in between. They begin at t = 1: the density at a level of images
-is that of signal x_0 there. What has less noise than t = 1 is not resolved, so a pixel that never changes costs about
-log2(255 sigma_1) + 0.33 bits where a bound of 256 levels may reach 0.
+visited about evenly in log-SNR; nothing is evaluated in between. They begin at t = 1, with signal x_0. Detail finer
+than the noise at t = 1 is not resolved, so a pixel that never changes costs about log2(255 sigma_1) + 0.33 bits, where
+the variational bound, which knows the 256 levels, may reach 0.
 
-A density has no bound if pixels are integers, so uniform noise spreads each over its level, 2/255 wide. On the average
-over the noise the result is an upper bound on -log2 of the level's probability. That noise, and Hutchinson's of the
-divergence, are a function of seed and image.
+The density of integers is unbounded, so uniform noise spreads each pixel over its level, 2/255 wide. Averaged over that
+noise, the result is an upper bound on -log2 of the level's probability. That noise, and the noise that estimates the
+divergence, are functions of seed and image.
 """
 
 from __future__ import annotations

@@ -104,6 +104,12 @@ def attend(qkv: Tensor, heads: int) -> Tensor:
     return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Raises ValueError when ``attend`` cannot split the width among its heads."""
+    if width % heads:
+        raise ValueError(f"heads: {heads} must divide width: {width}")
+
+
 def patch_grid(image: Shape, patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches. Raises ValueError when they do not fill the image."""
     if image.height % patch_size or image.width % patch_size:

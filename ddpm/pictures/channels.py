@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def visible(channels: int) -> slice:
-    """Of an image's channels, those that a picture shows: the first three as RGB, or of fewer the first as gray."""
+    """The channels that a picture shows: the first three as RGB, or the first as gray if there are fewer."""
     return slice(3 if channels >= 3 else 1)

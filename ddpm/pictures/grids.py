@@ -1,4 +1,4 @@
-"""Grids and films of images, uint8 (N, C, H, W): of other than 1 or 3 channels, those that ``visible`` says."""
+"""Grids and films of uint8 (N, C, H, W) images. Of 2 channels, or more than 3, they show what ``visible`` picks."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Classes:
 
     @classmethod
     def of(cls, model: Loaded, chosen: Sequence[int | str] | None) -> Classes | None:
-        """For ``sample.classes``; None for a model without classes. Raises UserError for a class that it lacks."""
+        """For ``sample.classes``; None for a model without classes. Raises UserError if it has no such class."""
         count = model.config.model.classes
         if not count:
             if chosen is not None:
@@ -73,8 +73,8 @@ def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def by_shares(counts: Sequence[int]) -> Iterator[int]:
-    """Classes in proportion to ``counts``, for as long as it takes to come out even: each class's number among the
-    first n is within 1 of its share.
+    """Classes in proportion to ``counts``, until they come out even: among the first n, the number of each class is
+    within 1 of its share.
 
     Balinski & Young 1975, "The quota method of apportionment": the next is the class with the fewest so far for its
     size, of those below their share.

@@ -25,8 +25,8 @@ from ddpm.sampling.settings import Guidance, Sample
 def guide(model: Loaded, options: Guidance, device: torch.device, dtype: torch.dtype) -> Guide | None:
     """For ``sample.guidance``; None if it changes nothing.
 
-    Raises UserError when ``model`` has no classes and there is no other model to guide it, or that file is missing, is
-    not the one of ``options.sha256``, or draws other images, has another chain or other classes.
+    Raises UserError when ``model`` has no classes, or was never trained without them, and no other model is to guide
+    it; or when that other file is missing or not of ``options.sha256``, or its images, chain or classes differ.
     """
     if options.weight == 1:
         return None
@@ -38,6 +38,11 @@ def guide(model: Loaded, options: Guidance, device: torch.device, dtype: torch.d
         raise UserError(
             f"sample.guidance.weight: {options.weight:g} needs a model with classes, or a sample.guidance.model; "
             "allowed: 1"
+        )
+    if model.written.get("train", {}).get("label_dropout") == 0:
+        raise UserError(
+            f"sample.guidance.weight: {options.weight:g} leads away from the model without a class, which this one, "
+            "trained with train.label_dropout: 0, never learned; allowed: 1, or a sample.guidance.model"
         )
     return Guide(options, classes)
 
@@ -57,7 +62,9 @@ def load_worse(model: ModelConfig, options: Guidance, device: torch.device) -> L
         reason = f"has {classes} classes, the model {model.model.classes}"
     else:
         return worse
-    raise UserError(f"sample.guidance.model: {path} {reason}; allowed: a model file that shares them")
+    raise UserError(
+        f"sample.guidance.model: {path} {reason}; allowed: a model of the same image shape, chain and classes"
+    )
 
 
 def evaluations(options: Sample, diffusion: Diffusion) -> int:

@@ -15,7 +15,7 @@ from ddpm.training.timesteps import TimestepSampler
 class Seeds(Section):
     """A seed for one source of a training's randomness alone; null: the run's ``seed``.
 
-    weights: the initial ones. order: which images each step sees, and which of them are flipped. noise: epsilon,
+    weights: the initial weights. order: which images each step sees, and which of them are flipped. noise: epsilon,
     timesteps, dropout, and which images are shown without their class.
     """
 

@@ -15,6 +15,7 @@ from ddpm.model.layers import (
     ClassEmbedding,
     Recomputable,
     attend,
+    check_heads,
     from_patches,
     patch_grid,
     sinusoidal_embedding,
@@ -41,8 +42,7 @@ class DiT(Architecture):
     def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
         if self.width % 4:
             raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
-        if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
+        check_heads(self.width, self.heads)
         return DiTModule(self, image, outputs, classes)
 
 

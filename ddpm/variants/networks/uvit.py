@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import ClassEmbedding, Recomputable, attend, from_patches, patch_grid, sinusoidal_embedding
+from ddpm.model.layers import (
+    ClassEmbedding,
+    Recomputable,
+    attend,
+    check_heads,
+    from_patches,
+    patch_grid,
+    sinusoidal_embedding,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 DEVIATION = 0.02  # of fresh weights and positions
@@ -32,8 +40,7 @@ class UViT(Architecture):
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
     def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
-        if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} must divide width: {self.width}")
+        check_heads(self.width, self.heads)
         return UViTModule(self, image, outputs, classes)
 
 
