@@ -38,6 +38,7 @@ NETWORKS = {
     "unet": PARAMS["model"]["unet"],
     "dit": {"depth": 2, "width": 16, "heads": 2},
     "uvit": {"depth": 2, "width": 16, "heads": 2},
+    "edm2": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "head_width": 8},
 }
 TRIES = 300  # to complete a pair with variants that are allowed beside it
 CHOICE = 6  # allowed rows to choose the best of: more make fewer rows in more time

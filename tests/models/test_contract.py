@@ -33,6 +33,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     ],
     "dit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
     "uvit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
+    "edm2": [{"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,), "head_width": 4}],
 }
 NOT_ZERO = {"uvit"}  # whose paper zeroes no layer
 SHAPES = pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def test_an_image_of_any_shape_comes_out_as_it_went_in(
         ("unet", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "groups": 4}),
         ("dit", {"patch_size": 1, "depth": 1, "width": 8, "heads": 1}),
         ("uvit", {"patch_size": 1, "depth": 2, "width": 8, "heads": 1}),
+        ("edm2", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "head_width": 8}),
     ],
 )
 def test_images_of_a_few_pixels_can_be_learned(name: str, fields: dict[str, Any], sides: tuple[int, int]) -> None:
@@ -245,6 +247,10 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name:
         ("unet", {"multipliers": (1, 2), "attention_head_width": 48}, 16, "attention_head_width"),
         ("dit", {"patch_size": 3}, 16, "patch_size"),
         ("uvit", {"patch_size": 3}, 16, "patch_size"),
+        ("edm2", {"attention_sizes": ()}, (16, 18), "multipliers"),
+        ("edm2", {"attention_sizes": ()}, (18, 16), "multipliers"),
+        ("edm2", {"attention_sizes": (7,)}, 16, "attention_sizes"),
+        ("edm2", {"head_width": 48}, 16, "head_width"),
         ("uvit", {"width": 512, "heads": 5}, 16, "heads"),
         ("dit", {"width": 390, "heads": 6}, 16, "width"),
         ("dit", {"width": 384, "heads": 5}, 16, "heads"),

@@ -1,0 +1,65 @@
+"""The UNet of EDM2: its published size, and magnitudes that no layer changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ddpm.base.settings import Shape
+from ddpm.variants.networks.edm2 import EDM2, Block, Layer, balanced, joined, silu
+
+
+@pytest.mark.parametrize(("channels", "millions"), [(128, 124), (192, 280), (256, 498)], ids=["XS", "S", "M"])
+def test_parameters_are_the_papers(channels: int, millions: int) -> None:
+    """Of the networks for latents of ImageNet-512, with 1,000 classes, of which "no class" is none here."""
+    shape = EDM2(base_channels=channels, multipliers=(1, 2, 3, 4), attention_sizes=(16, 8))
+    with torch.device("meta"):
+        network = shape.network(Shape(4, 64, 64), 4, 1000)
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=1)
+
+
+def magnitude(x: torch.Tensor) -> float:
+    return float(x.detach().square().mean().sqrt())
+
+
+def test_every_part_keeps_the_magnitude() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 4, 64, 32, 32)
+    parts = {
+        "linear": Layer(64, 96)(a.movedim(1, -1)),
+        "convolution": Layer(64, 96, 3)(a)[:, :, 1:-1, 1:-1],  # the padding's zeros make the border smaller
+        "silu": silu(a),
+        "sum": balanced(a, b, 0.3),
+        "joined": joined(a, torch.cat([b, b], dim=1)),
+    }
+    assert {name: round(magnitude(part), 1) for name, part in parts.items()} == dict.fromkeys(parts, 1.0)
+
+
+def test_magnitudes_are_kept_through_the_whole_network() -> None:
+    torch.manual_seed(0)
+    network = EDM2(base_channels=32, head_width=16, attention_sizes=(8,)).network(Shape(3, 16, 16), 3)
+    found: list[float] = []
+    for block in (module for module in network.modules() if isinstance(module, Block)):
+        block.register_forward_hook(lambda module, inputs, output: found.append(magnitude(output)))
+    network(torch.randn(8, 3, 16, 16), torch.randint(1, 1000, (8,)))
+    assert len(found) > 20
+    assert 0.5 < min(found) <= max(found) < 2
+
+
+def test_training_keeps_the_weights_magnitude_whatever_the_optimizer_does() -> None:
+    torch.manual_seed(0)
+    layer = Layer(8, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    x, y = torch.randn(5, 8, 6, 6), torch.randn(5, 4, 6, 6)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (layer(x) - y).square().sum().backward()
+        optimizer.step()
+    assert magnitude(layer.weight) > 1.5
+    made = layer(x)
+    torch.testing.assert_close(layer.weight.square().mean((1, 2, 3)), torch.ones(4))
+    kept = layer.weight.clone()
+    layer(x)
+    assert torch.equal(layer.weight, kept), "the same weights must not drift if they are used twice"
+    torch.testing.assert_close(nn.Module.eval(layer)(x), made)
