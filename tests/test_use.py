@@ -14,6 +14,7 @@ from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.classes import Classes
 from ddpm.sampling.generator import Generator
 from ddpm.use import edits
 from tests.peers import exact
@@ -135,6 +136,28 @@ def test_spherical_interpolation() -> None:
     torch.testing.assert_close(edits.slerp(first, first, 0.3), first)
 
 
+@pytest.mark.parametrize("edit", ["vary", "inpaint"])
+def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit: str) -> None:
+    class WithClasses(Perfect):
+        """Data of another mean for each class: the pixels of class k are moved by 4 k."""
+
+        def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Prediction:
+            assert labels is not None
+            at = self.chain.at_step(t)
+            moved = 4.0 * labels.view(-1, 1, 1, 1)
+            found = super().__call__(x_t - at.signal * moved, t)
+            return Prediction(found.x_0 + moved, found.epsilon)
+
+    chosen = variant.build("samplers", {"name": "ancestral"}, "sampler")
+    asked = Classes((), (1, 1, 1), cycle=[2, 0])
+    made = Generator(WithClasses(), chosen, 40, "log_snr", VARIANCE, asked)  # type: ignore[arg-type]
+    everywhere = torch.ones(1, 1, dtype=torch.bool)
+    given = images(400)
+    drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)
+    means = torch.stack([flat(drawn)[start::2].mean(0) for start in (0, 1)])
+    torch.testing.assert_close(means, exact.MEAN.float() + torch.tensor([[8.0], [0.0]]), rtol=0, atol=0.3)
+
+
 COMMANDS = [
     ("inpaint", "--part", "left", "--rounds", "2"),
     ("vary", "--strengths", "0.3", "1"),
@@ -169,6 +192,7 @@ def test_each_command_writes_a_picture_of_given_images(
         (["interpolate", "--count", "1"], "interpolate: 2 images, --count: 1; at least 2 of each are needed"),
         (["vary", "--out", "x.txt"], "--out: x.txt does not end in a picture's suffix"),
         (["vary", "--steps", "1000"], "steps: 1000 must be at most the model's T = "),
+        (["vary", "--class", "3"], "sample.classes: the model has no classes; leave it at null"),
         (["vary", "--images", "none.png"], "--images: none.png: cannot be read as a picture"),
         (["inpaint", "--part", "text.png"], "--part: text.png: cannot be read as a picture"),
         (["vary", "--images", "text.png"], "--images: text.png: cannot be read as a picture"),

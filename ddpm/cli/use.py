@@ -33,6 +33,7 @@ def add(added: Commands) -> None:
         "--part", default="centre", help=f"{', '.join(SIDES)}, or a picture that is white where to draw (%(default)s)"
     )
     painted.add_argument("--rounds", type=int, default=10, help="how often each step is taken (%(default)s)")
+    _classes(painted)
     painted.set_defaults(run=inpaint)
 
     varied = _of_images(commands, "vary", "draw images like the given ones (SDEdit)")
@@ -40,6 +41,7 @@ def add(added: Commands) -> None:
         "--strengths", type=float, nargs="+", default=[0.25, 0.5, 0.75], metavar="S",
         help="how much noise to add, above 0 and up to 1: a row for each (0.25 0.5 0.75)",
     )  # fmt: skip
+    _classes(varied)
     varied.set_defaults(run=vary)
 
     blended = _of_images(commands, "interpolate", "draw a row from each image to the next")
@@ -63,10 +65,17 @@ def _of_images(commands: Commands, name: str, about: str) -> argparse.ArgumentPa
     return made
 
 
+def _classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--class", nargs="+", dest="classes", metavar="CLASS",
+        help="draw of this class: numbers or names, for the images in turn (without a class)",
+    )  # fmt: skip
+
+
 def inpaint(parsed: argparse.Namespace) -> None:
     from ddpm.use import edits
 
-    generator, images = _opened(parsed, "ancestral", clip=True)
+    generator, images = _opened(parsed, "ancestral", parsed.classes, clip=True)
     if parsed.rounds < 1:
         raise UserError(f"--rounds: {parsed.rounds} is not allowed; at least 1")
     unknown = _part(parsed.part, Shape(*images.shape[1:])).to(images.device)
@@ -78,7 +87,7 @@ def inpaint(parsed: argparse.Namespace) -> None:
 def vary(parsed: argparse.Namespace) -> None:
     from ddpm.use import edits
 
-    generator, images = _opened(parsed, "ancestral", clip=True)
+    generator, images = _opened(parsed, "ancestral", parsed.classes, clip=True)
     for strength in parsed.strengths:
         if not 0 < strength <= 1:
             raise UserError(f"--strengths: {strength} is not allowed; above 0 and up to 1")
@@ -108,8 +117,10 @@ def invert(parsed: argparse.Namespace) -> None:
     print(f"{parsed.out}: rows of the images, their noise, and what it becomes; largest error {worst:.1f} of 255")
 
 
-def _opened(parsed: argparse.Namespace, sampler: str, *, clip: bool) -> tuple[Generator, Tensor]:
-    """The model's generator, and the given images, (B, C, H, W) float32 on its device."""
+def _opened(
+    parsed: argparse.Namespace, sampler: str, classes: list[str] | None = None, *, clip: bool
+) -> tuple[Generator, Tensor]:
+    """The model's generator, of ``classes`` or of none, and the given images, (B, C, H, W) float32 on its device."""
     import torch
 
     from ddpm.compute import devices
@@ -119,12 +130,16 @@ def _opened(parsed: argparse.Namespace, sampler: str, *, clip: bool) -> tuple[Ge
 
     picture_path(parsed.out)
     chosen = variant.build("samplers", {"name": sampler}, "sampler")
-    options = section(Sample, {"count": 1, "steps": parsed.steps, "sampler": chosen, "clip_denoised": clip})
+    drawn = {"count": 1, "steps": parsed.steps, "sampler": chosen, "clip_denoised": clip}
+    options = section(Sample, drawn | ({"classes": tuple(classes)} if classes else {}))
     device = devices.resolve(parsed.device)
     model = load_model(parsed.model, device)
     shape = model.image_shape
     images = _pictures(parsed.images, shape, "--images") if parsed.images else _rows(parsed.rows, shape)
-    return Generator.of(model, options, device), from_images(torch.stack(list(images)).to(device))
+    generator = Generator.of(model, options, device)
+    if classes is None:  # and not of all
+        generator.classes = None
+    return generator, from_images(torch.stack(list(images)).to(device))
 
 
 def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:

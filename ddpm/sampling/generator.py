@@ -25,7 +25,7 @@ from ddpm.pictures import grids
 from ddpm.sampling import guidance, samples, spacing
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.sampling.sampler import Sampler
+from ddpm.sampling.sampler import Denoise, Sampler
 from ddpm.sampling.settings import Sample, Spacing
 
 FILM_IMAGES = 64
@@ -71,15 +71,20 @@ class Generator:
         """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
         index = torch.tensor(indices, device=self.denoiser.device)
         x_T = noise.gaussian(seed, "x_T", index, 0, shape)
-        labels = None if self.classes is None else torch.from_numpy(self.classes(indices)).to(index.device)
         yield x_T
         yield from self.sampler.steps(
-            partial(self.denoiser, labels=labels),
+            self.conditioned(indices),
             x_T,
             self.chain,
             lambda t: noise.gaussian(seed, "reverse", index, t, shape),
             self.variance,
         )
+
+    def conditioned(self, indices: Sequence[int]) -> Denoise:
+        """The denoiser, given the classes of the images ``indices``."""
+        if self.classes is None:
+            return self.denoiser
+        return partial(self.denoiser, labels=torch.from_numpy(self.classes(indices)).to(self.denoiser.device))
 
     def images(
         self, indices: Sequence[int], seed: int, shape: tuple[int, int, int], film: list[Tensor] | None = None

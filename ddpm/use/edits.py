@@ -1,7 +1,8 @@
 """Given images changed by a trained model: inpainted, varied, inverted to noise, interpolated.
 
 Each is a short function of a ``Generator``. Images are (B, C, H, W) float32 in [-1, 1], as ``chain.from_images`` makes
-them; image i's noise depends only on the seed and i.
+them; image i's noise depends only on the seed and i. What is drawn is of the generator's classes, if it has any; but
+``invert`` and ``interpolate``, which must find the noise of the image as it is, need one without.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _first(chain: Chain, steps: int) -> Chain:
 def _steps(generator: Generator, x: Tensor, chain: Chain, index: Tensor, seed: int, purpose: str) -> Iterator[Tensor]:
     """x after each step from the top of ``chain`` to the image."""
     return generator.sampler.steps(
-        generator.denoiser,
+        generator.conditioned(index.tolist()),
         x,
         chain,
         lambda t: noise.gaussian(seed, purpose, index, t, x.shape[1:]),
