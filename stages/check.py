@@ -13,7 +13,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import CHECKED, PROCESSED
-from ddpm.data.processed import MANIFEST, check_classes
+from ddpm.data.processed import MANIFEST, check_classes, read_manifest
 from ddpm.params import file, inputs
 from ddpm.sampling.settings import class_number
 
@@ -26,7 +26,10 @@ def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None
     this stage last ran, all as text."""
     _check_listed(params)
     new = {key for key, _ in _values(before) ^ _values(params)}
-    if config.model.classes and inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists():
+    prepared = inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists()
+    if prepared and config.train.snapshots:
+        config.train.check_end(read_manifest(PROCESSED).counts["train"])
+    if prepared and config.model.classes:
         names = check_classes(PROCESSED, config.model.classes)
         for chosen in config.sample.classes or ():
             class_number(chosen, names, len(names))

@@ -7,12 +7,12 @@ import torch
 from ddpm.base import paths
 from ddpm.base.files import write_json, write_rows
 from ddpm.compute.distributed import Ranks
-from ddpm.evaluation import evaluation
+from ddpm.evaluation import curve, evaluation
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model.file import load_model
 from ddpm.pictures import grids
 from ddpm.sampling import guidance
-from ddpm.sampling.samples import read_precision, set_paths
+from ddpm.sampling.samples import read_precision, set_paths, snapshot_paths
 from ddpm.sampling.settings import Sample
 from ddpm.scoring.reference import read_reference
 from ddpm.scoring.settings import Evaluate
@@ -22,6 +22,10 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     model = load_model(paths.MODEL_FILE, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
+    snapshots = snapshot_paths(paths.SAMPLES, sample.seeds)
+    points = curve.curve(
+        found, snapshots, paths.PROCESSED, paths.REFERENCE, paths.SAMPLES, model, settings, device, ranks
+    )
     if not ranks.main:
         return
     comparable = fingerprint(
@@ -34,6 +38,7 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
         guidance.evaluations(sample, model.config.diffusion),
     )
     write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
+    write_rows(paths.CURVE, points, curve.HEADS)
     write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
     write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
     if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file

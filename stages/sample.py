@@ -1,15 +1,16 @@
-"""sample: data/model/model.safetensors -> data/samples, metrics/sample.json."""
+"""sample: data/model/model.safetensors, data/model/snapshots -> data/samples, metrics/sample.json."""
 
 from __future__ import annotations
 
 import torch
 
 from ddpm.base.files import write_json
-from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES
+from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES, SNAPSHOTS
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split
 from ddpm.model.file import load_model
-from ddpm.sampling.generator import Generator, forward_picture, write_samples
+from ddpm.sampling.generator import Generator, forward_picture, write_samples, write_set
+from ddpm.sampling.samples import noise_seed, set_paths
 from ddpm.sampling.settings import Sample
 
 
@@ -17,6 +18,11 @@ def main(settings: Sample, device: torch.device, ranks: Ranks) -> None:
     model = load_model(MODEL_FILE, device)
     generator = Generator.of(model, settings, device)
     facts = write_samples(generator, settings, model.config.seed, model.image_shape, SAMPLES, ranks)
+    for snapshot in sorted(SNAPSHOTS.glob("*.safetensors")):  # from the same noise
+        generator_then = Generator.of(load_model(snapshot, device), settings, device)
+        for seed, path in set_paths(SAMPLES / SNAPSHOTS.name / snapshot.stem, settings.seeds).items():
+            noise = noise_seed(model.config.seed, seed)
+            write_set(generator_then, settings, noise, model.image_shape, path, ranks)
     if ranks.main:
         test, _ = open_split(PROCESSED, "test")
         forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")

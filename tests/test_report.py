@@ -323,6 +323,14 @@ def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n
     assert model.at_count("inception", middle) is None
 
 
+def test_scores_over_training_are_drawn_if_there_are_snapshots(complete: Path) -> None:
+    rows: files.Rows = [{"images": at, "classifier.fd": 2.0 / at} for at in (16, 32, 64)]
+    write_rows("curve", rows[-1:])
+    assert "at its snapshots" not in page().text
+    write_rows("curve", rows)
+    assert "classifier.fd of the model at its snapshots and at the end" in page().text
+
+
 def test_tiles_stand_side_by_side_and_the_rest_is_clear() -> None:
     picture = parts.tiles(np.full((3, 3, 8, 6), 9, np.uint8) * np.arange(1, 4, dtype=np.uint8)[:, None, None, None])
     scale = picture.shape[0] // 8

@@ -250,6 +250,20 @@ def test_the_stages_share_one_run_and_files_of_later_stages_stay_out(folder: Pat
     assert client().get_run(run_id).data.metrics["classifier.fd"] == 1.5
 
 
+def test_scores_by_images_seen_are_metrics_of_that_step_and_the_score_stays_one(folder: Path) -> None:
+    rows = {16: "2.5,", 32: "2.0,0.5", 64: "1.5,0.25"}
+    text = "images,classifier.fd,classifier.kid_mean\n" + "".join(f"{at},{row}\n" for at, row in rows.items())
+    (folder / "metrics/curve.csv").write_text(text)
+    run_id = str(tracker.sync("evaluate"))
+    assert tracker.sync("evaluate") == run_id
+    learned = [(step, value) for step, _, value in history(run_id, "learned.classifier.fd")]
+    assert learned == [(16, 2.5), (32, 2.0), (64, 1.5)]
+    assert [step for step, _, _ in history(run_id, "learned.classifier.kid_mean")] == [32, 64]
+    assert [(step, value) for step, _, value in history(run_id, "classifier.fd")] == [(0, 1.5)]
+    (logged,) = [runs.of_logged(each) for each in tracker.logged()]
+    assert "learned.classifier.fd" not in logged.scores
+
+
 def test_another_sampling_is_another_run_with_the_whole_curve(folder: Path) -> None:
     first = tracker.sync("evaluate")
     set_param("sample.steps", 10)

@@ -11,6 +11,7 @@ REFERENCE = Path("data/reference")
 MODEL = Path("data/model")
 MODEL_FILE = MODEL / "model.safetensors"
 GRIDS = MODEL / "grids"
+SNAPSHOTS = MODEL / "snapshots"
 SAMPLES = Path("data/samples")
 EVALUATION = Path("data/evaluation")
 
@@ -20,4 +21,5 @@ BASELINE = METRICS / "baseline.json"
 EVALUATE = METRICS / "evaluate.json"
 FINGERPRINT = METRICS / "fingerprint.json"
 FD_N = METRICS / "fd_n.csv"
+CURVE = METRICS / "curve.csv"
 LIKELIHOOD = METRICS / "likelihood.csv"

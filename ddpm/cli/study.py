@@ -6,6 +6,8 @@ import argparse
 import math
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,7 +151,7 @@ def _report(ledger: Ledger, findings: Findings) -> Path:
     from ddpm.compare.revisions import Revision
     from ddpm.pages import report
     from ddpm.pages.compared import Compared
-    from ddpm.study import runner, verdict
+    from ddpm.study import curves, runner, verdict
 
     study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
     arms = {
@@ -159,6 +161,8 @@ def _report(ledger: Ledger, findings: Findings) -> Path:
     }
     notes = [*verdict.headlines(findings), *findings.notes]
     found = Compared(arms, findings.findings, list(verdict.titled(findings)), notes, "no experiment is finished")
+    if findings.curves:
+        found = replace(found, learning=partial(curves.draw, findings.curves))
     report.write_study(path, study.plan.question, found)
     return path
 

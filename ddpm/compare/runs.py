@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
-from ddpm.compare.snapshots import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
+from ddpm.compare.snapshots import CURVE, EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.tracking import tracker
@@ -25,8 +25,8 @@ from ddpm.tracking.tracker import Logged
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations", "train.checkpoint_every",
-              "train.grid_every", "train.grid_unit", "sample.batch_size", "evaluate.batch_size", "compare",
-              "gate")  # fmt: skip
+              "train.grid_every", "train.grid_unit", "train.snapshots", "sample.batch_size", "evaluate.batch_size",
+              "compare", "gate")  # fmt: skip
 SEED = "seed"
 SHOWN_KEYS = 4
 PARAMS = str(file.PATH)
@@ -40,7 +40,7 @@ class Run:
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
     without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
     path -> digest of each code file that made and scored it, empty if not known. when: seconds since the epoch, None if
-    not known.
+    not known. curve: the scores by the images seen, with the end last, empty if not known.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Run:
     sampling_precision: str | None
     code: dict[str, str]
     when: float
+    curve: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 class Gathered(NamedTuple):
@@ -107,7 +108,8 @@ def of_snapshot(snapshot: Snapshot) -> Run:
             measured.parse(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
         )
         numbers = flatten({"train": train, "sample": sample})
-        return _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
+        run = _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
+        return replace(run, curve=measured.curve(files[CURVE])) if CURVE in files else run
     except ValidationError as error:
         raise UserError(f"its metrics/ can't be read: {measured.refusal(error)}") from error
     except UserError as error:

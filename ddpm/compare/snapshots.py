@@ -28,10 +28,10 @@ from ddpm.params import file, inputs
 Unfinished = Literal["queued", "failed", "running"]
 
 LOCK = "dvc.lock"
-EVALUATE, FINGERPRINT = paths.EVALUATE.as_posix(), paths.FINGERPRINT.as_posix()
+EVALUATE, FINGERPRINT, CURVE = (path.as_posix() for path in (paths.EVALUATE, paths.FINGERPRINT, paths.CURVE))
 TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
 PARAMS = str(file.PATH)
-FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE, CURVE)
 WORKSPACE = "workspace"
 STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
 STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}

@@ -50,6 +50,7 @@ class Evaluation(NamedTuple):
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
     ``likelihood_rows``. nearest: ``pairs``. classes: ``classes.rows`` of each extractor; empty for a model without.
+    real: what they were compared with.
     """
 
     scores: dict[str, Any]
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
     bound: Rows
     nearest: Images
     classes: Rows
+    real: Real
 
 
 class Report(NamedTuple):
@@ -102,6 +104,7 @@ def evaluate(
         likelihood_rows(bounds),
         pairs(next(iter(images.values())), real.train, reports[0].nearest),
         by_class,
+        real,
     )
 
 

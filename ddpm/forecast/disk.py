@@ -6,7 +6,7 @@ import math
 
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import read_manifest
-from ddpm.forecast.estimate import length, train_images
+from ddpm.forecast.estimate import length, sets, train_images
 from ddpm.model import architecture
 from ddpm.params.config import Config
 from ddpm.scoring import extractor
@@ -31,11 +31,12 @@ def needed(settings: Config) -> int:
     store = Store()
     local = store.database is not None and not store.off
     images = train_images(settings)
-    _, drawn = length(settings, images or 1000)
+    steps, drawn = length(settings, images or 1000)
     # there is also a grid next to the checkpoints, and MLflow makes two pictures of it
     grids = drawn * (previews.IMAGES * pixels + PICTURE) * (COPIES + 1 + 2 * local)
-    model = 4 * architecture.parameters(settings) * (COPIES + CHECKPOINTS * TENSORS)
-    samples = COPIES * settings.sample.count * len(settings.sample.seeds) * pixels
+    snapshots = len(settings.train.earlier(steps)) * (COPIES + 1)  # one more is next to the checkpoints
+    model = 4 * architecture.parameters(settings) * (COPIES + CHECKPOINTS * TENSORS + snapshots)
+    samples = COPIES * settings.sample.count * sets(settings, images or 1000) * pixels
     return model + grids + samples + _reference(settings, images) + SHOWN * pixels + RECORDS
 
 

@@ -59,7 +59,7 @@ def lines(settings: Config, found: Measured, images: int | None) -> tuple[str, s
     train, sample = seconds(settings, found, images)
     known = images or settings.train.steps
     what = f"{length(settings, images)[0]:,} steps take" if known else "an epoch of 1,000 images takes"
-    drawn = settings.sample.count * len(settings.sample.seeds)
+    drawn = settings.sample.count * sets(settings, images)
     return (
         f"train:  {what} about {duration(train)} on {found.device}, and {found.memory / 2**30:.1f} GiB of memory",
         f"sample: {drawn:,} images take about {duration(sample)}",
@@ -72,7 +72,7 @@ def seconds(settings: Config, found: Measured, images: int | None) -> tuple[floa
     sample = settings.sample
     steps, grids = length(settings, images)
     preview = math.ceil(previews.IMAGES / found.ranks) * min(previews.STEPS, settings.diffusion.T) * found.evaluation
-    drawn = sample.count * len(sample.seeds) / found.ranks
+    drawn = sample.count * sets(settings, images) / found.ranks
     return steps * found.step + grids * preview, drawn * sample.steps * found.evaluation
 
 
@@ -99,6 +99,11 @@ def length(settings: Config, images: int | None) -> tuple[int, int]:
     epochs = options.epochs if options.epochs and images else 1
     steps = options.steps or math.ceil(epochs * epoch)
     return steps, len(previews.steps(options, steps, epoch))
+
+
+def sets(settings: Config, images: int | None) -> int:
+    """How many sets of samples are drawn: as many from each snapshot as from the model."""
+    return len(settings.sample.seeds) * (1 + len(settings.train.earlier(length(settings, images)[0])))
 
 
 def train_images(settings: Config) -> int | None:

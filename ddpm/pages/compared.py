@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
-from ddpm.base.paths import LIKELIHOOD, LOSS, PROCESSED, SAMPLES
+from ddpm.base.paths import CURVE, LIKELIHOOD, LOSS, PROCESSED, SAMPLES
 from ddpm.compare import pairing, runs, tables
 from ddpm.compare import verdict as comparison
 from ddpm.compare.revisions import Revision
@@ -24,6 +24,7 @@ from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
+DISTANCES = ("classifier.fd", "inception.fid")
 BINS = 100  # points of a loss curve
 
 Array = NDArray[np.float64]
@@ -34,7 +35,8 @@ class Compared:
     """Variants, and the verdicts on them, if any.
 
     arms: label -> a variant's runs by training seed; only the working folder's if no variants were requested or none
-    was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
+    was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts. learning: draws
+    the variants' scores over training, with the bands of their differences.
     """
 
     arms: dict[str, dict[int, Revision]]
@@ -42,6 +44,7 @@ class Compared:
     tables: Sequence[tuple[str, Rows]] = ()
     notes: Sequence[str] = ()
     refused: str = ""
+    learning: Callable[[Path], None] | None = None
 
     @classmethod
     def read(
@@ -83,6 +86,10 @@ def verdict(found: Compared) -> list[Part]:
         parts.append(Table([*heads, "why"], split, title, text_columns=(0, 7, 8)))
     caption = "Each training seed's difference from the baseline, the mean and its interval."
     parts.append(figure(partial(tables.draw, found.verdicts), caption, wide=True))
+    if found.learning:
+        parts.append(
+            figure(found.learning, "The score over training, and each difference from the baseline.", wide=True)
+        )
     return [*parts, *map(Note, found.notes)]
 
 
@@ -107,7 +114,8 @@ def curves(found: Compared) -> list[Part]:
     lacking: list[Part] = []
     losses = _means(found, LOSS, ("step", "loss"), lacking)
     bounds = _means(found, LIKELIHOOD, ("t", *BOUND_COLUMNS), lacking)
-    return [*(_loss(losses) if losses else ()), *(_bound(bounds) if bounds else ()), *lacking]
+    scores = [] if found.learning else _learning(found)  # a study's page has them next to its verdicts
+    return [*(_loss(losses) if losses else ()), *scores, *(_bound(bounds) if bounds else ()), *lacking]
 
 
 def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part]) -> dict[str, Array]:
@@ -124,6 +132,19 @@ def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part
         if arrays:
             means[label] = np.mean([array[: min(map(len, arrays))] for array in arrays], axis=0)
     return means
+
+
+def _learning(found: Compared) -> list[Figure]:
+    """The Fréchet distance over training, if all runs have snapshots; runs of older versions have no curve at all."""
+    for metric in DISTANCES:
+        lacking: list[Part] = []
+        means = _means(found, CURVE, ("images", metric), lacking)
+        if not lacking and any(len(mean) > 1 for mean in means.values()):
+            caption = f"{metric} of the model at its snapshots and at the end: mean over the training seeds."
+            ticks = sorted({round(at) for mean in means.values() for at in mean[:, 0]})
+            panel = Panel("score over training", "images seen", metric, means, log="x", points=True, ticks=ticks)
+            return [figure(panel, caption)]
+    return []
 
 
 def _loss(means: dict[str, Array]) -> list[Figure]:

@@ -31,6 +31,7 @@ class Panel:
 
     curves: name -> (N, 2) of x and y, or (N, 3) with a half-width around y. levels: name -> y of a horizontal line.
     front: (N, 2), drawn as a staircase below the curves. log: the logarithmic axes. points: whether to mark each point.
+    ticks: the only values of x to label.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Panel:
     front: Curve | None = None
     log: Literal["", "x", "y", "xy"] = ""
     points: bool = False
+    ticks: Sequence[float] = ()
 
 
 class Gap(Protocol):
@@ -119,6 +121,9 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
+        if panel.ticks:
+            axes.set_xticks(panel.ticks, [f"{tick:,}" for tick in panel.ticks], fontsize=8)
+            axes.set_xticks([], minor=True)
         if len(panel.curves) > 1 or panel.levels or panel.front is not None:
             axes.legend(fontsize=8, framealpha=0.6)
     _save(figure, path, dpi=150)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, write_json
+from ddpm.base.paths import SNAPSHOTS
 from ddpm.compute import noise
 from ddpm.data.processed import open_array
 
@@ -38,6 +39,12 @@ def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
     """Each set's file by its seed: samples.npy for the first, samples-<seed>.npy for the others."""
     first, *others = seeds
     return {first: folder / "samples.npy", **{seed: folder / f"samples-{seed}.npy" for seed in others}}
+
+
+def snapshot_paths(folder: Path, seeds: Sequence[int]) -> dict[int, dict[int, Path]]:
+    """The same for each snapshot of the model whose sets are in ``folder``: by the images it had seen, in order."""
+    found = sorted((int(each.name), each) for each in (folder / SNAPSHOTS.name).glob("[0-9]*"))
+    return {images: set_paths(each, seeds) for images, each in found}
 
 
 def write_precision(folder: Path, precision: str) -> None:

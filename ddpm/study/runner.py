@@ -18,7 +18,7 @@ from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
 from ddpm.compare import tables
-from ddpm.study import sources, status, verdict
+from ddpm.study import curves, sources, status, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
 from ddpm.study.sources import Share as NoiseShare
@@ -84,7 +84,11 @@ class Runner:
         shares: tuple[NoiseShare, ...] = ()
         if self.study.plan.noise:
             shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source())
-        return replace(findings, noise=shares, notes=(*findings.notes, *sources.notes(shares), made))
+        looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
+        learned = curves.curves(self.study, found, looks)
+        bands = (curves.note(self.study),) if learned and learned.against else ()
+        notes = (*findings.notes, *bands, *sources.notes(shares), made)
+        return replace(findings, noise=shares, curves=learned, notes=notes)
 
     def _still(self, findings: verdict.Findings) -> str:
         still = [variant for variant in findings.open if variant != self.study.baseline]
@@ -183,18 +187,21 @@ def within(minutes: float | None) -> Iterator[None]:
 
 
 def paths(study: Study) -> list[Path]:
-    """The files of the verdict: for programs, for people, and as a picture."""
-    return [METRICS / "studies" / study.name / f"verdict.{suffix}" for suffix in ("json", "md", "png")]
+    """The files of the verdict: for programs, for people, as a picture, and a picture of the curves."""
+    names = ("verdict.json", "verdict.md", "verdict.png", "curve.png")
+    return [METRICS / "studies" / study.name / name for name in names]
 
 
 def write(study: Study, findings: verdict.Findings) -> list[Path]:
     """Write the verdict; return its paths."""
-    for_programs, for_people, picture = paths(study)
+    for_programs, for_people, picture, curve = paths(study)
     write_json(for_programs, verdict.to_dict(findings))
     with atomic_path(for_people) as temporary:
         temporary.write_text(verdict.markdown(findings))
     if findings.findings:
         tables.draw(findings.findings, picture)
+    if findings.curves:
+        curves.draw(findings.curves, curve)
     return [path for path in paths(study) if path.exists()]
 
 

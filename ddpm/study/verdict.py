@@ -28,7 +28,8 @@ from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import Described
 from ddpm.params.config import Compare
-from ddpm.study import sources
+from ddpm.study import curves, sources
+from ddpm.study.curves import Curves
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
 from ddpm.study.sources import Share
@@ -56,7 +57,8 @@ class Finding(Described):
 class Findings:
     """findings: by variant, the primary metric first; none for a variant without seeds. open: the variants that need
     more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. noise:
-    where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done."""
+    where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done. curves:
+    the primary metric over training, if the runs have snapshots."""
 
     study: str
     question: str
@@ -68,6 +70,7 @@ class Findings:
     next_look: int | None
     notes: tuple[str, ...]
     noise: tuple[Share, ...] = ()
+    curves: Curves | None = None
 
 
 class Power(NamedTuple):
@@ -150,7 +153,9 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
 def headlines(found: Findings) -> list[str]:
     """A line for each variant, one about what comes next, and one about where the noise comes from."""
     ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
-    return [*tables.headlines(found.findings, found.primary), *ahead, *sources.headline(found.noise, found.primary)]
+    by_budget = curves.headlines(found.curves) if found.curves else []
+    noise = sources.headline(found.noise, found.primary)
+    return [*tables.headlines(found.findings, found.primary), *by_budget, *ahead, *noise]
 
 
 def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
@@ -159,6 +164,8 @@ def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
         own = [each for each in found.findings if each.variant == variant]
         heads = ["metric", found.baseline, variant, "difference", "interval", "estimate", "p", "verdict"]
         yield f"{variant} against {found.baseline}, {pairing.named(own[0].seeds)}", [heads, *map(_cells, own)]
+    if found.curves:
+        yield from curves.titled(found.curves)
     if found.noise:
         yield f"where the noise of {found.baseline} comes from", sources.rows(found.noise)
 
@@ -178,7 +185,9 @@ def markdown(found: Findings) -> str:
 def to_dict(found: Findings) -> dict[str, Any]:
     """For JSON."""
     noise = [each._asdict() for each in found.noise]
-    return {**vars(found), "findings": [each.to_dict() for each in found.findings], "noise": noise}
+    by_budget = curves.to_dict(found.curves) if found.curves else None
+    findings = [each.to_dict() for each in found.findings]
+    return {**vars(found), "findings": findings, "noise": noise, "curves": by_budget}
 
 
 def _settings(study: Study) -> Compare:

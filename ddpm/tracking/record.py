@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple, Self
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, masked
-from ddpm.base.paths import FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
+from ddpm.base.paths import CURVE, FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
 from ddpm.data.processed import Manifest, called, read_manifest
 from ddpm.params import config, inputs
 
@@ -34,6 +35,7 @@ PICTURES = {
     "evaluate": (
         "metrics/fingerprint.json",
         "metrics/scores.csv",
+        "metrics/curve.csv",
         "metrics/fd_n.csv",
         "metrics/likelihood.csv",
         "data/evaluation/nearest.png",
@@ -78,7 +80,8 @@ class Point(NamedTuple):
 class Record:
     """The content of a run; empty if stages have not made it yet.
 
-    curve: in order of step. grids: step -> picture. artifacts: files for people to look at.
+    curve: in order of step. learned: images seen -> scores, of a training with snapshots. grids: step -> picture.
+    artifacts: files for people to look at.
     """
 
     key: str
@@ -87,6 +90,7 @@ class Record:
     facts: dict[str, str]
     scores: dict[str, float]
     curve: list[Point]
+    learned: dict[int, dict[str, float]]
     grids: dict[int, Path]
     artifacts: list[Path]
 
@@ -127,7 +131,9 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
                 scores[name] = float(value)
             else:
                 facts[name] = masked(_text(value))
+    learned: dict[int, dict[str, float]] = {}
     if "evaluate" in done:
+        learned = by_images(CURVE.read_bytes()) if CURVE.exists() else {}
         found = files.flatten(files.read_json(FINGERPRINT))
         facts |= {tag: str(found[key]) for tag, key in FINGERPRINTS.items() if key in found}
     made = inputs.read(*KEYED, params=settings, leave_out=DERIVED)
@@ -139,9 +145,24 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
         facts=facts,
         scores=scores,
         curve=_curve(LOSS) if done else [],
+        learned=learned if len(learned) > 1 else {},
         grids={int(path.stem.removeprefix("step-")): path for path in GRIDS.glob("step-[0-9]*.png")} if done else {},
         artifacts=[path for stage in done for path in map(Path, PICTURES[stage]) if path.exists()],
     )
+
+
+def by_images(text: bytes) -> dict[int, dict[str, float]]:
+    """metrics/curve.csv: images seen -> name -> score, without those that are empty. Raises UserError."""
+    found: dict[int, dict[str, float]] = {}
+    try:
+        for row in csv.DictReader(text.decode().splitlines(), strict=True):
+            images = int(row.pop("images"))
+            found[images] = {name: float(score) for name, score in row.items() if score}
+            if any(not math.isfinite(score) for score in found[images].values()):
+                raise ValueError(f"not a number after {images} images")
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{CURVE}: not scores by images seen ({error})") from error
+    return found
 
 
 def finished() -> str | None:

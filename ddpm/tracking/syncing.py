@@ -19,6 +19,8 @@ from ddpm.tracking import record
 from ddpm.tracking.record import KEY, NOTE, Point, Record
 from ddpm.tracking.store import Store
 
+LEARNED = "learned."  # begins the name of a score that is logged by images seen
+
 
 def complete(store: Store, wanted: Record) -> str:
     """Send what the run does not have yet; return its id. Doing it twice, or again after a crash, changes nothing."""
@@ -38,6 +40,14 @@ def complete(store: Store, wanted: Record) -> str:
         Metric(key, value, now, len(client.get_metric_history(run_id, key)) if key in known else 0)
         for key, value in wanted.scores.items()
         if known.get(key) != value
+    ]
+    end = wanted.learned[max(wanted.learned)] if wanted.learned else {}
+    scores += [
+        Metric(f"{LEARNED}{key}", row[key], now, images)  # its step is the number of images seen
+        for key, value in end.items()
+        if known.get(f"{LEARNED}{key}") != value
+        for images, row in wanted.learned.items()
+        if key in row
     ]
     tags = wanted.facts | {NOTE: wanted.note(run.data.tags)}
     client.log_batch(run_id, scores, tags=[RunTag(key, value) for key, value in tags.items()])

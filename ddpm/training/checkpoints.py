@@ -54,7 +54,8 @@ class Checkpoints:
                 if finished.exists() and _taken(finished.read_text(), self.record):
                     for path in self._generations():
                         path.unlink()
-                    shutil.rmtree(self.folder / "grids", ignore_errors=True)
+                    for made in ("grids", "snapshots"):
+                        shutil.rmtree(self.folder / made, ignore_errors=True)
                     finished.unlink()
                 yield
         except Timeout as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, InstanceOf, model_validator
 
+from ddpm.base.errors import UserError
 from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.model.settings import ModelConfig
 from ddpm.training.ema import EMAProfile
@@ -32,7 +34,8 @@ class Seeds(Section):
 class Train(Section):
     """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
 
-    label_dropout: the share of images shown without their class, if the model has classes.
+    label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
+    images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     """
 
     steps: Positive | None = None
@@ -58,6 +61,8 @@ class Train(Section):
     grid_every: Annotated[int, Field(ge=0)] = 0
     grid_unit: Literal["steps", "epochs"] = "steps"
     seeds: Seeds = Seeds()
+    # not written if there are none: a model file then has the bytes that versions without this key wrote
+    snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -68,6 +73,39 @@ class Train(Section):
         if self.compile and self.checkpoint_activations:
             raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
         return self
+
+    @model_validator(mode="after")
+    def _fair_snapshots(self) -> Self:
+        if not self.snapshots:
+            return self
+        if list(self.snapshots) != sorted(set(self.snapshots)):
+            raise ValueError(f"snapshots: {list(self.snapshots)} must rise")
+        if odd := [images for images in self.snapshots if images % self.batch_size]:
+            raise ValueError(
+                f"snapshots: {odd[0]} images are no whole number of batches; allowed: multiples of {self.batch_size}"
+            )
+        if self.steps and self.snapshots[-1] > (end := self.steps * self.batch_size):
+            raise ValueError(f"snapshots: {self.snapshots[-1]} is beyond the end of {end} images (steps x batch_size)")
+        if self.lr_decay != "constant":
+            raise ValueError(
+                f"snapshots need lr_decay: constant, it is {self.lr_decay}: in the middle of a decay a model is worse "
+                "than one trained to that point; a constant rate with an average (ema) makes every point a fair end"
+            )
+        return self
+
+    def earlier(self, steps: int) -> dict[int, int]:
+        """step -> images, of each snapshot before the end of a training of so many steps."""
+        points = {images // self.batch_size: images for images in self.snapshots}
+        return {step: images for step, images in points.items() if step < steps}
+
+    def check_end(self, count: int) -> None:
+        """Raises UserError if a snapshot comes after the end of a training on so many images."""
+        end = (self.steps or math.ceil((self.epochs or 0) * count / self.batch_size)) * self.batch_size
+        if self.snapshots and self.snapshots[-1] > end:
+            raise UserError(
+                f"train.snapshots: {self.snapshots[-1]} is beyond the end, which comes after {end} images; allowed: at "
+                "most that"
+            )
 
 
 class TrainingConfig(ModelConfig):

@@ -32,6 +32,7 @@ from ddpm.training.checkpoints import Checkpoints, interruptible
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.settings import TrainingConfig
+from ddpm.training.snapshots import Snapshots
 
 
 class Log(Protocol):
@@ -61,17 +62,22 @@ def train(
     ranks: Ranks = ALONE,
     classes: Classes | None = None,
 ) -> History:
-    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights) and ``out``/grids/ (pictures of
-    ``preview``). classes: the pictures', for a model that has them.
+    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights), ``out``/snapshots/ (those at
+    earlier steps) and ``out``/grids/ (pictures of ``preview``). classes: the pictures', for a model that has them.
 
     Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
     SIGINT or SIGTERM; both leave the last good checkpoint, and the same call resumes from it.
     """
     options = config.train
+    options.check_end(len(pictures))
     trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     grids = checkpoints.folder / "grids"
     draw = preview(trainer, grids)
+    snapshots = Snapshots(config, trainer.total, checkpoints.folder / "snapshots")
+    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype)}
+    if classes:
+        facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
         done = trainer.resume(checkpoints, history)
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
@@ -82,6 +88,8 @@ def train(
                     bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
                 bar.update()
                 draw(step)
+                if ranks.main:
+                    snapshots.keep(step, trainer.ema.averages, facts)
                 stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
                 if ranks.main and (stopped or step % options.checkpoint_every == 0):
                     checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
@@ -93,10 +101,8 @@ def train(
                         print(f"{shown}: the same command goes on from there", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
-            facts: dict[str, Any] = {"steps": trainer.total, "precision": devices.precision_name(trainer.dtype)}
-            if classes:
-                facts["classes"] = {"names": classes.names, "counts": classes.counts}
-            save_model(out / "model.safetensors", trainer.ema.averages, config, facts)
+            save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total, **facts})
+            snapshots.write(out / "snapshots")
             grids.mkdir(exist_ok=True)  # DVC fails a stage without its out, so it is there even if it is empty
             with atomic_path(out / "grids") as temporary:
                 shutil.copytree(grids, temporary)

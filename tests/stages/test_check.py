@@ -110,6 +110,18 @@ def test_classes_are_compared_with_data_that_is_already_here(
     assert checked() == 0
 
 
+@pytest.mark.parametrize(("snapshots", "fine"), [([128], True), ([64, 192], False)])
+def test_snapshots_of_epochs_are_compared_with_data_that_is_already_here(
+    project: Path, snapshots: list[int], fine: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessed()  # one image: 128 epochs of it are two batches
+    for key, value in {"steps": None, "epochs": 128, "lr_decay": "constant", "snapshots": snapshots}.items():
+        set_param(f"train.{key}", value)
+    assert checked() == (0 if fine else 2)
+    line = "error: train.snapshots: 192 is beyond the end, which comes after 128 images"
+    assert fine or capsys.readouterr().err.startswith(line)
+
+
 def test_a_model_that_guides_is_looked_at_before_anything_is_deleted(
     project: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

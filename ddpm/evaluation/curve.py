@@ -1,0 +1,58 @@
+"""How a model's scores changed while it learned: metrics/curve.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ddpm.base import files
+from ddpm.base.files import Rows
+from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.evaluation.evaluation import Evaluation, mean, of_classes, read_set, report
+from ddpm.model.file import Loaded
+from ddpm.scoring.reference import read_reference
+from ddpm.scoring.settings import Evaluate
+
+HEADS = ["images"]
+
+
+def curve(
+    found: Evaluation,
+    snapshots: Mapping[int, Mapping[int, Path]],
+    processed: Path,
+    reference: Path,
+    samples: Path,
+    model: Loaded,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Rows:
+    """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
+    training, and each score, the mean over the sets.
+
+    found: the model's evaluation. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
+    sets. Scores are text that gives back their very value; empty if it is not finite. There is no row if the model file
+    does not say how long it was trained. The ranks share the work, and each returns the whole.
+    """
+    try:
+        end = model.facts["steps"] * model.written["train"]["batch_size"]
+    except (KeyError, TypeError):
+        return []
+    index = read_reference(reference)
+    points = {}
+    for images, sets in snapshots.items():
+        drawn = [read_set(path, index, settings) for path in sets.values()]
+        reports = [report(each, found.real, settings, device, ranks) for each in drawn]
+        floor = {name: dict[str, float]() for name in settings.extractors}  # the real images' own are in evaluate.json
+        of_classes(reports, floor, found.real, processed, samples, model.config.model.classes)
+        points[images] = files.flatten(mean([one.scores for one in reports]))
+    scores = files.flatten(found.scores)
+    points[end] = {name: scores[name] for name in found.sets[0] if name in scores}
+    return [{"images": images, **{name: _text(value) for name, value in row.items()}} for images, row in points.items()]
+
+
+def _text(value: float) -> str:
+    return repr(value) if math.isfinite(value) else ""

@@ -1,0 +1,44 @@
+"""What a training had learned at some points on its way: a model file for each of ``train.snapshots``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.model.file import save_model
+from ddpm.training.settings import TrainingConfig
+
+
+class Snapshots:
+    """Model files named by the images seen so far, such as 0016000.safetensors. None is written of the end: that is the
+    model itself.
+
+    They are kept in ``folder``, next to the checkpoints, until the training ends: DVC removes a stage's outs before it
+    runs the stage again. A training that resumes before a snapshot makes it again, with the same bytes.
+    """
+
+    def __init__(self, config: TrainingConfig, steps: int, folder: Path):
+        """steps: of the whole training."""
+        self.config = config
+        self.folder = folder
+        earlier = config.train.earlier(steps)
+        self.files = {step: folder / f"{images:07d}.safetensors" for step, images in earlier.items()}
+
+    def keep(self, step: int, averages: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Write the file of the model after ``step``, if there is one of that step."""
+        if step in self.files:
+            save_model(self.files[step], averages, self.config, {"steps": step, **facts})
+
+    def write(self, out: Path) -> None:
+        """Copy all to ``out``, which is then there even if it is empty: DVC fails a stage without its out."""
+        if lost := [path for path in self.files.values() if not path.exists()]:
+            raise UserError(f"{lost[0]}: missing, though the training was past it: remove {self.folder.parent}")
+        with atomic_path(out) as temporary:
+            temporary.mkdir()
+            for path in self.files.values():
+                shutil.copyfile(path, temporary / path.name)

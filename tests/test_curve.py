@@ -1,0 +1,134 @@
+"""Snapshots of a training, and their scores: from the trainer to metrics/curve.csv."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm.base import paths
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten, read_json, sha256, write_json
+from ddpm.compute.distributed import ALONE
+from ddpm.evaluation import evaluation
+from ddpm.model.file import load_model
+from ddpm.params.config import Config
+from ddpm.scoring import calibration
+from ddpm.scoring.reference import load_features
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.history import Row
+from ddpm.training.trainer import no_preview, train
+from stages import evaluate, sample
+from stages import train as train_stage
+from tests.small import Memory, pictures, small
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def run(config: Config, out: str, checkpoints: Checkpoints | None = None, log: Memory | None = None) -> Path:
+    train(config.training(), pictures(), CPU, Path(out), checkpoints or Checkpoints("run"), log or Memory())
+    return Path(out)
+
+
+class KilledAt(Memory):
+    """A log that ends the training, without warning, when a row of that step arrives."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def log(self, row: Row) -> None:
+        if row.step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with() -> None:
+    """But for the config in it: constant rate and average make each point a fair end."""
+    out = run(small(train={"snapshots": [16, 64, 96]}), "out")
+    assert sorted(path.name for path in (out / "snapshots").iterdir()) == ["0000016.safetensors", "0000064.safetensors"]
+    shorter = load_model(run(small(train={"steps": 8}), "short") / "model.safetensors", CPU)
+    snapshot = load_model(out / "snapshots/0000064.safetensors", CPU)
+    assert snapshot.facts == shorter.facts
+    assert snapshot.written["train"]["snapshots"] == [16, 64, 96]
+    for name, weights in shorter.network.state_dict().items():
+        assert torch.equal(weights, snapshot.network.state_dict()[name]), name
+
+
+def test_snapshots_change_no_byte_of_the_weights_and_their_absence_none_of_the_file() -> None:
+    plain, with_them = run(small(), "plain"), run(small(train={"snapshots": [16]}), "with")
+    model = load_model(plain / "model.safetensors", CPU)
+    assert "snapshots" not in model.written["train"]
+    assert list((plain / "snapshots").iterdir()) == []  # an out of the stage
+    weights = load_model(with_them / "model.safetensors", CPU).network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.network.state_dict().items())
+
+
+@pytest.mark.parametrize("step", [3, 7, 9])  # before the snapshot, after it but not saved, after a checkpoint
+def test_a_snapshot_has_the_same_bytes_after_a_kill(step: int) -> None:
+    config = small(train={"snapshots": [48], "checkpoint_every": 8})
+    whole = run(config, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, "halves", log=KilledAt(step))
+    halves = run(config, "halves")
+    assert sha256(halves / "snapshots") == sha256(whole / "snapshots")
+    assert sha256(halves / "model.safetensors") == sha256(whole / "model.safetensors")
+
+
+def test_snapshots_of_epochs_beyond_the_end_are_refused() -> None:
+    epochs = {"steps": None, "epochs": 2, "snapshots": [8, 128]}
+    with pytest.raises(UserError, match=r"train.snapshots: 128 is beyond the end, .* 64 images; allowed: at most that"):
+        run(small(train=epochs), "out")
+
+
+def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(
+    digits: Path, classifier_reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+    config = small(
+        data={"image_size": 16},
+        model={"unet": unet},
+        train={"snapshots": [16, 48]},
+        sample={"count": 200, "seeds": [3, 5], "batch_size": 200, "steps": 2},
+        evaluate={"extractors": ["classifier"], "kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 0}},
+    )
+    Path("data").mkdir()
+    paths.PROCESSED.symlink_to(digits)
+    shutil.copytree(classifier_reference, paths.REFERENCE)
+    write_json(paths.REFERENCE / calibration.FILE, {"classifier": {"floor": {"fd": 1.0}}})
+    opened: list[str] = []
+    monkeypatch.setattr(evaluation, "load_features", lambda at, name: opened.append(name) or load_features(at, name))
+    train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), no_preview)
+    sample.main(config.sample, CPU, ALONE)
+    evaluate.main(config.evaluate, config.sample, CPU, ALONE)
+
+    assert opened == ["classifier"]  # the real images' features, for all points
+    scores = flatten(read_json(paths.EVALUATE))
+    with paths.CURVE.open(newline="") as file:
+        first, second, last = list(csv.DictReader(file))
+    assert [int(row.pop("images")) for row in (first, second, last)] == [16, 48, 96]
+    with (paths.METRICS / "scores.csv").open(newline="") as file:
+        assert {"seed", *last} == set(next(csv.reader(file)))
+    assert {name: float(score) for name, score in last.items()} == {name: scores[name] for name in last}
+    assert first["classifier.fd"] != second["classifier.fd"] != last["classifier.fd"]
+
+    # the model's own way for a snapshot, as if it were the model: the same sets, the same scores
+    snapshot = paths.SNAPSHOTS / "0000048.safetensors"
+    paths.MODEL_FILE.write_bytes(snapshot.read_bytes())
+    shutil.rmtree(paths.SNAPSHOTS)
+    drawn = {path.name: path.read_bytes() for path in (paths.SAMPLES / "snapshots/0000048").iterdir()}
+    shutil.rmtree(paths.SAMPLES)
+    sample.main(config.sample, CPU, ALONE)
+    assert drawn == {path.name: path.read_bytes() for path in paths.SAMPLES.glob("samples*.npy")}
+    evaluate.main(config.evaluate, config.sample, CPU, ALONE)
+    with paths.CURVE.open(newline="") as file:
+        (alone,) = csv.DictReader(file)
+    assert alone == {"images": "48", **second}
