@@ -97,6 +97,10 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(
 # --- mistakes in values
 
 
+def _adamw(**fields: Any) -> dict[str, Any]:
+    return {"name": "adamw", "adamw": fields}
+
+
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
@@ -109,11 +113,11 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(
         ("train", {"batch_size": None}, "train.batch_size: None is not allowed"),
         ("train", {"learning_rate": 0}, "train.learning_rate: 0 is not allowed: Input should be greater than 0"),
         ("train", {"learning_rate": float("nan")}, "train.learning_rate: nan is not allowed"),
-        ("train", {"weight_decay": float("inf")}, "train.weight_decay: inf is not allowed"),
+        ("train", {"optimizer": _adamw(weight_decay=float("inf"))}, "train.optimizer.adamw.weight_decay: inf is not"),
         ("train", {"gradient_clip": float("inf")}, "train.gradient_clip: inf is not allowed"),
         ("train", {"channels_last": "off"}, "train.channels_last: 'off' is not allowed: Input should be a valid boo"),
         ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto', 'float32'"),
-        ("train", {"adam_betas": [0.9]}, "train.adam_betas.1: missing"),
+        ("train", {"optimizer": _adamw(betas=[0.9])}, "train.optimizer.adamw.betas.1: missing"),
         ("train", {"epochs": 3}, "train: set exactly one of steps and epochs, and the other to null"),
         ("train", {"steps": None}, "train: set exactly one of steps and epochs, and the other to null"),
         ("train", {"accumulate": 3}, "train: accumulate: 3 must divide batch_size: 8"),

@@ -26,6 +26,8 @@ FAMILIES = {
     "diffusion.loss": "losses",
     "train.timestep_sampler": "timestep_samplers",
     "train.ema": "emas",
+    "train.optimizer": "optimizers",
+    "train.augmentation": "augmentations",
     "sample.sampler": "samplers",
 }
 

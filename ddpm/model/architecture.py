@@ -1,15 +1,18 @@
-"""Networks: ``network(x_t, t, labels)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to (B, outputs, H, W).
+"""Networks: ``network(x_t, t, labels, condition)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to
+(B, outputs, H, W).
 
 labels are (B,) int64 in 0..classes; ``classes`` itself, and None for all, is "no class". A network without classes
-ignores them. Networks do not depend on the diffusion.
+ignores them. condition is (B, time_features) float32, added to the features of t, or None: only training has one, for
+images that it augments. Networks do not depend on the diffusion.
 
-Contract: a variant's fields are its shape; ``network`` builds it.
+Contract: a variant's fields are its shape; ``network`` builds it. The module's ``time_features`` says how many features
+of t it sees, its ``ends`` which of its parts touch the image: the first layer and the last ones.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -76,6 +79,17 @@ def _network(config: ModelConfig) -> nn.Module:
         return architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
+
+
+def hidden(network: nn.Module) -> list[Tensor]:
+    """The matrices and kernels of its layers, without embeddings and those at its ends."""
+    from torch import nn
+
+    ends: Any = network.ends
+    inner = (module for name, module in network.named_modules() if name.partition(".")[0] not in ends)
+    layers = (module for module in inner if not isinstance(module, nn.Embedding))
+    weights = (getattr(module, "weight", None) for module in layers)
+    return [weight for weight in weights if weight is not None and weight.ndim > 1]
 
 
 def dropout_purposes(network: nn.Module) -> list[str]:

@@ -105,7 +105,7 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise UserError(
             f"{path}: {broken[0]} and {len(broken) - 1} more of {len(tensors)} weights are not finite: train again "
-            "with a lower train.learning_rate or train.weight_decay, or in float32"
+            "with a lower train.learning_rate, or in float32"
         )
 
 

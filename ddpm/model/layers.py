@@ -29,6 +29,12 @@ def sinusoidal_embedding(t: Tensor, size: int) -> Tensor:
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, size % 2))
 
 
+def time_features(t: Tensor, size: int, condition: Tensor | None) -> Tensor:
+    """``sinusoidal_embedding``, and the ``condition``, (B, size), added to it if there is one."""
+    features = sinusoidal_embedding(t, size)
+    return features if condition is None else features + condition
+
+
 class ClassEmbedding(nn.Embedding):
     """(B,) labels, int64 in 0..classes, to (B, width); ``classes``, and None for all, is "no class"."""
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, InstanceOf, model_validator
 
+from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.model.settings import ModelConfig
+from ddpm.training.augmentation import Augmentation
 from ddpm.training.ema import EMAProfile
+from ddpm.training.optimizer import Optimizer
 from ddpm.training.timesteps import TimestepSampler
 
 
 class Seeds(Section):
     """A seed for one source of a training's randomness alone; null: the run's ``seed``.
 
-    weights: the initial weights. order: which images each step sees, and which of them are flipped. noise: epsilon,
-    timesteps, dropout, and which images are shown without their class.
+    weights: the initial weights. order: which images each step sees, and which of them are flipped or augmented, and
+    how. noise: epsilon, timesteps, dropout, and which images are shown without their class.
     """
 
     weights: Seed | None = None
@@ -31,11 +35,21 @@ class Seeds(Section):
         return seed if own is None else own
 
 
+def _chosen(family: str, name: str) -> Any:
+    """What a params file without the key has chosen."""
+    return variant.build(family, {"name": name}, family)
+
+
+MOVED = {"weight_decay": "optimizer.adamw.weight_decay", "adam_betas": "optimizer.adamw.betas"}  # of version 0.1.0
+
+
 class Train(Section):
     """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
 
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
+    input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
+    a share of epsilon.
     """
 
     steps: Positive | None = None
@@ -45,10 +59,11 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     lr_decay: Literal["constant", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    optimizer: InstanceOf[Optimizer] = Field(default_factory=partial(_chosen, "optimizers", "adamw"))
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     horizontal_flip: bool = False
+    augmentation: InstanceOf[Augmentation] = Field(default_factory=partial(_chosen, "augmentations", "none"))
+    input_perturbation: Annotated[float, Field(ge=0, le=1)] = 0.0
     label_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     precision: Precision = "auto"
     timestep_sampler: InstanceOf[TimestepSampler]
@@ -64,6 +79,13 @@ class Train(Section):
     # not written if there are none: a model file then has the bytes that versions without this key wrote
     snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (old := MOVED.keys() & values):
+            raise ValueError("; ".join(f"{key} is now {MOVED[key]}: move it there" for key in sorted(old)))
+        return values
+
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
@@ -72,6 +94,15 @@ class Train(Section):
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
         if self.compile and self.checkpoint_activations:
             raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
+        if self.optimizer.averages and self.ema.decay(1000) > 0:
+            raise ValueError(
+                f"ema: {self.ema.name} averages what optimizer: {self.optimizer.name} averages already; allowed: off"
+            )
+        if self.optimizer.averages and self.lr_decay != "constant":
+            raise ValueError(
+                f"lr_decay: {self.lr_decay} does not go with optimizer: {self.optimizer.name}, whose average takes its "
+                "place; allowed: constant"
+            )
         return self
 
     @model_validator(mode="after")

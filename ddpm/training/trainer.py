@@ -27,6 +27,8 @@ from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
 from ddpm.model.file import save_model
 from ddpm.model.layers import recompute_blocks
+from ddpm.training import optimizer
+from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints, interruptible
 from ddpm.training.ema import EMA
@@ -155,25 +157,22 @@ class Trainer:
         self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        log_variance = config.diffusion.loss.log_variance()
-        self.log_variance = log_variance and log_variance.to(device)  # in no average and no model file
-        self.of_loss = list(self.log_variance.parameters()) if self.log_variance else []
-        self.parameters = [*self.network.parameters(), *self.of_loss]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            options.learning_rate,
-            betas=options.adam_betas,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
+        self.log_variance = config.diffusion.loss.log_variance()
+        self.condition = options.augmentation.layer(self.network.time_features)
+        # learned along with the network; in no average and no model file
+        beside = {"log_variance": self.log_variance, "condition": self.condition}
+        self.beside = nn.ModuleDict({name: module for name, module in beside.items() if module}).to(device)
+        self.parameters = [*self.network.parameters(), *self.beside.parameters()]
+        hidden = architecture.hidden(self.network)
+        self.optimizer = options.optimizer.over(self.parameters, hidden, options.learning_rate)
         self.ema = EMA(self.network, options.ema)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(self.seed, architecture.dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
-        order = options.seeds.of("order", config.seed)
+        self.order = options.seeds.of("order", config.seed)
         self.batches = Batches(
-            pictures, self.batch_size, order, options.horizontal_flip, device, self.own, classes=labels
+            pictures, self.batch_size, self.order, options.horizontal_flip, device, self.own, classes=labels
         )
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -185,8 +184,11 @@ class Trainer:
         whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
         uniform = noise.uniform(seed, "timestep", whole, step)
         t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
-        x_0 = self.batches(step)
+        x_0, condition = augment(options.augmentation, self.batches(step), self.order, place, step)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape)
+        noised = epsilon
+        if gamma := options.input_perturbation:
+            noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
         words = noise.words(self.dropout, place, step)
         labels = self.labels(step)
         own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
@@ -195,7 +197,13 @@ class Trainer:
         for part in parts:
             with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
                 each = self.losses(
-                    x_0[part], epsilon[part], own_t[part], words[:, part], None if labels is None else labels[part]
+                    x_0[part],
+                    epsilon[part],
+                    own_t[part],
+                    words[:, part],
+                    None if labels is None else labels[part],
+                    None if condition is None else condition[part],
+                    noised[part],
                 )
                 self.scaler.scale((own_weight[part] * each).sum()).backward()
             losses.append(each.detach())
@@ -217,17 +225,29 @@ class Trainer:
         dropped = noise.uniform(self.seed, "label", self.batches.place, step) < self.config.train.label_dropout
         return labels.masked_fill(dropped, self.config.model.classes)
 
-    def losses(self, x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, labels: Tensor | None = None) -> Tensor:
+    def losses(
+        self,
+        x_0: Tensor,
+        epsilon: Tensor,
+        t: Tensor,
+        words: Tensor,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        noised: Tensor | None = None,
+    ) -> Tensor:
         """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64.
 
         words: (layers, B, 2) int32, the random bits that choose what each dropout layer drops. labels: (B,) or None.
+        condition: (B, conditions), how the images were augmented. noised: the noise in x_t, if it is not epsilon.
         """
         chosen = self.config.diffusion
         at = self.chain.at(t)
         architecture.key_dropout(self.network, words)
-        x_t = q_sample(x_0, epsilon, at).contiguous(memory_format=self.layout)
+        x_t = q_sample(x_0, epsilon if noised is None else noised, at).contiguous(memory_format=self.layout)
+        if self.condition is not None:
+            condition = self.condition(condition)
         with devices.autocast(self.dtype, self.device):
-            output = self.forward(chosen.parameterization.seen(x_t, at), t, labels)
+            output = self.forward(chosen.parameterization.seen(x_t, at), t, labels, condition)
         output, variance_output = chosen.variance.split(output.float())
         loss = chosen.loss(
             Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
@@ -240,7 +260,7 @@ class Trainer:
     def _optimize(self, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        for parameter in self.of_loss:  # the network's are averaged by its own backward pass
+        for parameter in self.beside.parameters():  # the network's are averaged by its own backward pass
             if (gradient := parameter.grad) is not None:
                 parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
         self.scaler.unscale_(self.optimizer)
@@ -251,6 +271,7 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(step)
+        self.config.train.optimizer.average(self.optimizer, list(self.ema.averages.values()))
         return norm
 
     def learning_rate(self, step: int) -> float:
@@ -270,10 +291,8 @@ class Trainer:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
         tensors |= _prefixed("timesteps.", self.timesteps)
-        if self.log_variance:
-            tensors |= _prefixed("log_variance.", self.log_variance.state_dict())
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= _prefixed(f"optimizer.{index}.", values)
+        tensors |= _prefixed("beside.", self.beside.state_dict())
+        tensors |= _prefixed("optimizer.", optimizer.state(self.optimizer))
         if self.scaler.is_enabled():
             scaler = self.scaler.state_dict()
             tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
@@ -289,10 +308,8 @@ class Trainer:
         for name, value in _under("ema.", tensors).items():
             self.ema.averages[name].copy_(value)
         self.timesteps = _under("timesteps.", tensors)
-        if self.log_variance:
-            self.log_variance.load_state_dict(_under("log_variance.", tensors))
-        state = {i: _under(f"optimizer.{i}.", tensors) for i in range(len(self.parameters))}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.beside.load_state_dict(_under("beside.", tensors))
+        optimizer.restore(self.optimizer, _under("optimizer.", tensors))
         if self.scaler.is_enabled():
             scale, growth = tensors["scaler"].tolist()
             self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)})

@@ -31,6 +31,10 @@ CPU = torch.device("cpu")
 LEFT = frozenset({".ddpm"})
 
 
+def decayed(weight_decay: float) -> dict[str, Any]:
+    return {"name": "adamw", "adamw": {"weight_decay": weight_decay}}
+
+
 def learn(config: Config, images: np.ndarray | None = None) -> None:
     images = pictures() if images is None else images
     train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory(), Previews)
@@ -98,10 +102,10 @@ def save_infinity() -> None:
 
 CASES = [
     Case("numbers", "weights that decay beyond all bounds", lambda: None,
-         partial(learn, small(train={"weight_decay": 1e30})), "not finite at step", LEFT),
+         partial(learn, small(train={"optimizer": decayed(1e30)})), "not finite at step", LEFT),
     Case("numbers", "a rate of 1 without a clip, on a network of 16 bits", lambda: None,
-         partial(learn, small(train={"weight_decay": 1e6, "learning_rate": 1.0, "precision": "bfloat16", "steps": 60})),
-         "not finite", LEFT),
+         partial(learn, small(train={"optimizer": decayed(1e6), "learning_rate": 1.0, "precision": "bfloat16",
+                                     "steps": 60})), "not finite", LEFT),
     Case("numbers", "gradients that overflow float16 at every scale", lambda: None, storm,
          "overflowed float16 at each of the 5 steps", LEFT),
     Case("numbers", "a NaN in a checkpoint's weights", lambda: None, partial(poisoned, "network."),

@@ -79,6 +79,10 @@ def _undropped() -> dict[str, Any]:
     return {**_guided(weight=2.0), "model": {"classes": 3}, "train": {"label_dropout": 0.0}}
 
 
+def _optimizer(name: str, fields: dict[str, Any] | None = None, **train: Any) -> dict[str, Any]:
+    return {"train": {"optimizer": {"name": name, name: fields}, **train}}
+
+
 VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
     ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
@@ -113,6 +117,15 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
         {"train": {"snapshots": [16], "lr_decay": "cosine"}},
         "snapshots need lr_decay: constant, it is cosine",
     ),
+    ("a parameter that the optimizer lacks", _optimizer("adam", {"weight_decay": 0.1}), "unknown key; allowed: betas"),
+    ("two averages of the weights", _optimizer("schedule_free"), "schedule_free averages already; allowed: off"),
+    (
+        "an average that needs no decay, and a decay",
+        _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine"),
+        "takes its place; allowed: constant",
+    ),
+    ("where weight decay was", {"train": {"weight_decay": 0.1}}, "weight_decay is now optimizer.adamw.weight_decay"),
+    ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
     ("no images to draw", {"sample": {"count": 0}}, "sample.count: 0 is not allowed"),
 ]
 

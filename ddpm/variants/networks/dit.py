@@ -18,7 +18,7 @@ from ddpm.model.layers import (
     check_heads,
     from_patches,
     patch_grid,
-    sinusoidal_embedding,
+    time_features,
     zeroed,
 )
 
@@ -54,6 +54,7 @@ class DiTModule(nn.Module):
         width = shape.width
         rows, columns = patch_grid(image, shape.patch_size)
         self.patch_size = shape.patch_size
+        self.time_features, self.ends = TIME_FEATURES, ("patches", "head")
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # like a linear layer, which it is in effect
         # computed from the shape, so not saved in model files
@@ -65,11 +66,11 @@ class DiTModule(nn.Module):
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.head = zeroed(nn.Linear(width, outputs * shape.patch_size**2))
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
         grid = x.shape[-2:]
         x = x.flatten(2).transpose(1, 2) + self.positions
-        embedding = self.time(sinusoidal_embedding(t, TIME_FEATURES))
+        embedding = self.time(time_features(t, TIME_FEATURES, condition))
         if self.classes is not None:
             embedding = embedding + self.classes(labels)
         embedding = F.silu(embedding)

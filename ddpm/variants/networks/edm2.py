@@ -1,7 +1,7 @@
 """The magnitude-preserving UNet. EDM2, Karras et al. 2023 (arXiv:2312.02696), section 2 and appendix B.
 
 No layer changes the expected magnitude of its activations: weights are normalised, sums and concatenations balanced.
-There is no bias, no group norm and nothing that weight decay could do: use ``train.weight_decay`` 0.
+There is no bias, no group norm and nothing that weight decay could do: use 0 for the optimizer's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, sinusoidal_embedding
+from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, time_features
 
 Positive = Annotated[int, Field(ge=1)]
 EPSILON = 1e-4  # keeps a vector of zeros from being divided by 0
@@ -64,12 +64,13 @@ class EDM2Module(nn.Module):
 
     def __init__(self, shape: EDM2, image: Shape, outputs: int, classes: int):
         super().__init__()
-        self.base = shape.base_channels
-        widths = [self.base * multiplier for multiplier in shape.multipliers]
+        base = shape.base_channels
+        self.time_features, self.ends = base, ("stem", "head")
+        widths = [base * multiplier for multiplier in shape.multipliers]
         embedding = max(widths)
-        self.time = Layer(self.base, embedding)
+        self.time = Layer(base, embedding)
         self.classes = ClassEmbedding(classes, embedding) if classes else None
-        self.stem = Layer(image.channels + 1, self.base, 3)  # and a channel of ones, in place of a bias
+        self.stem = Layer(image.channels + 1, base, 3)  # and a channel of ones, in place of a bias
         attends = [image.height >> level in shape.attention_sizes for level in range(len(widths))]
 
         def block(
@@ -78,7 +79,7 @@ class EDM2Module(nn.Module):
             heads = outputs // shape.head_width if attends else 0
             return Block(inputs, outputs, embedding, heads, shape.dropout, resample or nn.Identity(), up)
 
-        width, skips = self.base, [self.base]
+        width, skips = base, [base]
         self.down = nn.ModuleList()
         for level, wide in enumerate(widths):
             if level:
@@ -99,8 +100,8 @@ class EDM2Module(nn.Module):
         self.head = Layer(width, outputs, 3)
         self.gain = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding = self.time(sinusoidal_embedding(t, self.base) * math.sqrt(2))
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        embedding = self.time(time_features(t, self.time_features, condition) * math.sqrt(2))
         if self.classes is not None:
             embedding = balanced(embedding, unit(self.classes(labels)), CLASS)
         embedding = silu(embedding)

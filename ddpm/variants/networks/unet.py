@@ -20,7 +20,7 @@ from ddpm.model.layers import (
     ResidualBlock,
     SelfAttention,
     Upsample,
-    sinusoidal_embedding,
+    time_features,
     zeroed,
 )
 
@@ -111,7 +111,7 @@ class UNetModule(nn.Module):
     def __init__(self, shape: UNet, image: Shape, outputs: int, classes: int):
         super().__init__()
         base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
-        self.base_channels = base
+        self.time_features, self.ends = base, ("stem", "head")
         self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.classes = ClassEmbedding(classes, embedding) if classes else None
         self.patch_size, pixels = shape.patch_size, shape.patch_size**2
@@ -143,8 +143,8 @@ class UNetModule(nn.Module):
         self.norm = nn.GroupNorm(shape.groups, width)
         self.head = zeroed(nn.Conv2d(width, outputs * pixels, 3, padding=1), shape.zero_init)
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding = self.time(sinusoidal_embedding(t, self.base_channels))
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        embedding = self.time(time_features(t, self.time_features, condition))
         if self.classes is not None:
             embedding = embedding + self.classes(labels)
         embedding = F.silu(embedding)

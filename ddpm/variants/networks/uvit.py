@@ -18,7 +18,7 @@ from ddpm.model.layers import (
     check_heads,
     from_patches,
     patch_grid,
-    sinusoidal_embedding,
+    time_features,
 )
 
 Positive = Annotated[int, Field(ge=1)]
@@ -51,7 +51,7 @@ class UViTModule(nn.Module):
         super().__init__()
         width, self.patch_size = shape.width, shape.patch_size
         rows, columns = patch_grid(image, shape.patch_size)
-        self.width = width
+        self.time_features, self.ends = width, ("patches", "head", "smooth")
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         self.classes = ClassEmbedding(classes, width, DEVIATION) if classes else None
         self.tokens = 2 if classes else 1  # before the patches: time, and the class
@@ -65,10 +65,10 @@ class UViTModule(nn.Module):
         self.head = linear(width, outputs * shape.patch_size**2)
         self.smooth = nn.Conv2d(outputs, outputs, 3, padding=1)  # across the edges of patches
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
         grid = x.shape[-2:]
-        tokens = [sinusoidal_embedding(t, self.width)[:, None], x.flatten(2).transpose(1, 2)]
+        tokens = [time_features(t, self.time_features, condition)[:, None], x.flatten(2).transpose(1, 2)]
         if self.classes is not None:
             tokens.insert(1, self.classes(labels)[:, None].expand(len(x), -1, -1))
         x = torch.cat(tokens, dim=1) + self.positions

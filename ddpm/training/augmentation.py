@@ -1,0 +1,54 @@
+"""What is done to the training images before they are noised.
+
+Contract: a variant changes images by random numbers that it is given, and says what it did. The network is shown that
+as a condition, and nothing when it samples: so it learns from changed images, and draws none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from ddpm.base.tensor import Tensor
+from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Augmentation(Variant, ABC):
+    """Contract of an augmentation."""
+
+    draws: ClassVar[int] = 0
+    """How many random numbers an image takes; with 0 nothing is done, and the network gets no condition."""
+    conditions: ClassVar[int] = 0
+    """How many numbers say what was done."""
+
+    @abstractmethod
+    def __call__(self, x_0: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+        """Changed images and (B, conditions) float32, what was done to each: zeros for one that stayed as it was.
+
+        x_0: (B, C, H, W) in [-1, 1]. normals: (B, draws) float32, standard normals. Image i depends on row i alone.
+        """
+
+    def layer(self, features: int) -> nn.Module | None:
+        """What turns conditions into (B, features), to be added to the network's features of t; None without any.
+
+        It begins as zero and has no bias, so "nothing was done" is always zero: a trained network works without it.
+        """
+        from torch import nn
+
+        from ddpm.model.layers import zeroed
+
+        return zeroed(nn.Linear(self.conditions, features, bias=False)) if self.draws else None
+
+
+def augment(
+    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int
+) -> tuple[Tensor, Tensor | None]:
+    """Images and conditions of one step; place: (B,) int64, the images' places in the batch."""
+    from ddpm.compute import noise
+
+    if not augmentation.draws:
+        return x_0, None
+    return augmentation(x_0, noise.gaussian(seed, "augmentation", place, step, (augmentation.draws,)))

@@ -1,0 +1,1 @@
+"""What is done to training images: ``train.augmentation``. Contract: ``ddpm.training.augmentation``."""

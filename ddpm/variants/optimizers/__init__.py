@@ -1,0 +1,1 @@
+"""Optimizers: ``train.optimizer``. Contract: ``ddpm.training.optimizer``."""

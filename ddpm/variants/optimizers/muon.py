@@ -1,0 +1,57 @@
+"""Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from ddpm.base.errors import UserError
+from ddpm.base.tensor import Tensor
+from ddpm.training.optimizer import Betas, Decay, Optimizer
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Muon(Optimizer):
+    """Kernels of convolutions count as matrices, (outputs, inputs x height x width). Layers that touch the image,
+    embeddings, biases and norms are left to AdamW, which has ``betas``. Weight decay is for both.
+
+    A matrix's learning rate is 0.2 sqrt(its longer side) times train.learning_rate (Liu et al. 2025, arXiv:2502.16982):
+    so its steps are as large as AdamW's, and one learning rate suits both.
+    """
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    weight_decay: Decay = 0.01
+    betas: Betas = (0.9, 0.999)
+
+    def over(
+        self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float
+    ) -> torch.optim.Optimizer:
+        """Raises UserError if torch is too old to have Muon."""
+        import torch
+
+        from ddpm.training.joined import Joined
+
+        if not hasattr(torch.optim, "Muon"):
+            raise UserError(
+                f"train.optimizer: muon needs torch 2.9 or newer, and this is {torch.__version__}: update it"
+            )
+        return Joined(
+            parameters,
+            hidden,
+            learning_rate,
+            lambda matrices: torch.optim.Muon(
+                matrices,
+                learning_rate,
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            lambda others: torch.optim.AdamW(
+                others, learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
+            ),
+        )

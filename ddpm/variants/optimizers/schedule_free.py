@@ -1,0 +1,45 @@
+"""AdamW that needs no decay of the learning rate, because it averages the weights itself. Defazio et al. 2024
+(arXiv:2405.15682)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from ddpm.base.tensor import Tensor
+from ddpm.training.optimizer import Beta, Decay, Optimizer
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ScheduleFree(Optimizer):
+    """Its average x is what is shipped, so it needs ``ema: off`` and ``lr_decay: constant``. The network learns at y, a
+    mix of x and of the fast weights z; the first of ``betas`` is the share of x. train.warmup_steps are as usual."""
+
+    averages: ClassVar[bool] = True
+
+    weight_decay: Decay = 0.0
+    betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = (0.9, 0.999)
+
+    def over(
+        self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float
+    ) -> torch.optim.Optimizer:
+        from schedulefree import AdamWScheduleFree
+
+        optimizer: torch.optim.Optimizer = AdamWScheduleFree(
+            parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay
+        )
+        optimizer.train()  # type: ignore[attr-defined]
+        return optimizer
+
+    def average(self, optimizer: torch.optim.Optimizer, weights: list[Tensor]) -> None:
+        """x from y = (1 - beta) z + beta x. The library's own ``eval`` and ``train`` would change y by rounding, so
+        that a training would depend on how often someone looks at it."""
+        import torch
+
+        (group,) = optimizer.param_groups
+        fast = [optimizer.state[parameter]["z"] for parameter in group["params"][: len(weights)]]
+        torch._foreach_lerp_(weights, fast, 1 - 1 / group["betas"][0])

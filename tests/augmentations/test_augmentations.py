@@ -1,0 +1,270 @@
+"""Every augmentation in the folder keeps the contract, and none leaks into samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.settings import Shape
+from ddpm.compute import noise
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.generator import Generator
+from ddpm.training.augmentation import Augmentation, augment
+from ddpm.training.trainer import Trainer
+from tests.models.test_contract import SMALL, awake
+from tests.optimizers.test_optimizers import TINY
+from tests.small import pictures, small
+from tests.test_training import NoWaiting
+
+CPU = torch.device("cpu")
+AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
+OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
+
+
+def augmentation(name: str, **fields: Any) -> Augmentation:
+    return variant.build("augmentations", {"name": name, name: fields}, "train.augmentation")
+
+
+def only(**fields: Any) -> Augmentation:
+    """One transformation, to nearly every image."""
+    return augmentation("non_leaking", p=0.999, **{**OFF, **fields})
+
+
+def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
+    return noise.gaussian(0, "images", torch.arange(count), 0, shape).clamp(-1, 1)
+
+
+def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
+    found, condition = augment(made, x, 3, torch.arange(len(x)), step)
+    assert condition is not None
+    return found, condition
+
+
+@AUGMENTATIONS
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 4), (2, 2, 1), (2, 6, 10), (1, 9, 7)])
+def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouched(
+    name: str, shape: tuple[int, int, int]
+) -> None:
+    made, x = augmentation(name), images(40, shape)
+    found, condition = augment(made, x, 3, torch.arange(40), 1)
+    assert found.shape == x.shape
+    assert found.dtype == x.dtype
+    assert found.abs().max() <= 1
+    if condition is None:
+        assert torch.equal(found, x)
+        return
+    assert condition.shape == (40, made.conditions)
+    assert condition.dtype == torch.float32
+    still = ~condition.any(dim=1)
+    assert 0 < still.sum() < 40
+    assert torch.equal(found[still], x[still])
+
+
+@AUGMENTATIONS
+def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name: str) -> None:
+    made, x, place = augmentation(name), images(), torch.arange(40)
+    whole, condition = augment(made, x, 3, place, 5)
+    part, shown = augment(made, x[7:20], 3, place[7:20], 5)
+    torch.testing.assert_close(part, whole[7:20], rtol=0, atol=1e-6)
+    if condition is not None and shown is not None:
+        torch.testing.assert_close(shown, condition[7:20], rtol=0, atol=1e-6)
+        for seed, step in ((4, 5), (3, 6)):
+            assert not torch.equal(augment(made, x, seed, place, step)[0], whole)
+
+
+@AUGMENTATIONS
+def test_the_loss_falls_and_no_step_waits_for_the_device(name: str) -> None:
+    options = {"augmentation": {"name": name}, "learning_rate": 0.02, "accumulate": 2, "batch_size": 32}
+    trainer = Trainer(small(model={"name": "unet", "unet": TINY}, train=options).training(), pictures(), CPU)
+    with NoWaiting():
+        first = [trainer.step(step)[0] for step in (1, 2)]
+    losses = torch.stack([*first, *(trainer.step(step)[0] for step in range(3, 61))])
+    assert losses[-10:].mean() < 0.85 * losses[:5].mean()
+    assert not [name for name in trainer.ema.averages if "condition" in name], "the layer is in no model file"
+    if trainer.condition is not None:
+        assert all(parameter.any() for parameter in trainer.condition.parameters()), "the condition is learned from"
+
+
+# --- what non_leaking does
+
+
+def test_flips_are_said_and_happen_to_half_of_p() -> None:
+    x = images(400)
+    for fields, axis, column in (({"flip_x": True}, 3, 0), ({"flip_y": True}, 2, 1)):
+        found, condition = augmented(only(**fields), x)
+        flipped = condition[:, column] == 1
+        assert 150 < flipped.sum() < 250
+        assert torch.equal(found[flipped], x[flipped].flip(axis))
+        assert torch.equal(found[~flipped], x[~flipped])
+        assert not condition[:, [c for c in range(9) if c != column]].any()
+
+
+def test_shifts_are_whole_pixels_that_the_condition_says_and_mirror_what_comes_in() -> None:
+    x = images(60)
+    found, condition = augmented(only(translation=0.5), x)
+    assert condition.abs().max() <= 1
+    for each, before, said in zip(found, x, condition, strict=True):
+        right, down = round(float(said[2]) * 5), round(float(said[3]) * 3)
+        padded = torch.nn.functional.pad(before[None], (5, 5, 5, 5), mode="reflect")[0]
+        assert torch.equal(each, padded[:, 5 - down : 11 - down, 5 - right : 15 - right])
+    assert len(condition[:, 2].unique()) == 11
+
+
+def test_half_a_turn_flips_both_axes_and_a_quarter_turn_moves_the_corner() -> None:
+    from ddpm.variants.augmentations.non_leaking import _sampled, _turn
+
+    x = images(1, (1, 6, 6))
+    half, quarter = (torch.tensor([angle], dtype=torch.float64) for angle in (torch.pi, torch.pi / 2))
+    torch.testing.assert_close(_sampled(x, _turn(half)), x.flip(2, 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(_sampled(x, _turn(quarter)), x.rot90(1, (2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "columns"), [({"scale": 0.2}, [4]), ({"rotation": 1.0}, [5, 6]), ({"anisotropy": 0.2}, [7, 8])]
+)
+def test_each_transformation_is_undone_by_what_the_condition_says(fields: dict[str, float], columns: list[int]) -> None:
+    """A smooth image is changed, and then compared with its own formula at the places that the condition implies."""
+    count, side = 30, 24
+    axis = (torch.arange(side) + 0.5 - side / 2).double()
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+
+    def picture(x: Tensor, y: Tensor) -> Tensor:
+        return (0.25 * x + 0.1 * y).sin() * 0.8
+
+    found, condition = augmented(only(**fields), picture(x, y).float().expand(count, 1, side, side))
+    assert not condition[:, [c for c in range(9) if c not in columns]].any()
+    assert (condition[:, columns].abs().sum(1) > 0).sum() >= count - 2
+    for image, said in zip(found[:, 0], condition.double(), strict=True):
+        angle = torch.atan2(said[6], said[5] + 1)
+        size, stretch = said[7:9].norm(), torch.atan2(said[8], said[7]) / 2
+        scaled = torch.exp2(-0.2 * said[4])
+        u = scaled * (angle.cos() * x + angle.sin() * y)
+        v = scaled * (-angle.sin() * x + angle.cos() * y)
+        along, across = stretch.cos() * u + stretch.sin() * v, -stretch.sin() * u + stretch.cos() * v
+        along, across = along * torch.exp2(-0.2 * size), across * torch.exp2(0.2 * size)
+        u, v = stretch.cos() * along - stretch.sin() * across, stretch.sin() * along + stretch.cos() * across
+        inside = (u.abs() < side / 2 - 1) & (v.abs() < side / 2 - 1)
+        torch.testing.assert_close(image.double()[inside], picture(u, v)[inside], rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"p": 1.0}, "train.augmentation.non_leaking.p: 1.0 is not allowed: Input should be less than 1"),
+        ({"rotate": 1.0}, r"non_leaking.rotate: unknown key \(did you mean 'rotation'\?\)"),
+    ],
+)
+def test_what_it_does_not_have_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        small(train={"augmentation": {"name": "non_leaking", "non_leaking": fields}})
+
+
+# --- the condition
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
+)
+def test_every_network_sees_the_condition_and_zero_is_none(name: str, fields: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(1, 16, 16), 1)
+    awake(network).eval()
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 900])
+    layer = augmentation("non_leaking").layer(network.time_features)
+    assert layer is not None
+    condition = torch.eye(2, 9)
+    assert torch.equal(network(x, t, None, layer(condition)), network(x, t)), "it begins as no condition"
+    torch.nn.init.normal_(layer.weight)
+    assert not torch.allclose(network(x, t, None, layer(condition)), network(x, t), rtol=0, atol=1e-4)
+    assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
+
+
+def test_a_model_with_classes_is_shown_both() -> None:
+    labels = np.arange(30) % 3
+    options = {"augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}}}
+    trainer = Trainer(small(model={"classes": 3}, train=options).training(), pictures(), CPU, labels=labels)
+    plain = Trainer(small(model={"classes": 3}).training(), pictures(), CPU, labels=labels)
+    for step in (1, 2, 3):
+        assert trainer.step(step)[0].isfinite()
+    assert torch.equal(trainer.labels(2), plain.labels(2))  # type: ignore[arg-type]
+
+
+def corners(count: int) -> np.ndarray:
+    """Images of 8x8 with a bright square in the upper left corner, and less bright right of it: no flip or rotation of
+    one is another."""
+    generator = np.random.default_rng(0)
+    drawn = np.zeros((count, 1, 8, 8), np.uint8)
+    drawn[:, :, :4, :4] = generator.integers(200, 256, (count, 1, 1, 1))
+    drawn[:, :, :4, 4:] = generator.integers(90, 140, (count, 1, 1, 1))
+    return drawn
+
+
+def wrong(images: np.ndarray) -> float:
+    """The share that is nearer to another of the eight flips and rotations than to the real one."""
+    real = corners(200).mean(0)[0]
+    turned = [np.rot90(each, k) for each in (real, real[:, ::-1]) for k in range(4)]
+    gaps = [np.square(images[:, 0] - each).mean(axis=(1, 2)) for each in turned]
+    return float((np.argmin(gaps, axis=0) != 0).mean())
+
+
+def drawn(show: bool, steps: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Samples of a short training in which half of the images are flipped or turned; ``show``: which are."""
+    strong = {"p": 0.3, "translation": 0.0, "scale": 0.0, "anisotropy": 0.0}
+    options = {
+        "augmentation": {"name": "non_leaking", "non_leaking": strong},
+        "batch_size": 48,
+        "learning_rate": 0.01,
+        "gradient_clip": 1.0,
+        "ema": {"name": "constant", "constant": {"value": 0.97, "warmup": True}},
+    }
+    unet = {**TINY, "base_channels": 32, "patch_size": 4}
+    config = small(model={"name": "unet", "unet": unet}, train=options)
+    trainer = Trainer(config.training(), corners(200), CPU)
+    if not show:
+        monkeypatch.setattr(trainer.condition, "forward", lambda condition: torch.zeros(len(condition), 32))
+    for step in range(1, steps + 1):
+        trainer.step(step)
+    trainer.network.load_state_dict(trainer.ema.averages)
+    denoiser = Denoiser(trainer.network.eval(), config.diffusion, CPU, torch.float32, clip=True)
+    sampler = variant.build("samplers", {"name": "ddim"}, "sampler")
+    generator = Generator(denoiser, sampler, 10, "uniform", config.diffusion.variance, None)
+    return generator.images(range(200), 0, trainer.shape).numpy()
+
+
+@pytest.mark.slow
+def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_prevents_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert wrong(corners(200)) == 0
+    assert wrong(drawn(True, 300, monkeypatch)) <= 0.03
+    assert wrong(drawn(False, 120, monkeypatch)) > 0.2
+
+
+# --- input perturbation
+
+
+def test_perturbed_inputs_keep_their_target_and_their_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """x_t has gamma more noise, of its own; the target is made of epsilon alone. Ning et al. 2023, Algorithm 3."""
+    seen = []
+    loss = type(small().diffusion.loss)
+    monkeypatch.setattr(loss, "__call__", lambda self, denoised: seen.append(denoised) or denoised.squared_error())
+    for gamma in (0.0, 0.1):
+        Trainer(small(train={"input_perturbation": gamma, "batch_size": 64}).training(), pictures(64), CPU).step(1)
+    plain, perturbed = seen
+    assert torch.equal(plain.epsilon, perturbed.epsilon)
+    assert torch.equal(plain.x_0, perturbed.x_0)
+    extra = (perturbed.x_t - plain.x_t) / plain.at.sigma
+    assert float(extra.std()) == pytest.approx(0.1, rel=0.05)
+    assert abs(float((extra * plain.epsilon).mean())) < 0.01
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.5, True, "0.1"])
+def test_a_gamma_that_is_none_is_refused(gamma: Any) -> None:
+    with pytest.raises(UserError, match=r"train.input_perturbation: .* is not allowed"):
+        small(train={"input_perturbation": gamma})
