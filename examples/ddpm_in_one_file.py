@@ -67,7 +67,7 @@ def train(x: Tensor, chain: Chain, steps: int) -> nn.Module:
         groups=8,
     )
     network = architecture.network(Shape(channels=1, height=16, width=16), outputs=1)
-    average = EMA(network, Constant(value=0.998, warmup=True))
+    average = EMA(network, Constant(value=0.998, warmup=True).decay)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 

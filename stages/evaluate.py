@@ -9,7 +9,7 @@ from ddpm.base.files import write_json, write_rows
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import curve, evaluation
 from ddpm.evaluation.fingerprint import fingerprint
-from ddpm.model.file import load_model
+from ddpm.model import averages
 from ddpm.pictures import grids
 from ddpm.sampling import guidance
 from ddpm.sampling.samples import read_precision, set_paths, snapshot_paths
@@ -19,7 +19,7 @@ from ddpm.scoring.settings import Evaluate
 
 
 def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks) -> None:
-    model = load_model(paths.MODEL_FILE, device)
+    model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
     snapshots = snapshot_paths(paths.SAMPLES, sample.seeds)

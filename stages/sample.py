@@ -8,6 +8,7 @@ from ddpm.base.files import write_json
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES, SNAPSHOTS
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split
+from ddpm.model import averages
 from ddpm.model.file import load_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples, write_set
 from ddpm.sampling.samples import noise_seed, set_paths
@@ -15,7 +16,7 @@ from ddpm.sampling.settings import Sample
 
 
 def main(settings: Sample, device: torch.device, ranks: Ranks) -> None:
-    model = load_model(MODEL_FILE, device)
+    model = averages.load(MODEL_FILE, settings.ema_length, device)
     generator = Generator.of(model, settings, device)
     facts = write_samples(generator, settings, model.config.seed, model.image_shape, SAMPLES, ranks)
     for snapshot in sorted(SNAPSHOTS.glob("*.safetensors")):  # from the same noise

@@ -145,7 +145,7 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block: Block, monkey
 
 def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     nested = {
-        key: merged(base.get(key, {}), value) if isinstance(value, dict) else value for key, value in values.items()
+        key: merged(base.get(key) or {}, value) if isinstance(value, dict) else value for key, value in values.items()
     }
     return base | nested
 

@@ -224,11 +224,13 @@ def fingerprint(
     steps: int = 49,
     sets: int = 1,
     key: str = "hash",
+    ema_length: float | None = None,
     drawn_in: str = "float32",
     trained_in: str = "float32",
 ) -> str:
     index = reference.read_reference(folder)
     sample = small(sample={"count": count, "steps": steps, "seeds": list(range(sets))}).sample
+    sample = sample.model_copy(update={"ema_length": ema_length})
     found: dict[str, Any] = fingerprint_of(index, settings, sample, drawn_in, trained_in, CPU)
     assert found["environment"]["training_precision"] == trained_in
     assert min(found["environment"]["processor"], found["environment"]["instructions"])
@@ -241,6 +243,9 @@ def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tm
 
     assert fingerprint(folder, count=201) != own
     assert fingerprint(folder, steps=48) != own
+    assert fingerprint(folder, ema_length=0.05) != own
+    unsampled = "hash_without_sampling"
+    assert fingerprint(folder, ema_length=0.05, key=unsampled) == fingerprint(folder, key=unsampled)
     assert fingerprint(folder, sets=2) != own
     assert fingerprint(folder, drawn_in="bfloat16") != own
     assert fingerprint(folder, trained_in="bfloat16") == own

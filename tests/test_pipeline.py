@@ -240,7 +240,7 @@ def pretend(clone: Clone) -> None:
     """Outs that were not computed, but that DVC and git have recorded: everything is up to date."""
     made = {f"data/{name}/made": name for name in ("raw", "reference", "samples", "evaluation")}
     made |= {"data/checked": "", "data/processed/manifest.json": "", "data/processed/dataset.png": "picture"}
-    made |= {"data/model/model.safetensors": "weights", "data/model/grids/made": "grids"}
+    made |= {"data/model/model.safetensors": "weights", "data/model/grids/made": "grids", "data/model/ema/made": ""}
     made |= {"data/model/snapshots/made": "snapshots"}
     made |= {f"data/processed/{split}/images.npy": split for split in ("train", "test")}
     for path, text in made.items():

@@ -92,6 +92,18 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(
     assert not Checkpoints("run").folder.exists()
 
 
+def test_snapshots_of_averages_survive_a_stop() -> None:
+    """The last two before step 7, and the averages themselves, are in the state of the stopped training."""
+    config = small(train={"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}, "grid_every": 0})
+    run(config, "whole")
+    with pytest.raises(SystemExit):
+        run(config, "halves", StopAt(7, signal.SIGTERM))
+    run(config, "halves")
+    made = [file.name for file in sorted(Path("whole/ema").iterdir())]
+    assert made == [f"{step:09d}.safetensors" for step in (3, 6, 9, 12)]
+    assert sha256(Path("halves/ema")) == sha256(Path("whole/ema"))
+
+
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_the_model_file_says_the_precision_that_auto_came_to(
     monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
@@ -102,10 +114,10 @@ def test_the_model_file_says_the_precision_that_auto_came_to(
     assert load_model(Path("out/model.safetensors"), CPU).facts["precision"] == expected
 
 
-def test_the_folder_of_grids_is_there_without_a_grid() -> None:
-    """The folder is an out of the stage, and DVC treats a missing out as a failure."""
+def test_the_folders_of_grids_and_averages_are_there_without_any() -> None:
+    """Each is an out of the stage, and DVC treats a missing out as a failure."""
     run(small(train={"grid_every": 0}), "out")
-    assert list(Path("out/grids").iterdir()) == []
+    assert [list(Path("out", part).iterdir()) for part in ("grids", "ema")] == [[], []]
 
 
 @pytest.mark.parametrize("name", variant.names("timestep_samplers"))

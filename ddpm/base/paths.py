@@ -12,6 +12,7 @@ MODEL = Path("data/model")
 MODEL_FILE = MODEL / "model.safetensors"
 GRIDS = MODEL / "grids"
 SNAPSHOTS = MODEL / "snapshots"
+AVERAGES = MODEL / "ema"
 SAMPLES = Path("data/samples")
 EVALUATION = Path("data/evaluation")
 

@@ -127,6 +127,13 @@ def _add_results(added: Commands) -> None:
 
 def _add_others(added: Commands) -> None:
     """Commands that share a model, or help before anything runs."""
+    ema = command(
+        added, "ema", commands.write_average, "write a model file with another average of the weights (train.posthoc)"
+    )
+    ema.add_argument("--length", type=float, required=True, help="as in sample.ema_length: the paper's sigma_rel")
+    ema.add_argument("--model", type=Path, default=MODEL_FILE, help="with the folder ema/ next to it (%(default)s)")
+    ema.add_argument("--out", type=Path, default=Path("ema.safetensors"), help="a new file (%(default)s)")
+
     export = command(added, "export", commands.export_model, "write the model and its card to a folder, to share")
     export.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
     export.add_argument("--out", type=Path, default=Path("export"), help="folder to write, a new one (%(default)s)")

@@ -191,6 +191,13 @@ def write_report(parsed: argparse.Namespace) -> None:
         print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
 
 
+def write_average(parsed: argparse.Namespace) -> None:
+    from ddpm.model import averages
+
+    averages.save(parsed.model, parsed.length, parsed.out)
+    print(f"{parsed.out}: the average of length {parsed.length:g}; `ddpm sample --model {parsed.out}` draws from it")
+
+
 def export_model(parsed: argparse.Namespace) -> None:
     from ddpm.sharing import exchange
 

@@ -28,7 +28,8 @@ from ddpm.base.settings import section
 from ddpm.compare import measured, metrics
 from ddpm.compute import devices
 from ddpm.diffusion.settings import Diffusion
-from ddpm.model.file import Loaded, load_model
+from ddpm.model import averages
+from ddpm.model.file import Loaded
 from ddpm.params import file, inputs
 from ddpm.params.config import Config
 from ddpm.pictures import plots
@@ -61,7 +62,7 @@ class Frontier:
     def __init__(self, model: Path, reference: Path, settings: Config, device: torch.device):
         self.settings = settings
         self.device = device
-        self.loaded: Loaded = load_model(model, device)
+        self.loaded: Loaded = averages.load(model, settings.sample.ema_length, device)
         index = read_reference(reference)
         if self.loaded.image_shape != index.shape:
             raise UserError(

@@ -40,6 +40,8 @@ def fingerprint(
         asked["classes"] = list(sample.classes)
     if sample.guidance.weight != 1:
         asked["guidance"] = sample.guidance.model_dump(mode="json", exclude={"model"})
+    if sample.ema_length is not None:
+        asked["ema_length"] = sample.ema_length
     comparable = {
         "images": {
             "sha256": index.images,

@@ -34,8 +34,11 @@ def needed(settings: Config) -> int:
     steps, drawn = length(settings, images or 1000)
     # there is also a grid next to the checkpoints, and MLflow makes two pictures of it
     grids = drawn * (previews.IMAGES * pixels + PICTURE) * (COPIES + 1 + 2 * local)
-    snapshots = len(settings.train.earlier(steps)) * (COPIES + 1)  # one more is next to the checkpoints
-    model = 4 * architecture.parameters(settings) * (COPIES + CHECKPOINTS * TENSORS + snapshots)
+    # snapshots of both kinds are also next to the checkpoints, and these have the two more averages
+    kept = COPIES + CHECKPOINTS * TENSORS + len(settings.train.earlier(steps)) * (COPIES + 1)
+    if posthoc := settings.train.posthoc:
+        kept += 2 * CHECKPOINTS + 2 * (COPIES + 1) * posthoc.snapshots
+    model = 4 * architecture.parameters(settings) * kept
     samples = COPIES * settings.sample.count * sets(settings, images or 1000) * pixels
     return model + grids + samples + _reference(settings, images) + SHOWN * pixels + RECORDS
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ddpm.base import files, settings
+from ddpm.base.errors import UserError
 from ddpm.base.settings import Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
 from ddpm.data.settings import Data
@@ -32,6 +33,9 @@ FLOORS: dict[Metric, float] = {
     "fid": 0.05, "fd": 0.02, "kid_mean": 0.0005, "is_mean": 0.05, "precision": 0.01, "recall": 0.01,
     "class_accuracy": 0.01, "bits_per_dim": 0.01,
 }  # fmt: skip
+
+
+MANY = 10**6  # steps
 
 
 class Compare(Section):
@@ -89,6 +93,21 @@ class Config(TrainingConfig):
                 f"sample.guidance.weight: {sample.guidance.weight:g} leads away from the model without a class, which "
                 "train.label_dropout: 0 does not train; allowed: 1, or a sample.guidance.model"
             )
+        if sample.ema_length is not None:
+            if self.train.posthoc is None:
+                raise ValueError(
+                    f"sample.ema_length: {sample.ema_length:g} needs the snapshots of train.posthoc, which is null; "
+                    "allowed: null"
+                )
+            if self.train.snapshots:
+                raise ValueError(
+                    f"sample.ema_length: {sample.ema_length:g} is of the model's end alone, and train.snapshots "
+                    "compares with it: leave one of them out"
+                )
+            try:  # how many steps epochs are depends on the data, but only a few make a difference
+                self.train.posthoc.weights(sample.ema_length, self.train.steps or MANY)
+            except UserError as error:
+                raise ValueError(f"sample.ema_length: {error}") from error
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Positive, Precision, Section, Seed
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.model.posthoc import Length
 from ddpm.sampling.sampler import Sampler
 
 Spacing = Literal["uniform", "quadratic", "trailing", "log_snr", "karras"]
@@ -51,7 +52,8 @@ class Guidance(Section):
 class Sample(Section):
     """How images are drawn from the model.
 
-    classes: numbers or names to draw in turn; null: all, in the shares of the train images.
+    classes: numbers or names to draw in turn; null: all, in the shares of the train images. ema_length: of the average
+    of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own.
     """
 
     count: Positive
@@ -64,6 +66,7 @@ class Sample(Section):
     precision: Precision = "auto"
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
     guidance: Guidance = Guidance()
+    ema_length: Length | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

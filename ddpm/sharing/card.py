@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jinja2
 import numpy as np
+import torch
 import yaml
 
 from ddpm.base.errors import UserError
@@ -19,6 +20,7 @@ from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
 from ddpm.compare import metrics, runs, statistics
 from ddpm.compare.runs import Run
 from ddpm.data.processed import MANIFEST, called, read_manifest
+from ddpm.model import averages
 from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
@@ -73,8 +75,11 @@ def known(source: Path, model: Loaded) -> Known:
     settings = config.load()
     if settings.training().to_dict() != model.written:
         raise UserError("params.yaml is another model's")
-    if not MODEL_FILE.exists() or sha256(MODEL_FILE) != sha256(source):
+    length = settings.sample.ema_length
+    if not MODEL_FILE.exists() or (length is None and sha256(MODEL_FILE) != sha256(source)):
         raise UserError(f"{MODEL_FILE} is another model")
+    if length is not None and not _same_weights(model, averages.load(MODEL_FILE, length, torch.device("cpu"))):
+        raise UserError(f"its scores here are of the model that `ddpm ema --length {length:g}` writes")
     own = runs.at_revision("workspace")
     try:
         alike = runs.matching(runs.gather().runs, settings).runs
@@ -82,6 +87,11 @@ def known(source: Path, model: Loaded) -> Known:
         alike = ()  # no repository of experiments: there is only the one run
     seeds = [run for run in alike if run.fingerprint == own.fingerprint and run.seed != own.seed]
     return Known(settings, own, sorted([own, *seeds], key=lambda run: run.seed))
+
+
+def _same_weights(one: Loaded, other: Loaded) -> bool:
+    ours, theirs = one.network.state_dict(), other.network.state_dict()
+    return all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
 def _scores(known: Known) -> Iterator[tuple[str, ...]]:

@@ -21,6 +21,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE
 from ddpm.base.settings import section
 from ddpm.compute import devices
+from ddpm.model import averages
 from ddpm.model.file import load_model
 from ddpm.params import config
 from ddpm.pictures.channels import visible
@@ -61,25 +62,27 @@ def _register(store: Store, run_id: str, name: str) -> str:
     from mlflow.entities import LoggedModelOutput
     from pandas import DataFrame
 
-    with store.locked():
-        client, run = store.client, store.client.get_run(run_id)
-        tags = {"dvc.path": str(MODEL_FILE), "dvc.md5": files.md5(MODEL_FILE), SHA256: files.sha256(MODEL_FILE)}
+    with store.locked(), tempfile.TemporaryDirectory() as folder:
+        client, run, scored = store.client, store.client.get_run(run_id), MODEL_FILE
+        if (length := config.load().sample.ema_length) is not None:  # the run's scores are of that average
+            scored = Path(folder) / MODEL_FILE.name
+            averages.save(MODEL_FILE, length, scored)
+        tags = {"dvc.path": str(MODEL_FILE), "dvc.md5": files.md5(MODEL_FILE), SHA256: files.sha256(scored)}
         tags |= {tag: run.data.tags[key] for tag, key in OF_RUN.items() if key in run.data.tags}
         for known in client.search_model_versions(f"run_id = '{run_id}'"):
             if known.name == name and known.tags.get(SHA256) == tags[SHA256]:
                 return f"models:/{name}/{known.version}"
         logged = client.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params)
-        with tempfile.TemporaryDirectory() as folder:
-            mlflow.pyfunc.save_model(
-                f"{folder}/model",
-                mlflow_model=mlflow.models.Model(run_id=run_id, model_id=logged.model_id),
-                loader_module=__name__,
-                data_path=str(MODEL_FILE),
-                signature=_signature(),
-                input_example=DataFrame([{"seed": 0, "count": 4}]),
-                pip_requirements=[],  # the package itself, which is on no index
-            )
-            client.log_model_artifacts(logged.model_id, f"{folder}/model")
+        mlflow.pyfunc.save_model(
+            f"{folder}/model",
+            mlflow_model=mlflow.models.Model(run_id=run_id, model_id=logged.model_id),
+            loader_module=__name__,
+            data_path=str(scored),
+            signature=_signature(),
+            input_example=DataFrame([{"seed": 0, "count": 4}]),
+            pip_requirements=[],  # the package itself, which is on no index
+        )
+        client.log_model_artifacts(logged.model_id, f"{folder}/model")
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         if not client.search_registered_models(f"name = '{name}'"):

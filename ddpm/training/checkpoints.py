@@ -23,6 +23,7 @@ from ddpm.model.file import CHECKSUM, read, write
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")
 FINISHED = "finished"
+PARTS = ("grids", "ema", "snapshots")  # folders of what a training has made so far, copied to its outs when it ends
 LOCK = "lock"
 TAKEN = ".taken"  # ends the name of a state that is being deleted
 
@@ -54,8 +55,8 @@ class Checkpoints:
                 if finished.exists() and _taken(finished.read_text(), self.record):
                     for path in self._generations():
                         path.unlink()
-                    for made in ("grids", "snapshots"):
-                        shutil.rmtree(self.folder / made, ignore_errors=True)
+                    for part in PARTS:
+                        shutil.rmtree(self.folder / part, ignore_errors=True)
                     finished.unlink()
                 yield
         except Timeout as error:

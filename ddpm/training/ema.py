@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ddpm.base.tensor import Tensor
@@ -21,10 +22,10 @@ class EMAProfile(Variant, ABC):
 
 
 class EMA:
-    """Averages of a network's parameters in float32, by ``profile``; one fused operation a step."""
+    """Averages of a network's parameters in float32; one fused operation a step. decay: as a profile's."""
 
-    def __init__(self, network: nn.Module, profile: EMAProfile):
-        self.profile = profile
+    def __init__(self, network: nn.Module, decay: Callable[[int], float]):
+        self.decay = decay
         self.parameters = [parameter.detach() for parameter in network.parameters()]
         self.averages = {name: p.detach().clone().float() for name, p in network.named_parameters()}
 
@@ -33,4 +34,4 @@ class EMA:
         import torch
 
         averages: list[Tensor] = list(self.averages.values())
-        torch._foreach_lerp_(averages, self.parameters, 1 - self.profile.decay(step))
+        torch._foreach_lerp_(averages, self.parameters, 1 - self.decay(step))

@@ -11,6 +11,7 @@ from pydantic import Field, InstanceOf, model_validator
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Positive, Precision, Section, Seed
+from ddpm.model.posthoc import Posthoc
 from ddpm.model.settings import ModelConfig
 from ddpm.training.augmentation import Augmentation
 from ddpm.training.ema import EMAProfile
@@ -68,6 +69,8 @@ class Train(Section):
     precision: Precision = "auto"
     timestep_sampler: InstanceOf[TimestepSampler]
     ema: InstanceOf[EMAProfile]
+    # left out of model files without it, so that these have the bytes of versions that did not know it
+    posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
     channels_last: bool = False
     compile: bool = False
     checkpoint_activations: bool = False
@@ -98,6 +101,8 @@ class Train(Section):
             raise ValueError(
                 f"ema: {self.ema.name} averages what optimizer: {self.optimizer.name} averages already; allowed: off"
             )
+        if self.optimizer.averages and self.posthoc:
+            raise ValueError(f"posthoc averages what optimizer: {self.optimizer.name} averages already; allowed: null")
         if self.optimizer.averages and self.lr_decay != "constant":
             raise ValueError(
                 f"lr_decay: {self.lr_decay} does not go with optimizer: {self.optimizer.name}, whose average takes its "

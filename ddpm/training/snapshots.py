@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
 from ddpm.model.file import save_model
 from ddpm.training.settings import TrainingConfig
 
@@ -34,11 +32,7 @@ class Snapshots:
         if step in self.files:
             save_model(self.files[step], averages, self.config, {"steps": step, **facts})
 
-    def write(self, out: Path) -> None:
-        """Copy all to ``out``, which is then there even if it is empty: DVC fails a stage without its out."""
+    def check(self) -> None:
+        """Raises UserError if one of them is not there at the end."""
         if lost := [path for path in self.files.values() if not path.exists()]:
             raise UserError(f"{lost[0]}: missing, though the training was past it: remove {self.folder.parent}")
-        with atomic_path(out) as temporary:
-            temporary.mkdir()
-            for path in self.files.values():
-                shutil.copyfile(path, temporary / path.name)

@@ -30,9 +30,10 @@ from ddpm.model.layers import recompute_blocks
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
-from ddpm.training.checkpoints import Checkpoints, interruptible
+from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
+from ddpm.training.posthoc import Posthoc
 from ddpm.training.settings import TrainingConfig
 from ddpm.training.snapshots import Snapshots
 
@@ -64,8 +65,9 @@ def train(
     ranks: Ranks = ALONE,
     classes: Classes | None = None,
 ) -> History:
-    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights), ``out``/snapshots/ (those at
-    earlier steps) and ``out``/grids/ (pictures of ``preview``). classes: the pictures', for a model that has them.
+    """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights), and in ``out`` the folders
+    snapshots (those at earlier steps), ema (of ``train.posthoc``) and grids (pictures of ``preview``). classes: the
+    pictures', for a model that has them.
 
     Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
     SIGINT or SIGTERM; both leave the last good checkpoint, and the same call resumes from it.
@@ -74,9 +76,9 @@ def train(
     options.check_end(len(pictures))
     trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
-    grids = checkpoints.folder / "grids"
+    grids, averages, points = (checkpoints.folder / name for name in PARTS)
     draw = preview(trainer, grids)
-    snapshots = Snapshots(config, trainer.total, checkpoints.folder / "snapshots")
+    snapshots = Snapshots(config, trainer.total, points)
     facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype)}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
@@ -92,6 +94,7 @@ def train(
                 draw(step)
                 if ranks.main:
                     snapshots.keep(step, trainer.ema.averages, facts)
+                    trainer.posthoc.keep(step, averages)
                 stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
                 if ranks.main and (stopped or step % options.checkpoint_every == 0):
                     checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
@@ -104,10 +107,12 @@ def train(
                     raise SystemExit(128 + stopped)
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total, **facts})
-            snapshots.write(out / "snapshots")
-            grids.mkdir(exist_ok=True)  # DVC fails a stage without its out, so it is there even if it is empty
-            with atomic_path(out / "grids") as temporary:
-                shutil.copytree(grids, temporary)
+            snapshots.check()
+            for part in PARTS:
+                made = checkpoints.folder / part
+                made.mkdir(exist_ok=True)  # DVC fails a stage without its out, so it is there even if it is empty
+                with atomic_path(out / part) as temporary:
+                    shutil.copytree(made, temporary)
             log.flush()
             checkpoints.finish(out / "model.safetensors")
     return history
@@ -165,7 +170,8 @@ class Trainer:
         self.parameters = [*self.network.parameters(), *self.beside.parameters()]
         hidden = architecture.hidden(self.network)
         self.optimizer = options.optimizer.over(self.parameters, hidden, options.learning_rate)
-        self.ema = EMA(self.network, options.ema)
+        self.ema = EMA(self.network, options.ema.decay)
+        self.posthoc = Posthoc(self.network, config, self.total)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(self.seed, architecture.dropout_purposes(self.network), device)
@@ -272,6 +278,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(step)
         self.config.train.optimizer.average(self.optimizer, list(self.ema.averages.values()))
+        self.posthoc.update(step)
         return norm
 
     def learning_rate(self, step: int) -> float:
@@ -290,7 +297,7 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
-        tensors |= _prefixed("timesteps.", self.timesteps)
+        tensors |= _prefixed("posthoc.", self.posthoc.averages) | _prefixed("timesteps.", self.timesteps)
         tensors |= _prefixed("beside.", self.beside.state_dict())
         tensors |= _prefixed("optimizer.", optimizer.state(self.optimizer))
         if self.scaler.is_enabled():
@@ -305,8 +312,9 @@ class Trainer:
             return 0
         tensors, step = loaded
         self.network.load_state_dict(_under("network.", tensors))
-        for name, value in _under("ema.", tensors).items():
-            self.ema.averages[name].copy_(value)
+        for prefix, averages in (("ema.", self.ema.averages), ("posthoc.", self.posthoc.averages)):
+            for name, value in _under(prefix, tensors).items():
+                averages[name].copy_(value)
         self.timesteps = _under("timesteps.", tensors)
         self.beside.load_state_dict(_under("beside.", tensors))
         optimizer.restore(self.optimizer, _under("optimizer.", tensors))

@@ -83,6 +83,10 @@ def _optimizer(name: str, fields: dict[str, Any] | None = None, **train: Any) ->
     return {"train": {"optimizer": {"name": name, name: fields}, **train}}
 
 
+def _posthoc(ema_length: float | None = None, **posthoc: Any) -> dict[str, Any]:
+    return {"train": {"posthoc": posthoc}, "sample": {"ema_length": ema_length}}
+
+
 VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
     ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
@@ -126,6 +130,12 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("where weight decay was", {"train": {"weight_decay": 0.1}}, "weight_decay is now optimizer.adamw.weight_decay"),
     ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
+    ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
+    ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),
+    ("a million snapshots", _posthoc(snapshots=10**6), "train.posthoc.snapshots: 1000000 is not allowed"),
+    ("an average that was never kept", {"sample": {"ema_length": 0.05}}, "needs the snapshots of train.posthoc"),
+    ("an average out of the snapshots' range", _posthoc(0.25), "sample.ema_length: an average of length 0.25 cannot"),
+    ("an average longer than all", _posthoc(0.5), "sample.ema_length: 0.5 is not allowed"),
     ("no images to draw", {"sample": {"count": 0}}, "sample.count: 0 is not allowed"),
 ]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
+from ddpm.model import posthoc
 from ddpm.training.ema import EMAProfile
 
 
@@ -19,9 +19,7 @@ class Power(EMAProfile):
 
     @cached_property
     def gamma(self) -> float:
-        """The exponent that solves sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); at least 0."""
-        inverse = self.sigma_rel**-2
-        return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+        return posthoc.exponent(self.sigma_rel)
 
     def decay(self, step: int) -> float:
-        return float((1 - 1 / step) ** (self.gamma + 1))
+        return posthoc.decay(self.gamma, step)

@@ -1,0 +1,208 @@
+"""Averages of a length that is chosen after the training."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm.base.errors import UserError
+from ddpm.cli import main
+from ddpm.compute.distributed import ALONE
+from ddpm.forecast import disk
+from ddpm.model import architecture, averages, posthoc
+from ddpm.model.file import Loaded, load_model, read, save_model
+from ddpm.model.posthoc import TOLERANCE
+from ddpm.params.config import Config
+from ddpm.sharing import card
+from ddpm.training.ema import EMA
+from ddpm.training.posthoc import Posthoc
+from stages import evaluate, sample
+from tests.small import small
+
+CPU = torch.device("cpu")
+STEPS = 320
+LENGTHS = (0.039, 0.05, 0.075, 0.12, 0.175)  # from one end of what the snapshots give to the other
+MODEL = Path("data/model/model.safetensors")
+
+
+def kept(**options: object) -> Config:
+    return small(train={"steps": STEPS, "posthoc": {"lengths": [0.05, 0.1], "snapshots": 16, **options}})
+
+
+def wander(network: nn.Module, folder: Path, config: Config, profiles: list[EMA]) -> None:
+    """A model file and its snapshots in ``folder``, of weights that do a random walk."""
+    tracked = Posthoc(network, config.training(), STEPS)
+    for step in range(1, STEPS + 1):
+        for parameter in network.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)
+        for each in (tracked, *profiles):
+            each.update(step)
+        tracked.keep(step, folder / "ema")
+    save_model(folder / MODEL.name, network.state_dict(), config.training(), {"steps": STEPS})
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float, dict[str, Tensor]]]:
+    """The folder of a model, and the averages of LENGTHS that were tracked directly."""
+    torch.manual_seed(0)
+    config, folder = kept(), tmp_path_factory.mktemp("posthoc") / MODEL.parent
+    network = architecture.build(config.training())
+    direct = {each: EMA(network, partial(posthoc.decay, posthoc.exponent(each))) for each in LENGTHS}
+    wander(network, folder, config, list(direct.values()))
+    return folder, {each: ema.averages for each, ema in direct.items()}
+
+
+@pytest.fixture
+def project(tracked: tuple[Path, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in the folder above the model's."""
+    monkeypatch.chdir(tracked[0].parents[1])
+    return tmp_path
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_reconstruction_is_the_average_that_is_tracked(
+    tracked: tuple[Path, dict[float, dict[str, Tensor]]], length: float
+) -> None:
+    folder, direct = tracked
+    found = averages.load(folder / MODEL.name, length, CPU)
+    assert found.facts == {"steps": STEPS, "ema_length": length}
+    own, wanted = found.network.state_dict(), direct[length]
+    gap = torch.cat([(own[name] - wanted[name]).flatten() for name in wanted])
+    assert gap.norm() < 1e-3 * torch.cat([value.flatten() for value in wanted.values()]).norm()
+
+
+def test_snapshots_take_the_disk_that_is_stated(tracked: tuple[Path, object]) -> None:
+    sizes = [path.stat().st_size for path in (tracked[0] / "ema").iterdir()]
+    weights = architecture.parameters(kept().training())
+    assert len(sizes) == 16
+    assert 16 * 8 * weights < sum(sizes) < 16 * (8 * weights + 2**15)
+    without = small(train={"steps": STEPS})
+    assert disk.needed(kept()) - disk.needed(without) >= 3 * 16 * 8 * weights
+
+
+@pytest.mark.parametrize("length", [0.048, 0.05, 0.075, 0.12])
+def test_the_weights_are_the_least_squares_ones_of_sampled_profiles(length: float) -> None:
+    chosen, total, points = posthoc.Posthoc(lengths=(0.05, 0.1), snapshots=8), 800, 40_000
+    tau = (np.arange(points) + 0.5) / points
+
+    def profile(each: float, t: float) -> np.ndarray:
+        gamma = posthoc.exponent(each)
+        return np.where(tau <= t, (gamma + 1) * tau**gamma / t ** (gamma + 1), 0)
+
+    basis = np.stack([profile(each, step / total) for each in chosen.lengths for step in chosen.steps(total)], axis=1)
+    wanted = profile(length, 1.0)
+    expected = np.linalg.lstsq(basis, wanted)[0]
+    np.testing.assert_allclose(chosen.weights(length, total).ravel(), expected, atol=1e-3)
+    assert np.linalg.norm(basis @ expected - wanted) < 1.01 * TOLERANCE * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("snapshots", [8, 32])
+def test_a_length_out_of_range_is_refused_with_the_range(snapshots: int) -> None:
+    chosen = kept(snapshots=snapshots).train.posthoc
+    assert chosen
+    with pytest.raises(UserError, match=r"length 0.01 cannot be had from .* allowed: 0\.\d+ to 0\.\d+$") as refused:
+        chosen.weights(0.01, 4000)
+    low, _, high = str(refused.value).rpartition("allowed: ")[2].split()
+    for inside, outside in ((float(low), float(low) - 0.002), (float(high), float(high) + 0.002)):
+        assert chosen.weights(inside, 4000).shape == (2, snapshots)
+        with pytest.raises(UserError, match="cannot be had"):
+            chosen.weights(outside, 4000)
+
+
+def test_more_snapshots_than_steps_are_one_a_step() -> None:
+    chosen = posthoc.Posthoc(snapshots=16)
+    assert chosen.steps(10) == list(range(1, 11))
+    assert chosen.steps(1000)[-1] == 1000
+    assert chosen.weights(0.05, 10)[0] == pytest.approx([0] * 9 + [1], abs=1e-9)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_command_writes_a_model_file_that_says_its_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "short.safetensors"
+    with pytest.raises(SystemExit) as ended:
+        main(["ema", "--length", "0.075", "--out", str(out)])
+    assert ended.value.code == 0
+    written, made = load_model(out, CPU), averages.load(MODEL, 0.075, CPU).network.state_dict()
+    assert written.facts["ema_length"] == 0.075
+    assert written.written == load_model(MODEL, CPU).written
+    assert all(torch.equal(value, made[key]) for key, value in written.network.state_dict().items())
+    for arguments, line in (
+        (["--length", "0.075", "--out", str(out)], f"{out}: is there already"),
+        (["--length", "0.01"], "an average of length 0.01 cannot be had from 16 snapshots"),
+        (["--length", "0.05", "--model", str(out)], "no such snapshot file"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["ema", *arguments])
+        assert ended.value.code == 2
+        assert line in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("length", "said"), [(None, None), (0.075, 0.075)])
+def test_both_stages_use_the_chosen_average(
+    length: float | None, said: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Loaded] = []
+
+    def draw(model: Loaded, *rest: object) -> None:
+        used.append(model)
+        raise InterruptedError
+
+    def score(sets: object, processed: object, reference: object, model: Loaded, *rest: object) -> None:
+        draw(model)
+
+    monkeypatch.setattr(sample.Generator, "of", draw)
+    monkeypatch.setattr(evaluate.evaluation, "evaluate", score)
+    settings = kept()
+    drawing = settings.sample.model_copy(update={"ema_length": length})
+    with pytest.raises(InterruptedError):
+        sample.main(drawing, CPU, ALONE)
+    with pytest.raises(InterruptedError):
+        evaluate.main(settings.evaluate, drawing, CPU, ALONE)
+    assert [model.facts.get("ema_length") for model in used] == [said, said]
+    assert all(torch.equal(*pair) for pair in zip(*(each.network.parameters() for each in used), strict=True))
+
+
+@pytest.mark.usefixtures("project")
+def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found(Exception):
+        """The card goes on to the scores."""
+
+    def scores(revision: str) -> None:
+        raise Found
+
+    settings = kept()
+    drawn = settings.model_copy(update={"sample": settings.sample.model_copy(update={"ema_length": 0.075})})
+    monkeypatch.setattr(card.config, "load", lambda: drawn)
+    monkeypatch.setattr(card.runs, "at_revision", scores)
+    averages.save(MODEL, 0.075, tmp_path / "scored")
+    averages.save(MODEL, 0.12, tmp_path / "other")
+    with pytest.raises(Found):
+        card.known(tmp_path / "scored", load_model(tmp_path / "scored", CPU))
+    for path in (MODEL, tmp_path / "other"):
+        with pytest.raises(UserError, match=r"of the model that `ddpm ema --length 0\.075` writes"):
+            card.known(path, load_model(path, CPU))
+
+
+def test_snapshots_of_another_training_are_refused(tracked: tuple[Path, object], tmp_path: Path) -> None:
+    other = load_model(tracked[0] / MODEL.name, CPU)
+    config = kept(lengths=[0.05, 0.12])
+    save_model(tmp_path / "own.safetensors", other.network.state_dict(), config.training(), {"steps": STEPS})
+    (tmp_path / "ema").symlink_to(tracked[0] / "ema")
+    with pytest.raises(UserError, match=r"000000020\.safetensors: of another training than .*own\.safetensors"):
+        averages.load(tmp_path / "own.safetensors", 0.05, CPU)
+
+
+def test_a_model_without_them_is_as_before(tmp_path: Path) -> None:
+    config = small()
+    save_model(tmp_path / "m", architecture.build(config.training()).state_dict(), config.training(), {"steps": 12})
+    assert "posthoc" not in read(tmp_path / "m", "model", CPU)[1]["config"]["train"]
+    with pytest.raises(UserError, match=r"trained without train\.posthoc, so there is no average of length 0\.05"):
+        averages.load(tmp_path / "m", 0.05, CPU)
