@@ -20,7 +20,7 @@ from ddpm.compare.snapshots import CURVE, EVALUATE, FINGERPRINT, SAMPLE, TRAIN, 
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.tracking import tracker
-from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED
+from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
 from ddpm.tracking.tracker import Logged
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
@@ -109,7 +109,7 @@ def of_snapshot(snapshot: Snapshot) -> Run:
         )
         numbers = flatten({"train": train, "sample": sample})
         run = _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
-        return replace(run, curve=measured.curve(files[CURVE])) if CURVE in files else run
+        return replace(run, curve=by_images(files[CURVE])) if CURVE in files else run
     except ValidationError as error:
         raise UserError(f"its metrics/ can't be read: {measured.refusal(error)}") from error
     except UserError as error:

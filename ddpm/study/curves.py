@@ -186,7 +186,7 @@ def crossing(each: Against, baseline: str) -> str:
         parts.append(f"they cross between {before[-1]:,} and {after[0]:,}")
     if len(runs) < 2:
         for one, other in pairwise(each.points):
-            if one.difference * other.difference < 0:
+            if one.difference * other.difference < 0 and "open" in (one.outcome, other.outcome):
                 parts.append(f"the means cross between {one.images:,} and {other.images:,}, which the band leaves open")
     return "; ".join(parts)
 

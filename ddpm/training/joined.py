@@ -45,16 +45,19 @@ class Joined(Optimizer):
             part.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        of_matrices, of_others = (part.state_dict()["state"] for part in self.parts)
-        moved = {len(self.matrices) + place: values for place, values in of_others.items()}
-        return {**super().state_dict(), "state": of_matrices | moved}
+        """The parts' own, those of matrices first; each part has one group."""
+        of_matrices, of_others = (part.state_dict() for part in self.parts)
+        moved = {len(self.matrices) + place: values for place, values in of_others["state"].items()}
+        groups = [*of_matrices["param_groups"], *of_others["param_groups"]]
+        return {"state": of_matrices["state"] | moved, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        first, count = 0, len(self.matrices)
-        for part, size in zip(self.parts, (count, len(self.param_groups[1]["params"])), strict=True):
-            own = {place - first: values for place, values in state_dict["state"].items() if 0 <= place - first < size}
-            part.load_state_dict({**part.state_dict(), "state": own})
-            first += size
+        first = 0
+        for part, group in zip(self.parts, state_dict["param_groups"], strict=True):
+            end = first + len(group["params"])
+            own = {place - first: values for place, values in state_dict["state"].items() if first <= place < end}
+            part.load_state_dict({"state": own, "param_groups": [group]})
+            first = end
 
 
 def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:
