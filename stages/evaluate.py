@@ -41,6 +41,7 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     write_rows(paths.CURVE, points, curve.HEADS)
     write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
     write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
+    write_rows(paths.EXCESS, found.excess, ["t", "steps", "log_snr"])
     if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
         write_rows(paths.EVALUATION / "classes.csv", found.classes)
     nearest = torch.from_numpy(found.nearest)

@@ -14,8 +14,8 @@ from torch import Tensor
 from ddpm.base.errors import UserError
 from ddpm.data.processed import Classes as Known
 from ddpm.data.processed import open_split, train_classes
+from ddpm.evaluation import bounds
 from ddpm.evaluation import classes as by_class
-from ddpm.evaluation import evaluation
 from ddpm.model.file import Loaded, load_model
 from ddpm.params.config import Config
 from ddpm.sampling import samples
@@ -284,7 +284,7 @@ def test_the_bound_is_given_the_class(digits: Path, tmp_path: Path) -> None:
             asked.append(labels)
             return torch.zeros_like(x_t)
 
-    evaluation.likelihoods(Loaded(Heard(), settings.training(), {}), digits, settings.evaluate, CPU)
+    bounds.likelihoods(Loaded(Heard(), settings.training(), {}), digits, settings.evaluate, CPU)
     _, labels = open_split(digits, "test")
-    chosen = np.sort(np.random.default_rng(evaluation.SEED).permutation(len(labels))[:6])
+    chosen = np.sort(np.random.default_rng(bounds.SEED).permutation(len(labels))[:6])
     assert asked[-1].tolist() == labels[chosen].tolist()

@@ -21,7 +21,7 @@ from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
-from ddpm.evaluation import evaluation, likelihood
+from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Bound, Denoises
 from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
@@ -253,12 +253,12 @@ class Shrunk(torch.nn.Module):
 def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
     """``bits(training_seed, gain, offset)``: what is reported for such a model, (TRIALS,), one image per study."""
     grey = np.full((TRIALS, 1, 1, 1), 128, np.uint8)
-    monkeypatch.setattr(evaluation, "open_split", lambda *_: (grey, np.zeros(len(grey), np.int64)))
+    monkeypatch.setattr(bounds, "open_split", lambda *_: (grey, np.zeros(len(grey), np.int64)))
     config = small(diffusion={"T": 20, "parameterization": {"name": "x0"}}).training()
 
     def measure(seed: int, gain: float, offset: np.ndarray) -> np.ndarray:
         model = Loaded(Shrunk(gain, offset), config.model_copy(update={"seed": seed}), {})
-        return evaluation.likelihoods(model, Path(), STUDY, CPU)["test"].bits_per_dim
+        return bounds.likelihoods(model, Path(), STUDY, CPU)["test"].bits_per_dim
 
     return measure
 

@@ -17,7 +17,7 @@ from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.evaluation import evaluation, ode
+from ddpm.evaluation import bounds, ode
 from ddpm.evaluation.likelihood import Denoises
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
@@ -130,7 +130,7 @@ def test_it_is_finite_on_every_schedule_and_any_number_of_steps(name: str, T: in
 
 
 def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "open_split", lambda *_: (pictures(), np.zeros(30, np.int64)))
+    monkeypatch.setattr(bounds, "open_split", lambda *_: (pictures(), np.zeros(30, np.int64)))
     for variance in ("fixed_small", "learned_range"):
         loss = "hybrid" if variance == "learned_range" else "simple"
         config = small(diffusion={"variance": {"name": variance}, "loss": {"name": loss}}).training()
@@ -139,7 +139,7 @@ def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch)
 
         def measured(likelihood: Likelihood, model: Loaded = model) -> dict[str, float]:
             settings = Evaluate(extractors=("classifier",), likelihood=likelihood)
-            return evaluation.ode_bits_per_dim(model, Path(), settings, CPU)
+            return bounds.ode_bits_per_dim(model, Path(), settings, CPU)
 
         found = measured(Likelihood(images=5, ode_steps=10))
         assert found.keys() == {"bits_per_dim_ode", "bits_per_dim_ode_se"}

@@ -173,7 +173,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
 
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
-    from ddpm.evaluation import evaluation
+    from ddpm.evaluation import bounds
     from ddpm.model.file import load_model
     from ddpm.params import config
     from ddpm.sampling.generator import Generator
@@ -215,7 +215,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
         large = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BICUBIC) for image in drawn]
         fake = extractor.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
         found = scores.score(fake, real, settings)
-        bits = evaluation.bits_per_dim(evaluation.likelihoods(model, tmp_path / "processed", settings, cpu))
+        bits = bounds.bits_per_dim(bounds.likelihoods(model, tmp_path / "processed", settings, cpu))
         return {**{f"classifier.{name}": value for name, value in found.items()}, BITS: bits[BITS]}
 
     return trained

@@ -108,6 +108,7 @@ def complete(folder: Path, digits: Path) -> Path:
     write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
     bound = [{"t": t, "steps": 1, **dict.fromkeys(compared.BOUND_COLUMNS, 1.0 / t)} for t in range(1, 51)]
     write_rows("likelihood", [*bound, {"t": 51, "steps": 1, "vlb_test": 0.001, "vlb_train": 0.001}])
+    write_rows("excess", levels())
     write_rows(
         "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
     )
@@ -126,6 +127,25 @@ def complete(folder: Path, digits: Path) -> Path:
     np.save("data/samples/samples.npy", pictures(20))
     frontier.write_csv(Path("metrics/frontier.csv"), points(files.sha256(Path("data/model/model.safetensors"))[:12]))
     return folder
+
+
+def levels(worse: float = 1.0) -> files.Rows:
+    """A file of errors, in which those of the model are so many times larger."""
+    rows: files.Rows = []
+    for t in range(1, 51):
+        row: dict[str, float | int | str] = {
+            "t": t,
+            "steps": 1,
+            "log_snr": 8 - t / 4,
+            "draws_train": 99,
+            "draws_test": 99,
+        }
+        for split in ("train", "test"):
+            own, best = worse * (1.01 - t / 50), 0.5 - t / 100
+            for name, value in {"error": own, "optimum": best, "excess": own - best}.items():
+                row |= {f"{name}_{split}": value, f"{name}_{split}_se": 0.01}
+        rows.append(row)
+    return rows
 
 
 def write_rows(name: str, rows: files.Rows) -> None:
@@ -172,14 +192,15 @@ def test_the_title_says_which_of_ones_own_images_it_is_of(complete: Path) -> Non
 def test_where_nothing_has_run_each_section_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     shown = Page(Path("report.html").read_text())
-    titles = ["Scores", "Verdict", "Samples", "Curves", "Quality against cost", "Calibration", "Memorisation"]
-    assert re.findall(r"<h2>([^<]*)</h2>", Path("report.html").read_text()) == [*titles, "Provenance"]
+    titles = ["Scores", "Verdict", "Samples", "Curves", "Convergence", "Quality against cost", "Calibration"]
+    assert re.findall(r"<h2>([^<]*)</h2>", Path("report.html").read_text()) == [*titles, "Memorisation", "Provenance"]
     for lacking, command in (
         ("metrics/evaluate.json", "dvc repro"),
         ("variants", "ddpm report --by diffusion.schedule.name"),
         ("data/samples/samples.npy", "dvc repro"),
         ("metrics/loss.csv", "dvc repro"),
         ("metrics/likelihood.csv", "dvc repro"),
+        ("metrics/excess.csv", "dvc repro"),
         ("metrics/fd_n.csv", "dvc repro"),
         ("metrics/frontier.csv", "ddpm frontier"),
         ("data/reference/calibration.json", "dvc repro"),
@@ -200,6 +221,8 @@ def test_a_complete_folder_leaves_nothing_missing_but_variants(complete: Path) -
     for value in ("f" * 64, "a certain GPU", "256000", "cosine", "1437"):  # provenance
         assert value in shown.text
     assert "0.7500 + 500" not in shown.text
+    assert "Limited by capacity or by too little training around t =" in shown.text
+    assert "No sign of memorising" in shown.text
     assert f"This model at the same number of images: {parts.number(0.75 + 500 / 359)}" in shown.text
 
 
@@ -227,7 +250,7 @@ def test_every_figure_has_a_caption(complete: Path) -> None:
     report.write(Path("report.html"))
     text = Path("report.html").read_text()
     drawn = re.findall(r"<figure[^>]*>(.*?)</figure>", text, re.DOTALL)
-    assert len(drawn) == 8
+    assert len(drawn) == 10
     assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in drawn)
 
 
@@ -277,6 +300,7 @@ def test_params_that_hold_markup_or_a_password_are_shown_as_text_and_masked(fold
         ("metrics/loss.csv", "step,loss\n1,low\n"),
         ("metrics/likelihood.csv", "t\n1\n"),
         ("metrics/likelihood.csv", "t,steps\n"),
+        ("metrics/excess.csv", "t,steps\n"),
         ("metrics/frontier.csv", "a,b\n1,2\n"),
         ("metrics/fingerprint.json", "[1]"),
         ("metrics/train.json", "3"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ddpm.base import variant
@@ -129,7 +130,7 @@ def list_runs(parsed: argparse.Namespace) -> None:
 
 
 def compare_runs(parsed: argparse.Namespace) -> None:
-    from ddpm.compare import runs, tables, verdict
+    from ddpm.compare import noise_levels, runs, tables, verdict
 
     working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
     if parsed.between:
@@ -138,7 +139,9 @@ def compare_runs(parsed: argparse.Namespace) -> None:
     else:
         all_options = (*options, parsed.allow_code_mismatch, parsed.all_pairs)
         found = verdict.compare(runs.gather(), parsed.by, working, *all_options)
-    written = tables.write(found, parsed.out) if parsed.out else []
+    levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
+    found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
+    written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
     if parsed.json:
         print_json(tables.to_dict(found))
     else:

@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from ddpm.base.progress import duration
 from ddpm.cli.terminal import Commands, command, print_json
 
 if TYPE_CHECKING:  # they take half a second to import, which other commands need not spend
+    from ddpm.compare.noise_levels import Difference
     from ddpm.study.plan import Experiment, Study
     from ddpm.study.results import Ledger
     from ddpm.study.runner import Share
@@ -122,6 +124,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
+    from ddpm.compare import noise_levels
     from ddpm.study import board, runner, sharing, verdict
 
     study, devices = ledger.study, runner.gpus(ledger.study)
@@ -133,7 +136,10 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
         going = runner.Runner(ledger, at_once, devices, say, share)
         findings = going.run()
     ledger.update()
-    written = [*runner.write(study, findings), _report(ledger, findings)]
+    levels = noise_levels.differences(ledger.found(), study.configs[study.baseline].compare.confidence)
+    findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
+    pictured = noise_levels.draw(levels, runner.paths(study)[0].parent)
+    written = [*runner.write(study, findings), *pictured, _report(ledger, findings, levels)]
     _log(ledger, written)
     if parsed.json:
         print_json(verdict.to_dict(findings) | {"failed": going.failed})
@@ -146,23 +152,18 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
     return 1 if going.failed else 0
 
 
-def _report(ledger: Ledger, findings: Findings) -> Path:
+def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) -> Path:
     """Write the study's page; return its path."""
-    from ddpm.compare.revisions import Revision
-    from ddpm.pages import report
+    from ddpm.pages import compared, report
     from ddpm.pages.compared import Compared
     from ddpm.study import curves, runner, verdict
 
     study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
-    arms = {
-        variant: {seed: Revision(run.name, run.source) for seed, run in runs.items()}
-        for variant, runs in ledger.found().items()
-        if runs
-    }
+    arms = compared.of_runs({variant: runs for variant, runs in ledger.found().items() if runs})
     notes = [*verdict.headlines(findings), *findings.notes]
-    found = Compared(arms, findings.findings, list(verdict.titled(findings)), notes, "no experiment is finished")
-    if findings.curves:
-        found = replace(found, learning=partial(curves.draw, findings.curves))
+    titled = list(verdict.titled(findings))
+    learning = partial(curves.draw, findings.curves) if findings.curves else None
+    found = Compared(arms, findings.findings, titled, notes, "no experiment is finished", levels, learning)
     report.write_study(path, study.plan.question, found)
     return path
 

@@ -124,6 +124,31 @@ def workspace() -> Snapshot:
     return Snapshot(WORKSPACE, WORKSPACE, when, files)
 
 
+def contents(names: Iterable[str], path: Path) -> dict[str, bytes]:
+    """By name, what experiments, git revisions and the ``workspace`` have at ``path``, which is in git; the others are
+    left out, and so are experiments that share a name."""
+    wanted, found = set(names), dict[str, bytes]()
+    if WORKSPACE in wanted and path.is_file():
+        found[WORKSPACE] = path.read_bytes()
+    try:
+        repository = _repository()
+    except UserError:
+        return found
+    commits: dict[str, list[pygit2.Commit]] = {}
+    for reference in repository.references.iterator():
+        if (match := EXPERIMENT.fullmatch(reference.name)) and match[1] in wanted:
+            commits.setdefault(match[1], []).append(reference.peel(pygit2.Commit))
+    for name in wanted - {WORKSPACE} - commits.keys():
+        with suppress(KeyError, ValueError, pygit2.GitError):
+            commits[name] = [repository.revparse_single(name).peel(pygit2.Commit)]
+    below = Path.cwd().relative_to(Path(repository.workdir).resolve())
+    for name, (commit, *others) in commits.items():
+        with suppress(KeyError):  # no such file
+            if not others and isinstance(blob := commit.tree[str(below / path)], pygit2.Blob):
+                found[name] = blob.data
+    return found
+
+
 def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
     """Why the metrics may be another configuration's; None if dvc.lock records that these params made them.
 

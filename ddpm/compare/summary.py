@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
+from ddpm.compare import excess
+from ddpm.compare.excess import Levels
 from ddpm.compare.metrics import ALONE, HEADLINE, TITLES
+from ddpm.compare.revisions import Revision
+from ddpm.compare.snapshots import WORKSPACE
 from ddpm.params.config import Config
 
 PICTURES = {
@@ -33,10 +39,17 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
     return [
         f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} {data.shape.sides}{took}",
         f"scores   {', '.join(_scores(settings, measured)) or 'none'}",
+        *_denoising(),
         f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
         "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
         f"next     `dvc exp run -S diffusion.schedule.name={other}`, then `ddpm runs`",
     ]
+
+
+def _denoising() -> Iterator[str]:
+    """Nothing without the errors by noise level."""
+    with suppress(UserError):
+        yield f"denoises {excess.diagnose(Levels.read(Revision(WORKSPACE, WORKSPACE))).words()}"
 
 
 def numbers(measured: Mapping[str, Any]) -> Iterator[str]:

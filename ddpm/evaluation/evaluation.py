@@ -21,12 +21,10 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.data.processed import SPLITS, Split, check_classes, open_split
-from ddpm.evaluation import classes, likelihood, memorisation, ode
-from ddpm.evaluation.likelihood import Bound
+from ddpm.data.processed import SPLITS, check_classes, open_split
+from ddpm.evaluation import bounds, classes, excess, memorisation
 from ddpm.evaluation.memorisation import Nearest, Vectors
 from ddpm.model.file import Loaded
-from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, extractor, frechet
 from ddpm.scoring.extractor import Features
@@ -37,9 +35,6 @@ from ddpm.scoring.settings import Evaluate
 
 PIXELS = "pixels"
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
-# chooses the images for the likelihood. The choice is the same for every model, like the test split: the images define
-# the score and are not part of the estimate. bits_per_dim_se says how much other images would change it.
-SEED = 2020
 
 Images = NDArray[np.uint8]
 Task = Callable[[], dict[str, Any]]
@@ -49,14 +44,15 @@ class Evaluation(NamedTuple):
     """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
-    ``likelihood_rows``. nearest: ``pairs``. classes: ``classes.rows`` of each extractor; empty for a model without.
-    real: what they were compared with.
+    ``bounds.likelihood_rows``. excess: ``excess.rows``. nearest: ``pairs``. classes: ``classes.rows`` of each
+    extractor; empty for a model without. real: what they were compared with.
     """
 
     scores: dict[str, Any]
     sets: Rows
     fd_n: Rows
     bound: Rows
+    excess: Rows
     nearest: Images
     classes: Rows
     real: Real
@@ -91,17 +87,18 @@ def evaluate(
     images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
     real = Real.open(processed, reference, settings, device, ranks)
     reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
-    bounds = likelihoods(model, processed, settings, device, ranks)
+    terms = bounds.likelihoods(model, processed, settings, device, ranks)
     by_class = of_classes(reports, floor, real, processed, next(iter(sets.values())).parent, model.config.model.classes)
-    scores = mean([found.scores for found in reports]) | {"real": floor} | bits_per_dim(bounds)
-    scores |= ode_bits_per_dim(model, processed, settings, device, ranks)
+    scores = mean([found.scores for found in reports]) | {"real": floor} | bounds.bits_per_dim(terms)
+    scores |= bounds.ode_bits_per_dim(model, processed, settings, device, ranks)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
     return Evaluation(
         scores,
         [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
         fd_rows([found.curves for found in reports]),
-        likelihood_rows(bounds),
+        bounds.likelihood_rows(terms),
+        excess.rows(terms, excess.optima(terms, model, processed, settings, device, ranks), model.config.diffusion),
         pairs(next(iter(images.values())), real.train, reports[0].nearest),
         by_class,
         real,
@@ -231,99 +228,6 @@ def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
         fd, fd_sd = (np.mean([getattr(found[name], key) for found in curves], axis=0) for key in ("fd", "fd_sd"))
         for n, value, sd in zip(curves[0][name].n, fd, fd_sd, strict=True):
             rows.append({"extractor": name, "n": int(n), "fd": value, "fd_sd": "" if math.isnan(sd) else sd})
-    return rows
-
-
-def likelihoods(
-    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
-) -> dict[Split, Bound]:
-    """The bound on ``settings.likelihood.images`` images of each split, in full float32; empty if that is 0.
-
-    The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
-    it is the bound on each image given its class.
-    """
-    diffusion, options = model.config.diffusion, settings.likelihood
-    denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
-    bounds: dict[Split, Bound] = {}
-    for split in SPLITS if options.images else ():
-        chosen, labels = chosen_images(processed, split, options.images)
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            bounds[split] = likelihood.bound(
-                denoiser,
-                denoiser.chain.schedule,
-                diffusion.variance,
-                chosen,
-                options.timesteps,
-                settings.batch_size,
-                device,
-                model.config.seed,
-                ranks if len(chosen) >= ranks.size else ALONE,
-                torch.from_numpy(labels).to(device) if model.config.model.classes else None,
-            )
-    return bounds
-
-
-def chosen_images(processed: Path, split: Split, count: int) -> tuple[Images, NDArray[np.int64]]:
-    """At most ``count`` images of the split, and their labels."""
-    images, labels = open_split(processed, split)
-    chosen = np.sort(np.random.default_rng(SEED).permutation(len(images))[:count])
-    return images[chosen], labels[chosen]
-
-
-def ode_bits_per_dim(
-    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
-) -> dict[str, float]:
-    """``bits_per_dim_ode`` of the bound's test images by the probability-flow ODE, in full float32; empty if it is off.
-
-    The network's x_0 is not clamped: where it were, it would have no derivative.
-    """
-    if not settings.likelihood.ode_steps:
-        return {}
-    denoiser = Denoiser(model.network, model.config.diffusion, device, torch.float32, clip=False)
-    chosen, labels = chosen_images(processed, "test", settings.likelihood.images)
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        each = ode.bits_per_dim(
-            denoiser.differentiable,
-            denoiser.chain.schedule,
-            chosen,
-            settings.likelihood.ode_steps,
-            settings.batch_size,
-            device,
-            model.config.seed,
-            ranks if len(chosen) >= ranks.size else ALONE,
-            torch.from_numpy(labels).to(device) if model.config.model.classes else None,
-        )
-    return mean_and_se("bits_per_dim_ode", each)
-
-
-def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
-    """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
-    found: dict[str, float] = {}
-    for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
-        if split in bounds:
-            found |= mean_and_se(name, bounds[split].bits_per_dim)
-    return found
-
-
-def mean_and_se(name: str, each: NDArray[np.float64]) -> dict[str, float]:
-    error = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
-    return {name: float(each.mean()), f"{name}_se": error}
-
-
-def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
-    """The bound by t: t, steps, and for each split ``vlb_*``, bits per dimension per step, and ``mse_*``, of epsilon.
-
-    L_{t-1} is in the row of t, L_T in that of T + 1, where nothing is denoised. A row is a stratum of ``steps`` steps
-    around t, so that the whole bound is the sum of steps times vlb.
-    """
-    rows: Rows = []
-    for split, found in bounds.items():
-        columns = [found.first + (found.steps - 1) / 2, found.steps, found.terms.mean(0), found.mse.mean(0)]
-        last = (found.first[-1] + found.steps[-1], 1, found.prior.mean(), "")
-        for place, (t, steps, vlb, mse) in enumerate([*zip(*columns, strict=True), last]):
-            if place == len(rows):
-                rows.append({"t": t, "steps": steps})
-            rows[place] |= {f"vlb_{split}": vlb, f"mse_{split}": mse}
     return rows
 
 

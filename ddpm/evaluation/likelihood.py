@@ -101,8 +101,7 @@ def bound(
             given = denoiser if labels is None else partial(denoiser, labels=labels[index])
             columns = []
             for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-                t = low + (noise.uniform(seed, "likelihood t", index, low) * count).long()
-                epsilon = noise.gaussian(seed, "likelihood", index, low, x_0.shape[1:]).double()
+                t, epsilon = draw(seed, index, low, count, x_0.shape[1:])
                 columns.append(term(given, chain, variance, x_0, epsilon, t))
             prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
             terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
@@ -111,6 +110,12 @@ def bound(
             bar.update(done * len(images) // len(own) - bar.n)
     whole = (ranks.gather(torch.cat(part), len(images)) for part in zip(*parts, strict=True))
     return Bound(first, steps, *(part.cpu().numpy() for part in whole))
+
+
+def draw(seed: int, index: Tensor, low: int, count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """t, (B,), of the images ``index`` in the stratum of ``count`` steps from ``low`` on, and epsilon, (B, *shape)."""
+    t = low + (noise.uniform(seed, "likelihood t", index, low) * count).long()
+    return t, noise.gaussian(seed, "likelihood", index, low, shape).double()
 
 
 def term(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, LIKELIHOOD, LOSS, PROCESSED, SAMPLES
-from ddpm.compare import pairing, runs, tables
+from ddpm.compare import noise_levels, pairing, runs, tables
 from ddpm.compare import verdict as comparison
+from ddpm.compare.noise_levels import Difference
 from ddpm.compare.revisions import Revision
+from ddpm.compare.runs import Run
 from ddpm.compare.snapshots import WORKSPACE
 from ddpm.compare.tables import Rows
 from ddpm.compare.verdict import Described
@@ -26,6 +28,10 @@ from ddpm.pictures.plots import Panel
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
 DISTANCES = ("classifier.fd", "inception.fid")
 BINS = 100  # points of a loss curve
+LEVELS = (
+    "Where in the noise a variant denoises held-out images better or worse than the baseline: the mean over the "
+    f"training seeds and, from {noise_levels.FEWEST} seeds on, a band that holds at all noise levels together."
+)
 
 Array = NDArray[np.float64]
 
@@ -34,9 +40,10 @@ Array = NDArray[np.float64]
 class Compared:
     """Variants, and the verdicts on them, if any.
 
-    arms: label -> a variant's runs by training seed; only the working folder's if no variants were requested or none
-    was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts. learning: draws
-    the variants' scores over training, with the bands of their differences.
+    arms: label -> a variant's runs by training seed, the baseline first; only the working folder's if no variants were
+    requested or none was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
+    levels: where in the noise the variants differ. learning: draws the variants' scores over training, with the bands
+    of their differences.
     """
 
     arms: dict[str, dict[int, Revision]]
@@ -44,6 +51,7 @@ class Compared:
     tables: Sequence[tuple[str, Rows]] = ()
     notes: Sequence[str] = ()
     refused: str = ""
+    levels: Sequence[Difference] = ()
     learning: Callable[[Path], None] | None = None
 
     @classmethod
@@ -63,14 +71,19 @@ class Compared:
         pairing.check_keys(by, gathered.runs, settings)
         try:
             matched = runs.matching(gathered.runs, settings, by)
-            arms = {
-                arm.label: {seed: Revision(run.name, run.source) for seed, run in arm.runs.items()}
-                for arm in pairing.arms(matched.runs, by, settings)
-            }
+            ran = {arm.label: arm.runs for arm in pairing.arms(matched.runs, by, settings)}
+            arms = of_runs(ran)
             found = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
         except UserError as error:
             return cls(arms, refused=str(error))
-        return cls(arms, found.verdicts, list(tables.tables(found)), tables.notes(found))
+        levels = noise_levels.differences(ran, settings.compare.confidence)
+        notes = [*tables.notes(found), *noise_levels.lines(levels)]
+        return cls(arms, found.verdicts, list(tables.tables(found)), notes, levels=levels)
+
+
+def of_runs(arms: Mapping[str, Mapping[int, Run]]) -> dict[str, dict[int, Revision]]:
+    """Their files."""
+    return {label: {seed: Revision(run.name, run.source) for seed, run in arm.items()} for label, arm in arms.items()}
 
 
 def verdict(found: Compared) -> list[Part]:
@@ -90,6 +103,8 @@ def verdict(found: Compared) -> list[Part]:
         parts.append(
             figure(found.learning, "The score over training, and each difference from the baseline.", wide=True)
         )
+    if found.levels:
+        parts.append(figure(noise_levels.panel(found.levels), LEVELS))
     return [*parts, *map(Note, found.notes)]
 
 

@@ -38,6 +38,7 @@ PICTURES = {
         "metrics/curve.csv",
         "metrics/fd_n.csv",
         "metrics/likelihood.csv",
+        "metrics/excess.csv",
         "data/evaluation/nearest.png",
         "data/reference/calibration.json",
     ),

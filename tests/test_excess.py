@@ -1,0 +1,311 @@
+"""The smallest possible error, against brute force, and what is said of models of which the truth is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_rows
+from ddpm.compare import excess as words
+from ddpm.compare.excess import Diagnosis, Levels
+from ddpm.compare.revisions import Revision
+from ddpm.diffusion.chain import Chain, from_images
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.parameterization import Parameterization, Prediction
+from ddpm.diffusion.settings import Diffusion
+from ddpm.evaluation import bounds, excess, likelihood
+from ddpm.evaluation.excess import Gallery
+from ddpm.evaluation.likelihood import Array, Denoises
+from ddpm.model.file import Loaded
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.variants.datasets.mixture import Mixture
+from tests.small import small
+
+CPU = torch.device("cpu")
+SEED = 3
+TIMESTEPS = 12
+WORKSPACE = Revision("workspace", "workspace")
+
+
+def diffusion(target: str = "v", schedule: str = "cosine", T: int = 40) -> Diffusion:
+    return small(diffusion={"T": T, "schedule": {"name": schedule}, "parameterization": {"name": target}}).diffusion
+
+
+def grey(count: int, seed: int = 0) -> np.ndarray:
+    """Images so alike that at every noise level but the lowest several of them are likely."""
+    return np.random.default_rng(seed).integers(118, 138, (count, 1, 4, 4)).astype(np.uint8)
+
+
+def every(count: int) -> np.ndarray:
+    return np.arange(count)
+
+
+class Ideal(torch.nn.Module):
+    """Predicts the target of E[x_0 | x_t] over the images (of the label's class), computed without any shortcut."""
+
+    def __init__(self, images: np.ndarray, chosen: Diffusion, labels: Tensor | None = None):
+        super().__init__()
+        self.images, self.labels = from_images(torch.from_numpy(images)).double(), labels
+        self.chain = Chain(chosen.schedule.noise_schedule(chosen.T), dtype=torch.float64)
+        self.parameterization: Parameterization = chosen.parameterization
+
+    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        at = self.chain.at(t)
+        x_t = seen.double() / self.parameterization.seen(torch.ones_like(seen).double(), at)
+        squares = (x_t[:, None] - at.signal[:, None] * self.images).square().flatten(2).sum(2)
+        exponents = -squares / (2 * at.sigma.flatten(1).square())
+        if labels is not None and self.labels is not None:
+            exponents = exponents.masked_fill(labels[:, None] != self.labels, -torch.inf)
+        x_0 = torch.einsum("bn,nchw->bchw", exponents.softmax(1), self.images)
+        return self.parameterization.target(x_0, (x_t - at.signal * x_0) / at.sigma, at).float()
+
+
+def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray, labels: Tensor | None = None) -> Array:
+    denoiser = Denoiser(network, chosen, CPU, torch.float32, clip=True)
+    chain, options = denoiser.chain.schedule, (TIMESTEPS, 16, CPU, SEED)
+    return likelihood.bound(denoiser, chain, chosen.variance, images, *options, labels=labels).mse
+
+
+def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
+    chain = chosen.schedule.noise_schedule(chosen.T)
+    return excess.errors(chain, queries, gallery, TIMESTEPS, CPU, SEED, labels=labels)
+
+
+@pytest.mark.parametrize("target", variant.names("parameterizations"))
+def test_the_ideal_denoiser_has_no_excess_whatever_its_target(target: str) -> None:
+    train, chosen = grey(40), diffusion(target)
+    for queries in (train[:6], grey(6, seed=1), np.full((1, 1, 4, 4), 255, np.uint8)):
+        own, best = (
+            model_error(Ideal(train, chosen), chosen, queries),
+            optimum(chosen, queries, Gallery(train, every(40))),
+        )
+        np.testing.assert_allclose(own, best, rtol=1e-3, atol=1e-5)
+        assert best.max() > 0.01  # not only the lowest noise levels, where one image has all the weight
+
+
+@pytest.mark.parametrize("schedule", ["linear", "karras"])
+def test_no_schedule_makes_it_inexact(schedule: str) -> None:
+    train, chosen = grey(40), diffusion(schedule=schedule)
+    own = model_error(Ideal(train, chosen), chosen, train[:5])
+    np.testing.assert_allclose(own, optimum(chosen, train[:5], Gallery(train, every(40))), rtol=1e-3, atol=1e-5)
+
+
+def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, chosen = grey(40), diffusion()
+    whole = optimum(chosen, train[:7], Gallery(train, every(40)))
+    monkeypatch.setattr(excess, "VALUES", 100)
+    monkeypatch.setattr(excess, "BATCH", 3)
+    np.testing.assert_allclose(optimum(chosen, train[:7], Gallery(train, every(40))), whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_with_classes_is_measured_against_the_images_of_the_class() -> None:
+    train, chosen = grey(40), diffusion()
+    classes = torch.arange(40) % 4
+    network, labels = Ideal(train, chosen, classes), classes[:8]
+    given = optimum(chosen, train[:8], Gallery(train, every(40), classes), labels)
+    np.testing.assert_allclose(model_error(network, chosen, train[:8], labels), given, rtol=1e-3, atol=1e-5)
+    assert given.sum() < optimum(chosen, train[:8], Gallery(train, every(40))).sum()
+
+
+def test_without_signal_there_is_nothing_to_learn_and_no_row() -> None:
+    zero = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
+    chosen = small(diffusion={"T": 12, "schedule": zero}).diffusion
+    train = grey(20)
+    best = optimum(chosen, train[:3], Gallery(train, every(20)))
+    assert np.isfinite(best).all()
+    assert not best[:, -1].any()
+    found = {"train": likelihood.Bound(*likelihood.strata(12, TIMESTEPS), best, best, best[:, 0])}
+    rows = excess.rows(found, {"train": best}, chosen)
+    assert [row["t"] for row in rows] == list(range(1, 12))
+    assert all(row["excess_train"] == 0 and math.isfinite(float(row["log_snr"])) for row in rows)
+
+
+def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4), dtype=np.uint8)
+    config = small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
+    monkeypatch.setattr(bounds, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
+    monkeypatch.setattr(excess, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
+    model = Loaded(Ideal(train, config.diffusion), config.training(), {})
+    settings = Evaluate(extractors=("classifier",), likelihood=Likelihood(images=40, timesteps=8))
+    found = bounds.likelihoods(model, Path(), settings, CPU)
+    whole = excess.optima(found, model, Path(), settings, CPU)["train"]
+    np.testing.assert_allclose(found["train"].mse, whole, rtol=1e-3, atol=1e-5)
+    for most, images in (("MAX_IMAGES", 60), ("MAX_VALUES", 60 * 16)):
+        with monkeypatch.context() as patch:
+            patch.setattr(excess, most, images)
+            fewer = excess.optima(found, model, Path(), settings, CPU)["train"]
+        assert fewer[:, :2].max() < 1e-6  # an image that is not among them could not be found
+        assert 0 < fewer.mean() < whole.mean()
+
+
+# --- words, where the truth is known
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Diagnosis, Levels]]:
+    """What is said of a denoiser of 200 images of a known mixture."""
+    folder = tmp_path_factory.mktemp("mixture")
+    mixture = Mixture(components=3, size=(4, 4), count=360)
+    mixture.fetch(None, folder)
+    drawn = np.load(folder / "mixture.npz")["images"][:, None]
+    train, test = drawn[:200], drawn[200:]
+    truth, chosen = mixture.truth(), diffusion(T=200)
+    mean, covariance = truth.moments()
+    variances, axes = torch.linalg.eigh(covariance)
+    known = from_images(torch.from_numpy(train)).double()
+    gallery = Gallery(train, every(200))
+    chain = chosen.schedule.noise_schedule(chosen.T)
+    table = Chain(chain, dtype=torch.float64)
+
+    def perfect(x_t: Tensor, at: Coefficients) -> Tensor:
+        return truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
+
+    def linear(x_t: Tensor, at: Coefficients) -> Tensor:
+        """The best of those without any nonlinearity."""
+        signal, sigma = at.signal.flatten(1), at.sigma.flatten(1)
+        gain = signal * variances / (signal.square() * variances + sigma.square())
+        return (mean + ((x_t.flatten(1) - signal * mean) @ axes * gain) @ axes.T).view_as(x_t)
+
+    def memory(x_t: Tensor, at: Coefficients) -> Tensor:
+        squares = (x_t[:, None] - at.signal[:, None] * known).square().flatten(2).sum(2)
+        weights = (-squares / (2 * at.sigma.flatten(1).square())).softmax(1)
+        return torch.einsum("bn,nchw->bchw", weights, known)
+
+    def overfitted(x_t: Tensor, at: Coefficients) -> Tensor:
+        return 0.8 * perfect(x_t, at) + 0.2 * memory(x_t, at)
+
+    models = {each.__name__: each for each in (perfect, linear, memory, overfitted)}
+
+    def denoises(name: str) -> Denoises:
+        def predict(x_t: Tensor, t: Tensor) -> Prediction:
+            at = table.at(t)
+            x_0 = models[name](x_t.double(), at).clamp(-1, 1)
+            return Prediction(x_0, (x_t.double() - at.signal * x_0) / at.sigma)
+
+        return predict
+
+    def say(name: str) -> tuple[Diagnosis, Levels]:
+        found, best = {}, {}
+        for split, images in (("train", train[:150]), ("test", test[:150])):
+            options = (chain, chosen.variance, images, 30, 50, CPU, SEED)
+            found[split] = likelihood.bound(denoises(name), *options)
+            best[split] = excess.errors(chain, images, gallery, 30, CPU, SEED)
+        write_rows(folder / f"{name}.csv", excess.rows(found, best, chosen))
+        measured = Levels.read(WORKSPACE, folder / f"{name}.csv")
+        return words.diagnose(measured), measured
+
+    return say
+
+
+def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(
+    said: Callable[[str], tuple[Diagnosis, Levels]],
+) -> None:
+    found, levels = said("perfect")
+    assert (levels.train.excess > -4 * levels.train.excess_se).all()
+    assert (levels.test.excess < 4 * levels.test.excess_se).all()
+    assert levels.train.excess.max() > 0.5  # so 0 on train images is no goal
+    assert found.limited is None
+    assert found.memorising is None
+    assert found.within is not None
+    assert found.within < 0.05
+    assert "; " not in found.words()  # no second clause
+
+
+def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(
+    said: Callable[[str], tuple[Diagnosis, Levels]],
+) -> None:
+    found, _ = said("linear")
+    assert found.memorising is None
+    assert found.limited is not None
+    assert found.limited.train > 0.3
+    assert found.limited.test > 0.3
+    worst = found.levels.log_snr[found.limited.at]
+    assert 0 < worst < 5  # where the components part
+    assert "Limited by capacity or by too little training around t =" in " ".join(found.sentences())
+    assert "onverged" not in found.words()
+
+
+@pytest.mark.parametrize(("name", "least"), [("memory", 0.999), ("overfitted", 0.2)])
+def test_one_that_knows_train_images_memorises_at_low_noise(
+    name: str, least: float, said: Callable[[str], tuple[Diagnosis, Levels]]
+) -> None:
+    found, _ = said(name)
+    assert found.limited is None
+    assert found.memorising is not None
+    assert found.memorising.largest > least
+    assert found.memorising.where[0]
+    assert not found.memorising.where[-1]
+    assert "memorising at t = 1 to" in found.words()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "start"),
+    [
+        (0.001, 0.001, "Converged within"),
+        (0.3, 0.3, "Within"),
+        (0.3, 0.0, "Within"),  # above it on train images alone: the images are too few to say more
+    ],
+)
+def test_only_a_model_that_is_at_the_optimum_is_called_converged(train: float, test: float, start: str) -> None:
+    best, se = np.full(9, 0.5), np.full(9, 0.01)
+    sides = (words.Measured(100, best * (1 + above), se, best, se, best * above, se) for above in (train, test))
+    t = np.arange(1.0, 10)
+    found = words.diagnose(Levels(t, t, np.ones(9), np.linspace(8, -4, 9), *sides))
+    first, second, _ = found.sentences()
+    assert first.startswith(start)
+    assert second.startswith({0.001: "No sign", 0.3: "Limited", 0.0: "Whether"}[test])
+
+
+def test_honest_models_are_seldom_blamed() -> None:
+    """Train and held-out images from one distribution: neither verdict more often than ALPHA."""
+    random = np.random.default_rng(0)
+    blamed = 0
+    for _ in range(200):
+        level = np.linspace(0.9, 0.01, 20)
+        sides = []
+        for _ in range(2):
+            difficulty = random.lognormal(0, 0.4, (60, 1))
+            error = level * (difficulty + 0.3 * random.standard_normal((60, 20)))
+            own = level * 0.05 * random.standard_normal((60, 20))
+            columns = (error, error - own, own)
+            sides.append(
+                words.Measured(
+                    60, *(part for each in columns for part in (each.mean(0), each.std(0, ddof=1) / math.sqrt(60)))
+                )
+            )
+        t = np.arange(1.0, 21)
+        found = words.diagnose(Levels(t, t, np.ones(20), np.linspace(8, -4, 20), *sides))
+        blamed += found.limited is not None or found.memorising is not None
+    assert blamed <= 200 * 2 * words.ALPHA
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda text: text.replace("log_snr", "snr"), "has no numbers in"),
+        (lambda text: text.partition("\n")[0] + "\n", "has no rows"),
+        (lambda text: text.replace(",9,", ",1,"), "at least two images"),
+    ],
+)
+def test_a_file_without_the_numbers_is_refused_in_a_line(
+    change: Callable[[str], str], line: str, tmp_path: Path
+) -> None:
+    one = {f"{name}_{split}{se}": 0.5 for name in ("error", "optimum", "excess") for split in ("train", "test")
+           for se in ("", "_se")}  # fmt: skip
+    write_rows(tmp_path / "a.csv", [{"t": 1, "steps": 1, "log_snr": 2.5, "draws_train": 9, "draws_test": 9, **one}])
+    text = (tmp_path / "a.csv").read_text()
+    assert Levels.read(WORKSPACE, tmp_path / "a.csv").train.draws == 9
+    (tmp_path / "a.csv").write_text(change(text))
+    with pytest.raises(UserError, match=line):
+        Levels.read(WORKSPACE, tmp_path / "a.csv")
