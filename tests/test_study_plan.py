@@ -189,8 +189,8 @@ def test_plan_shows_names_lines_and_what_each_look_takes(capsys: pytest.CaptureF
     assert study("plan", "studies/a.yaml", "--no-pilot", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["experiments"][23] | {"reason": None} == {
-        "line": 24, "name": "a-linear-11", "variant": "linear", "seed": 11, "source": None, "state": "missing",
-        "reason": None,
+        "line": 24, "name": "a-linear-11", "variant": "linear", "seed": 11, "source": None, "tried": None,
+        "state": "missing", "reason": None,
     }  # fmt: skip
     assert found["cost"]["seconds"] is None
     assert study("plan", "studies/a.yaml", "--slots", "0") == 2

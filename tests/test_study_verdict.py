@@ -19,11 +19,13 @@ from ddpm.compare.runs import Run
 from ddpm.compare.statistics import Array
 from ddpm.pages import compared
 from ddpm.pages.compared import Compared
-from ddpm.pages.parts import Table
+from ddpm.pages.parts import Figure, Table
 from ddpm.study import plan as plans
-from ddpm.study import sources, verdict
+from ddpm.study import sources, tuning, verdict
+from ddpm.study.grid import Point
 from ddpm.study.plan import Plan, Study
 from ddpm.study.sequential import Design
+from ddpm.study.tuning import Tried
 from ddpm.study.verdict import PRIMARY, Finding, Findings
 from tests.scored import params, result, working
 
@@ -352,6 +354,44 @@ def test_shares_are_those_of_the_runs_and_are_said_in_words_and_numbers() -> Non
     assert "where the noise of cosine comes from" in [part.caption for part in page if isinstance(part, Table)]
     said = json.loads(json.dumps(verdict.to_dict(whole)))["noise"]
     assert [each["share"] for each in said] == [each.share for each in found]
+
+
+def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
+    fds = {"cosine": (2.0, 1.0, 1.5), "linear": (0.5, 1.1, math.nan)}
+    tried = tuple(
+        Tried(variant, {"train.learning_rate": rate}, (fd, fd), fd, fd == min(own[:2]))
+        for variant, own in fds.items()
+        for rate, fd in zip((0.001, 0.002, 0.004), own, strict=True)
+    )
+    judged = verdict.judge(study("linear"), arms(CLEAR[:8]))
+    assert verdict.to_dict(judged)["tuning"] == []
+    whole = replace(judged, tuning=tried, notes=tuple(tuning.notes(tried, FD)))
+    assert whole.notes == (
+        f"linear: no {FD}, or training diverged, at train.learning_rate 0.004",
+        "linear: best at train.learning_rate 0.001, the smallest tried: the grid may be too small",
+        f"the ranking of the variants in {FD} depends on the values: best first, it is linear, cosine with each at its "
+        "best, but cosine, linear at train.learning_rate 0.002 (means of 2 tuning seeds: no verdict)",
+    )
+    assert (
+        "each variant at its best train.learning_rate of 3, chosen on 2 seeds that the verdict does not use: cosine "
+        "0.002; linear 0.001"
+    ) in verdict.headlines(whole)
+    page = compared.verdict(
+        Compared({}, whole.findings, list(verdict.titled(whole)), whole.notes, tuning.panels(tried, FD))
+    )
+    [table] = [part for part in page if isinstance(part, Table) and "tuning seeds" in part.caption]
+    assert [*table.rows] == [["cosine", "2", "1*", "1.5"], ["linear", "0.5*", "1.1", "none"]]
+    assert [part.wide for part in page if isinstance(part, Figure)] == [True, False]
+    assert json.loads(json.dumps(verdict.to_dict(whole), allow_nan=False))["tuning"][5]["scores"] == [None, None]
+
+
+def test_variants_that_were_tuned_to_sample_differently_may_be_compared() -> None:
+    asked, found = study("linear"), arms(CLEAR[:8])
+    found["linear"] = {seed: replace(run, fingerprint="a" * 64) for seed, run in found["linear"].items()}
+    with pytest.raises(UserError, match="fingerprints differ"):
+        verdict.judge(asked, found)
+    tuned = asked.settled({name: Point({"sample.steps": 5}, asked.configs[name]) for name in asked.configs})
+    assert primary(verdict.judge(tuned, found)).outcome == "worse"
 
 
 def test_a_source_that_a_metric_does_not_depend_on_has_no_share_of_it() -> None:

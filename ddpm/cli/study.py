@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # they take half a second to import, which other commands nee
     from ddpm.study.runner import Share
     from ddpm.study.verdict import Findings
 
+SHOWN_LINES = 8
+
 
 def add(added: Commands) -> None:
     """Add the parsers of its commands."""
@@ -42,6 +44,10 @@ def add(added: Commands) -> None:
     planned = _of_file(commands, "plan", "show its experiments, what exists, the cost, the power at each look")
     planned.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure the time of a run")
     planned.set_defaults(run=print_plan)
+
+    costs = commands.add_parser("costs", help="count or measure a training step of each variant, for the plan's costs")
+    costs.add_argument("file", type=Path)
+    costs.set_defaults(run=print_costs)
 
     going = _of_file(commands, "run", "run what is missing, and decide; after any stop, the same command continues")
     going.add_argument("--line", type=int, metavar="K", help="only the K-th experiment of the plan, for job arrays")
@@ -109,13 +115,30 @@ def print_plan(parsed: argparse.Namespace) -> None:
         print(planning.text(found, at_once, cost, power))
 
 
+def print_costs(parsed: argparse.Namespace) -> None:
+    from ddpm.params import file
+    from ddpm.study import budget, plan
+
+    value, kind = budget.without(file.read(parsed.file), parsed.file)
+    found = budget.costs(plan.parse(value, parsed.file), kind)
+    print(budget.line(found))
+    if found.spread > budget.NOISY:
+        print(
+            f"warning: measurements of one variant differ by up to {found.spread:.0%}: something else runs on this "
+            "machine: stop it, and measure again",
+            file=sys.stderr,
+        )
+
+
 def run(parsed: argparse.Namespace) -> int:
     """Exit code 1 if an experiment failed."""
-    from ddpm.study import plan, runner
+    from ddpm.study import budget, plan, runner
     from ddpm.study.results import Ledger
 
     study = plan.load(parsed.file)
     ledger = Ledger(study)
+    if not ledger.all:
+        budget.check_count(study)
     ledger.fix()
     if ledger.moved:
         print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
@@ -156,14 +179,21 @@ def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) ->
     """Write the study's page; return its path."""
     from ddpm.pages import compared, report
     from ddpm.pages.compared import Compared
-    from ddpm.study import curves, runner, verdict
+    from ddpm.study import curves, runner, tuning, verdict
 
     study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
     arms = compared.of_runs({variant: runs for variant, runs in ledger.found().items() if runs})
     notes = [*verdict.headlines(findings), *findings.notes]
-    titled = list(verdict.titled(findings))
-    learning = partial(curves.draw, findings.curves) if findings.curves else None
-    found = Compared(arms, findings.findings, titled, notes, "no experiment is finished", levels, learning)
+    found = Compared(
+        arms,
+        findings.findings,
+        list(verdict.titled(findings)),
+        notes,
+        "no experiment is finished",
+        levels,
+        partial(curves.draw, findings.curves) if findings.curves else None,
+        tuning.panels(findings.tuning, findings.primary),
+    )
     report.write_study(path, study.plan.question, found)
     return path
 
@@ -222,7 +252,7 @@ def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Shar
     from ddpm.study import runner
     from ddpm.study.worker import Worker
 
-    experiment = _line(number, ledger.study)
+    experiment = _line(number, ledger)
     worker = Worker(ledger, devices[:1])
     with runner.stopping(worker):
         worker.run(experiment, patience=math.inf)
@@ -233,11 +263,29 @@ def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Shar
     return 0
 
 
-def _line(number: int, study: Study) -> Experiment:
-    planned = study.lines()
+def _line(number: int, ledger: Ledger) -> Experiment:
+    """Raises UserError if there is none, or its variant has to be tuned first."""
+    study, planned = ledger.study, ledger.study.lines()
     if not 1 <= number <= len(planned):
         raise UserError(f"--line: {number} is not an experiment of {study.path}; allowed: 1 to {len(planned)}")
-    return planned[number - 1]
+    chosen = planned[number - 1]
+    if study.is_open(chosen):
+        ledger.settle()
+        if ledger.study.is_open(chosen):
+            raise UserError(f"--line: {number}: {chosen.name}: {_untuned(chosen.variant, ledger)}")
+        return ledger.study.lines()[number - 1]
+    return chosen
+
+
+def _untuned(variant: str, ledger: Ledger) -> str:
+    """Why a variant has no values yet."""
+    done = ledger.done
+    own = [(k, each) for k, each in enumerate(ledger.study.tuning(), 1) if each.variant == variant]
+    missing = [str(k) for k, each in own if each.name not in done]
+    if missing:
+        more = f" and {len(missing) - SHOWN_LINES} more" if len(missing) > SHOWN_LINES else ""
+        return f"{variant} has to be tuned first: --line {' '.join(missing[:SHOWN_LINES])}{more}"
+    return f"no value tried for {variant} gave a {ledger.study.plan.primary}"
 
 
 def _slots(parsed: argparse.Namespace, study: Study) -> int:

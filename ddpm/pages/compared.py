@@ -43,7 +43,7 @@ class Compared:
     arms: label -> a variant's runs by training seed, the baseline first; only the working folder's if no variants were
     requested or none was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
     levels: where in the noise the variants differ. learning: draws the variants' scores over training, with the bands
-    of their differences.
+    of their differences. tuned: curves of what each variant was tuned on.
     """
 
     arms: dict[str, dict[int, Revision]]
@@ -53,6 +53,7 @@ class Compared:
     refused: str = ""
     levels: Sequence[Difference] = ()
     learning: Callable[[Path], None] | None = None
+    tuned: Sequence[Panel] = ()
 
     @classmethod
     def read(
@@ -105,6 +106,7 @@ def verdict(found: Compared) -> list[Part]:
         )
     if found.levels:
         parts.append(figure(noise_levels.panel(found.levels), LEVELS))
+    parts += [figure(panel, "What each variant was tuned on: means over the tuning seeds.") for panel in found.tuned]
     return [*parts, *map(Note, found.notes)]
 
 

@@ -122,7 +122,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
         if panel.ticks:
-            axes.set_xticks(panel.ticks, [f"{tick:,}" for tick in panel.ticks], fontsize=8)
+            axes.set_xticks(panel.ticks, [f"{tick:,.10g}" for tick in panel.ticks], fontsize=8)
             axes.set_xticks([], minor=True)
         if len(panel.curves) > 1 or panel.levels or panel.front is not None:
             axes.legend(fontsize=8, framealpha=0.6)

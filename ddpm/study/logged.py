@@ -26,7 +26,7 @@ def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
     below = results.below(results.repository())
     parent = Parent(study.name, {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary})
     known = parent.children()
-    new = [result for result in ledger.done.values() if result.name not in known]
+    new = [result for result in ledger.done.values() if result.name not in known and not result.diverged]
     for result in new:
         with slots.slot(result.commit) as folder, chdir(folder / below):
             try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,9 @@ from ddpm.base.settings import Section
 from ddpm.compare import metrics, runs, statistics
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
+from ddpm.study import budget, grid
+from ddpm.study.budget import Budget
+from ddpm.study.grid import Point, Tune
 from ddpm.study.sequential import Design
 from ddpm.training.settings import Seeds
 
@@ -31,6 +35,7 @@ Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
 Source = Literal["weights", "order", "noise", "sampling"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 FEWEST_RUNS = 4  # of a source of noise: fewer give an interval that says nothing
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 FRESH = 10**6  # above the seeds of any study: a run of a source must not draw what an ordinary run draws
 
 
@@ -43,6 +48,9 @@ class Plan(Section):
     which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     noise: runs of the baseline for each source of noise (``Study.noise_runs``); no verdict depends on them.
+    tune: values to try for each variant, on seeds that the verdict does not use (``Study.tuning``).
+    budget: what all variants have equal; costs: of a training step, by variant, where that is not images
+    (ddpm/study/budget.py).
     """
 
     question: Annotated[str, Field(min_length=1)]
@@ -53,6 +61,9 @@ class Plan(Section):
     spending: Spending = "pocock"
     first_seed: Annotated[int, Field(ge=0)] = 0
     noise: Annotated[int, Field(ge=0, le=200)] = 0
+    tune: Tune | None = None
+    budget: Budget = "images"
+    costs: dict[Name, Annotated[float, Field(gt=0)]] = Field(default={})
 
     @field_validator("looks")
     @classmethod
@@ -79,18 +90,21 @@ class Plan(Section):
 
 
 class Experiment(NamedTuple):
-    """One run of one variant with one seed. base: the variant's params.yaml.
+    """One run of one variant with one seed. base: the variant's params.yaml. config: its params, checked, but for what
+    differs by ``source``.
 
-    source: what differs from the variant's run with that seed, None in an ordinary run; changed: the params that say
-    so, by key.
+    source: what differs from the variant's run with that seed, None in an ordinary run. changed: the params that differ
+    from the base, by key, without the seed. tried: the values under test in a run for tuning, None in others.
     """
 
     name: str
     variant: str
     seed: int
     base: str
+    config: Config
     source: Source | None = None
-    changed: Mapping[str, Any] = MappingProxyType({})
+    changed: Mapping[str, Any] = NOTHING
+    tried: Mapping[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -103,7 +117,8 @@ class Study:
     """A checked plan: every variant's params are valid, and no two are equal.
 
     name: of the file. params: variant -> its complete params as plain values, with the first seed. configs: the same,
-    checked. texts: the same, as written.
+    checked. texts: the same, as written. points: the same, checked, with all values to try; empty without ``tune``.
+    chosen: variant -> the point at which it enters the verdict, once that is known.
     """
 
     def __init__(
@@ -112,8 +127,9 @@ class Study:
         plan: Plan,
         params: Mapping[str, dict[str, Any]],
         checked: Mapping[str, Config],
-        texts: Mapping[str, str] = MappingProxyType({}),
+        texts: Mapping[str, str] = NOTHING,
         path: Path = Path("studies"),
+        points: Mapping[str, Sequence[Point]] = NOTHING,
     ):
         self.name = name
         self.plan = plan
@@ -121,6 +137,8 @@ class Study:
         self.configs = checked
         self.texts = texts
         self.path = path
+        self.points = points
+        self.chosen: Mapping[str, Point] = {}
 
     @property
     def baseline(self) -> str:
@@ -140,10 +158,44 @@ class Study:
         """The ordinary runs of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
         count = self.plan.looks[-1] if upto is None else upto
         return [
-            Experiment(f"{self.name}-{variant}-{seed}", variant, seed, text)
+            self._experiment(f"{self.name}-{variant}-{seed}", variant, seed)
             for seed in range(self.plan.first_seed, self.plan.first_seed + count)
-            for variant, text in self.texts.items()
+            for variant in self.texts
         ]
+
+    def tuning(self) -> list[Experiment]:
+        """The runs that choose each variant's values, seed by seed. They draw their images from seeds of their own."""
+        if self.plan.tune is None:
+            return []
+        made = []
+        for number, seed in enumerate(self.plan.tune.drawn):
+            for place in range(len(self.plan.tune.grid)):
+                for variant, points in self.points.items():
+                    values, chosen = points[place]
+                    sets = len(chosen.sample.seeds)
+                    start = grid.FIRST + number * sets
+                    changed = {**values, "sample.seeds": list(range(start, start + sets))}
+                    name = f"{self.name}-{variant}-tune-{place + 1}-{number + 1}"
+                    text = self.texts[variant]
+                    made.append(Experiment(name, variant, seed, text, chosen, changed=changed, tried=values))
+        return made
+
+    def settled(self, chosen: Mapping[str, Point]) -> Study:
+        """The same study, with these variants at these points."""
+        made = copy.copy(self)
+        made.chosen = chosen
+        return made
+
+    def is_open(self, experiment: Experiment) -> bool:
+        """Whether the values that it runs with are not chosen yet."""
+        return self.plan.tune is not None and experiment.tried is None and experiment.variant not in self.chosen
+
+    def _experiment(
+        self, name: str, variant: str, seed: int, source: Source | None = None, changed: Mapping[str, Any] = NOTHING
+    ) -> Experiment:
+        """One that runs with the variant's chosen values."""
+        point = self.chosen.get(variant) or Point({}, self.configs[variant])
+        return Experiment(name, variant, seed, self.texts[variant], point.config, source, {**point.values, **changed})
 
     def noise_runs(self) -> list[Experiment]:
         """For each source of noise, ``plan.noise`` runs of the baseline with the first seed, but for that source.
@@ -160,12 +212,13 @@ class Study:
                 if source == "sampling":
                     changed = {"sample.seeds": list(range(start, start + sets))}
                 name = f"{self.name}-{baseline}-{source}-{number}"
-                made.append(Experiment(name, baseline, first, self.texts[baseline], source, changed))
+                made.append(self._experiment(name, baseline, first, source, changed))
         return made
 
     def lines(self) -> list[Experiment]:
-        """Every experiment, in the order of ``--line``: what a look needs, then what no verdict needs."""
-        return [*self.experiments(), *self.noise_runs()]
+        """Every experiment, in the order of ``--line``: what chooses values, what a look needs, then what no verdict
+        needs."""
+        return [*self.tuning(), *self.experiments(), *self.noise_runs()]
 
 
 def load(path: Path) -> Study:
@@ -182,16 +235,28 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         )
     plan = settings.parse(value, str(path), Plan)
     base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
-    texts, params, checked = {}, {}, {}
+    budget.check(plan, str(path))
+    texts: dict[str, str] = {}
+    params: dict[str, dict[str, Any]] = {}
+    checked: dict[str, Config] = {}
+    points: dict[str, tuple[Point, ...]] = {}
     for variant, overrides in plan.model_dump(mode="json")["variants"].items():
         source = f"{path}: variants.{variant}"
         if "seed" in overrides:
             raise UserError(f"{source}: seed: every variant gets the same seeds; first_seed says where they begin")
-        texts[variant] = overridden(base, {**overrides, "seed": plan.first_seed}, source)
+        changes = {**overrides, "seed": plan.first_seed}
+        if plan.budget != "images" and checked:
+            changes["train.steps"] = budget.steps(plan, variant, checked[next(iter(checked))], str(path))
+        texts[variant] = overridden(base, changes, source)
         params[variant] = file.decode(texts[variant], source)
         checked[variant] = config.check(params[variant], source)
-    study = Study(path.stem, plan, params, checked, texts, path)
+        if plan.tune is not None:
+            if fixed := [key for key in plan.tune.values if key in overrides]:
+                raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the variant, or out of tune")
+            points[variant] = grid.points(plan.tune, params[variant], source)
+    study = Study(path.stem, plan, params, checked, texts, path, points)
     _distinct(path, checked)
+    _apart(study)
     alpha = 1 - checked[study.baseline].compare.confidence
     fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
     if plan.looks[0] < fewest:
@@ -217,13 +282,7 @@ def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
     round_trip.width = 1000  # no line is broken
     whole, out = round_trip.load(base), StringIO()
     for key, value in overrides.items():
-        *sections, last = key.split(".")
-        block = whole
-        for section in sections:
-            block = block.setdefault(section, {})
-            if not isinstance(block, dict):
-                raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
-        block[last] = value
+        grid.put(whole, key, value, source)
     round_trip.dump(whole, out)
     return out.getvalue()
 
@@ -253,6 +312,22 @@ def _distinct(path: Path, checked: Mapping[str, Config]) -> None:
                 f"{path}: variants: {seen[key]} and {variant} are equal: give one of them another value, or drop it"
             )
         seen[key] = variant
+
+
+def _apart(study: Study) -> None:
+    """Raises UserError if a run for tuning has a seed or a name of the verdict's."""
+    seeds = range(study.plan.first_seed, study.plan.first_seed + study.plan.looks[-1])
+    if study.plan.tune and (same := [seed for seed in study.plan.tune.drawn if seed in seeds]):
+        raise UserError(
+            f"{study.path}: tune.seeds: {same[0]} is a seed of the verdict, which has {seeds[0]} to {seeds[-1]}: "
+            "values are chosen on seeds that the verdict does not use"
+        )
+    names = {each.name for each in study.experiments()}
+    if same_name := [each for each in study.tuning() if each.name in names]:
+        other = same_name[0].name.rpartition("-")[0].removeprefix(f"{study.name}-")
+        raise UserError(
+            f"{study.path}: variants: {other}: runs for tuning have that name; give the variant another one"
+        )
 
 
 def _learned(chosen: Config, *, defaults: bool) -> dict[str, Any]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import chdir
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tabulate import tabulate
@@ -16,8 +14,8 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.progress import duration
 from ddpm.params import file
-from ddpm.study import plan
-from ddpm.study.plan import Spending
+from ddpm.study import budget, plan
+from ddpm.study.plan import Experiment, Spending
 from ddpm.study.status import Status
 from ddpm.study.verdict import Power
 
@@ -52,9 +50,7 @@ def cost(found: Status, pilot: bool) -> Cost:
     from ddpm.forecast import estimate
 
     study = found.study
-    with TemporaryDirectory(prefix="ddpm-study-") as folder, chdir(folder):
-        file.PATH.write_text(study.texts[study.baseline])
-        measured = estimate.ask_pilot(study.configs[study.baseline])
+    measured = budget.pilot(study, study.baseline)
     seconds = sum(estimate.seconds(study.configs[study.baseline], measured, None))
     return Cost(seconds, f"a pilot on {measured.device}, training and sampling alone")
 
@@ -62,20 +58,26 @@ def cost(found: Status, pilot: bool) -> Cost:
 def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
     """The plan for a terminal."""
     study = found.study
-    planned, looks = study.experiments(), study.plan.looks
+    tuned, planned, looks = study.tuning(), study.experiments(), study.plan.looks
     effects = [f"power, {each.effect:g} sd" for each in power]
-    heads, rows = ["look", "lines", "experiments", "missing", "time on all slots", *effects], []
+
+    def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
+        missing = sum(found.states[each.name] != "done" for each in own)
+        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
+        return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
+
+    heads, rows, none = (
+        ["look", "lines", "experiments", "missing", "time on all slots", *effects],
+        [],
+        ["-"] * len(power),
+    )
+    if tuned:
+        rows.append(row("tuning", 1, tuned, none))
     for look in looks:
-        upto = study.experiments(look)
-        missing = sum(found.states[each.name] != "done" for each in upto)
-        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
         chances = [f"{each.decided[look]:.2f}" for each in power]
-        rows.append([f"{look} seeds", f"1-{len(upto)}", str(len(upto)), str(missing), time, *chances])
+        rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
     if extra := study.noise_runs():
-        missing = sum(found.states[each.name] != "done" for each in extra)
-        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
-        first, last = len(planned) + 1, len(planned) + len(extra)
-        rows.append(["noise", f"{first}-{last}", str(len(extra)), str(missing), time, *("-" for _ in power)])
+        rows.append(row("noise", len(tuned) + len(planned) + 1, extra, none))
     names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(study.lines(), 1)]
     each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
     return "\n".join(
@@ -90,6 +92,7 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
             "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations",
             "of the paired differences",
             f"one experiment: {each}; {at_once} slots",
+            *budget.notes(study),
         ]
     )
 

@@ -6,6 +6,7 @@ names the study and plan that made them, so another experiment of the same name 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -17,14 +18,17 @@ import pygit2
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json, write_json
-from ddpm.compare import runs
+from ddpm.compare import pairing, runs
 from ddpm.compare.runs import Run
 from ddpm.compare.snapshots import EXPERIMENT, FILES, Snapshot
 from ddpm.params import file
+from ddpm.study import tuning
+from ddpm.study.grid import named
 from ddpm.study.plan import SOURCES, Experiment, Source, Study
+from ddpm.study.tuning import Tried
 
 FOLDER = Path(".ddpm/studies")
-TRAILER = re.compile(r"^(Study|Plan|Seconds): (\S+)$", re.MULTILINE)
+TRAILER = re.compile(r"^(Study|Plan|Seconds|Diverged): (\S+)$", re.MULTILINE)
 DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
 FIRST = "a plan is fixed in git before its first seed"
 FIX = "remove it with `dvc exp remove {}`, or give the study another name"
@@ -32,13 +36,15 @@ FIX = "remove it with `dvc exp remove {}`, or give the study another name"
 
 class Result(NamedTuple):
     """A finished experiment. base: the commit that it started from. seconds: the duration of all its stages; of
-    those that DVC's cache had, at least as long as training and sampling took when they ran."""
+    those that DVC's cache had, at least as long as training and sampling took when they ran. diverged: whether its
+    training did, so that it has no scores: what a run for tuning may find."""
 
     name: str
     commit: str
     base: str
     plan: str
     seconds: float
+    diverged: bool = False
 
 
 def reference(base: str, name: str) -> str:
@@ -66,16 +72,16 @@ def recorded(study: Study) -> list[Result]:
     git, names = repository(), {experiment.name for experiment in study.lines()}
     found = []
     for ref in git.references.iterator():
-        named = EXPERIMENT.fullmatch(ref.name)
-        if not named or named[1] not in names:
+        match = EXPERIMENT.fullmatch(ref.name)
+        if not match or match[1] not in names:
             continue
         commit = ref.peel(pygit2.Commit)
         trailers = dict(TRAILER.findall(commit.message))
         if trailers.get("Study") != study.name:
             owner = f"study {trailers['Study']}" if "Study" in trailers else "`dvc exp run`"
-            raise UserError(f"{named[1]}: {owner} made an experiment of this name: {FIX.format(named[1])}")
+            raise UserError(f"{match[1]}: {owner} made an experiment of this name: {FIX.format(match[1])}")
         base, seconds = str(commit.parent_ids[0]), float(trailers["Seconds"])
-        found.append(Result(named[1], str(commit.id), base, trailers["Plan"], seconds))
+        found.append(Result(match[1], str(commit.id), base, trailers["Plan"], seconds, "Diverged" in trailers))
     return found
 
 
@@ -87,12 +93,14 @@ def exists(base: str, name: str) -> bool:
 class Ledger:
     """A study's finished experiments, and the one commit that they all ran.
 
-    commit: of the first result, or HEAD before there is one. moved: whether HEAD has moved since.
+    commit: of the first result, or HEAD before there is one. moved: whether HEAD has moved since. tried: what the runs
+    for tuning found, as of ``settle``.
     """
 
     def __init__(self, study: Study):
         self.study = study
         self.runs: dict[str, Run] = {}
+        self.tried: tuple[Tried, ...] = ()
         self.update()
         git, note = repository(), state(study) / "study.json"
         head = str(git.revparse_single("HEAD").id)
@@ -122,17 +130,34 @@ class Ledger:
             check_committed(self.study)
         write_json(state(self.study) / "study.json", {"commit": self.commit, "plan": self.study.hash})
 
+    def settle(self) -> None:
+        """Choose the values of the variants that are done with tuning. Raises UserError like ``run``, and if runs for
+        tuning were not scored alike."""
+        done = self.done
+        runs = {each.name: done[each.name] for each in self.study.tuning() if each.name in done}
+        scored = {
+            each.name: self.run(each)
+            for each in self.study.tuning()
+            if each.name in runs and not runs[each.name].diverged
+        }
+        if scored:
+            pairing.check_fingerprints(scored.values(), ["sample"])  # each seed draws images of its own
+        primary = self.study.plan.primary
+        scores = {name: scored[name].scores[primary] if name in scored else math.nan for name in runs}
+        self.tried = tuning.tries(self.study, scores)
+        self.study = self.study.settled(tuning.chosen(self.study, self.tried))
+
     def found(self) -> dict[str, dict[int, Run]]:
         """Every finished ordinary run, by variant and seed. Raises UserError like ``run``."""
         done, found = self.done, dict[str, dict[int, Run]]((variant, {}) for variant in self.study.params)
         for each in self.study.experiments():
-            if each.name in done:
+            if each.name in done and not self.study.is_open(each):
                 found[each.variant][each.seed] = self.run(each)
         return found
 
     def by_source(self) -> dict[Source, list[Run]]:
         """Every finished run of each source of noise. Raises UserError like ``run``."""
-        done, planned = self.done, self.study.noise_runs()
+        done, planned = self.done, [each for each in self.study.noise_runs() if not self.study.is_open(each)]
         return {
             source: [self.run(each) for each in planned if each.source == source and each.name in done]
             for source in SOURCES
@@ -156,7 +181,7 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
         raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
     if (primary := study.plan.primary) not in run.scores:
         raise UserError(f"{experiment.name}: it has no {primary}, which {study.path} is about")
-    planned = study.configs[experiment.variant].flat() | dict(experiment.changed)
+    planned = experiment.config.flat() | dict(experiment.changed)
     if run.seed != experiment.seed or (other := runs.differences(run.params, planned)):
         key = "seed" if run.seed != experiment.seed else other[0]
         raise UserError(
@@ -196,8 +221,16 @@ def check_committed(study: Study) -> None:
             )
 
 
-def publish(experiment: Experiment, study: Study, base: str, changed: Mapping[str, bytes], seconds: float) -> None:
-    """Write a finished run's files (path in the repository -> content) as an experiment that DVC knows.
+def publish(
+    experiment: Experiment,
+    study: Study,
+    base: str,
+    changed: Mapping[str, bytes],
+    seconds: float,
+    diverged: str = "",
+) -> None:
+    """Write a finished run's files (path in the repository -> content) as an experiment that DVC knows. diverged: what
+    its training said when it did.
 
     Raises UserError if there is an experiment of that name.
     """
@@ -212,10 +245,12 @@ def publish(experiment: Experiment, study: Study, base: str, changed: Mapping[st
     except KeyError:  # git knows no name
         who = pygit2.Signature("ddpm study", "ddpm@localhost")
     other = f", other {experiment.source}" if experiment.source else ""
+    if experiment.tried is not None:
+        other = f", {named(experiment.tried)}"
     message = (
         f"ddpm study {study.name}: {experiment.variant}, seed {experiment.seed}{other}\n\n"
         f"Study: {study.name}\nPlan: {study.hash}\nSeconds: {seconds:.1f}\n"
-    )
+    ) + (f"Diverged: true\n\n{diverged}\n" if diverged else "")
     try:
         git.create_commit(reference(base, experiment.name), who, who, message, index.write_tree(git), [start.id])
     except pygit2.GitError as error:

@@ -18,7 +18,8 @@ from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
 from ddpm.compare import tables
-from ddpm.study import curves, sources, status, verdict
+from ddpm.pictures import plots
+from ddpm.study import budget, curves, sources, status, tuning, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
 from ddpm.study.sources import Share as NoiseShare
@@ -43,20 +44,28 @@ class Runner:
         share: Share | None = None,
     ):
         self.ledger = ledger
-        self.study = ledger.study
         self.slots = slots
         self.worker = Worker(ledger, tuple(devices[k % len(devices)] for k in range(slots)) if devices else ())
         self.say = say
         self.share = share
         self.failed: dict[str, str] = {}
 
+    @property
+    def study(self) -> Study:
+        return self.ledger.study
+
     def run(self) -> verdict.Findings:
-        """Continue until every variant is decided, the plan ends, or everything left has failed; then run what shows
-        where the noise comes from."""
-        baseline = self.study.baseline
+        """Tune the variants. Continue until all are decided, the plan ends, or everything left has failed. Then run
+        what shows where the noise comes from."""
+        baseline, done = self.study.baseline, self.ledger.done
+        if left := [each for each in self.study.tuning() if each.name not in done]:
+            self._make(left, status.aim("tuning"))
+            self.ledger.update()
+        self.ledger.settle()
         findings = self._judge()
         for look in self.study.plan.looks:
-            broken = {each.variant for each in self.study.experiments() if each.name in self.failed}
+            planned = self.study.experiments()
+            broken = {each.variant for each in planned if each.name in self.failed or self.study.is_open(each)}
             going = set(findings.open) - broken
             if not going - {baseline} or baseline in broken:
                 break
@@ -85,10 +94,16 @@ class Runner:
         if self.study.plan.noise:
             shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source())
         looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
-        learned = curves.curves(self.study, found, looks)
-        bands = (curves.note(self.study),) if learned and learned.against else ()
-        notes = (*findings.notes, *bands, *sources.notes(shares), made)
-        return replace(findings, noise=shares, curves=learned, notes=notes)
+        learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
+        notes = (
+            *budget.notes(self.study),
+            *tuning.notes(tried, self.study.plan.primary),
+            *findings.notes,
+            *((curves.note(self.study),) if learned and learned.against else ()),
+            *sources.notes(shares),
+            made,
+        )
+        return replace(findings, noise=shares, curves=learned, tuning=tried, notes=notes)
 
     def _still(self, findings: verdict.Findings) -> str:
         still = [variant for variant in findings.open if variant != self.study.baseline]
@@ -124,8 +139,9 @@ class Runner:
             self.say(f"warning: {error}")
 
     def _score(self, experiment: Experiment) -> str:
-        run, metric = self.ledger.run(experiment), self.study.plan.primary
-        return f"{metric} {run.scores[metric]:.4g} in {duration(self.ledger.done[experiment.name].seconds)}"
+        result, metric = self.ledger.done[experiment.name], self.study.plan.primary
+        score = "diverged" if result.diverged else f"{metric} {self.ledger.run(experiment).scores[metric]:.4g}"
+        return f"{score} in {duration(result.seconds)}"
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
         """Each experiment when it ends, with the reason if it failed."""
@@ -187,14 +203,14 @@ def within(minutes: float | None) -> Iterator[None]:
 
 
 def paths(study: Study) -> list[Path]:
-    """The files of the verdict: for programs, for people, as a picture, and a picture of the curves."""
-    names = ("verdict.json", "verdict.md", "verdict.png", "curve.png")
+    """The files of the verdict: for programs, for people, and pictures of it, of the curves and of the tuning."""
+    names = ("verdict.json", "verdict.md", "verdict.png", "curve.png", "tuning.png")
     return [METRICS / "studies" / study.name / name for name in names]
 
 
 def write(study: Study, findings: verdict.Findings) -> list[Path]:
     """Write the verdict; return its paths."""
-    for_programs, for_people, picture, curve = paths(study)
+    for_programs, for_people, picture, curve, tried = paths(study)
     write_json(for_programs, verdict.to_dict(findings))
     with atomic_path(for_people) as temporary:
         temporary.write_text(verdict.markdown(findings))
@@ -202,6 +218,8 @@ def write(study: Study, findings: verdict.Findings) -> list[Path]:
         tables.draw(findings.findings, picture)
     if findings.curves:
         curves.draw(findings.curves, curve)
+    if panels := tuning.panels(findings.tuning, findings.primary):
+        plots.lines(tried, panels)
     return [path for path in paths(study) if path.exists()]
 
 

@@ -21,6 +21,8 @@ from ddpm.study.plan import SOURCES, Experiment, Study
 from ddpm.study.results import Ledger
 
 State = Literal["done", "running", "failed", "missing"]
+# a look, in seeds, or what comes before and after all looks; None if the study is complete
+Next = int | Literal["tuning"] | None
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
 LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
 
@@ -37,9 +39,11 @@ class Status:
     open: tuple[str, ...]
     seconds: float | None
 
-    def wanted(self) -> tuple[int | None, list[Experiment]]:
-        """The next look, in seeds, and the experiments missing up to it; after the last one None, and the missing runs
-        for noise."""
+    def wanted(self) -> tuple[Next, list[Experiment]]:
+        """What is next, and the experiments missing up to it: tuning, then each look, in seeds; after the last one
+        None, and the missing runs for noise."""
+        if left := [each for each in self.study.tuning() if self.states[each.name] != "done"]:
+            return "tuning", left
         for look in self.study.plan.looks:
             planned = [each for each in self.study.experiments(look) if each.variant in self.open]
             if left := [each for each in planned if self.states[each.name] != "done"]:
@@ -97,20 +101,25 @@ def text(found: Status, at_once: int) -> str:
     return "\n".join([*lines, *(f"failed: {printable(reason)}" for reason in found.failures.values())])
 
 
-def ahead(look: int | None, left: int) -> str:
+def ahead(look: Next, left: int) -> str:
     """How many experiments ``Status.wanted`` has, and what they are for."""
     return f"{left} experiment{'s' * (left != 1)} {aim(look)}"
 
 
-def aim(look: int | None) -> str:
+def aim(look: Next) -> str:
+    if look == "tuning":
+        return "for tuning"
     return "for the sources of noise" if look is None else f"up to the look at {look} seeds"
 
 
 def rows(found: Status) -> list[list[str]]:
-    """For each variant: its name, a sign per seed, how many are done, and whether it is decided. Then for each source
-    of noise: a sign per run, and how many are done."""
+    """For each variant: its name, a sign per seed, how many are done, and whether it is decided; a row before it for
+    each if they are tuned. Then for each source of noise: a sign per run, and how many are done."""
     first, looks = found.study.plan.first_seed, set(found.study.plan.looks)
     made = []
+    for variant in found.study.points:
+        states = [found.states[each.name] for each in found.study.tuning() if each.variant == variant]
+        made.append([f"{variant}, tuning", "".join(SIGNS[state] for state in states), str(states.count("done")), ""])
     for variant in found.study.params:
         own = [each for each in found.study.experiments() if each.variant == variant]
         signs = [
@@ -134,7 +143,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
         "plan": found.study.hash,
         "commit": found.commit,
         "open": list(found.open),
-        "next_look": look,
+        "next_look": None if look == "tuning" else look,
         "left": [each.name for each in left],
         "seconds_left": found.left(at_once),
         "seconds_each": found.seconds,
@@ -146,6 +155,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
                 "variant": each.variant,
                 "seed": each.seed,
                 "source": each.source,
+                "tried": each.tried,
                 "state": found.states[each.name],
                 "reason": found.failures.get(each.name),
             }

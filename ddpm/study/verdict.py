@@ -28,11 +28,12 @@ from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import Described
 from ddpm.params.config import Compare
-from ddpm.study import curves, sources
+from ddpm.study import curves, sources, tuning
 from ddpm.study.curves import Curves
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
 from ddpm.study.sources import Share
+from ddpm.study.tuning import Tried
 
 PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
@@ -58,7 +59,8 @@ class Findings:
     """findings: by variant, the primary metric first; none for a variant without seeds. open: the variants that need
     more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. noise:
     where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done. curves:
-    the primary metric over training, if the runs have snapshots."""
+    the primary metric over training, if the runs have snapshots. tuning: what chose the values that the variants
+    have."""
 
     study: str
     question: str
@@ -71,6 +73,7 @@ class Findings:
     notes: tuple[str, ...]
     noise: tuple[Share, ...] = ()
     curves: Curves | None = None
+    tuning: tuple[Tried, ...] = ()
 
 
 class Power(NamedTuple):
@@ -89,8 +92,13 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     """
     plan = study.plan
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
+    tuned = {name: point.values for name, point in study.chosen.items()}
     arms = {
-        name: Arm(name, dict(overrides), {seed: found[name][seed] for seed in planned if seed in found.get(name, {})})
+        name: Arm(
+            name,
+            {**overrides, **tuned.get(name, {})},
+            {seed: found[name][seed] for seed in planned if seed in found.get(name, {})},
+        )
         for name, overrides in plan.variants.items()
     }
     runs = [run for arm in arms.values() for run in arm.runs.values()]
@@ -151,21 +159,25 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
 
 
 def headlines(found: Findings) -> list[str]:
-    """A line for each variant, one about what comes next, and one about where the noise comes from."""
+    """A line for each variant, and one each about what they were tuned on, what comes next, and where the noise comes
+    from."""
     ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
+    decided = tables.headlines(found.findings, found.primary)
     by_budget = curves.headlines(found.curves) if found.curves else []
     noise = sources.headline(found.noise, found.primary)
-    return [*tables.headlines(found.findings, found.primary), *by_budget, *ahead, *noise]
+    return [*decided, *tuning.headline(found.tuning), *by_budget, *ahead, *noise]
 
 
 def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
-    """A table for each variant, and one of the sources of noise: its title, and rows of cells, the heads first."""
+    """A table for each variant, one of the values tried, and one of the sources of noise: its title, and rows of cells,
+    the heads first."""
     for variant in dict.fromkeys(each.variant for each in found.findings):
         own = [each for each in found.findings if each.variant == variant]
         heads = ["metric", found.baseline, variant, "difference", "interval", "estimate", "p", "verdict"]
         yield f"{variant} against {found.baseline}, {pairing.named(own[0].seeds)}", [heads, *map(_cells, own)]
     if found.curves:
         yield from curves.titled(found.curves)
+    yield from tuning.titled(found.tuning, found.primary)
     if found.noise:
         yield f"where the noise of {found.baseline} comes from", sources.rows(found.noise)
 
@@ -184,10 +196,13 @@ def markdown(found: Findings) -> str:
 
 def to_dict(found: Findings) -> dict[str, Any]:
     """For JSON."""
-    noise = [each._asdict() for each in found.noise]
-    by_budget = curves.to_dict(found.curves) if found.curves else None
-    findings = [each.to_dict() for each in found.findings]
-    return {**vars(found), "findings": findings, "noise": noise, "curves": by_budget}
+    parts = {
+        "findings": [each.to_dict() for each in found.findings],
+        "noise": [each._asdict() for each in found.noise],
+        "curves": curves.to_dict(found.curves) if found.curves else None,
+        "tuning": tuning.to_dict(found.tuning),
+    }
+    return {**vars(found), **parts}
 
 
 def _settings(study: Study) -> Compare:

@@ -22,7 +22,7 @@ from ddpm.compare import measured
 from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot
 from ddpm.params import file, inputs
 from ddpm.study import results, slots
-from ddpm.study.plan import Experiment
+from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
 
 # dvc ends with the process that started it, as stages end with dvc; a stage that gets SIGTERM saves its state first
@@ -37,6 +37,7 @@ sys.exit(main(sys.argv[2:]))
 """
 SHARED = "reference"  # the last stage that experiments have in common
 SAVING = 120.0  # seconds that a training may take to save its state
+DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 LINES = 20  # of a log that may hold the reason
 
@@ -53,10 +54,13 @@ class Worker:
 
     def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
         self.ledger = ledger
-        self.study = ledger.study
         self.devices = list(devices)
         self.running: set[subprocess.Popen[bytes]] = set()
         self.stopped = threading.Event()
+
+    @property
+    def study(self) -> Study:
+        return self.ledger.study
 
     def run(self, experiment: Experiment, patience: float = slots.PATIENCE) -> None:
         """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure.
@@ -65,6 +69,8 @@ class Worker:
         """
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
+        if self.study.is_open(experiment):
+            raise UserError(f"{experiment.name}: {experiment.variant} has to be tuned first")
         state = results.state(self.study)
         lock = state / f"{experiment.name}.lock"
         with slots.locked(lock, slots.PATIENCE) as mine:
@@ -73,15 +79,21 @@ class Worker:
             if results.exists(self.ledger.commit, experiment.name):
                 return
             _wait_for(lock.read_text())
+            started = time.monotonic()
             try:
                 with _training(experiment, patience), slots.slot(self.ledger.commit) as folder:
                     self._make(experiment, folder / results.below(results.repository()), lock)
             except Busy:
                 raise
             except UserError as error:
-                if not self.stopped.is_set():
+                if self.stopped.is_set():
+                    raise
+                if experiment.tried is None or not DIVERGED.search(str(error)):
                     results.note_failure(self.study, experiment.name, str(error))
-                raise
+                    raise
+                # which of the values diverge is a result: everybody who runs the plan chooses from the same
+                seconds = time.monotonic() - started
+                results.publish(experiment, self.study, self.ledger.commit, {}, seconds, diverged=str(error))
             (state / f"{experiment.name}.failed").unlink(missing_ok=True)
 
     def stop(self) -> None:

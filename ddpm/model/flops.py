@@ -1,0 +1,26 @@
+"""How many floating-point operations a training step takes, counted without running it."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm.model import architecture
+from ddpm.model.settings import ModelConfig
+
+
+def per_image(config: ModelConfig) -> int:
+    """Operations of the network's forward and backward pass for one image of training, a multiplication and an addition
+    counted as two.
+
+    Counted are convolutions, matrix products and attention, which are nearly everything, as an ordinary training does
+    them: without recomputation, and whatever kernel runs. The optimizer's few operations per weight are left out.
+    Raises UserError when the network's shape is impossible.
+    """
+    network = architecture.outline(config).train()
+    image = torch.empty(1, *config.data.shape, device="meta")
+    t = torch.ones(1, dtype=torch.int64, device="meta")
+    labels = torch.zeros_like(t) if config.model.classes else None
+    with FlopCounterMode(display=False) as counter:
+        network(image, t, labels).sum().backward()
+    return int(counter.get_total_flops())
