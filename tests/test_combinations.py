@@ -29,6 +29,8 @@ SHELVES: dict[str, list[Any]] = {
     "network": variant.names("networks"),
     "timestep_sampler": variant.names("timestep_samplers"),
     "ema": variant.names("emas"),
+    "optimizer": variant.names("optimizers"),
+    "augmentation": variant.names("augmentations"),
     "sampler": variant.names("samplers"),
     "spacing": list(get_args(Spacing)),
     "classes": [0, 3],
@@ -54,7 +56,10 @@ def config_of(row: Row) -> Config:
     return small(
         diffusion={family: {"name": row[family]} for family in ("schedule", "parameterization", "loss", "variance")},
         model={"name": row["network"], row["network"]: NETWORKS[row["network"]], "classes": row["classes"]},
-        train={**training, **{family: {"name": row[family]} for family in ("timestep_sampler", "ema")}},
+        train={
+            **training,
+            **{family: {"name": row[family]} for family in ("timestep_sampler", "ema", "optimizer", "augmentation")},
+        },
         sample=drawn,
     )
 
@@ -105,6 +110,7 @@ def test_only_these_pairs_are_never_allowed() -> None:
         for loss, variance in product(trains, learned)
         if (learned[variance] and not trains[loss]) or (loss == "hybrid" and not learned[variance])
     }
+    apart |= {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), ("weight", 2.0)])}
 
 

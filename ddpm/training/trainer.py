@@ -250,7 +250,7 @@ class Trainer:
         at = self.chain.at(t)
         architecture.key_dropout(self.network, words)
         x_t = q_sample(x_0, epsilon if noised is None else noised, at).contiguous(memory_format=self.layout)
-        if self.condition is not None:
+        if self.condition is not None and condition is not None:
             condition = self.condition(condition)
         with devices.autocast(self.dtype, self.device):
             output = self.forward(chosen.parameterization.seen(x_t, at), t, labels, condition)
