@@ -46,6 +46,7 @@ PARTNERS = {
     "learned_range": {"loss": {"name": "vlb"}},
     "hybrid": {"variance": {"name": "learned_range"}},
     "mixture": {"image_size": 16},
+    "schedule_free": {"ema": {"name": "off"}},
 }
 
 

@@ -263,10 +263,10 @@ def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Ten
     found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "order": [], "noise": []}
     real = trainer.losses
 
-    def losses(x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, labels: Tensor | None) -> Tensor:
+    def losses(x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, *others: Tensor | None) -> Tensor:
         found["order"].append(x_0.clone())
         found["noise"] += [each.clone() for each in (epsilon, t, words)]
-        return real(x_0, epsilon, t, words, labels)
+        return real(x_0, epsilon, t, words, *others)
 
     monkeypatch.setattr(trainer, "losses", losses)
     for step in range(1, 8):

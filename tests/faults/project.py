@@ -39,7 +39,10 @@ PARAMS: dict[str, Any] = {
     "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
 OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
-SCORES = ("evaluate.json", "fingerprint.json", "scores.csv", "fd_n.csv", "likelihood.csv", "excess.csv")
+SCORES = (
+    *("evaluate.json", "fingerprint.json", "scores.csv"),
+    *("curve.csv", "fd_n.csv", "likelihood.csv", "excess.csv"),
+)
 MARK = "DDPM_FAULTS_MARK"
 LIMIT = 600.0  # seconds that a whole pipeline may take
 ORPHANS = 60.0  # seconds within which the leftovers of a killed run must end by themselves
