@@ -21,7 +21,9 @@ def score(trial: Any) -> float:
         "seed": SEED,
         "sample.seeds": [SEED],
         "train.learning_rate": trial.suggest_float("train.learning_rate", 2e-4, 8e-3, log=True),
-        "train.weight_decay": trial.suggest_float("train.weight_decay", 1e-3, 0.3, log=True),
+        "train.optimizer.adamw.weight_decay": trial.suggest_float(
+            "train.optimizer.adamw.weight_decay", 1e-3, 0.3, log=True
+        ),
     }
     settings = [f"--set-param={key}={value}" for key, value in values.items()]
     subprocess.run(["dvc", "exp", "run", f"--name=optuna-{trial.number}", *settings], check=True)
