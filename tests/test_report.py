@@ -175,6 +175,15 @@ def run(*arguments: str) -> int:
 # --- a page
 
 
+def test_the_page_says_since_when_train_images_are_copied(complete: Path) -> None:
+    shares = {16000: 0.02, 32000: 0.3, 64000: 0.5}
+    limit = {"memorisation.classifier.limit": 0.14}
+    write_rows("curve", [{"images": n, "memorisation.classifier.share": each, **limit} for n, each in shares.items()])
+    assert run("--out", "page.html") == 0
+    text = Page(Path("page.html").read_text()).text
+    assert "Of 3 numbers of images seen, 16,000 to 64,000: train images are copied in classifier since 32,000." in text
+
+
 def test_the_title_says_which_of_ones_own_images_it_is_of(complete: Path) -> None:
     page()
     assert "<title>digits 16x16: " in Path("report.html").read_text()

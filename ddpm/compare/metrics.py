@@ -139,6 +139,16 @@ def copied(scores: Mapping[str, float]) -> list[str]:
     return [found.space for found in closeness(scores) if found.copies]
 
 
+def copied_since(curve: Mapping[int, Mapping[str, float]]) -> dict[str, int]:
+    """Space -> the number of images seen since which each of a training's snapshots, and its end, copy train images
+    there. curve: the scores by images seen. Spaces without copies at the end are left out."""
+    since: dict[str, int] = {}
+    for images in sorted(curve):
+        spaces = copied(curve[images])
+        since = {space: since.get(space, images) for space in spaces}
+    return since
+
+
 def judged(names: Iterable[str]) -> list[str]:
     """Those that are judged, in ``in_order``; without the extrapolated ones, which users must ask for."""
     return in_order(name for name in names if is_judged(name) and kind(name) not in EXTRAPOLATED)

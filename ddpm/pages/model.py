@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
+from ddpm.base.paths import CURVE, EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
 from ddpm.compare import frontier, measured, metrics, snapshots
 from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
@@ -149,10 +149,26 @@ def memorisation() -> list[Part]:
         "The ratio of the samples' median distance to that of held-out images is 1 for new images and 0 for copies."
     )
     table = Table(heads, rows, caption, text_columns=(0, 4))
+    over_training = [Note(line) for line in _since()]
     if not NEAREST.exists():
-        return [table, Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)]
+        return [
+            table,
+            *over_training,
+            Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True),
+        ]
     shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
-    return [table, Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)]
+    return [table, *over_training, Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)]
+
+
+def _since() -> list[str]:
+    """When the training began to copy; nothing without snapshots."""
+    curve = record.by_images(CURVE.read_bytes()) if CURVE.exists() else {}
+    if len(curve) < 2:
+        return []
+    first, *_, last = sorted(curve)
+    since = [f"in {space} since {images:,}" for space, images in metrics.copied_since(curve).items()]
+    budgets = f"{len(curve)} numbers of images seen, {first:,} to {last:,}"
+    return [f"Of {budgets}: train images are copied {', '.join(since)}." if since else f"No copies at {budgets}."]
 
 
 def comparability() -> list[Part]:
