@@ -45,6 +45,18 @@ LEARNED = {
     "diffusion": {"loss": {"name": "uncertainty"}},
 }
 
+# each rank's own labels, some of them dropped, and its own augmentations and perturbations; averages of three lengths
+SHOWN = {
+    "train": {
+        **HARD["train"],
+        "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}},
+        "input_perturbation": 0.1,
+        "posthoc": {"lengths": [0.05, 0.1], "snapshots": 4},
+        "label_dropout": 0.4,
+    },
+    "model": {"classes": 3},
+}
+
 
 def start(folder: Path, ranks: int, options: dict[str, Any], **more: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
@@ -69,7 +81,7 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("options", [HARD, LEARNED], ids=["hard", "learned"])
+@pytest.mark.parametrize("options", [HARD, LEARNED, SHOWN], ids=["hard", "learned", "shown"])
 def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]) -> None:
     """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
     (tmp_path / "1").mkdir()

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
 from ddpm.base.errors import exit_code
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.data.processed import Classes
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from ddpm.training.trainer import train
@@ -40,7 +42,9 @@ def trained(
     checkpoints.folder = folder / state
     device = torch.device("cpu")
     config = small(**options).training()
-    history = train(config, pictures(), device, folder, checkpoints, log or Memory(), ranks=ranks)
+    images, kinds = pictures(), config.model.classes
+    classes = Classes(("kind",) * kinds, (1,) * kinds, np.arange(len(images)) % kinds) if kinds else None
+    history = train(config, images, device, folder, checkpoints, log or Memory(), ranks=ranks, classes=classes)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps([[row.loss, row.gradient_norm] for row in history.rows]))
 
 
