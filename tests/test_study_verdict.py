@@ -377,7 +377,7 @@ def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
         "0.002; linear 0.001"
     ) in verdict.headlines(whole)
     page = compared.verdict(
-        Compared({}, whole.findings, list(verdict.titled(whole)), whole.notes, tuning.panels(tried, FD))
+        Compared({}, whole.findings, list(verdict.titled(whole)), whole.notes, tuned=tuning.panels(tried, FD))
     )
     [table] = [part for part in page if isinstance(part, Table) and "tuning seeds" in part.caption]
     assert [*table.rows] == [["cosine", "2", "1*", "1.5"], ["linear", "0.5*", "1.1", "none"]]
