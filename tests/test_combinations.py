@@ -42,7 +42,7 @@ NETWORKS = {
     "uvit": {"depth": 2, "width": 16, "heads": 2},
     "edm2": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "head_width": 8},
 }
-TRIES = 300  # to complete a pair with variants that are allowed beside it
+TRIES = 300  # to complete a pair with variants that are allowed next to it
 STEPS = 40  # within which the loss has to fall; most rows take eight
 CHOICE = 6  # allowed rows to choose the best of: more make fewer rows in more time
 

@@ -25,17 +25,9 @@ from ddpm.training import history
 from tests import study_project
 from tests.scored import Experiment as Scored
 from tests.scored import params
-from tests.study_project import commit, refs, study
+from tests.study_project import PLAN, commit, refs, study
 
-STUDY = """\
-question: Which schedule?
-variants:
-  cosine: {diffusion.schedule.name: cosine}
-  linear: {diffusion.schedule.name: linear}
-looks: [2]
-tune: {train.learning_rate: [0.001, 0.01], seeds: 2}
-"""
-PLAN = Path("studies/tiny.yaml")
+STUDY = study_project.STUDY + "tune: {train.learning_rate: [0.001, 0.01], seeds: 2}\n"
 TUNING = [f"tiny-{v}-tune-{p}-{k}" for k in (1, 2) for p in (1, 2) for v in ("cosine", "linear")]
 VERDICT = [f"tiny-{v}-{seed}" for seed in range(2) for v in ("cosine", "linear")]
 # mean of classifier.fd by schedule and learning rate; nan: training diverges

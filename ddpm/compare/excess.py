@@ -29,6 +29,7 @@ Array = NDArray[np.float64]
 Split = Literal["train", "test"]
 MEASURED = ("error", "error_se", "optimum", "optimum_se", "excess", "excess_se")
 PLACED = ("t", "steps", "log_snr")
+LOG_SNR = "log-SNR (less noise to the right)"  # of an axis
 
 
 @dataclass(frozen=True)

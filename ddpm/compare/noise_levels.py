@@ -135,7 +135,7 @@ def panel(found: Sequence[Difference]) -> Panel:
     baseline = found[0].baseline
     return Panel(
         "error on held-out images by noise level",
-        "log-SNR (less noise to the right)",
+        excess.LOG_SNR,
         f"% of the error of {baseline}",
         curves,
         {baseline: 0.0},

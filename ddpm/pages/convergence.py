@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ddpm.compare import excess
-from ddpm.compare.excess import Levels
+from ddpm.compare.excess import LOG_SNR, Levels
 from ddpm.compare.revisions import Revision
 from ddpm.compare.snapshots import WORKSPACE
 from ddpm.pages.parts import Note, Part, figure
 from ddpm.pictures.plots import Panel
 
-LOG_SNR = "log-SNR (less noise to the right)"
 UNIT = "squared error of epsilon"
 TINY = 1e-12  # against a division by 0
 GOAL = (

@@ -79,21 +79,8 @@ class Worker:
             if results.exists(self.ledger.commit, experiment.name):
                 return
             _wait_for(lock.read_text())
-            started = time.monotonic()
-            try:
-                with _training(experiment, patience), slots.slot(self.ledger.commit) as folder:
-                    self._make(experiment, folder / results.below(results.repository()), lock)
-            except Busy:
-                raise
-            except UserError as error:
-                if self.stopped.is_set():
-                    raise
-                if experiment.tried is None or not DIVERGED.search(str(error)):
-                    results.note_failure(self.study, experiment.name, str(error))
-                    raise
-                # which of the values diverge is a result: everybody who runs the plan chooses from the same
-                seconds = time.monotonic() - started
-                results.publish(experiment, self.study, self.ledger.commit, {}, seconds, diverged=str(error))
+            with _training(experiment, patience):
+                self._attempt(experiment, lock)
             (state / f"{experiment.name}.failed").unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -102,6 +89,22 @@ class Worker:
         for process in list(self.running):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+
+    def _attempt(self, experiment: Experiment, lock: Path) -> None:
+        """Run the experiment in a free slot; note a failure, unless its training diverged with values under test."""
+        started = time.monotonic()
+        try:
+            with slots.slot(self.ledger.commit) as folder:
+                self._make(experiment, folder / results.below(results.repository()), lock)
+        except UserError as error:
+            if self.stopped.is_set():
+                raise
+            if experiment.tried is None or not DIVERGED.search(str(error)):
+                results.note_failure(self.study, experiment.name, str(error))
+                raise
+            # which of the values diverge is a result: everybody who runs the plan chooses from the same
+            seconds = time.monotonic() - started
+            results.publish(experiment, self.study, self.ledger.commit, {}, seconds, diverged=str(error))
 
     def _make(self, experiment: Experiment, folder: Path, lock: Path) -> None:
         started = time.monotonic()

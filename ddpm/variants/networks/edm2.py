@@ -119,7 +119,7 @@ class EDM2Module(nn.Module):
 
 class Block(Recomputable):
     """A residual block, then attention with ``heads``; 0: none. ``up`` puts the 1x1 convolution of a change of width
-    beside the residual branch, else it comes before it, with pixel norm."""
+    next to the residual branch, else it comes before it, with pixel norm."""
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int, heads: int, dropout: float, resample: nn.Module, up: bool
