@@ -61,14 +61,15 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         yield tmp_path
 
     def make(self: Worker, experiment: Experiment, folder: Path, lock: Path) -> None:
-        chosen = config.check(file.decode(experiment.text, "test"))
+        written = file.decode(experiment.text, "test")
+        chosen = config.check(written)
         mean = MEANS[chosen.diffusion.schedule.name, chosen.train.learning_rate]
         ran.append(experiment.name)
         if math.isnan(mean):
             raise UserError(f"{experiment.name}: train: the loss or its gradient is not finite at step 3 (loss nan)")
         changes = {
             "seed": chosen.seed, "diffusion__schedule__name": chosen.diffusion.schedule.name,
-            "train__learning_rate": chosen.train.learning_rate, "sample__seeds": list(chosen.sample.seeds),
+            "train": written["train"], "sample__seeds": list(chosen.sample.seeds),
             "compare": {"confidence": 0.5},
         }  # fmt: skip
         made = Scored("x", mean + 0.01 * (chosen.seed % 7), changes).contents()
@@ -90,6 +91,20 @@ def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_o
     tuned = [config.check(file.decode(each.text, "test")) for each in found.tuning()]
     assert not verdict & {seed for each in tuned for seed in (each.seed, *each.sample.seeds)}
     assert len({each.sample.seeds for each in tuned}) == 2  # all of one seed draw the same noise
+
+
+def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(trained: list[str]) -> None:
+    constant = "train.lr_decay: constant, train.snapshots: [8]"
+    text = STUDY.replace("name: cosine", f"name: cosine, {constant}").replace("name: linear", f"name: linear, {constant}")
+    found = load(text)
+    assert {each.config.train.snapshots for each in found.experiments()} == {(8,)}
+    for each in found.tuning():
+        assert config.check(file.decode(each.text, "test")).train.snapshots == ()
+        Worker(results.Ledger(found)).run(each)
+    ledger = results.Ledger(found)
+    assert sorted(trained) == sorted(ledger.done)
+    ledger.settle()
+    assert ledger.study.chosen.keys() == {"cosine", "linear"}
 
 
 def test_tuning_is_part_of_what_decides() -> None:

@@ -164,7 +164,8 @@ class Study:
         ]
 
     def tuning(self) -> list[Experiment]:
-        """The runs that choose each variant's values, seed by seed. They draw their images from seeds of their own."""
+        """The runs that choose each variant's values, seed by seed. They draw their images from seeds of their own, and
+        score the end of their training alone, which is what chooses."""
         if self.plan.tune is None:
             return []
         made = []
@@ -175,6 +176,8 @@ class Study:
                     sets = len(chosen.sample.seeds)
                     start = grid.FIRST + number * sets
                     changed = {**values, "sample.seeds": list(range(start, start + sets))}
+                    if chosen.train.snapshots:
+                        changed["train.snapshots"] = []
                     name = f"{self.name}-{variant}-tune-{place + 1}-{number + 1}"
                     text = self.texts[variant]
                     made.append(Experiment(name, variant, seed, text, chosen, changed=changed, tried=values))
