@@ -95,7 +95,9 @@ def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_o
 
 def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(trained: list[str]) -> None:
     constant = "train.lr_decay: constant, train.snapshots: [8]"
-    text = STUDY.replace("name: cosine", f"name: cosine, {constant}").replace("name: linear", f"name: linear, {constant}")
+    text = STUDY.replace("name: cosine", f"name: cosine, {constant}").replace(
+        "name: linear", f"name: linear, {constant}"
+    )
     found = load(text)
     assert {each.config.train.snapshots for each in found.experiments()} == {(8,)}
     for each in found.tuning():
