@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm.base.errors import UserError, printable
+from ddpm.base.machine import cores
 from ddpm.base.progress import duration
 from ddpm.cli.terminal import Commands, command, print_json
 
@@ -291,4 +292,4 @@ def _untuned(variant: str, ledger: Ledger) -> str:
 def _slots(parsed: argparse.Namespace, study: Study) -> int:
     from ddpm.study import runner
 
-    return int(parsed.slots or len(runner.gpus(study)) or runner.cores())
+    return int(parsed.slots or len(runner.gpus(study)) or cores())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import struct
 import sys
 import zlib
@@ -21,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, printable
+from ddpm.base.machine import cores
 from ddpm.base.progress import bar
 from ddpm.base.settings import Shape
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest
@@ -54,7 +54,7 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
     with files.atomic_path(processed) as folder:
         for split, indices in zip(SPLITS, split_indices(records, data.test_fraction, data.split_seed), strict=True):
             (folder / split).mkdir(parents=True)
-            counts[split] = _write_split(folder / split, records, indices, data, workers or _cpus(), broken)
+            counts[split] = _write_split(folder / split, records, indices, data, workers or cores(), broken)
         _report(broken, len(records.names), data.on_error)
         for split, count in counts.items():
             if not count:
@@ -217,8 +217,3 @@ def _report(broken: dict[str, str], total: int, on_error: str) -> None:
         )
     for line in lines:
         print(f"skipped {printable(line)}", file=sys.stderr)
-
-
-def _cpus() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

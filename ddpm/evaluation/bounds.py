@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from ddpm.scoring.settings import Evaluate
 SEED = 2020
 
 Images = NDArray[np.uint8]
+Found = TypeVar("Found")
 
 
 def likelihoods(
@@ -36,22 +40,34 @@ def likelihoods(
     diffusion, options = model.config.diffusion, settings.likelihood
     denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
     bounds: dict[Split, Bound] = {}
+    bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
     for split in SPLITS if options.images else ():
-        images, labels = chosen_images(processed, split, options.images)
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            bounds[split] = likelihood.bound(
-                denoiser,
-                denoiser.chain.schedule,
-                diffusion.variance,
-                images,
-                options.timesteps,
-                settings.batch_size,
-                device,
-                model.config.seed,
-                ranks if len(images) >= ranks.size else ALONE,
-                torch.from_numpy(labels).to(device) if model.config.model.classes else None,
-            )
+        bounds[split] = _found(bound, options.timesteps, split, model, processed, settings, device, ranks)
     return bounds
+
+
+def _found(
+    likelihood: Callable[..., Found],
+    steps: int,
+    split: Split,
+    model: Loaded,
+    processed: Path,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks,
+) -> Found:
+    """What ``likelihood`` finds on the split's images, in full float32."""
+    images, labels = chosen_images(processed, split, settings.likelihood.images)
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        return likelihood(
+            images,
+            steps,
+            settings.batch_size,
+            device,
+            model.config.seed,
+            ranks if len(images) >= ranks.size else ALONE,
+            torch.from_numpy(labels).to(device) if model.config.model.classes else None,
+        )
 
 
 def chosen_images(processed: Path, split: Split, count: int) -> tuple[Images, NDArray[np.int64]]:
@@ -76,19 +92,8 @@ def ode_bits_per_dim(
     if not settings.likelihood.ode_steps:
         return {}
     denoiser = Denoiser(model.network, model.config.diffusion, device, torch.float32, clip=False)
-    images, labels = chosen_images(processed, "test", settings.likelihood.images)
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        each = ode.bits_per_dim(
-            denoiser.differentiable,
-            denoiser.chain.schedule,
-            images,
-            settings.likelihood.ode_steps,
-            settings.batch_size,
-            device,
-            model.config.seed,
-            ranks if len(images) >= ranks.size else ALONE,
-            torch.from_numpy(labels).to(device) if model.config.model.classes else None,
-        )
+    by_ode = partial(ode.bits_per_dim, denoiser.differentiable, denoiser.chain.schedule)
+    each = _found(by_ode, settings.likelihood.ode_steps, "test", model, processed, settings, device, ranks)
     return mean_and_se("bits_per_dim_ode", each)
 
 

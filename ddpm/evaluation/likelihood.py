@@ -93,23 +93,38 @@ def bound(
     """
     chain = Chain(schedule, device, torch.float64)  # small terms are differences of large numbers
     first, steps = strata(len(schedule), timesteps)
+
+    def bounded(index: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        given = denoiser if labels is None else partial(denoiser, labels=labels[index])
+        columns = []
+        for low, count in zip(first.tolist(), steps.tolist(), strict=True):
+            t, epsilon = draw(seed, index, low, count, x_0.shape[1:])
+            columns.append(term(given, chain, variance, x_0, epsilon, t))
+        prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
+        terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
+        return terms, mse, prior
+
+    return Bound(first, steps, *of_images("likelihood", bounded, images, batch_size, device, ranks))
+
+
+def of_images(
+    title: str,
+    found: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+    images: NDArray[np.uint8],
+    batch_size: int,
+    device: torch.device,
+    ranks: Ranks,
+) -> list[Array]:
+    """What ``found`` returns for uint8 (M, C, H, W) images, (M, ...) each, from their numbers, (B,), and x_0, (B, C, H,
+    W) float64 in [-1, 1]. Each rank processes its share, and gets the whole; ``title`` is that of the progress bar."""
     parts = []
     own = torch.arange(len(images), device=device)[ranks.share(len(images))]
-    with progress.bar(len(images), "likelihood", "image", shown=ranks.main) as bar:
+    with progress.bar(len(images), title, "image", shown=ranks.main) as bar:
         for index in own.split(batch_size):
-            x_0 = from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device).double())
-            given = denoiser if labels is None else partial(denoiser, labels=labels[index])
-            columns = []
-            for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-                t, epsilon = draw(seed, index, low, count, x_0.shape[1:])
-                columns.append(term(given, chain, variance, x_0, epsilon, t))
-            prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
-            terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
-            parts.append((terms, mse, prior))
+            parts.append(found(index, from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device).double())))
             done = min(len(parts) * batch_size, len(own))  # the other ranks are about as far with their shares
             bar.update(done * len(images) // len(own) - bar.n)
-    whole = (ranks.gather(torch.cat(part), len(images)) for part in zip(*parts, strict=True))
-    return Bound(first, steps, *(part.cpu().numpy() for part in whole))
+    return [ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
 
 
 def draw(seed: int, index: Tensor, low: int, count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

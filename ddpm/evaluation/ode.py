@@ -26,12 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm.base import progress
 from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.diffusion.chain import from_images
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.evaluation.likelihood import Array, Denoises
+from ddpm.evaluation.likelihood import Array, Denoises, of_images
 from ddpm.sampling import spacing
 from ddpm.sampling.sampler import Level, levels
 
@@ -56,24 +54,19 @@ def bits_per_dim(
     """
     visited = schedule.respace(spacing.timesteps(schedule, min(steps + 1, len(schedule)), "log_snr"))
     signal, pixels = float(visited.alpha_bar[0] ** 0.5), math.prod(images.shape[1:])
-    own = torch.arange(len(images), device=device)[ranks.share(len(images))]
-    parts = []
-    with progress.bar(len(images), "likelihood by the ODE", "image", shown=ranks.main) as bar:
-        for index in own.split(batch_size):
-            x_0 = from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device)).double()
-            spread, probe = (
-                noise.gaussian(seed, f"likelihood ode {name}", index, 0, x_0.shape[1:]).double()
-                for name in ("level", "trace")
-            )
-            x_0 = x_0 + LEVEL * (torch.special.ndtr(spread) - 0.5)
-            probe = torch.ones_like(probe).copysign(probe)
-            given = denoiser if labels is None else partial(denoiser, labels=labels[index])
-            nats = log_density(given, visited, signal * x_0, probe) + pixels * math.log(signal)
-            parts.append(-(nats / pixels + math.log(LEVEL)) / math.log(2))
-            done = min(len(parts) * batch_size, len(own))  # the other ranks are about as far with their shares
-            bar.update(done * len(images) // len(own) - bar.n)
-    whole: Array = ranks.gather(torch.cat(parts), len(images)).cpu().numpy()
-    return whole
+
+    def bits(index: Tensor, x_0: Tensor) -> tuple[Tensor]:
+        spread, probe = (
+            noise.gaussian(seed, f"likelihood ode {name}", index, 0, x_0.shape[1:]).double()
+            for name in ("level", "trace")
+        )
+        x_0 = x_0 + LEVEL * (torch.special.ndtr(spread) - 0.5)
+        probe = torch.ones_like(probe).copysign(probe)
+        given = denoiser if labels is None else partial(denoiser, labels=labels[index])
+        nats = log_density(given, visited, signal * x_0, probe) + pixels * math.log(signal)
+        return (-(nats / pixels + math.log(LEVEL)) / math.log(2),)
+
+    return of_images("likelihood by the ODE", bits, images, batch_size, device, ranks)[0]
 
 
 def log_density(denoiser: Denoises, schedule: NoiseSchedule, x: Tensor, probe: Tensor) -> Tensor:

@@ -223,11 +223,6 @@ def write(study: Study, findings: verdict.Findings) -> list[Path]:
     return [path for path in paths(study) if path.exists()]
 
 
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def gpus(study: Study) -> tuple[str, ...]:
     """The GPUs that a study's experiments may use, as CUDA_VISIBLE_DEVICES names them."""
     if {config.device for config in study.configs.values()} == {"cpu"}:

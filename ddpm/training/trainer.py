@@ -110,9 +110,11 @@ def train(
             snapshots.check()
             for part in PARTS:
                 made = checkpoints.folder / part
-                made.mkdir(exist_ok=True)  # DVC fails a stage without its out, so it is there even if it is empty
+                made.mkdir(exist_ok=True)
                 with atomic_path(out / part) as temporary:
                     shutil.copytree(made, temporary)
+                    if not any(temporary.iterdir()):  # DVC fails a stage without its out, and warns of an empty one
+                        (temporary / "none.txt").write_text(f"Nothing in params.yaml asked for {part}.\n")
             log.flush()
             checkpoints.finish(out / "model.safetensors")
     return history
@@ -165,9 +167,9 @@ class Trainer:
         self.log_variance = config.diffusion.loss.log_variance()
         self.condition = options.augmentation.layer(self.network.time_features)
         # learned along with the network; in no average and no model file
-        beside = {"log_variance": self.log_variance, "condition": self.condition}
-        self.beside = nn.ModuleDict({name: module for name, module in beside.items() if module}).to(device)
-        self.parameters = [*self.network.parameters(), *self.beside.parameters()]
+        auxiliary = {"log_variance": self.log_variance, "condition": self.condition}
+        self.auxiliary = nn.ModuleDict({name: module for name, module in auxiliary.items() if module}).to(device)
+        self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
         hidden = architecture.hidden(self.network)
         self.optimizer = options.optimizer.over(self.parameters, hidden, options.learning_rate)
         self.ema = EMA(self.network, options.ema.decay)
@@ -266,7 +268,7 @@ class Trainer:
     def _optimize(self, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        for parameter in self.beside.parameters():  # the network's are averaged by its own backward pass
+        for parameter in self.auxiliary.parameters():  # the network's are averaged by its own backward pass
             if (gradient := parameter.grad) is not None:
                 parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
         self.scaler.unscale_(self.optimizer)
@@ -298,7 +300,7 @@ class Trainer:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
         tensors |= _prefixed("posthoc.", self.posthoc.averages) | _prefixed("timesteps.", self.timesteps)
-        tensors |= _prefixed("beside.", self.beside.state_dict())
+        tensors |= _prefixed("auxiliary.", self.auxiliary.state_dict())
         tensors |= _prefixed("optimizer.", optimizer.state(self.optimizer))
         if self.scaler.is_enabled():
             scaler = self.scaler.state_dict()
@@ -316,7 +318,7 @@ class Trainer:
             for name, value in _under(prefix, tensors).items():
                 averages[name].copy_(value)
         self.timesteps = _under("timesteps.", tensors)
-        self.beside.load_state_dict(_under("beside.", tensors))
+        self.auxiliary.load_state_dict(_under("auxiliary.", tensors))
         optimizer.restore(self.optimizer, _under("optimizer.", tensors))
         if self.scaler.is_enabled():
             scale, growth = tensors["scaler"].tolist()
