@@ -33,6 +33,7 @@ from ddpm.base.paths import BASELINE, EVALUATE
 from ddpm.base.settings import Section
 from ddpm.compare import measured, metrics, pairing, runs
 from ddpm.params.config import Config, Gate
+from ddpm.scoring.metric import Direction
 
 SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub shows on a workflow run's page
 MIN_SEEDS = 5
@@ -51,7 +52,7 @@ class Expected(Section):
     mean: float
     sd: Annotated[float, Field(ge=0)]
     n: Annotated[int, Field(ge=MIN_SEEDS)]
-    direction: metrics.Direction
+    direction: Direction
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

@@ -9,50 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.base.variant import closest, shown
 from ddpm.params.config import Compare
-
-Direction = Literal["lower", "higher"]
+from ddpm.scoring import metric
+from ddpm.scoring.metric import Direction
 
 MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
-# metric of an extractor -> which direction is better, in the order in which they are shown
-OF_EXTRACTOR: dict[str, Direction] = {
-    "fid": "lower",
-    "fd": "lower",
-    "kid_mean": "lower",
-    "is_mean": "higher",
-    "precision": "higher",
-    "recall": "higher",
-    "class_accuracy": "higher",
-    "fid_infinity": "lower",
-    "fd_infinity": "lower",
-}
-ALONE: dict[str, Direction] = {"bits_per_dim": "lower", "bits_per_dim_ode": "lower"}
-SHARES = ("precision", "recall")  # of images, 0 to 1
-ABSOLUTE = (*SHARES, "class_accuracy", *ALONE)  # a relative change of these does not show what a gap is worth
-# in words, if the name itself is not one
-TITLES = {
-    "fid": "FID",
-    "fd": "FD",
-    "kid_mean": "KID",
-    "is_mean": "inception score",
-    "class_accuracy": "class accuracy",
-    "fid_infinity": "FID at infinity",
-    "fd_infinity": "FD at infinity",
-    "bits_per_dim": "bits per dimension",
-    "bits_per_dim_ode": "bits per dimension by the ODE",
-}
+# by name without the extractor, in the order in which they are shown
+OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
+ALONE = {score.name: score for score in metric.LIKELIHOOD}
+SCORES = OF_EXTRACTOR | ALONE
+SHARES = tuple(name for name, score in SCORES.items() if score.is_share)
+# a relative change of these does not show what a gap is worth
+ABSOLUTE = (*SHARES, metric.CLASS_ACCURACY.name, *ALONE)
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
-EXTRAPOLATED = ("fid_infinity", "fd_infinity")  # another view of the headline, not another metric
+# another view of a score, not another score
+EXTRAPOLATED = tuple(name for name, score in OF_EXTRACTOR.items() if score.of)
 
 
 def is_judged(name: str) -> bool:
     """Whether one value of this score is better than another."""
-    extractor, _, metric = name.rpartition(".")
-    return metric in OF_EXTRACTOR if extractor and "." not in extractor else name in ALONE
+    extractor, _, score = name.rpartition(".")
+    return score in OF_EXTRACTOR if extractor and "." not in extractor else name in ALONE
 
 
 def kind(name: str) -> str:
@@ -60,9 +41,16 @@ def kind(name: str) -> str:
     return name.rpartition(".")[2]
 
 
+def estimated(name: str) -> str:
+    """What it is an estimate of, without the extractor: ``fd`` for ``classifier.fd_infinity``; mostly itself."""
+    known = SCORES.get(kind(name))
+    return (known and known.of) or kind(name)
+
+
 def title(name: str) -> str:
     """In words: ``FD`` for ``classifier.fd``."""
-    return TITLES.get(kind(name), kind(name))
+    known = SCORES.get(kind(name))
+    return (known and known.title) or kind(name)
 
 
 def direction(name: str) -> Direction:
@@ -73,7 +61,7 @@ def direction(name: str) -> Direction:
             f"metric: unknown {shown(name)}{closest(kind(name), known)}; allowed: {', '.join(ALONE)}, and "
             f"after an extractor's name and a dot {', '.join(OF_EXTRACTOR)}"
         )
-    return (OF_EXTRACTOR | ALONE)[kind(name)]
+    return SCORES[kind(name)].direction
 
 
 def floor(name: str, settings: Compare) -> float | None:
@@ -81,8 +69,7 @@ def floor(name: str, settings: Compare) -> float | None:
 
     Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``, ``bits_per_dim_ode`` that of
     ``bits_per_dim``."""
-    metric = kind(name).removesuffix("_infinity").removesuffix("_ode")
-    return next((change for known, change in settings.floors.items() if known == metric), None)
+    return settings.floors.get(estimated(name))
 
 
 def margin(name: str, baseline: float, settings: Compare) -> float:
@@ -105,8 +92,7 @@ def is_headline(name: str) -> bool:
 
 def kid_of(name: str) -> str | None:
     """The kernel distance in the same extractor's features, which must agree with a Fréchet distance; else None."""
-    extractor, _, metric = name.rpartition(".")
-    return f"{extractor}.kid_mean" if metric in (*HEADLINE, *EXTRAPOLATED) else None
+    return f"{name.rpartition('.')[0]}.kid_mean" if estimated(name) in HEADLINE else None
 
 
 class Closeness(NamedTuple):

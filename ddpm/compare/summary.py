@@ -10,9 +10,9 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
-from ddpm.compare import excess
+from ddpm.compare import excess, metrics
 from ddpm.compare.excess import Levels
-from ddpm.compare.metrics import ALONE, HEADLINE, TITLES
+from ddpm.compare.metrics import ALONE, HEADLINE, SHARES
 from ddpm.compare.revisions import Revision
 from ddpm.compare.snapshots import WORKSPACE
 from ddpm.params.config import Config
@@ -24,7 +24,7 @@ PICTURES = {
 }
 # metric of an extractor -> what a person calls it
 NAMES = dict.fromkeys(HEADLINE, "Fréchet distance") | {
-    name: TITLES.get(name, name) for name in ("precision", "recall", "class_accuracy")
+    name: metrics.title(name) for name in (*SHARES, "class_accuracy")
 }
 NEXT = ("linear", "cosine")  # the schedule to try: the first that was not used
 
@@ -80,4 +80,4 @@ def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
             yield own + (f" ({others})" if others else "")
     for name in ALONE:
         if name in evaluate:
-            yield f"{evaluate[name]:.3g} {TITLES[name]}"
+            yield f"{evaluate[name]:.3g} {metrics.title(name)}"

@@ -33,12 +33,13 @@ from ddpm.compare import metrics, pairing, runs, statistics
 from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Gathered, Run
 from ddpm.params.config import Compare, Config
+from ddpm.scoring.metric import Direction
 
 # the last two are for a study that continues (ddpm/study/verdict.py)
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "futile", "not yet"]
 ONE_SEED = "one seed proves nothing"
 COPIES = "copies train images"
-FAR = 0.05  # precision or recall of variants that drew little but noise
+FAR = 0.05  # a share of images, such as precision, of variants that drew little but noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Described:
     """
 
     metric: str
-    direction: metrics.Direction
+    direction: Direction
     baseline: str
     variant: str
     seeds: tuple[int, ...]

@@ -11,10 +11,9 @@ import torch_fidelity
 from ddpm.base import files
 from ddpm.compute import devices
 from ddpm.sampling.settings import Sample
-from ddpm.scoring import frechet
-from ddpm.scoring.limits import ISC_SPLITS
+from ddpm.scoring import frechet, metric
+from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED
 from ddpm.scoring.reference import WEIGHTS, Reference
-from ddpm.scoring.scores import RNG_SEED
 from ddpm.scoring.settings import Evaluate
 
 
@@ -42,6 +41,9 @@ def fingerprint(
         asked["guidance"] = sample.guidance.model_dump(mode="json", exclude={"model"})
     if sample.ema_length is not None:
         asked["ema_length"] = sample.ema_length
+    # of metrics that have some of their own, so that the four that always were there change nothing
+    own = (metric.get(name).model_dump(mode="json") for name in settings.metrics)
+    hyperparameters = {spec["name"]: spec[spec["name"]] for spec in own if spec["name"] in spec}
     comparable = {
         "images": {
             "sha256": index.images,
@@ -69,6 +71,7 @@ def fingerprint(
             "isc_splits": ISC_SPLITS,
             "rng_seed": RNG_SEED,
             "fd_parts": frechet.PARTS,
+            **hyperparameters,
         },
         "torch_fidelity": torch_fidelity.__version__,
     }

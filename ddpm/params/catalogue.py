@@ -9,7 +9,7 @@ from ddpm.base import variant
 from ddpm.base.settings import FAMILIES
 
 # params key -> the folder of ddpm/variants/ that holds what can be chosen there
-SHELVES = {**FAMILIES, "model": "networks", "evaluate.extractors": "extractors"}
+SHELVES = {**FAMILIES, "model": "networks", "evaluate.extractors": "extractors", "evaluate.metrics": "metrics"}
 
 
 def members(family: str) -> dict[str, str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from ddpm.base import files, settings
+from ddpm.base import files, settings, variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
 from ddpm.data.settings import Data
 from ddpm.params import file
 from ddpm.sampling.settings import Sample, class_number
+from ddpm.scoring import metric
 from ddpm.scoring.settings import Evaluate
 from ddpm.training.settings import TrainingConfig
 
@@ -28,13 +29,17 @@ class Launch(Section):
     processes: Count = "auto"
 
 
-Metric = Literal["fid", "fd", "kid_mean", "is_mean", "precision", "recall", "class_accuracy", "bits_per_dim"]
-FLOORS: dict[Metric, float] = {
-    "fid": 0.05, "fd": 0.02, "kid_mean": 0.0005, "is_mean": 0.05, "precision": 0.01, "recall": 0.01,
-    "class_accuracy": 0.01, "bits_per_dim": 0.01,
-}  # fmt: skip
+DECLARED = (*metric.of_extractors(), *metric.LIKELIHOOD)
+FLOORS = {score.name: score.floor for score in DECLARED if score.floor is not None}
 
 
+def _has_floor(name: str) -> str:
+    if name not in FLOORS:
+        raise ValueError(f"unknown score{variant.closest(name, FLOORS)}; allowed: {', '.join(FLOORS)}")
+    return name
+
+
+Floored = Annotated[str, AfterValidator(_has_floor), WithJsonSchema({"enum": list(FLOORS)})]
 MANY = 10**6  # steps
 
 
@@ -48,7 +53,7 @@ class Compare(Section):
     """
 
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.013
-    floors: dict[Metric, Annotated[float, Field(ge=0)]] = Field(default=FLOORS)
+    floors: dict[Floored, Annotated[float, Field(ge=0)]] = Field(default=FLOORS)
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(ge=0.5, le=0.99)] = 0.8
 

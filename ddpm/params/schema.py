@@ -41,7 +41,8 @@ def params_schema() -> Schema:
     classes = sections["Model"]["properties"]["classes"]
     sections["Model"] |= choice("networks")
     sections["Model"]["properties"]["classes"] = classes
-    sections["Evaluate"]["properties"]["extractors"]["items"] = name("extractors")
+    for family in ("extractors", "metrics"):
+        sections["Evaluate"]["properties"][family]["items"] = name(family)
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})
     plain: Schema = json.loads(text.replace("``", "`"))  # editors show Markdown
     return plain

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from ddpm.compute import noise
 from ddpm.data.processed import open_split
-from ddpm.scoring import extractor, frechet
+from ddpm.scoring import extractor, frechet, metric
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
@@ -30,7 +30,6 @@ from ddpm.scoring.settings import Evaluate
 FILE = "calibration.json"  # in data/reference/
 LADDER_IMAGES = 5000  # of the test split, at most: features are extracted again for each rung
 NOISE_BATCH = 256  # images for which noise is drawn at once
-DISTANCES = ("fid", "kid")
 SEED = 2020
 
 Images = NDArray[np.uint8]
@@ -100,7 +99,7 @@ def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch
     images: (N, C, H, W), the first N of the test split. Empty if ``settings.metrics`` has no distance, or there are too
     few images.
     """
-    distances = tuple(metric for metric in settings.metrics if metric in DISTANCES)
+    distances = tuple(name for name in settings.metrics if metric.get(name).is_distance)
     chosen = possible(settings.model_copy(update={"metrics": distances}), real.extractor, len(images))
     if not chosen.metrics:
         return {}
@@ -116,13 +115,14 @@ def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch
 
 def falls(rungs: dict[str, list[Rung]], real: RealFeatures) -> list[str]:
     """A line for each distance that does not grow with every step of a way of spoiling images."""
+    judged = {score.name for score in metric.of_extractors()}
     lines = []
     for kind, steps in rungs.items():
-        for metric in steps[0].keys() & {real.extractor.frechet, "kid_mean"}:
-            if any(after[metric] <= before[metric] for before, after in pairwise(steps)):
-                climb = ", ".join(f"{step[metric]:.4g} at {step['level']:.3g}" for step in steps)
+        for name in steps[0].keys() & judged:
+            if any(after[name] <= before[name] for before, after in pairwise(steps)):
+                climb = ", ".join(f"{step[name]:.4g} at {step['level']:.3g}" for step in steps)
                 lines.append(
-                    f"{real.extractor.name}.{metric} does not grow with each step of {kind} on real test images "
+                    f"{real.extractor.name}.{name} does not grow with each step of {kind} on real test images "
                     f"({climb}): on this data it says little about image quality; trust other metrics more"
                 )
     return sorted(lines)

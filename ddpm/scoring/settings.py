@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -29,15 +29,10 @@ class Likelihood(Section):
 
 
 class Evaluate(Section):
-    """The features and torch-fidelity metrics that compare samples with real images."""
+    """The features and metrics that compare samples with real images."""
 
     extractors: Annotated[tuple[str, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[Literal["fid", "isc", "kid", "prc"], ...], Field(min_length=1)] = (
-        "fid",
-        "isc",
-        "kid",
-        "prc",
-    )
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "isc", "kid", "prc")
     batch_size: Positive = 64
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000
@@ -46,9 +41,9 @@ class Evaluate(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for name in self.extractors:
-            variant.check_name("extractors", name, "evaluate.extractors")
         for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
+            for name in chosen:
+                variant.check_name(field, name, f"evaluate.{field}")
             if len(set(chosen)) < len(chosen):
                 raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; list each once")
         return self

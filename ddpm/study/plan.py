@@ -20,6 +20,7 @@ from ddpm.base.settings import Section
 from ddpm.compare import metrics, runs, statistics
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
+from ddpm.scoring import metric
 from ddpm.study import budget, grid
 from ddpm.study.budget import Budget
 from ddpm.study.grid import Point, Tune
@@ -29,8 +30,7 @@ from ddpm.training.settings import Seeds
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
-# metric of an extractor -> what evaluate.metrics calls it
-MADE_BY = {"fid": "fid", "fd": "fid", "kid_mean": "kid", "is_mean": "isc", "precision": "prc", "recall": "prc"}
+MADE_BY = metric.makers()
 Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
 Source = Literal["weights", "order", "noise", "sampling"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -290,17 +290,19 @@ def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
     return out.getvalue()
 
 
-def _missing(metric: str, chosen: Config) -> str:
-    """Why a run with these params will not have the metric; empty if it will."""
-    extractor, _, kind = metric.rpartition(".")
+def _missing(score: str, chosen: Config) -> str:
+    """Why a run with these params will not have the score; empty if it will."""
+    extractor, _, kind = score.rpartition(".")
     options = chosen.evaluate
     if not extractor:
         return "" if options.likelihood.images else "its evaluate.likelihood.images is 0"
     if extractor not in options.extractors:
         return f"its evaluate.extractors are {', '.join(options.extractors)}"
-    if MADE_BY[kind.removesuffix("_infinity")] not in options.metrics:
+    if kind == metric.CLASS_ACCURACY.name:
+        return "" if chosen.model.classes else "its model.classes is 0"
+    if MADE_BY[kind] not in options.metrics:
         return f"its evaluate.metrics are {', '.join(options.metrics)}"
-    if kind.startswith("fi") != (extractor == "inception"):
+    if metrics.estimated(score) in metrics.HEADLINE and kind.startswith("fid") != (extractor == "inception"):
         return "the Fréchet distance is called fid in Inception's features alone, elsewhere fd"
     return ""
 

@@ -1,0 +1,36 @@
+"""All distances between two sets of features, a block of rows at a time; and fixed parts of sets too large for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ddpm.compute import noise
+
+ROWS = 1024  # of the matrix of distances in memory at once
+SEED = 2020
+
+
+def squared(queries: Tensor, keys: Tensor, rows: int = ROWS) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of (N, D) queries, and the squared distances of each to all (M, D) keys: (rows, M) float32, none negative.
+
+    By float32 products of centred features: they resolve about 1e-6 of the features' squared length.
+    """
+    middle = keys.mean(0)
+    keys = keys - middle
+    lengths = keys.square().sum(1)
+    for start in range(0, len(queries), rows):
+        block = slice(start, min(start + rows, len(queries)))
+        own = queries[block] - middle
+        products = torch.addmm(lengths, own, keys.T, alpha=-2)
+        yield block, products.add_(own.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def part(features: Tensor, count: int) -> Tensor:
+    """At most ``count`` of (N, D) features, in order: a choice by the hash of the row, the same on every machine."""
+    if len(features) <= count:
+        return features
+    rank = noise.uniform(SEED, "part", torch.arange(len(features)), 0)
+    return features[rank.argsort()[:count].sort().values]

@@ -1,0 +1,105 @@
+"""Metrics: what their numbers mean, and how they follow from features.
+
+Contract: a variant declares its scores, which of them is better when, the fewest images that it makes sense for, and
+computes them from the features of samples and of real images. All else that lists scores reads these declarations: the
+ladder of calibration, params.yaml, verdicts, the gate. They are read without torch and torch-fidelity, whose imports
+take seconds: a variant imports them where it computes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
+
+from ddpm.base.variant import Variant, names, variant_class
+from ddpm.scoring.settings import Evaluate
+
+if TYPE_CHECKING:
+    from ddpm.scoring.extractor import Features
+    from ddpm.scoring.reference import RealFeatures
+else:
+    Features = RealFeatures = Any  # for annotations: importing torch takes a second
+
+__all__ = ["Direction", "Features", "Metric", "RealFeatures", "Sanity", "Score"]
+
+Direction = Literal["lower", "higher"]
+Split = Literal["train", "test"]
+# what is done to real images that a score should notice: a class left out, a class twice as often, each image blurred,
+# noised, or compressed, half of them replaced by train images
+Sanity = Literal["dropped", "doubled", "blur", "noise", "jpeg", "copies"]
+
+ISC_SPLITS = 10
+RNG_SEED = 2020  # torch-fidelity's default, used for published scores
+
+
+class Score(NamedTuple):
+    """One number that is better one way.
+
+    floor: the change that never counts, in its own unit; the default of ``compare.floors``. title: in words, if the
+    name is none. is_share: of images, 0 to 1. of: the score that this is another estimate of; it shares its floor, and
+    is shown to those who ask for it. sees: the damage to real images that makes it worse.
+    """
+
+    name: str
+    direction: Direction
+    floor: float | None = None
+    title: str = ""
+    is_share: bool = False
+    of: str = ""
+    sees: tuple[Sanity, ...] = ()
+
+
+# those that no metric makes: of an extractor that knows the classes, and of the likelihood
+CLASS_ACCURACY = Score("class_accuracy", "higher", 0.01, "class accuracy")
+LIKELIHOOD = (
+    Score("bits_per_dim", "lower", 0.01, "bits per dimension"),
+    Score("bits_per_dim_ode", "lower", None, "bits per dimension by the ODE", of="bits_per_dim"),
+)
+
+
+class Metric(Variant, ABC):
+    """Contract of a metric.
+
+    scores: those of its numbers that are judged. splits: the real images that it looks at. biased: whether its
+    expectation depends on the number of images, so that scores of different numbers are not comparable.
+    """
+
+    scores: ClassVar[tuple[Score, ...]]
+    splits: ClassVar[frozenset[Split]] = frozenset({"train"})
+    biased: ClassVar[bool]
+
+    @abstractmethod
+    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+        """The fewest images for which it is meaningful, and why. dimensions: D, the number of features."""
+
+    @abstractmethod
+    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+        """The declared scores, and other numbers worth a record, by name. fake: of N images."""
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether it grows with the distance from the train images: the test images can be measured by it, and spoiled
+        copies of them are further away."""
+        return self.splits == {"train"} and all(score.direction == "lower" for score in self.scores)
+
+
+def get(name: str) -> Metric:
+    """The metric called ``name``, one of ``variants.names("metrics")``."""
+    return cast(Metric, variant_class("metrics", name)())
+
+
+def every() -> list[Metric]:
+    return [get(name) for name in names("metrics")]
+
+
+def of_extractors() -> list[Score]:
+    """All scores of an extractor's features, in the order in which they are shown: distances, then those of which more
+    is better, then other estimates of the same."""
+    made = [score for metric in every() for score in metric.scores]
+    made.sort(key=lambda score: score.direction == "higher")
+    return sorted([*made, CLASS_ACCURACY], key=lambda score: bool(score.of))
+
+
+def makers() -> dict[str, str]:
+    """Score -> the metric that makes it."""
+    return {score.name: metric.name for metric in every() for score in metric.scores}

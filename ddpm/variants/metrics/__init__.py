@@ -1,0 +1,1 @@
+"""Metrics: ``evaluate.metrics``. Contract: ``ddpm.scoring.metric``."""

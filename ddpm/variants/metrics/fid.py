@@ -1,0 +1,32 @@
+"""The Fréchet distance between Gaussians fitted to both sets of features. Heusel et al. 2017 (arXiv:1706.08500)."""
+
+from __future__ import annotations
+
+from ddpm.scoring.metric import Features, Metric, RealFeatures, Sanity, Score
+from ddpm.scoring.settings import Evaluate
+
+SEES: tuple[Sanity, ...] = ("dropped", "doubled", "blur", "noise")
+
+
+class Frechet(Metric):
+    """Called FID in Inception's features alone, and FD elsewhere. ddpm/scoring/frechet.py estimates its limit for many
+    images. By torch-fidelity."""
+
+    scores = (
+        Score("fid", "lower", 0.05, "FID", sees=SEES),
+        Score("fd", "lower", 0.02, "FD", sees=SEES),
+        Score("fid_infinity", "lower", None, "FID at infinity", of="fid", sees=SEES),
+        Score("fd_infinity", "lower", None, "FD at infinity", of="fd", sees=SEES),
+    )
+    biased = True
+
+    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+        return dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"
+
+    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+        from torch_fidelity import KEY_METRIC_FID
+        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+        of_real = {"mu": real.mu, "sigma": real.sigma}
+        found = fid_statistics_to_metric(fid_features_to_statistics(fake.features), of_real, verbose=False)
+        return {real.extractor.frechet: found[KEY_METRIC_FID]}

@@ -1,0 +1,25 @@
+"""The inception score: how sure the extractor's classes are, and how many. Salimans et al. 2016 (arXiv:1606.03498)."""
+
+from __future__ import annotations
+
+from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED, Features, Metric, RealFeatures, Score
+from ddpm.scoring.settings import Evaluate
+
+
+class InceptionScore(Metric):
+    """It needs no real images, and so cannot notice that samples differ from them. It depends on the images' order,
+    because the splits are drawn by row. By torch-fidelity."""
+
+    scores = (Score("is_mean", "higher", 0.05, "inception score", sees=("dropped", "noise")),)
+    splits = frozenset()
+    biased = True
+
+    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+        return 10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"
+
+    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+        from torch_fidelity import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD
+        from torch_fidelity.metric_isc import isc_features_to_metric
+
+        found = isc_features_to_metric(fake.logits, splits=ISC_SPLITS, shuffle=True, rng_seed=RNG_SEED)
+        return {"is_mean": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD]}

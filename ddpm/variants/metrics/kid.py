@@ -1,0 +1,31 @@
+"""The kernel distance: MMD with a cubic kernel, unbiased, over subsets. Bińkowski et al. 2018 (arXiv:1801.01401)."""
+
+from __future__ import annotations
+
+from ddpm.scoring.metric import RNG_SEED, Features, Metric, RealFeatures, Score
+from ddpm.scoring.settings import Evaluate
+
+
+class KernelDistance(Metric):
+    """``kid_std`` is the spread over the subsets, not a standard error of ``kid_mean``. Both depend on the images'
+    order, because the subsets are drawn by row. By torch-fidelity."""
+
+    scores = (Score("kid_mean", "lower", 0.0005, "KID", sees=("dropped", "doubled", "blur", "noise")),)
+    biased = False
+
+    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+        return settings.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"
+
+    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+        from torch_fidelity import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD
+        from torch_fidelity.metric_kid import kid_features_to_metric
+
+        found = kid_features_to_metric(
+            fake.features,
+            real.features,
+            kid_subsets=settings.kid_subsets,
+            kid_subset_size=settings.kid_subset_size,
+            rng_seed=RNG_SEED,
+            verbose=False,
+        )
+        return {"kid_mean": found[KEY_METRIC_KID_MEAN], "kid_std": found[KEY_METRIC_KID_STD]}

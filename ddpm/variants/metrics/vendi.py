@@ -1,0 +1,33 @@
+"""The Vendi score: how many different images there are, in effect. Friedman and Dieng 2023 (arXiv:2210.02410)."""
+
+from __future__ import annotations
+
+from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
+from ddpm.scoring.settings import Evaluate
+
+LEAST = 100
+ROWS = 4096  # in float64 at once
+
+
+class Vendi(Metric):
+    """The exponential of the entropy of the eigenvalues of K / N, K the features' cosine similarities. 1: all images
+    are alike. It needs no real images: noise is diverse, and blurred digits are nearly as diverse as sharp ones.
+
+    K has the eigenvalues of the (D, D) matrix of the features' second moments and zeros, so N may be any number.
+    """
+
+    scores = (Score("vendi", "higher", 0.05, "Vendi score", sees=("dropped",)),)
+    splits = frozenset()
+    biased = True
+
+    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+        return LEAST, f"{LEAST}, because it can be no larger than their number"
+
+    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+        import torch
+        from torch.nn.functional import normalize
+
+        parts = (normalize(part.double()) for part in fake.features.split(ROWS))
+        moments = torch.stack([part.T @ part for part in parts]).sum(0) / len(fake.features)
+        values = torch.linalg.eigvalsh(moments).clamp(min=0)
+        return {"vendi": float((-torch.xlogy(values, values).sum()).exp())}
