@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.compare import runs
+from ddpm.base.files import write_json
+from ddpm.compare import runs, sanity
 from ddpm.study import plan, results, slots
 from tests import study_project
 from tests.study_project import NAMES, PLAN, STUDY, commit, git, ran, refs, study
@@ -99,6 +100,17 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.C
     assert study("run", str(PLAN)) == 0
     assert refs() == before
     assert len(ran()) == 9
+
+
+def test_a_study_says_what_its_primary_metric_does_not_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"whole": 1.0, "noticed": {"blur": {"mean": 1.0, "worse": 0.5}, "noise": {"mean": 2.0, "worse": 1.0}}}
+    data = sanity.data_params(plan.load(PLAN).configs["cosine"].data)
+    sanity.PATH.parent.mkdir(exist_ok=True)
+    write_json(sanity.PATH, {"images": 50, "sets": 8, "data": data, "scores": {"classifier.fd": row}})
+    assert study("run", str(PLAN), "--slots", "2") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert line.startswith("warning: classifier.fd is blind to what it should see in real images of this data (at 50 ")
+    assert line.endswith("): blur")
 
 
 def test_its_results_are_dvc_experiments_that_other_commands_read() -> None:

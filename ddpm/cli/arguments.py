@@ -35,6 +35,14 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--no-pilot", action="store_true", help="skip the few steps that measure time and memory")
 
+    sanity = command(
+        added,
+        "sanity",
+        commands.check_scores,
+        "damage real test images, and see which scores notice it",
+    )
+    sanity.add_argument("--json", action="store_true", help="the content of metrics/sanity.json")
+
     listing = command(added, "variants", commands.list_variants, "list what you can choose, with its papers")
     listing.add_argument("--json", action="store_true", help="as JSON, by params key and name")
 

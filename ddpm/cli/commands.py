@@ -11,7 +11,7 @@ from pathlib import Path
 from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json, sha256
-from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, REFERENCE
+from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.base.settings import section
 from ddpm.cli import study, terminal
 from ddpm.cli.terminal import picture_path, print_json
@@ -62,6 +62,22 @@ def check_params(parsed: argparse.Namespace) -> None:
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not parsed.no_pilot:
         print(*estimate.report(checked), sep="\n")
+
+
+def check_scores(parsed: argparse.Namespace) -> None:
+    from ddpm import sanity as measurement
+    from ddpm.compare import sanity, tables
+    from ddpm.compute import devices
+
+    checked = config.load()
+    device = devices.resolve(checked.device)
+    found = measurement.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
+    measurement.write(found, PROCESSED)
+    if parsed.json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
+        print(tables.plain([(sanity.title(found), sanity.table(found))], lines))
 
 
 def list_variants(parsed: argparse.Namespace) -> None:

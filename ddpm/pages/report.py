@@ -18,7 +18,7 @@ from markupsafe import Markup
 from ddpm.base import files
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import called
-from ddpm.pages import compared, convergence, model
+from ddpm.pages import compared, convergence, model, sanity
 from ddpm.pages.compared import Compared
 from ddpm.pages.parts import Chapter, chapter
 from ddpm.params import config
@@ -59,7 +59,7 @@ def chapters(settings: Config, found: Compared) -> list[Chapter]:
         chapter("Curves", partial(compared.curves, found), model.extrapolation),
         chapter("Convergence", convergence.convergence),
         chapter("Quality against cost", model.quality_against_cost),
-        chapter("Calibration", model.calibration),
+        chapter("Calibration", model.calibration, sanity.sanity),
         chapter("Memorisation", model.memorisation),
         chapter("Provenance", model.comparability, model.environment, partial(model.params, settings)),
     ]

@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
-from ddpm.compare import tables
+from ddpm.compare import sanity, tables
 from ddpm.pictures import plots
 from ddpm.study import budget, curves, sources, status, tuning, verdict
 from ddpm.study.plan import Experiment, Study
@@ -96,6 +96,7 @@ class Runner:
         looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
         notes = (
+            *self._primary(),
             *budget.notes(self.study),
             *tuning.notes(tried, self.study.plan.primary),
             *findings.notes,
@@ -104,6 +105,11 @@ class Runner:
             made,
         )
         return replace(findings, noise=shares, curves=learned, tuning=tried, notes=notes)
+
+    def _primary(self) -> list[str]:
+        """What the primary metric does not notice on this data, as far as it was measured."""
+        config = self.study.configs[self.study.baseline]
+        return sanity.of_primary(self.study.plan.primary, sanity.data_params(config.data), config.sample.count)
 
     def _still(self, findings: verdict.Findings) -> str:
         still = [variant for variant in findings.open if variant != self.study.baseline]

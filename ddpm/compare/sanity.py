@@ -1,0 +1,157 @@
+"""What each score notices on this data: metrics/sanity.json, which ``ddpm sanity`` measures, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, Field, FiniteFloat
+
+from ddpm.base.paths import METRICS
+from ddpm.compare import measured, metrics
+from ddpm.compare.tables import Rows
+from ddpm.data.settings import Data
+
+PATH = METRICS / "sanity.json"
+PICTURE = PATH.with_suffix(".png")
+REMEDY = "`ddpm sanity` makes it"
+SEES, BLIND = 0.9, 0.7  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
+HARMLESS = "fewer"  # what no score should notice
+
+
+class Damage(NamedTuple):
+    """head: of its column. done: what was done to the real test images."""
+
+    head: str
+    done: str
+
+
+DAMAGE = {
+    "dropped": Damage("class left out", "one class left out"),
+    "doubled": Damage("class doubled", "one class twice as often"),
+    "blur": Damage("blur", "blur"),
+    "noise": Damage("noise", "noise"),
+    "jpeg": Damage("JPEG", "JPEG compression"),
+    "copies": Damage("train copies", "train images among them"),
+    HARMLESS: Damage("half as many", "half as many images, which is no damage"),
+}
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Noticed(BaseModel):
+    """mean: of the damaged sets' scores. worse: the share of pairs of a damaged and a whole set in which the damaged
+    one scores worse: 1 if it is always noticed, 0.5 if never, less if it is taken for an improvement."""
+
+    mean: FiniteFloat
+    worse: Share
+
+
+class Row(BaseModel):
+    """One score: the mean of the whole sets, and what it notices, by damage."""
+
+    whole: FiniteFloat
+    noticed: dict[str, Noticed]
+
+
+class Sanity(BaseModel):
+    """The content of ``PATH``. images: in each set, of as many ``sets``. data: params.yaml's, as ``data_params``.
+    scores: by name, such as ``classifier.fd``."""
+
+    images: int
+    sets: int
+    data: dict[str, Any]
+    scores: dict[str, Row]
+
+
+def data_params(data: Data) -> dict[str, Any]:
+    """What decides which images are real."""
+    return data.model_dump(mode="json", exclude={"source", "on_error"})
+
+
+def read(path: Path = PATH) -> Sanity:
+    """Raises UserError if the file is missing or damaged."""
+    found: Sanity = measured.read(path, Sanity, REMEDY)
+    return found
+
+
+def verdict(worse: float) -> str:
+    """``sees``, ``partly`` or ``blind``; ``misled`` if damage is taken for an improvement."""
+    if worse >= SEES:
+        return "sees"
+    return "misled" if worse <= 1 - SEES else "partly" if worse >= BLIND else "blind"
+
+
+def table(found: Sanity) -> Rows:
+    """A row for each score, a column for each damage: the verdict and the share behind it."""
+    done = [damage for damage in DAMAGE if any(damage in row.noticed for row in found.scores.values())]
+    rows = [["score", "whole", *(DAMAGE[damage].head for damage in done)]]
+    for name, row in found.scores.items():
+        rows.append([name, f"{row.whole:.4g}", *(_cell(damage, row.noticed.get(damage)) for damage in done)])
+    return rows
+
+
+def _cell(damage: str, noticed: Noticed | None) -> str:
+    if noticed is None:
+        return "-"
+    word = verdict(noticed.worse) if damage != HARMLESS else "moves" if moves(noticed) else "steady"
+    return f"{word} ({noticed.worse:.2f})"
+
+
+def moves(noticed: Noticed) -> bool:
+    """Whether the number of images alone changes the score."""
+    return verdict(noticed.worse) in ("sees", "misled")
+
+
+def title(found: Sanity) -> str:
+    return f"what each score notices in {found.images:,} real test images, of {found.sets} sets"
+
+
+def explanation(found: Sanity) -> str:
+    return (
+        "In parentheses: of the pairs of a damaged and a whole set, the share in which the damaged one scores worse. "
+        f"sees: at least {SEES:g}; blind: below {BLIND:g}; misled: at most {1 - SEES:.1f}: damage passes for progress."
+    )
+
+
+def findings(found: Sanity) -> list[str]:
+    """For each score, what it does not see, and whether the number of images moves it."""
+    lines = []
+    for name, row in found.scores.items():
+        words = {
+            damage: verdict(row.noticed[damage].worse)
+            for damage in DAMAGE
+            if damage in row.noticed and damage != HARMLESS
+        }
+        parts = [
+            f"{link} {', '.join(missed)}"
+            for word, link in (("blind", "blind to"), ("misled", "misled by"))
+            if (missed := [DAMAGE[damage].done for damage, said in words.items() if said == word])
+        ]
+        if HARMLESS in row.noticed and moves(row.noticed[HARMLESS]):
+            parts.append("moved by the number of images alone")
+        if parts:
+            lines.append(f"{name}: {'; '.join(parts)}")
+    return lines
+
+
+def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PATH) -> list[str]:
+    """What to be careful about when a verdict rests on ``score``: nothing if ``path`` is not there.
+
+    data: of the verdict's runs, as ``data_params``; count: the samples that they are scored on.
+    """
+    if not path.exists():
+        return []
+    found = read(path)
+    if found.data != dict(data):
+        return [f"{path} is of other data: `ddpm sanity` on this data shows what {score} notices"]
+    row = found.scores.get(score)
+    if row is None:
+        return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
+    at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
+    sees = [damage for damage in metrics.SCORES[metrics.kind(score)].sees if damage in row.noticed]
+    missed = [DAMAGE[damage].done for damage in sees if row.noticed[damage].worse < BLIND]
+    if not missed:
+        return []
+    return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {'; '.join(missed)}"]

@@ -1,0 +1,230 @@
+"""What each score notices: real test images, damaged in ways that a score should see, on the user's own data.
+
+Every metric has blind spots, and they depend on the data, the features and the number of images (arXiv:2505.22450). So
+sets of real test images are scored like samples, whole and damaged, and the question is how often a damaged set scores
+worse than a whole one. The test split is at most half used by a set, so that sets differ.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm.base import progress
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_json
+from ddpm.compare import metrics
+from ddpm.compare.sanity import HARMLESS, PATH, PICTURE, Noticed, Row, Sanity, data_params
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.data.settings import Data
+from ddpm.evaluation import memorisation
+from ddpm.evaluation.memorisation import Nearest
+from ddpm.pictures import grids
+from ddpm.scoring import extractor
+from ddpm.scoring.calibration import Images, blurred, noised
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.limits import possible
+from ddpm.scoring.reference import RealFeatures, load_features, read_reference
+from ddpm.scoring.scores import score
+from ddpm.scoring.settings import Evaluate
+
+SETS = 8
+WHOLE = ""
+SHOWN = 12  # images of each damage in the picture
+FEWEST = 20  # test images
+SEED = 2020
+BLUR, NOISE = 1 / 32, 1 / 16  # the lightest rungs of calibration's ladder
+QUALITY = 25  # of JPEG: blocks can be seen
+
+Rows = NDArray[np.int64]
+
+
+def compressed(images: Images, quality: int = QUALITY) -> Images:
+    """uint8 (N, C, H, W) after JPEG; C of 1 or 3."""
+    made = []
+    for image in images.transpose(0, 2, 3, 1):
+        file = io.BytesIO()
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
+        made.append(np.asarray(Image.open(file)).reshape(image.shape))
+    return np.stack(made).transpose(0, 3, 1, 2)
+
+
+SPOILED: Mapping[str, Callable[[Images], Images]] = {
+    "blur": lambda images: blurred(images, BLUR),
+    "noise": lambda images: noised(images, NOISE),
+    "jpeg": compressed,
+}
+
+
+def sizes(test: int, count: int) -> int:
+    """Images in a set: as many as are sampled, at most half of the test split. Raises UserError if these are few."""
+    if test < FEWEST:
+        raise UserError(f"data/processed/test: {test} images show nothing; at least {FEWEST} are needed: raise "
+                        "data.test_fraction")  # fmt: skip
+    return min(count, test // 2)
+
+
+class Drawn(NamedTuple):
+    """Rows of the test split, and of a pool of train images that stand in for some; the damage that chose them."""
+
+    damage: str
+    test: Rows
+    train: Rows
+
+
+def drawn(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
+    """SETS whole sets, and as many of each damage that chooses among images. Set k of each has the same
+    generator, and leaves out or doubles the k-th of the classes in turn.
+
+    labels: of the test split. pool: the number of train images to choose from.
+    """
+    classes = np.unique(labels)
+    none = np.empty(0, np.int64)
+    for number in range(SETS):
+        order = np.random.default_rng([SEED, number]).permutation(len(labels))
+        yield Drawn(WHOLE, order[:count], none)
+        yield Drawn(HARMLESS, order[: count // 2], none)
+        chosen = np.random.default_rng([SEED, number]).permutation(pool)[: count // 2]
+        yield Drawn("copies", order[: count - len(chosen)], chosen)
+        if len(classes) > 1:
+            one = labels[order] == classes[number % len(classes)]
+            rest = order[~one]
+            if len(rest) >= count:
+                yield Drawn("dropped", rest[:count], none)
+            # twice its share of the set, made up for by fewer of the others
+            twice = np.resize(order[one], min(count, 2 * int(np.count_nonzero(one[:count]))))
+            yield Drawn("doubled", np.concatenate([twice, rest])[:count], none)
+
+
+def measure(
+    settings: Evaluate, data: Data, count: int, processed: Path, reference: Path, device: torch.device
+) -> Sanity:
+    """Score whole and damaged sets of real test images by every metric of ``settings`` for which they are enough.
+
+    count: samples that a model is scored on. Raises UserError if there are too few test images for any metric.
+    """
+    images, labels = open_split(processed, "test")
+    if read_reference(reference).held_out != read_manifest(processed).sha256["test"]:
+        raise UserError(f"{reference}: of other images than {processed}: run `dvc repro reference`")
+    train, _ = open_split(processed, "train")
+    count = sizes(len(images), count)
+    pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
+    scores: dict[str, Row] = {}
+    for name in settings.extractors:
+        real = load_features(reference, name)
+        chosen = possible(settings, real.extractor, count)
+        if not chosen.metrics:
+            raise UserError(
+                f"data/processed/test: sets of {count:,} of its {len(images):,} images are too few for all of "
+                f"evaluate.metrics with {name}: raise data.test_fraction, or lower evaluate.kid_subset_size"
+            )
+        scores |= of_extractor(real, chosen, np.array(images), labels, np.array(train[pool]), count, device)
+    return Sanity(images=count, sets=SETS, data=data_params(data), scores=scores)
+
+
+class Sets(NamedTuple):
+    """Features of images to draw sets from, and how near each comes to the train images."""
+
+    features: Features
+    nearest: Nearest
+
+    def at(self, rows: Rows) -> Sets:
+        near = self.nearest
+        chosen = Nearest(near.distance[rows], near.row[rows], near.relative[rows])
+        return Sets(Features(*(part[rows] for part in self.features)), chosen)
+
+    def and_(self, other: Sets) -> Sets:
+        features = (torch.cat(parts) for parts in zip(self.features, other.features, strict=True))
+        both = self.nearest, other.nearest
+        return Sets(
+            Features(*features),
+            Nearest(
+                np.concatenate([each.distance for each in both]),
+                np.concatenate([each.row for each in both]),
+                np.concatenate([each.relative for each in both]),
+            ),
+        )
+
+
+def of_extractor(
+    real: RealFeatures,
+    settings: Evaluate,
+    images: Images,
+    labels: NDArray[np.int64],
+    train: Images,
+    count: int,
+    device: torch.device,
+) -> dict[str, Row]:
+    """The rows of one extractor's scores, and of how near the images come to train images."""
+
+    def sets(of: Images) -> Sets:
+        features = extractor.extract(real.network, of, settings.batch_size, device)
+        return Sets(features, memorisation.nearest(features.features, real.features, device))
+
+    whole, copies = sets(images), sets(train)
+    spoiled = {damage: sets(spoil(images)) for damage, spoil in possible_damage(images).items()}
+    fewer = possible(settings, real.extractor, count // 2)
+    copied = f"{metrics.MEMORISATION}{real.extractor.name}.share"
+
+    def scores(one: Sets, chosen: Evaluate) -> dict[str, float]:
+        found = {f"{real.extractor.name}.{key}": value for key, value in score(one.features, real, chosen).items()}
+        near = memorisation.closeness(one.nearest, whole.nearest, whole.nearest.distance > 0)
+        return {name: value for name, value in found.items() if metrics.is_judged(name)} | (
+            {copied: near["share"]} if near else {}
+        )
+
+    found: dict[str, list[dict[str, float]]] = {}
+    draws = list(drawn(labels, count, len(train)))
+    with progress.bar(len(draws) + SETS * len(spoiled), f"sanity, {real.extractor.name}", "set") as bar:
+        for each in draws:
+            one = whole.at(each.test).and_(copies.at(each.train))
+            found.setdefault(each.damage, []).append(scores(one, fewer if each.damage == HARMLESS else settings))
+            bar.update()
+            for damage, of in spoiled.items() if each.damage == WHOLE else ():
+                found.setdefault(damage, []).append(scores(of.at(each.test), settings))
+                bar.update()
+    columns = {
+        damage: {name: np.array([one[name] for one in rows]) for name in rows[0]} for damage, rows in found.items()
+    }
+    base = columns.pop(WHOLE)
+    return {
+        name: Row(
+            whole=float(values.mean()),
+            noticed={
+                damage: Noticed(
+                    mean=float(column[name].mean()),
+                    worse=worse(column[name], values, name == copied or metrics.direction(name) == "lower"),
+                )
+                for damage, column in columns.items()
+                if name in column and (name != copied or damage in ("copies", HARMLESS))
+            },
+        )
+        for name, values in base.items()
+    }
+
+
+def possible_damage(images: Images) -> dict[str, Callable[[Images], Images]]:
+    """JPEG has one channel or three."""
+    return {name: spoil for name, spoil in SPOILED.items() if name != "jpeg" or images.shape[1] in (1, 3)}
+
+
+def worse(damaged: NDArray[np.float64], whole: NDArray[np.float64], lower: bool) -> float:
+    """Of all pairs, the share in which the damaged set scores worse; equal scores count half. lower: is better."""
+    gaps = np.subtract.outer(damaged, whole) * (1 if lower else -1)
+    return float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
+
+
+def write(found: Sanity, processed: Path) -> None:
+    """Write ``PATH``, and a picture of some test images: whole, then by each damage to the image itself."""
+    images, _ = open_split(processed, "test")
+    some = np.array(images[:SHOWN])
+    rows = [some, *(spoil(some) for spoil in possible_damage(some).values())]
+    grids.save_grid(torch.from_numpy(np.concatenate(rows)), PICTURE, columns=SHOWN)
+    write_json(PATH, found.model_dump(mode="json"))

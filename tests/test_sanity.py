@@ -1,0 +1,171 @@
+"""What scores notice of damage to real images: how it is measured, and what verdicts make of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm import sanity
+from ddpm.base.errors import UserError
+from ddpm.cli import main
+from ddpm.compare import sanity as said
+from ddpm.compare.sanity import DAMAGE, HARMLESS, PATH, Noticed, Row, Sanity
+from ddpm.data.processed import open_split
+from ddpm.pages import sanity as page
+from ddpm.params import config
+from ddpm.params.config import Config
+from ddpm.scoring.settings import Evaluate
+from tests.scored import params
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=100)
+DIGITS = config.load(ROOT / "ddpm/presets/digits.yaml")
+
+
+@pytest.fixture(scope="module")
+def found(digits: Path, classifier_reference: Path) -> Sanity:
+    return sanity.measure(SETTINGS, DIGITS.data, 1437, digits, classifier_reference, CPU)
+
+
+def test_the_table_of_digits(found: Sanity) -> None:
+    assert (found.images, found.sets) == (179, 8)  # half of the test split
+    noticed = {name: {damage: said.verdict(one.worse) for damage, one in row.noticed.items()}
+               for name, row in found.scores.items()}  # fmt: skip
+    fd = noticed["classifier.fd"]
+    assert [fd[damage] for damage in ("dropped", "doubled", "blur", "noise")] == ["sees"] * 4
+    assert found.scores["classifier.fd"].noticed[HARMLESS].worse == 1  # it falls as the number of images grows
+    assert noticed["classifier.precision"]["copies"] == "misled"  # copies are as precise as can be
+    assert noticed["memorisation.classifier.share"] == {"copies": "sees", HARMLESS: "blind"}
+    assert found.scores["memorisation.classifier.share"].whole == pytest.approx(0.05, abs=0.02)
+    lines = said.findings(found)
+    assert any(line.startswith("classifier.precision: blind to") and "misled by train images" in line for line in lines)
+    assert "classifier.fd: moved by the number of images alone" in [line.replace("blind to JPEG compression; ", "")
+                                                                   for line in lines]  # fmt: skip
+
+
+def test_it_is_the_same_every_time(found: Sanity, digits: Path, classifier_reference: Path) -> None:
+    precision = SETTINGS.model_copy(update={"metrics": ("prc",), "batch_size": 50})
+    again = sanity.measure(precision, DIGITS.data, 1437, digits, classifier_reference, CPU)
+    for name in ("classifier.precision", "classifier.recall"):
+        assert again.scores[name].noticed == found.scores[name].noticed
+
+
+def test_sets_leave_a_class_out_and_double_one(digits: Path) -> None:
+    labels = open_split(digits, "test")[1]
+    sets = list(sanity.drawn(labels, 150, 300))
+    by_damage = {damage: [one for one in sets if one.damage == damage] for damage in {one.damage for one in sets}}
+    assert {damage: len(drawn) for damage, drawn in by_damage.items()} == dict.fromkeys(
+        ["", HARMLESS, "copies", "dropped", "doubled"], sanity.SETS
+    )
+    for number, (whole, dropped, doubled, copies, fewer) in enumerate(
+        zip(*(by_damage[damage] for damage in ("", "dropped", "doubled", "copies", HARMLESS)), strict=True)
+    ):
+        one = number % 10
+        assert [len(each.test) + len(each.train) for each in (whole, dropped, doubled, copies, fewer)] == [150] * 4 + [
+            75
+        ]
+        assert np.count_nonzero(labels[dropped.test] == one) == 0
+        share = np.count_nonzero(labels[whole.test] == one)
+        assert np.count_nonzero(labels[doubled.test] == one) == 2 * share
+        assert len(copies.train) == 75
+        assert all(len(set(each.test)) == len(each.test) for each in (whole, dropped, copies, fewer))
+
+
+def test_images_of_one_class_have_none_to_leave_out() -> None:
+    damages = {one.damage for one in sanity.drawn(np.zeros(40, np.int64), 20, 30)}
+    assert damages == {"", HARMLESS, "copies"}
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.lists(st.integers(0, 5), min_size=1), st.booleans())
+def test_worse_is_the_share_of_pairs(damaged: list[int], whole: list[int], lower: bool) -> None:
+    expected = np.mean([0.5 if a == b else float((a > b) == lower) for a in damaged for b in whole])
+    assert sanity.worse(np.array(damaged, float), np.array(whole, float), lower) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_damage_keeps_the_shape_and_changes_each_image(channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (5, channels, 12, 20), dtype=np.uint8)
+    spoiled = {damage: spoil(images) for damage, spoil in sanity.possible_damage(images).items()}
+    assert spoiled.keys() == {"blur", "noise"} | ({"jpeg"} if channels != 2 else set())
+    for found in spoiled.values():
+        assert (found.shape, found.dtype) == (images.shape, np.uint8)
+        assert (found != images).any((1, 2, 3)).all()
+
+
+def test_too_few_images_and_images_of_another_reference_are_refused(
+    digits: Path, classifier_reference: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="data/processed/test: 19 images show nothing; at least 20"):
+        sanity.sizes(19, 100)
+    large = SETTINGS.model_copy(update={"metrics": ("kid",), "kid_subset_size": 1000})
+    with pytest.raises(UserError, match=r"sets of 179 of its 359 images are too few for all of evaluate.metrics with"):
+        sanity.measure(large, DIGITS.data, 1437, digits, classifier_reference, CPU)
+    index = json.loads((classifier_reference / "reference.json").read_text()) | {"held_out": "0" * 64}
+    (tmp_path / "reference.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"of other images than .*: run `dvc repro reference`"):
+        sanity.measure(SETTINGS, DIGITS.data, 1437, digits, tmp_path, CPU)
+
+
+def made(worse: float, chosen: Config = DIGITS, images: int = 179) -> Sanity:
+    row = Row(whole=1.0, noticed={damage: Noticed(mean=2.0, worse=worse) for damage in DAMAGE})
+    data = said.data_params(chosen.data)
+    return Sanity(images=images, sets=8, data=data, scores={"classifier.fd": row, "classifier.is_mean": row})
+
+
+def lines(tmp_path: Path, found: Sanity, score: str = "classifier.fd", count: int = 179) -> list[str]:
+    path = tmp_path / "sanity.json"
+    path.write_text(found.model_dump_json())
+    return said.of_primary(score, said.data_params(DIGITS.data), count, path)
+
+
+def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(tmp_path: Path) -> None:
+    should = "one class left out; one class twice as often; blur; noise"
+    start = "warning: classifier.fd is blind to what it should see in real images of this data"
+    assert lines(tmp_path, made(0.5)) == [f"{start} (at 179 images): {should}"]
+    assert lines(tmp_path, made(0.5), count=720) == [f"{start} (at 179 images, not the 720 used here): {should}"]
+    assert lines(tmp_path, made(0.71)) == []  # JPEG and copies are no part of what it should see
+    assert lines(tmp_path, made(0.5), "classifier.is_mean")[0].endswith(": one class left out; noise")
+    assert lines(tmp_path, made(0.5), "classifier.recall")[0].startswith(
+        f"{tmp_path / 'sanity.json'} has no classifier"
+    )
+    other = config.check(params(data__test_fraction=0.3), "test")
+    assert "is of other data" in lines(tmp_path, made(0.5, other))[0]
+    assert said.of_primary("classifier.fd", {}, 1, tmp_path / "none.json") == []
+    (tmp_path / "sanity.json").write_text('{"images": -1}')
+    with pytest.raises(UserError, match=r"is not allowed: .*; `ddpm sanity` makes it"):
+        said.read(tmp_path / "sanity.json")
+
+
+def test_the_command_writes_the_table_and_a_picture_and_the_report_shows_them(
+    digits: Path, classifier_reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/processed").symlink_to(digits)
+    Path("data/reference").symlink_to(classifier_reference)
+    chosen = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"data": DIGITS.data.model_dump(mode="json")}
+    chosen["evaluate"] |= {"metrics": ["prc"], "extractors": ["classifier"]}
+    Path("params.yaml").write_text(yaml.safe_dump(chosen))
+
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["sanity"])
+
+    out = capsys.readouterr().out
+    assert out.startswith("what each score notices in 179 real test images, of 8 sets\nscore")
+    assert "misled (0.0" in out
+    assert out.rstrip().endswith("metrics/sanity.json, metrics/sanity.png")
+    assert said.read(PATH).scores.keys() == {
+        "classifier.precision", "classifier.recall", "memorisation.classifier.share"
+    }  # fmt: skip
+    assert [type(part).__name__ for part in page.sanity()].count("Figure") == 1
+    table = page.sanity()[0]
+    assert len(table.rows) == 3
