@@ -116,6 +116,8 @@ def complete(folder: Path, digits: Path) -> Path:
         Path("data/reference/calibration.json"),
         {"classifier": {"floor": SCORES["real"]["classifier"], "ladder": {"blur": RUNGS, "noise": RUNGS}}},
     )
+    row = {"whole": 0.5, "noticed": {"blur": {"mean": 0.6, "worse": 0.55}, "noise": {"mean": 2.0, "worse": 1.0}}}
+    write_json(Path("metrics/sanity.json"), {"images": 179, "sets": 8, "data": {}, "scores": {"classifier.fd": row}})
     for split in ("train", "test"):
         shutil.copytree(digits / split, Path("data/processed") / split)
     shutil.copy(digits / "manifest.json", "data/processed")
@@ -213,6 +215,7 @@ def test_where_nothing_has_run_each_section_says_how_to_get_it(capsys: pytest.Ca
         ("metrics/fd_n.csv", "dvc repro"),
         ("metrics/frontier.csv", "ddpm frontier"),
         ("data/reference/calibration.json", "dvc repro"),
+        ("metrics/sanity.json", "ddpm sanity"),
         ("metrics/fingerprint.json", "dvc repro"),
     ):
         assert any(lacking in line and command in line for line in shown.missing), (lacking, shown.missing)
@@ -223,6 +226,8 @@ def test_a_complete_folder_leaves_nothing_missing_but_variants(complete: Path) -
     assert len(shown.missing) == 2
     assert any("ddpm report --by" in line for line in shown.missing)
     assert any("no dvc.lock" in line for line in shown.missing)
+    for value in ("blind (0.55)", "sees (1.00)", "classifier.fd: blind to blur"):  # sanity
+        assert value in shown.text
     for value in ("1.250", "0.7500 ± 0.1250", "0.1875", "-0.2500", "3.500 ± 0.2500", "lower", "higher"):  # scores
         assert value in shown.text
     for value in ("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"):

@@ -156,7 +156,7 @@ def test_the_command_writes_the_table_and_a_picture_and_the_report_shows_them(
     chosen["evaluate"] |= {"metrics": ["prc"], "extractors": ["classifier"]}
     Path("params.yaml").write_text(yaml.safe_dump(chosen))
 
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["sanity"])
 
     out = capsys.readouterr().out
