@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics, statistics
+from ddpm.compare import metrics, statistics, tables
 from ddpm.compare import verdict as comparison
 from ddpm.compare.pairing import Pair
 from ddpm.compare.runs import Gathered, Run
@@ -68,6 +68,29 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric: str, si
     assert verdict.difference == pytest.approx(sign * 0.05)
     assert verdict.sign_flip_p == 1 / 32
     assert verdict.more_seeds is None
+
+
+@pytest.mark.parametrize(
+    ("sign", "other", "ending"),
+    [
+        (1, "inception.fid", "worse in classifier.fd, worse in inception.fid: they agree"),
+        (
+            -1,
+            "inception.fid",
+            "worse in classifier.fd, better in inception.fid: they disagree: no verdict about images",
+        ),
+        (0.2, "dinov2.fd", "worse in classifier.fd, inconclusive in dinov2.fd"),
+    ],
+)
+def test_two_representations_agree_disagree_or_leave_it_open(sign: float, other: str, ending: str) -> None:
+    gaps = CLEAR if sign != 0.2 else [0.5, -0.3, 0.4, -0.2, 0.1, 0.3]
+    verdicts = [
+        comparison.judge([pair([sign * gap for gap in gaps], metric)], [metric], Compare())[0]
+        for metric, sign, gaps in (("classifier.fd", 1, CLEAR), (other, sign, gaps))
+    ]
+    assert tables.representations(verdicts, "classifier.fd") == [f"b, by each extractor's features: {ending}"]
+    assert tables.representations(verdicts[:1], "classifier.fd") == []
+    assert tables.representations(verdicts, "classifier.recall") == []
 
 
 def test_five_seeds_are_too_few_for_better_or_worse() -> None:

@@ -47,6 +47,12 @@ def estimated(name: str) -> str:
     return (known and known.of) or kind(name)
 
 
+def alike(one: str, other: str) -> bool:
+    """Whether both are the same metric, in whichever features: the Fréchet distance has two names."""
+    names = {"fd" if kind(name) == "fid" else kind(name) for name in (one, other)}
+    return len(names) == 1
+
+
 def title(name: str) -> str:
     """In words: ``FD`` for ``classifier.fd``."""
     known = SCORES.get(kind(name))

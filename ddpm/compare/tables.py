@@ -9,6 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ddpm.base.files import atomic_path, write_json
+from ddpm.compare import metrics
 from ddpm.compare.pairing import BUDGETS, Arm, named
 from ddpm.compare.verdict import Comparison, Described, Verdict
 from ddpm.pictures import plots
@@ -107,6 +108,7 @@ def notes(comparison: Comparison) -> list[str]:
     together = f"all {count} verdicts together, and their intervals," if count > 1 else "the verdict and its interval"
     return [
         *headlines(comparison.verdicts, comparison.metrics[0]),
+        *representations(comparison.verdicts, comparison.metrics[0]),
         *comparison.notes,
         f"better or worse: adjusted p below and sign-flip p at most {1 - settings.confidence:.3g}, a gap above the "
         "metric's margin, and KID agreeing; equivalent: two one-sided tests exclude a gap as large",
@@ -131,6 +133,24 @@ def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
         if seen.metric == metric:
             paired = "" if seen.pairing is None else f" (pairing by seed left {seen.pairing:.0%} of the variance)"
             lines.append(seen.headline + paired)
+    return lines
+
+
+def representations(verdicts: Iterable[Described], metric: str) -> list[str]:
+    """For each pair, what the features of each extractor say in that metric, and whether they agree; nothing if only
+    one extractor has it."""
+    seen: dict[tuple[str, str], list[Described]] = {}
+    for each in verdicts:
+        if metrics.alike(each.metric, metric):
+            seen.setdefault((each.baseline, each.variant), []).append(each)
+    lines = []
+    for (_, variant), own in seen.items():
+        if len(own) > 1:
+            said = ", ".join(f"{each.said} in {each.metric}" for each in own)
+            decided = {each.outcome for each in own} & {"better", "worse", "equivalent"}
+            sure = all(each.outcome in decided for each in own)
+            agree = "they agree" if sure and len(decided) == 1 else "they disagree: no verdict about images"
+            lines.append(f"{variant}, by each extractor's features: {said}" + f": {agree}" * (sure or len(decided) > 1))
     return lines
 
 

@@ -72,15 +72,19 @@ class Described:
         return {**asdict(self), "headline": self.headline, "pairing": self.pairing}
 
     @property
+    def said(self) -> str:
+        """The outcome in words."""
+        return {"not yet": "not decided yet", "futile": "hardly to be decided"}.get(self.outcome, self.outcome)
+
+    @property
     def headline(self) -> str:
         """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"."""
         way = "higher" if self.difference > 0 else "lower"
-        what = {"not yet": "not decided yet", "futile": "hardly to be decided"}.get(self.outcome, self.outcome)
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
         of = f"{same} of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
-        return f"{self.variant} is {what}: {metrics.title(self.metric)} {size} {way}, {of}"
+        return f"{self.variant} is {self.said}: {metrics.title(self.metric)} {size} {way}, {of}"
 
     @property
     def differences(self) -> tuple[float, ...]:

@@ -163,6 +163,7 @@ def headlines(found: Findings) -> list[str]:
     from."""
     ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
     decided = tables.headlines(found.findings, found.primary)
+    decided += tables.representations(found.findings, found.primary)
     by_budget = curves.headlines(found.curves) if found.curves else []
     noise = sources.headline(found.noise, found.primary)
     return [*decided, *tuning.headline(found.tuning), *by_budget, *ahead, *noise]
