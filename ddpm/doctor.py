@@ -240,21 +240,20 @@ def source(data: Data) -> Finding:
 
 def weights(settings: Config) -> Iterator[Finding]:
     """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
-    from ddpm.base import files
+    from ddpm.scoring import extractor
     from ddpm.scoring.reference import WEIGHTS
-    from ddpm.variants.extractors import inception
 
     for name in settings.evaluate.extractors:
-        kept, cached = REFERENCE / name / WEIGHTS, inception.cached()
+        kept, published = REFERENCE / name / WEIGHTS, extractor.get(name).published
         if kept.exists():
             yield Finding("weights", "ok", f"{name}: {kept}")
-        elif name != "inception":
+        elif published is None:
             yield Finding("weights", "ok", f"{name}: made by the reference stage, nothing to download")
-        elif not cached.exists():
-            fix = f"without a network: put the file at {cached}"
-            yield Finding("weights", "fetch", f"{name}: {inception.URL}", fix)
-        elif files.sha256(cached) != inception.SHA256:
+        elif not published.cached.exists():
+            fix = f"without a network: put the file at {published.cached}"
+            yield Finding("weights", "fetch", f"{name}: {published.url}", fix)
+        elif not published.intact:
             fix = "remove it, or put the published file there"
-            yield Finding("weights", "missing", f"{name}: {cached} is damaged", fix)
+            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", fix)
         else:
-            yield Finding("weights", "ok", f"{name}: {cached}")
+            yield Finding("weights", "ok", f"{name}: {published.cached}")

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from ddpm.base import progress
 from ddpm.base.variant import Variant, variant_class
 from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.scoring.published import Published
 
 
 class Features(NamedTuple):
-    """A network's output for B images, float32: ``features`` (B, D), and ``logits`` (B, K) of its classes."""
+    """A network's output for B images, float32: ``features`` (B, D), and ``logits`` (B, K) of its K classes, if any."""
 
     features: Tensor
     logits: Tensor
@@ -31,14 +32,18 @@ class Extractor(Variant, ABC):
     """Contract of an extractor.
 
     dimensions: D, the number of features. channels: the counts that an image may have; None: any. frechet: the name of
-    its Fréchet distance; only Inception's is called FID. knows_classes: whether its logits are of the dataset's own
-    classes, in order. weights_size: an upper bound on the bytes of its weight file.
+    its Fréchet distance; only Inception's is called FID. has_logits: whether it tells classes apart, as the Inception
+    Score needs; else K is 0. knows_classes: whether its logits are of the dataset's own classes, in order. published:
+    the file that its weights come from; None: they are made here. weights_size: an upper bound on the bytes of its
+    weight file.
     """
 
     dimensions: ClassVar[int]
     channels: ClassVar[tuple[int, ...] | None] = None
     frechet: ClassVar[str] = "fd"
+    has_logits: ClassVar[bool] = True
     knows_classes: ClassVar[bool] = False
+    published: ClassVar[Published | None] = None
     weights_size: ClassVar[int] = 1_000_000
 
     @abstractmethod

@@ -24,8 +24,15 @@ def check_channels(settings: Evaluate, channels: int) -> None:
         if seen and channels not in seen:
             raise UserError(
                 f"evaluate.extractors: {name} sees images of {' or '.join(map(str, seen))} channels, data.channels is "
-                f"{channels}: use classifier"
+                f"{channels}: use classifier or random_conv"
             )
+
+
+def check_logits(settings: Evaluate) -> None:
+    """Raises UserError when the Inception Score is asked of an extractor that tells no classes apart."""
+    for name in settings.extractors:
+        if "isc" in settings.metrics and not extractor.get(name).has_logits:
+            raise UserError(f"evaluate.metrics: isc is a score of classes, and {name} has none: leave isc out")
 
 
 def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:

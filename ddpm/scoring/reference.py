@@ -7,6 +7,7 @@ read by an unrestricted unpickler.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
         digests = {}
         for name in settings.extractors:
             chosen = extractor.get(name)
+            if manifest.channels == 1 and chosen.channels:
+                print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
             (temporary / name).mkdir(parents=True)
             chosen.write_weights(processed, temporary / name / WEIGHTS, device)
             network = chosen.load(temporary / name / WEIGHTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from pathlib import Path
@@ -18,7 +19,6 @@ from ddpm.base.files import write_json
 from ddpm.data.processed import Manifest
 from ddpm.scoring import extractor, limits, reference, scores
 from ddpm.scoring.settings import Evaluate
-from ddpm.variants.extractors import inception
 from ddpm.variants.extractors.inception import Inception
 
 CPU = torch.device("cpu")
@@ -56,7 +56,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_offline_says_where_to_put_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "URL", f"http://127.0.0.1:9/{FILE}")
+    unreachable = dataclasses.replace(Inception.published, url=f"http://127.0.0.1:9/{FILE}")
+    monkeypatch.setattr(Inception, "published", unreachable)
 
     with pytest.raises(UserError) as caught:
         Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
@@ -84,7 +85,9 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     published: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cache / FILE).write_bytes(published)
-    monkeypatch.setattr(inception, "SHA256", files.sha256(cache / FILE))
+    monkeypatch.setattr(
+        Inception, "published", dataclasses.replace(Inception.published, sha256=files.sha256(cache / FILE))
+    )
     draw = np.random.default_rng(0)
     gray = draw.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
     processed = tmp_path / "processed"

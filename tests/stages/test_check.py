@@ -170,7 +170,8 @@ def test_channels_that_an_extractor_cannot_see_are_one_line(
     set_param("evaluate.extractors", ["classifier", "inception"])
     set_param("evaluate.metrics", ["isc"])
     assert checked() == 2
-    line = f"evaluate.extractors: inception sees images of 1 or 3 channels, data.channels is {channels}: use classifier"
+    line = f"evaluate.extractors: inception sees images of 1 or 3 channels, data.channels is {channels}: use "
+    line += "classifier or random_conv"
     assert capsys.readouterr().err == f"error: {line}\n"
 
 

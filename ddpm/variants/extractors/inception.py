@@ -6,9 +6,7 @@ Weights: TensorFlow's inception-2015-12-05, converted by torch-fidelity, Apache-
 
 from __future__ import annotations
 
-import http.client
 import io
-import urllib.request
 from pathlib import Path
 
 import torch
@@ -16,14 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from ddpm.base import files, progress
-from ddpm.base.errors import UserError
 from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.published import Published
 
-URL = URL_INCEPTION_V3
-SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-TIMEOUT_S = 30
-CHUNK = 2**20
 LAYERS = ["2048", "logits_unbiased"]
 
 
@@ -32,22 +25,18 @@ class Inception(Extractor):
     channels = (1, 3)  # it was trained on RGB: gray is repeated
     frechet = "fid"
     weights_size = 100_000_000
+    published = Published(
+        title="Inception",
+        url=URL_INCEPTION_V3,
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    )
 
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
         """Convert the published weights from torch.hub's cache, downloading them there first if necessary.
 
         Raises UserError when they cannot be downloaded or are not the published bytes.
         """
-        source = cached()
-        if not source.exists():
-            _download(source)
-        found = files.sha256(source)
-        if found != SHA256:
-            raise UserError(
-                f"{source}: sha256 {found} is not that of the published Inception weights, {SHA256}: "
-                f"remove the file and run `dvc repro`, or put {URL} there"
-            )
-        state = torch.load(source, map_location="cpu", weights_only=True)
+        state = self.published.read(self.name)
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
 
     def load(self, weights: Path) -> nn.Module:
@@ -67,24 +56,3 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Features:
         return Features(*self.inception(images.expand(-1, 3, -1, -1)))
-
-
-def cached() -> Path:
-    """Where torch.hub keeps the published weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
-
-
-def _download(path: Path) -> None:
-    """Raises UserError that says where to put the file by hand."""
-    try:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as response, files.atomic_path(path) as temporary:  # noqa: S310
-            with progress.bar(response.length, path.name, "B") as bar, temporary.open("wb") as out:
-                while chunk := response.read(CHUNK):
-                    bar.update(out.write(chunk))
-            if files.sha256(temporary) != SHA256:
-                raise OSError("the server sent a file with a wrong checksum")
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(
-            f"evaluate.extractors: inception needs {URL} ({error}): put that file at {path}, "
-            "or choose the classifier extractor, which needs no download"
-        ) from error

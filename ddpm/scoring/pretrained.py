@@ -1,0 +1,96 @@
+"""Contract of an extractor whose network others trained on photographs, and what such a network sees of an image."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ddpm.base.errors import UserError
+from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.published import Published
+
+METADATA = "ddpm_view"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class View:
+    """The whole image, squashed to ``size`` x ``size`` pixels by Pillow's bicubic filter, in RGB with normalised
+    channels. Pillow averages over the source pixels when it shrinks, and rounds to 8 bits, the same on every machine.
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (B, 1 or 3, H, W) to float32 (B, 3, size, size); gray is repeated."""
+        rows = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        shape = (self.size, self.size)
+        resized = np.stack([Image.fromarray(row).resize(shape, Image.Resampling.BICUBIC) for row in rows])
+        pixels = torch.from_numpy(resized).to(images.device).permute(0, 3, 1, 2).contiguous().float() / 255
+        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+class Pretrained(Extractor, ABC):
+    """The weights are converted from ``published`` once. The file names the ``view``, so that another resizing is
+    another file, and its scores have another fingerprint."""
+
+    channels = (1, 3)
+    published: ClassVar[Published]
+    view: ClassVar[View] = View()
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """Without its weights: normalised (B, 3, size, size) to Features."""
+
+    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The published tensors under the names of ``network``; those it lacks are left out later."""
+        return state
+
+    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
+        """Convert the published weights from torch.hub's cache, downloading them there first if necessary.
+
+        Raises UserError when they cannot be downloaded, are not the published bytes, or are another network's.
+        """
+        state, kept = self.renamed(self.published.read(self.name)), {}
+        for name, blank in self._blank().state_dict().items():
+            found = tuple(state[name].shape) if name in state else None
+            if found != blank.shape:
+                raise UserError(
+                    f"{self.published.cached}: not the weights of {self.published.title}: {name} should be "
+                    f"{tuple(blank.shape)} and is {found or 'missing'}: put {self.published.url} there"
+                )
+            kept[name] = state[name].float().contiguous()
+        save_file(kept, path, metadata={METADATA: json.dumps(asdict(self.view), sort_keys=True)})
+
+    def load(self, weights: Path) -> nn.Module:
+        network = self._blank()
+        network.load_state_dict(load_file(weights), assign=True)
+        return Viewed(self.view, network).eval()
+
+    def _blank(self) -> nn.Module:
+        with torch.device("meta"):
+            return self.network()
+
+
+class Viewed(nn.Module):
+    """uint8 (B, 1 or 3, H, W) to Features, through ``view``."""
+
+    def __init__(self, view: View, network: nn.Module):
+        super().__init__()
+        self.view, self.network = view, network
+
+    def forward(self, images: Tensor) -> Features:
+        found: Features = self.network(self.view(images))
+        return found

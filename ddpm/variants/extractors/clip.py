@@ -1,0 +1,59 @@
+"""CLIP ViT-L/14 at 336 pixels (Radford et al. 2021, arXiv:2103.00020): features that describe a picture in words.
+
+The embeddings of length 1 that CMMD is defined on (Jayasumana et al. 2024, arXiv:2401.09603).
+Weights: OpenAI, MIT, a 1.7 GB file of which the image half is kept. Made for GPUs: an image takes 380 GFLOP.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import torch
+from torch import Tensor
+
+from ddpm.scoring.pretrained import View
+from ddpm.scoring.published import Published
+from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
+
+# Hugging Face's names -> ours, in order
+NAMES = {
+    r"^visual_projection\.": "projection.",
+    r"^vision_model\.": "",
+    r"^embeddings\.class_embedding$": "cls_token",
+    r"^embeddings\.position_embedding\.weight$": "pos_embed",
+    r"^embeddings\.patch_embedding\.": "patch_embed.proj.",
+    r"^pre_layrnorm\.": "pre_norm.",
+    r"^post_layernorm\.": "norm.",
+    r"^encoder\.layers\.": "blocks.",
+    r"\.layer_norm([12])\.": r".norm\1.",
+    r"\.self_attn\.out_proj\.": ".attn.proj.",
+}
+
+
+class Clip(TransformerExtractor):
+    dimensions = 768
+    weights_size = 1_220_000_000
+    view = View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    architecture = Architecture(
+        width=1024, depth=24, heads=16, grid=24, eps=1e-5, scaled=False, clip=True, projection=768
+    )
+    published = Published(
+        title="CLIP ViT-L/14@336px",
+        url="https://huggingface.co/openai/clip-vit-large-patch14-336/resolve/"
+        "ce19dc912ca5cd21c8a653c79e251e808ccabcd1/pytorch_model.bin",
+        sha256="c6032c2e0caae3dc2d4fba35535fa6307dbb49df59c7e182b1bc4b3329b81801",
+        file="clip-vit-large-patch14-336.bin",
+    )
+
+    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = {}
+        for name, tensor in state.items():
+            for theirs, ours in NAMES.items():
+                name = re.sub(theirs, ours, name)  # noqa: PLW2901
+            found[name] = tensor
+        found |= {"cls_token": found["cls_token"][None, None], "pos_embed": found["pos_embed"][None]}
+        for block, kind in itertools.product(range(self.architecture.depth), ("weight", "bias")):
+            parts = [found[f"blocks.{block}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+            found[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
+        return found

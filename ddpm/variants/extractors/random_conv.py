@@ -1,0 +1,80 @@
+"""Fixed random convolutions, Kaiming-initialised (He et al. 2015, arXiv:1502.01852): nothing to learn or to download.
+
+For images without labels, of any size and number of channels; Naeem et al. 2020 (arXiv:2002.09797) use random features
+for images far from photographs. They see blur, noise, colours and layout, but hardly what is shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ddpm.compute import noise
+from ddpm.data.processed import open_split, read_manifest
+from ddpm.scoring.extractor import Extractor, Features, extract
+
+SEED = 0
+WIDTH = 16
+KERNEL = 3
+SCALES = (1, 4)  # the image, and its means over blocks of 4 x 4 pixels
+GRID = 2  # means are taken over each quarter of the image
+BATCH = 256
+LEAST = 1 / 16  # of the median scale: a feature that hardly varies in the train split must not outweigh the others
+STEP = 2.0**-8  # of a response, for images that are all the same
+
+
+class RandomConv(Extractor):
+    """The draws are a function of the seed alone. Each feature's mean and scale in the train split are rounded, so that
+    the weights are the same bytes on every machine.
+    """
+
+    dimensions = len(SCALES) * WIDTH * (GRID**2 + 1)
+    has_logits = False
+
+    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
+        filters = draw(read_manifest(processed).channels)
+        blank = {"mean": torch.zeros(self.dimensions), "scale": torch.ones(self.dimensions)}
+        features = extract(Network(filters | blank), open_split(processed, "train")[0], BATCH, device).features.double()
+        spread = features.std(dim=0, correction=0)
+        scale = 2.0 ** spread.clamp(min=LEAST * max(float(spread.median()), STEP)).log2().round()
+        mean = (features.mean(dim=0) / scale * 8).round() / 8 * scale
+        save_file(filters | {"mean": mean.float(), "scale": scale.float()}, path)
+
+    def load(self, weights: Path) -> nn.Module:
+        return Network(load_file(weights)).eval()
+
+
+def draw(channels: int) -> dict[str, Tensor]:
+    """Two layers of filters for each scale, (WIDTH, channels or WIDTH, KERNEL, KERNEL)."""
+    filters = {}
+    for scale in SCALES:
+        for layer, inputs in enumerate((channels, WIDTH)):
+            normals = noise.gaussian(SEED, f"{scale}/{layer}", torch.arange(WIDTH), 0, (inputs, KERNEL, KERNEL))
+            filters[f"filters.{scale}.{layer}"] = normals * (2 / (inputs * KERNEL**2)) ** 0.5
+    return filters
+
+
+class Network(nn.Module):
+    """uint8 (B, C, H, W) to Features: at each scale, the means of WIDTH responses over each part of the image, and
+    their standard deviations over the whole."""
+
+    def __init__(self, tensors: dict[str, Tensor]):
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name.replace(".", "_"), tensor)
+
+    def forward(self, images: Tensor) -> Features:
+        pixels = images.float() / 127.5 - 1
+        parts = []
+        for scale in SCALES:
+            responses = F.avg_pool2d(pixels, scale, ceil_mode=True)
+            for layer in range(2):
+                padded = F.pad(responses, [KERNEL // 2] * 4, mode="replicate")
+                responses = F.conv2d(padded, self.get_buffer(f"filters_{scale}_{layer}")).relu()
+            parts += [F.adaptive_avg_pool2d(responses, GRID).flatten(1), responses.flatten(2).std(dim=2, correction=0)]
+        features = (torch.cat(parts, dim=1) - self.get_buffer("mean")) / self.get_buffer("scale")
+        return Features(features, features[:, :0])

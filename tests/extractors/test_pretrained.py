@@ -1,0 +1,358 @@
+"""Networks of published weights, with small random weights in the place of the published ones.
+
+``double`` makes a file in the published format under its own names, from sizes that a test can afford.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import transforms
+from torchvision.models.vgg import make_layers
+
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.scoring import extractor as extractors
+from ddpm.scoring import limits, reference
+from ddpm.scoring.pretrained import Pretrained, View
+from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor, VisionTransformer
+from ddpm.variants.extractors import vgg16
+from tests.extractors.test_classifier import made
+
+CPU = torch.device("cpu")
+WIDTH, DEPTH, HEADS, SIDE = 24, 2, 3, 28
+NAMES = [name for name in variant.names("extractors") if isinstance(extractors.get(name), Pretrained)]
+# bytes of the published files
+SIZES = {
+    "dinov2": 1_217_586_395,
+    "dinov2_vitb14": 346_378_731,
+    "dinov2_vits14": 88_283_115,
+    "vgg16": 553_433_881,
+    "clip": 304_293_888 * 4,  # of CLIP's 427,944,193 parameters, those that do not see text
+}
+
+
+class Small(nn.Module):
+    """VGG-16's three parts, at a hundredth of their width."""
+
+    def __init__(self, weights: None, init_weights: bool):
+        super().__init__()
+        self.features, self.avgpool = make_layers([4, "M", 8, "M"]), nn.AdaptiveAvgPool2d(2)
+        self.classifier = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 12), nn.ReLU())
+        self.classifier.append(nn.Dropout()).append(nn.Linear(12, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+def hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A vision transformer's state under the names of Hugging Face's CLIP, with something of the text half."""
+    theirs = {"logit_scale": torch.zeros(()), "text_model.encoder.layers.0.layer_norm1.bias": torch.zeros(3)}
+    for name, tensor in state.items():
+        if ".attn.qkv." in name:
+            block, kind = name.split(".")[1], name.rpartition(".")[2]
+            for part, values in zip("qkv", tensor.chunk(3), strict=True):
+                theirs[f"vision_model.encoder.layers.{block}.self_attn.{part}_proj.{kind}"] = values.clone()
+            continue
+        for ours, new in (
+            ("projection.", "visual_projection."),
+            ("pre_norm.", "vision_model.pre_layrnorm."),
+            ("patch_embed.proj.", "vision_model.embeddings.patch_embedding."),
+            ("blocks.", "vision_model.encoder.layers."),
+        ):
+            name = name.replace(ours, new)  # noqa: PLW2901
+        name = name.replace(".attn.proj.", ".self_attn.out_proj.").replace(".norm", ".layer_norm")  # noqa: PLW2901
+        theirs[name.replace("norm.", "vision_model.post_layernorm.") if name.startswith("norm.") else name] = tensor
+    theirs["vision_model.embeddings.class_embedding"] = theirs.pop("cls_token")[0, 0]
+    theirs["vision_model.embeddings.position_embedding.weight"] = theirs.pop("pos_embed")[0]
+    return theirs
+
+
+Double = Callable[[str], tuple[Pretrained, dict[str, Tensor]]]
+
+
+@pytest.fixture
+def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
+    """name -> the extractor at a small size, and its network's random weights, whose file is in torch.hub's cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def build(name: str) -> tuple[Pretrained, dict[str, Tensor]]:
+        chosen = extractors.get(name)
+        assert isinstance(chosen, Pretrained)
+        kind, outputs = type(chosen), 12
+        if isinstance(chosen, TransformerExtractor):
+            outputs = 16 if chosen.architecture.projection else WIDTH
+            small = {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "grid": 3}
+            small |= {"projection": outputs} if chosen.architecture.projection else {}
+            monkeypatch.setattr(kind, "architecture", dataclasses.replace(chosen.architecture, **small))
+        else:
+            monkeypatch.setattr(vgg16, "vgg16", Small)
+        monkeypatch.setattr(kind, "dimensions", outputs)
+        monkeypatch.setattr(kind, "view", dataclasses.replace(chosen.view, size=SIDE))
+        torch.manual_seed(0)
+        network = chosen.network()
+        state = {key: torch.randn(value.shape) * 0.3 for key, value in network.state_dict().items()}
+        published = {"mask_token": torch.zeros(1, WIDTH), **state}
+        if name == "clip":
+            published = hugging_face(state)
+        if name == "vgg16":
+            published = {key.removeprefix("vgg."): value for key, value in state.items()}
+        chosen.published.cached.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(published, chosen.published.cached)
+        sha256 = files.sha256(chosen.published.cached)
+        monkeypatch.setattr(kind, "published", dataclasses.replace(chosen.published, sha256=sha256))
+        return chosen, state
+
+    return build
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_is_as_large_as_what_was_published(name: str) -> None:
+    chosen = extractors.get(name)
+    assert isinstance(chosen, Pretrained)
+    with torch.device("meta"):
+        network = chosen.network()
+        found = network(torch.empty(2, 3, chosen.view.size, chosen.view.size))
+    size = sum(4 * tensor.numel() for tensor in network.state_dict().values())
+
+    assert size == pytest.approx(SIZES[name], rel=1e-3)
+    assert size < chosen.weights_size < 1.1 * size
+    assert found.features.shape == (2, chosen.dimensions)
+    assert found.logits.shape == (2, 1000 if chosen.has_logits else 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_weights_are_converted_once_and_give_the_features_of_their_network(
+    name: str, double: Double, tmp_path: Path
+) -> None:
+    chosen, state = double(name)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 9, 14), dtype=np.uint8)
+
+    for path in ("one", "two"):
+        chosen.write_weights(tmp_path, tmp_path / path, CPU)
+    found = extractors.extract(chosen.load(tmp_path / "one"), images, 2, CPU)
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert load_file(tmp_path / "one").keys() == state.keys()
+    network = chosen.network().eval()
+    network.load_state_dict(state)
+    expected = network(chosen.view(torch.from_numpy(images)))
+    torch.testing.assert_close(found.features, expected.features.detach(), rtol=1e-4, atol=1e-4)
+    assert found.features.shape == (5, chosen.dimensions)
+    assert found.features.std(dim=0).mean() > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_resizing_is_another_file(
+    name: str, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, _ = double(name)
+    chosen.write_weights(tmp_path, tmp_path / "one", CPU)
+    monkeypatch.setattr(type(chosen), "view", dataclasses.replace(chosen.view, size=2 * SIDE))
+    chosen.write_weights(tmp_path, tmp_path / "two", CPU)
+    assert files.sha256(tmp_path / "one") != files.sha256(tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_offline_is_one_line_with_the_address_and_the_place(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    chosen = extractors.get(name)
+    assert chosen.published is not None
+    url = "http://127.0.0.1:9/weights.pth"
+    monkeypatch.setattr(type(chosen), "published", dataclasses.replace(chosen.published, url=url))
+
+    with pytest.raises(UserError) as caught:
+        chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
+
+    file = chosen.published.cached
+    assert file.parent == tmp_path / "torch/hub/checkpoints"
+    assert str(caught.value).startswith(f"evaluate.extractors: {name} needs {url} (")
+    assert f"put that file at {file}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_file_is_refused(name: str, double: Double, tmp_path: Path) -> None:
+    chosen, _ = double(name)
+    with chosen.published.cached.open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(UserError, match=rf"sha256 \w+ is not that of the published {chosen.published.title} weights"):
+        chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_a_wider_network_are_refused(
+    name: str, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, _ = double(name)
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    published = dataclasses.replace(chosen.published, sha256=files.sha256(chosen.published.cached))
+    monkeypatch.setattr(type(chosen), "published", published)
+    if isinstance(chosen, TransformerExtractor):  # else as many blocks are missing as it has more
+        monkeypatch.setattr(type(chosen), "architecture", dataclasses.replace(chosen.architecture, depth=DEPTH))
+    with pytest.raises(UserError, match=r"not the weights of .* should be \(.*\) and is (\(.*\)|missing): put http"):
+        chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 14), (32, 32), (300, 500)])
+def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name: str, height: int, width: int) -> None:
+    """dgm-eval's transform of DINOv2, and CLIP's own but for the crop of pictures that are not square."""
+    chosen = extractors.get(name)
+    assert isinstance(chosen, Pretrained)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), dtype=np.uint8)
+    theirs = transforms.Compose(
+        [
+            transforms.Resize((chosen.view.size, chosen.view.size), transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(chosen.view.mean, chosen.view.std),
+        ]
+    )
+    expected = torch.stack([theirs(Image.fromarray(image.transpose(1, 2, 0))) for image in images])
+    assert torch.equal(chosen.view(torch.from_numpy(images)), expected)
+    gray = [theirs(Image.fromarray(image[0]).convert("RGB")) for image in images]
+    assert torch.equal(chosen.view(torch.from_numpy(images[:, :1])), torch.stack(gray))
+
+
+def test_dinov2_and_clip_see_the_published_sizes_and_colours() -> None:
+    dinov2, clip = extractors.get("dinov2"), extractors.get("clip")
+    assert isinstance(dinov2, Pretrained)
+    assert isinstance(clip, Pretrained)
+    assert dinov2.view == View(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert clip.view == View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def cubic(x: float) -> float:
+    """Keys' kernel with a = -0.75, that of torch's bicubic interpolation."""
+    x, a = abs(x), -0.75
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def resizing(new: int, old: int) -> Tensor:
+    """(new, old): DINOv2 shrinks the grid by (new + 0.1) / old instead of new / old."""
+    weights = torch.zeros(new, old, dtype=torch.float64)
+    for row in range(new):
+        at = (row + 0.5) * old / (new + 0.1) - 0.5
+        for tap in range(math.floor(at) - 1, math.floor(at) + 3):
+            weights[row, min(max(tap, 0), old - 1)] += cubic(at - tap)
+    return weights
+
+
+@torch.no_grad()
+def by_the_book(state: dict[str, Tensor], made: Architecture, pixels: Tensor) -> Tensor:
+    """The network in float64 from torch's own attention, with none of the code under test."""
+    state = {name: tensor.double() for name, tensor in state.items()}
+    state |= {f"blocks.{i}.ls{j}.gamma": torch.ones(1).double() for i in range(made.depth) for j in (1, 2)
+              if not made.scaled}  # fmt: skip
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], made.eps)
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    patches = F.conv2d(
+        pixels.double(), state["patch_embed.proj.weight"], state.get("patch_embed.proj.bias"), made.patch
+    )
+    new = patches.shape[-1]
+    grid = state["pos_embed"][0, 1:].view(made.grid, made.grid, -1)
+    if new != made.grid:
+        weights = resizing(new, made.grid)
+        grid = torch.einsum("ai,bj,ijc->abc", weights, weights, grid)
+    first = (state["cls_token"] + state["pos_embed"][:, :1]).expand(len(pixels), -1, -1)
+    x = torch.cat([first, patches.flatten(2).mT + grid.flatten(0, 1)], dim=1)
+    x = norm("pre_norm", x) if made.clip else x
+    for i in range(made.depth):
+        block = f"blocks.{i}"
+        attention = nn.MultiheadAttention(made.width, made.heads, batch_first=True, dtype=torch.float64)
+        names = {"in_proj_weight": "qkv.weight", "in_proj_bias": "qkv.bias"}
+        names |= {"out_proj.weight": "proj.weight", "out_proj.bias": "proj.bias"}
+        attention.load_state_dict({theirs: state[f"{block}.attn.{ours}"] for theirs, ours in names.items()})
+        seen = norm(f"{block}.norm1", x)
+        x = x + state[f"{block}.ls1.gamma"] * attention(seen, seen, seen)[0]
+        hidden = linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x))
+        hidden = hidden / (1 + torch.exp(-1.702 * hidden)) if made.clip else nn.GELU()(hidden)
+        x = x + state[f"{block}.ls2.gamma"] * linear(f"{block}.mlp.fc2", hidden)
+    features = norm("norm", x[:, 0])
+    if made.projection:
+        features = features @ state["projection.weight"].T
+        features = features / features.norm(dim=1, keepdim=True)
+    return features
+
+
+@pytest.mark.parametrize("side", [2, 3])
+@pytest.mark.parametrize(
+    "made",
+    [
+        Architecture(WIDTH, DEPTH, HEADS, patch=4, grid=3),
+        Architecture(WIDTH, DEPTH, HEADS, patch=4, grid=3, eps=1e-5, scaled=False, clip=True, projection=16),
+    ],
+    ids=["dinov2", "clip"],
+)
+def test_a_transformer_is_that_of_the_paper(made: Architecture, side: int) -> None:
+    torch.manual_seed(0)
+    network = VisionTransformer(made).eval()
+    state = {name: torch.randn(tensor.shape) * 0.4 for name, tensor in network.state_dict().items()}
+    network.load_state_dict(state)
+    pixels = torch.randn(3, 3, 4 * side, 4 * side)
+
+    found = network(pixels).features.detach()
+
+    torch.testing.assert_close(found.double(), by_the_book(state, made, pixels), rtol=1e-4, atol=1e-4)
+
+
+def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double: Double, tmp_path: Path) -> None:
+    chosen, state = double("vgg16")
+    chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
+    network = chosen.load(tmp_path / "weights")
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    whole = Small(None, False).eval()
+    whole.load_state_dict({name.removeprefix("vgg."): tensor for name, tensor in state.items()})
+
+    found = network(images)
+
+    torch.testing.assert_close(found.logits, whole(chosen.view(images)))
+    torch.testing.assert_close(found.logits, whole.classifier[6](found.features))
+    assert found.features.min() == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gray_is_repeated_and_said_once(
+    name: str, double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double(name)
+    processed = made(tmp_path / "processed", 1, 8, 8, count=6)
+    settings = Evaluate(extractors=(name,), metrics=("kid",), kid_subset_size=4, kid_subsets=1, batch_size=2)
+
+    reference.make_reference(settings, processed, tmp_path / "reference", CPU)
+
+    line = f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels\n"
+    assert capsys.readouterr().err == line
+    real = reference.load_features(tmp_path / "reference", name)
+    assert real.features.shape == (6, real.extractor.dimensions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_channels_are_refused(name: str) -> None:
+    for channels in (1, 3):
+        limits.check_channels(Evaluate(extractors=(name,)), channels)
+    with pytest.raises(UserError, match=rf"{name} sees images of 1 or 3 channels, data\.channels is 4: use "):
+        limits.check_channels(Evaluate(extractors=(name,)), 4)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from ddpm.base.errors import UserError
+from ddpm.data.processed import open_split
+from ddpm.scoring import calibration, extractor, limits, reference, scores
+from ddpm.scoring.frechet import Distance
+from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.settings import Evaluate
+from ddpm.variants.extractors.random_conv import RandomConv
+from tests.extractors.test_classifier import made
+
+CPU = torch.device("cpu")
+SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), kid_subset_size=200, kid_subsets=10)
+
+
+@pytest.fixture(scope="module")
+def real(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> RealFeatures:
+    folder = tmp_path_factory.mktemp("reference") / "reference"
+    reference.make_reference(SETTINGS, digits, folder, CPU)
+    return reference.load_features(folder, "random_conv")
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2), (3, 64, 64)]
+)
+def test_it_sees_images_of_any_shape_that_have_no_classes(
+    tmp_path: Path, channels: int, height: int, width: int
+) -> None:
+    processed = made(tmp_path / "processed", channels, height, width)
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    images, _ = open_split(processed, "train")
+    found = extractor.extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU)
+    assert found.features.shape == (40, RandomConv.dimensions)
+    assert found.logits.shape == (40, 0)
+    assert found.features.isfinite().all()
+    assert found.features.std() > 0.1
+
+
+def test_images_that_are_all_the_same_have_finite_features(tmp_path: Path) -> None:
+    processed = made(tmp_path / "processed", 1, 8, 8)
+    for split in ("train", "test"):
+        np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    images, _ = open_split(processed, "test")
+    assert extractor.extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
+
+
+def test_its_features_of_the_train_split_are_on_one_scale(real: RealFeatures) -> None:
+    mean, scale = real.features.mean(0).abs(), real.features.std(0)
+    assert mean.max() <= 2**-4 + 1e-3
+    assert scale.max() <= 2**0.5 + 1e-2
+    assert (scale > 0.7).float().mean() > 0.9
+
+
+def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(
+    real: RealFeatures, digits: Path
+) -> None:
+    """In float64, from the filters in the file alone: the last quarter's mean at full size, and the deviation after
+    means over 4 x 4 pixels."""
+    tensors = {name: tensor.double() for name, tensor in real.network.state_dict().items()}
+    pixels = torch.from_numpy(np.array(open_split(digits, "train")[0][:3])).double() / 127.5 - 1
+
+    def responses(scale: int, x: torch.Tensor) -> torch.Tensor:
+        for layer in range(2):
+            x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), tensors[f"filters_{scale}_{layer}"]).clamp(min=0)
+        return x
+
+    full, coarse = responses(1, pixels), responses(4, pixels.view(3, 1, 4, 4, 4, 4).mean(dim=(3, 5)))
+    means, deviations = full[:, 0, 8:, 8:].mean(dim=(1, 2)), coarse[:, -1].std(dim=(1, 2), correction=0)
+    for column, expected in ((3, means), (-1, deviations)):
+        normalised = (expected - tensors["mean"][column]) / tensors["scale"][column]
+        torch.testing.assert_close(real.features[:3, column].double(), normalised, rtol=1e-4, atol=1e-4)
+
+
+def test_the_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed(digits: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for name, count in (("one", 1), ("two", 2)):
+            torch.set_num_threads(count)
+            torch.manual_seed(count)
+            RandomConv().write_weights(digits, tmp_path / name, CPU)
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    scale = load_file(tmp_path / "one")["scale"]
+    assert torch.equal(scale.log2(), scale.log2().round())
+
+
+def test_every_step_of_blur_and_noise_is_further_away(real: RealFeatures, held_out: np.ndarray) -> None:
+    rungs = calibration.ladder(held_out, real, SETTINGS, CPU)
+    assert set(rungs) == {"blur", "noise"}
+    assert calibration.falls(rungs, real) == []
+
+
+def test_a_class_of_digits_that_is_missing_is_noticed(real: RealFeatures, digits: Path) -> None:
+    """Each of them: further away than any of 20 sets of as many digits of all classes."""
+    labels = open_split(digits, "test")[1]
+    distance = Distance(real.mu, real.sigma, CPU)
+    count = int(min((labels != label).sum() for label in range(10)))
+    draws = np.random.default_rng(0)
+    whole = [distance(real.held_out.features[draws.permutation(len(labels))[:count]]) for _ in range(20)]
+    for label in range(10):
+        without = draws.permutation(np.flatnonzero(labels != label))[:count]
+        assert distance(real.held_out.features[without]) > max(whole), label
+
+
+def test_it_has_every_score_but_the_inception_score(real: RealFeatures) -> None:
+    found = scores.score(real.held_out, real, SETTINGS)
+    assert set(found) == {"fd", "kid_mean", "kid_std", "precision", "recall"}
+    assert found["precision"] > 0.5
+    limits.check_logits(SETTINGS)
+    with pytest.raises(UserError, match=r"evaluate\.metrics: isc is a score of classes, and random_conv has none: "):
+        limits.check_logits(Evaluate(extractors=("classifier", "random_conv"), metrics=("fid", "isc")))
