@@ -151,8 +151,13 @@ def compare_runs(parsed: argparse.Namespace) -> None:
 
     working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
     if parsed.between:
+        from ddpm.compare import two_models
+        from ddpm.compute import devices
+
         before, after = map(runs.at_revision, parsed.between)
         found = verdict.between(before, after, working.compare, *options)
+        images = two_models.lines(before, after, working.evaluate, devices.resolve(working.device))
+        found = replace(found, notes=(*found.notes, *images))
     else:
         all_options = (*options, parsed.allow_code_mismatch, parsed.all_pairs)
         found = verdict.compare(runs.gather(), parsed.by, working, *all_options)
