@@ -17,7 +17,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation, memorisation
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
-from ddpm.scoring import calibration, scores
+from ddpm.scoring import calibration, metric
 from ddpm.scoring.settings import Evaluate
 from tests.small import small
 
@@ -45,8 +45,9 @@ def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks:
 
     memorisation.nearest = counted("nearest", memorisation.nearest)
     calibration.fd_curve = counted("curve", calibration.fd_curve)
-    for metric, function in scores.METRICS.items():
-        scores.METRICS[metric] = counted(metric, function)
+    for name in SETTINGS.metrics:
+        chosen: Any = type(metric.get(name))
+        chosen.measure = counted(name, chosen.measure)
     paths = dict(enumerate(sorted(sets.glob("*.npy"))))
     found = evaluation.evaluate(paths, processed, reference, model(), SETTINGS, torch.device("cpu"), ranks)
     nearest = np.asarray(found.nearest).tolist()

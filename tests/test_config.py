@@ -158,7 +158,7 @@ def _adamw(**fields: Any) -> dict[str, Any]:
             "evaluate: extractors: [classifier, classifier] names one twice",
         ),
         ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] names one"),
-        ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics.0: 'fidd' is not allowed: Input should be 'fid', 'isc'"),
+        ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics: unknown 'fidd' (did you mean 'fid'?); allowed: "),
     ],
 )
 def test_a_mistake_names_key_value_and_what_is_allowed(section: str, values: dict[str, Any], message: str) -> None:

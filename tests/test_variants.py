@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.settings import FAMILIES
 from ddpm.base.variant import Variant, build
 
-FAMILIES = [*FAMILIES.values(), "networks", "extractors"]
+FAMILIES = [*FAMILIES.values(), "networks", "extractors", "metrics"]
 ALL = [(family, name) for family in FAMILIES for name in variant.names(family)]
 
 

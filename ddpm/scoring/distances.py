@@ -13,7 +13,7 @@ ROWS = 1024  # of the matrix of distances in memory at once
 SEED = 2020
 
 
-def squared(queries: Tensor, keys: Tensor, rows: int = ROWS) -> Iterator[tuple[slice, Tensor]]:
+def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of (N, D) queries, and the squared distances of each to all (M, D) keys: (rows, M) float32, none negative.
 
     By float32 products of centred features: they resolve about 1e-6 of the features' squared length.
@@ -21,8 +21,8 @@ def squared(queries: Tensor, keys: Tensor, rows: int = ROWS) -> Iterator[tuple[s
     middle = keys.mean(0)
     keys = keys - middle
     lengths = keys.square().sum(1)
-    for start in range(0, len(queries), rows):
-        block = slice(start, min(start + rows, len(queries)))
+    for start in range(0, len(queries), ROWS):
+        block = slice(start, min(start + ROWS, len(queries)))
         own = queries[block] - middle
         products = torch.addmm(lengths, own, keys.T, alpha=-2)
         yield block, products.add_(own.square().sum(1, keepdim=True)).clamp_(min=0)

@@ -1,0 +1,148 @@
+"""Every metric declares what its scores mean, and they mean it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.data.processed import open_split
+from ddpm.scoring import calibration, distances, extractor, limits, metric, scores
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.settings import Evaluate
+
+CPU = torch.device("cpu")
+NAMES = variant.names("metrics")
+BY_ROW = {"isc", "kid"}  # torch-fidelity draws their splits and subsets by row
+SCORES = [score for name in NAMES for score in metric.get(name).scores]
+Images = NDArray[np.uint8]
+
+
+def settings(*names: str) -> Evaluate:
+    return Evaluate(extractors=("classifier",), metrics=names, kid_subsets=20, kid_subset_size=150)
+
+
+def measure(name: str, fake: Features, real: RealFeatures) -> dict[str, float]:
+    return scores.score(fake, real, settings(name))
+
+
+def judged(name: str, real: RealFeatures) -> list[metric.Score]:
+    """Those that it makes of this extractor's features."""
+    other = {"fd": "fid", "fid": "fd"}[real.extractor.frechet]
+    return [score for score in metric.get(name).scores if not score.of and score.name != other]
+
+
+def test_no_two_scores_have_the_same_name() -> None:
+    names = [score.name for score in (*SCORES, metric.CLASS_ACCURACY, *metric.LIKELIHOOD)]
+    assert len(set(names)) == len(names)
+    assert metric.makers() == {score.name: name for name in NAMES for score in metric.get(name).scores}
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_a_score_has_a_direction_and_a_floor_or_is_another_estimate_of_one(score: metric.Score) -> None:
+    assert score.direction in get_args(metric.Direction)
+    assert set(score.sees) <= set(get_args(metric.Sanity))
+    assert (score.floor is None) == bool(score.of)
+    assert not score.of or score.of in {other.name for other in SCORES if not other.of}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_makes_what_it_declares_and_the_same_again(name: str, real: RealFeatures) -> None:
+    found = measure(name, real.held_out, real)
+    assert {score.name for score in judged(name, real)} <= found.keys()
+    assert measure(name, real.held_out, real) == found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name: str, real: RealFeatures) -> None:
+    chosen = settings(name)
+    least, why = metric.get(name).least(chosen, real.extractor.dimensions)
+
+    with pytest.raises(UserError, match=rf"sample\.count: {least - 1} images .* '{name}' .* at least {least} ") as told:
+        limits.check_counts(chosen, {"sample.count": least - 1})
+    assert why in str(told.value)
+    assert "\n" not in str(told.value)
+    limits.check_counts(chosen, {"sample.count": least})
+    assert limits.possible(chosen, real.extractor, least).metrics == (name,)
+    assert limits.possible(chosen, real.extractor, least - 1).metrics == ()
+    few = Features(*(part[:least] for part in real.held_out))
+    assert np.isfinite(list(measure(name, few, real).values())).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_ROW])
+def test_the_order_of_images_does_not_matter(name: str, real: RealFeatures) -> None:
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(real.held_out.features)))
+    shuffled = Features(*(part[order] for part in real.held_out))
+    expected = measure(name, real.held_out, real)
+    assert measure(name, shuffled, real) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_how_much_is_in_memory_at_once_does_not_matter(
+    name: str, real: RealFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = measure(name, real.held_out, real)
+    module = sys.modules[type(metric.get(name)).__module__]
+    for size in ("ROWS", "AT_ONCE"):
+        monkeypatch.setattr(module, size, 37, raising=False)
+    monkeypatch.setattr(distances, "ROWS", 37)
+    assert measure(name, real.held_out, real) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if metric.get(name).splits == {"train"}])
+def test_the_train_images_themselves_get_the_best_value(name: str, real: RealFeatures) -> None:
+    found = measure(name, Features(real.features, torch.zeros(len(real.features), 10)), real)
+    for score in judged(name, real):
+        best = 1 if score.is_share else 0
+        assert found[score.name] == pytest.approx(best, abs=0.002 if name != "kid" else 0.1), score.name
+
+
+def without_threes(images: Images, labels: NDArray[np.int64]) -> Images:
+    return images[labels != 3]
+
+
+def threes_twice(images: Images, labels: NDArray[np.int64]) -> Images:
+    return np.concatenate([images, images[labels == 3]])
+
+
+DAMAGE: dict[metric.Sanity, Callable[[Images, NDArray[np.int64]], Images]] = {
+    "dropped": without_threes,
+    "doubled": threes_twice,
+    "blur": lambda images, labels: calibration.blurred(images, 1 / 16),
+    "noise": lambda images, labels: calibration.noised(images, 1 / 8),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", NAMES)
+def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor(
+    name: str, damage: metric.Sanity, digits: Path, real: RealFeatures, held_out: Images
+) -> None:
+    claimed = [score for score in judged(name, real) if damage in score.sees]
+    if not claimed:
+        pytest.skip("it claims nothing")
+    clean = measure(name, real.held_out, real)
+    spoiled = extractor.extract(real.network, DAMAGE[damage](held_out, open_split(digits, "test")[1]), 64, CPU)
+    found = measure(name, spoiled, real)
+    for score in claimed:
+        change = found[score.name] - clean[score.name]
+        assert (change if score.direction == "lower" else -change) > (score.floor or 0), score.name
+
+
+def test_declarations_and_settings_are_read_without_torch() -> None:
+    code = (
+        "import sys; from ddpm.compare import metrics; from ddpm.params import config; config.load(); "
+        "sys.exit(', '.join({'torch', 'torch_fidelity', 'scipy'} & sys.modules.keys()) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

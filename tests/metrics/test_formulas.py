@@ -1,0 +1,205 @@
+"""Scores are those of closed forms, of formulas in float64, and of the packages that published them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.spatial.distance import cdist
+from scipy.stats import betabinom
+
+from ddpm.scoring import distances, metric
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.settings import Evaluate
+from ddpm.variants.metrics import cmmd, density_coverage, mind
+from ddpm.variants.metrics.cmmd import Cmmd
+from ddpm.variants.metrics.density_coverage import DensityCoverage
+
+Array = NDArray[np.float64]
+OPTIONS = Evaluate(extractors=("classifier",))
+
+
+def measure(chosen: str | metric.Metric, fake: Array, real: Array) -> dict[str, float]:
+    """Of arrays (N, D)."""
+    judge = metric.get(chosen) if isinstance(chosen, str) else chosen
+    ours, theirs = (torch.from_numpy(part).float() for part in (fake, real))
+    of_real: Any = SimpleNamespace(
+        features=theirs,
+        mu=real.mean(0).astype(np.float32),
+        sigma=np.cov(real, rowvar=False),
+        extractor=SimpleNamespace(frechet="fd"),
+    )
+    return judge.measure(Features(ours, torch.zeros(len(ours), 2)), of_real, OPTIONS)
+
+
+def normal(seed: int, count: int, dimensions: int, mean: float = 0.0, sd: float = 1.0) -> Array:
+    return np.random.default_rng(seed).normal(mean, sd, (count, dimensions))
+
+
+# --- Gaussians
+
+
+def test_the_frechet_distance_and_mind_of_isotropic_gaussians_are_the_same_closed_form() -> None:
+    """|mu|^2 + D (s - 1)^2, Dowson & Landau 1982; MIND by E (theta . mu)^2 = |mu|^2 / D."""
+    fake, real = normal(0, 4000, 8, 0.5, 1.5), normal(1, 6000, 8)
+    expected = 8 * 0.5**2 + 8 * 0.5**2
+    assert measure("fid", fake, real)["fd"] == pytest.approx(expected, rel=0.06)
+    assert measure("mind", fake, real)["mind"] == pytest.approx(expected, rel=0.06)
+
+
+def test_mmd_of_isotropic_gaussians_is_the_closed_form_and_the_bias_of_a_v_statistic() -> None:
+    n, m, d, sigma, spread = 3000, 4000, 4, 2.0, 1.5
+
+    def kernel(mean: float, variance: float) -> float:
+        """E k(x, y) where x - y has this mean in each of D dimensions, and this variance."""
+        total = sigma**2 + variance
+        return (sigma**2 / total) ** (d / 2) * np.exp(-d * mean**2 / (2 * total))
+
+    own, other = kernel(0, 2 * spread**2), kernel(0, 2)
+    bias = (1 - own) / n + (1 - other) / m
+    expected = own + other - 2 * kernel(0.5, 1 + spread**2) + bias
+    x, y = (torch.from_numpy(part).float() for part in (normal(0, n, d, 0.5, spread), normal(1, m, d)))
+    assert cmmd.mmd(x, y, sigma) == pytest.approx(expected, rel=0.1)
+
+
+# --- formulas in float64
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 60), (60, 90), (64, 35)])
+def test_every_distance_is_the_formula(n: int, m: int) -> None:
+    fake, real = normal(0, n, 5, 0.3, 1.2), normal(1, m, 5)
+
+    sigma = [np.cov(part, rowvar=False) for part in (fake, real)]
+    root = linalg.sqrtm(sigma[0] @ sigma[1]).real
+    frechet = np.square(fake.mean(0) - real.mean(0)).sum() + np.trace(sigma[0] + sigma[1] - 2 * root)
+    assert measure("fid", fake, real)["fd"] == pytest.approx(frechet, rel=1e-4)
+
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (fake, real)]
+    kernel = [np.exp(-cdist(a, b, "sqeuclidean") / 200).mean() for a, b in [unit, unit[:1] * 2, unit[1:] * 2]]
+    assert measure("cmmd", fake, real)["cmmd"] == pytest.approx(
+        1000 * (kernel[1] + kernel[2] - 2 * kernel[0]), rel=1e-3
+    )
+
+    angles = np.random.default_rng(2).normal(size=(200_000, 5))
+    angles /= np.linalg.norm(angles, axis=1, keepdims=True)
+    ours, theirs = (np.repeat(np.sort(part @ angles[:4000].T, 0), times, 0) for part, times in ((fake, m), (real, n)))
+    assert measure("mind", fake, real)["mind"] == pytest.approx(5 * np.square(ours - theirs).mean(), rel=0.05)
+
+
+@given(n=st.integers(1, 40), m=st.integers(1, 40))
+def test_a_coupling_moves_everything_in_order_and_costs_what_repeated_values_cost(n: int, m: int) -> None:
+    share, ours, theirs = mind.coupling(n, m)
+    assert len(share) <= n + m - 1
+    np.testing.assert_allclose(np.bincount(ours, share), np.full(n, 1 / n))
+    np.testing.assert_allclose(np.bincount(theirs, share), np.full(m, 1 / m))
+    x, y = np.sort(normal(n, n, 1)[:, 0]), np.sort(normal(m + 99, m, 1)[:, 0])
+    assert np.square(x[ours] - y[theirs]) @ share == pytest.approx(np.square(np.repeat(x, m) - np.repeat(y, n)).mean())
+
+
+def test_vendi_is_the_entropy_of_the_kernels_eigenvalues() -> None:
+    fake = normal(0, 120, 7, 1.0)
+    unit = fake / np.linalg.norm(fake, axis=1, keepdims=True)
+    values = np.linalg.eigvalsh(unit @ unit.T / len(fake)).clip(1e-300)
+    assert measure("vendi", fake, fake)["vendi"] == pytest.approx(np.exp(-(values * np.log(values)).sum()), rel=1e-6)
+
+
+@given(groups=st.integers(1, 9))
+@settings(max_examples=9)
+def test_vendi_counts_groups_that_have_nothing_in_common(groups: int) -> None:
+    fake = np.tile(np.eye(9)[:groups], (20, 1)) * 3
+    assert measure("vendi", fake, fake)["vendi"] == pytest.approx(groups)
+
+
+# --- nearest neighbours
+
+
+def of_prdc(fake: Array, real: Array, k: int) -> dict[str, float]:
+    compute = pytest.importorskip("prdc").compute_prdc
+    found: dict[str, float] = compute(real_features=real, fake_features=fake, nearest_k=k)
+    return found
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(200, 300, 5), (300, 200, 2), (150, 150, 3)])
+def test_density_and_coverage_are_those_of_prdc(n: int, m: int, k: int) -> None:
+    fake, real = normal(0, n, 6, 0.2, 0.9), normal(1, m, 6)
+    found, expected = measure(DensityCoverage(neighbours=k), fake, real), of_prdc(fake, real, k)
+    assert found["density"] == pytest.approx(expected["density"], rel=1e-4)
+    assert found["coverage"] == pytest.approx(expected["coverage"], abs=1e-6)
+
+
+def test_precision_and_recall_are_those_of_prdc() -> None:
+    fake, real = normal(0, 200, 6, 0.2, 0.9), normal(1, 300, 6)
+    found, expected = measure("prc", fake, real), of_prdc(fake, real, OPTIONS.prc_neighborhood)
+    assert found["precision"] == pytest.approx(expected["precision"], abs=0.006)  # a tie or two at a ball's edge
+    assert found["recall"] == pytest.approx(expected["recall"], abs=0.006)
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(200, 300, 5), (300, 200, 2)])
+def test_clipped_density_and_coverage_are_the_formulas(n: int, m: int, k: int) -> None:
+    fake, real = normal(0, n, 6, 0.2, 0.9), normal(1, m, 6)
+    apart = cdist(real, real) + np.diag(np.full(m, np.inf))
+    radius = np.sort(apart, axis=1)[:, k - 1]
+    clipped = np.minimum(radius, np.median(radius))
+    density = [np.minimum((gaps <= clipped[:, None]).sum(0) / k, 1).mean() for gaps in (cdist(real, fake), apart)]
+    covered = np.minimum((cdist(real, fake) < radius[:, None]).sum(1) / k, 1).mean()
+    mean = [betabinom(good, k, m - k).expect(lambda j: np.minimum(j, k)) / k for good in range(0, n + 1, 20)]
+    assert np.allclose(density_coverage.expected(k, m, n)[::20], mean, rtol=1e-6)
+
+    found = measure(DensityCoverage(neighbours=k), fake, real)
+
+    assert found["clipped_density"] == pytest.approx(min(1, density[0] / density[1]), rel=0.01)
+    good = np.interp(covered, density_coverage.expected(k, m, n), np.arange(n + 1) / n)
+    assert found["clipped_coverage"] == pytest.approx(good, abs=0.005)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_share_of_bad_samples_lowers_both_by_that_share(share: float) -> None:
+    real, drawn = normal(0, 3000, 8), normal(1, 2000, 8)
+    drawn[: int(share * len(drawn))] += 100
+    found = measure("density_coverage", drawn, real)
+    assert found["clipped_density"] == pytest.approx(1 - share, abs=0.05)
+    assert found["clipped_coverage"] == pytest.approx(1 - share, abs=0.05)
+
+
+def test_an_outlier_fools_density_but_not_the_clipped_one() -> None:
+    real, bad = normal(0, 500, 4), normal(1, 200, 4, 6.0, 0.3)
+    real[:6] = 30 + normal(2, 6, 4)  # their balls would reach the bad samples
+    real[0] = 12
+    found = measure("density_coverage", bad, real)
+    assert found["density"] > 0.1
+    assert found["clipped_density"] == 0
+
+
+# --- distances, and parts
+
+
+@given(n=st.integers(1, 30), m=st.integers(1, 30), offset=st.floats(-1000, 1000))
+@settings(max_examples=30)
+def test_distances_are_those_of_float64(n: int, m: int, offset: float) -> None:
+    x, y = (torch.from_numpy(normal(seed, count, 3) + offset).float() for seed, count in ((0, n), (1, m)))
+    found = torch.cat([part for _, part in distances.squared(x, y)])
+    np.testing.assert_allclose(found, cdist(x, y, "sqeuclidean"), rtol=1e-3, atol=1e-3)
+    assert (found >= 0).all()
+
+
+def test_a_part_is_chosen_by_row_and_a_smaller_one_lies_within_a_larger() -> None:
+    features = torch.arange(1000.0)[:, None]
+    small, large = (set(distances.part(features, count).flatten().tolist()) for count in (50, 300))
+    assert len(small) == 50
+    assert small < large
+    assert np.mean(list(large)) == pytest.approx(500, abs=50)
+    assert distances.part(features, 1000) is features
+
+
+@pytest.mark.parametrize("chosen", [Cmmd(images=150), DensityCoverage(images=150)])
+def test_a_metric_of_every_pair_looks_at_a_part_of_large_sets(chosen: metric.Metric) -> None:
+    fake, real = normal(0, 300, 4), normal(1, 400, 4)
+    parts = (distances.part(torch.from_numpy(each), 150).numpy() for each in (fake, real))
+    assert measure(chosen, fake, real) == measure(chosen, *parts)
