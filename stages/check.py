@@ -77,7 +77,7 @@ def _check_scores(config: Config) -> None:
     from ddpm.scoring import limits
 
     limits.check_channels(config.evaluate, config.data.channels)
-    limits.check_logits(config.evaluate)
+    limits.check_suited(config.evaluate)
     limits.check_counts(config.evaluate, {"sample.count": config.sample.count})
 
 

@@ -53,7 +53,7 @@ def check_params(parsed: argparse.Namespace) -> None:
 
     checked = config.load()
     limits.check_channels(checked.evaluate, checked.data.channels)
-    limits.check_logits(checked.evaluate)
+    limits.check_suited(checked.evaluate)
     limits.check_counts(checked.evaluate, {"sample.count": checked.sample.count})
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":

@@ -10,9 +10,14 @@ from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.settings import Evaluate
 
 
+def suited(settings: Evaluate, features: Extractor) -> tuple[str, ...]:
+    """The metrics of ``settings`` that these features can be judged by."""
+    return tuple(name for name in settings.metrics if features.has_logits or not metric.get(name).needs_logits)
+
+
 def possible(settings: Evaluate, features: Extractor, count: int) -> Evaluate:
-    """``settings`` with only those metrics for which ``count`` images are enough."""
-    chosen = settings.metrics
+    """``settings`` with only those of them for which ``count`` images are enough."""
+    chosen = suited(settings, features)
     enough = [name for name in chosen if count >= metric.get(name).least(settings, features.dimensions)[0]]
     return settings.model_copy(update={"metrics": tuple(enough)})
 
@@ -28,11 +33,15 @@ def check_channels(settings: Evaluate, channels: int) -> None:
             )
 
 
-def check_logits(settings: Evaluate) -> None:
-    """Raises UserError when the Inception Score is asked of an extractor that tells no classes apart."""
-    for name in settings.extractors:
-        if "isc" in settings.metrics and not extractor.get(name).has_logits:
-            raise UserError(f"evaluate.metrics: isc is a score of classes, and {name} has none: leave isc out")
+def check_suited(settings: Evaluate) -> None:
+    """Raises UserError when a metric suits no extractor."""
+    extractors = [extractor.get(name) for name in settings.extractors]
+    for name in settings.metrics:
+        if not any(name in suited(settings, each) for each in extractors):
+            raise UserError(
+                f"evaluate.metrics: {name} is a score of classes, and {' and '.join(settings.extractors)} cannot "
+                f"tell any apart: leave {name} out, or add classifier to evaluate.extractors"
+            )
 
 
 def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
@@ -40,11 +49,13 @@ def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
 
     counts: image counts by the key that sets them: ``sample.count``, and any other name for real images.
     """
-    for name, chosen, (where, count) in itertools.product(settings.extractors, settings.metrics, counts.items()):
+    features = [extractor.get(name) for name in settings.extractors]
+    pairs = [(each, chosen) for each in features for chosen in suited(settings, each)]
+    for (each, chosen), (where, count) in itertools.product(pairs, counts.items()):
         judge = metric.get(chosen)
-        least, why = judge.least(settings, extractor.get(name).dimensions)
+        least, why = judge.least(settings, each.dimensions)
         if count < least and (judge.splits or where == "sample.count"):
             raise UserError(
-                f"{where}: {count:,} images are too few for evaluate.metrics {chosen!r} with {name}: "
+                f"{where}: {count:,} images are too few for evaluate.metrics {chosen!r} with {each.name}: "
                 f"at least {least:,} are needed ({why}); use more images or leave {chosen!r} out"
             )

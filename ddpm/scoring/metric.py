@@ -61,11 +61,13 @@ class Metric(Variant, ABC):
     """Contract of a metric.
 
     scores: those of its numbers that are judged. splits: the real images that it looks at. biased: whether its
-    expectation depends on the number of images, so that scores of different numbers are not comparable.
+    expectation depends on the number of images, so that scores of different numbers are not comparable. needs_logits:
+    whether it is left out for extractors that tell no classes apart.
     """
 
     scores: ClassVar[tuple[Score, ...]]
     splits: ClassVar[frozenset[Split]] = frozenset({"train"})
+    needs_logits: ClassVar[bool] = False
     biased: ClassVar[bool]
 
     @abstractmethod

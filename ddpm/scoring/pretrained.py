@@ -36,7 +36,8 @@ class View:
         """uint8 (B, 1 or 3, H, W) to float32 (B, 3, size, size); gray is repeated."""
         rows = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         shape = (self.size, self.size)
-        resized = np.stack([Image.fromarray(row).resize(shape, Image.Resampling.BICUBIC) for row in rows])
+        pictures = (Image.fromarray(row).resize(shape, Image.Resampling.BICUBIC) for row in rows)
+        resized = np.stack([np.asarray(picture) for picture in pictures])
         pixels = torch.from_numpy(resized).to(images.device).permute(0, 3, 1, 2).contiguous().float() / 255
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (pixels - mean) / std

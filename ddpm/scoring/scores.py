@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ddpm.base.errors import UserError
 from ddpm.scoring import metric
 from ddpm.scoring.extractor import Features
+from ddpm.scoring.limits import suited
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -28,7 +29,7 @@ def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
     if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
         raise UserError(f"evaluate.extractors: {name} gives infinite features for these images; check its weights")
     scores: Scores = {}
-    for chosen in settings.metrics:
+    for chosen in suited(settings, real.extractor):
         scores |= metric.get(chosen).measure(fake, real, settings)
     if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")

@@ -113,9 +113,12 @@ def test_a_class_of_digits_that_is_missing_is_noticed(real: RealFeatures, digits
 
 
 def test_it_has_every_score_but_the_inception_score(real: RealFeatures) -> None:
-    found = scores.score(real.held_out, real, SETTINGS)
+    found = scores.score(real.held_out, real, SETTINGS.model_copy(update={"metrics": (*SETTINGS.metrics, "isc")}))
     assert set(found) == {"fd", "kid_mean", "kid_std", "precision", "recall"}
     assert found["precision"] > 0.5
-    limits.check_logits(SETTINGS)
-    with pytest.raises(UserError, match=r"evaluate\.metrics: isc is a score of classes, and random_conv has none: "):
-        limits.check_logits(Evaluate(extractors=("classifier", "random_conv"), metrics=("fid", "isc")))
+    limits.check_suited(SETTINGS)
+    limits.check_suited(Evaluate(extractors=("classifier", "random_conv"), metrics=("fid", "isc")))
+    with pytest.raises(
+        UserError, match=r"isc is a score of classes, and random_conv cannot tell any apart"
+    ):
+        limits.check_suited(Evaluate(extractors=("random_conv",), metrics=("fid", "isc")))

@@ -63,7 +63,8 @@ baseline = {spread: gate.Expected(**entry)}
 rule = options.model_copy(update={"gate": config.Gate(metrics=("spread",))})
 checks = gate.gate(scores, about["hash"], baseline, rule)
 try:
-    limits.check_counts(evaluate.model_copy(update={"metrics": ("mine",)}), {"sample.count": 6, "the train split": 1000})
+    mine = evaluate.model_copy(update={"metrics": ("mine",)})
+    limits.check_counts(mine, {"sample.count": 6, "the train split": 1000})
 except UserError as error:
     refused = str(error)
 print(json.dumps({

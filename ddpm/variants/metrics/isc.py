@@ -12,6 +12,7 @@ class InceptionScore(Metric):
 
     scores = (Score("is_mean", "higher", 0.05, "inception score", sees=("dropped", "noise")),)
     splits = frozenset()
+    needs_logits = True
     biased = True
 
     def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
