@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ from ddpm.model.file import load_model
 from ddpm.sampling import generator as sampling
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample
-from ddpm.scoring.extractor import Extractor
+from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.metric import Metric
+from ddpm.scoring.settings import Evaluate
 from ddpm.sources.dataset import Dataset
 from tests.test_docs import blocks
 
@@ -84,16 +86,29 @@ def extractor_works(variant: Extractor, tmp_path: Path, model_file: Path) -> Non
     assert len(found.features.unique(dim=0)) == 3
 
 
+def metric_works(variant: Metric, tmp_path: Path, model_file: Path) -> None:
+    settings, real = Evaluate(extractors=("classifier",)), torch.randn(400, 5)
+    least, _ = variant.least(settings, 5)
+    of_real: Any = SimpleNamespace(features=real)
+    clean, moved = (
+        variant.measure(Features(drawn, torch.zeros(len(drawn), 1)), of_real, settings)
+        for drawn in (torch.randn(least, 5), torch.randn(least, 5) + 2)
+    )
+    assert clean.keys() == {score.name for score in variant.scores}
+    assert all(moved[name] > clean[name] for name in clean)
+
+
 WORKS: dict[type, Any] = {
     Schedule: schedule_works,
     Sampler: sampler_works,
     Architecture: architecture_works,
     Dataset: dataset_works,
     Extractor: extractor_works,
+    Metric: metric_works,
 }
 
 
 def test_there_is_an_example_of_each_kind() -> None:
     families = {block.mark.split("/")[2] for block in blocks() if block.language == "python"}
-    assert families == {"schedules", "samplers", "networks", "datasets", "extractors"}
+    assert families == {"schedules", "samplers", "networks", "datasets", "extractors", "metrics"}
     assert architecture.Architecture in WORKS

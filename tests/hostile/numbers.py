@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -17,6 +18,10 @@ from ddpm.model.file import save_model
 from ddpm.params.config import Config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
+from ddpm.scoring import limits
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.scores import score
+from ddpm.scoring.settings import Evaluate
 from ddpm.tracking.previews import Previews
 from ddpm.training import history
 from ddpm.training.checkpoints import Checkpoints
@@ -100,6 +105,18 @@ def save_infinity() -> None:
     save_model(Path("out/model.safetensors"), weights, small().training(), {})
 
 
+def judge(value: float) -> None:
+    """Score features of ``value`` alone."""
+    features = Features(torch.full((2000, 4), value), torch.zeros(2000, 2))
+    real: Any = SimpleNamespace(extractor=Classifier())
+    score(features, real, Evaluate(extractors=("classifier",), metrics=("mind",)))
+
+
+def few() -> None:
+    settings = Evaluate(extractors=("classifier",), metrics=("density_coverage",))
+    limits.check_counts(settings, {"sample.count": 59, "the train split": 59})
+
+
 CASES = [
     Case("numbers", "weights that decay beyond all bounds", lambda: None,
          partial(learn, small(train={"optimizer": decayed(1e30)})), "not finite at step", LEFT),
@@ -116,6 +133,8 @@ CASES = [
     Case("numbers", "an infinite weight after the last step", lambda: None, save_infinity, "are not finite"),
     Case("numbers", "a network that answers NaN", lambda: None, partial(draw_from, torch.nan), "are not finite"),
     Case("numbers", "a network that answers infinity", lambda: None, partial(draw_from, torch.inf), "are not finite"),
+    Case("numbers", "features that are NaN", lambda: None, partial(judge, torch.nan), "infinite features"),
+    Case("numbers", "too few images for a metric", lambda: None, few, "59 images are too few"),
     Case("numbers", "images of another size than the network's", lambda: None,
          partial(learn, small(), np.zeros((3, 1, 9, 9), np.uint8)), "images of shape (1, 9, 9)"),
     Case("numbers", "a folder without images", partial(Path("photos").mkdir), partial(ImageFolder().download, "photos",

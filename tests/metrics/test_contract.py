@@ -21,6 +21,7 @@ from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
+PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")
 NAMES = variant.names("metrics")
 BY_ROW = {"isc", "kid"}  # torch-fidelity draws their splits and subsets by row
@@ -137,6 +138,18 @@ def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor
     for score in claimed:
         change = found[score.name] - clean[score.name]
         assert (change if score.direction == "lower" else -change) > (score.floor or 0), score.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_says_what_its_file_says(name: str) -> None:
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| {name} |"))
+    scores = [score for score in metric.get(name).scores if not score.of]
+    _, listed, better, *_, source = row.strip("| ").split(" | ")
+    assert listed == ", ".join(f"`{score.name}`" for score in scores)
+    assert {better} == {score.direction for score in scores}
+    assert source[source.index("(") :] in (sys.modules[type(metric.get(name)).__module__].__doc__ or "").replace(
+        "\n", " "
+    )
 
 
 def test_declarations_and_settings_are_read_without_torch() -> None:
