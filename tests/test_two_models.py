@@ -62,12 +62,12 @@ def test_no_block_size_matters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shift", [0.4, 0.8])
 def test_two_models_of_equal_worth_are_told_apart_as_rarely_as_p_says(shift: float) -> None:
-    """Both are off by as much, in opposite directions."""
+    """Both are off by as much: with all signs turned, real images and kernel stay the same, and one model becomes the
+    other."""
     draws = [
         relative_mmd(normal(100, 3 * k), normal(80, 3 * k + 1, shift), normal(120, 3 * k + 2, -shift))
         for k in range(600)
     ]
-    # the cubic kernel is odd: with real images around 0 only the even part of a shift counts, and that is equal
     p = np.array([found.p for found in draws])
     z = np.array([found.difference / found.error for found in draws])
     assert 0.02 < np.mean(p < 0.05) < 0.085

@@ -118,7 +118,5 @@ def test_it_has_every_score_but_the_inception_score(real: RealFeatures) -> None:
     assert found["precision"] > 0.5
     limits.check_suited(SETTINGS)
     limits.check_suited(Evaluate(extractors=("classifier", "random_conv"), metrics=("fid", "isc")))
-    with pytest.raises(
-        UserError, match=r"isc is a score of classes, and random_conv cannot tell any apart"
-    ):
+    with pytest.raises(UserError, match=r"isc is a score of classes, and random_conv cannot tell any apart"):
         limits.check_suited(Evaluate(extractors=("random_conv",), metrics=("fid", "isc")))
