@@ -27,13 +27,14 @@ class Revision(NamedTuple):
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
         from dvc.scm import SCMError
+        from scmrepo.exceptions import SCMError as NoRevision
 
         if self.source == "mlflow":
             raise UserError(f"{self.name}: only MLflow has this run, and {path} is not there; run it here to see it")
         here = self.source == WORKSPACE
         try:
             return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=self.name).read_bytes(path))
-        except (OSError, DvcException, SCMError) as error:
+        except (OSError, DvcException, SCMError, NoRevision) as error:
             fix = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
             raise UserError(f"{self.name}: {path} is not kept here; {fix}") from error
 

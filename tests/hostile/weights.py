@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +20,8 @@ from torch import Tensor
 
 from ddpm.model import architecture
 from ddpm.model.file import FORMAT, METADATA, load_model
+from ddpm.scoring import extractor, limits
+from ddpm.scoring.settings import Evaluate
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.arrays import Attack
 from tests.hostile.case import Case
@@ -97,8 +102,45 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
 
 CASES = [Case("model file", name, given, partial(load_model, PATH, torch.device("cpu")), line)
          for name, given, line in FILES]  # fmt: skip
+
+
+def published(content: bytes) -> None:
+    """Put a file in the place of the published weights of ``dinov2_vits14``."""
+    path = Path("hub/checkpoints/dinov2_vits14_pretrain.pth")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+def convert(sha256: str | None = None) -> None:
+    """Convert them. sha256: taken for the published one."""
+    chosen = extractor.get("dinov2_vits14")
+    assert chosen.published is not None
+    pinned = replace(chosen.published, sha256=sha256 or chosen.published.sha256)
+    cache = mock.patch.object(torch.hub, "get_dir", return_value="hub")
+    with cache, mock.patch.object(type(chosen), "published", pinned):
+        chosen.write_weights(Path("processed"), Path("weights.safetensors"), torch.device("cpu"))
+
+
+def saved(state: dict[str, Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+OTHER = saved({"cls_token": torch.zeros(1, 1, 384), "pos_embed": torch.zeros(1, 197, 384)})  # of 16 x 16 patches
+DINOV2 = Evaluate(extractors=("dinov2",))
 CASES += [
     Case("model file", f"raw photos that are {name}", partial(raw_tar, content),
          partial(ImageFolder().read, Path("raw")), "missing or broken")
     for name, content in {"a pickle": pickle.dumps(Attack()), "nothing": b""}.items()
+]  # fmt: skip
+CASES += [
+    Case("extractor", "a pickle in the place of published weights", partial(published, pickle.dumps(Attack())), convert,
+         "is not that of the published DINOv2 ViT-S/14 weights"),
+    Case("extractor", "weights of another model", partial(published, OTHER),
+         partial(convert, hashlib.sha256(OTHER).hexdigest()), "pos_embed should be (1, 1370, 384) and is (1, 1"),
+    Case("extractor", "four channels for a network that knows RGB", lambda: None,
+         partial(limits.check_channels, DINOV2, 4), "dinov2 sees images of 1 or 3 channels"),
+    Case("extractor", "an Inception Score without classes", lambda: None, partial(limits.check_logits, DINOV2),
+         "isc is a score of classes, and dinov2 cannot tell any apart"),
 ]  # fmt: skip
