@@ -175,3 +175,17 @@ def test_honest_models_are_called_copiers_in_less_than_one_run_in_a_hundred(held
 def test_those_that_come_near_twice_as_often_in_one_run_in_twenty(held_out: int, samples: int) -> None:
     rate = np.mean([one.copies for one in simulated(held_out, samples, nearer=2)])
     assert rate == pytest.approx(memorisation.CHANCE, abs=0.015)
+
+
+def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    train = torch.from_numpy(generator.normal(size=(60, 3))).float()
+    samples = torch.cat([train[:20], train[20:40] + 1e-3, 3 * torch.randn(10, 3, generator=torch.Generator())])
+    found = memorisation.nearest(samples, train, CPU)
+    expected = []
+    for sample in samples.double().numpy():
+        to_train = np.linalg.norm(train.double().numpy() - sample, axis=1)
+        between = np.linalg.norm(train.double().numpy() - train[to_train.argmin()].double().numpy(), axis=1)
+        expected.append(to_train.min() > np.partition(between, 1)[1])
+    assert memorisation.authentic(found, memorisation.apart(train)) == pytest.approx(np.mean(expected))
+    assert not any(expected[:40])

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -121,13 +122,14 @@ class Real(NamedTuple):
     """The real images that samples are compared with.
 
     train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether each test image is not a copy of a train image.
+    whether each test image is not a copy of a train image; apart: ``memorisation.apart`` by extractor.
     """
 
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
+    apart: dict[str, NDArray[np.float64]]
 
     @classmethod
     def open(
@@ -139,7 +141,9 @@ class Real(NamedTuple):
         spaces |= {name: (found.held_out.features, found.features) for name, found in features.items()}
         searched = ranks.each(searches(spaces, device))
         held_out = {space: Nearest(**searched[space]) for space in spaces}
-        return cls(train, features, held_out, held_out[PIXELS].distance > 0)
+        apart = ranks.each({name: partial(_apart, found.features) for name, found in features.items()})
+        new = held_out[PIXELS].distance > 0
+        return cls(train, features, held_out, new, {name: found["apart"] for name, found in apart.items()})
 
 
 def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -> dict[str, Task]:
@@ -150,6 +154,10 @@ def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -
 def nearest(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
     """The fields of a ``Nearest``."""
     return memorisation.nearest(queries, train, device)._asdict()
+
+
+def _apart(train: Tensor) -> dict[str, Any]:
+    return {"apart": memorisation.apart(train)}
 
 
 def report(images: Images, real: Real, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE) -> Report:
@@ -176,6 +184,10 @@ def report(images: Images, real: Real, settings: Evaluate, device: torch.device,
             curves[name] = frechet.Curve(**done[name, "curve"])
             scores[name] |= calibration.extrapolated(found, curves[name])
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
+    for space, apart in real.apart.items():
+        if closeness[space]:
+            for key, at in (("authentic", near[space]), ("authentic_expected", real.held_out[space])):
+                closeness[space][key] = memorisation.authentic(at, apart)
     for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}

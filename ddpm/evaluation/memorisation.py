@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scipy import special  # not stats, whose import takes a second
 from torch import Tensor
 
+from ddpm.scoring import distances
+
 ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
 NEIGHBOURS = 50  # as in Carlini et al.: so many that a duplicate in the train split does not hide copies of the image
 NEAR = 0.05  # a sample counts as near if it is nearer than all but this share of held-out images
@@ -75,6 +77,21 @@ def _rows(vectors: Vectors, device: torch.device) -> Tensor:
     """(N, D) float32."""
     tensor = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.array(vectors))
     return tensor.to(device).flatten(1).float()
+
+
+def authentic(found: Nearest, apart: NDArray[np.float64]) -> float:
+    """The share of images that are further from their nearest train image than that one is from every other: AuthPct of
+    Alaa et al. 2022 (arXiv:2102.08921). apart: (M,), each train image's distance to its nearest other."""
+    return float(np.mean(found.distance > apart[found.row]))
+
+
+def apart(train: Tensor) -> NDArray[np.float64]:
+    """The distance of each of (M, D) train features to its nearest other, (M,), from float32 products."""
+    found = []
+    for block, squared in distances.squared(train, train):
+        squared.diagonal(block.start).fill_(torch.inf)
+        found.append(squared.min(1).values)
+    return torch.cat(found).double().sqrt().cpu().numpy()
 
 
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -134,19 +136,24 @@ def at_count(extractor: str, count: int) -> float | None:
 
 def memorisation() -> list[Part]:
     """How near the samples come to train images, compared with held-out real images."""
-    found = metrics.closeness(measured.scores())
+    scores = measured.scores()
+    found = metrics.closeness(scores)
     if not found:
         raise UserError(f"{EVALUATE}: has no memorisation scores; `dvc repro -f evaluate` measures it")
-    heads = ("space", "samples near a train image", "expected", "limit", "verdict", "median distance ratio")
+    heads = (
+        "space", "samples near a train image", "expected", "limit", "verdict", "median distance ratio", "authentic",
+    )  # fmt: skip
     rows = []
     for each in found:
         shares = (f"{share:.2%}" for share in (each.share, each.expected, each.limit))
         verdict = "copies train images" if each.copies else "no sign of copies"
-        rows.append((each.space, *shares, verdict, f"{each.ratio:.3f}"))
+        rows.append((each.space, *shares, verdict, f"{each.ratio:.3f}", _authentic(each.space, scores)))
     caption = (
         "A sample is near a train image when its relative distance to it (over the distances to the next ones) is "
         "below that of all but 5% of the held-out images. A share above the limit means that train images are copied. "
-        "The ratio of the samples' median distance to that of held-out images is 1 for new images and 0 for copies."
+        "The ratio of the samples' median distance to that of held-out images is 1 for new images and 0 for copies. "
+        "Authentic: the share of samples that are further from their nearest train image than that one is from every "
+        "other (arXiv:2102.08921), next to that of held-out images."
     )
     table = Table(heads, rows, caption, text_columns=(0, 4))
     over_training = [Note(line) for line in _since()]
@@ -158,6 +165,11 @@ def memorisation() -> list[Part]:
         ]
     shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
     return [table, *over_training, Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)]
+
+
+def _authentic(space: str, scores: Mapping[str, float]) -> str:
+    found = [scores.get(f"{metrics.MEMORISATION}{space}.{key}") for key in ("authentic", "authentic_expected")]
+    return " / ".join(f"{share:.1%}" for share in found if share is not None) or "-"
 
 
 def _since() -> list[str]:
