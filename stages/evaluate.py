@@ -23,9 +23,7 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
     snapshots = snapshot_paths(paths.SAMPLES, sample.seeds)
-    points = curve.curve(
-        found, snapshots, paths.PROCESSED, paths.REFERENCE, paths.SAMPLES, model, settings, device, ranks
-    )
+    points = curve.curve(found, snapshots, paths.REFERENCE, paths.SAMPLES, model, settings, device, ranks)
     if not ranks.main:
         return
     comparable = fingerprint(

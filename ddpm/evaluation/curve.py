@@ -11,8 +11,9 @@ import torch
 from ddpm.base import files
 from ddpm.base.files import Rows
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.evaluation.evaluation import Evaluation, mean, of_classes, read_set, report
+from ddpm.evaluation.evaluation import Evaluation, mean, read_set, report
 from ddpm.model.file import Loaded
+from ddpm.sampling.samples import read_labels
 from ddpm.scoring.reference import read_reference
 from ddpm.scoring.settings import Evaluate
 
@@ -22,7 +23,6 @@ HEADS = ["images"]
 def curve(
     found: Evaluation,
     snapshots: Mapping[int, Mapping[int, Path]],
-    processed: Path,
     reference: Path,
     samples: Path,
     model: Loaded,
@@ -41,13 +41,12 @@ def curve(
         end = model.facts["steps"] * model.written["train"]["batch_size"]
     except (KeyError, TypeError):
         return []
-    index = read_reference(reference)
+    index, count = read_reference(reference), model.config.model.classes
     points = {}
     for images, sets in snapshots.items():
         drawn = [read_set(path, index, settings) for path in sets.values()]
-        reports = [report(each, found.real, settings, device, ranks) for each in drawn]
-        floor = {name: dict[str, float]() for name in settings.extractors}  # the real images' own are in evaluate.json
-        of_classes(reports, floor, found.real, processed, samples, model.config.model.classes)
+        labels = read_labels(samples, len(drawn[0]), count) if count else None
+        reports = [report(each, found.real, settings, device, ranks, labels) for each in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(found.scores)
     points[end] = {name: scores[name] for name in found.sets[0] if name in scores}

@@ -83,13 +83,21 @@ def evaluate(
     The ranks share the work, and each returns the whole. Raises UserError when there are too few samples for a metric,
     or their shape is not that of the real images.
     """
-    index = read_reference(reference)
-    floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
+    index, count = read_reference(reference), model.config.model.classes
+    names = check_classes(processed, count) if count else ()
     images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
     real = Real.open(processed, reference, settings, device, ranks)
-    reports = [report(drawn, real, settings, device, ranks) for drawn in images.values()]
+    asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
+    reports = [report(drawn, real, settings, device, ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(model, processed, settings, device, ranks)
-    by_class = of_classes(reports, floor, real, processed, next(iter(sets.values())).parent, model.config.model.classes)
+    floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
+    by_class: Rows = []
+    if asked is not None:
+        train, test = (open_split(processed, split)[1] for split in SPLITS)
+        for name, accuracy in accuracies({name: found.held_out for name, found in real.features.items()}, test).items():
+            floor[name]["class_accuracy"] = accuracy
+        for name, found in real.features.items():
+            by_class += classes.rows(found, train, [one.features[name] for one in reports], asked, names)
     scores = mean([found.scores for found in reports]) | {"real": floor} | bounds.bits_per_dim(terms)
     scores |= bounds.ode_bits_per_dim(model, processed, settings, device, ranks)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
@@ -160,8 +168,21 @@ def _apart(train: Tensor) -> dict[str, Any]:
     return {"apart": memorisation.apart(train)}
 
 
-def report(images: Images, real: Real, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE) -> Report:
-    """Score one set of uint8 (N, C, H, W) images."""
+def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
+    """The ``class_accuracy`` of each extractor that knows classes."""
+    knowing = [name for name in features if extractor.get(name).knows_classes]
+    return {name: class_accuracy(features[name], labels) for name in knowing}
+
+
+def report(
+    images: Images,
+    real: Real,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    labels: NDArray[np.int64] | None = None,
+) -> Report:
+    """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
     fakes = {
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
@@ -183,6 +204,8 @@ def report(images: Images, real: Real, settings: Evaluate, device: torch.device,
         if done[name, "curve"]:
             curves[name] = frechet.Curve(**done[name, "curve"])
             scores[name] |= calibration.extrapolated(found, curves[name])
+    for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
+        scores[name]["class_accuracy"] = accuracy
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
     for space, apart in real.apart.items():
         if closeness[space]:
@@ -192,27 +215,6 @@ def report(images: Images, real: Real, settings: Evaluate, device: torch.device,
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}
     return Report(scores, curves, near, fakes)
-
-
-def of_classes(
-    reports: Sequence[Report], floor: dict[str, Any], real: Real, processed: Path, samples: Path, count: int
-) -> Rows:
-    """Add the ``class_accuracy`` of each extractor that knows classes to the scores of the sets and, of the test
-    images, to ``floor``. Returns ``classes.rows``; without classes, ``count`` 0, nothing changes."""
-    if not count:
-        return []
-    names = check_classes(processed, count)
-    train, test = (open_split(processed, split)[1] for split in SPLITS)
-    rows: Rows = []
-    for name, found in real.features.items():
-        drawn = [one.features[name] for one in reports]
-        labels = read_labels(samples, len(drawn[0].features), count)
-        rows += classes.rows(found, train, drawn, labels, names)
-        if found.extractor.knows_classes:
-            floor[name]["class_accuracy"] = class_accuracy(found.held_out, test)
-            for one, features in zip(reports, drawn, strict=True):
-                one.scores[name]["class_accuracy"] = class_accuracy(features, labels)
-    return rows
 
 
 def curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Any]:
