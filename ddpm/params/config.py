@@ -39,7 +39,7 @@ def _has_floor(name: str) -> str:
     return name
 
 
-Floored = Annotated[str, AfterValidator(_has_floor), WithJsonSchema({"enum": list(FLOORS)})]
+Floored = Annotated[str, AfterValidator(_has_floor), WithJsonSchema({"type": "string", "enum": list(FLOORS)})]
 MANY = 10**6  # steps
 
 

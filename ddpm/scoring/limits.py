@@ -54,7 +54,7 @@ def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
     for (each, chosen), (where, count) in itertools.product(pairs, counts.items()):
         judge = metric.get(chosen)
         least, why = judge.least(settings, each.dimensions)
-        if count < least and (judge.splits or where == "sample.count"):
+        if count < least and (judge.compares or where == "sample.count"):
             raise UserError(
                 f"{where}: {count:,} images are too few for evaluate.metrics {chosen!r} with {each.name}: "
                 f"at least {least:,} are needed ({why}); use more images or leave {chosen!r} out"

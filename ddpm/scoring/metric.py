@@ -23,7 +23,6 @@ else:
 __all__ = ["Direction", "Features", "Metric", "RealFeatures", "Sanity", "Score"]
 
 Direction = Literal["lower", "higher"]
-Split = Literal["train", "test"]
 # what is done to real images that a score should notice: a class left out, a class twice as often, each image blurred,
 # noised, or compressed, half of them replaced by train images
 Sanity = Literal["dropped", "doubled", "blur", "noise", "jpeg", "copies"]
@@ -60,13 +59,13 @@ LIKELIHOOD = (
 class Metric(Variant, ABC):
     """Contract of a metric.
 
-    scores: those of its numbers that are judged. splits: the real images that it looks at. biased: whether its
+    scores: those of its numbers that are judged. compares: whether it looks at real images. biased: whether its
     expectation depends on the number of images, so that scores of different numbers are not comparable. needs_logits:
     whether it is left out for extractors that tell no classes apart.
     """
 
     scores: ClassVar[tuple[Score, ...]]
-    splits: ClassVar[frozenset[Split]] = frozenset({"train"})
+    compares: ClassVar[bool] = True
     needs_logits: ClassVar[bool] = False
     biased: ClassVar[bool]
 
@@ -80,9 +79,8 @@ class Metric(Variant, ABC):
 
     @property
     def is_distance(self) -> bool:
-        """Whether it grows with the distance from the train images: the test images can be measured by it, and spoiled
-        copies of them are further away."""
-        return self.splits == {"train"} and all(score.direction == "lower" for score in self.scores)
+        """Whether it grows with the distance from real images."""
+        return self.compares and all(score.direction == "lower" for score in self.scores)
 
 
 def get(name: str) -> Metric:

@@ -11,7 +11,7 @@ class InceptionScore(Metric):
     because the splits are drawn by row. By torch-fidelity."""
 
     scores = (Score("is_mean", "higher", 0.05, "inception score", sees=("dropped", "noise")),)
-    splits = frozenset()
+    compares = False
     needs_logits = True
     biased = True
 

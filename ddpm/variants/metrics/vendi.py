@@ -17,7 +17,7 @@ class Vendi(Metric):
     """
 
     scores = (Score("vendi", "higher", 0.05, "Vendi score", sees=("dropped",)),)
-    splits = frozenset()
+    compares = False
     biased = True
 
     def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
