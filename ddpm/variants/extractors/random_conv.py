@@ -23,6 +23,7 @@ KERNEL = 3
 SCALES = (1, 4)  # the image, and its means over blocks of 4 x 4 pixels
 GRID = 2  # means are taken over each quarter of the image
 BATCH = 256
+SEEN = 5000  # images that means and scales come from, at most: each takes a pass of its own
 LEAST = 1 / 16  # of the median scale: a feature that hardly varies in the train split must not outweigh the others
 STEP = 2.0**-8  # of a response, for images that are all the same
 
@@ -38,7 +39,9 @@ class RandomConv(Extractor):
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
         filters = draw(read_manifest(processed).channels)
         blank = {"mean": torch.zeros(self.dimensions), "scale": torch.ones(self.dimensions)}
-        features = extract(Network(filters | blank), open_split(processed, "train")[0], BATCH, device).features.double()
+        images, _ = open_split(processed, "train")
+        some = images[:: -(-len(images) // SEEN)]
+        features = extract(Network(filters | blank), some, BATCH, device).features.double()
         spread = features.std(dim=0, correction=0)
         scale = 2.0 ** spread.clamp(min=LEAST * max(float(spread.median()), STEP)).log2().round()
         mean = (features.mean(dim=0) / scale * 8).round() / 8 * scale
