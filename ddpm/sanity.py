@@ -59,6 +59,7 @@ def compressed(images: Images, quality: int = QUALITY) -> Images:
 SPOILED: Mapping[str, Callable[[Images], Images]] = {
     "blur": lambda images: blurred(images, BLUR),
     "noise": lambda images: noised(images, NOISE),
+    "static": lambda images: noised(np.full_like(images, 128), 0.5),  # what sampling starts from
     "jpeg": compressed,
 }
 

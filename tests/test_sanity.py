@@ -41,6 +41,7 @@ def test_the_table_of_digits(found: Sanity) -> None:
                for name, row in found.scores.items()}  # fmt: skip
     fd = noticed["classifier.fd"]
     assert [fd[damage] for damage in ("dropped", "doubled", "blur", "noise")] == ["sees"] * 4
+    assert all(row.noticed["static"].worse == 1 for name, row in found.scores.items() if name.startswith("classifier."))
     assert found.scores["classifier.fd"].noticed[HARMLESS].worse == 1  # it falls as the number of images grows
     assert noticed["classifier.precision"]["copies"] == "misled"  # copies are as precise as can be
     assert noticed["memorisation.classifier.share"] == {"copies": "sees", HARMLESS: "blind"}
@@ -94,7 +95,7 @@ def test_worse_is_the_share_of_pairs(damaged: list[int], whole: list[int], lower
 def test_damage_keeps_the_shape_and_changes_each_image(channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 255, (5, channels, 12, 20), dtype=np.uint8)
     spoiled = {damage: spoil(images) for damage, spoil in sanity.possible_damage(images).items()}
-    assert spoiled.keys() == {"blur", "noise"} | ({"jpeg"} if channels != 2 else set())
+    assert spoiled.keys() == {"blur", "noise", "static"} | ({"jpeg"} if channels != 2 else set())
     for found in spoiled.values():
         assert (found.shape, found.dtype) == (images.shape, np.uint8)
         assert (found != images).any((1, 2, 3)).all()
@@ -127,12 +128,14 @@ def lines(tmp_path: Path, found: Sanity, score: str = "classifier.fd", count: in
 
 
 def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(tmp_path: Path) -> None:
-    should = "one class left out; one class twice as often; blur; noise"
+    should = "one class left out; one class twice as often; blur; noise; pure noise in place of images"
     start = "warning: classifier.fd is blind to what it should see in real images of this data"
     assert lines(tmp_path, made(0.5)) == [f"{start} (at 179 images): {should}"]
     assert lines(tmp_path, made(0.5), count=720) == [f"{start} (at 179 images, not the 720 used here): {should}"]
     assert lines(tmp_path, made(0.71)) == []  # JPEG and copies are no part of what it should see
-    assert lines(tmp_path, made(0.5), "classifier.is_mean")[0].endswith(": one class left out; noise")
+    assert lines(tmp_path, made(0.5), "classifier.is_mean")[0].endswith(
+        ": one class left out; noise; pure noise in place of images"
+    )
     assert lines(tmp_path, made(0.5), "classifier.recall")[0].startswith(
         f"{tmp_path / 'sanity.json'} has no classifier"
     )

@@ -18,6 +18,7 @@ PICTURE = PATH.with_suffix(".png")
 REMEDY = "`ddpm sanity` makes it"
 SEES, BLIND = 0.9, 0.7  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 HARMLESS = "fewer"  # what no score should notice
+STATIC = "static"  # what every score should notice
 
 
 class Damage(NamedTuple):
@@ -32,6 +33,7 @@ DAMAGE = {
     "doubled": Damage("class doubled", "one class twice as often"),
     "blur": Damage("blur", "blur"),
     "noise": Damage("noise", "noise"),
+    STATIC: Damage("pure noise", "pure noise in place of images"),
     "jpeg": Damage("JPEG", "JPEG compression"),
     "copies": Damage("train copies", "train images among them"),
     HARMLESS: Damage("half as many", "half as many images, which is no damage"),
@@ -150,7 +152,7 @@ def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PAT
     if row is None:
         return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
     at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
-    sees = [damage for damage in metrics.SCORES[metrics.kind(score)].sees if damage in row.noticed]
+    sees = [damage for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC) if damage in row.noticed]
     missed = [DAMAGE[damage].done for damage in sees if row.noticed[damage].worse < BLIND]
     if not missed:
         return []
