@@ -69,6 +69,8 @@ def test_a_base_of_its_own_and_another_first_seed() -> None:
         ("looks", "primary: classifier.fdd\nlooks", "did you mean"),
         ("looks", "primary: inception.fid\nlooks", "no run of cosine will have inception.fid"),
         ("looks", "primary: classifier.fid\nlooks", "no run of cosine will have classifier.fid"),
+        ("looks", "primary: classifier.mind\nlooks", "its evaluate.metrics are fid, isc, kid, prc"),
+        ("looks", "primary: classifier.class_accuracy\nlooks", "its model.classes is 0"),
         ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "noise: 1\nlooks", "noise: 1 is not allowed: 0, or 4 or more runs for each source of noise"),
@@ -110,6 +112,20 @@ def test_the_hash_is_of_what_decides() -> None:
         ("looks", "primary: classifier.kid_mean\nlooks"),
     ):
         assert load(STUDY.replace(old, new)).hash != here
+
+
+@pytest.mark.parametrize(
+    ("primary", "keys"),
+    [
+        ("inception.kid_mean", "evaluate.extractors: [inception]"),
+        ("classifier.clipped_coverage", "evaluate.metrics: [density_coverage]"),
+        ("classifier.class_accuracy", "model.classes: 10"),
+    ],
+)
+def test_any_score_that_the_runs_will_have_can_be_primary(primary: str, keys: str) -> None:
+    text = STUDY.replace("looks", f"primary: {primary}\nlooks")
+    both = text.replace("cosine: {", f"cosine: {{{keys}, ").replace("linear: {", f"linear: {{{keys}, ")
+    assert load(both).plan.primary == primary
 
 
 NOISE = STUDY.replace("looks", "noise: 4\nlooks")

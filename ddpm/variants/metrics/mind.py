@@ -1,5 +1,4 @@
-"""MIND: the sliced Wasserstein distance of features, steady at 1,000 to 5,000 images. Berthet et al. 2026
-(arXiv:2605.06797)."""
+"""MIND: the sliced Wasserstein distance of features. Berthet et al. 2026 (arXiv:2605.06797)."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ class Mind(Metric):
     unit differ by a constant.
     """
 
-    scores = (Score("mind", "lower", 0.01, "MIND", sees=("dropped", "doubled", "blur", "noise")),)
+    scores = (Score("mind", "lower", 0.01, "MIND", sees=("dropped", "doubled", "blur", "noise", "jpeg")),)
     biased = True
     projections: Annotated[int, Field(ge=1)] = 1000
 
