@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -118,19 +116,11 @@ def threes_twice(images: Images, labels: NDArray[np.int64]) -> Images:
     return np.concatenate([images, images[labels == 3]])
 
 
-def compressed(image: Images) -> Images:
-    """JPEG of quality 20: (1, H, W) again."""
-    file = io.BytesIO()
-    Image.fromarray(image[0]).save(file, "JPEG", quality=20)
-    return np.asarray(Image.open(file))[None]
-
-
 DAMAGE: dict[metric.Sanity, Callable[[Images, NDArray[np.int64]], Images]] = {
     "dropped": without_threes,
     "doubled": threes_twice,
     "blur": lambda images, labels: calibration.blurred(images, 1 / 16),
     "noise": lambda images, labels: calibration.noised(images, 1 / 8),
-    "jpeg": lambda images, labels: np.stack([compressed(image) for image in images]),
 }
 
 

@@ -30,8 +30,8 @@ class DensityCoverage(Metric):
     """
 
     scores = (
-        Score("clipped_density", "higher", 0.01, "clipped density", is_share=True, sees=("blur", "noise", "jpeg")),
-        Score("clipped_coverage", "higher", 0.01, "clipped coverage", is_share=True, sees=("blur", "noise", "jpeg")),
+        Score("clipped_density", "higher", 0.01, "clipped density", is_share=True, sees=("blur", "noise")),
+        Score("clipped_coverage", "higher", 0.01, "clipped coverage", is_share=True, sees=("blur", "noise")),
     )
     biased = False
     neighbours: Annotated[int, Field(ge=1)] = 5

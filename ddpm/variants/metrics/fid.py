@@ -5,7 +5,7 @@ from __future__ import annotations
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Sanity, Score
 from ddpm.scoring.settings import Evaluate
 
-SEES: tuple[Sanity, ...] = ("dropped", "doubled", "blur", "noise", "jpeg")
+SEES: tuple[Sanity, ...] = ("dropped", "doubled", "blur", "noise")
 
 
 class Frechet(Metric):

@@ -10,7 +10,7 @@ class KernelDistance(Metric):
     """``kid_std`` is the spread over the subsets, not a standard error of ``kid_mean``. Both depend on the images'
     order, because the subsets are drawn by row. By torch-fidelity."""
 
-    scores = (Score("kid_mean", "lower", 0.0005, "KID", sees=("dropped", "doubled", "blur", "noise", "jpeg")),)
+    scores = (Score("kid_mean", "lower", 0.0005, "KID", sees=("dropped", "doubled", "blur", "noise")),)
     biased = False
 
     def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:

@@ -24,7 +24,7 @@ class Mind(Metric):
     unit differ by a constant.
     """
 
-    scores = (Score("mind", "lower", 0.01, "MIND", sees=("dropped", "doubled", "blur", "noise", "jpeg")),)
+    scores = (Score("mind", "lower", 0.01, "MIND", sees=("dropped", "doubled", "blur", "noise")),)
     biased = True
     projections: Annotated[int, Field(ge=1)] = 1000
 

@@ -14,7 +14,7 @@ class PrecisionRecall(Metric):
     which anything is precise. By torch-fidelity."""
 
     scores = (
-        Score("precision", "higher", 0.01, is_share=True, sees=("blur", "noise", "jpeg")),
+        Score("precision", "higher", 0.01, is_share=True, sees=("blur", "noise")),
         Score("recall", "higher", 0.01, is_share=True, sees=("dropped",)),
     )
     biased = True
