@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,7 +24,7 @@ from ddpm.scoring import extractor as extractors
 from ddpm.scoring import limits, reference
 from ddpm.scoring.pretrained import Pretrained, View
 from ddpm.scoring.settings import Evaluate
-from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor, VisionTransformer
+from ddpm.scoring.vision_transformer import TransformerExtractor
 from ddpm.variants.extractors import vgg16
 from tests.extractors.test_classifier import made
 
@@ -236,87 +234,6 @@ def test_dinov2_and_clip_see_the_published_sizes_and_colours() -> None:
     assert isinstance(clip, Pretrained)
     assert dinov2.view == View(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert clip.view == View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-
-def cubic(x: float) -> float:
-    """Keys' kernel with a = -0.75, that of torch's bicubic interpolation."""
-    x, a = abs(x), -0.75
-    if x <= 1:
-        return (a + 2) * x**3 - (a + 3) * x**2 + 1
-    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
-
-
-def resizing(new: int, old: int) -> Tensor:
-    """(new, old): DINOv2 shrinks the grid by (new + 0.1) / old instead of new / old."""
-    weights = torch.zeros(new, old, dtype=torch.float64)
-    for row in range(new):
-        at = (row + 0.5) * old / (new + 0.1) - 0.5
-        for tap in range(math.floor(at) - 1, math.floor(at) + 3):
-            weights[row, min(max(tap, 0), old - 1)] += cubic(at - tap)
-    return weights
-
-
-@torch.no_grad()
-def by_the_book(state: dict[str, Tensor], made: Architecture, pixels: Tensor) -> Tensor:
-    """The network in float64 from torch's own attention, with none of the code under test."""
-    state = {name: tensor.double() for name, tensor in state.items()}
-    state |= {f"blocks.{i}.ls{j}.gamma": torch.ones(1).double() for i in range(made.depth) for j in (1, 2)
-              if not made.scaled}  # fmt: skip
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], made.eps)
-
-    def linear(name: str, x: Tensor) -> Tensor:
-        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-
-    patches = F.conv2d(
-        pixels.double(), state["patch_embed.proj.weight"], state.get("patch_embed.proj.bias"), made.patch
-    )
-    new = patches.shape[-1]
-    grid = state["pos_embed"][0, 1:].view(made.grid, made.grid, -1)
-    if new != made.grid:
-        weights = resizing(new, made.grid)
-        grid = torch.einsum("ai,bj,ijc->abc", weights, weights, grid)
-    first = (state["cls_token"] + state["pos_embed"][:, :1]).expand(len(pixels), -1, -1)
-    x = torch.cat([first, patches.flatten(2).mT + grid.flatten(0, 1)], dim=1)
-    x = norm("pre_norm", x) if made.clip else x
-    for i in range(made.depth):
-        block = f"blocks.{i}"
-        attention = nn.MultiheadAttention(made.width, made.heads, batch_first=True, dtype=torch.float64)
-        names = {"in_proj_weight": "qkv.weight", "in_proj_bias": "qkv.bias"}
-        names |= {"out_proj.weight": "proj.weight", "out_proj.bias": "proj.bias"}
-        attention.load_state_dict({theirs: state[f"{block}.attn.{ours}"] for theirs, ours in names.items()})
-        seen = norm(f"{block}.norm1", x)
-        x = x + state[f"{block}.ls1.gamma"] * attention(seen, seen, seen)[0]
-        hidden = linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x))
-        hidden = hidden / (1 + torch.exp(-1.702 * hidden)) if made.clip else nn.GELU()(hidden)
-        x = x + state[f"{block}.ls2.gamma"] * linear(f"{block}.mlp.fc2", hidden)
-    features = norm("norm", x[:, 0])
-    if made.projection:
-        features = features @ state["projection.weight"].T
-        features = features / features.norm(dim=1, keepdim=True)
-    return features
-
-
-@pytest.mark.parametrize("side", [2, 3])
-@pytest.mark.parametrize(
-    "made",
-    [
-        Architecture(WIDTH, DEPTH, HEADS, patch=4, grid=3),
-        Architecture(WIDTH, DEPTH, HEADS, patch=4, grid=3, eps=1e-5, scaled=False, clip=True, projection=16),
-    ],
-    ids=["dinov2", "clip"],
-)
-def test_a_transformer_is_that_of_the_paper(made: Architecture, side: int) -> None:
-    torch.manual_seed(0)
-    network = VisionTransformer(made).eval()
-    state = {name: torch.randn(tensor.shape) * 0.4 for name, tensor in network.state_dict().items()}
-    network.load_state_dict(state)
-    pixels = torch.randn(3, 3, 4 * side, 4 * side)
-
-    found = network(pixels).features.detach()
-
-    torch.testing.assert_close(found.double(), by_the_book(state, made, pixels), rtol=1e-4, atol=1e-4)
 
 
 def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double: Double, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ STEP = 2.0**-8  # of a response, for images that are all the same
 
 class RandomConv(Extractor):
     """The draws are a function of the seed alone. Each feature's mean and scale in the train split are rounded, so that
-    the weights are the same bytes on every machine.
+    another machine's rounding errors do not change the bytes.
     """
 
     dimensions = len(SCALES) * WIDTH * (GRID**2 + 1)
