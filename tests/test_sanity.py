@@ -139,8 +139,11 @@ def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(t
     assert lines(tmp_path, made(0.5), "classifier.recall")[0].startswith(
         f"{tmp_path / 'sanity.json'} has no classifier"
     )
-    other = config.check(params(data__test_fraction=0.3), "test")
-    assert "is of other data" in lines(tmp_path, made(0.5, other))[0]
+    for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
+        assert "is of other data" in lines(tmp_path, made(0.5, config.check(params(**change), "test")))[0]
+    secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
+    assert "secret" not in json.dumps(said.data_params(secret.data))
+    assert lines(tmp_path, made(0.5), "bits_per_dim") == []
     assert said.of_primary("classifier.fd", {}, 1, tmp_path / "none.json") == []
     (tmp_path / "sanity.json").write_text('{"images": -1}')
     with pytest.raises(UserError, match=r"is not allowed: .*; `ddpm sanity` makes it"):

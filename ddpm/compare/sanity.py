@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, FiniteFloat
 
+from ddpm.base.errors import masked
 from ddpm.base.paths import METRICS
 from ddpm.compare import measured, metrics
 from ddpm.compare.tables import Rows
@@ -68,8 +69,8 @@ class Sanity(BaseModel):
 
 
 def data_params(data: Data) -> dict[str, Any]:
-    """What decides which images are real."""
-    return data.model_dump(mode="json", exclude={"source", "on_error"})
+    """What decides which images are real, without passwords."""
+    return data.model_dump(mode="json", exclude={"on_error"}) | {"source": masked(str(data.source or ""))}
 
 
 def read(path: Path = PATH) -> Sanity:
@@ -139,11 +140,11 @@ def findings(found: Sanity) -> list[str]:
 
 
 def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PATH) -> list[str]:
-    """What to be careful about when a verdict rests on ``score``: nothing if ``path`` is not there.
+    """What to be careful about when a verdict rests on ``score``; nothing if it is a likelihood, or without ``path``.
 
     data: of the verdict's runs, as ``data_params``; count: the samples that they are scored on.
     """
-    if not path.exists():
+    if score in metrics.ALONE or not path.exists():
         return []
     found = read(path)
     if found.data != dict(data):
