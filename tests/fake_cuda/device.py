@@ -1,0 +1,107 @@
+"""The fake device, in a process that was started with the shim preloaded, and what is watched on it."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ROOT = Path(__file__).parents[2]
+CUDA = torch.device("cuda", 0)
+GIGABYTE = 2**30
+# what torch asks the driver about
+ANSWERS: dict[str, object] = {
+    "is_available": True,
+    "device_count": 1,
+    "mem_get_info": (70 * GIGABYTE, 80 * GIGABYTE),
+    "get_device_capability": (9, 0),
+    "is_bf16_supported": True,
+    "current_device": 0,
+    "_lazy_init": None,
+}
+
+
+class Watched(TorchDispatchMode):
+    """Counts operations, and notes by file and line what makes a host wait for the device, or the other way round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.notes: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        self.operations += 1
+        options = options or {}
+        found = function(*arguments, **options)
+        given = [each for each in (*arguments, *options.values()) if isinstance(each, Tensor)]
+        if function is torch.ops.aten._to_copy.default:
+            self._copy(given[0], found, bool(options.get("non_blocking")))
+        elif function is torch.ops.aten.copy_.default:
+            self._copy(given[1], given[0], bool(options.get("non_blocking") or True in arguments[2:]))
+        elif any(isinstance(each, torch.Generator) and each.device.type == "cpu" for each in options.values()) and any(
+            made.device.type == "cuda" for made in (found,) if isinstance(made, Tensor)
+        ):
+            self._note("a CPU generator for a CUDA tensor")
+        return found
+
+    def _copy(self, source: Tensor, target: Tensor, non_blocking: bool) -> None:
+        ways = source.device.type, target.device.type
+        if ways == ("cuda", "cpu"):
+            self._note("the host waits for the device")
+        elif ways == ("cpu", "cuda") and not non_blocking and source.dim():
+            self._note("the device waits for the host")
+
+    def _note(self, what: str) -> None:
+        frames = [frame for frame in traceback.extract_stack() if f"{ROOT}/ddpm/" in frame.filename]
+        where = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].name}" if frames else "elsewhere"
+        self.notes[f"{what}, in {where}"] += 1
+
+
+@contextmanager
+def fake_cuda() -> Iterator[Watched]:
+    """Every tensor that is made within is fake, and may be on CUDA."""
+    with ExitStack() as stack:
+        for name, answer in ANSWERS.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer, **__: answer))
+        stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self, *_: self))
+        stack.enter_context(mock.patch.object(nn.Module, "_apply", _by_assignment))
+        # it looks at values, on the CPU, before there is anything on the device
+        stack.enter_context(mock.patch.object(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor))
+        stack.enter_context(mock.patch.object(torch, "tensor", _by_a_copy(torch.tensor)))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield stack.enter_context(Watched())
+
+
+def _by_a_copy(tensor: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """torch.tensor, whose copy to a device no mode sees, and which makes a real tensor of no values."""
+
+    def made(data: Any, *, device: torch.device | None = None, **options: Any) -> Tensor:
+        values = tensor(data, **options)
+        return values.to(device) if values.numel() else torch.empty(values.shape, dtype=values.dtype, device=device)
+
+    return made
+
+
+def _by_assignment(self: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """Instead of swapping tensors in place, which fake ones, weakly referenced, do not allow."""
+    for child in self.children() if recurse else ():
+        child._apply(convert)
+    for name, parameter in self._parameters.items():
+        if parameter is not None:
+            with torch.no_grad():
+                self._parameters[name] = nn.Parameter(convert(parameter), parameter.requires_grad)
+    for name, buffer in self._buffers.items():
+        if buffer is not None:
+            self._buffers[name] = convert(buffer)
+    return self

@@ -1,0 +1,99 @@
+"""``python -m tests.fake_cuda.run``: as JSON, what two steps of training and a drawing of each row do, and whether each
+fault that the fake device is for is found."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.model.file import Loaded
+from ddpm.sampling.generator import Generator
+from ddpm.training.trainer import Trainer
+from tests.fake_cuda.device import CUDA, ROOT, fake_cuda
+from tests.fake_cuda.rows import rows
+from tests.small import pictures
+from tests.test_combinations import Row, config_of
+
+
+def mixed(x: Tensor) -> object:
+    return x + torch.ones(3)
+
+
+def looked_at(x: Tensor) -> object:
+    return x.sum().item()
+
+
+def chosen(x: Tensor) -> object:
+    return x[x > 0]
+
+
+def as_numpy(x: Tensor) -> object:
+    return x.numpy()
+
+
+def fetched(x: Tensor) -> object:
+    return x.cpu()
+
+
+def handed_over(x: Tensor) -> object:
+    return torch.ones(3).to(x.device)
+
+
+def drawn_by_the_host(x: Tensor) -> object:
+    return torch.empty_like(x).normal_(generator=torch.Generator())
+
+
+FAULTS = (mixed, looked_at, chosen, as_numpy, fetched, handed_over, drawn_by_the_host)
+
+
+def found(fault: Callable[[Tensor], object]) -> str:
+    """What the fake device says about it; nothing if it is not found."""
+    try:
+        with fake_cuda() as watched:
+            x = torch.zeros(3, device=CUDA)
+            watched.notes.clear()
+            fault(x)
+            return ", ".join(watched.notes)
+    except Exception as error:
+        return type(error).__name__
+
+
+def report(row: Row) -> dict[str, Any]:
+    """operations and notes of the second step and of a drawing, or the error and where it was."""
+    config, images = config_of(row), pictures(16)
+    labels = np.arange(16) % 3 if row["classes"] else None
+    try:
+        with fake_cuda() as watched:
+            trainer = Trainer(config.training(), images, CUDA, labels=labels)
+            trainer.step(1)
+            before = watched.operations
+            watched.notes.clear()
+            loss, norm = trainer.step(2)
+            step = {"operations": watched.operations - before, "notes": dict(watched.notes)}
+            devices = {str(loss.device), str(norm.device)}
+            watched.notes.clear()
+            before = watched.operations
+            model = Loaded(trainer.network.eval(), config.training(), {})
+            generator = Generator.of(model, config.sample, CUDA)
+            watched.notes.clear()
+            with torch.no_grad():
+                *_, last = generator.trajectory(range(3), 0, trainer.shape)
+            drawn = {"operations": watched.operations - before, "notes": dict(watched.notes)}
+            return {"step": step, "drawn": drawn, "devices": sorted({*devices, str(last.device)})}
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f"{ROOT}/ddpm/" in frame.filename]
+        where = f"{frames[-1].filename.removeprefix(f'{ROOT}/')}:{frames[-1].lineno}" if frames else "?"
+        return {"error": f"{where}: {type(error).__name__}: {str(error)[:300]}"}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    faults = {fault.__name__: found(fault) for fault in FAULTS}
+    json.dump({"faults": faults, "rows": [{"row": row, **report(row)} for row in rows()]}, sys.stdout)

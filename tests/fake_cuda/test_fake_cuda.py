@@ -1,0 +1,71 @@
+"""Every variant takes two steps and draws images on a GPU that is not there, and never waits for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.fake_cuda.device import ROOT
+from tests.fake_cuda.rows import rows
+from tests.test_combinations import SHELVES
+
+SHIM = Path(__file__).parent / "shim.cpp"
+# once for a batch of images, before the first step of the sampler
+ONCE = {
+    "the device waits for the host, in ddpm/sampling/generator.py:trajectory",
+    "the device waits for the host, in ddpm/sampling/generator.py:conditioned",
+}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    compiler = shutil.which("c++")
+    if not compiler or sys.platform != "linux" or torch.cuda.is_available():
+        pytest.skip("needs a C++ compiler, Linux, and no real GPU")
+    torch_folder, library = Path(torch.__file__).parent, tmp_path_factory.mktemp("shim") / "libshim.so"
+    places = [f"-I{torch_folder}/include", f"-L{torch_folder}/lib", f"-Wl,-rpath,{torch_folder}/lib"]
+    flags = ["-O0", "-std=c++20", "-shared", "-fPIC", "-lc10", "-ltorch_cpu"]
+    subprocess.run([compiler, str(SHIM), "-o", str(library), *places, *flags], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fake_cuda.run"],
+        cwd=ROOT,
+        env={**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_fake_device_finds_what_a_real_one_would_refuse_or_wait_for(seen: dict[str, Any]) -> None:
+    faults = seen["faults"]
+    assert {name for name, what in faults.items() if not what} == set()
+    assert faults["fetched"].startswith("the host waits for the device")
+    assert faults["handed_over"].startswith("the device waits for the host")
+    assert faults["drawn_by_the_host"].startswith("a CPU generator for a CUDA tensor")
+
+
+def test_the_rows_have_every_variant() -> None:
+    for family, shelf in SHELVES.items():
+        assert {row[family] for row in rows()} == set(shelf)
+
+
+@pytest.mark.parametrize("place", range(len(rows())))
+def test_a_step_and_a_drawing_stay_on_the_device(seen: dict[str, Any], place: int) -> None:
+    found = seen["rows"][place]
+    assert "error" not in found, found
+    assert found["devices"] == ["cuda:0"]
+    assert found["step"]["notes"] == {}, found["row"]
+    assert set(found["drawn"]["notes"]) <= ONCE, found["row"]
+    assert set(found["drawn"]["notes"].values()) == {1}
+    assert found["step"]["operations"] > 100
