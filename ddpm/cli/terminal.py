@@ -34,6 +34,8 @@ EXAMPLES = {
     "ddpm preset edm --on cifar10": "the method of one preset on the data, network and budget of another",
     "ddpm check": "before hours of training: is params.yaml possible, and how long will it take",
     "ddpm check --no-pilot": "only: is it possible",
+    "ddpm sanity": "on your own real images, as soon as `dvc repro reference` has run",
+    "ddpm sanity --json": "for a program",
     "ddpm variants": "every schedule, loss, sampler and so on, with its paper",
     "ddpm variants --json": "for a program",
     "ddpm sample -n 16 --out digits.png": "16 images of the current model",
