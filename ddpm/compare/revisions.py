@@ -26,15 +26,15 @@ class Revision(NamedTuple):
         """The file's bytes, from DVC's remote if the cache does not have them."""
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
-        from dvc.scm import SCMError
-        from scmrepo.exceptions import SCMError as NoRevision
+        from dvc.scm import SCMError, map_scm_exception
 
         if self.source == "mlflow":
             raise UserError(f"{self.name}: only MLflow has this run, and {path} is not there; run it here to see it")
         here = self.source == WORKSPACE
         try:
-            return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=self.name).read_bytes(path))
-        except (OSError, DvcException, SCMError, NoRevision) as error:
+            with map_scm_exception():
+                return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=self.name).read_bytes(path))
+        except (OSError, DvcException, SCMError) as error:
             fix = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
             raise UserError(f"{self.name}: {path} is not kept here; {fix}") from error
 

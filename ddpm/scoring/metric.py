@@ -89,7 +89,9 @@ def get(name: str) -> Metric:
 
 
 def every() -> list[Metric]:
-    return [get(name) for name in names("metrics")]
+    """Those that are measured by default come first."""
+    default = Evaluate.model_fields["metrics"].default
+    return [get(name) for name in sorted(names("metrics"), key=lambda name: name not in default)]
 
 
 def of_extractors() -> list[Score]:
