@@ -71,6 +71,10 @@ def test_a_few_seeds_show_a_curve_and_say_nothing(monkeypatch: pytest.MonkeyPatc
     assert found[0].half is None
     assert not list(noise_levels.lines(found))
     assert noise_levels.panel(found).curves["linear"].shape[1] == 2
+    assert noise_levels.panel(found).linear == 0
+    far = [each._replace(share=60 * each.share / abs(each.share).max()) for each in found]
+    assert noise_levels.panel(far).linear == 10  # the others would be one line
+    assert len(noise_levels.draw(far, tmp_path)) == 1
 
 
 def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference() -> None:

@@ -23,6 +23,7 @@ from ddpm.pictures.plots import Panel
 
 FILE = "noise_levels.png"
 FEWEST = 4  # seeds for a band: with fewer it is wider than any difference
+FAR, LINEAR = 100.0, 10.0  # %: with larger differences than FAR, those beyond LINEAR are drawn on a logarithmic axis
 
 Array = NDArray[np.float64]
 Columns = NDArray[np.float64]  # (rows, 4): t, steps, log_snr, error_test
@@ -133,6 +134,7 @@ def panel(found: Sequence[Difference]) -> Panel:
         columns = [each.log_snr, 100 * each.share, *(() if each.half is None else (100 * each.half,))]
         curves[each.variant] = np.stack(columns, axis=1)
     baseline = found[0].baseline
+    largest = max(float(np.abs(curve[:, 1]).max()) for curve in curves.values())
     return Panel(
         "error on held-out images by noise level",
         excess.LOG_SNR,
@@ -140,6 +142,7 @@ def panel(found: Sequence[Difference]) -> Panel:
         curves,
         {baseline: 0.0},
         points=True,
+        linear=LINEAR if largest > FAR else 0.0,
     )
 
 

@@ -31,7 +31,7 @@ class Panel:
 
     curves: name -> (N, 2) of x and y, or (N, 3) with a half-width around y. levels: name -> y of a horizontal line.
     front: (N, 2), drawn as a staircase below the curves. log: the logarithmic axes. points: whether to mark each point.
-    ticks: the only values of x to label.
+    ticks: the only values of x to label. linear: above 0, y is linear up to that far from 0, and logarithmic beyond.
     """
 
     title: str
@@ -43,6 +43,7 @@ class Panel:
     log: Literal["", "x", "y", "xy"] = ""
     points: bool = False
     ticks: Sequence[float] = ()
+    linear: float = 0.0
 
 
 class Gap(Protocol):
@@ -121,6 +122,9 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
+        if panel.linear:
+            axes.set_yscale("symlog", linthresh=panel.linear)
+            axes.yaxis.set_major_formatter("{x:,g}")
         if panel.ticks:
             axes.set_xticks(panel.ticks, [f"{tick:,.10g}" for tick in panel.ticks], fontsize=8)
             axes.set_xticks([], minor=True)
