@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -542,6 +544,23 @@ def test_files_of_a_revision_come_from_git_and_from_the_cache(experiment: Path) 
     shutil.rmtree(experiment / ".dvc/cache")
     with pytest.raises(UserError, match=r"before: data/samples/samples\.npy is not kept here; `dvc pull`"):
         Revision("before", "git").images("data/samples/samples.npy")
+
+
+def test_a_revision_whose_folder_the_cache_lacks_is_a_line(experiment: Path) -> None:
+    """As in a clone that was given the commits of a study's runs, but not their data."""
+    shutil.rmtree(experiment / ".dvc/cache")
+    call = partial(subprocess.run, check=True, capture_output=True, cwd=experiment)
+    call(["git", "checkout", "--quiet", "before", "--", "."])
+    Path("data/samples.dvc").unlink()
+    stage = {"cmd": "true", "outs": ["data/samples"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"sample": stage}}))
+    out = {"path": "data/samples", "hash": "md5", "md5": f"{'a' * 32}.dir", "size": 1, "nfiles": 1}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"sample": {"cmd": "true", "outs": [out]}}}))
+    call(["git", "add", "--all"])
+    call(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-m", "a run"])
+    call(["git", "tag", "run"])
+    with pytest.raises(UserError, match=r"run: data/samples/samples\.npy is not kept here; `dvc pull`"):
+        Revision("run", "git").images("data/samples/samples.npy")
 
 
 def test_of_a_run_that_mlflow_alone_has_no_file_is_read() -> None:

@@ -26,6 +26,7 @@ class Revision(NamedTuple):
         """The file's bytes, from DVC's remote if the cache does not have them."""
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
+        from dvc.repo.data import DataIndexDirError
         from dvc.scm import SCMError, map_scm_exception
 
         if self.source == "mlflow":
@@ -34,7 +35,7 @@ class Revision(NamedTuple):
         try:
             with map_scm_exception():
                 return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=self.name).read_bytes(path))
-        except (OSError, DvcException, SCMError) as error:
+        except (OSError, DvcException, SCMError, DataIndexDirError) as error:
             fix = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
             raise UserError(f"{self.name}: {path} is not kept here; {fix}") from error
 
