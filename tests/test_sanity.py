@@ -166,7 +166,7 @@ def test_the_command_writes_the_table_and_a_picture_and_the_report_shows_them(
         main(["sanity"])
 
     out = capsys.readouterr().out
-    assert out.startswith("what each score notices in 179 real test images, of 8 sets\nscore")
+    assert out.startswith("what each score notices in 8 sets of 179 real test images\nscore")
     assert "misled (0.0" in out
     assert out.rstrip().endswith("metrics/sanity.json, metrics/sanity.png")
     assert said.read(PATH).scores.keys() == {

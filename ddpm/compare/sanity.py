@@ -36,7 +36,7 @@ DAMAGE = {
     "noise": Damage("noise", "noise"),
     STATIC: Damage("pure noise", "pure noise in place of images"),
     "jpeg": Damage("JPEG", "JPEG compression"),
-    "copies": Damage("train copies", "train images among them"),
+    "copies": Damage("train copies", "train images in place of half of them"),
     HARMLESS: Damage("half as many", "half as many images, which is no damage"),
 }
 
@@ -108,7 +108,7 @@ def moves(noticed: Noticed) -> bool:
 
 
 def title(found: Sanity) -> str:
-    return f"what each score notices in {found.images:,} real test images, of {found.sets} sets"
+    return f"what each score notices in {found.sets} sets of {found.images:,} real test images"
 
 
 def explanation(found: Sanity) -> str:
