@@ -142,6 +142,9 @@ def test_what_cannot_be_compared_is_said_in_one_line(kept: dict[str, bytes]) -> 
     kept["bad metrics/fingerprint.json"] = b'{"comparable": {"images": {"sha256": "0"}}}'
     (line,) = lines()
     assert line.startswith("these two models' images are not compared: bad was scored by other real images than data/")
+    kept["bad metrics/fingerprint.json"] = b"{}"
+    (line,) = lines()
+    assert "bad was scored by other real images" in line
     del kept["bad data/samples/samples.npy"]
     (line,) = lines()
     assert "bad: data/samples/samples.npy is not kept here; `dvc pull` it" in line

@@ -8,7 +8,7 @@ training seeds, they cannot show.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from scipy.special import ndtr  # not stats, whose import takes a second
 from torch import Tensor
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import flatten
 from ddpm.base.paths import FINGERPRINT, REFERENCE, SAMPLES
 from ddpm.compare import measured
 from ddpm.compare.revisions import Revision
@@ -95,8 +96,7 @@ def lines(before: Run, after: Run, settings: Evaluate, device: torch.device) -> 
         for name in settings.extractors:
             real = load_features(REFERENCE, name)
             each = (extractor.extract(real.network, images, settings.batch_size, device).features for images in drawn)
-            sets = (distances.part(features, MOST) for features in (real.features, *each))
-            found.append(said(before.name, after.name, name, relative_mmd(*sets)))
+            found.append(said(before.name, after.name, name, relative_mmd(distances.part(real.features, MOST), *each)))
     except UserError as error:
         return [f"these two models' images are not compared: {error}"]
     return [*found, f"this is about these two models and never about two recipes, because {ONE_SEED}"]
@@ -112,10 +112,10 @@ def said(before: str, after: str, extractor: str, found: Relative) -> str:
 
 
 def _images(run: Run) -> NDArray[np.uint8]:
-    """The first set of a run's samples. Raises UserError unless the run was scored by the reference that is here."""
+    """At most ``MOST`` of a run's first set of samples. Raises UserError unless it was scored by the reference here."""
     kept = Revision(run.name, run.source)
     images, index = kept.images(f"{SAMPLES}/samples.npy"), read_reference(REFERENCE)
-    scored: dict[str, Any] = measured.parse(kept.read(str(FINGERPRINT)).read())["comparable"]
-    if scored["images"]["sha256"] != index.images or images.shape[1:] != index.shape:
+    scored = flatten(measured.parse(kept.read(str(FINGERPRINT)).read()))
+    if scored.get("comparable.images.sha256") != index.images or images.shape[1:] != index.shape:
         raise UserError(f"{run.name} was scored by other real images than {REFERENCE} has: `dvc repro reference`")
-    return images
+    return distances.part(torch.from_numpy(images), MOST).numpy()
