@@ -102,6 +102,31 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.C
     assert len(ran()) == 9
 
 
+def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert study("verdict", str(PLAN)) == 2
+    assert capsys.readouterr().err == (
+        "error: studies/tiny.yaml: none of its experiments is finished: `ddpm study run studies/tiny.yaml` runs them\n"
+    )
+    for line in ("1", "2", "3"):
+        assert study("run", str(PLAN), "--line", line) == 0
+    before = ran()
+    capsys.readouterr()
+    assert study("verdict", str(PLAN)) == 0
+    said = capsys.readouterr().out
+    assert "cosine: 2 runs" in said and "linear: 1 run" in said
+    written = Path("metrics/studies/tiny/verdict.json")
+    assert json.loads(written.read_text())["open"] == ["cosine", "linear"]
+    assert ran() == before
+    assert study("run", str(PLAN)) == 0
+    whole, before = written.read_bytes(), ran()
+    written.unlink()
+    assert study("verdict", str(PLAN)) == 0
+    assert written.read_bytes() == whole
+    assert ran() == before
+
+
 def test_a_study_says_what_its_primary_metric_does_not_notice(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"whole": 1.0, "noticed": {"blur": {"mean": 1.0, "worse": 0.5}, "noise": {"mean": 2.0, "worse": 1.0}}}
     data = sanity.data_params(plan.load(PLAN).configs["cosine"].data)

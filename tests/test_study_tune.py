@@ -182,6 +182,16 @@ def test_a_study_tunes_then_takes_each_variant_at_its_best(
     assert len(trained) == 12
 
 
+def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_variants_that_are_done(trained: list[str]) -> None:
+    for line in ("1", "3", "5", "7"):  # of cosine
+        assert study("run", str(PLAN), "--line", line) == 0
+    assert study("verdict", str(PLAN)) == 0
+    assert len(trained) == 4
+    found = json.loads(Path("metrics/studies/tiny/verdict.json").read_text())
+    assert {each["variant"] for each in found["tuning"]} == {"cosine"}
+    assert (found["findings"], found["open"]) == ([], ["cosine", "linear"])
+
+
 def settled() -> Study:
     ledger = results.Ledger(plan.load(PLAN))
     ledger.settle()

@@ -59,6 +59,11 @@ def add(added: Commands) -> None:
     state = _of_file(commands, "status", "show what is done, running, failed and missing, and the time left")
     state.set_defaults(run=print_status)
 
+    judged = commands.add_parser("verdict", help="judge what is finished by now, and run nothing")
+    judged.add_argument("file", type=Path)
+    judged.add_argument("--json", action="store_true", help="as JSON")
+    judged.set_defaults(run=print_verdict)
+
     for name, function, about in (
         ("push", push, "send the results to a git remote, and their data to DVC's remote"),
         ("pull", pull, "take what other machines pushed"),
@@ -148,7 +153,6 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
-    from ddpm.compare import noise_levels
     from ddpm.study import board, runner, sharing, verdict
 
     study, devices = ledger.study, runner.gpus(ledger.study)
@@ -159,12 +163,7 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
     with board.shown(ledger, at_once, plain=parsed.json) as say:
         going = runner.Runner(ledger, at_once, devices, say, share)
         findings = going.run()
-    ledger.update()
-    levels = noise_levels.differences(ledger.found(), study.configs[study.baseline].compare.confidence)
-    findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
-    pictured = noise_levels.draw(levels, runner.paths(study)[0].parent)
-    written = [*runner.write(study, findings), *pictured, _report(ledger, findings, levels)]
-    _log(ledger, written)
+    findings, written = _write(ledger, findings)
     if parsed.json:
         print_json(verdict.to_dict(findings) | {"failed": going.failed})
     else:
@@ -174,6 +173,36 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
     if share:
         share()  # results that a remote refused earlier
     return 1 if going.failed else 0
+
+
+def print_verdict(parsed: argparse.Namespace) -> None:
+    """Raises UserError if no experiment is finished."""
+    from ddpm.study import plan, runner, verdict
+    from ddpm.study.results import Ledger
+
+    ledger = Ledger(plan.load(parsed.file))
+    if not ledger.done:
+        raise UserError(f"{parsed.file}: none of its experiments is finished: `ddpm study run {parsed.file}` runs them")
+    findings, written = _write(ledger, runner.Runner(ledger, 1, (), print).judge())
+    if parsed.json:
+        print_json(verdict.to_dict(findings))
+    else:
+        print(verdict.describe(findings), "", *written, sep="\n")
+
+
+def _write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
+    """Write the verdict, its pictures and its page, and log them; return the verdict with all its notes, and the paths
+    of the files."""
+    from ddpm.compare import noise_levels
+    from ddpm.study import runner
+
+    ledger.update()
+    levels = noise_levels.differences(ledger.found(), ledger.study.configs[ledger.study.baseline].compare.confidence)
+    findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
+    pictured = noise_levels.draw(levels, runner.paths(ledger.study)[0].parent)
+    written = [*runner.write(ledger.study, findings), *pictured, _report(ledger, findings, levels)]
+    _log(ledger, written)
+    return findings, written
 
 
 def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) -> Path:

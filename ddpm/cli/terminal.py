@@ -67,6 +67,7 @@ EXAMPLES = {
     "ddpm study costs studies/networks.yaml": "FLOPs or seconds of a step, for variants at equal cost",
     "ddpm study run studies/loss.yaml": "runs what is missing and decides; after any stop, it continues",
     "ddpm study run studies/loss.yaml --line 3": "one experiment, for job arrays",
+    "ddpm study verdict studies/loss.yaml": "what the finished experiments say by now; runs nothing",
     "ddpm study status studies/loss.yaml": "from another terminal, while it runs",
     "ddpm use inpaint --rows 0 1 2 3 --part left": "the model draws the left half of four test images",
     "ddpm use vary --images cat.jpg --strengths 0.3 0.6": "your own photo, varied a little and more",

@@ -60,9 +60,7 @@ class Runner:
         baseline, done = self.study.baseline, self.ledger.done
         if left := [each for each in self.study.tuning() if each.name not in done]:
             self._make(left, status.aim("tuning"))
-            self.ledger.update()
-        self.ledger.settle()
-        findings = self._judge()
+        findings = self.judge()
         for look in self.study.plan.looks:
             planned = self.study.experiments()
             broken = {each.variant for each in planned if each.name in self.failed or self.study.is_open(each)}
@@ -74,18 +72,20 @@ class Runner:
             left = [each for each in wanted if each.name not in done]
             if left:
                 self._make(left, status.aim(look))
-                findings = self._judge()
+                findings = self.judge()
                 self.say(f"look at {look} seeds: {self._still(findings)}")
         done = self.ledger.done
         first = [each for each in self.study.experiments(self.study.plan.looks[0]) if each.variant == baseline]
         left = [each for each in self.study.noise_runs() if each.name not in done]
         if left and all(each.name in done for each in first):
             self._make(left, status.aim(None))
-            findings = self._judge()
+            findings = self.judge()
         return findings
 
-    def _judge(self) -> verdict.Findings:
+    def judge(self) -> verdict.Findings:
+        """The verdict at the last look that all of its runs have reached. Runs nothing."""
         self.ledger.update()
+        self.ledger.settle()
         found = self.ledger.found()
         findings = verdict.judge(self.study, found)
         status.note_look(self.study, findings.open)
