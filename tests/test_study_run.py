@@ -115,7 +115,8 @@ def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(
     capsys.readouterr()
     assert study("verdict", str(PLAN)) == 0
     said = capsys.readouterr().out
-    assert "cosine: 2 runs" in said and "linear: 1 run" in said
+    assert "cosine: 2 runs" in said
+    assert "linear: 1 run" in said
     written = Path("metrics/studies/tiny/verdict.json")
     assert json.loads(written.read_text())["open"] == ["cosine", "linear"]
     assert ran() == before
