@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ddpm.base import variant
+from ddpm.base.images import Images
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compare import frontier
 from ddpm.compute import devices, noise
@@ -80,7 +81,7 @@ def table() -> str:
     return "\n".join([*markdown, "", *(f"{number}. {reason}" for reason, number in notes.items())])
 
 
-def draw(model: Loaded, images: np.ndarray, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:
+def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:
     """schedules.png, forward.png and samplers.png in ``folder``.
 
     images: real ones, (N, C, H, W) uint8; the first is noised. The samplers start from the same noise.

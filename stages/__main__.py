@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from ddpm.base.errors import UserError, exit_code
-from ddpm.base.paths import MODEL_FILE
+from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
+from ddpm.data.processed import check_content
 from ddpm.params import config, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
@@ -44,7 +45,7 @@ def download(settings: Config, start: Start) -> None:
 def preprocess(settings: Config, start: Start) -> None:
     from stages import preprocess
 
-    preprocess.main(settings.data)
+    preprocess.main(settings.data, Path(os.environ.get("DVC_ROOT", "."), ".ddpm/shards", start.fingerprint()))
     start.check()
 
 
@@ -142,7 +143,9 @@ def begin(name: str) -> tuple[Config, Start]:
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
     inputs.check_variants(name, params)
-    return whole, Start(name, params, inputs.read(name, params=params))
+    start = Start(name, params, inputs.read(name, params=params))
+    check_content(PROCESSED, start.inputs.files)
+    return whole, start
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
+from ddpm.base.files import try_lock
 from ddpm.base.paths import PROCESSED, RAW
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.settings import Data
 
 
-def main(data: Data) -> None:
-    manifest = preprocess(data, RAW, PROCESSED)
+def main(data: Data, parts: Path) -> None:
+    """parts: a folder for what a killed run has finished, of which the name stands for all that the stage reads. Those
+    of other inputs that nobody is making are removed."""
+    for left in parts.parent.glob("*/*"):
+        if left.parent != parts and (lock := try_lock(left)) is not None:
+            shutil.rmtree(left.parent, ignore_errors=True)
+            os.close(lock)
+    manifest = preprocess(data, RAW, PROCESSED, parts=parts)
     picture = PROCESSED / "dataset.png"
     classes = f"{len(manifest.classes)} class{'es' * (len(manifest.classes) != 1)}"
     print(f"{manifest.dataset}: {manifest.counted()} images, {classes}; see {picture}")

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import shutil
 import struct
 import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
+from functools import lru_cache
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import IO, TypeVar
+from threading import Thread
+from typing import IO, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.base.progress import bar
 from ddpm.base.settings import Shape
-from ddpm.data.processed import MANIFEST, SPLITS, Manifest
+from ddpm.data.processed import MANIFEST, SHARD_BYTES, SPLITS, Manifest, Shard, named, open_split, shard_name
 from ddpm.data.settings import Data, Resize
 from ddpm.pictures import plots
-from ddpm.sources.dataset import MODES, Records
+from ddpm.sources.dataset import MODES, Dataset, Records, picture
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,22 +49,42 @@ BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxErr
           struct.error, zlib.error)  # fmt: skip
 
 
-def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = None) -> Manifest:
+def preprocess(
+    data: Data,
+    raw: Path,
+    processed: Path,
+    workers: int | None = None,
+    parts: Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Manifest:
     """Write train/ and test/ {images,labels}.npy, manifest.json and dataset.png under ``processed``, all or nothing.
 
-    ``workers`` affects only the speed. Raises UserError when an image cannot be decoded (with data.on_error: fail), or
-    when a split would be empty.
+    A split of more than ``shard_bytes`` becomes shards, which processes share out. If this is killed, the finished ones
+    stay in ``parts``, and the same call makes the others. ``workers`` affects only the speed. Raises UserError when an
+    image cannot be decoded (with data.on_error: fail), or when a split would be empty.
     """
     records = data.dataset.read(raw)
-    broken: dict[str, str] = {}
-    counts = {}
+    workers = workers or cores()
+    size = max(1, shard_bytes // math.prod(data.shape))
+    broken: dict[int, str] = {}
+    kept, shards = {}, {}
     with files.atomic_path(processed) as folder:
         for split, indices in zip(SPLITS, split_indices(records, data.test_fraction, data.split_seed), strict=True):
-            (folder / split).mkdir(parents=True)
-            counts[split] = _write_split(folder / split, records, indices, data, workers or cores(), broken)
-        _report(broken, len(records.names), data.on_error)
-        for split, count in counts.items():
-            if not count:
+            made = folder / split
+            made.mkdir(parents=True)
+            with bar(len(indices), f"preprocess {split}", "images") as progress:
+                if len(indices) <= size:
+                    unreadable = _write_images(made / "images.npy", records, indices, data, workers, progress)
+                else:
+                    pieces = [indices[first : first + size] for first in range(0, len(indices), size)]
+                    place = (parts or folder.with_name("parts")) / split
+                    shards[split], unreadable = _share_out(pieces, place, made, data, raw, workers, progress)
+            kept[split] = records.labels[indices[~np.isin(indices, list(unreadable))]]
+            np.save(made / "labels.npy", kept[split])
+            broken |= unreadable
+        _report({records.names[index]: reason for index, reason in broken.items()}, len(records.names), data.on_error)
+        for split, labels in kept.items():
+            if not len(labels):
                 raise UserError(
                     f"data.test_fraction: {data.test_fraction} of {len(records.names)} images leaves none for {split}"
                 )
@@ -66,17 +93,17 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
             classes=records.classes,
             image_size=data.image_size,
             channels=data.channels,
-            counts=counts,
+            counts={split: len(labels) for split, labels in kept.items()},
             skipped=len(broken),
-            sha256={split: files.sha256(folder / split) for split in SPLITS},
+            sha256={split: files.sha256(folder / split, named(shards.get(split, ()))) for split in SPLITS},
+            shards=shards,
         )
-        plots.dataset_grid(
-            folder / "dataset.png",
-            np.load(folder / "train/images.npy", mmap_mode="r"),
-            np.load(folder / "train/labels.npy"),
-            records.classes,
-        )
-        files.write_json(folder / MANIFEST, manifest.model_dump())
+        # a file that is not sharded has no key for it, as before there were shards: the file is a dependency
+        files.write_json(folder / MANIFEST, manifest.model_dump(exclude_defaults=True))
+        images, labels = open_split(folder, "train")
+        plots.dataset_grid(folder / "dataset.png", images, labels, records.classes)
+    if parts:
+        shutil.rmtree(parts, ignore_errors=True)
     return manifest
 
 
@@ -88,8 +115,9 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
     """
     if records.is_test is not None:
         return np.flatnonzero(~records.is_test), np.flatnonzero(records.is_test)
-    rank = [hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest() for name in records.names]
-    shuffled = np.array(sorted(range(len(rank)), key=rank.__getitem__), dtype=np.int64)
+    named = (f"{seed}:{name}".encode(errors="surrogateescape") for name in records.names)
+    rank = np.fromiter((hashlib.sha256(name).digest() for name in named), "S32", len(records.names))
+    shuffled = np.argsort(rank, kind="stable")
     by_class = shuffled[np.argsort(records.labels[shuffled], kind="stable")]
     # every 1/test_fraction-th of the list by class: within one image of the fraction, overall and in each class
     in_test = np.zeros(len(rank), dtype=bool)
@@ -98,13 +126,18 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
 
 
 def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixels:
-    """A PIL image of any size and mode, or (H, W, C) uint8, as uint8 of the ``shape``.
+    """A PIL image of any size and mode, or (H, W) or (H, W, C) uint8, as uint8 of the ``shape``.
 
     It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
     with an antialiased bicubic filter, an array's channels each by itself. Raises what PIL raises for a broken file,
     ValueError for an image that is too large, has no fixed range, or is an array of another number of channels, and
     UserError if data.channels is neither 1 nor 3 for a picture.
     """
+    if isinstance(image, np.ndarray):
+        planes = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
+        if planes.shape == shape:  # as PIL would return it, at an eighth of the time
+            return planes
+        image = picture(image)
     if isinstance(image, np.ndarray):
         if image.shape[2] != shape.channels:
             raise ValueError(f"{image.shape[2]} channels, and data.channels is {shape.channels}")
@@ -143,34 +176,101 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image
 
 
-def _write_split(
-    folder: Path, records: Records, indices: NDArray[np.int64], data: Data, workers: int, broken: dict[str, str]
-) -> int:
-    """Write the split's arrays without its broken images, which are added to ``broken``. Returns the image count."""
+def _write_images(
+    path: Path, records: Records, indices: NDArray[np.int64], data: Data, workers: int, progress: tqdm[NoReturn]
+) -> dict[int, str]:
+    """Write the array of those records that can be read. Returns why the others cannot, by index."""
 
     def decode(batch: NDArray[np.int64]) -> list[Pixels | str]:
         return [_decode(records, int(index), data) for index in batch]
 
     size = max(1, min(BATCH, BATCH_BYTES // math.prod(data.shape)))
-    batches = [indices[start : start + size] for start in range(0, len(indices), size)]
-    kept = []
-    with (
-        (folder / "images.npy").open("wb") as out,
-        bar(len(indices), f"preprocess {folder.name}", "images") as progress,
-    ):
+    batches = (indices[start : start + size] for start in range(0, len(indices), size))
+    broken: dict[int, str] = {}
+    with path.open("wb") as out:
         _write_header(out, len(indices), data)
-        for batch, decoded in zip(batches, _parallel(decode, batches, min(workers, MAX_WORKERS)), strict=True):
-            for index, pixels in zip(batch, decoded, strict=True):
+        done = 0
+        for decoded in _parallel(decode, batches, min(workers, MAX_WORKERS)):
+            for index, pixels in zip(indices[done : done + size].tolist(), decoded, strict=True):
                 if isinstance(pixels, str):
-                    broken[records.names[index]] = pixels
+                    broken[index] = pixels
                 else:
                     out.write(pixels.tobytes())
-                    kept.append(index)
-            progress.update(len(batch))
+            done += len(decoded)
+            progress.update(len(decoded))
         out.seek(0)
-        _write_header(out, len(kept), data)
-    np.save(folder / "labels.npy", records.labels[kept])
-    return len(kept)
+        _write_header(out, len(indices) - len(broken), data)
+    return broken
+
+
+def _share_out(
+    pieces: list[NDArray[np.int64]],
+    parts: Path,
+    folder: Path,
+    data: Data,
+    raw: Path,
+    workers: int,
+    progress: tqdm[NoReturn],
+) -> tuple[tuple[Shard, ...], dict[int, str]]:
+    """Write a shard of each piece to ``parts``, unless it is there, and then move them all to ``folder``.
+
+    Returns them without those that would be empty, and why some records cannot be read, by index. Raises UserError when
+    a process dies, or another call has the same ``parts``.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = files.try_lock(parts)
+    if lock is None:
+        raise UserError(f"{parts}: another process is making these images: wait for it, or stop it")
+    paths = [parts / shard_name(number) for number in range(len(pieces))]
+    # spawned, because a fork of a process with threads may hang; they would outlive a parent that is killed
+    pool = ProcessPoolExecutor(min(workers, len(pieces)), get_context("spawn"), _die_with_parent)
+    found = []
+    try:
+        tasks = [pool.submit(_make_shard, *task, data, raw) for task in zip(paths, pieces, strict=True)]
+        for task, piece in zip(tasks, pieces, strict=True):
+            found.append(task.result())
+            progress.update(len(piece))
+    except BrokenProcessPool as error:
+        raise UserError(
+            "data/processed: one of the processes that make it was killed, perhaps because memory ran out; run "
+            "`dvc repro` again: finished shards are kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+        os.close(lock)
+    made: list[Shard] = []
+    broken: dict[int, str] = {}
+    for path, piece, (sha256, unreadable) in zip(paths, pieces, found, strict=True):
+        broken |= unreadable
+        if count := len(piece) - len(unreadable):
+            shutil.move(path, folder / shard_name(len(made)))
+            made.append(Shard(count=count, sha256=sha256))
+    return tuple(made), broken
+
+
+def _make_shard(path: Path, indices: NDArray[np.int64], data: Data, raw: Path) -> tuple[str, dict[int, str]]:
+    """Write a shard and its facts, unless they are there: its sha256, and why some records cannot be read, by index."""
+    about = path.with_suffix(".json")
+    if about.exists() and path.exists():
+        sha256, broken = files.read_json(about)
+        if files.sha256(path) == sha256:
+            return sha256, dict(broken)
+    with files.atomic_path(path) as temporary, bar(len(indices), path.name, "images", shown=False) as progress:
+        unreadable = _write_images(temporary, _records(data.dataset, raw), indices, data, 1, progress)
+    facts = files.sha256(path), unreadable
+    files.write_json(about, [facts[0], list(unreadable.items())])
+    return facts
+
+
+@lru_cache(maxsize=1)
+def _records(dataset: Dataset, raw: Path) -> Records:
+    """Once in a process that makes several shards."""
+    return dataset.read(raw)
+
+
+def _die_with_parent() -> None:
+    if parent := parent_process():
+        Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _write_header(out: IO[bytes], count: int, data: Data) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
+from ddpm.base.images import Images
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, classes, excess, memorisation
@@ -37,7 +38,6 @@ from ddpm.scoring.settings import Evaluate
 PIXELS = "pixels"
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
 
-Images = NDArray[np.uint8]
 Task = Callable[[], dict[str, Any]]
 
 
@@ -54,7 +54,7 @@ class Evaluation(NamedTuple):
     fd_n: Rows
     bound: Rows
     excess: Rows
-    nearest: Images
+    nearest: NDArray[np.uint8]
     classes: Rows
     real: Real
 
@@ -245,7 +245,7 @@ def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
     return rows
 
 
-def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> Images:
+def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> NDArray[np.uint8]:
     """(rows, columns, C, H, W): for each space, pixels first, a row of the samples that are relatively closest to a
     train image, closest first, and below it the row of those train images."""
     rows = []

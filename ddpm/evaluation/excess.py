@@ -48,6 +48,7 @@ from torch import Tensor
 
 from ddpm.base import progress
 from ddpm.base.files import Rows
+from ddpm.base.images import Images
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import Split, open_split
 from ddpm.diffusion.chain import Chain
@@ -69,7 +70,7 @@ BATCH = 64  # images whose optimum is found at once: with more of them, fewer tr
 class Gallery(NamedTuple):
     """Train images: ``rows`` of uint8 (N, C, H, W), which stay on disk; labels: (N,) of the rows, if they matter."""
 
-    images: NDArray[np.uint8]
+    images: Images
     rows: NDArray[np.int64]
     labels: Tensor | None = None
 

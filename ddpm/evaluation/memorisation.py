@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import special  # not stats, whose import takes a second
 from torch import Tensor
 
+from ddpm.base.images import Images
 from ddpm.scoring import distances
 
 ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
@@ -26,7 +27,7 @@ ALLOWED = 2  # times the held-out images' rate at which samples may be near
 CHANCE = 0.05  # of reporting copies in a model whose samples are near at just the allowed rate
 QUANTILES = 1000  # of a distribution, to average over it
 
-Vectors = NDArray[np.generic] | Tensor
+Vectors = Images | NDArray[np.generic] | Tensor
 
 
 class Nearest(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.files import atomic_path
+from ddpm.base.images import Images
 from ddpm.pictures.channels import visible
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Gap(Protocol):
     def high(self) -> float | None: ...
 
 
-def dataset_grid(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+def dataset_grid(path: Path, images: Images, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     """A row of images for each class, labelled on the left; at most MAX_ROWS classes. images: (N, C, H, W)."""
     present = np.unique(labels)
     shown = present[np.linspace(0, len(present) - 1, min(MAX_ROWS, len(present))).astype(int)]

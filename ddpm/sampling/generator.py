@@ -15,6 +15,7 @@ from torch import Tensor
 from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
+from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, to_images
@@ -194,9 +195,7 @@ def write_set(
         drawn.flush()
 
 
-def forward_picture(
-    chain: Chain, pictures: np.ndarray, seed: int, path: Path, rows: int = 4, columns: int = 11
-) -> None:
+def forward_picture(chain: Chain, pictures: Images, seed: int, path: Path, rows: int = 4, columns: int = 11) -> None:
     """Save a grid of real images, (N, C, H, W) uint8: each row shows one image noised from t = 1 to T, q(x_t | x_0)."""
     x_0 = from_images(torch.from_numpy(pictures[:rows].copy())).to(chain.table.device)
     epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])

@@ -12,10 +12,10 @@ from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm.base import progress
+from ddpm.base.images import Images
 from ddpm.base.variant import Variant, variant_class
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.scoring.published import Published
@@ -61,7 +61,7 @@ def get(name: str) -> Extractor:
 
 
 def extract(
-    network: nn.Module, images: NDArray[np.uint8], batch_size: int, device: torch.device, ranks: Ranks = ALONE
+    network: nn.Module, images: Images, batch_size: int, device: torch.device, ranks: Ranks = ALONE
 ) -> Features:
     """The features of all images, (N, D) and (N, K) on the CPU, in the images' order. Each rank processes a share of
     the batches, and every rank gets the whole.

@@ -7,8 +7,10 @@ datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,12 +26,38 @@ from ddpm.base.variant import Variant
 MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
 
 
+class Numbered(Sequence[str]):
+    """The names PART/0, PART/1, ... of each part's images, which would take more memory than small images do."""
+
+    def __init__(self, counts: Mapping[str, int]):
+        self.parts = list(counts)
+        self.ends = list(accumulate(counts.values()))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        return "{}/{}".format(*self.place(index))
+
+    def __iter__(self) -> Iterator[str]:
+        for part, first, end in zip(self.parts, (0, *self.ends), self.ends, strict=False):
+            yield from (f"{part}/{row}" for row in range(end - first))
+
+    def place(self, index: int) -> tuple[str, int]:
+        """The part, and the row in it."""
+        part = bisect_right(self.ends, index)
+        return self.parts[part], index - (self.ends[part - 1] if part else 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Records:
     """A dataset's labelled images, decoded on demand and in any order; ``open`` may be called from many threads.
 
     names: each image's name in messages; unique, and the same on every machine.
-    open: index -> PIL image of any size and mode, or uint8 (H, W, C); raises what PIL raises for a broken file.
+    open: index -> PIL image of any size and mode, or uint8 (H, W) or (H, W, C); raises what PIL raises for a broken
+    file.
     labels: (N,) int64, indices into ``classes``.
     is_test: (N,) the source's own split, or None if it has none.
 
@@ -60,7 +88,7 @@ class Records:
             raise UserError(f"dataset: its splits hold images of {' and '.join(map(str, shapes))}; one is allowed")
         images = np.concatenate(parts)
         return cls(
-            names=[f"{split}/{i}" for split, count in zip(splits, counts, strict=True) for i in range(count)],
+            names=Numbered(dict(zip(splits, counts, strict=True))),
             open=lambda index: picture(images[index]),
             labels=np.concatenate([labels for _, labels in splits.values()]).astype(np.int64),
             classes=classes,

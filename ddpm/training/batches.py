@@ -9,9 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.noise import stream_seed
 from ddpm.diffusion.chain import from_images
+from ddpm.training.order import permuted
+
+HELD = 100_000_000  # images, up to which an epoch's order is held in memory
 
 
 class Batches:
@@ -22,13 +26,13 @@ class Batches:
     dataset is larger than half of the free memory, a thread reads the next batch during the current step.
 
     Images come in an endless chain of shuffled epochs, and step s takes the s-th run of ``batch_size`` of them: a
-    function of (seed, s) needs no state to resume. Only this rank's ``part`` of a batch is read. ``classes``: (N,)
-    int64, the images' own.
+    function of (seed, s) needs no state to resume. The order of at most HELD images is held in memory, that of more is
+    ``permuted``. Only this rank's ``part`` of a batch is read. ``classes``: (N,) int64, the images' own.
     """
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Images,
         batch_size: int,
         seed: int,
         flip: bool,
@@ -94,9 +98,14 @@ class Batches:
         parts = []
         for epoch in range(first // size, (end - 1) // size + 1):
             start = epoch * size
-            parts.append(self.epoch(epoch)[max(first - start, 0) : end - start])
+            places = slice(max(first - start, 0), min(end - start, size))
+            if size <= HELD:
+                parts.append(self.epoch(epoch)[places].long())
+            else:
+                parts.append(torch.from_numpy(permuted(np.r_[places], size, self.seed, epoch)))
         return torch.cat(parts)[self.part]
 
     def _shuffled(self, epoch: int) -> Tensor:
+        """4 bytes an image: torch draws the same permutation in any type."""
         generator = torch.Generator().manual_seed(stream_seed(self.seed, "order", epoch))
-        return torch.randperm(len(self.images), generator=generator)
+        return torch.randperm(len(self.images), generator=generator, dtype=torch.int32)

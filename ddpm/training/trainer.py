@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
+from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import Classes
@@ -56,7 +57,7 @@ def no_preview(trainer: Trainer, folder: Path) -> Callable[[int], None]:
 
 def train(
     config: TrainingConfig,
-    pictures: np.ndarray,
+    pictures: Images,
     device: torch.device,
     out: Path,
     checkpoints: Checkpoints,
@@ -126,7 +127,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
-        pictures: np.ndarray,
+        pictures: Images,
         device: torch.device,
         ranks: Ranks = ALONE,
         labels: np.ndarray | None = None,

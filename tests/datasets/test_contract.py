@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -33,8 +33,8 @@ def test_downloads_and_reads(name: str, small: Small, tmp_path: Path) -> None:
     assert len(set(records.classes)) == len(records.classes)
     assert set(records.labels) <= set(range(len(records.classes)))
     for index in (0, len(records.labels) - 1):
-        with records.open(index) as image:
-            assert isinstance(image, Image.Image)
+        image = records.open(index)
+        with nullcontext() if isinstance(image, np.ndarray) else image:
             assert np.asarray(image).dtype == np.uint8
 
 

@@ -11,7 +11,6 @@ from typing import IO, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import model_validator
 
 from ddpm.base.errors import UserError, printable
@@ -19,7 +18,7 @@ from ddpm.base.files import NO_ARRAY
 from ddpm.base.settings import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
-from ddpm.sources.dataset import Dataset, Records, picture
+from ddpm.sources.dataset import Dataset, Numbered, Records
 from ddpm.sources.fetch import locate
 from ddpm.sources.photos import named_after
 
@@ -90,18 +89,20 @@ class Arrays(Dataset):
         if len({label.dtype.kind for label in labels}) > 1:
             raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
         classes, numbers = np.unique(np.concatenate(labels), return_inverse=True)
-        place = [(stem, i) for stem, images in opened.items() for i in range(len(images))]
+        names = Numbered({stem: len(images) for stem, images in opened.items()})
 
-        def open_image(index: int) -> Image.Image | NDArray[np.uint8]:
-            stem, row = place[index]
-            return picture(self._pixels(opened[stem][row]))
+        def open_image(index: int) -> NDArray[np.uint8]:
+            stem, row = names.place(index)
+            return self._pixels(opened[stem][row])
 
         return Records(
-            names=[f"{stem}/{i}" for stem, i in place],
+            names=names,
             open=open_image,
             labels=numbers.astype(np.int64),
             classes=tuple(printable(str(name)) or repr(str(name)) for name in classes),
-            is_test=np.array([stem == HELD_OUT for stem, _ in place]) if HELD_OUT in opened else None,
+            is_test=np.repeat([stem == HELD_OUT for stem in opened], list(map(len, opened.values())))
+            if HELD_OUT in opened
+            else None,
         )
 
     def _open(self, path: Path) -> NDArray[Any]:

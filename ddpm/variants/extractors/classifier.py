@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ddpm.base import progress
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import atomic_path
+from ddpm.base.images import Images
 from ddpm.base.settings import Shape
 from ddpm.compute import devices
 from ddpm.data.processed import open_split, read_manifest
@@ -104,9 +105,7 @@ class Classifier(Extractor):
             # one key, because safetensors writes several in a random order
             save_file(state, temporary, metadata={METADATA: json.dumps(about, sort_keys=True)})
 
-    def _optimize(
-        self, network: Network, images: NDArray[np.uint8], labels: NDArray[np.int64], device: torch.device
-    ) -> None:
+    def _optimize(self, network: Network, images: Images, labels: NDArray[np.int64], device: torch.device) -> None:
         """Batches and shifts are drawn on the CPU, so that they are the same on every device."""
         steps = max(self.min_steps, math.ceil(self.epochs * len(images) / self.batch_size))
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)

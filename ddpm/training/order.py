@@ -1,0 +1,40 @@
+"""The order of a shuffled epoch of any length, in constant memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.compute.noise import stream_seed
+
+ROUNDS = 8  # twice as many as a strong pseudorandom permutation needs, as its domain may be small
+
+
+def permuted(places: NDArray[np.int64], size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The image at each of ``places`` in that epoch: a permutation of 0..size - 1 that depends on the seed and epoch.
+
+    A Feistel network permutes the smallest 4**h numbers that hold them; one that leads outside is permuted again until
+    it does not, fewer than four times on average (cycle walking: Black, Rogaway 2002, "Ciphers with arbitrary finite
+    domains"). Its rounds are keyed by the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    keys = [np.uint64(stream_seed(seed, f"order/{number}", epoch)) for number in range(ROUNDS)]
+    found = places.astype(np.uint64)
+    walking = np.arange(len(found))
+    while len(walking):
+        left, right = found[walking] >> half, found[walking] & _ones(half)
+        for key in keys:
+            left, right = right, left ^ (_mixed(right + key) & _ones(half))
+        found[walking] = left << half | right
+        walking = walking[found[walking] >= size]
+    return found.astype(np.int64)
+
+
+def _ones(bits: np.uint64) -> np.uint64:
+    return (np.uint64(1) << bits) - np.uint64(1)
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
