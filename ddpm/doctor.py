@@ -242,9 +242,11 @@ def weights(settings: Config) -> Iterator[Finding]:
     """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
     from ddpm.scoring import extractor
     from ddpm.scoring.reference import WEIGHTS
+    from ddpm.scoring.settings import AUTO
 
     for name in settings.evaluate.extractors:
-        kept, published = REFERENCE / name / WEIGHTS, extractor.get(name).published
+        published = None if name == AUTO else extractor.get(name).published
+        kept = REFERENCE / name / WEIGHTS
         if kept.exists():
             yield Finding("weights", "ok", f"{name}: {kept}")
         elif published is None:

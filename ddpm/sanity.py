@@ -21,7 +21,7 @@ from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
 from ddpm.compare import metrics
-from ddpm.compare.sanity import HARMLESS, PATH, PICTURE, Noticed, Row, Sanity, data_params
+from ddpm.compare.sanity import PATH, PICTURE, Noticed, Row, Sanity, data_params
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.data.settings import Data
 from ddpm.evaluation import memorisation
@@ -31,6 +31,7 @@ from ddpm.scoring import extractor
 from ddpm.scoring.calibration import Images, blurred, noised
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import possible
+from ddpm.scoring.metric import HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
 from ddpm.scoring.settings import Evaluate
@@ -59,7 +60,7 @@ def compressed(images: Images, quality: int = QUALITY) -> Images:
 SPOILED: Mapping[str, Callable[[Images], Images]] = {
     "blur": lambda images: blurred(images, BLUR),
     "noise": lambda images: noised(images, NOISE),
-    "static": lambda images: noised(np.full_like(images, 128), 0.5),  # what sampling starts from
+    STATIC: lambda images: noised(np.full_like(images, 128), 0.5),  # what sampling starts from
     "jpeg": compressed,
 }
 
@@ -112,13 +113,14 @@ def measure(
     count: samples that a model is scored on. Raises UserError if there are too few test images for any metric.
     """
     images, labels = open_split(processed, "test")
-    if read_reference(reference).held_out != read_manifest(processed).sha256["test"]:
+    index = read_reference(reference)
+    if index.held_out != read_manifest(processed).sha256["test"]:
         raise UserError(f"{reference}: of other images than {processed}: run `dvc repro reference`")
     train, _ = open_split(processed, "train")
-    count = sizes(len(images), count)
+    samples, count = count, sizes(len(images), count)
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
     scores: dict[str, Row] = {}
-    for name in settings.extractors:
+    for name in index.resolved(settings).extractors:
         real = load_features(reference, name)
         chosen = possible(settings, real.extractor, count)
         if not chosen.metrics:
@@ -127,7 +129,7 @@ def measure(
                 f"evaluate.metrics with {name}: raise data.test_fraction, or lower evaluate.kid_subset_size"
             )
         scores |= of_extractor(real, chosen, np.array(images), labels, np.array(train[pool]), count, device)
-    return Sanity(images=count, sets=SETS, data=data_params(data), scores=scores)
+    return Sanity(images=count, samples=samples, sets=SETS, data=data_params(data), scores=scores)
 
 
 class Sets(NamedTuple):

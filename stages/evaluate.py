@@ -19,6 +19,8 @@ from ddpm.scoring.settings import Evaluate
 
 
 def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks) -> None:
+    index = read_reference(paths.REFERENCE)
+    settings = index.resolved(settings)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
@@ -27,7 +29,7 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     if not ranks.main:
         return
     comparable = fingerprint(
-        read_reference(paths.REFERENCE),
+        index,
         settings,
         sample,
         read_precision(paths.SAMPLES),

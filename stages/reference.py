@@ -14,8 +14,11 @@ from ddpm.scoring.settings import Evaluate
 
 
 def main(settings: Evaluate, device: torch.device) -> None:
+    manifest = read_manifest(PROCESSED)
+    settings = settings.chosen(len(manifest.classes))
+    print(f"evaluate.extractors: {', '.join(settings.extractors)}, for images of {manifest.classed()}")
     # this is the first stage that can check it: evaluate would find out after hours of training
-    check_counts(settings, {"the train split": read_manifest(PROCESSED).counts["train"]})
+    check_counts(settings, {"the train split": manifest.counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device)
     found = calibration.calibrate(settings, PROCESSED, REFERENCE, device)
     write_json(REFERENCE / calibration.FILE, found)

@@ -61,6 +61,16 @@ def test_a_config_with_any_variant_survives_json(key: str, name: str) -> None:
     assert parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
 
 
+def test_auto_is_the_classifier_unless_the_images_may_have_no_classes() -> None:
+    auto = {"extractors": ["auto", "inception"]}
+    assert small(evaluate=auto) == small(evaluate={"extractors": ["classifier", "inception"]})
+    mine = small(evaluate=auto, data={"dataset": {"name": "image_folder"}, "source": "mine"}).evaluate
+    assert mine.extractors == ("auto", "inception")
+    assert [mine.chosen(classes).extractors[0] for classes in (0, 1, 2, 9)] == ["random_conv"] * 2 + ["classifier"] * 2
+    both = mine.model_copy(update={"extractors": ("classifier", "auto")})
+    assert both.chosen(5).extractors == ("classifier",)
+
+
 def test_what_shapes_a_model_is_all_of_the_config_that_does() -> None:
     training = small().training()
     assert training == small(sample={"count": 99}, evaluate={"extractors": ["inception"]}).training()

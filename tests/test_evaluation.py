@@ -23,7 +23,7 @@ from ddpm.evaluation import evaluation
 from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
 from ddpm.model.file import Loaded
-from ddpm.scoring import calibration, reference
+from ddpm.scoring import calibration, distances, reference
 from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.variants.extractors.classifier import Classifier
 from tests import scoring_ranks
@@ -273,6 +273,14 @@ def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tm
         index = json.loads((folder / "reference.json").read_text())
         (tmp_path / "reference.json").write_text(json.dumps({**index, key: value}))
         assert fingerprint(tmp_path) != own
+
+
+def test_the_fingerprint_says_when_sets_are_compared_in_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = fingerprint(folder)
+    monkeypatch.setattr(distances, "MOST", 1438)  # all train images
+    assert fingerprint(folder) == own
+    monkeypatch.setattr(distances, "MOST", 1437)
+    assert fingerprint(folder) != own
 
 
 def test_the_fingerprint_is_the_same_on_every_machine(folder: Path) -> None:

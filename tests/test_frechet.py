@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from ddpm.scoring import frechet
+from ddpm.scoring import distances, frechet
 from ddpm.scoring.frechet import Distance
 
 CPU = torch.device("cpu")
@@ -32,6 +32,21 @@ def true_distance(scale: float = 1.3, mean: float = 0.1) -> float:
 @pytest.fixture
 def distance() -> Distance:
     return Distance(np.zeros(D), torch.diag(SPREAD.square()).numpy(), CPU)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+def test_statistics_of_many_images_are_summed_in_blocks(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = (1000 + draw(300, 0)).float()
+    whole = frechet.statistics(features)
+    np.testing.assert_array_equal(whole["sigma"], fid_features_to_statistics(features)["sigma"])
+    monkeypatch.setattr(frechet, "ROWS", rows)
+    monkeypatch.setattr(distances, "MOST", 299)
+
+    found = frechet.statistics(features)
+
+    double = features.double().numpy()
+    np.testing.assert_allclose(found["mu"], double.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(found["sigma"], np.cov(double, rowvar=False), rtol=1e-8, atol=1e-10)
 
 
 def test_the_distance_is_torch_fidelitys() -> None:

@@ -13,6 +13,7 @@ from ddpm.compare import metrics
 from ddpm.compare.metrics import Closeness
 from ddpm.evaluation import memorisation
 from ddpm.evaluation.memorisation import Nearest
+from ddpm.scoring import distances
 
 CPU = torch.device("cpu")
 
@@ -175,6 +176,21 @@ def test_honest_models_are_called_copiers_in_less_than_one_run_in_a_hundred(held
 def test_those_that_come_near_twice_as_often_in_one_run_in_twenty(held_out: int, samples: int) -> None:
     rate = np.mean([one.copies for one in simulated(held_out, samples, nearer=2)])
     assert rate == pytest.approx(memorisation.CHANCE, abs=0.015)
+
+
+def test_a_large_train_split_is_searched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, train = draw(30, 0), draw(200, 1)
+    monkeypatch.setattr(distances, "MOST", 50)
+    rows = distances.rows(200, 50).numpy()
+    found = memorisation.nearest(queries, train, CPU)
+    within = slow(queries, train[rows])
+    np.testing.assert_array_equal(found.row, rows[within.argmin(1)])
+    np.testing.assert_allclose(found.distance, within.min(1))
+    features = torch.from_numpy(train.reshape(200, -1)).float()
+    apart = memorisation.apart(features)
+    between = slow(train[rows], train[rows]) + np.diag([np.inf] * 50)
+    np.testing.assert_allclose(apart[rows], between.min(1), rtol=1e-4)
+    assert np.isnan(np.delete(apart, rows)).all()
 
 
 def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours() -> None:

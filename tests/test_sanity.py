@@ -16,11 +16,12 @@ from ddpm import sanity
 from ddpm.base.errors import UserError
 from ddpm.cli import main
 from ddpm.compare import sanity as said
-from ddpm.compare.sanity import DAMAGE, HARMLESS, PATH, Noticed, Row, Sanity
+from ddpm.compare.sanity import PATH, Noticed, Row, Sanity
 from ddpm.data.processed import open_split
 from ddpm.pages import sanity as page
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.scoring.metric import DAMAGE, HARMLESS
 from ddpm.scoring.settings import Evaluate
 from tests.scored import params
 
@@ -118,7 +119,9 @@ def test_too_few_images_and_images_of_another_reference_are_refused(
 def made(worse: float, chosen: Config = DIGITS, images: int = 179) -> Sanity:
     row = Row(whole=1.0, noticed={damage: Noticed(mean=2.0, worse=worse) for damage in DAMAGE})
     data = said.data_params(chosen.data)
-    return Sanity(images=images, sets=8, data=data, scores={"classifier.fd": row, "classifier.is_mean": row})
+    return Sanity(
+        images=images, samples=1437, sets=8, data=data, scores={"classifier.fd": row, "classifier.is_mean": row}
+    )
 
 
 def lines(tmp_path: Path, found: Sanity, score: str = "classifier.fd", count: int = 179) -> list[str]:
@@ -148,6 +151,43 @@ def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(t
     (tmp_path / "sanity.json").write_text('{"images": -1}')
     with pytest.raises(UserError, match=r"is not allowed: .*; `ddpm sanity` makes it"):
         said.read(tmp_path / "sanity.json")
+
+
+def decides(path: Path, *scores: str, accepted: tuple[str, ...] = (), count: int = 1437) -> str:
+    """The refusal of scores that decide; empty if there is none."""
+    try:
+        said.check_decisive(scores, accepted, "gate.blind_to", said.data_params(DIGITS.data), count, path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(tmp_path: Path) -> None:
+    path, found = tmp_path / "sanity.json", made(0.95)
+    found.scores["classifier.fd"].noticed["blur"] = Noticed(mean=2.0, worse=0.5)
+    found.scores["classifier.fd"].noticed["jpeg"] = Noticed(mean=2.0, worse=0.5)  # no part of what it should see
+    found.scores["other.fd"] = made(0.95).scores["classifier.fd"]
+    path.write_text(found.model_dump_json())
+    assert decides(path, "classifier.fd") == (
+        f"{path}: classifier.fd cannot decide: blind to blur (blur) in 179 real images of this data: choose a score "
+        "that sees it, raise data.test_fraction, or accept it: gate.blind_to: [blur]"
+    )
+    assert decides(path, "classifier.fd", accepted=("blur",)) == ""
+    assert decides(path, "classifier.fd", "bits_per_dim", accepted=("noise",))
+    assert decides(path, "classifier.fd", "other.fd") == ""  # together they see it
+    for scores in (("other.fd",), ("bits_per_dim",), ("classifier.recall",), ("classifier.is_mean",)):
+        assert decides(path, *scores) == ""
+    assert decides(path, "classifier.fd", count=1000) == ""  # a table of another size says nothing certain
+    path.write_text(found.model_copy(update={"samples": None}).model_dump_json())  # of an older version
+    assert decides(path, "classifier.fd") == ""
+    assert decides(tmp_path / "none.json", "classifier.fd") == ""
+
+
+def test_damage_that_is_accepted_has_a_name() -> None:
+    gate = {"k": 3.0, "metrics": ["fd"], "blind_to": ["blurr"]}
+    with pytest.raises(UserError, match=r"gate.blind_to.*unknown damage \(did you mean 'blur'\?\); allowed: dropped"):
+        config.check(params() | {"gate": gate}, "test")
+    assert config.check(params() | {"gate": gate | {"blind_to": ["blur"]}}, "test").gate.blind_to == ("blur",)
 
 
 def test_the_command_writes_the_table_and_a_picture_and_the_report_shows_them(

@@ -106,6 +106,7 @@ def test_the_hash_is_of_what_decides() -> None:
     # a key that is added later has a default, and so must a plan written before it stay the plan that it was
     spelled_out = "linear, diffusion.schedule.linear.beta_end: 0.02, train.seeds.order: null"
     assert load(STUDY.replace("name: linear", f"name: {spelled_out}")).hash == here
+    assert load(STUDY.replace("looks", "blind_to: [blur]\nlooks")).hash == here
     for old, new in (
         ("12]", "16]"),
         ("name: linear", "name: sigmoid"),
@@ -126,6 +127,18 @@ def test_any_score_that_the_runs_will_have_can_be_primary(primary: str, keys: st
     text = STUDY.replace("looks", f"primary: {primary}\nlooks")
     both = text.replace("cosine: {", f"cosine: {{{keys}, ").replace("linear: {", f"linear: {{{keys}, ")
     assert load(both).plan.primary == primary
+
+
+def test_the_primary_metric_follows_the_first_extractor() -> None:
+    def of(change: str) -> str:
+        return STUDY.replace("cosine: {", f"cosine: {{{change}, ").replace("linear: {", f"linear: {{{change}, ")
+
+    assert load(STUDY).plan.primary == "classifier.fd"
+    assert load(of("evaluate.extractors: [random_conv]")).plan.primary == "random_conv.fd"
+    text = of("data.dataset.name: image_folder, data.source: mine")
+    with pytest.raises(UserError, match=r"primary: missing, and what evaluate.extractors: \[auto\] means depends"):
+        load(text)
+    assert load(text.replace("looks", "primary: random_conv.fd\nlooks")).plan.primary == "random_conv.fd"
 
 
 NOISE = STUDY.replace("looks", "noise: 4\nlooks")

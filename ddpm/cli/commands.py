@@ -172,11 +172,18 @@ def compare_runs(parsed: argparse.Namespace) -> None:
 
 def gate_scores(parsed: argparse.Namespace) -> int:
     """Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible."""
-    from ddpm.compare import gate, measured, snapshots
+    from ddpm.compare import gate, measured, sanity, snapshots
 
     try:
         settings, fingerprint, scores = config.load(), measured.fingerprint(), measured.scores()
         snapshots.check_metrics()
+        sanity.check_decisive(
+            gate.decisive(scores, settings.gate),
+            settings.gate.blind_to,
+            "gate.blind_to",
+            sanity.data_params(settings.data),
+            settings.sample.count,
+        )
         if parsed.update:
             print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0

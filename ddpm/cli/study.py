@@ -138,10 +138,14 @@ def print_costs(parsed: argparse.Namespace) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Exit code 1 if an experiment failed."""
+    from ddpm.compare import sanity
     from ddpm.study import budget, plan, runner
     from ddpm.study.results import Ledger
 
     study = plan.load(parsed.file)
+    config, source = study.configs[study.baseline], f"{parsed.file}: blind_to"
+    decisive = [study.plan.primary]
+    sanity.check_decisive(decisive, study.plan.blind_to, source, sanity.data_params(config.data), config.sample.count)
     ledger = Ledger(study)
     if not ledger.all:
         budget.check_count(study)

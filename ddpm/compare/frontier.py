@@ -69,10 +69,11 @@ class Frontier:
                 f"{model}: draws images of {self.loaded.image_shape} (channels, height, width), {reference} holds "
                 f"{index.dataset}'s of {index.shape}: train with this data.image_size and data.channels"
             )
-        if "fid" not in settings.evaluate.metrics:
+        self.evaluate = index.resolved(settings.evaluate)
+        if "fid" not in self.evaluate.metrics:
             raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")
-        limits.check_counts(settings.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
-        self.real = {name: load_features(reference, name) for name in settings.evaluate.extractors}
+        limits.check_counts(self.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
+        self.real = {name: load_features(reference, name) for name in self.evaluate.extractors}
         self.sha256 = {"model": files.sha256(model), "reference": files.sha256(reference / INDEX)}
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"
         self.measured = 0
@@ -120,7 +121,7 @@ class Frontier:
 
     def key(self, options: Sample, seed: int) -> str:
         """Digest of what a cell depends on: files, settings, code, libraries, and (for the seconds) the device."""
-        scoring = self.settings.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
+        scoring = self.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
         sampling = options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"})
         # what ``auto`` resolves to: two CPUs with the same description may differ in it
         sampling["precision"] = devices.precision_name(devices.precision(options.precision, self.device))
@@ -154,9 +155,9 @@ class Frontier:
             found: dict[str, Any] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
             images = samples.read_samples(path)
             for name, real in self.real.items():
-                batch_size = self.settings.evaluate.batch_size
+                batch_size = self.evaluate.batch_size
                 fake = extractor.extract(real.network, images, batch_size, self.device)
-                found[name] = scores.score(fake, real, self.settings.evaluate)
+                found[name] = scores.score(fake, real, self.evaluate)
                 if generator.classes and real.extractor.knows_classes:
                     found[name]["class_accuracy"] = scores.class_accuracy(fake, generator.classes(range(options.count)))
         return {name: float(value) for name, value in sorted(files.flatten(found).items())}

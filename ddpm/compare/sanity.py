@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat
 
-from ddpm.base.errors import masked
+from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import METRICS
 from ddpm.compare import measured, metrics
 from ddpm.compare.tables import Rows
 from ddpm.data.settings import Data
+from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
 
 PATH = METRICS / "sanity.json"
 PICTURE = PATH.with_suffix(".png")
 REMEDY = "`ddpm sanity` makes it"
 SEES, BLIND = 0.9, 0.7  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
-HARMLESS = "fewer"  # what no score should notice
-STATIC = "static"  # what every score should notice
-
-
-class Damage(NamedTuple):
-    """head: of its column. done: what was done to the real test images."""
-
-    head: str
-    done: str
-
-
-DAMAGE = {
-    "dropped": Damage("class left out", "one class left out"),
-    "doubled": Damage("class doubled", "one class twice as often"),
-    "blur": Damage("blur", "blur"),
-    "noise": Damage("noise", "noise"),
-    STATIC: Damage("pure noise", "pure noise in place of images"),
-    "jpeg": Damage("JPEG", "JPEG compression"),
-    "copies": Damage("train copies", "train images in place of half of them"),
-    HARMLESS: Damage("half as many", "half as many images, which is no damage"),
-}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -59,10 +39,12 @@ class Row(BaseModel):
 
 
 class Sanity(BaseModel):
-    """The content of ``PATH``. images: in each set, of as many ``sets``. data: params.yaml's, as ``data_params``.
-    scores: by name, such as ``classifier.fd``."""
+    """The content of ``PATH``. images: in each set, of as many ``sets``. samples: the sample.count that asked for them;
+    sets are smaller if the test split is. data: params.yaml's, as ``data_params``. scores: by name, such as
+    ``classifier.fd``."""
 
     images: int
+    samples: int | None = None
     sets: int
     data: dict[str, Any]
     scores: dict[str, Row]
@@ -152,9 +134,48 @@ def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PAT
     row = found.scores.get(score)
     if row is None:
         return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
-    at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
-    sees = [damage for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC) if damage in row.noticed]
-    missed = [DAMAGE[damage].done for damage in sees if row.noticed[damage].worse < BLIND]
-    if not missed:
+    if not (missed := _missed(score, row)):
         return []
-    return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {'; '.join(missed)}"]
+    at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
+    done = "; ".join(DAMAGE[damage].done for damage in missed)
+    return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {done}"]
+
+
+def check_decisive(
+    scores: Sequence[str],
+    accepted: Collection[str],
+    key: str,
+    data: Mapping[str, Any],
+    count: int,
+    path: Path = PATH,
+) -> None:
+    """Raises UserError if ``path`` says that none of the ``scores`` that decide sees a damage that one of them should.
+
+    accepted: damage that they may be blind to, as ``key`` names it. data, count: as for ``of_primary``. Likelihoods are
+    not measured, and a table of other data or of another sample.count says nothing certain.
+    """
+    if not path.exists() or (found := read(path)).data != dict(data) or found.samples != count:
+        return
+    rows = {score: found.scores[score] for score in scores if score in found.scores}
+    should = {damage for score, row in rows.items() for damage in _should_see(score, row)}
+    blind = [
+        damage
+        for damage in DAMAGE
+        if damage in should - set(accepted)
+        and all(row.noticed[damage].worse < BLIND for row in rows.values() if damage in row.noticed)
+    ]
+    if blind:
+        done = ", ".join(f"{DAMAGE[damage].done} ({damage})" for damage in blind)
+        raise UserError(
+            f"{path}: {' and '.join(rows)} cannot decide: blind to {done} in {found.images:,} real images of this "
+            f"data: choose a score that sees it, raise data.test_fraction, or accept it: {key}: [{', '.join(blind)}]"
+        )
+
+
+def _should_see(score: str, row: Row) -> list[str]:
+    """The damage that the score's file claims, and that was measured."""
+    return [damage for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC) if damage in row.noticed]
+
+
+def _missed(score: str, row: Row) -> list[str]:
+    return [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]

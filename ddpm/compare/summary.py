@@ -65,9 +65,9 @@ def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
     The distance falls as that number grows: without the numbers the two would look comparable.
     """
     evaluate, drawn = measured["evaluate"], measured["sample"].get("count")
-    for extractor in settings.evaluate.extractors:
-        of = f" by {extractor}" if len(settings.evaluate.extractors) > 1 else ""
-        found, real = evaluate.get(extractor, {}), evaluate.get("real", {}).get(extractor, {})
+    for extractor, real in evaluate.get("real", {}).items():
+        of = f" by {extractor}" if len(evaluate["real"]) > 1 else ""
+        found = evaluate.get(extractor, {})
         for name, called in NAMES.items():
             if name not in found:
                 continue

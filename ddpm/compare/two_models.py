@@ -93,7 +93,7 @@ def lines(before: Run, after: Run, settings: Evaluate, device: torch.device) -> 
     try:
         drawn = [_images(run) for run in (before, after)]
         found = []
-        for name in settings.extractors:
+        for name in read_reference(REFERENCE).resolved(settings).extractors:
             real = load_features(REFERENCE, name)
             each = (extractor.extract(real.network, images, settings.batch_size, device).features for images in drawn)
             found.append(said(before.name, after.name, name, relative_mmd(distances.part(real.features, MOST), *each)))

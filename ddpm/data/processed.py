@@ -66,6 +66,9 @@ class Manifest(BaseModel):
         """Eight hex digits that identify the images and labels, as long as MLflow's own digests."""
         return files.digest(self.sha256)[:8]
 
+    def classed(self) -> str:
+        return f"{len(self.classes) if len(self.classes) > 1 else 'no'} classes"
+
     def counted(self) -> str:
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 

@@ -11,7 +11,7 @@ import torch_fidelity
 from ddpm.base import files
 from ddpm.compute import devices
 from ddpm.sampling.settings import Sample
-from ddpm.scoring import frechet, metric
+from ddpm.scoring import distances, frechet, metric
 from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED
 from ddpm.scoring.reference import WEIGHTS, Reference
 from ddpm.scoring.settings import Evaluate
@@ -44,6 +44,8 @@ def fingerprint(
     # of metrics that have some of their own, so that the four that always were there change nothing
     own = (metric.get(name).model_dump(mode="json") for name in settings.metrics)
     hyperparameters = {spec["name"]: spec[spec["name"]] for spec in own if spec["name"] in spec}
+    # of sets that are compared in part
+    part = {"part": distances.MOST} if max(index.count, sample.count) > distances.MOST else {}
     comparable = {
         "images": {
             "sha256": index.images,
@@ -72,6 +74,7 @@ def fingerprint(
             "rng_seed": RNG_SEED,
             "fd_parts": frechet.PARTS,
             **hyperparameters,
+            **part,
         },
         "torch_fidelity": torch_fidelity.__version__,
     }

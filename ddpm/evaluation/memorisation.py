@@ -42,21 +42,23 @@ class Nearest(NamedTuple):
 
 
 def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
-    """The nearest of ``train``, (M, ...), to each of ``queries``, (N, ...) of the same shape.
+    """The nearest of ``train``, (M, ...), to each of ``queries``, (N, ...) of the same shape. A large train split is
+    searched in part: ``distances.rows``.
 
     The search uses float32 matrix products, which resolve near-ties to about 1e-3 of the vectors' length. The distance
     to the match is then computed from the difference itself, so that a copy is at exactly 0.
     """
-    middle = _rows(train[:ROWS], device).mean(0)  # products of centred vectors lose fewer digits
-    distances, indices, typical = [], [], []
+    searched = distances.rows(len(train), distances.MOST).numpy()
+    middle = _rows(train[searched[:ROWS]], device).mean(0)  # products of centred vectors lose fewer digits
+    nearest, indices, typical = [], [], []
     for first in range(0, len(queries), ROWS):
         chosen = _rows(queries[first : first + ROWS], device)
         centred = chosen - middle
         best = torch.full((len(chosen),), torch.inf, device=device)
         index = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         around = torch.empty(len(chosen), 0, device=device)
-        for start in range(0, len(train), ROWS):
-            keys = _rows(train[start : start + ROWS], device) - middle
+        for start in range(0, len(searched), ROWS):
+            keys = _rows(train[searched[start : start + ROWS]], device) - middle
             # the squared distance without the query's own square, which does not change the minimum
             every = keys.square().sum(1) - 2 * centred @ keys.T
             found, at = every.min(1)
@@ -64,14 +66,14 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
             best = torch.minimum(best, found)
             nearby = every.topk(min(NEIGHBOURS, len(keys)), largest=False).values
             around = torch.cat([around, nearby], 1).sort(1).values[:, :NEIGHBOURS]
-        matched = _rows(train[index.cpu().numpy()], device)
-        distances.append((chosen.double() - matched.double()).square().sum(1).sqrt().cpu())
+        matched = _rows(train[searched[index.cpu().numpy()]], device)
+        nearest.append((chosen.double() - matched.double()).square().sum(1).sqrt().cpu())
         indices.append(index.cpu())
         typical.append((around + centred.square().sum(1, keepdim=True)).clamp(min=0).double().sqrt().mean(1).cpu())
-    distance, mean = torch.cat(distances).numpy(), torch.cat(typical).numpy()
+    distance, mean = torch.cat(nearest).numpy(), torch.cat(typical).numpy()
     # rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1
     relative = np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
-    return Nearest(distance, torch.cat(indices).numpy(), relative)
+    return Nearest(distance, searched[torch.cat(indices).numpy()], relative)
 
 
 def _rows(vectors: Vectors, device: torch.device) -> Tensor:
@@ -87,12 +89,12 @@ def authentic(found: Nearest, apart: NDArray[np.float64]) -> float:
 
 
 def apart(train: Tensor) -> NDArray[np.float64]:
-    """The distance of each of (M, D) train features to its nearest other, (M,), from float32 products."""
-    found = []
-    for block, squared in distances.squared(train, train):
-        squared.diagonal(block.start).fill_(torch.inf)
-        found.append(squared.min(1).values)
-    return torch.cat(found).double().sqrt().cpu().numpy()
+    """The distance of each of (M, D) train features to its nearest other, (M,), from float32 products; nan for those
+    that ``nearest`` does not search."""
+    searched = distances.rows(len(train), distances.MOST)
+    found = np.full(len(train), np.nan)
+    found[searched.numpy()] = distances.neighbours(train[searched], 1)[0][:, 0].double().sqrt().cpu().numpy()
+    return found
 
 
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:

@@ -45,14 +45,14 @@ def needed(settings: Config) -> int:
 
 def per_image(settings: Config) -> int:
     """Bytes that data/reference needs for each image of a dataset."""
-    return COPIES * sum(4 * extractor.get(name).dimensions for name in settings.evaluate.extractors)
+    return COPIES * sum(4 * extractor.get(name).dimensions for name in settings.evaluate.chosen(0).extractors)
 
 
 def _reference(settings: Config, images: int | None) -> int:
     """Weights and statistics of the extractors, and their features of the images if the number of images is known."""
     size = 0
     manifest = read_manifest(PROCESSED) if images is not None else None
-    for name in settings.evaluate.extractors:
+    for name in settings.evaluate.chosen(len(manifest.classes) if manifest else 0).extractors:
         made = extractor.get(name)
         size += made.weights_size + 4 * made.dimensions + 8 * made.dimensions**2
         if manifest:

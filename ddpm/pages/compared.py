@@ -26,7 +26,7 @@ from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
-DISTANCES = ("classifier.fd", "inception.fid")
+DISTANCES = ("classifier.fd", "random_conv.fd", "inception.fid")
 BINS = 100  # points of a loss curve
 LEVELS = (
     "Where in the noise a variant denoises held-out images better or worse than the baseline: the mean over the "

@@ -16,7 +16,8 @@ from ddpm.data.settings import Data
 from ddpm.params import file
 from ddpm.sampling.settings import Sample, class_number
 from ddpm.scoring import metric
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.metric import Damaged
+from ddpm.scoring.settings import AUTO, Evaluate
 from ddpm.training.settings import TrainingConfig
 
 
@@ -61,11 +62,13 @@ class Compare(Section):
 class Gate(Section):
     """When ``ddpm gate`` calls a run worse than its baseline. No stage reads it.
 
-    k: standard deviations between training seeds. metrics: those that decide, without the extractor's name.
+    k: standard deviations between training seeds. metrics: those that decide, without the extractor's name. blind_to:
+    damage to images that they may overlook, by ``ddpm sanity``.
     """
 
     k: Annotated[float, Field(gt=0)] = 3.0
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
+    blind_to: tuple[Damaged, ...] = ()
 
 
 class Config(TrainingConfig):
@@ -113,6 +116,9 @@ class Config(TrainingConfig):
                 self.train.posthoc.weights(sample.ema_length, self.train.steps or MANY)
             except UserError as error:
                 raise ValueError(f"sample.ema_length: {error}") from error
+        if AUTO in self.evaluate.extractors and self.data.dataset.own_name(self.data.source) is None:
+            # every published dataset has classes: the same experiment, however it is spelled
+            return self.model_copy(update={"evaluate": self.evaluate.chosen(2)})
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ddpm.base import variant
 from ddpm.base.files import write_json
 from ddpm.base.settings import FAMILIES
 from ddpm.params import catalogue, config
+from ddpm.scoring.settings import AUTO, CHOICE
 
 PATH = Path(__file__).with_name("params.schema.json")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -43,6 +44,8 @@ def params_schema() -> Schema:
     sections["Model"]["properties"]["classes"] = classes
     for family in ("extractors", "metrics"):
         sections["Evaluate"]["properties"][family]["items"] = name(family)
+    about = f"{CHOICE[0]} or, for images without classes, {CHOICE[1]}"
+    sections["Evaluate"]["properties"]["extractors"]["items"]["oneOf"].insert(0, {"const": AUTO, "description": about})
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})
     plain: Schema = json.loads(text.replace("``", "`"))  # editors show Markdown
     return plain

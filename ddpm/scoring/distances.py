@@ -10,6 +10,7 @@ from torch import Tensor
 from ddpm.compute import noise
 
 ROWS = 1024  # of the matrix of distances in memory at once
+MOST = 50_000  # of a set, whose pairs are compared; a larger set has a part of so many, and the fingerprint says so
 SEED = 2020
 
 
@@ -28,9 +29,23 @@ def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield block, products.add_(own.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
+def neighbours(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The squared distances of (N, D) features to the k nearest others, (N, k), nearest first, and their rows."""
+    found = []
+    for block, every in squared(features, features):
+        every.diagonal(block.start).fill_(torch.inf)
+        found.append(every.topk(k, largest=False))
+    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+
+
+def rows(total: int, count: int) -> Tensor:
+    """At most ``count`` of ``total`` rows, ascending: a choice by the hash of the row, the same on every machine."""
+    every = torch.arange(total)
+    if total <= count:
+        return every
+    return noise.uniform(SEED, "part", every, 0).argsort()[:count].sort().values
+
+
 def part(features: Tensor, count: int) -> Tensor:
-    """At most ``count`` of (N, D) features, in order: a choice by the hash of the row, the same on every machine."""
-    if len(features) <= count:
-        return features
-    rank = noise.uniform(SEED, "part", torch.arange(len(features)), 0)
-    return features[rank.argsort()[:count].sort().values]
+    """At most ``count`` of (N, D) features, the ``rows`` of them."""
+    return features if len(features) <= count else features[rows(len(features), count)]

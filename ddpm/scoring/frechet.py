@@ -13,11 +13,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics
 
+from ddpm.scoring import distances
+
+ROWS = 4096  # in float64 at once
 PARTS = 4  # distances are measured on N, N / 2, ... N / PARTS images: evenly spaced in 1 / N
 SHUFFLES = 4  # times that the images are shuffled and cut into parts
 PER_FEATURE = 2  # images per feature that the smallest parts need: with fewer, the line bends
 SEED = 2020
+
+
+def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
+    """``mu``, (D,), and ``sigma``, (D, D), the mean and covariance of (N, D) features.
+
+    By torch-fidelity, which copies them all to float64. For more than ``distances.MOST`` of them, blocks of rows are
+    summed in float64 and merged in order: Chan, Golub & LeVeque 1979, equation 2.1.
+    """
+    if len(features) <= distances.MOST:
+        found: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
+        return found
+    count, mu = 0, torch.zeros(features.shape[1], dtype=torch.float64)
+    scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
+    for block in features.split(ROWS):
+        double = block.double()
+        mean = double.mean(0)
+        step, centred = mean - mu, double - mean
+        count += len(block)
+        mu += step * len(block) / count
+        scatter += centred.T @ centred + step.outer(step) * (count - len(block)) * len(block) / count
+    return {"mu": mu.numpy(), "sigma": (scatter / (count - 1)).numpy()}
 
 
 class Distance:

@@ -7,7 +7,7 @@ import itertools
 from ddpm.base.errors import UserError
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.settings import AUTO, Evaluate
 
 
 def suited(settings: Evaluate, features: Extractor) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def possible(settings: Evaluate, features: Extractor, count: int) -> Evaluate:
 
 def check_channels(settings: Evaluate, channels: int) -> None:
     """Raises UserError when an extractor cannot see images with so many channels."""
-    for name in settings.extractors:
+    for name in settings.chosen(0).extractors:
         seen = extractor.get(name).channels
         if seen and channels not in seen:
             raise UserError(
@@ -34,7 +34,9 @@ def check_channels(settings: Evaluate, channels: int) -> None:
 
 
 def check_suited(settings: Evaluate) -> None:
-    """Raises UserError when a metric suits no extractor."""
+    """Raises UserError when a metric suits no extractor. What suits the one that ``auto`` may stand for is allowed."""
+    if AUTO in settings.extractors:
+        return
     extractors = [extractor.get(name) for name in settings.extractors]
     for name in settings.metrics:
         if not any(name in suited(settings, each) for each in extractors):
@@ -47,9 +49,10 @@ def check_suited(settings: Evaluate) -> None:
 def check_counts(settings: Evaluate, counts: dict[str, int]) -> None:
     """Raises UserError that names the key, the number and the minimum when a metric has too few images.
 
-    counts: image counts by the key that sets them: ``sample.count``, and any other name for real images.
+    counts: image counts by the key that sets them: ``sample.count``, and any other name for real images. They must be
+    enough for whatever ``auto`` may stand for, because the extractor without classes has more features.
     """
-    features = [extractor.get(name) for name in settings.extractors]
+    features = [extractor.get(name) for name in settings.chosen(0).extractors]
     pairs = [(each, chosen) for each in features for chosen in suited(settings, each)]
     for (each, chosen), (where, count) in itertools.product(pairs, counts.items()):
         judge = metric.get(chosen)

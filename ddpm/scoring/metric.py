@@ -9,9 +9,11 @@ take seconds: a variant imports them where it computes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
-from ddpm.base.variant import Variant, names, variant_class
+from pydantic import AfterValidator, WithJsonSchema
+
+from ddpm.base.variant import Variant, closest, names, variant_class
 from ddpm.scoring.settings import Evaluate
 
 if TYPE_CHECKING:
@@ -20,12 +22,39 @@ if TYPE_CHECKING:
 else:
     Features = RealFeatures = Any  # for annotations: importing torch takes a second
 
-__all__ = ["Direction", "Features", "Metric", "RealFeatures", "Sanity", "Score"]
+__all__ = ["Direction", "Features", "Metric", "RealFeatures", "Score"]
 
 Direction = Literal["lower", "higher"]
-# what is done to real images that a score should notice: a class left out, a class twice as often, each image blurred,
-# noised, or compressed, half of them replaced by train images
-Sanity = Literal["dropped", "doubled", "blur", "noise", "jpeg", "copies"]
+
+
+class Damage(NamedTuple):
+    """head: of its column. done: what was done to the real test images."""
+
+    head: str
+    done: str
+
+
+STATIC = "static"  # what every score should notice
+HARMLESS = "fewer"  # what no score should notice
+DAMAGE = {
+    "dropped": Damage("class left out", "one class left out"),
+    "doubled": Damage("class doubled", "one class twice as often"),
+    "blur": Damage("blur", "blur"),
+    "noise": Damage("noise", "noise"),
+    STATIC: Damage("pure noise", "pure noise in place of images"),
+    "jpeg": Damage("JPEG", "JPEG compression"),
+    "copies": Damage("train copies", "train images in place of half of them"),
+    HARMLESS: Damage("half as many", "half as many images, which is no damage"),
+}
+
+
+def _is_damage(name: str) -> str:
+    if name not in DAMAGE:
+        raise ValueError(f"unknown damage{closest(name, DAMAGE)}; allowed: {', '.join(DAMAGE)}")
+    return name
+
+
+Damaged = Annotated[str, AfterValidator(_is_damage), WithJsonSchema({"type": "string", "enum": list(DAMAGE)})]
 
 ISC_SPLITS = 10
 RNG_SEED = 2020  # torch-fidelity's default, used for published scores
@@ -36,7 +65,7 @@ class Score(NamedTuple):
 
     floor: the change that never counts, in its own unit; the default of ``compare.floors``. title: in words, if the
     name is none. is_share: of images, 0 to 1. of: the score that this is another estimate of; it shares its floor, and
-    is shown to those who ask for it. sees: the damage to real images that makes it worse.
+    is shown to those who ask for it. sees: the ``DAMAGE`` to real images that makes it worse, but for ``STATIC``.
     """
 
     name: str
@@ -45,7 +74,7 @@ class Score(NamedTuple):
     title: str = ""
     is_share: bool = False
     of: str = ""
-    sees: tuple[Sanity, ...] = ()
+    sees: tuple[str, ...] = ()
 
 
 # those that no metric makes: of an extractor that knows the classes, and of the likelihood

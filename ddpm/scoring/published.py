@@ -71,5 +71,5 @@ class Published:
         except (OSError, http.client.HTTPException) as error:
             raise UserError(
                 f"evaluate.extractors: {extractor} needs {self.url} ({error}): put that file at {path}, "
-                "or choose the classifier extractor, which needs no download"
+                "or choose auto, which needs no download"
             ) from error

@@ -16,15 +16,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.settings import Shape
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import extractor
+from ddpm.scoring import extractor, frechet
 from ddpm.scoring.extractor import Extractor, Features
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.settings import AUTO, Evaluate
 
 WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"
@@ -51,6 +50,12 @@ class Reference:
     def shape(self) -> Shape:
         return Shape.of(self.channels, self.image_size)
 
+    def resolved(self, settings: Evaluate) -> Evaluate:
+        """The same with what ``auto`` stood for when the reference was made."""
+        if AUTO not in settings.extractors:
+            return settings
+        return settings.model_copy(update={"extractors": tuple(self.extractors)})
+
 
 @dataclass(frozen=True, eq=False)
 class RealFeatures:
@@ -63,7 +68,7 @@ class RealFeatures:
     extractor: Extractor
     network: nn.Module
     features: Tensor
-    mu: NDArray[np.float32]
+    mu: NDArray[np.floating]
     sigma: NDArray[np.float64]
     held_out: Features
 
@@ -87,7 +92,7 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
             network = chosen.load(temporary / name / WEIGHTS)
             features = extractor.extract(network, images, settings.batch_size, device).features
             test = extractor.extract(network, held_out, settings.batch_size, device)
-            statistics = {key: torch.from_numpy(value) for key, value in fid_features_to_statistics(features).items()}
+            statistics = {key: torch.from_numpy(value) for key, value in frechet.statistics(features).items()}
             tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
             save_file(tensors | statistics, temporary / name / FEATURES)
             digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from ddpm.base import variant
 from ddpm.base.settings import Positive, Section
 
+AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second
+CHOICE = ("classifier", "random_conv")
+
 
 class Likelihood(Section):
     """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t. With
@@ -29,7 +32,8 @@ class Likelihood(Section):
 
 
 class Evaluate(Section):
-    """The features and metrics that compare samples with real images."""
+    """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``chosen`` when
+    the images are known."""
 
     extractors: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "isc", "kid", "prc")
@@ -43,7 +47,13 @@ class Evaluate(Section):
     def _known(self) -> Self:
         for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
             for name in chosen:
-                variant.check_name(field, name, f"evaluate.{field}")
+                if (field, name) != ("extractors", AUTO):
+                    variant.check_name(field, name, f"evaluate.{field}")
             if len(set(chosen)) < len(chosen):
                 raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; list each once")
         return self
+
+    def chosen(self, classes: int) -> Self:
+        """The same for images of so many classes, without ``auto``."""
+        names = (CHOICE[classes < 2] if name == AUTO else name for name in self.extractors)
+        return self.model_copy(update={"extractors": tuple(dict.fromkeys(names))})

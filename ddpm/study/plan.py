@@ -6,13 +6,11 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
-from ruamel.yaml import YAML
 
 from ddpm.base import files, settings
 from ddpm.base.errors import UserError
@@ -21,6 +19,8 @@ from ddpm.compare import metrics, runs, statistics
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import metric
+from ddpm.scoring.metric import Damaged
+from ddpm.scoring.settings import AUTO, CHOICE
 from ddpm.study import budget, grid
 from ddpm.study.budget import Budget
 from ddpm.study.grid import Point, Tune
@@ -43,9 +43,10 @@ class Plan(Section):
     """The content of a file in studies/. The first of ``variants`` is the baseline.
 
     variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``base``: a preset or, without one,
-    the checked-out params.yaml. primary: the metric that the verdict is about. looks: numbers of seeds at which it may
-    be decided. spending: how much of the error rate each look may spend (ddpm/study/sequential.py); with ``evalue``,
-    which needs more seeds, looks may be changed and added at any time.
+    the checked-out params.yaml. primary: the metric that the verdict is about; by default the Fréchet distance in the
+    features of the baseline's first extractor. blind_to: damage to images that it may overlook, by ``ddpm sanity``.
+    looks: numbers of seeds at which it may be decided. spending: how much of the error rate each look may spend
+    (ddpm/study/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     noise: runs of the baseline for each source of noise (``Study.noise_runs``); no verdict depends on them.
     tune: values to try for each variant, on seeds that the verdict does not use (``Study.tuning``).
@@ -57,6 +58,7 @@ class Plan(Section):
     base: str | None = None
     variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
     primary: str = "classifier.fd"
+    blind_to: tuple[Damaged, ...] = ()
     looks: Annotated[tuple[Annotated[int, Field(ge=2, le=200)], ...], Field(min_length=1)] = (8, 12, 16, 20)
     spending: Spending = "pocock"
     first_seed: Annotated[int, Field(ge=0)] = 0
@@ -110,7 +112,7 @@ class Experiment(NamedTuple):
     def text(self) -> str:
         """Its params.yaml, with the base's comments."""
         text = SEED.sub(f"seed: {self.seed}", self.base, count=1)
-        return overridden(text, self.changed, self.name) if self.changed else text
+        return grid.overridden(text, self.changed, self.name) if self.changed else text
 
 
 class Study:
@@ -147,10 +149,11 @@ class Study:
     @cached_property
     def hash(self) -> str:
         """Digest of the plan and of all params of its variants that affect what is learned and scored; without
-        ``noise``, which affects no verdict, and without defaults, so that it stays the same when keys are added."""
+        ``noise`` and ``blind_to``, which affect no verdict, and without defaults, so that it stays the same when keys
+        are added."""
         learned = {variant: _learned(checked, defaults=False) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
-        left_out = {"question", "base", "variants", "noise", *free}
+        left_out = {"question", "base", "variants", "noise", "blind_to", *free}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
@@ -250,13 +253,15 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         changes = {**overrides, "seed": plan.first_seed}
         if plan.budget != "images" and checked:
             changes["train.steps"] = budget.steps(plan, variant, checked[next(iter(checked))], str(path))
-        texts[variant] = overridden(base, changes, source)
+        texts[variant] = grid.overridden(base, changes, source)
         params[variant] = file.decode(texts[variant], source)
         checked[variant] = config.check(params[variant], source)
         if plan.tune is not None:
             if fixed := [key for key in plan.tune.values if key in overrides]:
                 raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the variant, or out of tune")
             points[variant] = grid.points(plan.tune, params[variant], source)
+    if "primary" not in plan.model_fields_set:
+        plan = plan.model_copy(update={"primary": _headline(checked[next(iter(checked))], str(path))})
     study = Study(path.stem, plan, params, checked, texts, path, points)
     _distinct(path, checked)
     _apart(study)
@@ -277,17 +282,15 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     return study
 
 
-def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
-    """The text of a params file with values set at dotted keys. Raises UserError for a key that leads through anything
-    but sections."""
-    round_trip = YAML()
-    round_trip.Representer = presets.Spelled
-    round_trip.width = 1000  # no line is broken
-    whole, out = round_trip.load(base), StringIO()
-    for key, value in overrides.items():
-        grid.put(whole, key, value, source)
-    round_trip.dump(whole, out)
-    return out.getvalue()
+def _headline(chosen: Config, source: str) -> str:
+    """The primary metric of a plan that names none. Raises UserError if the params leave open what it could be."""
+    extractor = chosen.evaluate.extractors[0]
+    if extractor == AUTO:
+        raise UserError(
+            f"{source}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: set it "
+            f"to [{CHOICE[0]}], or to [{CHOICE[1]}] if they have no classes"
+        )
+    return f"{extractor}.{'fid' if extractor == 'inception' else 'fd'}"
 
 
 def _missing(score: str, chosen: Config) -> str:
@@ -296,7 +299,7 @@ def _missing(score: str, chosen: Config) -> str:
     options = chosen.evaluate
     if not extractor:
         return "" if options.likelihood.images else "its evaluate.likelihood.images is 0"
-    if extractor not in options.extractors:
+    if extractor not in options.extractors and not (AUTO in options.extractors and extractor in CHOICE):
         return f"its evaluate.extractors are {', '.join(options.extractors)}"
     if kind == metric.CLASS_ACCURACY.name:
         return "" if chosen.model.classes else "its model.classes is 0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,7 @@ TEMPLATE = """\
 question: Which of {labels} is better?
 {base}variants:                           # the first is the baseline
 {variants}
-primary: {primary}            # what the verdict is about; all other metrics are secondary
+{primary}# what the verdict is about; all other metrics are secondary
 looks: [{looks}]             # numbers of seeds at which it may be decided
 spending: {spending}                    # pocock: early verdicts are easy; obrien_fleming: rare; linear: between
 """
@@ -111,18 +112,18 @@ def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int]
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same variant twice; leave one out")
         variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
     width = max(map(len, variants))
-    whole = TEMPLATE.format(
+    text = partial(
+        TEMPLATE.format,
         path=path,
         labels=" and ".join(variants) if len(variants) == 2 else ", ".join(variants),
         base=f"base: {base}\n" if base else "",
         variants="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in variants.items()),
-        primary="classifier.fd",
         looks=", ".join(map(str, looks or LOOKS)),
         spending=spending,
     )
-    plan.parse(file.decode(whole, str(path)), path)
+    found = plan.parse(file.decode(text(primary=""), str(path)), path)
     with atomic_path(path) as temporary:
-        temporary.write_text(whole)
+        temporary.write_text(text(primary=f"primary: {found.plan.primary}            "))
     return path
 
 

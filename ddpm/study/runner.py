@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -146,7 +147,8 @@ class Runner:
 
     def _score(self, experiment: Experiment) -> str:
         result, metric = self.ledger.done[experiment.name], self.study.plan.primary
-        score = "diverged" if result.diverged else f"{metric} {self.ledger.run(experiment).scores[metric]:.4g}"
+        value = math.nan if result.diverged else self.ledger.run(experiment).scores.get(metric, math.nan)
+        score = "diverged" if result.diverged else f"{metric} {value:.4g}"
         return f"{score} in {duration(result.seconds)}"
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.scoring import calibration, extractor, limits, reference, scores
@@ -15,6 +16,7 @@ from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 from ddpm.variants.extractors.random_conv import RandomConv
+from stages import reference as stage
 from tests.extractors.test_classifier import made
 
 CPU = torch.device("cpu")
@@ -42,6 +44,30 @@ def test_it_sees_images_of_any_shape_that_have_no_classes(
     assert found.logits.shape == (40, 0)
     assert found.features.isfinite().all()
     assert found.features.std() > 0.1
+
+
+def test_it_is_the_default_for_images_without_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processed = made(tmp_path / "data/processed", 1, 8, 8, count=400)
+    about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
+    files.write_json(processed / "manifest.json", about)
+    for split in ("train", "test"):
+        np.save(processed / split / "labels.npy", np.zeros(400, np.int64))
+    monkeypatch.chdir(tmp_path)
+    auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
+    limits.check_suited(auto)
+    with pytest.raises(UserError, match=r"sample.count: 160 images are too few .* with random_conv: at least 161"):
+        limits.check_counts(auto, {"sample.count": 160})
+
+    stage.main(auto, CPU)
+
+    assert capsys.readouterr().out.startswith("evaluate.extractors: random_conv, for images of no classes\n")
+    index = reference.read_reference(Path("data/reference"))
+    assert index.resolved(auto).extractors == ("random_conv",)
+    assert index.resolved(SETTINGS) == SETTINGS
+    floor = files.read_json(Path("data/reference/calibration.json"))["random_conv"]["floor"]
+    assert {"fd", "precision"} < floor.keys()
 
 
 def test_images_that_are_all_the_same_have_finite_features(tmp_path: Path) -> None:

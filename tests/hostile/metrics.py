@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ddpm.base import files
-from ddpm.compare import frontier, gate, measured, runs, snapshots
+from ddpm.compare import frontier, gate, measured, runs, sanity, snapshots
 from ddpm.compare.snapshots import Snapshot
 from ddpm.tracking import record
 from tests.hostile.case import Case
@@ -15,6 +15,7 @@ from tests.hostile.params import write as write_params
 from tests.scored import md5
 
 SCORES, FINGERPRINT, BASELINE = Path("evaluate.json"), Path("fingerprint.json"), Path("baseline.json")
+SANITY = Path("sanity.json")
 COMPARABLE = {"samples": 1}
 GOOD = json.dumps({"hash": files.digest(COMPARABLE), "comparable": COMPARABLE}).encode()
 DEEP = b"[" * 100_000
@@ -75,7 +76,11 @@ CASES = [Case("scores", name, partial(both, *given), read_run, line)
 read_baseline = partial(gate.read_baseline, BASELINE)
 CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
           for name, content, line in BASELINES]  # fmt: skip
+BLIND = {"images": 9, "samples": 9, "sets": 8, "data": {}, "scores": {"classifier.fd": {
+    "whole": 1, "noticed": {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}}}}  # fmt: skip
+decide = partial(sanity.check_decisive, ["classifier.fd"], (), "gate.blind_to", {}, 9, SANITY)
 CASES += [
+    Case("scores", "a score that decides and is blind", partial(files.write_json, SANITY, BLIND), decide, "accept it"),
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "an experiment's scores, 100,000 brackets deep", lambda: None, partial(snapshot, DEEP),

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, optimize
 from scipy.spatial.distance import cdist
-from scipy.stats import betabinom
+from scipy.stats import betabinom, multivariate_normal
 
 from ddpm.scoring import distances, metric
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.settings import Evaluate
-from ddpm.variants.metrics import cmmd, density_coverage, mind
+from ddpm.variants.metrics import cmmd, density_coverage, fld, mind
 from ddpm.variants.metrics.cmmd import Cmmd
 from ddpm.variants.metrics.density_coverage import DensityCoverage
 
@@ -35,6 +35,7 @@ def measure(chosen: str | metric.Metric, fake: Array, real: Array) -> dict[str, 
         mu=real.mean(0).astype(np.float32),
         sigma=np.cov(real, rowvar=False),
         extractor=SimpleNamespace(frechet="fd"),
+        held_out=SimpleNamespace(features=torch.from_numpy(normal(99, 300, real.shape[1])).float()),
     )
     return judge.measure(Features(ours, torch.zeros(len(ours), 2)), of_real, OPTIONS)
 
@@ -175,6 +176,46 @@ def test_an_outlier_fools_density_but_not_the_clipped_one() -> None:
     found = measure("density_coverage", bad, real)
     assert found["density"] > 0.1
     assert found["clipped_density"] == 0
+
+
+# --- FLD
+
+
+def log_likelihood(points: Array, centres: Array, variances: Array) -> Array:
+    """(N,) nats, Gaussian by Gaussian, by scipy."""
+    each = [multivariate_normal(centre, width).pdf(points) for centre, width in zip(centres, variances, strict=True)]
+    return np.log(np.mean(each, axis=0))
+
+
+def test_widths_are_the_most_likely_ones() -> None:
+    centres, points = normal(0, 4, 2), normal(1, 60, 2)
+    remote = multivariate_normal([0, 0], 1)
+
+    def loss(logs: Array) -> float:
+        """Of the points, with the component that is fitted and left out."""
+        squared = 0.81 * ((points - points.mean(0)) ** 2).sum(1)
+        rest = np.exp(-0.5 * squared / np.exp(logs[-1])) / (2 * np.pi * np.exp(logs[-1]))
+        return -float(np.log(np.exp(log_likelihood(points, centres, np.exp(logs[:-1]))) + rest).mean())
+
+    assert remote.pdf([0, 0]) == pytest.approx(1 / (2 * np.pi))
+    found = fld.widths(torch.from_numpy(centres), torch.from_numpy(points), 2000).numpy()
+    least = min((optimize.minimize(loss, [*np.log(found), start]) for start in (0.0, 1.0)), key=lambda one: one.fun)
+    np.testing.assert_allclose(np.log(found), least.x[:-1], atol=0.02)
+
+
+def test_surprise_is_the_mean_log_likelihood_per_feature() -> None:
+    points, centres, variances = normal(0, 50, 3), normal(1, 20, 3), np.linspace(0.1, 2, 20)
+    found = fld.surprise(*(torch.from_numpy(each) for each in (points, centres, variances)))
+    assert found == pytest.approx(-log_likelihood(points, centres, variances).mean() / 3, rel=1e-9)
+
+
+def test_fld_is_low_for_new_images_and_high_for_copies_and_other_images() -> None:
+    train, new = normal(0, 600, 4), normal(1, 600, 4)
+    scores = {name: measure("fld", fake, train) for name, fake in
+              {"new": new, "copies": train + 1e-6, "far": new + 2, "wide": 3 * new}.items()}  # fmt: skip
+    assert abs(scores["new"]["fld"]) < 10
+    assert all(scores[name]["fld"] > scores["new"]["fld"] + 10 for name in ("copies", "far", "wide"))
+    assert scores["copies"]["fld_gap"] < scores["new"]["fld_gap"] - 10
 
 
 # --- distances, and parts

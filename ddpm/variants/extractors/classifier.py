@@ -84,7 +84,7 @@ class Classifier(Extractor):
         if classes < 2:
             raise UserError(
                 f"evaluate.extractors: 'classifier' needs at least 2 classes, {manifest.dataset} has {classes}: "
-                "use random_conv or inception, or sort the images into a folder per class"
+                "use auto or inception, or sort the images into a folder per class"
             )
         devices.make_deterministic(device)
         with torch.random.fork_rng(), _one_thread():

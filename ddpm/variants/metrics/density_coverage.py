@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ddpm.base.tensor import Tensor
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
@@ -47,7 +46,7 @@ class DensityCoverage(Metric):
         from ddpm.scoring import distances
 
         ours, theirs, k = *(distances.part(one.features, self.images) for one in (fake, real)), self.neighbours
-        near, rows = neighbours(theirs, k)
+        near, rows = distances.neighbours(theirs, k)
         radii = near[:, -1]
         clipped = radii.clamp(max=radii.median())
         covering, around, clipped_around = (torch.zeros(count) for count in (len(theirs), len(ours), len(ours)))
@@ -65,19 +64,6 @@ class DensityCoverage(Metric):
             "density": float((around / k).mean()),
             "coverage": float((covering > 0).float().mean()),
         }
-
-
-def neighbours(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The squared distances to the k nearest others, (N, k), nearest first, and their rows."""
-    import torch
-
-    from ddpm.scoring import distances
-
-    found = []
-    for block, squared in distances.squared(features, features):
-        squared.diagonal(block.start).fill_(torch.inf)
-        found.append(squared.topk(k, largest=False))
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
 def good(covered: float, k: int, n: int, m: int) -> float:

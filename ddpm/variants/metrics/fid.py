@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ddpm.scoring.metric import Features, Metric, RealFeatures, Sanity, Score
+from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
-SEES: tuple[Sanity, ...] = ("dropped", "doubled", "blur", "noise")
+SEES = ("dropped", "doubled", "blur", "noise")
 
 
 class Frechet(Metric):
@@ -25,8 +25,10 @@ class Frechet(Metric):
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
         from torch_fidelity import KEY_METRIC_FID
-        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+        from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+        from ddpm.scoring import frechet
 
         of_real = {"mu": real.mu, "sigma": real.sigma}
-        found = fid_statistics_to_metric(fid_features_to_statistics(fake.features), of_real, verbose=False)
+        found = fid_statistics_to_metric(frechet.statistics(fake.features), of_real, verbose=False)
         return {real.extractor.frechet: found[KEY_METRIC_FID]}

@@ -20,9 +20,10 @@ class KernelDistance(Metric):
         from torch_fidelity import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD
         from torch_fidelity.metric_kid import kid_features_to_metric
 
+        from ddpm.scoring import distances
+
         found = kid_features_to_metric(
-            fake.features,
-            real.features,
+            *(distances.part(one.features, distances.MOST) for one in (fake, real)),
             kid_subsets=settings.kid_subsets,
             kid_subset_size=settings.kid_subset_size,
             rng_seed=RNG_SEED,

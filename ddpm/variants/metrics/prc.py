@@ -27,9 +27,10 @@ class PrecisionRecall(Metric):
         from torch_fidelity import KEY_METRIC_PRECISION, KEY_METRIC_RECALL
         from torch_fidelity.metric_prc import prc_features_to_metric
 
+        from ddpm.scoring import distances
+
         found = prc_features_to_metric(
-            fake.features,
-            real.features,
+            *(distances.part(one.features, distances.MOST) for one in (fake, real)),
             prc_neighborhood=settings.prc_neighborhood,
             prc_batch_size=ROWS,
             save_cpu_ram=True,
