@@ -217,16 +217,16 @@ def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) ->
 
     study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
     arms = compared.of_runs({variant: runs for variant, runs in ledger.found().items() if runs})
-    notes = [*verdict.headlines(findings), *findings.notes]
     found = Compared(
         arms,
         findings.findings,
         list(verdict.titled(findings)),
-        notes,
+        findings.notes,
         "no experiment is finished",
         levels,
         partial(curves.draw, findings.curves) if findings.curves else None,
         tuning.panels(findings.tuning, findings.primary),
+        verdict.headlines(findings),
     )
     report.write_study(path, study.plan.question, found)
     return path

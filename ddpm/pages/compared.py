@@ -43,7 +43,8 @@ class Compared:
     arms: label -> a variant's runs by training seed, the baseline first; only the working folder's if no variants were
     requested or none was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
     levels: where in the noise the variants differ. learning: draws the variants' scores over training, with the bands
-    of their differences. tuned: curves of what each variant was tuned on.
+    of their differences. tuned: curves of what each variant was tuned on. answers: what the verdicts come to, in words,
+    which begins the chapter.
     """
 
     arms: dict[str, dict[int, Revision]]
@@ -54,6 +55,7 @@ class Compared:
     levels: Sequence[Difference] = ()
     learning: Callable[[Path], None] | None = None
     tuned: Sequence[Panel] = ()
+    answers: Sequence[str] = ()
 
     @classmethod
     def read(
@@ -79,7 +81,8 @@ class Compared:
             return cls(arms, refused=str(error))
         levels = noise_levels.differences(ran, settings.compare.confidence)
         notes = [*tables.notes(found), *noise_levels.lines(levels)]
-        return cls(arms, found.verdicts, list(tables.tables(found)), notes, levels=levels)
+        answers = tables.headlines(found.verdicts, found.metrics[0])
+        return cls(arms, found.verdicts, list(tables.tables(found)), notes, levels=levels, answers=answers)
 
 
 def of_runs(arms: Mapping[str, Mapping[int, Run]]) -> dict[str, dict[int, Revision]]:
@@ -91,7 +94,7 @@ def verdict(found: Compared) -> list[Part]:
     """The verdicts, and the runs behind them."""
     if not found.verdicts:
         raise UserError(found.refused)
-    parts: list[Part] = []
+    parts: list[Part] = [Note(answer) for answer in found.answers]
     for title, (heads, *rows) in found.tables:
         if heads[-1] != "verdict":
             parts.append(Table(heads, rows, title))
@@ -107,7 +110,7 @@ def verdict(found: Compared) -> list[Part]:
     if found.levels:
         parts.append(figure(noise_levels.panel(found.levels), LEVELS))
     parts += [figure(panel, "What each variant was tuned on: means over the tuning seeds.") for panel in found.tuned]
-    return [*parts, *map(Note, found.notes)]
+    return [*parts, *(Note(note) for note in found.notes if note not in found.answers)]
 
 
 def samples(found: Compared) -> list[Part]:

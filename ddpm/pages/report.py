@@ -75,7 +75,7 @@ def render(title: str, command: str, shown: Sequence[Chapter]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     css = Markup((resources.files("ddpm.pages") / "report.css").read_text())  # noqa: S704 (our own file)
-    made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `{command}`."
+    made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
     return environment.get_template("report.html").render(title=title, subtitle=made, css=css, chapters=shown)
 
 

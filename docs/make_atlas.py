@@ -1,0 +1,180 @@
+"""Make docs/atlas.md from the verdicts in metrics/studies/ and the plans in studies/: ``python -m docs.make_atlas``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddpm.base.files import read_json
+from ddpm.compare import metrics
+from ddpm.model import architecture
+from ddpm.study import plan
+
+PAGE = Path("docs/atlas.md")
+STUDIES = Path("metrics/studies")
+OPEN = "open"
+DECIDED = {"better", "worse", "equivalent"}
+
+INTRODUCTION = """\
+# The atlas
+
+What this project has found out so far: one row for each comparison that a study has made, and what papers say about it.
+[Results](results.md) discusses each study. `python -m docs.make_atlas` writes this page from the verdicts in
+[metrics/studies/](../metrics/studies) and the plans in [studies/](../studies); a test checks that it is current.
+
+Each study decides by one score, named under *effect*: FD is the [Fréchet distance](metrics.md) in the features of a
+small classifier, and lower is better. The effect is the mean difference from the baseline over paired training seeds;
+in brackets, how many seeds went that way. The interval is for that difference, next to the baseline's mean: at 95%, it
+holds at every look of the study and for all its variants together. *Open* means that the seeds so far do not decide. It
+does not mean that the two are equal.
+
+## Verdicts"""
+
+BUDGETS = """\
+## By budget
+
+A study with snapshots also compares the variants after shorter trainings, with one band over all budgets."""
+
+CLAIMS = """\
+## What papers say
+
+Papers train larger networks for longer, on other images, mostly with one seed. So agreement is no proof, and
+disagreement is no refutation: it says that a claim does not hold everywhere."""
+
+# study -> published claims with their sources, each with what the study says of it
+SAID: dict[str, tuple[tuple[str, str], ...]] = {
+    "schedule": (
+        (
+            "The linear schedule destroys images of 32 and 64 pixels too early; cosine is better: Nichol, Dhariwal 2021"
+            " ([arXiv:2102.09672](https://arxiv.org/abs/2102.09672), section 3.2)",
+            "agrees",
+        ),
+        (
+            "Which schedule is best depends on the size of the images; a sigmoid can be better than cosine: Chen 2023"
+            " ([arXiv:2301.10972](https://arxiv.org/abs/2301.10972)), Jabri et al. 2022"
+            " ([arXiv:2212.11972](https://arxiv.org/abs/2212.11972))",
+            "agrees for 16 pixels",
+        ),
+    ),
+    "parameterization": (
+        (
+            "Predicting x0 made worse samples than predicting epsilon, early in their experiments: Ho et al. 2020"
+            " ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239), section 3.2)",
+            "does not agree: both are better than v, and x0 is not behind epsilon",
+        ),
+    ),
+    "targets": (
+        (
+            "v is stable where epsilon is not, because it also says something about the image where noise is all there"
+            " is: Salimans, Ho 2022 ([arXiv:2202.00512](https://arxiv.org/abs/2202.00512), section 4)",
+            "fits: epsilon's error is far above v's at the highest noise",
+        ),
+        (
+            "Rectified flow is better than the usual targets, at least with suitable timesteps: Esser et al. 2024"
+            " ([arXiv:2403.03206](https://arxiv.org/abs/2403.03206))",
+            "agrees where v is the other target, even with uniform timesteps",
+        ),
+    ),
+    "edm": (
+        (
+            "Heun's sampler, preconditioning, a new weighting and a new density of noise levels together improve FID on"
+            " CIFAR-10: Karras et al. 2022 ([arXiv:2206.00364](https://arxiv.org/abs/2206.00364), table 2)",
+            "open for the whole; two of its steps make it worse on the way",
+        ),
+    ),
+}
+LIMITS = {
+    "schedule": "It has one network, one learning rate, one target (v) and one sampler.",
+    "parameterization": "All three targets have the same learning rate. x0 is better only by its samples: as a"
+    " likelihood model it is useless.",
+    "targets": "Four of five targets were best at the largest learning rate that was tried. The study stops at"
+    " 64,000 images, where more training still pays.",
+    "edm": "The range of noise levels changes together with the preconditioning, and the learning rate is the same"
+    " throughout.",
+}
+
+LIMITED = """\
+## What the studies do not show
+
+All of them use digits of 16 x 16 pixels, networks below a million weights and trainings of minutes. None says anything
+about photographs, large networks or long trainings, and none has been repeated on a second data set. Each also has
+limits of its own:"""
+
+UNTESTED = """\
+## Not asked yet
+
+No study here covers these claims: a weighting of the loss by min-SNR makes training converge faster (Hang et al. 2023,
+[arXiv:2303.09556](https://arxiv.org/abs/2303.09556)); P2's weighting improves samples (Choi et al. 2022,
+[arXiv:2204.00227](https://arxiv.org/abs/2204.00227)); which optimizer, which length of the average, timestep sampler
+and sampler is best. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
+
+
+def page() -> str:
+    """The whole page. Run in the project's folder."""
+    studies = {path.parent.name: read_json(path) for path in sorted(STUDIES.glob("*/verdict.json"))}
+    head = ["question", "data", "variant", "against", "verdict", "effect", "interval", "seeds", "images", "weights"]
+    claims = [[study, *claim] for study in studies for claim in SAID.get(study, ())]
+    parts = [
+        INTRODUCTION,
+        table(head, [row for name, study in studies.items() for row in verdicts(name, study)]),
+        BUDGETS,
+        table(
+            ["study", "variant", "against", "verdicts"], [row for study in studies.values() for row in curves(study)]
+        ),
+        CLAIMS,
+        table(["study", "claim", "this study"], claims),
+        LIMITED,
+        "\n".join(f"* {name}: {LIMITS[name]}" for name in studies if name in LIMITS),
+        UNTESTED,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
+    """A row for each variant, by the primary metric."""
+    planned = plan.load(Path(f"studies/{name}.yaml"))
+    for found in study["findings"]:
+        if found["metric"] != study["primary"]:
+            continue
+        chosen = planned.configs[found["variant"]]
+        outcome = found["outcome"] if found["outcome"] in DECIDED else OPEN
+        seeds = found["seeds"]
+        same = sum(
+            (after - before) * found["difference"] > 0
+            for before, after in zip(found["baseline_scores"], found["variant_scores"], strict=True)
+        )
+        shown = "+.0%" if abs(found["relative"]) >= 0.095 else "+.1%"
+        yield [
+            f"[{name}](../metrics/studies/{name}/verdict.md)",
+            f"{chosen.data.dataset.name} {chosen.data.shape.sides}",
+            found["variant"],
+            found["baseline"],
+            f"**{outcome}**" if outcome in DECIDED else outcome,
+            f"{metrics.title(found['metric'])} {found['relative']:{shown}} ({same} of {len(seeds)})",
+            f"{found['low']:+.2f} to {found['high']:+.2f}, from {found['baseline_mean']:.2f}",
+            str(len(seeds)),
+            f"{(chosen.train.steps or 0) * chosen.train.batch_size:,}",
+            f"{architecture.parameters(chosen):,}",
+        ]
+
+
+def curves(study: dict[str, Any]) -> Iterator[list[str]]:
+    """A row for each variant whose scores are known at several budgets."""
+    for against in study.get("curves", {}).get("against", ()):
+        points = [f"{point['outcome']} at {point['images']:,}" for point in against["points"]]
+        yield [study["study"], against["variant"], study["baseline"], "; ".join(points)]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""docs/atlas.md is made from the verdicts, and is current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.files import read_json
+from docs import make_atlas
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def rows() -> dict[str, list[list[str]]]:
+    names = sorted(path.parent.name for path in make_atlas.STUDIES.glob("*/verdict.json"))
+    return {
+        name: list(make_atlas.verdicts(name, read_json(make_atlas.STUDIES / name / "verdict.json"))) for name in names
+    }
+
+
+def test_the_page_is_current() -> None:
+    assert make_atlas.PAGE.read_text() == make_atlas.page(), "run `python -m docs.make_atlas`"
+
+
+def test_every_verdict_is_that_of_its_study() -> None:
+    for name, found in rows().items():
+        lines = Path(f"metrics/studies/{name}/verdict.md").read_text().splitlines()
+        for row in found:
+            [line] = [line for line in lines if line.startswith(f"- {row[2]} is ")]
+            share = row[5].split()[1].lstrip("+-")
+            assert f"{share} {'higher' if '+' in row[5] else 'lower'}, {row[5].partition('(')[2][:-1]} seeds" in line
+            decided = row[4].strip("*")
+            assert (f"{row[2]} is {decided}:" in line) == (decided != make_atlas.OPEN)
+
+
+def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds() -> None:
+    assert rows().keys() <= make_atlas.SAID.keys() & make_atlas.LIMITS.keys()
+    assert {row[1] for found in rows().values() for row in found} == {"digits 16x16"}, "LIMITED speaks of digits alone"
+    assert all(int(row[-1].replace(",", "")) < 10**6 for found in rows().values() for row in found)
