@@ -7,15 +7,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test ui lint setup bench faults coverage docs models slurm
+.PHONY: repro test test-all ui lint setup bench faults coverage docs models slurm
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
 	dvc repro
 	@ddpm summary
 
-test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-all: $(READY)  ## run all tests: whole pipelines, real kills and long simulations too
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal $(ARGS)
 
 ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,25 +15,53 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.params import config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from ddpm.scoring.reference import RealFeatures
+
+    Once: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """once(name, make): the folder that ``make`` fills, in one of the test workers for all of them. Read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        whole, half = root / name, root / f"{name}.half"
+        with FileLock(root / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(half, ignore_errors=True)  # of a worker that failed
+                half.mkdir()
+                make(half)
+                half.rename(whole)
+        return whole
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(once: Once) -> Path:
     """The processed folder of the digits preset: 16x16x1, the split that the shipped classifier knows. Read only."""
-    folder = tmp_path_factory.mktemp("digits")
-    params = config.load(ROOT / "ddpm/presets/digits.yaml")
-    params.data.dataset.download(params.data.source, folder / "raw")
-    preprocess(params.data, folder / "raw", folder / "processed", workers=1)
-    return folder / "processed"
+
+    def make(folder: Path) -> None:
+        params = config.load(ROOT / "ddpm/presets/digits.yaml")
+        params.data.dataset.download(params.data.source, folder / "raw")
+        preprocess(params.data, folder / "raw", folder / "processed", workers=1)
+
+    return once("digits", make) / "processed"
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +71,16 @@ def held_out(digits: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def classifier_reference(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier_reference(digits: Path, once: Once) -> Path:
     """Their reference folder, for the classifier alone. Read only."""
     import torch
 
     from ddpm.scoring.reference import make_reference
     from ddpm.scoring.settings import Evaluate
 
-    folder = tmp_path_factory.mktemp("reference") / "reference"
-    make_reference(Evaluate(extractors=("classifier",)), digits, folder, torch.device("cpu"))
-    return folder
+    chosen, cpu = Evaluate(extractors=("classifier",)), torch.device("cpu")
+    made = once("reference", lambda folder: make_reference(chosen, digits, folder / "reference", cpu))
+    return made / "reference"
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +92,7 @@ def real(classifier_reference: Path) -> RealFeatures:
 
 
 @pytest.fixture(scope="session")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_file(once: Once) -> Path:
     """The file of tests/small.py's model, trained for a second. Read only."""
     import torch
 
@@ -71,9 +100,10 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ddpm.training.trainer import train
     from tests.small import Memory, pictures, small
 
-    folder = tmp_path_factory.mktemp("model")
-    checkpoints = Checkpoints("model")
-    checkpoints.folder = folder / "checkpoints"
-    options = small(train={"steps": 60, "learning_rate": 5e-3}).training()
-    train(options, pictures(), torch.device("cpu"), folder, checkpoints, Memory())
-    return folder / "model.safetensors"
+    def make(folder: Path) -> None:
+        checkpoints = Checkpoints("model")
+        checkpoints.folder = folder / "checkpoints"
+        options = small(train={"steps": 60, "learning_rate": 5e-3}).training()
+        train(options, pictures(), torch.device("cpu"), folder, checkpoints, Memory())
+
+    return once("model", make) / "model.safetensors"

@@ -81,7 +81,8 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("options", [HARD, LEARNED, SHOWN], ids=["hard", "learned", "shown"])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [LEARNED, SHOWN], ids=["learned", "shown"])
 def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]) -> None:
     """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
     (tmp_path / "1").mkdir()
@@ -94,6 +95,7 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_signalled_run_goes_on_with_another_number_of_ranks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +121,7 @@ class Stop(Memory):
             raise InterruptedError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float16"])  # float16 also has a scaler's state
 def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, precision: str) -> None:
     """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
@@ -139,6 +142,7 @@ def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, preci
     )
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> None:
     launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
     wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
@@ -153,6 +157,7 @@ def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> No
     assert not any(rank.is_running() for rank in ranks)
 
 
+@pytest.mark.slow
 def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path: Path) -> None:
     code, said = finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes"))
     assert code == 2
@@ -201,6 +206,7 @@ def test_the_rank_that_failed_first_is_the_cause(
             distributed.launch(["test"], 2, "fingerprint")
 
 
+@pytest.mark.slow
 def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     environment = {**os.environ, "TWO_RANKS_FOLDER": str(tmp_path), "TWO_RANKS_CUT": "yes", "TWO_RANKS_TRAIN": "{}"}
@@ -211,6 +217,7 @@ def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path
     assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M)
 
 
+@pytest.mark.slow
 def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path: Path) -> None:
     code, said = finish(start(tmp_path, 2, {"train": {"batch_size": 1}}))
     assert code == 2

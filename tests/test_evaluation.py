@@ -82,6 +82,7 @@ def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
     assert both.sets[0]["classifier.fd"] != both.sets[1]["classifier.fd"]
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, folder: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         np.save(tmp_path / f"{seed}.npy", spoiled(digits, 30, seed))

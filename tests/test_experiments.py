@@ -16,6 +16,7 @@ from ddpm.compare import snapshots
 from ddpm.params import inputs
 
 STALE = "metrics/ are not of the params and code that are checked out: "
+CHECK = "import pathlib; pathlib.Path('data').mkdir(exist_ok=True); pathlib.Path('data/checked').touch()"
 TRAIN = "import pathlib; pathlib.Path('data/model').mkdir(parents=True); pathlib.Path('data/model/m').touch()"
 SCORE = "import pathlib; pathlib.Path('metrics').mkdir(exist_ok=True); " + "; ".join(
     f"pathlib.Path('metrics/{name}').write_text('1')" for name in ("evaluate.json", "fingerprint.json", "scores.csv")
@@ -24,13 +25,13 @@ SCORE = "import pathlib; pathlib.Path('metrics').mkdir(exist_ok=True); " + "; ".
 PIPELINE = f"""
 stages:
   check:
-    cmd: python -c 1
-    always_changed: true
+    cmd: python -c "{CHECK}"
     params: [seed]
+    outs: [data/checked]
   train:
     cmd: python -c "{TRAIN}"
     params: [seed, train]
-    deps: [ddpm/training/trainer.py, "ddpm/variants/schedules/${{schedule.name}}.py"]
+    deps: [data/checked, ddpm/training/trainer.py, "ddpm/variants/schedules/${{schedule.name}}.py"]
     outs: [data/model/m]
   evaluate:
     cmd: python -c "{SCORE}"
@@ -145,8 +146,8 @@ def test_params_that_were_set_since_are_named(old: str, new: str, reason: str) -
     ("old", "new", "reason"),
     [
         (
-            "[ddpm/training/trainer.py",
-            "[ddpm/training/trainer.py, ddpm/variants/schedules/linear.py",
+            "checked, ddpm/training/trainer.py",
+            "checked, ddpm/training/trainer.py, ddpm/variants/schedules/linear.py",
             "ddpm/variants/schedules/linear.py",
         ),
         ("[seed, train]", "[seed, train, schedule]", "schedule"),

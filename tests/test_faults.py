@@ -44,16 +44,18 @@ STATE = {
 WRITE_TOO_MUCH = """
 import resource, sys
 from pathlib import Path
-import numpy as np, torch
 from ddpm.base import files
 from ddpm.base.errors import exit_code
-from ddpm.model import file as model_file
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 def json(): files.write_json(Path("out"), list(range(5000)))
 def array():
+    import numpy as np
     with files.atomic_path(Path("out")) as path, path.open("wb") as file: np.save(file, np.zeros(5000))
-def tensors(): model_file.write(Path("out"), {"x": torch.zeros(5000)}, {})
+def tensors():
+    import torch
+    from ddpm.model import file as model_file
+    model_file.write(Path("out"), {"x": torch.zeros(5000)}, {})
 def plain(): Path("out").write_bytes(bytes(9000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 sys.exit(exit_code(globals()[sys.argv[1]]))
 """
 START_LATE = (

@@ -73,6 +73,7 @@ def leave(*, stashing: bool = False) -> None:
     git("checkout", "--quiet", here)
 
 
+@pytest.mark.slow
 def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(".dvc")
     subprocess.run(["dvc", "init", "--quiet"], check=True)

@@ -1,4 +1,7 @@
-"""``ddpm study run``: from a plan to a verdict, on a project with stages that take no time."""
+"""``ddpm study run``: from a plan to a verdict, on a project with stages that take no time.
+
+A stand-in takes DVC's place in the workers, except in the tests with the fixture ``dvc``.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ import pytest
 
 from ddpm.base.files import write_json
 from ddpm.compare import runs, sanity
-from ddpm.study import plan, results, slots
+from ddpm.study import plan, results, slots, worker
 from tests import study_project
 from tests.study_project import NAMES, PLAN, STUDY, commit, git, ran, refs, study
 
 RUN = "import signal, sys; sys.path.insert(0, {root!r}); from tests import study_project; study_project.install(); "
-RUN += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # which a shell's background jobs ignore
+RUN += "{install}; signal.signal(signal.SIGINT, signal.default_int_handler); "  # which a shell's background jobs ignore
 RUN += "from ddpm.cli import main; main(['study', 'run', *sys.argv[1:]])"
-pytestmark = pytest.mark.slow
 ROOT = str(Path(__file__).parent.parent)
+DVC, ask_dvc = worker.DVC, slots.dvc
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +45,26 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     monkeypatch.setenv("DDPM_TRACKING", "off")
     study_project.install(monkeypatch)
+    study_project.quick(monkeypatch)
+    monkeypatch.setattr(slots, "dvc", lambda *_: folder / ".dvc/cache")  # of `dvc cache dir`, which takes a second
     return folder
 
 
+@pytest.fixture
+def dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC itself."""
+    monkeypatch.setattr(worker, "DVC", DVC)
+    monkeypatch.setattr(slots, "dvc", ask_dvc)
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", RUN.format(root=ROOT), *arguments]
+    """As another process, with the same DVC or stand-in as here."""
+    install = "" if worker.DVC == DVC else "study_project.quick()"
+    command = [sys.executable, "-c", RUN.format(root=ROOT, install=install), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(what: str, patience: float = 60) -> None:
+def until(what: str, patience: float = 300) -> None:
     """Wait until a stage has run."""
     end = time.monotonic() + patience
     while what not in ran():
@@ -58,6 +72,7 @@ def until(what: str, patience: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_study_whose_time_is_over_says_so_and_goes_on_later() -> None:
     Path("control/sleep").write_text("600")
     going = start(str(PLAN), "--slots", "2", "--max-time", "0.2")
@@ -75,6 +90,8 @@ def test_a_time_that_is_none_is_refused(minutes: str, capsys: pytest.CaptureFixt
     assert f"{minutes} is not a number of minutes above 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert study("run", str(PLAN), "--slots", "2") == 0
     assert set(refs()) == set(NAMES)
@@ -139,6 +156,8 @@ def test_a_study_says_what_its_primary_metric_does_not_notice(capsys: pytest.Cap
     assert line.endswith("): blur")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_its_results_are_dvc_experiments_that_other_commands_read() -> None:
     assert study("run", str(PLAN), "--line", "2") == 0
     run = runs.at_revision("tiny-linear-0")
@@ -190,6 +209,7 @@ WITH_NOISE = STUDY.replace("looks", "noise: 4\nlooks")
 EXTRA = [f"tiny-cosine-{source}-{k}" for source in ("weights", "order", "noise", "sampling") for k in range(1, 5)]
 
 
+@pytest.mark.slow
 def test_runs_for_noise_come_after_the_verdict_and_those_of_sampling_train_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -256,6 +276,8 @@ def test_variants_that_share_a_model_train_it_once() -> None:
     assert [line for line in ran() if line.startswith("train")] == ["train cosine 0", "train cosine 1"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_two_lines_that_share_a_model_wait_for_each_other() -> None:
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
     commit("two numbers of steps, of one model")
@@ -278,17 +300,10 @@ def test_two_workers_on_one_experiment(capsys: pytest.CaptureFixture[str]) -> No
     assert ran().count("train cosine 0") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: signal.Signals) -> None:
-    Path("control/sleep").write_text("30")
-    process = start(str(PLAN), "--slots", "2")
-    until("train linear 0")
-    until("train cosine 0")
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
-    Path("control/sleep").unlink()
-    assert not refs()
+    stop_with(number)
     assert study("run", str(PLAN)) == 0
     assert set(refs()) == set(NAMES)
     # started once before the stop, once after it, and never by two processes at a time
@@ -296,6 +311,30 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: sign
     assert not results.failures(plan.load(PLAN))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_so_does_what_dvc_had_started(number: signal.Signals) -> None:
+    stop_with(number)
+    assert study("run", str(PLAN), "--line", "1") == 0
+    assert ran().count("train cosine 0") == 2
+
+
+def stop_with(number: signal.Signals) -> None:
+    """Stop a study whose first two experiments are being trained."""
+    Path("control/sleep").write_text("30")
+    process = start(str(PLAN), "--slots", "2")
+    until("train linear 0")
+    until("train cosine 0")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
+    Path("control/sleep").unlink()
+    assert not refs()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_what_a_killed_worker_left_in_a_slot_does_not_matter() -> None:
     assert study("run", str(PLAN), "--line", "1") == 0
     [slot] = (path for path in slots.SLOTS.iterdir() if path.is_dir())
@@ -313,14 +352,20 @@ def test_what_a_killed_worker_left_in_a_slot_does_not_matter() -> None:
     assert "junk" not in git("ls-tree", "-r", "--name-only", refs()["tiny-linear-0"]).splitlines()
 
 
-def test_results_are_the_same_bytes_whatever_slot_made_them(project: Path) -> None:
-    assert study("run", str(PLAN), "--slots", "3") == 0
-    first = {name: git("rev-parse", f"{commit}^{{tree}}") for name, commit in refs().items()}
-    for name in refs():
-        slots.dvc("exp", "remove", name)
-    shutil.rmtree(".ddpm")
-    assert study("run", str(PLAN), "--slots", "1") == 0
-    assert {name: git("rev-parse", f"{commit}^{{tree}}") for name, commit in refs().items()} == first
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
+def test_results_are_the_same_bytes_whatever_slot_made_them() -> None:
+    def made() -> str:
+        assert study("run", str(PLAN), "--line", "1") == 0
+        return git("rev-parse", f"{refs()['tiny-cosine-0']}^{{tree}}")
+
+    first = made()
+    slots.dvc("exp", "remove", "tiny-cosine-0")
+    [used] = slots.SLOTS.glob("*.lock")
+    with slots.locked(used) as mine:
+        assert mine
+        assert made() == first
+    assert len(list(slots.SLOTS.glob("*.lock"))) == 2
 
 
 def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str]) -> None:
@@ -419,7 +464,7 @@ def test_a_run_that_takes_no_time_now_counts_as_long_as_it_once_took(capsys: pyt
 
 
 def test_study_commands_import_neither_torch_nor_mlflow() -> None:
-    code = RUN.format(root=ROOT).replace(
+    code = RUN.format(root=ROOT, install="").replace(
         "main([", "import atexit; atexit.register(lambda: print(*sys.modules)); main(["
     )
     done = subprocess.run(

@@ -1,4 +1,7 @@
-"""A study's results between two clones, through a git remote and a DVC remote that is a folder."""
+"""A study's results between two clones, through a git remote and a DVC remote that is a folder.
+
+A stand-in takes DVC's place in the workers, except in the tests with the fixture ``dvc``.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.study import plan, results, sharing, slots
+from ddpm.study import plan, results, sharing, slots, worker
 from tests import study_project
 from tests.study_project import NAMES, PLAN, git, ran, refs, study
 
-pytestmark = pytest.mark.slow
+DVC = worker.DVC
 
 
 class Clones:
@@ -42,7 +45,14 @@ def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clones:
     for name in ("DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
     study_project.install(monkeypatch)
+    study_project.quick(monkeypatch)
     return Clones(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def dvc(clones: Clones, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC itself."""
+    monkeypatch.setattr(worker, "DVC", DVC)
 
 
 def test_another_clone_takes_all_results_and_trains_none(clones: Clones) -> None:
@@ -57,6 +67,8 @@ def test_another_clone_takes_all_results_and_trains_none(clones: Clones) -> None
     assert not ran()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_the_run_cache_is_shared_with_its_contents_by_a_remote_that_was_added_after_the_runs(clones: Clones) -> None:
     clones.enter("a")
     assert study("run", str(PLAN)) == 0
@@ -70,6 +82,8 @@ def test_the_run_cache_is_shared_with_its_contents_by_a_remote_that_was_added_af
     assert not ran()  # every stage was taken from the cache, metrics included
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_a_worker_pushes_each_result_with_its_data(clones: Clones) -> None:
     clones.enter("a")
     clones.with_remote()
@@ -124,6 +138,8 @@ def test_other_content_is_refused_and_nothing_is_overwritten(
     assert sharing._listed("origin") == {here: first["tiny-cosine-0"]}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("dvc")
 def test_a_remote_that_is_gone(clones: Clones, capsys: pytest.CaptureFixture[str]) -> None:
     clones.enter("a")
     assert study("run", str(PLAN), "--line", "1") == 0

@@ -236,6 +236,7 @@ def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
         return
     here = yaml.safe_load(inputs.DVC_YAML.read_bytes())["stages"]
     made = [out.path for stage in lock.stages.values() for out in stage.outs]
+    made += here.get(inputs.CHECK, {}).get("outs", [])  # which a clean clone does not have
     # dvc.lock keeps stages that dvc.yaml no longer has
     for name, stage in ((name, stage) for name, stage in lock.stages.items() if name in here):
         for out in stage.outs:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.fake_cuda.device import ROOT
 from tests.fake_cuda.rows import rows
 from tests.test_combinations import SHELVES
 
+pytestmark = pytest.mark.slow
 SHIM = Path(__file__).parent / "shim.cpp"
 # once for a batch of images, before the first step of the sampler
 ONCE = {
@@ -26,11 +28,19 @@ ONCE = {
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def seen(once: Callable[[str, Callable[[Path], object]], Path]) -> dict[str, Any]:
     compiler = shutil.which("c++")
     if not compiler or sys.platform != "linux" or torch.cuda.is_available():
         pytest.skip("needs a C++ compiler, Linux, and no real GPU")
-    torch_folder, library = Path(torch.__file__).parent, tmp_path_factory.mktemp("shim") / "libshim.so"
+    found: dict[str, Any] = json.loads(
+        (once("fake_cuda", lambda folder: run(compiler, folder)) / "seen.json").read_text()
+    )
+    return found
+
+
+def run(compiler: str, folder: Path) -> None:
+    """Write seen.json: half a minute of work."""
+    torch_folder, library = Path(torch.__file__).parent, folder / "libshim.so"
     places = [f"-I{torch_folder}/include", f"-L{torch_folder}/lib", f"-Wl,-rpath,{torch_folder}/lib"]
     flags = ["-O0", "-std=c++20", "-shared", "-fPIC", "-lc10", "-ltorch_cpu"]
     subprocess.run([compiler, str(SHIM), "-o", str(library), *places, *flags], check=True)
@@ -43,8 +53,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    (folder / "seen.json").write_text(done.stdout)
 
 
 def test_the_fake_device_finds_what_a_real_one_would_refuse_or_wait_for(seen: dict[str, Any]) -> None:

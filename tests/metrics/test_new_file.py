@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ddpm.data.processed import open_split
 
@@ -81,6 +82,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_adding_a_metric_is_adding_a_file(digits: Path, classifier_reference: Path, tmp_path: Path) -> None:
     for part in ("ddpm", "tests"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

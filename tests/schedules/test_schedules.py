@@ -228,6 +228,7 @@ class Mine(Schedule):
 '''
 
 
+@pytest.mark.slow
 def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested(tmp_path: Path) -> None:
     for part in ("ddpm", "tests/schedules"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

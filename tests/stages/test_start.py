@@ -143,6 +143,7 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
     assert found.data.params["sample.steps"] == "5"
 
 
+@pytest.mark.slow
 def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project: Path) -> None:
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
