@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.base.paths import EVALUATION, SAMPLES
@@ -38,7 +39,7 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
     other = next(name for name in NEXT if name != settings.diffusion.schedule.name)
     return [
         f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} {data.shape.sides}{took}",
-        f"scores   {', '.join(_scores(settings, measured)) or 'none'}",
+        f"scores   {', '.join(_scores(measured)) or 'none'}",
         *_denoising(),
         f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
         "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
@@ -59,15 +60,16 @@ def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
             yield f"{stage:9} {name:24} {f'{value:.4f}' if isinstance(value, float) else value}"
 
 
-def _scores(settings: Config, measured: Mapping[str, Any]) -> Iterator[str]:
+def _scores(measured: Mapping[str, Any]) -> Iterator[str]:
     """Each score next to that of real images that the model never saw; for a Fréchet distance, both numbers of images.
 
     The distance falls as that number grows: without the numbers the two would look comparable.
     """
     evaluate, drawn = measured["evaluate"], measured["sample"].get("count")
-    for extractor, real in evaluate.get("real", {}).items():
-        of = f" by {extractor}" if len(evaluate["real"]) > 1 else ""
-        found = evaluate.get(extractor, {})
+    extractors = [name for name in evaluate if name in variant.names("extractors")]
+    for extractor in extractors:
+        of = f" by {extractor}" if len(extractors) > 1 else ""
+        found, real = evaluate[extractor], evaluate.get("real", {}).get(extractor, {})
         for name, called in NAMES.items():
             if name not in found:
                 continue

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import IO, NoReturn, TypeVar
@@ -269,8 +270,11 @@ def _records(dataset: Dataset, raw: Path) -> Records:
 
 
 def _die_with_parent() -> None:
-    if parent := parent_process():
-        Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    def wait(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, args=(parent_process(),), daemon=True).start()
 
 
 def _write_header(out: IO[bytes], count: int, data: Data) -> None:
