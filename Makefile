@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test test-all ui lint setup bench faults coverage docs models slurm
+.PHONY: repro test test-all ui lint setup bench gpu faults coverage docs models slurm
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -41,6 +41,9 @@ lint: $(READY)  ## style, types, and that imports point down
 
 bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; make bench ARGS='train --quick'
 	python -m tests.benchmarks $(ARGS)
+
+gpu:  ## what only a GPU can show, in 10 minutes: checks, then steps against other libraries; it installs nothing
+	@python -m tests.gpu $(ARGS)
 
 faults: $(READY)  ## kill the pipeline 200 times, fill its disk, take its server away: hours; make faults ARGS='repro --kills 6'
 	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)

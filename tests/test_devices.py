@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -72,3 +73,18 @@ def test_a_process_has_one_thread_unless_the_environment_says_otherwise(
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_compiles_is_a_rule_about_the_device() -> None:
+    assert not devices.compiles(CPU)
+
+
+def test_compiled_code_is_kept_apart_for_each_version_of_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    folders = []
+    for version in ("2.12", "2.13"):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        monkeypatch.setattr(torch, "__version__", version)
+        devices.resolve("cpu")
+        folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert folders == [str(tmp_path / ".ddpm/compiled/2.12"), str(tmp_path / ".ddpm/compiled/2.13")]

@@ -18,7 +18,6 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.settings import parse
-from ddpm.compute import devices
 from ddpm.diffusion.loss import Denoised
 from ddpm.model.file import load_model, write
 from ddpm.params.config import Config
@@ -469,12 +468,3 @@ def test_a_model_file_of_another_version_is_refused() -> None:
     write(Path("model.safetensors"), {"x": torch.zeros(1)}, {"format": "ddpm-0"})
     with pytest.raises(UserError, match=r"format 'ddpm-0'.*'ddpm-1'"):
         load_model(Path("model.safetensors"), CPU)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_the_same_bytes_again_on_a_gpu() -> None:
-    for out in ("a", "b"):
-        device = devices.resolve("cuda")
-        train(small().training(), pictures(), device, Path(out), Checkpoints("gpu"), Memory())
-    assert sha256(Path("a/model.safetensors")) == sha256(Path("b/model.safetensors"))

@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     import torch
 
 DEVICE = r"(auto|cpu|cuda(:\d+)?)"  # allowed values of ``device`` in params.yaml
+COMPILED = Path(".ddpm/compiled")  # under the repository's root
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
 
 def resolve(device: str) -> torch.device:
     """The torch device. ``auto`` is a GPU if there is one, else the CPU; ``auto`` and ``cuda`` mean this rank's GPU.
 
-    Every process calls this before it computes, so it also sets what cuBLAS needs to give the same bytes each time, and
-    one CPU thread unless OMP_NUM_THREADS is set: threads wait for each other after every operation, so one busy
-    neighbour makes two of them ten times slower. Raises UserError when the device does not exist.
+    Every process calls this before it computes, so it also sets what cuBLAS needs to give the same bytes each time,
+    where torch.compile keeps its code (a folder for each version of torch), and one CPU thread unless OMP_NUM_THREADS
+    is set: threads wait for each other after every operation, so one busy neighbour makes two of them ten times slower.
+    Raises UserError when the device does not exist.
     """
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the process's first matrix product
+    kept = Path(os.environ.get("DVC_ROOT", ".")).absolute() / COMPILED / torch.__version__
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     if not re.fullmatch(DEVICE, device):
@@ -73,6 +77,14 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
     import torch
 
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def compiles(device: torch.device) -> bool:
+    """Whether torch.compile pays off: on a GPU that Triton supports. By rule and not by a measurement, because compiled
+    code may round otherwise, and the same run must give the same bytes."""
+    from torch.utils._triton import has_triton
+
+    return device.type == "cuda" and has_triton()
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -3,6 +3,8 @@
 Image i gets the same noise at any batch size, on any number of devices, and wherever a run was resumed. The generator
 is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), computed on whole tensors.
 Normals are made from it by Box-Muller in float64, so that every device rounds to the same float32.
+
+``step`` may be an int64 tensor of no dimensions on index's device, for a CUDA graph: it then must be below 2**32.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ ROUNDS = 10
 Key = tuple[int, int] | tuple[Tensor, ...]  # two words of 32 bits
 
 
-def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
+def gaussian(seed: int, purpose: str, index: Tensor, step: int | Tensor, shape: tuple[int, ...]) -> Tensor:
     """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
     size = math.prod(shape)
     words = _words(_key(seed, purpose), index, step, blocks=-(-size // 4))
@@ -32,7 +34,7 @@ def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int
     return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(-1, *shape)
 
 
-def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
+def uniform(seed: int, purpose: str, index: Tensor, step: int | Tensor) -> Tensor:
     """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
     high, low, _, _ = _words(_key(seed, purpose), index, step, blocks=1)[:, :, 0]
     return (high * 2**21 + (low >> 11)).double() * 2**-53
@@ -44,8 +46,10 @@ def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
     return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
 
 
-def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
+def words(streams: Tensor, index: Tensor, step: int | Tensor) -> Tensor:
     """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
+    if not len(streams):
+        return index.new_empty((0, len(index), 2), dtype=torch.int32)
     low, high = streams[:, :, None, None].unbind(dim=1)
     return _words((low, high), index, step, blocks=1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
 
@@ -86,12 +90,12 @@ def _key(seed: int, purpose: str) -> tuple[int, int]:
     return key & MASK, key >> 32
 
 
-def _words(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
+def _words(key: Key, index: Tensor, step: int | Tensor, blocks: int) -> Tensor:
     """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
     block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
-    column = index[:, None].expand_as(block)
-    counter = (block, torch.full_like(block, step & MASK), column & MASK, (column >> 32) & MASK)
-    return torch.stack(philox(counter, key))
+    low, high = ((index >> shift & MASK)[:, None].expand_as(block) for shift in (0, 32))
+    counted = step.expand_as(block) if isinstance(step, Tensor) else torch.full_like(block, step & MASK)
+    return torch.stack(philox((block, counted, low, high), key))
 
 
 def philox(counter: tuple[Tensor, ...], key: Key) -> tuple[Tensor, ...]:
@@ -99,8 +103,9 @@ def philox(counter: tuple[Tensor, ...], key: Key) -> tuple[Tensor, ...]:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # int64 products wrap modulo 2**64, but the masked 32 bits are right
+        # int64 products wrap modulo 2**64, but their lower 32 bits and the next 32 are right; a word that is not
+        # multiplied next needs no mask yet
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
-        c0, c1, c2, c3 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK, ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
+        c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0) & MASK, p1, ((p0 >> 32) ^ c3 ^ k1) & MASK, p0
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return c0, c1, c2, c3
+    return c0, c1 & MASK, c2, c3 & MASK

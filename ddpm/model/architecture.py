@@ -93,12 +93,12 @@ def hidden(network: nn.Module) -> list[Tensor]:
 
 
 def dropout_purposes(network: nn.Module) -> list[str]:
-    """The purpose of each dropout layer's random numbers, in the order of ``key_dropout``."""
+    """The purpose of the random numbers of each layer that drops anything, in the order of ``key_dropout``."""
     return [f"dropout/{name}" for name, _ in _dropout(network)]
 
 
 def key_dropout(network: nn.Module, words: Tensor) -> None:
-    """Give each dropout layer its keys for the next forward pass: ``words``, (layers, B, 2) int32, a row per image."""
+    """Give each of those layers its keys for the next forward pass: ``words``, (layers, B, 2) int32, a row an image."""
     for (_, layer), keys in zip(_dropout(network), words, strict=True):
         layer.keys = keys
 
@@ -106,4 +106,5 @@ def key_dropout(network: nn.Module, words: Tensor) -> None:
 def _dropout(network: nn.Module) -> list[tuple[str, Dropout]]:
     from ddpm.model.layers import Dropout
 
-    return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, Dropout)]
+    layers = network.named_modules()
+    return [(name, layer) for name, layer in layers if isinstance(layer, Dropout) and layer.p > 0]

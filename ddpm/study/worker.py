@@ -49,10 +49,17 @@ class Busy(UserError):
 class Worker:
     """Runs a study's experiments, in as many threads as call it.
 
-    devices: one per thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs.
+    devices: one per thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs. Raises UserError if NVIDIA's MPS
+    is asked for, and does not run.
     """
 
     def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
+        pipes = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
+        if devices and pipes and not Path(pipes, "control").exists():
+            raise UserError(
+                f"CUDA_MPS_PIPE_DIRECTORY: no MPS daemon listens in {pipes}, so no GPU would answer; start it with "
+                "`nvidia-cuda-mps-control -d`, or unset the variable"
+            )
         self.ledger = ledger
         self.devices = list(devices)
         self.running: set[subprocess.Popen[bytes]] = set()

@@ -25,6 +25,8 @@ class Optimizer(Variant, ABC):
     averages: ClassVar[bool] = False
     """Whether it averages the weights itself, and its average is shipped. Then it needs ``ema: off``, and a learning
     rate that does not decay."""
+    capturable: ClassVar[bool] = True
+    """Whether a CUDA graph can hold its step: it reads no tensor's value, and its learning rate may be a tensor."""
 
     @abstractmethod
     def over(self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float) -> TorchOptimizer:
@@ -67,5 +69,7 @@ def restore(optimizer: TorchOptimizer, tensors: dict[str, Tensor]) -> None:
 
 def _numbers(group: dict[str, object]) -> dict[str, int | float]:
     return {
-        name: value for name, value in group.items() if isinstance(value, int | float) and not isinstance(value, bool)
+        name: value
+        for name, value in group.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name != "lr"  # each step sets it
     }

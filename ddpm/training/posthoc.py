@@ -28,11 +28,6 @@ class Posthoc:
             self.averages |= {f"{number}.{name}": average for name, average in ema.averages.items()}
         self.config = digest(config.to_dict())
 
-    def update(self, step: int) -> None:
-        """Add the weights after optimizer step ``step`` (1, 2, ...)."""
-        for ema in self.emas:
-            ema.update(step)
-
     def keep(self, step: int, folder: Path) -> None:
         """Write the averages to ``folder`` if ``step`` is one of the snapshots'."""
         if step in self.steps:

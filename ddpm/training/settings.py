@@ -50,7 +50,8 @@ class Train(Section):
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
-    a share of epsilon.
+    a share of epsilon. compile: auto is true on a GPU that Triton supports. cuda_graph: the GPU records one step and
+    then repeats it, without waiting for Python to launch each kernel.
     """
 
     steps: Positive | None = None
@@ -72,7 +73,9 @@ class Train(Section):
     # left out of model files without it, so that these have the bytes of versions that did not know it
     posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
     channels_last: bool = False
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
+    # as with posthoc
+    cuda_graph: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000
@@ -97,6 +100,8 @@ class Train(Section):
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
         if self.compile and self.checkpoint_activations:
             raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
+        if self.cuda_graph:
+            self._check_capturable()
         if self.optimizer.averages and self.ema.decay(1000) > 0:
             raise ValueError(
                 f"ema: {self.ema.name} averages what optimizer: {self.optimizer.name} averages already; allowed: off"
@@ -109,6 +114,14 @@ class Train(Section):
                 "place; allowed: constant"
             )
         return self
+
+    def _check_capturable(self) -> None:
+        if not self.optimizer.capturable:
+            raise ValueError(f"cuda_graph does not go with optimizer: {self.optimizer.name}; allowed: adam, adamw")
+        if self.precision == "float16":
+            raise ValueError("cuda_graph does not go with precision: float16; allowed: auto, bfloat16, float32")
+        if self.checkpoint_activations:
+            raise ValueError("cuda_graph and checkpoint_activations do not go together: set one of them to false")
 
     @model_validator(mode="after")
     def _fair_snapshots(self) -> Self:

@@ -31,6 +31,7 @@ from ddpm.model.layers import recompute_blocks
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
+from ddpm.training.captured import Captured
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
@@ -161,7 +162,8 @@ class Trainer:
         self.network = architecture.build(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         if options.checkpoint_activations:
             recompute_blocks(self.network)
-        forward: nn.Module = torch.compile(self.network) if options.compile else self.network  # type: ignore[assignment]
+        compiled = devices.compiles(device) if options.compile == "auto" else options.compile
+        forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
         self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
@@ -183,23 +185,49 @@ class Trainer:
         self.batches = Batches(
             pictures, self.batch_size, self.order, options.horizontal_flip, device, self.own, classes=labels
         )
+        self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
+        if options.cuda_graph:
+            if device.type != "cuda" or ranks.size > 1:
+                raise UserError(
+                    f"train.cuda_graph: true needs one process on a GPU, and these are {ranks.size} on {device}; set "
+                    "it to false"
+                )
+            self.advance = Captured(self.advanced, device)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Loss and gradient norm of the whole batch, scalars on the device; nothing waits for them.
+        """Loss and gradient norm of the whole batch, scalars on the device, for this step. Nothing waits for them.
 
         Each rank learns from its share: the mean of the ranks' gradients is the whole batch's.
+        """
+        return self.advance(*self.inputs(step))
+
+    def inputs(self, step: int) -> tuple[Any, ...]:
+        """All that differs from step to step: the arguments of ``advance``."""
+        shares = tuple(ema.share(step) for ema in (self.ema, *self.posthoc.emas))
+        return step, self.batches(step), self.labels(step), self.learning_rate(step), *shares
+
+    def advanced(
+        self,
+        step: int | Tensor,
+        images: Tensor,
+        labels: Tensor | None,
+        learning_rate: float | Tensor,
+        *shares: float | Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Shapes depend on the config alone, so a CUDA graph can hold it. Numbers may be tensors of no dimensions.
+
+        images: (B, C, H, W) in [-1, 1]. shares: what the new weights count for in each average.
         """
         diffusion, options, seed = self.config.diffusion, self.config.train, self.seed
         whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
         uniform = noise.uniform(seed, "timestep", whole, step)
         t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
-        x_0, condition = augment(options.augmentation, self.batches(step), self.order, place, step)
+        x_0, condition = augment(options.augmentation, images, self.order, place, step)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape)
         noised = epsilon
         if gamma := options.input_perturbation:
             noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
         words = noise.words(self.dropout, place, step)
-        labels = self.labels(step)
         own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
         parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
         losses = []
@@ -220,7 +248,7 @@ class Trainer:
         with torch.no_grad():  # what the network learns from: without u itself
             learned = each - self.log_variance(self.chain.at(t)) if self.log_variance else each
         options.timestep_sampler.update(self.timesteps, t, learned)
-        return (weight * each).mean(), self._optimize(step)
+        return (weight * each).mean(), self._optimize(learning_rate, *shares)
 
     def labels(self, step: int) -> Tensor | None:
         """(B,) int64, what the network is shown as the images' classes; None if it has none.
@@ -266,9 +294,9 @@ class Trainer:
         u = self.log_variance(at)
         return loss / u.exp() + u
 
-    def _optimize(self, step: int) -> Tensor:
+    def _optimize(self, learning_rate: float | Tensor, *shares: float | Tensor) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = learning_rate
         for parameter in self.auxiliary.parameters():  # the network's are averaged by its own backward pass
             if (gradient := parameter.grad) is not None:
                 parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
@@ -279,9 +307,9 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(step)
+        for ema, share in zip((self.ema, *self.posthoc.emas), shares, strict=True):
+            ema.update(share)
         self.config.train.optimizer.average(self.optimizer, list(self.ema.averages.values()))
-        self.posthoc.update(step)
         return norm
 
     def learning_rate(self, step: int) -> float:

@@ -126,35 +126,52 @@ def benches(options: Options) -> Iterator[Bench]:
     yield digits(options)
 
 
-def article(options: Options) -> Bench:
-    try:
-        from denoising_diffusion_pytorch import GaussianDiffusion, Unet
-        from diffusers import UNet2DModel
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name}: not installed; pip install -c constraints.txt -e '.[dev,peers]'") from error
+def diffusers(device: torch.device, width: int = 64) -> tuple[nn.Module, Loss]:
+    """The article's network, and its loss."""
+    from diffusers import UNet2DModel
 
-    from tests.peers.article import ArticleUNet
-
-    device, batch = options.device, 8 if options.quick else 32
-    chosen = preset("article", batch_size=batch)
-    shape = chosen.data.shape
-    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(device)
     levels = ("", "Attn", "Attn", "")  # attention at the heights 16 and 8, as in the article
-    diffusers = UNet2DModel(
+    network = UNet2DModel(
         sample_size=32,
-        block_out_channels=(64, 128, 256, 256),
+        block_out_channels=(width, 2 * width, 4 * width, 4 * width),
         down_block_types=tuple(f"{kind}DownBlock2D" for kind in levels),
         up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(levels)),
         norm_num_groups=8,
         dropout=0.1,
     ).to(device)
-    original, lucidrains = ArticleUNet().to(device), Unet(dim=64).to(device)
-    diffusion = GaussianDiffusion(lucidrains, image_size=32).to(device)
+    return network, epsilon_loss(lambda x, t: network(x, t).sample, alpha_bar(device))
+
+
+def lucidrains(device: torch.device, width: int = 64) -> tuple[nn.Module, Loss]:
+    """denoising-diffusion-pytorch's network of that width, and its loss."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    network = Unet(dim=width).to(device)
+    diffusion = GaussianDiffusion(network, image_size=32).to(device)
+    return network, lambda x_0: diffusion((x_0 + 1) / 2)
+
+
+LIBRARIES = {"article: diffusers": diffusers, "denoising-diffusion-pytorch": lucidrains}
+
+
+def alpha_bar(device: torch.device) -> Tensor:
+    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(device)
+
+
+def article(options: Options) -> Bench:
+    from tests.peers.article import ArticleUNet
+
+    device, batch = options.device, 8 if options.quick else 32
+    chosen = preset("article", batch_size=batch)
+    shape = chosen.data.shape
+    original = ArticleUNet().to(device)
     peers: dict[str, tuple[nn.Module, Loss]] = {
-        "article: its own code": (original, epsilon_loss(original, alpha_bar)),
-        "article: diffusers": (diffusers, epsilon_loss(lambda x, t: diffusers(x, t).sample, alpha_bar)),
-        "denoising-diffusion-pytorch": (lucidrains, lambda x_0: diffusion((x_0 + 1) / 2)),
+        "article: its own code": (original, epsilon_loss(original, alpha_bar(device)))
     }
+    try:
+        peers |= {name: make(device) for name, make in LIBRARIES.items()}
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name}: not installed; pip install -c constraints.txt -e '.[dev,peers]'") from error
     images, found = pictures(chosen), {}
     flops = {name: network_flops(network, shape) for name, (network, _) in peers.items()}
     our_flops = network_flops(architecture.build(chosen.training()), shape)

@@ -21,4 +21,5 @@ class Adam(Optimizer):
     ) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.Adam(parameters, learning_rate, betas=self.betas, fused=True)
+        capturable = parameters[0].is_cuda
+        return torch.optim.Adam(parameters, learning_rate, betas=self.betas, fused=True, capturable=capturable)

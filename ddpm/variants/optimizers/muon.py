@@ -4,7 +4,7 @@ https://kellerjordan.github.io/posts/muon."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ class Muon(Optimizer):
     A matrix's learning rate is 0.2 sqrt(its longer side) times train.learning_rate (Liu et al. 2025, arXiv:2502.16982):
     so its steps are as large as AdamW's, and one learning rate suits both.
     """
+
+    capturable: ClassVar[bool] = False
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
     weight_decay: Decay = 0.01

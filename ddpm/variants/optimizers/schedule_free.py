@@ -20,6 +20,7 @@ class ScheduleFree(Optimizer):
     mix of x and of the fast weights z; the first of ``betas`` is the share of x. train.warmup_steps are as usual."""
 
     averages: ClassVar[bool] = True
+    capturable: ClassVar[bool] = False
 
     weight_decay: Decay = 0.0
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = (0.9, 0.999)

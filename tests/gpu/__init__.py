@@ -1,0 +1,1 @@
+"""What only a GPU can show: checks, and a benchmark against other libraries."""

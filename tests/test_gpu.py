@@ -1,0 +1,62 @@
+"""``make gpu``: its checks on a GPU, and all of it with the CPU standing in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm.compute import devices
+from tests.gpu import __main__ as command
+from tests.gpu import checks
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("check", checks.CHECKS)
+def test_on_a_gpu(check: Callable[[torch.device, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check(devices.resolve("cuda"), tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main([])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "'cuda' is not there" in error
+
+
+@pytest.mark.slow
+def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "gpu.json"
+    with pytest.raises(SystemExit) as end:
+        command.main(["--device", "cpu", "--quick", "--out", str(out)])
+    output = capsys.readouterr().out
+    assert not end.value.code, output
+    written = json.loads(out.read_text())
+    assert written["checks"] == {check.__name__: "" for check in checks.CHECKS}
+    assert {"ours, batch 2", "article: diffusers, batch 2"} <= {key.partition(" [")[0] for key in written["timings"]}
+    assert "cuda_graph" in written["left_out"]["ours, CUDA graph, batch 2"]
+    assert "| ours, batch 2" in output
+
+
+def test_a_check_that_fails_is_named_and_the_rest_still_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(device: torch.device, folder: Path) -> None:
+        raise AssertionError("other bytes")
+
+    monkeypatch.setattr(command, "CHECKS", (breaks,))
+    monkeypatch.setattr(command, "OURS", {})
+    monkeypatch.setattr(command, "LIBRARIES", {})
+    with pytest.raises(SystemExit) as end:
+        command.main(["--device", "cpu", "--quick", "--out", str(tmp_path / "gpu.json")])
+    assert end.value.code == 2
+    assert "breaks failed" in capsys.readouterr().err
+    assert json.loads((tmp_path / "gpu.json").read_text())["checks"] == {"breaks": "AssertionError: other bytes"}
