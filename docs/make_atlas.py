@@ -25,7 +25,7 @@ What this project has found out so far: one row for each comparison that a study
 
 Each study decides by one score, named under *effect*: FD is the [Fréchet distance](metrics.md) in the features of a
 small classifier, and lower is better. The effect is the mean difference from the baseline over paired training seeds;
-in brackets, how many seeds went that way. The interval is for that difference, next to the baseline's mean: at 95%, it
+in brackets, how many seeds went that way. The interval is for that difference, in the score's own unit. At 95%, it
 holds at every look of the study and for all its variants together. *Open* means that the seeds so far do not decide. It
 does not mean that the two are equal.
 
@@ -113,7 +113,7 @@ and sampler is best. All of these are [variants](variants.md), and [a study](stu
 def page() -> str:
     """The whole page. Run in the project's folder."""
     studies = {path.parent.name: read_json(path) for path in sorted(STUDIES.glob("*/verdict.json"))}
-    head = ["question", "data", "variant", "against", "verdict", "effect", "interval", "seeds", "images", "weights"]
+    head = ["study", "data", "variant", "verdict", "effect", "interval", "seeds", "budget"]
     claims = [[study, *claim] for study in studies for claim in SAID.get(study, ())]
     parts = [
         INTRODUCTION,
@@ -139,7 +139,7 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
             continue
         chosen = planned.configs[found["variant"]]
         outcome = found["outcome"] if found["outcome"] in DECIDED else OPEN
-        seeds = found["seeds"]
+        seeds, images = found["seeds"], (chosen.train.steps or 0) * chosen.train.batch_size
         same = sum(
             (after - before) * found["difference"] > 0
             for before, after in zip(found["baseline_scores"], found["variant_scores"], strict=True)
@@ -148,14 +148,12 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
         yield [
             f"[{name}](../metrics/studies/{name}/verdict.md)",
             f"{chosen.data.dataset.name} {chosen.data.shape.sides}",
-            found["variant"],
-            found["baseline"],
+            f"{found['variant']} against {found['baseline']}",
             f"**{outcome}**" if outcome in DECIDED else outcome,
             f"{metrics.title(found['metric'])} {found['relative']:{shown}} ({same} of {len(seeds)})",
-            f"{found['low']:+.2f} to {found['high']:+.2f}, from {found['baseline_mean']:.2f}",
+            f"{found['low']:+.2f} to {found['high']:+.2f}",
             str(len(seeds)),
-            f"{(chosen.train.steps or 0) * chosen.train.batch_size:,}",
-            f"{architecture.parameters(chosen):,}",
+            f"{images:,} images, {architecture.parameters(chosen):,} weights",
         ]
 
 

@@ -44,7 +44,7 @@ class Augmentation(Variant, ABC):
 
 
 def augment(
-    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int
+    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int | Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Images and conditions of one step; place: (B,) int64, the images' places in the batch."""
     from ddpm.compute import noise

@@ -1,0 +1,50 @@
+"""docs/tutorial.md runs from top to bottom as a notebook, learns, and makes the pictures that it shows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/tutorial.md"
+SCORES = "metrics/studies/schedule/verdict.json"
+SHOWN = re.findall(r"!\[[^]]+\]\(tutorial/([^)]+)\)", PAGE.read_text())
+
+
+def printed(notebook: Any) -> str:
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def test_it_shows_all_pictures_that_are_kept_for_it() -> None:
+    assert sorted(SHOWN) == sorted(path.name for path in PAGE.with_suffix("").iterdir())
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_and_learns(tmp_path: Path) -> None:
+    (tmp_path / SCORES).parent.mkdir(parents=True)
+    shutil.copy(ROOT / SCORES, tmp_path / SCORES)
+    (tmp_path / "docs").mkdir()
+    notebook = jupytext.read(PAGE)
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(tmp_path / "docs")}}
+    )
+    client.execute()
+    text = printed(notebook)
+    first, last = map(float, re.search(r"loss ([\d.]+) at first, ([\d.]+) at last", text).groups())
+    assert last < first / 3
+    fd = ast.literal_eval(re.search(r"^{'real.*}$", text, re.M).group())
+    assert fd["real"] < fd["drawn"] < fd["blurred"]
+    made = tmp_path / "docs/tutorial"
+    assert set(SHOWN) < {path.name for path in made.iterdir()}
+    for path in made.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 100
