@@ -40,11 +40,12 @@ def test_the_tutorial_runs_and_learns(tmp_path: Path) -> None:
     client.execute()
     text = printed(notebook)
     first, last = map(float, re.search(r"loss ([\d.]+) at first, ([\d.]+) at last", text).groups())
-    assert last < first / 3
+    assert last < first / 2
     fd = ast.literal_eval(re.search(r"^{'real.*}$", text, re.M).group())
-    assert fd["real"] < fd["drawn"] < fd["blurred"]
+    assert fd["real"] < min(fd["drawn"], fd["noisy"], fd["blurred"])
+    assert fd["drawn"] < 20
     made = tmp_path / "docs/tutorial"
-    assert set(SHOWN) < {path.name for path in made.iterdir()}
+    assert sorted(SHOWN) == sorted(path.name for path in made.iterdir())
     for path in made.iterdir():
         with Image.open(path) as picture:
             assert min(picture.size) > 100
