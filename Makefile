@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
+DOCS := .venv/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -17,16 +18,16 @@ repro: $(READY)  ## run the pipeline: only what changed runs again
 test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
-test-all: $(READY)  ## run all tests: whole pipelines, real kills and long simulations too
+test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal $(ARGS)
 
 ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
 
-coverage: $(READY)  ## the tests, and which lines they leave out: htmlcov/index.html
+coverage: $(DOCS)  ## the tests, and which lines they leave out: htmlcov/index.html
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
 
-docs: $(READY)  ## the documentation with its API reference, as a site that can be searched: site/index.html
+docs: $(DOCS)  ## the documentation with its API reference, as a site that can be searched: site/index.html
 	DDPM_TRACKING=off mkdocs build
 
 # In a tree of its own, which leaves params.yaml and data/ here as they are; DVC's cache is shared, so it trains once
@@ -62,6 +63,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 	@echo "setup: done"
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	@touch $(DOCS)
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'

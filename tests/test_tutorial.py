@@ -8,9 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -30,11 +28,13 @@ def test_it_shows_all_pictures_that_are_kept_for_it() -> None:
 
 @pytest.mark.slow
 def test_the_tutorial_runs_and_learns(tmp_path: Path) -> None:
+    jupytext = pytest.importorskip("jupytext", reason="it is of the extra docs, which make test-all installs")
+    nbclient = pytest.importorskip("nbclient", reason="it is of the extra docs, which make test-all installs")
     (tmp_path / SCORES).parent.mkdir(parents=True)
     shutil.copy(ROOT / SCORES, tmp_path / SCORES)
     (tmp_path / "docs").mkdir()
     notebook = jupytext.read(PAGE)
-    client = NotebookClient(
+    client = nbclient.NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(tmp_path / "docs")}}
     )
     client.execute()
