@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ddpm.training import captured, trainer
+
 ROOT = Path(__file__).parents[2]
 CUDA = torch.device("cuda", 0)
 GIGABYTE = 2**30
@@ -27,6 +29,11 @@ ANSWERS: dict[str, object] = {
     "is_bf16_supported": True,
     "current_device": 0,
     "_lazy_init": None,
+}
+INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default)
+FUSED = {
+    torch.ops.aten._fused_adam_.tensor_lr: torch.ops.aten._fused_adam_.default,
+    torch.ops.aten._fused_adamw_.tensor_lr: torch.ops.aten._fused_adamw_.default,
 }
 
 
@@ -41,11 +48,17 @@ class Watched(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
     ) -> Any:
-        self.operations += 1
         options = options or {}
+        self.operations += 1
+        if function in FUSED:  # fake tensors lack the one whose learning rate is on the device
+            assert options["lr"].is_cuda
+            function, options = FUSED[function], options | {"lr": 0.0}
         found = function(*arguments, **options)
         given = [each for each in (*arguments, *options.values()) if isinstance(each, Tensor)]
-        if function is torch.ops.aten._to_copy.default:
+        if function in INDEXING:
+            if given[0].is_cuda and any(each is not None and not each.is_cuda for each in arguments[1]):
+                self._note("an index on the host")
+        elif function is torch.ops.aten._to_copy.default:
             self._copy(given[0], found, bool(options.get("non_blocking")))
         elif function is torch.ops.aten.copy_.default:
             self._copy(given[1], given[0], bool(options.get("non_blocking") or True in arguments[2:]))
@@ -59,8 +72,10 @@ class Watched(TorchDispatchMode):
         ways = source.device.type, target.device.type
         if ways == ("cuda", "cpu"):
             self._note("the host waits for the device")
-        elif ways == ("cpu", "cuda") and not non_blocking and source.dim():
+        elif ways == ("cpu", "cuda") and source.dim() and not non_blocking:
             self._note("the device waits for the host")
+        elif ways == ("cpu", "cuda") and source.dim() and not hasattr(source, "pinned"):
+            self._note("a copy that cannot go on alone, because its memory is not pinned")
 
     def _note(self, what: str) -> None:
         frames = [frame for frame in traceback.extract_stack() if f"{ROOT}/ddpm/" in frame.filename]
@@ -74,13 +89,26 @@ def fake_cuda() -> Iterator[Watched]:
     with ExitStack() as stack:
         for name, answer in ANSWERS.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer, **__: answer))
-        stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self, *_: self))
+        stack.enter_context(mock.patch.object(Tensor, "pin_memory", _pinned))
+        # there is nothing to record: a step is run with the tensors that a record would have
+        stack.enter_context(mock.patch.object(trainer, "Captured", _placed))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _by_assignment))
+        for name in ("__enter__", "__exit__"):  # it would hide copies within operations that are made of others
+            stack.enter_context(mock.patch.object(torch.inference_mode, name, return_value=None))
         # it looks at values, on the CPU, before there is anything on the device
         stack.enter_context(mock.patch.object(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor))
         stack.enter_context(mock.patch.object(torch, "tensor", _by_a_copy(torch.tensor)))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield stack.enter_context(Watched())
+
+
+def _pinned(self: Tensor, *_: Any) -> Tensor:
+    self.pinned = True  # type: ignore[attr-defined]
+    return self
+
+
+def _placed(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    return lambda *values: function(*(captured.placed(value, device) for value in values))
 
 
 def _by_a_copy(tensor: Callable[..., Tensor]) -> Callable[..., Tensor]:

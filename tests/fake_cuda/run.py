@@ -8,16 +8,21 @@ import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddpm.compute import noise
 from ddpm.model.file import Loaded
 from ddpm.sampling.generator import Generator
+from ddpm.scoring import extractor
+from ddpm.scoring.pretrained import Pretrained, View, Viewed
 from ddpm.training.trainer import Trainer
+from ddpm.variants.extractors import random_conv
 from tests.fake_cuda.device import CUDA, ROOT, fake_cuda
-from tests.fake_cuda.rows import rows
+from tests.fake_cuda.rows import EXTRACTORS, rows
 from tests.small import pictures
 from tests.test_combinations import Row, config_of
 
@@ -50,7 +55,17 @@ def drawn_by_the_host(x: Tensor) -> object:
     return torch.empty_like(x).normal_(generator=torch.Generator())
 
 
-FAULTS = (mixed, looked_at, chosen, as_numpy, fetched, handed_over, drawn_by_the_host)
+def unpinned(x: Tensor) -> object:
+    return torch.ones(3).to(x.device, non_blocking=True)
+
+
+def indexed_by_the_host(x: Tensor) -> object:
+    return x[torch.ones(3, dtype=torch.int64)]
+
+
+FAULTS = (
+    mixed, looked_at, chosen, as_numpy, fetched, handed_over, drawn_by_the_host, unpinned, indexed_by_the_host
+)  # fmt: skip
 
 
 def found(fault: Callable[[Tensor], object]) -> str:
@@ -68,6 +83,8 @@ def found(fault: Callable[[Tensor], object]) -> str:
 def report(row: Row) -> dict[str, Any]:
     """operations and notes of the second step and of a drawing, or the error and where it was."""
     config, images = config_of(row), pictures(16)
+    recorded = {"cuda_graph": config.train.optimizer.capturable}
+    config = config.model_copy(update={"train": config.train.model_copy(update=recorded)})
     labels = np.arange(16) % 3 if row["classes"] else None
     try:
         with fake_cuda() as watched:
@@ -88,12 +105,50 @@ def report(row: Row) -> dict[str, Any]:
             drawn = {"operations": watched.operations - before, "notes": dict(watched.notes)}
             return {"step": step, "drawn": drawn, "devices": sorted({*devices, str(last.device)})}
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f"{ROOT}/ddpm/" in frame.filename]
-        where = f"{frames[-1].filename.removeprefix(f'{ROOT}/')}:{frames[-1].lineno}" if frames else "?"
-        return {"error": f"{where}: {type(error).__name__}: {str(error)[:300]}"}
+        return failed(error)
+
+
+def features(name: str) -> dict[str, Any]:
+    """operations, notes and devices of the features of three images, two at a time, or the error."""
+    try:
+        with fake_cuda() as watched, torch.no_grad(), mock.patch.object(View, "__call__", viewed):
+            chosen = extractor.get(name)
+            network = Viewed(chosen.view, chosen.network()) if isinstance(chosen, Pretrained) else random_filters()
+            found = extractor.extract(network.eval(), pictures(3), 2, CUDA)
+            return {
+                "operations": watched.operations,
+                "notes": dict(watched.notes),
+                "devices": sorted({str(part.device) for part in found}),
+                "shape": list(found.features.shape),
+            }
+    except Exception as error:
+        return failed(error)
+
+
+def viewed(view: View, images: Tensor) -> Tensor:
+    """In place of Pillow, which resizes pictures on the host: a known wait for each batch."""
+    return images.float().expand(-1, 3, -1, -1).new_empty((len(images), 3, view.size, view.size))
+
+
+def random_filters() -> nn.Module:
+    blank = {name: torch.ones(random_conv.RandomConv.dimensions) for name in ("mean", "scale")}
+    return random_conv.Network(random_conv.draw(1) | blank)
+
+
+def failed(error: Exception) -> dict[str, str]:
+    """Where, in the project, and why."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f"{ROOT}/ddpm/" in frame.filename]
+    where = f"{frames[-1].filename.removeprefix(f'{ROOT}/')}:{frames[-1].lineno}" if frames else "?"
+    return {"error": f"{where}: {type(error).__name__}: {str(error)[:300]}"}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     faults = {fault.__name__: found(fault) for fault in FAULTS}
-    json.dump({"faults": faults, "rows": [{"row": row, **report(row)} for row in rows()]}, sys.stdout)
+    extracted = {name: features(name) for name in EXTRACTORS}
+    with_noise, *others = rows()
+    trained = [{"row": with_noise, **report(with_noise)}]
+    quick = mock.patch.object(noise, "philox", lambda counter, key: tuple(word + key[0] for word in counter))
+    with quick:  # the noise is the same in each row: once is enough
+        trained += [{"row": row, **report(row)} for row in others]
+    json.dump({"faults": faults, "rows": trained, "extractors": extracted}, sys.stdout)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from ddpm.scoring import extractor
 from tests.fake_cuda.device import ROOT
-from tests.fake_cuda.rows import rows
+from tests.fake_cuda.rows import EXTRACTORS, rows
 from tests.test_combinations import SHELVES
 
 pytestmark = pytest.mark.slow
@@ -24,6 +25,10 @@ SHIM = Path(__file__).parent / "shim.cpp"
 ONCE = {
     "the device waits for the host, in ddpm/sampling/generator.py:trajectory",
     "the device waits for the host, in ddpm/sampling/generator.py:conditioned",
+}
+# images in and features out, a batch at a time
+FETCHED = {
+    f"the {side}, in ddpm/scoring/extractor.py" for side in ("device waits for the host", "host waits for the device")
 }
 
 
@@ -62,6 +67,8 @@ def test_the_fake_device_finds_what_a_real_one_would_refuse_or_wait_for(seen: di
     assert faults["fetched"].startswith("the host waits for the device")
     assert faults["handed_over"].startswith("the device waits for the host")
     assert faults["drawn_by_the_host"].startswith("a CPU generator for a CUDA tensor")
+    assert faults["unpinned"].startswith("a copy that cannot go on alone")
+    assert faults["indexed_by_the_host"].startswith("an index on the host")
 
 
 def test_the_rows_have_every_variant() -> None:
@@ -78,3 +85,12 @@ def test_a_step_and_a_drawing_stay_on_the_device(seen: dict[str, Any], place: in
     assert set(found["drawn"]["notes"]) <= ONCE, found["row"]
     assert set(found["drawn"]["notes"].values()) == {1}
     assert found["step"]["operations"] > 100
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_features_are_made_on_the_device_and_fetched_a_batch_at_a_time(seen: dict[str, Any], name: str) -> None:
+    found = seen["extractors"][name]
+    assert "error" not in found, found
+    assert found["devices"] == ["cpu"]  # where metrics get them
+    assert found["shape"] == [3, extractor.get(name).dimensions]
+    assert {what.rpartition(":")[0] for what in found["notes"]} <= FETCHED, found
