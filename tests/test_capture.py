@@ -112,6 +112,7 @@ def test_tensors_in_place_of_numbers_train_the_same() -> None:
     torch.testing.assert_close(tensors.ema.averages, numbers.ema.averages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", variant.names("networks"))
 def test_a_step_compiles_whole_and_only_once(network: str) -> None:
     graphs = []
@@ -120,6 +121,7 @@ def test_a_step_compiles_whole_and_only_once(network: str) -> None:
         graphs.append(graph)
         return aot_eager(graph, inputs)
 
+    torch.compiler.reset()  # what other tests compiled counts too
     config = small(model={"name": network, network: NETWORKS[network]}).training()
     plain, compiled = (Trainer(config, pictures(16), CPU) for _ in range(2))
     assert plain.step(1) == compiled.step(1)  # dropout layers have their keys from here on, as they do in a training

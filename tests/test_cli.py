@@ -217,6 +217,7 @@ def test_a_model_file_alone_gives_a_picture(model_file: Path, name: str) -> None
     assert len({image.tobytes() for image in images}) == 10
 
 
+@pytest.mark.slow
 def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_file: Path) -> None:
     model = load_model(model_file, CPU)
     fields = {"count": 12, "seeds": [7], "batch_size": 5, "steps": 20, "precision": "auto"}

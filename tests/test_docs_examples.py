@@ -27,8 +27,10 @@ from ddpm.scoring.settings import Evaluate
 from ddpm.sources.dataset import Dataset
 from tests.test_docs import blocks
 
+EXAMPLES = [block for block in blocks() if block.language == "python" and block.page != "tutorial.md"]
 
-@pytest.fixture(params=[block for block in blocks() if block.language == "python"], ids=lambda block: block.mark)
+
+@pytest.fixture(params=EXAMPLES, ids=lambda block: block.mark)
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
     """The variant that a block defines, as if its file existed."""
     family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
@@ -109,6 +111,6 @@ WORKS: dict[type, Any] = {
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    families = {block.mark.split("/")[2] for block in blocks() if block.language == "python"}
+    families = {block.mark.split("/")[2] for block in EXAMPLES}
     assert families == {"schedules", "samplers", "networks", "datasets", "extractors", "metrics"}
     assert architecture.Architecture in WORKS

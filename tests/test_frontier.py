@@ -236,6 +236,7 @@ def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T
     assert steps == T or one.evaluations(steps + 1) > evaluations
 
 
+@pytest.mark.slow
 def test_numbers_that_come_out_as_the_same_steps_are_one_point() -> None:
     found = measuring().points([HEUN], [4, 3, 100, 99, 1000], "uniform")
     assert found[["steps", "evaluations"]].to_numpy().tolist() == [[2, 3], [50, 99]]

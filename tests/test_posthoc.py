@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,6 +161,7 @@ def test_both_stages_use_the_chosen_average(
 
     monkeypatch.setattr(sample.Generator, "of", draw)
     monkeypatch.setattr(evaluate.evaluation, "evaluate", score)
+    monkeypatch.setattr(evaluate, "read_reference", lambda _: SimpleNamespace(resolved=lambda settings: settings))
     settings = kept()
     drawing = settings.sample.model_copy(update={"ema_length": length})
     with pytest.raises(InterruptedError):

@@ -119,6 +119,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.C
     assert len(ran()) == 9
 
 
+@pytest.mark.slow
 def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -169,6 +170,7 @@ def test_its_results_are_dvc_experiments_that_other_commands_read() -> None:
     assert slots.dvc("status") == "Data and pipelines are up to date."
 
 
+@pytest.mark.slow
 def test_a_decided_variant_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     PLAN.write_text(STUDY.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [2, 3]"))
     commit("three variants, two looks")
@@ -179,6 +181,7 @@ def test_a_decided_variant_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -
     assert set(refs()) == {*NAMES, *more}
 
 
+@pytest.mark.slow
 def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     Path("control/fail-linear-0").write_text("1")
     Path("control/fail-linear-1").write_text("9")

@@ -55,6 +55,7 @@ def dvc(clones: Clones, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "DVC", DVC)
 
 
+@pytest.mark.slow
 def test_another_clone_takes_all_results_and_trains_none(clones: Clones) -> None:
     clones.enter("a")
     assert study("run", str(PLAN)) == 0
@@ -97,6 +98,7 @@ def test_a_worker_pushes_each_result_with_its_data(clones: Clones) -> None:
     assert Path("data/model").read_text() == "cosine 0"
 
 
+@pytest.mark.slow
 def test_a_remote_that_is_gone_does_not_stop_a_study(clones: Clones, capsys: pytest.CaptureFixture[str]) -> None:
     clones.enter("a")
     (clones.folder / "origin.git").rename(clones.folder / "gone.git")

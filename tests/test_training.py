@@ -57,6 +57,7 @@ class StopAt(Memory):
             os.kill(os.getpid(), self.number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "number", "precision"),
     [
@@ -122,6 +123,7 @@ def test_the_folders_of_grids_and_averages_are_there_without_any() -> None:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", variant.names("timestep_samplers"))
 def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
     # a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up

@@ -52,6 +52,7 @@ def flat(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
+@pytest.mark.slow
 def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it() -> None:
     unknown = torch.tensor([False, True]).view(2, 1, 1)
     known = images(4000)

@@ -29,6 +29,7 @@ def test_mnist(real: Path, tmp_path: Path) -> None:
     assert found.is_test.sum() == 10_000
 
 
+@pytest.mark.slow
 def test_cifar10(real: Path, tmp_path: Path) -> None:
     found = records("cifar10", real / "cifar10", tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [6000] * 10

@@ -81,6 +81,7 @@ def test_a_file_that_is_not_the_published_one_is_refused_unread(cache: Path, tmp
     assert not (tmp_path / "weights").exists()
 
 
+@pytest.mark.slow
 def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     published: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

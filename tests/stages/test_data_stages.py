@@ -79,6 +79,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(project: Path, values: dict[str, 
     assert not (project / "data" / "raw").exists()
 
 
+@pytest.mark.slow
 def test_too_few_pictures_for_a_score_are_refused_before_the_training(project: Path) -> None:
     for label in "ab":
         (project / "mine" / label).mkdir(parents=True)
