@@ -231,6 +231,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_file: Path) -
     shutil.copy(ROOT / "ddpm/presets/digits.yaml", "params.yaml")
     (tmp_path / "data/model").mkdir(parents=True)
     shutil.copy(model_file, "data/model/model.safetensors")
+    shutil.copytree(ROOT / "models", "models")
     return tmp_path
 
 

@@ -640,3 +640,12 @@ def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> 
     assert run("import", "nothing") == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("error: nothing") for line in lines] == [True, True]
+
+
+def test_the_models_that_come_with_the_repository_are_those_of_their_cards() -> None:
+    folders = [path.parent for path in (Path(__file__).parents[1] / "models").glob("*/model.safetensors")]
+    assert folders
+    for folder in folders:
+        assert f"| `{sha256(folder / 'model.safetensors')}` |" in (folder / "README.md").read_text()
+        assert (folder / "model.safetensors").stat().st_size < 5e6
+        assert load_model(folder / "model.safetensors", torch.device("cpu")).config.model.classes == 10
