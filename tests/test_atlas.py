@@ -34,7 +34,7 @@ def test_every_verdict_is_that_of_its_study() -> None:
         for row in found:
             variant, effect, decided = row[2].split()[0], row[4], row[3].strip("*")
             [line] = [line for line in lines if line.startswith(f"- {variant} is ")]
-            share = effect.split()[1].lstrip("+-")
+            share = effect.rpartition(" (")[0].split()[-1].lstrip("+-")
             assert f"{share} {'higher' if '+' in effect else 'lower'}, {effect.partition('(')[2][:-1]} seeds" in line
             assert (f"{variant} is {decided}:" in line) == (decided != make_atlas.OPEN)
 
