@@ -43,8 +43,8 @@ Papers train larger networks for longer, on other images, mostly with one seed. 
 disagreement is no refutation: it says that a claim does not hold everywhere."""
 
 FEW = (
-    "Augmentation that does not leak into the drawn images helps the more, the fewer images there are, as GANs then know"
-    " them by heart: Karras et al. 2020 ([arXiv:2006.06676](https://arxiv.org/abs/2006.06676))"
+    "Augmentation that does not leak into the drawn images helps the more, the fewer images there are, as GANs then"
+    " know them by heart: Karras et al. 2020 ([arXiv:2006.06676](https://arxiv.org/abs/2006.06676))"
 )
 # study -> published claims with their sources, each with what the study says of it
 SAID: dict[str, tuple[tuple[str, str], ...]] = {
