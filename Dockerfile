@@ -1,5 +1,5 @@
 # The environment of this project for Linux without a GPU. Build: docker build -t ddpm .
-# Run: docker run --rm -it -v "$PWD":/work -p 5000:5000 ddpm make repro
+# Run: docker run --rm -it -v "$PWD":/work ddpm make repro
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends git make \
