@@ -358,8 +358,8 @@ def test_pictures_of_another_shape_are_refused() -> None:
 @pytest.mark.parametrize(("total", "warmup"), [(100, 10), (100, 0), (12, 11), (1, 0)])
 def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total: int, warmup: int) -> None:
     options = {"steps": total, "warmup_steps": warmup, "lr_decay": "cosine", "learning_rate": 1e-2}
-    trainer = Trainer(small(train=options).training(), pictures(), CPU)
-    rates = [trainer.learning_rate(step) for step in range(1, total + 1)]
+    chosen = small(train=options).train
+    rates = [chosen.rate(step, total) for step in range(1, total + 1)]
     assert rates[:warmup] == pytest.approx([1e-2 * step / warmup for step in range(1, warmup + 1)])
     peer = torch.optim.SGD([torch.zeros(1)], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(peer, T_max=total - warmup)

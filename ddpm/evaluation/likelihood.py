@@ -95,7 +95,7 @@ def bound(
     first, steps = strata(len(schedule), timesteps)
 
     def bounded(index: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        given = denoiser if labels is None else partial(denoiser, labels=labels[index])
+        given = told(denoiser, labels, index)
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
             t, epsilon = draw(seed, index, low, count, x_0.shape[1:])
@@ -105,6 +105,11 @@ def bound(
         return terms, mse, prior
 
     return Bound(first, steps, *of_images("likelihood", bounded, images, batch_size, device, ranks))
+
+
+def told(denoiser: Denoises, labels: Tensor | None, index: Tensor) -> Denoises:
+    """The denoiser of the images ``index``, which is told their classes if there are ``labels``."""
+    return denoiser if labels is None else partial(denoiser, labels=labels[index])
 
 
 def of_images(

@@ -18,7 +18,6 @@ divergence, are functions of seed and image.
 from __future__ import annotations
 
 import math
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +28,7 @@ from torch import Tensor
 from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.evaluation.likelihood import Array, Denoises, of_images
+from ddpm.evaluation.likelihood import Array, Denoises, of_images, told
 from ddpm.sampling import spacing
 from ddpm.sampling.sampler import Level, levels
 
@@ -62,8 +61,7 @@ def bits_per_dim(
         )
         x_0 = x_0 + LEVEL * (torch.special.ndtr(spread) - 0.5)
         probe = torch.ones_like(probe).copysign(probe)
-        given = denoiser if labels is None else partial(denoiser, labels=labels[index])
-        nats = log_density(given, visited, signal * x_0, probe) + pixels * math.log(signal)
+        nats = log_density(told(denoiser, labels, index), visited, signal * x_0, probe) + pixels * math.log(signal)
         return (-(nats / pixels + math.log(LEVEL)) / math.log(2),)
 
     return of_images("likelihood by the ODE", bits, images, batch_size, device, ranks)[0]

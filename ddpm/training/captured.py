@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpm.base.errors import UserError
+from ddpm.compute.distributed import Ranks
+
 WARM_UP = 3  # calls, in which libraries choose their kernels and get their memory
 
 
@@ -44,6 +47,15 @@ class Captured:
                 self.found = self.function(*self.values)
         self.graph.replay()
         return self.found
+
+
+def check_possible(device: torch.device, ranks: Ranks) -> None:
+    """Raises UserError unless one process trains on a GPU."""
+    if device.type != "cuda" or ranks.size > 1:
+        raise UserError(
+            f"train.cuda_graph: true needs one process on a GPU, and these are {ranks.size} on {device}; set it to "
+            "false"
+        )
 
 
 def placed(value: float | Tensor | None, device: torch.device) -> Tensor | None:

@@ -100,8 +100,6 @@ class Train(Section):
             raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
         if self.compile and self.checkpoint_activations:
             raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
-        if self.cuda_graph:
-            self._check_capturable()
         if self.optimizer.averages and self.ema.decay(1000) > 0:
             raise ValueError(
                 f"ema: {self.ema.name} averages what optimizer: {self.optimizer.name} averages already; allowed: off"
@@ -115,13 +113,19 @@ class Train(Section):
             )
         return self
 
-    def _check_capturable(self) -> None:
+    @model_validator(mode="after")
+    def _capturable(self) -> Self:
+        if not self.cuda_graph:
+            return self
         if not self.optimizer.capturable:
-            raise ValueError(f"cuda_graph does not go with optimizer: {self.optimizer.name}; allowed: adam, adamw")
+            kinds = {name: variant.variant_class("optimizers", name) for name in variant.names("optimizers")}
+            allowed = ", ".join(name for name, kind in kinds.items() if issubclass(kind, Optimizer) and kind.capturable)
+            raise ValueError(f"cuda_graph does not go with optimizer: {self.optimizer.name}; allowed: {allowed}")
         if self.precision == "float16":
             raise ValueError("cuda_graph does not go with precision: float16; allowed: auto, bfloat16, float32")
         if self.checkpoint_activations:
             raise ValueError("cuda_graph and checkpoint_activations do not go together: set one of them to false")
+        return self
 
     @model_validator(mode="after")
     def _fair_snapshots(self) -> Self:
@@ -141,6 +145,19 @@ class Train(Section):
                 "than one trained to that point; a constant rate with an average (ema) makes every point a fair end"
             )
         return self
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step ``step`` (1, 2, ...) of so many ``steps``: linear warm-up, then constant, or half a
+        cosine that would be 0 one step after the last: all steps learn.
+
+        As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
+        """
+        if step <= self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        if self.lr_decay == "constant":
+            return self.learning_rate
+        share = (step - 1 - self.warmup_steps) / (steps - self.warmup_steps)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def earlier(self, steps: int) -> dict[int, int]:
         """step -> images, of each snapshot before the end of a training of so many steps."""

@@ -31,7 +31,7 @@ from ddpm.model.layers import recompute_blocks
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
-from ddpm.training.captured import Captured
+from ddpm.training.captured import Captured, check_possible
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
@@ -89,7 +89,7 @@ def train(
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
             for step in range(done + 1, trainer.total + 1):
                 loss, gradient_norm = trainer.step(step)
-                if row := history.add(step, loss, gradient_norm, trainer.learning_rate(step)):
+                if row := history.add(step, loss, gradient_norm, options.rate(step, trainer.total)):
                     log.log(row)
                     bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
                 bar.update()
@@ -187,11 +187,7 @@ class Trainer:
         )
         self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
         if options.cuda_graph:
-            if device.type != "cuda" or ranks.size > 1:
-                raise UserError(
-                    f"train.cuda_graph: true needs one process on a GPU, and these are {ranks.size} on {device}; set "
-                    "it to false"
-                )
+            check_possible(device, ranks)
             self.advance = Captured(self.advanced, device)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -204,7 +200,8 @@ class Trainer:
     def inputs(self, step: int) -> tuple[Any, ...]:
         """All that differs from step to step: the arguments of ``advance``."""
         shares = tuple(ema.share(step) for ema in (self.ema, *self.posthoc.emas))
-        return step, self.batches(step), self.labels(step), self.learning_rate(step), *shares
+        rate = self.config.train.rate(step, self.total)
+        return step, self.batches(step), self.labels(step), rate, *shares
 
     def advanced(
         self,
@@ -311,19 +308,6 @@ class Trainer:
             ema.update(share)
         self.config.train.optimizer.average(self.optimizer, list(self.ema.averages.values()))
         return norm
-
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant, or half a cosine that would be 0 one step after the last: all steps learn.
-
-        As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
-        """
-        options = self.config.train
-        if step <= options.warmup_steps:
-            return options.learning_rate * step / options.warmup_steps
-        if options.lr_decay == "constant":
-            return options.learning_rate
-        share = (step - 1 - options.warmup_steps) / (self.total - options.warmup_steps)
-        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
