@@ -134,7 +134,8 @@ def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PAT
     row = found.scores.get(score)
     if row is None:
         return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
-    if not (missed := _missed(score, row)):
+    missed = [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]
+    if not missed:
         return []
     at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
     done = "; ".join(DAMAGE[damage].done for damage in missed)
@@ -175,7 +176,3 @@ def check_decisive(
 def _should_see(score: str, row: Row) -> list[str]:
     """The damage that the score's file claims, and that was measured."""
     return [damage for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC) if damage in row.noticed]
-
-
-def _missed(score: str, row: Row) -> list[str]:
-    return [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]

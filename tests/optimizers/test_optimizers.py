@@ -18,6 +18,7 @@ from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History
 from ddpm.training.joined import Joined
 from ddpm.training.optimizer import Optimizer, restore, state
+from ddpm.training.settings import Train
 from ddpm.training.trainer import Trainer
 from tests.models.test_contract import SMALL
 from tests.small import pictures, small
@@ -75,7 +76,7 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name: str, monkeypat
     losses = torch.stack([made.step(step)[0] for step in range(1, 61)])
     assert losses[-10:].mean() < 0.75 * losses[:5].mean()
     made.network.load_state_dict(made.ema.averages)
-    monkeypatch.setattr(made, "learning_rate", lambda step: 0.0)
+    monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
     shipped = torch.stack([made.step(step)[0] for step in range(61, 66)])
     assert shipped.mean() < 0.75 * losses[:5].mean()
 
