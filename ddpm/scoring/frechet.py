@@ -27,8 +27,9 @@ SEED = 2020
 def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), the mean and covariance of (N, D) features.
 
-    By torch-fidelity, which copies them all to float64. For more than ``distances.MOST`` of them, blocks of rows are
-    summed in float64 and merged in order: Chan, Golub & LeVeque 1979, equation 2.1.
+    By torch-fidelity, which copies them all to float64 for the covariance, but means in their own float32. For more
+    than ``distances.MOST`` of them, blocks of rows are summed in float64 and merged in order: Chan, Golub & LeVeque
+    1979, equation 2.1.
     """
     if len(features) <= distances.MOST:
         found: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)

@@ -61,8 +61,8 @@ class Reference:
 class RealFeatures:
     """One extractor, and its features of the real images.
 
-    features: (N, D) float32, of the train split; mu, sigma: (D,) float32 and (D, D) float64, their mean and covariance;
-    held_out: of the test split.
+    features: (N, D) float32, of the train split; mu, sigma: (D,) and (D, D), their mean and covariance, as
+    ``frechet.statistics`` has them; held_out: of the test split.
     """
 
     extractor: Extractor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import calibration, distances, extractor, limits, metric, scores
+from ddpm.scoring import calibration, distances, extractor, frechet, limits, metric, scores
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
@@ -78,6 +79,20 @@ def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name: str,
     assert limits.possible(chosen, real.extractor, least - 1).metrics == ()
     few = Features(*(part[:least] for part in real.held_out))
     assert np.isfinite(list(measure(name, few, real).values())).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_large_set_is_scored_like_a_small_one(
+    name: str, real: RealFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = measure(name, real.held_out, real)
+    monkeypatch.setattr(distances, "MOST", 500)  # of the real images, only a part is looked at
+    large = replace(real, **frechet.statistics(real.features))
+
+    found = measure(name, real.held_out, large)
+
+    # kid then draws its subsets from another part
+    assert found == pytest.approx(usual, rel=0.2 if name == "prc" else 1e-4, abs=0.05 if name == "kid" else 1e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_ROW])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
@@ -29,6 +31,11 @@ class Frechet(Metric):
 
         from ddpm.scoring import frechet
 
-        of_real = {"mu": real.mu, "sigma": real.sigma}
-        found = fid_statistics_to_metric(frechet.statistics(fake.features), of_real, verbose=False)
+        of_fake = frechet.statistics(fake.features)
+        precision = np.result_type(of_fake["mu"], real.mu)  # float64 if either set is large; they must agree
+        found = fid_statistics_to_metric(
+            {"mu": of_fake["mu"].astype(precision), "sigma": of_fake["sigma"]},
+            {"mu": real.mu.astype(precision), "sigma": real.sigma},
+            verbose=False,
+        )
         return {real.extractor.frechet: found[KEY_METRIC_FID]}
