@@ -24,13 +24,12 @@ from ddpm.compare import metrics
 from ddpm.compare.sanity import PATH, PICTURE, Noticed, Row, Sanity, data_params
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.data.settings import Data
-from ddpm.evaluation import memorisation
-from ddpm.evaluation.memorisation import Nearest
 from ddpm.pictures import grids
-from ddpm.scoring import extractor
+from ddpm.scoring import extractor, memorisation
 from ddpm.scoring.calibration import Images, blurred, noised
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import possible
+from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.metric import HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score

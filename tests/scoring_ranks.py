@@ -14,10 +14,10 @@ import torch
 
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.evaluation import evaluation, memorisation
+from ddpm.evaluation import evaluation
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
-from ddpm.scoring import calibration, metric
+from ddpm.scoring import calibration, memorisation, metric
 from ddpm.scoring.settings import Evaluate
 from tests.small import small
 

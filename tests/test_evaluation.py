@@ -97,9 +97,9 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, folder: Pa
             check=True,
         )
     one, *both = (Counter(json.loads(path.read_text())) for out in outs.values() for path in out.glob("calls-*"))
-    assert one == {"nearest": 6, "fid": 2, "isc": 2, "kid": 2, "prc": 2, "curve": 2}
+    assert one == {"nearest": 4, "fid": 2, "isc": 2, "kid": 2, "prc": 2, "curve": 2}
     assert both[0] + both[1] == one
-    assert [calls["nearest"] for calls in both] == [3, 3]
+    assert [calls["nearest"] for calls in both] == [2, 2]
     texts = {path.read_text() for out in outs.values() for path in out.glob("scores-*")}
     assert len(texts) == 1
 

@@ -11,9 +11,8 @@ from hypothesis.extra import numpy as arrays
 
 from ddpm.compare import metrics
 from ddpm.compare.metrics import Closeness
-from ddpm.evaluation import memorisation
-from ddpm.evaluation.memorisation import Nearest
-from ddpm.scoring import distances
+from ddpm.scoring import distances, memorisation
+from ddpm.scoring.memorisation import Nearest
 
 CPU = torch.device("cpu")
 

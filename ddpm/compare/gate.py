@@ -12,7 +12,7 @@ n = 5.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
 baseline is made from it. The share of its samples that come near to a train image has a limit of its own, which new
-images exceed less than once in 100 runs (ddpm/evaluation/memorisation.py).
+images exceed less than once in 100 runs (ddpm/scoring/memorisation.py).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def kid_of(name: str) -> str | None:
 
 class Closeness(NamedTuple):
     """How near the samples come to train images in one space: ``memorisation.<space>.*``, as
-    ddpm/evaluation/memorisation.py measures it."""
+    ddpm/scoring/memorisation.py measures it."""
 
     space: str
     share: float

@@ -5,7 +5,7 @@ runs of one seed share as much noise as they can. A variant is **better** (or wo
 sign-flip test reject "no difference"; the gap exceeds the metric's margin; and, for a Fréchet distance, KID in the same
 features (if measured) moved the same way, because KID has no bias and the Fréchet distance has one that depends on the
 model (Chong & Forsyth 2020, arXiv:1911.07023). A variant that copies train images is never the better one
-(ddpm/evaluation/memorisation.py): copies score like real images.
+(ddpm/scoring/memorisation.py): copies score like real images.
 
 It is **equivalent** if two one-sided t tests reject every gap as large as the margin. Everything else is
 **inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as

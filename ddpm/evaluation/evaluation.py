@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -24,18 +23,17 @@ from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, check_classes, open_split
-from ddpm.evaluation import bounds, classes, excess, memorisation
-from ddpm.evaluation.memorisation import Nearest, Vectors
+from ddpm.evaluation import bounds, classes, excess
 from ddpm.model.file import Loaded
 from ddpm.sampling.samples import read_labels, read_samples
-from ddpm.scoring import calibration, extractor, frechet
+from ddpm.scoring import calibration, extractor, frechet, memorisation
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import check_counts
-from ddpm.scoring.reference import RealFeatures, Reference, load_features, read_reference
+from ddpm.scoring.memorisation import Nearest, Vectors
+from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
 from ddpm.scoring.scores import class_accuracy, score
 from ddpm.scoring.settings import Evaluate
 
-PIXELS = "pixels"
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
 
 Task = Callable[[], dict[str, Any]]
@@ -86,7 +84,7 @@ def evaluate(
     index, count = read_reference(reference), model.config.model.classes
     names = check_classes(processed, count) if count else ()
     images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
-    real = Real.open(processed, reference, settings, device, ranks)
+    real = Real.open(processed, reference, settings)
     asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
     reports = [report(drawn, real, settings, device, ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(model, processed, settings, device, ranks)
@@ -130,28 +128,19 @@ class Real(NamedTuple):
     """The real images that samples are compared with.
 
     train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether each test image is not a copy of a train image; apart: ``memorisation.apart`` by extractor.
+    whether each test image is not a copy of a train image.
     """
 
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
-    apart: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def open(
-        cls, processed: Path, reference: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
-    ) -> Real:
-        train, test = (open_split(processed, split)[0] for split in SPLITS)
+    def open(cls, processed: Path, reference: Path, settings: Evaluate) -> Real:
         features = {name: load_features(reference, name) for name in settings.extractors}
-        spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (test, train)}
-        spaces |= {name: (found.held_out.features, found.features) for name, found in features.items()}
-        searched = ranks.each(searches(spaces, device))
-        held_out = {space: Nearest(**searched[space]) for space in spaces}
-        apart = ranks.each({name: partial(_apart, found.features) for name, found in features.items()})
-        new = held_out[PIXELS].distance > 0
-        return cls(train, features, held_out, new, {name: found["apart"] for name, found in apart.items()})
+        held_out = {PIXELS: load_pixels(reference)} | {name: found.nearest for name, found in features.items()}
+        return cls(open_split(processed, "train")[0], features, held_out, held_out[PIXELS].distance > 0)
 
 
 def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -> dict[str, Task]:
@@ -162,10 +151,6 @@ def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -
 def nearest(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
     """The fields of a ``Nearest``."""
     return memorisation.nearest(queries, train, device)._asdict()
-
-
-def _apart(train: Tensor) -> dict[str, Any]:
-    return {"apart": memorisation.apart(train)}
 
 
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -207,10 +192,10 @@ def report(
     for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
         scores[name]["class_accuracy"] = accuracy
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
-    for space, apart in real.apart.items():
-        if closeness[space]:
-            for key, at in (("authentic", near[space]), ("authentic_expected", real.held_out[space])):
-                closeness[space][key] = memorisation.authentic(at, apart)
+    for name, found in real.features.items():
+        if closeness[name]:
+            for key, at in (("authentic", near[name]), ("authentic_expected", found.nearest)):
+                closeness[name][key] = memorisation.authentic(at, found.apart)
     for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}

@@ -1,8 +1,8 @@
 """The extractors' features of the real images: made once per dataset and extractor, and read for every score.
 
-data/reference/ holds ``weights.safetensors`` and ``features.safetensors`` for each extractor, and ``reference.json``
-with the sha256 of each and of the images. torch-fidelity's own cache is not used, because it is keyed only by name and
-read by an unrestricted unpickler.
+data/reference/ holds ``weights.safetensors`` and ``features.safetensors`` for each extractor, how near the test images
+come to train images in their pixels, and ``reference.json`` with the sha256 of each and of the images. torch-fidelity's
+own cache is not used, because it is keyed only by name and read by an unrestricted unpickler.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.settings import Shape
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import extractor, frechet
+from ddpm.scoring import extractor, frechet, memorisation
 from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.memorisation import Nearest, Vectors
 from ddpm.scoring.settings import AUTO, Evaluate
 
 WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"
+PIXELS = "pixels"
+NEAREST = f"{PIXELS}.safetensors"
 INDEX = "reference.json"
 
 
@@ -35,7 +38,7 @@ class Reference:
     """The content of ``reference.json``.
 
     images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
-    shape; extractors: the sha256 of each extractor's files, by extractor and file name.
+    shape; extractors: the sha256 of each extractor's files, by extractor and file name; pixels: of ``NEAREST``.
     """
 
     dataset: str
@@ -45,6 +48,7 @@ class Reference:
     channels: int
     image_size: int | list[int]
     extractors: dict[str, dict[str, str]]
+    pixels: str
 
     @property
     def shape(self) -> Shape:
@@ -62,7 +66,8 @@ class RealFeatures:
     """One extractor, and its features of the real images.
 
     features: (N, D) float32, of the train split; mu, sigma: (D,) and (D, D), their mean and covariance, as
-    ``frechet.statistics`` has them; held_out: of the test split.
+    ``frechet.statistics`` has them; held_out: of the test split; nearest: the train image nearest to each test image;
+    apart: (N,), ``memorisation.apart`` of the train images.
     """
 
     extractor: Extractor
@@ -71,6 +76,8 @@ class RealFeatures:
     mu: NDArray[np.floating]
     sigma: NDArray[np.float64]
     held_out: Features
+    nearest: Nearest
+    apart: NDArray[np.float64]
 
 
 def make_reference(settings: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:
@@ -94,8 +101,11 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
             test = extractor.extract(network, held_out, settings.batch_size, device)
             statistics = {key: torch.from_numpy(value) for key, value in frechet.statistics(features).items()}
             tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
+            tensors |= _nearest(test.features, features, device)
+            tensors["apart"] = torch.from_numpy(memorisation.apart(features))
             save_file(tensors | statistics, temporary / name / FEATURES)
             digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
+        save_file(_nearest(held_out, images, device), temporary / NEAREST)
         index = Reference(
             dataset=manifest.dataset,
             images=manifest.sha256["train"],
@@ -104,8 +114,18 @@ def make_reference(settings: Evaluate, processed: Path, folder: Path, device: to
             channels=manifest.channels,
             image_size=manifest.shape.image_size,
             extractors=digests,
+            pixels=sha256(temporary / NEAREST),
         )
         write_json(temporary / INDEX, asdict(index))
+
+
+def _nearest(held_out: Vectors, train: Vectors, device: torch.device) -> dict[str, Tensor]:
+    found = memorisation.nearest(held_out, train, device)
+    return {f"nearest.{field}": torch.from_numpy(value) for field, value in found._asdict().items()}
+
+
+def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:
+    return Nearest(*(tensors[f"nearest.{field}"].numpy() for field in Nearest._fields))
 
 
 def read_reference(folder: Path) -> Reference:
@@ -128,11 +148,27 @@ def load_features(folder: Path, name: str) -> RealFeatures:
             "run `dvc repro`"
         )
     for file, digest in index.extractors[name].items():
-        path = folder / name / file
-        if not path.is_file() or sha256(path) != digest:
-            raise UserError(f"{path}: missing or changed since it was made; run `dvc repro -f reference`")
+        _check(folder / name / file, digest)
     chosen = extractor.get(name)
     tensors = load_file(folder / name / FEATURES)
-    network = chosen.load(folder / name / WEIGHTS)
-    held_out = Features(tensors["test.features"], tensors["test.logits"])
-    return RealFeatures(chosen, network, tensors["features"], tensors["mu"].numpy(), tensors["sigma"].numpy(), held_out)
+    return RealFeatures(
+        extractor=chosen,
+        network=chosen.load(folder / name / WEIGHTS),
+        features=tensors["features"],
+        mu=tensors["mu"].numpy(),
+        sigma=tensors["sigma"].numpy(),
+        held_out=Features(tensors["test.features"], tensors["test.logits"]),
+        nearest=_as_nearest(tensors),
+        apart=tensors["apart"].numpy(),
+    )
+
+
+def load_pixels(folder: Path) -> Nearest:
+    """The train image nearest to each test image, by their pixels. Raises UserError as ``load_features`` does."""
+    _check(folder / NEAREST, read_reference(folder).pixels)
+    return _as_nearest(load_file(folder / NEAREST))
+
+
+def _check(path: Path, digest: str) -> None:
+    if not path.is_file() or sha256(path) != digest:
+        raise UserError(f"{path}: missing or changed since it was made; run `dvc repro -f reference`")

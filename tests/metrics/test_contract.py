@@ -82,9 +82,7 @@ def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name: str,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_large_set_is_scored_like_a_small_one(
-    name: str, real: RealFeatures, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_set_is_scored_like_a_small_one(name: str, real: RealFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = measure(name, real.held_out, real)
     monkeypatch.setattr(distances, "MOST", 500)  # of the real images, only a part is looked at
     large = replace(real, **frechet.statistics(real.features))
