@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpm.scoring import calibration, extractor, frechet, scores
+from ddpm.scoring import calibration, distances, extractor, frechet, scores
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -37,9 +38,12 @@ def test_the_ladder_climbs_from_the_floor_and_nothing_is_warned_of(
 
     assert found["ladder"].keys() == {"blur", "noise"}
     for rungs in found["ladder"].values():
-        assert rungs[0] == {"level": 0, **{key: found["floor"][key] for key in ("fd", "kid_mean", "kid_std")}}
+        scored = ("fd", "kid_mean", "kid_std", "precision", "recall")
+        assert rungs[0] == {"level": 0, **{key: found["floor"][key] for key in scored}}
         for key in ("level", "fd", "kid_mean"):
             assert all(before[key] < after[key] for before, after in pairwise(rungs))
+        precision = [rung["precision"] for rung in rungs]
+        assert all(before > after or after == 0 for before, after in pairwise(precision))
     assert "warning" not in capsys.readouterr().err
 
 
@@ -52,12 +56,35 @@ def test_a_ladder_that_does_not_climb_is_warned_of(
 
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert line.startswith(
-        "warning: classifier.fd does not grow with each step of noise on real test images (0.178 at "
+        "warning: classifier.fd does not get worse with each step of noise on real test images (0.178 at "
     )
 
 
-def test_there_is_no_ladder_without_a_distance(real: RealFeatures, held_out: NDArray[np.uint8]) -> None:
-    settings = SETTINGS.model_copy(update={"metrics": ("isc", "prc")})
+def test_a_share_that_does_not_fall_is_warned_of_unless_it_is_0_already(real: RealFeatures) -> None:
+    def steps(*shares: float) -> list[calibration.Rung]:
+        return [{"level": at, "precision": share, "recall": share} for at, share in enumerate(shares)]
+
+    assert calibration.unseen({"noise": steps(0.7, 0.2, 0.0, 0.0)}, real) == []
+    (line,) = calibration.unseen({"noise": steps(0.7, 0.7, 0.1)}, real)  # recall need not see noise
+    assert line.startswith("classifier.precision does not get worse with each step of noise")
+
+
+def test_a_large_train_split_is_compared_in_part(
+    real: RealFeatures, held_out: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "LADDER_IMAGES", 400)
+    settings = SETTINGS.model_copy(update={"metrics": ("fid", "prc")})
+    clean = calibration.ladder(held_out, real, settings, CPU)["blur"][0]
+
+    assert clean["fd"] == scores.score(real.held_out, real, settings)["fd"]
+    part = replace(real, features=distances.part(real.features, 400))
+    assert clean["recall"] == scores.score(real.held_out, part, settings)["recall"]
+
+
+def test_there_is_no_ladder_without_a_metric_that_should_climb_it(
+    real: RealFeatures, held_out: NDArray[np.uint8]
+) -> None:
+    settings = SETTINGS.model_copy(update={"metrics": ("isc",)})
     assert calibration.ladder(held_out, real, settings, CPU) == {}
     assert calibration.ladder(held_out[:30], real, SETTINGS.model_copy(update={"metrics": ("fid",)}), CPU) == {}
 

@@ -1,13 +1,14 @@
 """What the numbers mean on this data: the scores of real images that no model has seen, and of spoiled ones.
 
 The test split against the train split is the floor: no model needs to be closer. Blurred and noised copies of the test
-split form a ladder of known steps away from it, and the scores of a useful extractor climb with each step.
+split form a ladder of known steps away from it, and with each step the scores of a useful extractor get worse.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from ddpm.compute import noise
 from ddpm.data.processed import open_split
-from ddpm.scoring import extractor, frechet, metric
+from ddpm.scoring import distances, extractor, frechet, metric
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
@@ -74,7 +75,7 @@ def calibrate(settings: Evaluate, processed: Path, reference: Path, device: torc
         if curve := fd_curve(real.held_out, real, settings, device):
             floor |= extrapolated(real, curve)
         rungs = ladder(np.array(images[:LADDER_IMAGES]), real, settings, device)
-        for line in falls(rungs, real):
+        for line in unseen(rungs, real):
             print(f"warning: {line}", file=sys.stderr)
         found[name] = {"floor": floor, "ladder": rungs}
     return found
@@ -94,15 +95,22 @@ def extrapolated(real: RealFeatures, curve: Curve) -> Scores:
 
 
 def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, list[Rung]]:
-    """For each way of spoiling images, the distances by ``level``, ascending from 0.
+    """For each way of spoiling images, the scores by ``level``, ascending from 0: of the metrics that compare with real
+    images and should see it.
 
-    images: (N, C, H, W), the first N of the test split. Empty if ``settings.metrics`` has no distance, or there are too
-    few images.
+    images: (N, C, H, W), the first N of the test split. Metrics of pairs of images look at LADDER_IMAGES of the train
+    split at most. Empty if ``settings.metrics`` has no such metric, or there are too few images.
     """
-    distances = tuple(name for name in settings.metrics if metric.get(name).is_distance)
-    chosen = possible(settings.model_copy(update={"metrics": distances}), real.extractor, len(images))
+    seeing = tuple(
+        name
+        for name in settings.metrics
+        if (found := metric.get(name)).compares and any(SPOILING.keys() & one.sees for one in found.scores)
+    )
+    chosen = possible(settings.model_copy(update={"metrics": seeing}), real.extractor, len(images))
     if not chosen.metrics:
         return {}
+    part = distances.part(real.features, max(LADDER_IMAGES, settings.kid_subset_size))
+    real = replace(real, features=part)
     clean = score(Features(*(part[: len(images)] for part in real.held_out)), real, chosen)
     rungs: dict[str, list[Rung]] = {}
     for kind, (spoil, levels) in SPOILING.items():
@@ -113,16 +121,18 @@ def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch
     return rungs
 
 
-def falls(rungs: dict[str, list[Rung]], real: RealFeatures) -> list[str]:
-    """A line for each distance that does not grow with every step of a way of spoiling images."""
-    judged = {score.name for score in metric.of_extractors()}
+def unseen(rungs: dict[str, list[Rung]], real: RealFeatures) -> list[str]:
+    """A line for each score that does not get worse with every step of damage that it should see."""
     lines = []
     for kind, steps in rungs.items():
-        for name in steps[0].keys() & judged:
-            if any(after[name] <= before[name] for before, after in pairwise(steps)):
-                climb = ", ".join(f"{step[name]:.4g} at {step['level']:.3g}" for step in steps)
+        for one in metric.of_extractors():
+            if kind not in one.sees or one.name not in steps[0]:
+                continue
+            values = [step[one.name] * (1 if one.direction == "lower" else -1) for step in steps]
+            if any(after <= before and after != 0 for before, after in pairwise(values)):  # a share cannot fall below 0
+                climb = ", ".join(f"{step[one.name]:.4g} at {step['level']:.3g}" for step in steps)
                 lines.append(
-                    f"{real.extractor.name}.{name} does not grow with each step of {kind} on real test images "
+                    f"{real.extractor.name}.{one.name} does not get worse with each step of {kind} on real test images "
                     f"({climb}): on this data it says little about image quality; trust other metrics more"
                 )
     return sorted(lines)

@@ -123,7 +123,7 @@ def test_the_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed
 def test_every_step_of_blur_and_noise_is_further_away(real: RealFeatures, held_out: np.ndarray) -> None:
     rungs = calibration.ladder(held_out, real, SETTINGS, CPU)
     assert set(rungs) == {"blur", "noise"}
-    assert calibration.falls(rungs, real) == []
+    assert calibration.unseen(rungs, real) == []
 
 
 def test_a_class_of_digits_that_is_missing_is_noticed(real: RealFeatures, digits: Path) -> None:
