@@ -52,8 +52,10 @@ def preprocess(settings: Config, start: Start) -> None:
 def reference(settings: Config, start: Start) -> None:
     from stages import reference
 
-    reference.main(settings.evaluate, devices.resolve(settings.device))
-    start.check()
+    ranks = distributed.current()
+    reference.main(settings.evaluate, devices.resolve(settings.device), ranks)
+    if ranks.main:
+        start.check()
 
 
 def train(settings: Config, start: Start) -> None:
@@ -100,7 +102,7 @@ def evaluate(settings: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
-SHARED = {"train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
+SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
 def run(name: str) -> NoReturn:

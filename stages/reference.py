@@ -6,6 +6,7 @@ import torch
 
 from ddpm.base.files import write_json
 from ddpm.base.paths import PROCESSED, REFERENCE
+from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import read_manifest
 from ddpm.scoring import calibration
 from ddpm.scoring.limits import check_counts
@@ -13,14 +14,17 @@ from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate
 
 
-def main(settings: Evaluate, device: torch.device) -> None:
+def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     manifest = read_manifest(PROCESSED)
     settings = settings.chosen(len(manifest.classes))
-    print(f"evaluate.extractors: {', '.join(settings.extractors)}, for images of {manifest.classed()}")
+    if ranks.main:
+        print(f"evaluate.extractors: {', '.join(settings.extractors)}, for images of {manifest.classed()}")
     # this is the first stage that can check it: evaluate would find out after hours of training
     check_counts(settings, {"the train split": manifest.counts["train"]})
-    make_reference(settings, PROCESSED, REFERENCE, device)
-    found = calibration.calibrate(settings, PROCESSED, REFERENCE, device)
+    make_reference(settings, PROCESSED, REFERENCE, device, ranks)
+    found = calibration.calibrate(settings, PROCESSED, REFERENCE, device, ranks)
+    if not ranks.main:
+        return
     write_json(REFERENCE / calibration.FILE, found)
     for name, about in found.items():
         for metric, value in about["floor"].items():

@@ -1,4 +1,4 @@
-"""One rank of tests/test_evaluation.py: score two sets, count its work and write both. Run by torchrun."""
+"""One rank of tests/test_evaluation.py: make the reference, score two sets, count its work. Run by torchrun."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm.base.files import write_json
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, memorisation, metric
+from ddpm.scoring.extractor import Features
+from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate
+from ddpm.variants.extractors.classifier import Network
 from tests.small import small
 
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
@@ -32,8 +36,8 @@ def model() -> Loaded:
     return Loaded(architecture.build(trained_as).eval().requires_grad_(False), trained_as, {})
 
 
-def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks: Ranks = ALONE) -> None:
-    """Write ``out``/scores-R.json, the scores of ``sets``/*.npy, and calls-R.json, what this rank computed."""
+def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -> None:
+    """Write ``out``/reference, scores-R.json, the scores of ``sets``/*.npy, and calls-R.json, what this rank did."""
     calls: Counter[str] = Counter()
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,8 +52,21 @@ def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks:
     for name in SETTINGS.metrics:
         chosen: Any = type(metric.get(name))
         chosen.measure = counted(name, chosen.measure)
+    forward = Network.forward
+
+    def features(network: Network, images: torch.Tensor) -> Features:
+        calls["images"] += len(images)
+        return forward(network, images)
+
+    setattr(Network, "forward", features)  # noqa: B010
+    reference, cpu = out / "reference", torch.device("cpu")
+    make_reference(SETTINGS, processed, reference, cpu, ranks)
+    calibrated = calibration.calibrate(SETTINGS, processed, reference, cpu, ranks)
+    if ranks.main:
+        write_json(reference / calibration.FILE, calibrated)
+    ranks.largest(0)  # it is there
     paths = dict(enumerate(sorted(sets.glob("*.npy"))))
-    found = evaluation.evaluate(paths, processed, reference, model(), SETTINGS, torch.device("cpu"), ranks)
+    found = evaluation.evaluate(paths, processed, reference, model(), SETTINGS, cpu, ranks)
     nearest = np.asarray(found.nearest).tolist()
     (out / f"scores-{ranks.rank}.json").write_text(json.dumps([found.scores, found.sets, found.fd_n, nearest]))
     (out / f"calls-{ranks.rank}.json").write_text(json.dumps(calls))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,16 +27,15 @@ from ddpm.evaluation import bounds, classes, excess
 from ddpm.model.file import Loaded
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, extractor, frechet, memorisation
+from ddpm.scoring.calibration import Task, scored, scorings
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.memorisation import Nearest, Vectors
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
-from ddpm.scoring.scores import class_accuracy, score
+from ddpm.scoring.scores import class_accuracy
 from ddpm.scoring.settings import Evaluate
 
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
-
-Task = Callable[[], dict[str, Any]]
 
 
 class Evaluation(NamedTuple):
@@ -176,19 +175,16 @@ def report(
     spaces |= {name: (fakes[name].features, found.features) for name, found in real.features.items()}
     tasks: dict[tuple[str, str], Task] = {(space, "nearest"): task for space, task in searches(spaces, device).items()}
     for name, found in real.features.items():
-        for metric in settings.metrics:
-            one = settings.model_copy(update={"metrics": (metric,)})
-            tasks[name, metric] = partial(score, fakes[name], found, one)
-        tasks[name, "curve"] = partial(curve, fakes[name], found, settings, device)
+        tasks |= {(name, key): task for key, task in scorings(fakes[name], found, settings, device).items()}
     done = ranks.each(tasks)
     near = {space: Nearest(**done[space, "nearest"]) for space in spaces}
     scores: dict[str, Any] = {}
     curves = {}
     for name, found in real.features.items():
-        scores[name] = {key: value for metric in settings.metrics for key, value in done[name, metric].items()}
-        if done[name, "curve"]:
-            curves[name] = frechet.Curve(**done[name, "curve"])
-            scores[name] |= calibration.extrapolated(found, curves[name])
+        own = {key: values for (whose, key), values in done.items() if whose == name and key != "nearest"}
+        scores[name], curve = scored(own, found)
+        if curve:
+            curves[name] = curve
     for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
         scores[name]["class_accuracy"] = accuracy
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
@@ -200,12 +196,6 @@ def report(
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}
     return Report(scores, curves, near, fakes)
-
-
-def curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Any]:
-    """The fields of a ``frechet.Curve``; empty if there is no curve."""
-    found = calibration.fd_curve(fake, real, settings, device)
-    return vars(found) if found else {}
 
 
 def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ split form a ladder of known steps away from it, and with each step the scores o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ddpm.compute import noise
+from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split
 from ddpm.scoring import distances, extractor, frechet, metric
 from ddpm.scoring.extractor import Features
@@ -29,12 +31,14 @@ from ddpm.scoring.scores import Scores, score
 from ddpm.scoring.settings import Evaluate
 
 FILE = "calibration.json"  # in data/reference/
+CURVE = "curve"
 LADDER_IMAGES = 5000  # of the test split, at most: features are extracted again for each rung
 NOISE_BATCH = 256  # images for which noise is drawn at once
 SEED = 2020
 
 Images = NDArray[np.uint8]
 Rung = dict[str, float]
+Task = Callable[[], dict[str, Any]]
 
 
 def blurred(images: Images, level: float) -> Images:
@@ -59,8 +63,10 @@ SPOILING: dict[str, tuple[Callable[[Images, float], Images], tuple[float, ...]]]
 }
 
 
-def calibrate(settings: Evaluate, processed: Path, reference: Path, device: torch.device) -> dict[str, Any]:
-    """``floor`` and ``ladder`` by extractor: the content of ``FILE``.
+def calibrate(
+    settings: Evaluate, processed: Path, reference: Path, device: torch.device, ranks: Ranks = ALONE
+) -> dict[str, Any]:
+    """``floor`` and ``ladder`` by extractor: the content of ``FILE``. The ranks share the work, and each returns it.
 
     The floor includes ``count``, because the Fréchet distance falls as the number of images grows; in a split that is
     stratified by class it is also lower than for as many images drawn independently. Metrics for which the split is too
@@ -71,14 +77,34 @@ def calibrate(settings: Evaluate, processed: Path, reference: Path, device: torc
     found = {}
     for name in settings.extractors:
         real = load_features(reference, name)
-        floor = {"count": len(images), **score(real.held_out, real, possible(settings, real.extractor, len(images)))}
-        if curve := fd_curve(real.held_out, real, settings, device):
-            floor |= extrapolated(real, curve)
-        rungs = ladder(np.array(images[:LADDER_IMAGES]), real, settings, device)
-        for line in unseen(rungs, real):
+        enough = possible(settings, real.extractor, len(images))
+        scores, _ = scored(ranks.each(scorings(real.held_out, real, enough, device)), real)
+        floor = {"count": len(images), **scores}
+        rungs = ladder(np.array(images[:LADDER_IMAGES]), real, settings, device, ranks)
+        for line in unseen(rungs, real) if ranks.main else ():
             print(f"warning: {line}", file=sys.stderr)
         found[name] = {"floor": floor, "ladder": rungs}
     return found
+
+
+def scorings(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Task]:
+    """Tasks for ``Ranks.each``: the scores by each metric of ``settings``, and the fields of the Fréchet distance's
+    ``Curve``, none without one. ``scored`` joins what they return."""
+    one = {name: settings.model_copy(update={"metrics": (name,)}) for name in settings.metrics}
+    tasks: dict[str, Task] = {name: partial(score, fake, real, chosen) for name, chosen in one.items()}
+    return tasks | {CURVE: partial(_curve, fake, real, settings, device)}
+
+
+def _curve(*chosen: Any) -> dict[str, Any]:
+    found = fd_curve(*chosen)
+    return vars(found) if found else {}
+
+
+def scored(done: Mapping[str, dict[str, Any]], real: RealFeatures) -> tuple[Scores, Curve | None]:
+    """All scores of one set of images, the curve's limit included, and the curve."""
+    scores = {key: value for name, found in done.items() if name != CURVE for key, value in found.items()}
+    curve = Curve(**done[CURVE]) if done[CURVE] else None
+    return scores | (extrapolated(real, curve) if curve else {}), curve
 
 
 def fd_curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> Curve | None:
@@ -94,7 +120,9 @@ def extrapolated(real: RealFeatures, curve: Curve) -> Scores:
     return {name: curve.infinity, f"{name}_se": curve.infinity_se}
 
 
-def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, list[Rung]]:
+def ladder(
+    images: Images, real: RealFeatures, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+) -> dict[str, list[Rung]]:
     """For each way of spoiling images, the scores by ``level``, ascending from 0: of the metrics that compare with real
     images and should see it.
 
@@ -111,14 +139,17 @@ def ladder(images: Images, real: RealFeatures, settings: Evaluate, device: torch
         return {}
     part = distances.part(real.features, max(LADDER_IMAGES, settings.kid_subset_size))
     real = replace(real, features=part)
-    clean = score(Features(*(part[: len(images)] for part in real.held_out)), real, chosen)
-    rungs: dict[str, list[Rung]] = {}
+    clean = Features(*(part[: len(images)] for part in real.held_out))
+    tasks: dict[tuple[str, float], Task] = {("", 0.0): partial(score, clean, real, chosen)}
     for kind, (spoil, levels) in SPOILING.items():
-        rungs[kind] = [{"level": 0.0, **clean}]
         for level in levels:
-            fake = extractor.extract(real.network, spoil(images, level), settings.batch_size, device)
-            rungs[kind].append({"level": level, **score(fake, real, chosen)})
-    return rungs
+            fake = extractor.extract(real.network, spoil(images, level), settings.batch_size, device, ranks)
+            tasks[kind, level] = partial(score, fake, real, chosen)
+    done = ranks.each(tasks)
+    return {
+        kind: [{"level": level, **done[kind if level else "", level]} for level in (0.0, *levels)]
+        for kind, (_, levels) in SPOILING.items()
+    }
 
 
 def unseen(rungs: dict[str, list[Rung]], real: RealFeatures) -> list[str]:

@@ -8,8 +8,11 @@ own cache is not used, because it is keyed only by name and read by an unrestric
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.settings import Shape
+from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import extractor, frechet, memorisation
 from ddpm.scoring.extractor import Extractor, Features
@@ -80,48 +84,69 @@ class RealFeatures:
     apart: NDArray[np.float64]
 
 
-def make_reference(settings: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:
+def make_reference(
+    settings: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
+) -> None:
     """Write ``folder`` for the extractors in ``settings``, completely or not at all.
 
-    Raises UserError when weights are not available or the dataset does not suit an extractor.
+    The ranks share the images, and it has the same bytes for any number of them; the main one makes weights, and
+    writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
     images, _ = open_split(processed, "train")
     held_out, _ = open_split(processed, "test")
-    with atomic_path(folder) as temporary:
+    with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
         for name in settings.extractors:
             chosen = extractor.get(name)
-            if manifest.channels == 1 and chosen.channels:
+            if manifest.channels == 1 and chosen.channels and ranks.main:
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
-            (temporary / name).mkdir(parents=True)
-            chosen.write_weights(processed, temporary / name / WEIGHTS, device)
-            network = chosen.load(temporary / name / WEIGHTS)
-            features = extractor.extract(network, images, settings.batch_size, device).features
-            test = extractor.extract(network, held_out, settings.batch_size, device)
-            statistics = {key: torch.from_numpy(value) for key, value in frechet.statistics(features).items()}
-            tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
-            tensors |= _nearest(test.features, features, device)
-            tensors["apart"] = torch.from_numpy(memorisation.apart(features))
-            save_file(tensors | statistics, temporary / name / FEATURES)
-            digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
-        save_file(_nearest(held_out, images, device), temporary / NEAREST)
-        index = Reference(
-            dataset=manifest.dataset,
-            images=manifest.sha256["train"],
-            held_out=manifest.sha256["test"],
-            count=len(images),
-            channels=manifest.channels,
-            image_size=manifest.shape.image_size,
-            extractors=digests,
-            pixels=sha256(temporary / NEAREST),
-        )
-        write_json(temporary / INDEX, asdict(index))
+            made = ranks.each({name: partial(_make_weights, chosen, processed, temporary / name / WEIGHTS, device)})
+            network = chosen.load(Path(bytes(made[name]["path"]).decode()))
+            features = extractor.extract(network, images, settings.batch_size, device, ranks).features
+            test = extractor.extract(network, held_out, settings.batch_size, device, ranks)
+            searches = {
+                "nearest": partial(_nearest, test.features, features, device),
+                "apart": partial(_apart, features),
+            }
+            found = ranks.each(searches)
+            if ranks.main:
+                statistics = {key: torch.from_numpy(value) for key, value in frechet.statistics(features).items()}
+                tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
+                tensors |= {key: torch.from_numpy(value) for one in found.values() for key, value in one.items()}
+                save_file(tensors | statistics, temporary / name / FEATURES)
+                digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
+        near = ranks.each({PIXELS: partial(_nearest, held_out, images, device)})[PIXELS]
+        if ranks.main:
+            save_file({key: torch.from_numpy(value) for key, value in near.items()}, temporary / NEAREST)
+            index = Reference(
+                dataset=manifest.dataset,
+                images=manifest.sha256["train"],
+                held_out=manifest.sha256["test"],
+                count=len(images),
+                channels=manifest.channels,
+                image_size=manifest.shape.image_size,
+                extractors=digests,
+                pixels=sha256(temporary / NEAREST),
+            )
+            write_json(temporary / INDEX, asdict(index))
+    ranks.largest(0)  # no rank reads the folder before it is there
 
 
-def _nearest(held_out: Vectors, train: Vectors, device: torch.device) -> dict[str, Tensor]:
+def _make_weights(chosen: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
+    """``path``, as bytes: the ranks see the same files, but only the main one knows the folder's temporary name."""
+    path.parent.mkdir(parents=True)
+    chosen.write_weights(processed, path, device)
+    return {"path": np.frombuffer(bytearray(str(path).encode()), np.uint8)}
+
+
+def _nearest(held_out: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
     found = memorisation.nearest(held_out, train, device)
-    return {f"nearest.{field}": torch.from_numpy(value) for field, value in found._asdict().items()}
+    return {f"nearest.{field}": value for field, value in found._asdict().items()}
+
+
+def _apart(train: Tensor) -> dict[str, Any]:
+    return {"apart": memorisation.apart(train)}
 
 
 def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:
