@@ -31,6 +31,12 @@ variants together. *Open* means that the seeds so far do not decide. It does not
 
 ## Verdicts"""
 
+TRANSFER = """\
+## Do verdicts carry over to other data?
+
+Variants that change one setting, by the data they were tried on, with the study's name. Where studies disagree, they
+differ in more than the data: in the network, the budget, the sampler or the learning rate."""
+
 BUDGETS = """\
 ## By budget
 
@@ -141,6 +147,8 @@ def page() -> str:
     parts = [
         INTRODUCTION,
         table(head, [row for name, study in studies.items() for row in verdicts(name, study)]),
+        TRANSFER,
+        table(*transfer(studies)),
         BUDGETS,
         table(
             ["study", "variant", "against", "verdicts"], [row for study in studies.values() for row in curves(study)]
@@ -157,9 +165,7 @@ def page() -> str:
 def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
     """A row for each variant, by the primary metric."""
     planned = plan.load(Path(f"studies/{name}.yaml"))
-    for found in study["findings"]:
-        if found["metric"] != study["primary"]:
-            continue
+    for found in primary(study):
         chosen = planned.configs[found["variant"]]
         outcome = found["outcome"] if found["outcome"] in DECIDED else OPEN
         seeds, images = found["seeds"], (chosen.train.steps or 0) * chosen.train.batch_size
@@ -178,6 +184,32 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
             str(len(seeds)),
             f"{images:,} images, {architecture.parameters(chosen):,} weights",
         ]
+
+
+def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The head, and a row for each setting that alone is another in a variant than in its baseline, with the verdicts
+    on each data set."""
+    cells: dict[str, dict[str, list[str]]] = {}
+    for name, study in studies.items():
+        planned = plan.load(Path(f"studies/{name}.yaml"))
+        for row, found in zip(verdicts(name, study), primary(study), strict=True):
+            before, after = (planned.configs[found[which]].flat() for which in ("baseline", "variant"))
+            changes = [
+                f"{key.removesuffix('.name').rpartition('.')[2]} {after[key]} against {before[key]}"
+                for key in sorted(before.keys() & after.keys())
+                if before[key] != after[key]
+            ]
+            if len(changes) == 1:
+                cells.setdefault(changes[0], {}).setdefault(row[1], []).append(f"{row[3]}, {row[4]}: {name}")
+    data = sorted({name for found in cells.values() for name in found})
+    asked = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
+    rows = [[change, *("; ".join(found.get(name, ["-"])) for name in data)] for change, found in asked]
+    return ["change", *data], rows
+
+
+def primary(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was found by the score that decides."""
+    return (found for found in study["findings"] if found["metric"] == study["primary"])
 
 
 def curves(study: dict[str, Any]) -> Iterator[list[str]]:
