@@ -178,3 +178,18 @@ def test_a_side_of_few_pixels_is_not_shifted() -> None:
     strip = torch.arange(12, dtype=torch.uint8).view(1, 1, 2, 6)
     moved = shift(strip, torch.tensor([[1]]), torch.tensor([[1]]))
     assert torch.equal(moved[..., 1:], strip[..., :-1])
+
+
+@pytest.mark.parametrize(("channels", "told_apart"), [(1, True), (3, False), (5, True)])
+def test_photographs_are_learned_mirrored_and_nothing_else_is(tmp_path: Path, channels: int, told_apart: bool) -> None:
+    """Bright on the left, or on the right."""
+    processed = made(tmp_path / "processed", channels, 8, 8)
+    images, labels = open_split(processed, "train")
+    sides = np.where(np.arange(8) < 4, 200, 50).astype(np.uint8)
+    images = np.broadcast_to(np.where(labels[:, None, None, None] == 0, sides, sides[::-1]), images.shape)
+    np.save(processed / "train/images.npy", images)
+
+    QUICK.fit(processed, tmp_path / "weights", CPU)
+
+    logits = extractor.extract(Classifier().load(tmp_path / "weights"), images, 16, CPU).logits
+    assert (np.mean(logits.argmax(1).numpy() == labels) > 0.9) == told_apart
