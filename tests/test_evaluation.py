@@ -24,6 +24,7 @@ from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
 from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, distances, reference
+from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.variants.extractors.classifier import Classifier
 from tests import scoring_ranks
@@ -147,6 +148,21 @@ def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
     assert copied.nearest.shape == (4, evaluation.PAIRS, 1, 16, 16)
     np.testing.assert_array_equal(copied.nearest[0], copied.nearest[1])
     assert (new.nearest[0] != new.nearest[1]).any()
+
+
+def test_copies_are_shown_next_to_their_train_image_where_a_large_split_is_searched_in_part(
+    digits: Path, model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distances, "MOST", 700)
+    make_reference(SETTINGS, digits, tmp_path / "reference", CPU)
+    write_json(tmp_path / "reference" / calibration.FILE, {"classifier": {"floor": {}}})
+    train = open_split(digits, "train")[0]
+
+    found = evaluate(digits, tmp_path / "reference", model, tmp_path, train[distances.rows(1438, 700)[:400].numpy()])
+
+    for drawn, nearest in (found.nearest[:2], found.nearest[2:]):
+        np.testing.assert_array_equal(drawn, nearest)
+    assert metrics.copied(flatten(found.scores)) == ["classifier", "pixels"]
 
 
 def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(

@@ -10,7 +10,7 @@ import torch
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import extractor, reference
+from ddpm.scoring import distances, extractor, frechet, reference
 from ddpm.scoring.settings import Evaluate
 
 CPU = torch.device("cpu")
@@ -34,6 +34,30 @@ def test_it_holds_the_features_and_statistics_of_every_train_image(digits: Path,
     torch.testing.assert_close(real.features, expected)
     np.testing.assert_allclose(real.mu, expected.double().mean(0), rtol=1e-4)
     np.testing.assert_allclose(real.sigma, torch.cov(expected.double().T), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [64, 50])
+def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
+    digits: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    whole = reference.load_features(folder, "classifier")
+    monkeypatch.setattr(distances, "MOST", 200)
+    monkeypatch.setattr(frechet, "ROWS", 128)
+    monkeypatch.setattr(reference, "AT_ONCE", 300)
+    settings = SETTINGS.model_copy(update={"batch_size": batch_size})
+    reference.make_reference(settings, digits, tmp_path / "large", CPU)
+
+    found = reference.load_features(tmp_path / "large", "classifier")
+
+    assert len(found.rows) == 200
+    torch.testing.assert_close(found.features, whole.features[found.rows], rtol=1e-5, atol=1e-5)
+    of_all = frechet.statistics(whole.features)
+    np.testing.assert_allclose(found.mu, of_all["mu"], rtol=1e-5)
+    np.testing.assert_allclose(found.sigma, of_all["sigma"], rtol=1e-4, atol=1e-6)
+    assert len(found.apart) == len(found.nearest.row) == len(reference.load_pixels(tmp_path / "large").row) == 200
+    searched = distances.rows(359, 200)
+    between = torch.cdist(whole.held_out.features[searched].double(), found.features.double())
+    np.testing.assert_allclose(found.nearest.distance, between.min(1).values, rtol=1e-3, atol=1e-3)
 
 
 def test_made_twice_it_is_the_same_to_the_byte(digits: Path, folder: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def rows(real: RealFeatures, train: Labels, sets: Sequence[Features], labels: La
     """
     found: Rows = []
     for label in np.unique(labels).tolist():
-        own, theirs = labels == label, real.features[torch.from_numpy(train == label)]
+        own, theirs = labels == label, real.features[torch.from_numpy(train[real.rows] == label)]
         row: dict[str, float | int | str] = {
             "extractor": real.extractor.name, "class": label, "name": names[label], "images": int(own.sum())
         }  # fmt: skip

@@ -105,7 +105,7 @@ def evaluate(
         fd_rows([found.curves for found in reports]),
         bounds.likelihood_rows(terms),
         excess.rows(terms, excess.optima(terms, model, processed, settings, device, ranks), model.config.diffusion),
-        pairs(next(iter(images.values())), real.train, reports[0].nearest),
+        pairs(next(iter(images.values())), real, reports[0].nearest),
         by_class,
         real,
     )
@@ -220,11 +220,12 @@ def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
     return rows
 
 
-def pairs(samples: Images, train: Images, nearest: dict[str, Nearest]) -> NDArray[np.uint8]:
+def pairs(samples: Images, real: Real, nearest: dict[str, Nearest]) -> NDArray[np.uint8]:
     """(rows, columns, C, H, W): for each space, pixels first, a row of the samples that are relatively closest to a
     train image, closest first, and below it the row of those train images."""
     rows = []
-    for found in nearest.values():
+    for space, found in nearest.items():
         chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
-        rows += [samples[chosen], train[found.row[chosen]]]
+        theirs = found.row[chosen]
+        rows += [samples[chosen], real.train[theirs if space == PIXELS else real.features[space].rows[theirs]]]
     return np.stack(rows)

@@ -27,23 +27,54 @@ SEED = 2020
 def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), the mean and covariance of (N, D) features.
 
-    By torch-fidelity, which copies them all to float64 for the covariance, but means in their own float32. For more
-    than ``distances.MOST`` of them, blocks of rows are summed in float64 and merged in order: Chan, Golub & LeVeque
-    1979, equation 2.1.
+    By torch-fidelity, which copies them all to float64 for the covariance, but means in their own float32. Of more than
+    ``distances.MOST`` by ``Moments``, in float64.
     """
     if len(features) <= distances.MOST:
         found: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
         return found
-    count, mu = 0, torch.zeros(features.shape[1], dtype=torch.float64)
-    scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
-    for block in features.split(ROWS):
+    moments = Moments()
+    moments.add(features)
+    return moments.statistics()
+
+
+class Moments:
+    """The mean and covariance of features that come in parts of any size, in order.
+
+    Blocks of ROWS are summed in float64 and merged: Chan, Golub & LeVeque 1979, equation 2.1. So the parts' sizes, and
+    with them batches and ranks, change nothing.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rest: list[Tensor] = []  # fewer than ROWS rows, the beginning of the next block
+        self.mu, self.scatter = torch.zeros(()), torch.zeros(())
+
+    def add(self, features: Tensor) -> None:
+        """features: (N, D), N of at least 1."""
+        *blocks, rest = torch.cat([*self.rest, features]).split(ROWS)
+        if len(rest) == ROWS:
+            blocks, rest = [*blocks, rest], rest[:0]
+        for block in blocks:
+            self._merge(block)
+        self.rest = [rest]
+
+    def statistics(self) -> dict[str, NDArray[np.floating]]:
+        """``mu``, (D,), and ``sigma``, (D, D), float64, of all that was added; nothing can be added afterwards."""
+        for rest in self.rest:
+            if len(rest):
+                self._merge(rest)
+        self.rest = []
+        return {"mu": self.mu.numpy(), "sigma": (self.scatter / (self.count - 1)).numpy()}
+
+    def _merge(self, block: Tensor) -> None:
         double = block.double()
         mean = double.mean(0)
-        step, centred = mean - mu, double - mean
-        count += len(block)
-        mu += step * len(block) / count
-        scatter += centred.T @ centred + step.outer(step) * (count - len(block)) * len(block) / count
-    return {"mu": mu.numpy(), "sigma": (scatter / (count - 1)).numpy()}
+        step, centred = mean - self.mu, double - mean
+        self.count += len(block)
+        self.mu = self.mu + step * len(block) / self.count
+        between = step.outer(step) * (self.count - len(block)) * len(block) / self.count
+        self.scatter = self.scatter + (centred.T @ centred + between)
 
 
 class Distance:

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
+from ddpm.base.images import Images
 from ddpm.base.settings import Shape
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import extractor, frechet, memorisation
+from ddpm.scoring import distances, extractor, frechet, memorisation
 from ddpm.scoring.extractor import Extractor, Features
 from ddpm.scoring.memorisation import Nearest, Vectors
 from ddpm.scoring.settings import AUTO, Evaluate
@@ -34,6 +35,7 @@ WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"
 PIXELS = "pixels"
 NEAREST = f"{PIXELS}.safetensors"
+AT_ONCE = 2**16  # train images, of whose features few are kept
 INDEX = "reference.json"
 
 
@@ -69,13 +71,15 @@ class Reference:
 class RealFeatures:
     """One extractor, and its features of the real images.
 
-    features: (N, D) float32, of the train split; mu, sigma: (D,) and (D, D), their mean and covariance, as
-    ``frechet.statistics`` has them; held_out: of the test split; nearest: the train image nearest to each test image;
-    apart: (N,), ``memorisation.apart`` of the train images.
+    rows: (N,), of the train images that metrics of pairs look at: all, or ``distances.rows``; features: (N, D) float32,
+    theirs; mu, sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has
+    them; held_out: of the test split; nearest: the nearest of ``features`` to each of as many test images at most;
+    apart: (N,), ``memorisation.apart``.
     """
 
     extractor: Extractor
     network: nn.Module
+    rows: NDArray[np.int64]
     features: Tensor
     mu: NDArray[np.floating]
     sigma: NDArray[np.float64]
@@ -95,6 +99,9 @@ def make_reference(
     manifest = read_manifest(processed)
     images, _ = open_split(processed, "train")
     held_out, _ = open_split(processed, "test")
+    compared = distances.rows(len(images), distances.MOST)
+    # an index of all would copy the images
+    searched = distances.rows(len(held_out), distances.MOST) if len(held_out) > distances.MOST else slice(None)
     with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
         for name in settings.extractors:
@@ -103,20 +110,20 @@ def make_reference(
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
             made = ranks.each({name: partial(_make_weights, chosen, processed, temporary / name / WEIGHTS, device)})
             network = chosen.load(Path(bytes(made[name]["path"]).decode()))
-            features = extractor.extract(network, images, settings.batch_size, device, ranks).features
+            features, statistics = _of_train(network, images, compared, settings.batch_size, device, ranks)
             test = extractor.extract(network, held_out, settings.batch_size, device, ranks)
             searches = {
-                "nearest": partial(_nearest, test.features, features, device),
+                "nearest": partial(_nearest, test.features[searched], features, device),
                 "apart": partial(_apart, features),
             }
             found = ranks.each(searches)
             if ranks.main:
-                statistics = {key: torch.from_numpy(value) for key, value in frechet.statistics(features).items()}
                 tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
-                tensors |= {key: torch.from_numpy(value) for one in found.values() for key, value in one.items()}
-                save_file(tensors | statistics, temporary / name / FEATURES)
+                for arrays in (*found.values(), statistics):
+                    tensors |= {key: torch.from_numpy(value) for key, value in arrays.items()}
+                save_file(tensors, temporary / name / FEATURES)
                 digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
-        near = ranks.each({PIXELS: partial(_nearest, held_out, images, device)})[PIXELS]
+        near = ranks.each({PIXELS: partial(_nearest, held_out[searched], images, device)})[PIXELS]
         if ranks.main:
             save_file({key: torch.from_numpy(value) for key, value in near.items()}, temporary / NEAREST)
             index = Reference(
@@ -138,6 +145,23 @@ def _make_weights(chosen: Extractor, processed: Path, path: Path, device: torch.
     path.parent.mkdir(parents=True)
     chosen.write_weights(processed, path, device)
     return {"path": np.frombuffer(bytearray(str(path).encode()), np.uint8)}
+
+
+def _of_train(
+    network: nn.Module, images: Images, compared: Tensor, batch_size: int, device: torch.device, ranks: Ranks
+) -> tuple[Tensor, dict[str, NDArray[np.floating]]]:
+    """The features of the rows that are ``compared``, and ``frechet.statistics`` of all, of which few are in memory."""
+    if len(compared) == len(images):
+        features = extractor.extract(network, images, batch_size, device, ranks).features
+        return features, frechet.statistics(features)
+    moments, kept = frechet.Moments(), []
+    step = -(-AT_ONCE // batch_size) * batch_size
+    for first in range(0, len(images), step):
+        rows = range(first, min(first + step, len(images)))
+        features = extractor.extract(network, images, batch_size, device, ranks, rows).features
+        moments.add(features)
+        kept.append(features[compared[(compared >= first) & (compared < first + step)] - first])
+    return torch.cat(kept), moments.statistics()
 
 
 def _nearest(held_out: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
@@ -179,6 +203,7 @@ def load_features(folder: Path, name: str) -> RealFeatures:
     return RealFeatures(
         extractor=chosen,
         network=chosen.load(folder / name / WEIGHTS),
+        rows=distances.rows(index.count, distances.MOST).numpy(),
         features=tensors["features"],
         mu=tensors["mu"].numpy(),
         sigma=tensors["sigma"].numpy(),
