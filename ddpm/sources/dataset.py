@@ -24,6 +24,7 @@ from ddpm.base.settings import Shape
 from ddpm.base.variant import Variant
 
 MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
+CLASSLESS = "images"  # the class of those that have none
 
 
 class Numbered(Sequence[str]):

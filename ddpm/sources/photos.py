@@ -27,6 +27,7 @@ from ddpm.sources.dataset import Dataset, Records
 FILE = "images.tar"
 MAX_NAME = 40
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+HELD_OUT = frozenset({"test", "val", "valid", "validation"})  # names of a source's own test split
 # PIL's other readers are rarely used, and one of them starts another program
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -88,7 +89,7 @@ class Photos(Dataset):
 def named_after(source: str) -> str:
     """The last part of a ``data.source`` as a name, without an archive's suffix; may be empty."""
     last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
-    suffixes = "|".join(map(re.escape, (*ARCHIVES, ".npy", ".npz")))
+    suffixes = "|".join(map(re.escape, (*ARCHIVES, ".npy", ".npz", ".parquet")))
     stem = re.sub(f"({suffixes})$", "", last, flags=re.IGNORECASE)
     return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME]
 

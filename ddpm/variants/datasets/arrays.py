@@ -18,7 +18,7 @@ from ddpm.base.files import NO_ARRAY
 from ddpm.base.settings import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
-from ddpm.sources.dataset import Dataset, Numbered, Records
+from ddpm.sources.dataset import CLASSLESS, Dataset, Numbered, Records
 from ddpm.sources.fetch import locate
 from ddpm.sources.photos import named_after
 
@@ -27,7 +27,6 @@ LAYOUTS = {"NHW": 3, "NHWC": 4, "NCHW": 4}
 LABELS = ("labels", "y")  # of an .npz
 LABELS_FILE = "labels.npy"  # next to one .npy
 HELD_OUT = "test"
-CLASSLESS = "images"
 CHUNK_BYTES = 2**24
 NAME = re.compile(r"[\w-]{1,100}")
 

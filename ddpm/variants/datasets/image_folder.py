@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import PurePosixPath
 
-from ddpm.sources.photos import Photos
-
-CLASSLESS = "images"
-HELD_OUT = frozenset({"test", "val", "valid", "validation"})
+from ddpm.sources.dataset import CLASSLESS
+from ddpm.sources.photos import HELD_OUT, Photos
 
 
 class ImageFolder(Photos):
