@@ -162,8 +162,8 @@ class _Labels:
             self.declared = classes
         elif classes != self.declared:
             raise UserError(
-                f"{name}: its classes are {shown(classes)}, those of {self.first.name} {shown(self.declared)}; give "
-                "all files the same"
+                f"{name}: names the classes {shown(classes or ())}, and the file of {self.first.name} "
+                f"{shown(self.declared or ())}; give all files the same names, or none"
             )
 
     def number(self, sample: Sample) -> int:
@@ -174,8 +174,8 @@ class _Labels:
                 self.numbers = {number: number for number in range(len(self.declared))}
         if type(sample.label) is not type(self.first.label):
             raise UserError(
-                f"{sample.name}: label {shown(sample.label)}, and that of {self.first.name} is "
-                f"{shown(self.first.label)}; allowed: for all a number, for all a word, or for none any"
+                f"{sample.name}: {_said(sample)}, and {self.first.name}: {_said(self.first)}; allowed: a number for all, "
+                "a word for all, or no label"
             )
         label = CLASSLESS if sample.label is None else sample.label
         if isinstance(label, str) and not 0 < len(label) <= MAX_LABEL:
@@ -198,6 +198,10 @@ class _Labels:
             return list(self.declared), labels
         place = {label: place for place, label in enumerate(labels)}
         return [str(label) for label in labels], [place[label] for label in self.numbers]
+
+
+def _said(sample: Sample) -> str:
+    return "no label" if sample.label is None else f"label {shown(sample.label)}"
 
 
 def _batches(samples: Iterator[Sample]) -> Iterator[list[Sample]]:

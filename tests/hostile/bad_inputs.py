@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.hostile import archives, arrays, metrics, numbers, params, pictures, sources, weights
+from tests.hostile import archives, arrays, metrics, numbers, packed, params, pictures, sources, weights
 from tests.hostile.case import Case, Outcome
 
 CASES: list[Case] = [
-    case for module in (params, archives, pictures, arrays, weights, metrics, sources, numbers) for case in module.CASES
+    case
+    for module in (params, archives, packed, pictures, arrays, weights, metrics, sources, numbers)
+    for case in module.CASES
 ]
 HEAD = """# Bad inputs
 
