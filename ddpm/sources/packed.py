@@ -174,8 +174,8 @@ class _Labels:
                 self.numbers = {number: number for number in range(len(self.declared))}
         if type(sample.label) is not type(self.first.label):
             raise UserError(
-                f"{sample.name}: {_said(sample)}, and {self.first.name}: {_said(self.first)}; allowed: a number for all, "
-                "a word for all, or no label"
+                f"{sample.name}: {_said(sample)}, and {self.first.name}: {_said(self.first)}; allowed: a number for "
+                "all, a word for all, or no label"
             )
         label = CLASSLESS if sample.label is None else sample.label
         if isinstance(label, str) and not 0 < len(label) <= MAX_LABEL:

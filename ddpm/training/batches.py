@@ -13,7 +13,7 @@ from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.noise import stream_seed
 from ddpm.diffusion.chain import from_images
-from ddpm.training.order import permuted
+from ddpm.training.order import in_blocks, permuted
 
 HELD = 100_000_000  # images, up to which an epoch's order is held in memory
 
@@ -27,7 +27,8 @@ class Batches:
 
     Images come in an endless chain of shuffled epochs, and step s takes the s-th run of ``batch_size`` of them: a
     function of (seed, s) needs no state to resume. The order of at most HELD images is held in memory, that of more is
-    ``permuted``. Only this rank's ``part`` of a batch is read. ``classes``: (N,) int64, the images' own.
+    ``permuted``. With ``block``, it is that of ``in_blocks``. Only this rank's ``part`` of a batch is read.
+    ``classes``: (N,) int64, the images' own.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Batches:
         part: slice = slice(None),
         resident: bool | None = None,
         classes: np.ndarray | None = None,
+        block: int | None = None,
     ):
         if resident is None:
             resident = images.nbytes < devices.free_memory(device) / 2
@@ -53,6 +55,7 @@ class Batches:
         self.seed = seed
         self.flip = flip
         self.part = part
+        self.block = block
         self.place = torch.arange(batch_size, device=device)[part]
         self.epoch = lru_cache(maxsize=2)(self._shuffled)
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
@@ -99,7 +102,9 @@ class Batches:
         for epoch in range(first // size, (end - 1) // size + 1):
             start = epoch * size
             places = slice(max(first - start, 0), min(end - start, size))
-            if size <= HELD:
+            if self.block:
+                parts.append(torch.from_numpy(in_blocks(np.r_[places], size, self.block, self.seed, epoch)))
+            elif size <= HELD:
                 parts.append(self.epoch(epoch)[places].long())
             else:
                 parts.append(torch.from_numpy(permuted(np.r_[places], size, self.seed, epoch)))

@@ -51,7 +51,8 @@ class Train(Section):
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
     a share of epsilon. compile: auto is true on a GPU that Triton supports. cuda_graph: the GPU records one step and
-    then repeats it, without waiting for Python to launch each kernel.
+    then repeats it, without waiting for Python to launch each kernel. block_shuffle: images in a block, if the order is
+    shuffled by blocks of the file, and not as a whole.
     """
 
     steps: Positive | None = None
@@ -76,6 +77,7 @@ class Train(Section):
     compile: bool | Literal["auto"] = False
     # as with posthoc
     cuda_graph: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    block_shuffle: Annotated[Positive | None, Field(exclude_if=lambda value: value is None)] = None
     checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000

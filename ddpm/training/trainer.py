@@ -183,7 +183,14 @@ class Trainer:
         self.own = ranks.share(self.batch_size)
         self.order = options.seeds.of("order", config.seed)
         self.batches = Batches(
-            pictures, self.batch_size, self.order, options.horizontal_flip, device, self.own, classes=labels
+            pictures,
+            self.batch_size,
+            self.order,
+            options.horizontal_flip,
+            device,
+            self.own,
+            classes=labels,
+            block=options.block_shuffle,
         )
         self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
         if options.cuda_graph:

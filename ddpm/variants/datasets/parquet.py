@@ -59,8 +59,8 @@ class Parquet(Packed):
         value = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (pa.types.is_integer(value) or pa.types.is_string(value) or pa.types.is_large_string(value)):
             raise UserError(
-                f"{name}: needs one column {shown(column)} of whole numbers or words (data.dataset.parquet.label); there "
-                f"are {shown([f'{field.name}: {field.type}' for field in schema])}"
+                f"{name}: needs one column {shown(column)} of whole numbers or words (data.dataset.parquet.label); "
+                f"there are {shown([f'{field.name}: {field.type}' for field in schema])}"
             )
         return column
 
