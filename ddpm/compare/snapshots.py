@@ -65,10 +65,8 @@ class _Lock(BaseModel):
 
 def experiments() -> list[Snapshot]:
     """All experiments of the repository, whatever commit they started from, oldest first. Raises UserError."""
-    repository = _repository()
-    named = [(EXPERIMENT.fullmatch(reference.name), reference) for reference in repository.references.iterator()]
-    found = [_read(repository, match[1], "dvc", reference.peel(pygit2.Commit)) for match, reference in named if match]
-    return sorted(found, key=lambda snapshot: snapshot.when)
+    git = repository()
+    return sorted((read(git, name, "dvc", commit) for name, commit in commits(git)), key=lambda found: found.when)
 
 
 def unfinished() -> list[tuple[Unfinished, Snapshot]]:
@@ -76,10 +74,10 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
 
     Killed ones are in none of DVC's lists. Raises UserError.
     """
-    repository = _repository()
+    git = repository()
     revisions: list[tuple[Unfinished, str, str]] = []
     for state, reference in STASHES.items():
-        entries = repository.references.get(reference)
+        entries = git.references.get(reference)
         for entry in entries.log() if entries else ():
             if named := STASHED.fullmatch(entry.message):
                 revisions.append((state, named[1], str(entry.oid_new)))
@@ -90,10 +88,10 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
     found = []
     for state, name, revision in revisions:
         try:
-            commit = repository.revparse_single(revision).peel(pygit2.Commit)
+            commit = git.revparse_single(revision).peel(pygit2.Commit)
         except (KeyError, ValueError, pygit2.GitError):  # it has just started or ended
             continue
-        snapshot = _read(repository, name, "dvc", commit)
+        snapshot = read(git, name, "dvc", commit)
         params = {path: text for path, text in snapshot.files.items() if path == str(file.PATH)}
         found.append((state, snapshot._replace(files=params)))
     return sorted(found, key=lambda each: each[1].when)
@@ -108,9 +106,9 @@ def revision(name: str) -> Snapshot:
         raise UserError(f"{name}: {len(named)} experiments have this name; give one's commit (`dvc exp show --sha`)")
     if named:
         return named[0]
-    repository = _repository()
+    git = repository()
     try:
-        return _read(repository, name, "git", repository.revparse_single(name).peel(pygit2.Commit))
+        return read(git, name, "git", git.revparse_single(name).peel(pygit2.Commit))
     except (KeyError, ValueError, pygit2.GitError) as error:
         raise UserError(
             f"{name}: neither an experiment nor a git revision; `dvc exp show` and `git log --oneline` list them"
@@ -131,21 +129,19 @@ def contents(names: Iterable[str], path: Path) -> dict[str, bytes]:
     if WORKSPACE in wanted and path.is_file():
         found[WORKSPACE] = path.read_bytes()
     try:
-        repository = _repository()
+        git = repository()
     except UserError:
         return found
-    commits: dict[str, list[pygit2.Commit]] = {}
-    for reference in repository.references.iterator():
-        if (match := EXPERIMENT.fullmatch(reference.name)) and match[1] in wanted:
-            commits.setdefault(match[1], []).append(reference.peel(pygit2.Commit))
-    for name in wanted - {WORKSPACE} - commits.keys():
+    named: dict[str, list[pygit2.Commit]] = {}
+    for name, commit in commits(git):
+        named.setdefault(name, []).append(commit)
+    for name in wanted - {WORKSPACE} - named.keys():
         with suppress(KeyError, ValueError, pygit2.GitError):
-            commits[name] = [repository.revparse_single(name).peel(pygit2.Commit)]
-    below = Path.cwd().relative_to(Path(repository.workdir).resolve())
-    for name, (commit, *others) in commits.items():
-        with suppress(KeyError):  # no such file
-            if not others and isinstance(blob := commit.tree[str(below / path)], pygit2.Blob):
-                found[name] = blob.data
+            named[name] = [git.revparse_single(name).peel(pygit2.Commit)]
+    for name in wanted & named.keys():
+        commit, *others = named[name]
+        if not others and (files := _files(git, commit, [str(path)])):
+            found[name] = files[str(path)]
     return found
 
 
@@ -258,19 +254,34 @@ def _md5(path: str) -> str | None:
     return md5(Path(path)) if Path(path).exists() else None
 
 
-def _repository() -> pygit2.Repository:
+def repository() -> pygit2.Repository:
+    """The one that has the working folder. Raises UserError."""
     try:
         return pygit2.Repository(".")
     except pygit2.GitError as error:
         raise UserError(f"{Path.cwd()}: not a git repository ({error}); run this in the project's clone") from error
 
 
-def _read(repository: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
-    below = Path.cwd().relative_to(Path(repository.workdir).resolve())
-    files = {}
-    tree = commit.tree
-    for path in FILES:
-        with suppress(KeyError):  # no such file
-            if isinstance(blob := tree[str(below / path)], pygit2.Blob):
-                files[path] = blob.data
-    return Snapshot(name, source, float(commit.commit_time), files)
+def below(git: pygit2.Repository) -> Path:
+    """The project's folder, relative to its repository."""
+    return Path.cwd().relative_to(Path(git.workdir).resolve())
+
+
+def commits(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
+    """Name and commit of each experiment."""
+    for reference in git.references.iterator():
+        if match := EXPERIMENT.fullmatch(reference.name):
+            yield match[1], reference.peel(pygit2.Commit)
+
+
+def read(git: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
+    """What a commit has."""
+    return Snapshot(name, source, float(commit.commit_time), _files(git, commit, FILES))
+
+
+def _files(git: pygit2.Repository, commit: pygit2.Commit, paths: Iterable[str]) -> dict[str, bytes]:
+    """Path -> content, of those that the commit has."""
+    folder, tree = below(git), commit.tree
+    entries = {path: str(folder / path) for path in paths}
+    blobs = {path: tree[entry] for path, entry in entries.items() if entry in tree}
+    return {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}

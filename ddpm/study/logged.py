@@ -8,7 +8,8 @@ from io import StringIO
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
-from ddpm.study import results, slots
+from ddpm.compare.snapshots import below, repository
+from ddpm.study import slots
 from ddpm.study.results import Ledger
 from ddpm.tracking.studies import Parent
 
@@ -23,12 +24,11 @@ def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
     from dvc.repo import Repo
 
     study = ledger.study
-    below = results.below(results.repository())
     parent = Parent(study.name, {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary})
     known = parent.children()
     new = [result for result in ledger.done.values() if result.name not in known and not result.diverged]
     for result in new:
-        with slots.slot(result.commit) as folder, chdir(folder / below):
+        with slots.slot(result.commit) as folder, chdir(folder / below(repository())):
             try:
                 with Repo() as repo, redirect_stderr(StringIO()):  # DVC's bars would scroll the study's own away
                     repo.checkout(force=True)

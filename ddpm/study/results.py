@@ -18,9 +18,9 @@ import pygit2
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json, write_json
-from ddpm.compare import pairing, runs
+from ddpm.compare import pairing, runs, snapshots
 from ddpm.compare.runs import Run
-from ddpm.compare.snapshots import EXPERIMENT, FILES, Snapshot
+from ddpm.compare.snapshots import Snapshot, below, repository
 from ddpm.params import file
 from ddpm.study import tuning
 from ddpm.study.grid import named
@@ -57,31 +57,21 @@ def state(study: Study) -> Path:
     return FOLDER / study.name
 
 
-def repository() -> pygit2.Repository:
-    try:
-        return pygit2.Repository(".")
-    except pygit2.GitError as error:
-        raise UserError(f"{Path.cwd()}: not a git repository ({error}); run this in the project's clone") from error
-
-
 def recorded(study: Study) -> list[Result]:
     """Every finished experiment of the study, whatever commit made it.
 
     Raises UserError if another study or plan, or a person, made one of the same name.
     """
-    git, names = repository(), {experiment.name for experiment in study.lines()}
-    found = []
-    for ref in git.references.iterator():
-        match = EXPERIMENT.fullmatch(ref.name)
-        if not match or match[1] not in names:
+    names, found = {experiment.name for experiment in study.lines()}, []
+    for name, commit in snapshots.commits(repository()):
+        if name not in names:
             continue
-        commit = ref.peel(pygit2.Commit)
         trailers = dict(TRAILER.findall(commit.message))
         if trailers.get("Study") != study.name:
             owner = f"study {trailers['Study']}" if "Study" in trailers else "`dvc exp run`"
-            raise UserError(f"{match[1]}: {owner} made an experiment of this name: {FIX.format(match[1])}")
+            raise UserError(f"{name}: {owner} made an experiment of this name: {FIX.format(name)}")
         base, seconds = str(commit.parent_ids[0]), float(trailers["Seconds"])
-        found.append(Result(match[1], str(commit.id), base, trailers["Plan"], seconds, "Diverged" in trailers))
+        found.append(Result(name, str(commit.id), base, trailers["Plan"], seconds, "Diverged" in trailers))
     return found
 
 
@@ -169,7 +159,7 @@ class Ledger:
         if name not in self.runs:
             git = repository()
             commit = git[self.done[name].commit].peel(pygit2.Commit)
-            self.runs[name] = checked(self.study, experiment, _snapshot(git, name, commit))
+            self.runs[name] = checked(self.study, experiment, snapshots.read(git, name, "dvc", commit))
         return self.runs[name]
 
 
@@ -188,18 +178,6 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
             f"{experiment.name}: it ran with another {key} than {study.path} says: {FIX.format(experiment.name)}"
         )
     return run
-
-
-def _snapshot(git: pygit2.Repository, name: str, commit: pygit2.Commit) -> Snapshot:
-    entries = {path: str(below(git) / path) for path in FILES}
-    blobs = {path: commit.tree[entry] for path, entry in entries.items() if entry in commit.tree}
-    files = {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}
-    return Snapshot(name, "dvc", float(commit.commit_time), files)
-
-
-def below(git: pygit2.Repository) -> Path:
-    """The project's folder, relative to its repository."""
-    return Path.cwd().relative_to(Path(git.workdir).resolve())
 
 
 def check_committed(study: Study) -> None:

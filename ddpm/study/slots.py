@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path, digest, try_lock
+from ddpm.compare.snapshots import below, repository
 from ddpm.study import results
 
 SLOTS = results.FOLDER / "slots"
@@ -76,7 +77,7 @@ def slot(commit: str) -> Iterator[Path]:
 def _prepare(folder: Path, commit: str) -> None:
     (folder / ".git/index.lock").unlink(missing_ok=True)
     for left in STALE:
-        (folder / results.below(results.repository()) / left).unlink(missing_ok=True)
+        (folder / below(repository()) / left).unlink(missing_ok=True)
     try:
         if not folder.exists():
             _create(folder)
@@ -87,7 +88,7 @@ def _prepare(folder: Path, commit: str) -> None:
         _checkout(folder, commit)
     # asking DVC where this repository's cache is takes a second
     texts = [path.read_text() if path.exists() else "" for path in (Path(".dvc/config"), CONFIG)]
-    head, config = f"# for {digest(texts)}\n", folder / results.below(results.repository()) / CONFIG
+    head, config = f"# for {digest(texts)}\n", folder / below(repository()) / CONFIG
     if not config.exists() or not config.read_text().startswith(head):
         config.write_text(f"{head}[cache]\n    dir = {dvc('cache', 'dir')}\n")
 

@@ -19,7 +19,7 @@ import pygit2
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import digest
 from ddpm.compare import measured
-from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot
+from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot, below, repository
 from ddpm.params import file, inputs
 from ddpm.study import results, slots
 from ddpm.study.plan import Experiment, Study
@@ -102,7 +102,7 @@ class Worker:
         started = time.monotonic()
         try:
             with slots.slot(self.ledger.commit) as folder:
-                self._make(experiment, folder / results.below(results.repository()), lock)
+                self._make(experiment, folder / below(repository()), lock)
         except UserError as error:
             if self.stopped.is_set():
                 raise
