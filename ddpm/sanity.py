@@ -8,9 +8,9 @@ worse than a whole one. The test split is at most half used by a set, so that se
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -143,16 +143,9 @@ class Sets(NamedTuple):
         return Sets(Features(*(part[rows] for part in self.features)), chosen)
 
     def and_(self, other: Sets) -> Sets:
-        features = (torch.cat(parts) for parts in zip(self.features, other.features, strict=True))
-        both = self.nearest, other.nearest
-        return Sets(
-            Features(*features),
-            Nearest(
-                np.concatenate([each.distance for each in both]),
-                np.concatenate([each.row for each in both]),
-                np.concatenate([each.relative for each in both]),
-            ),
-        )
+        features = map(torch.cat, zip(self.features, other.features, strict=True))
+        nearest: Iterable[Any] = map(np.concatenate, zip(self.nearest, other.nearest, strict=True))
+        return Sets(Features(*features), Nearest(*nearest))
 
 
 def of_extractor(

@@ -124,10 +124,14 @@ def made(worse: float, chosen: Config = DIGITS, images: int = 179) -> Sanity:
     )
 
 
+def drawing(count: int) -> Config:
+    return DIGITS.model_copy(update={"sample": DIGITS.sample.model_copy(update={"count": count})})
+
+
 def lines(tmp_path: Path, found: Sanity, score: str = "classifier.fd", count: int = 179) -> list[str]:
     path = tmp_path / "sanity.json"
     path.write_text(found.model_dump_json())
-    return said.of_primary(score, said.data_params(DIGITS.data), count, path)
+    return said.of_primary(score, drawing(count), path)
 
 
 def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(t
     secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
     assert "secret" not in json.dumps(said.data_params(secret.data))
     assert lines(tmp_path, made(0.5), "bits_per_dim") == []
-    assert said.of_primary("classifier.fd", {}, 1, tmp_path / "none.json") == []
+    assert said.of_primary("classifier.fd", DIGITS, tmp_path / "none.json") == []
     (tmp_path / "sanity.json").write_text('{"images": -1}')
     with pytest.raises(UserError, match=r"is not allowed: .*; `ddpm sanity` makes it"):
         said.read(tmp_path / "sanity.json")
@@ -156,7 +160,7 @@ def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(t
 def decides(path: Path, *scores: str, accepted: tuple[str, ...] = (), count: int = 1437) -> str:
     """The refusal of scores that decide; empty if there is none."""
     try:
-        said.check_decisive(scores, accepted, "gate.blind_to", said.data_params(DIGITS.data), count, path)
+        said.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
     except UserError as error:
         return str(error)
     return ""

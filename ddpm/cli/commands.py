@@ -177,13 +177,8 @@ def gate_scores(parsed: argparse.Namespace) -> int:
     try:
         settings, fingerprint, scores = config.load(), measured.fingerprint(), measured.scores()
         snapshots.check_metrics()
-        sanity.check_decisive(
-            gate.decisive(scores, settings.gate),
-            settings.gate.blind_to,
-            "gate.blind_to",
-            sanity.data_params(settings.data),
-            settings.sample.count,
-        )
+        decisive = gate.decisive(scores, settings.gate)
+        sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
         if parsed.update:
             print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0

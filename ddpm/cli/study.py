@@ -143,9 +143,7 @@ def run(parsed: argparse.Namespace) -> int:
     from ddpm.study.results import Ledger
 
     study = plan.load(parsed.file)
-    config, source = study.configs[study.baseline], f"{parsed.file}: blind_to"
-    decisive = [study.plan.primary]
-    sanity.check_decisive(decisive, study.plan.blind_to, source, sanity.data_params(config.data), config.sample.count)
+    sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{parsed.file}: blind_to", study.settings)
     ledger = Ledger(study)
     if not ledger.all:
         budget.check_count(study)
@@ -201,7 +199,7 @@ def _write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
     from ddpm.study import runner
 
     ledger.update()
-    levels = noise_levels.differences(ledger.found(), ledger.study.configs[ledger.study.baseline].compare.confidence)
+    levels = noise_levels.differences(ledger.found(), ledger.study.settings.compare.confidence)
     findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
     pictured = noise_levels.draw(levels, runner.paths(ledger.study)[0].parent)
     written = [*runner.write(ledger.study, findings), *pictured, _report(ledger, findings, levels)]

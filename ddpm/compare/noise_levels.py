@@ -86,6 +86,7 @@ def _difference(
     t, steps, log_snr, _ = pairs[0][0].T
     inside = np.all([(log_snr >= one[:, 2].min()) & (log_snr <= one[:, 2].max()) for one in sum(pairs, ())], axis=0)
     t, steps, log_snr = t[inside], steps[inside], log_snr[inside]
+    first, last = t - (steps - 1) / 2, t + (steps - 1) / 2
     bands = groups(log_snr)
     before, after = (
         np.array([averages(np.interp(-log_snr, -one[:, 2], one[:, 3]), steps, bands) for one in side])
@@ -103,14 +104,10 @@ def _difference(
         tuple(seeds),
         averages(log_snr, steps, bands),
         np.array([(log_snr[band].max(), log_snr[band].min()) for band in bands]),
-        np.array([_ends(t[band], steps[band]) for band in bands]) if same else None,
+        np.array([(first[band[0]], last[band[-1]]) for band in bands]) if same else None,
         gaps.mean(1) / mean,
         half,
     )
-
-
-def _ends(t: Array, steps: Array) -> tuple[float, float]:
-    return float(t[0] - (steps[0] - 1) / 2), float(t[-1] + (steps[-1] - 1) / 2)
 
 
 def lines(found: Sequence[Difference]) -> Iterator[str]:

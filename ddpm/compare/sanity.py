@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from ddpm.base.paths import METRICS
 from ddpm.compare import measured, metrics
 from ddpm.compare.tables import Rows
 from ddpm.data.settings import Data
+from ddpm.params.config import Config
 from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
 
 PATH = METRICS / "sanity.json"
@@ -121,15 +122,13 @@ def findings(found: Sanity) -> list[str]:
     return lines
 
 
-def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PATH) -> list[str]:
-    """What to be careful about when a verdict rests on ``score``; nothing if it is a likelihood, or without ``path``.
-
-    data: of the verdict's runs, as ``data_params``; count: the samples that they are scored on.
-    """
+def of_primary(score: str, settings: Config, path: Path = PATH) -> list[str]:
+    """What to be careful about when a verdict of runs with these ``settings`` rests on ``score``; nothing if it is a
+    likelihood, or without ``path``."""
     if score in metrics.ALONE or not path.exists():
         return []
     found = read(path)
-    if found.data != dict(data):
+    if found.data != data_params(settings.data):
         return [f"{path} is of other data: `ddpm sanity` on this data shows what {score} notices"]
     row = found.scores.get(score)
     if row is None:
@@ -137,25 +136,22 @@ def of_primary(score: str, data: Mapping[str, Any], count: int, path: Path = PAT
     missed = [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]
     if not missed:
         return []
+    count = settings.sample.count
     at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
     done = "; ".join(DAMAGE[damage].done for damage in missed)
     return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {done}"]
 
 
 def check_decisive(
-    scores: Sequence[str],
-    accepted: Collection[str],
-    key: str,
-    data: Mapping[str, Any],
-    count: int,
-    path: Path = PATH,
+    scores: Sequence[str], accepted: Collection[str], key: str, settings: Config, path: Path = PATH
 ) -> None:
     """Raises UserError if ``path`` says that none of the ``scores`` that decide sees a damage that one of them should.
 
-    accepted: damage that they may be blind to, as ``key`` names it. data, count: as for ``of_primary``. Likelihoods are
-    not measured, and a table of other data or of another sample.count says nothing certain.
+    accepted: damage that they may be blind to, as ``key`` names it. Likelihoods are not measured, and a table of other
+    data or of another sample.count than those of ``settings`` says nothing certain.
     """
-    if not path.exists() or (found := read(path)).data != dict(data) or found.samples != count:
+    asked = (data_params(settings.data), settings.sample.count)
+    if not path.exists() or ((found := read(path)).data, found.samples) != asked:
         return
     rows = {score: found.scores[score] for score in scores if score in found.scores}
     should = {damage for score, row in rows.items() for damage in _should_see(score, row)}

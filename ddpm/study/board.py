@@ -83,7 +83,7 @@ def _estimate(ledger: Ledger, variant: str) -> tuple[str, str]:
     both = np.array([own[seed] - base[seed] for seed in own if seed in base])
     if variant == study.baseline or len(both) < 2:
         return mean, "-"
-    test = statistics.t_test(both, 0.0, study.configs[study.baseline].compare.confidence)
+    test = statistics.t_test(both, 0.0, study.settings.compare.confidence)
     return mean, f"{test.mean:+.3g} ({test.low:+.3g} to {test.high:+.3g})"
 
 

@@ -80,7 +80,7 @@ def curves(study: Study, found: Mapping[str, Mapping[int, Run]], looks: Mapping[
 
     looks: variant -> the number of seeds at its last complete look.
     """
-    plan, settings = study.plan, study.configs[study.baseline].compare
+    plan, settings = study.plan, study.settings.compare
     ordered = {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
     learned = [each for name, runs in ordered.items() if (each := _learned(name, runs, plan.primary, settings))]
     against = []
@@ -206,7 +206,7 @@ def paying(each: Learned, metric: str) -> str:
 
 def note(study: Study) -> str:
     """What the bands hold for."""
-    confidence = study.configs[study.baseline].compare.confidence
+    confidence = study.settings.compare.confidence
     return (
         f"by budget: the bands hold with the chance {confidence:.4g} at all budgets together (max-t), for all variants "
         "and at all looks of the plan; this is apart from the verdict, which is about the end of training alone"
@@ -252,7 +252,5 @@ def to_dict(found: Curves) -> dict[str, Any]:
 
 
 def _at(images: Sequence[int]) -> str:
-    first, *_, last = images[0], images[-1]
-    if len(images) == 1:
-        return f"at {first:,} images"
-    return f"at {', '.join(f'{at:,}' for at in images[:-1])} and {last:,} images"
+    *before, last = (f"{at:,}" for at in images)
+    return f"at {', '.join(before)} and {last} images" if before else f"at {last} images"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -115,6 +116,7 @@ class Experiment(NamedTuple):
         return grid.overridden(text, self.changed, self.name) if self.changed else text
 
 
+@dataclass(eq=False)
 class Study:
     """A checked plan: every variant's params are valid, and no two are equal.
 
@@ -123,28 +125,23 @@ class Study:
     chosen: variant -> the point at which it enters the verdict, once that is known.
     """
 
-    def __init__(
-        self,
-        name: str,
-        plan: Plan,
-        params: Mapping[str, dict[str, Any]],
-        checked: Mapping[str, Config],
-        texts: Mapping[str, str] = NOTHING,
-        path: Path = Path("studies"),
-        points: Mapping[str, Sequence[Point]] = NOTHING,
-    ):
-        self.name = name
-        self.plan = plan
-        self.params = params
-        self.configs = checked
-        self.texts = texts
-        self.path = path
-        self.points = points
-        self.chosen: Mapping[str, Point] = {}
+    name: str
+    plan: Plan
+    params: Mapping[str, dict[str, Any]]
+    configs: Mapping[str, Config]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    path: Path = Path("studies")
+    points: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    chosen: Mapping[str, Point] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:
         return next(iter(self.plan.variants))
+
+    @property
+    def settings(self) -> Config:
+        """The baseline's, by which all variants are judged."""
+        return self.configs[self.baseline]
 
     @cached_property
     def hash(self) -> str:
@@ -209,7 +206,7 @@ class Study:
         Those of sampling train nothing: they take the model of the run with the first seed out of DVC's cache.
         """
         baseline, first = self.baseline, self.plan.first_seed
-        sets = len(self.configs[baseline].sample.seeds)
+        sets = len(self.settings.sample.seeds)
         made = []
         for source in SOURCES:
             for number in range(1, self.plan.noise + 1):
@@ -265,7 +262,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     study = Study(path.stem, plan, params, checked, texts, path, points)
     _distinct(path, checked)
     _apart(study)
-    alpha = 1 - checked[study.baseline].compare.confidence
+    alpha = 1 - study.settings.compare.confidence
     fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")

@@ -67,11 +67,8 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
         time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
         return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
 
-    heads, rows, none = (
-        ["look", "lines", "experiments", "missing", "time on all slots", *effects],
-        [],
-        ["-"] * len(power),
-    )
+    heads = ["look", "lines", "experiments", "missing", "time on all slots", *effects]
+    rows, none = [], ["-"] * len(power)
     if tuned:
         rows.append(row("tuning", 1, tuned, none))
     for look in looks:

@@ -74,7 +74,8 @@ class Runner:
             if left:
                 self._make(left, status.aim(look))
                 findings = self.judge()
-                self.say(f"look at {look} seeds: {self._still(findings)}")
+                still = ", ".join(variant for variant in findings.open if variant != baseline)
+                self.say(f"look at {look} seeds: {f'still open: {still}' if still else 'all are decided'}")
         done = self.ledger.done
         first = [each for each in self.study.experiments(self.study.plan.looks[0]) if each.variant == baseline]
         left = [each for each in self.study.noise_runs() if each.name not in done]
@@ -97,7 +98,7 @@ class Runner:
         looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
         notes = (
-            *self._primary(),
+            *sanity.of_primary(self.study.plan.primary, self.study.settings),
             *budget.notes(self.study),
             *tuning.notes(tried, self.study.plan.primary),
             *findings.notes,
@@ -106,15 +107,6 @@ class Runner:
             made,
         )
         return replace(findings, noise=shares, curves=learned, tuning=tried, notes=notes)
-
-    def _primary(self) -> list[str]:
-        """What the primary metric does not notice on this data, as far as it was measured."""
-        config = self.study.configs[self.study.baseline]
-        return sanity.of_primary(self.study.plan.primary, sanity.data_params(config.data), config.sample.count)
-
-    def _still(self, findings: verdict.Findings) -> str:
-        still = [variant for variant in findings.open if variant != self.study.baseline]
-        return f"still open: {', '.join(still)}" if still else "all are decided"
 
     def _make(self, left: list[Experiment], aim: str) -> None:
         """Run them; retry each failed one once, after the others."""

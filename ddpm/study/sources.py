@@ -51,7 +51,7 @@ def shares(study: Study, ordinary: Mapping[int, Run], by_source: Mapping[Source,
     ordinary: the baseline's runs by seed. A source with fewer than FEWEST_RUNS runs is left out, and so is a metric
     with a score that is not a number, or without variance. Raises UserError if runs were not scored in the same way.
     """
-    plan, confidence = study.plan, study.configs[study.baseline].compare.confidence
+    plan, confidence = study.plan, study.settings.compare.confidence
     if plan.first_seed not in ordinary or len(ordinary) < plan.looks[0]:
         return ()
     between = list(ordinary.values())

@@ -27,7 +27,6 @@ from ddpm.compare import metrics, pairing, statistics, tables, verdict
 from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import Described
-from ddpm.params.config import Compare
 from ddpm.study import curves, sources, tuning
 from ddpm.study.curves import Curves
 from ddpm.study.plan import Study
@@ -147,7 +146,7 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
     a KID that disagrees, lowers it.
     """
     design = Design(study.plan.looks, study.plan.spending)
-    level = (1 - _settings(study).confidence) / _family(study, is_primary=True, secondary=0)
+    level = (1 - study.settings.compare.confidence) / _family(study, is_primary=True, secondary=0)
     rows = []
     for effect in effects:
         decided = design.power(level, effect).tolist()
@@ -206,10 +205,6 @@ def to_dict(found: Findings) -> dict[str, Any]:
     return {**vars(found), **parts}
 
 
-def _settings(study: Study) -> Compare:
-    return study.configs[study.baseline].compare
-
-
 def _family(study: Study, is_primary: bool, secondary: int) -> float:
     """One over a finding's part of the error rate. secondary: the number of secondary metrics."""
     variants = len(study.plan.variants) - 1
@@ -231,7 +226,7 @@ def _replayed(study: Study, pair: Pair, metric: str, complete: Sequence[int], se
 
     complete: the looks that the pair's seeds allow. secondary: the number of metrics besides the primary one.
     """
-    settings, last = _settings(study), study.plan.looks[-1]
+    settings, last = study.settings.compare, study.plan.looks[-1]
     is_primary = metric == study.plan.primary
     family = _family(study, is_primary, secondary)
     seen = Finding(**verdict.described(metric, pair, settings), outcome="not yet", reason="no look is complete")

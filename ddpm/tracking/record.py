@@ -45,6 +45,7 @@ PICTURES = {
 }
 STAGES = tuple(PICTURES)
 KEY = "ddpm.run_key"  # the tag that identifies a configuration's run
+EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # tags: of DVC's experiment, if it is one
 NOTE = "mlflow.note.content"  # tag: the text on the run's page
 DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the top of a run's page
 # params sections; the last word is a short tag for grouping and filtering runs
@@ -98,14 +99,14 @@ class Record:
     def name(self, tags: Mapping[str, str]) -> str:
         """A short name, for legends and above pictures. tags: from ``environment()``."""
         own = [self.facts[fact] for fact in ("schedule", "parameterization", "seed", "dataset")]
-        return "{} · {} · seed {} · {} · {}".format(*own, tags.get("dvc.exp.name", self.key[:7]))
+        return "{} · {} · seed {} · {} · {}".format(*own, tags.get(EXPERIMENT, self.key[:7]))
 
     def note(self, tags: Mapping[str, str]) -> str:
         """Markdown for the run's page: the decisive scores, and how to reproduce them."""
         known = {name.rpartition(".")[2]: name for name in self.scores if name.count(".") < 2}
         scores = [f"{known[name]} **{self.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
         lines = [" · ".join(scores)] if scores else []
-        commands = {"git checkout": tags.get("mlflow.source.git.commit"), "dvc exp apply": tags.get("dvc.exp.name")}
+        commands = {"git checkout": tags.get("mlflow.source.git.commit"), "dvc exp apply": tags.get(EXPERIMENT)}
         made = [f"`{command} {of}`" for command, of in commands.items() if of]
         lines.append("Reproduce: " + " && ".join([*made, "`dvc repro`"]))
         if tags.get("ddpm.git.dirty") == "true" and not commands["dvc exp apply"]:
@@ -189,8 +190,7 @@ def environment() -> dict[str, str]:
     if commit := _git("rev-parse", "HEAD"):
         changed = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "ddpm", "stages")
         tags |= {"mlflow.source.git.commit": commit, "ddpm.git.dirty": "true" if changed else "false"}
-    experiment = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}
-    tags |= {tag: os.environ.get(name, "") for tag, name in experiment.items()}
+    tags |= {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
     tags["mlflow.source.git.repoURL"] = masked(_git("remote", "get-url", "origin"))
     return {tag: text for tag, text in tags.items() if text}
 

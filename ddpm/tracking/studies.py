@@ -5,9 +5,7 @@ Like every run it is a view of files, and can be written again: nothing is sent 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +13,12 @@ from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.tracking import record as records
 from ddpm.tracking import syncing
-from ddpm.tracking.record import NOTE
+from ddpm.tracking.record import BASELINE, EXPERIMENT, NOTE
 from ddpm.tracking.store import Store
 
 T = TypeVar("T")
 
-STUDY, PARENT, EXPERIMENT = "ddpm.study", "mlflow.parentRunId", "dvc.exp.name"
+STUDY, PARENT = "ddpm.study", "mlflow.parentRunId"
 
 
 class Parent:
@@ -44,10 +42,10 @@ class Parent:
         def complete() -> None:
             record = records.read("evaluate", file.read())
             with self.store.locked():
-                self.store.client.set_tag(syncing.complete(self.store, record), PARENT, self.id)
+                run_id = syncing.complete(self.store, record, {EXPERIMENT: experiment, BASELINE: baseline})
+                self.store.client.set_tag(run_id, PARENT, self.id)
 
-        with _environment(DVC_EXP_NAME=experiment, DVC_EXP_BASELINE_REV=baseline):
-            self._attempt(complete)
+        self._attempt(complete)
 
     def finish(self, note: str, files: Iterable[Path]) -> None:
         """note: Markdown for the run's page. files: its artifacts."""
@@ -73,22 +71,3 @@ class Parent:
                 return str(run.info.run_id)
             made = client.create_run(experiment, run_name=f"study {name}", tags={STUDY: name, **facts})
             return str(made.info.run_id)
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set variables as DVC does for a stage."""
-    before = {name: os.environ.get(name) for name in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -22,14 +22,17 @@ from ddpm.tracking.store import Store
 LEARNED = "learned."  # begins the name of a score that is logged by images seen
 
 
-def complete(store: Store, wanted: Record) -> str:
-    """Send what the run does not have yet; return its id. Doing it twice, or again after a crash, changes nothing."""
-    client, run = store.client, find(store, wanted)
+def complete(store: Store, wanted: Record, experiment: Mapping[str, str] | None = None) -> str:
+    """Send what the run does not have yet; return its id. Doing it twice, or again after a crash, changes nothing.
+
+    experiment: as for ``find``.
+    """
+    client, run = store.client, find(store, wanted, experiment)
     sent, start = history(client, run), run.info.start_time
     curve = {point.step: (start + point.milliseconds, point.values["loss"]) for point in wanted.curve}
     if any(curve.get(point.step) != (point.timestamp, point.value) for point in sent):
         client.delete_run(run.info.run_id)
-        run, sent = find(store, wanted), []
+        run, sent = find(store, wanted, experiment), []
     run_id: str = run.info.run_id
     steps = {point.step for point in sent}
     send(client, run, (point for point in wanted.curve if point.step not in steps))
@@ -64,17 +67,18 @@ def complete(store: Store, wanted: Record) -> str:
     return run_id
 
 
-def find(store: Store, wanted: Record) -> Run:
+def find(store: Store, wanted: Record, experiment: Mapping[str, str] | None = None) -> Run:
     """The record's run, created if there is none, with params and dataset. Params outside the key keep their values.
 
-    Call it under ``store.locked()``.
+    Call it under ``store.locked()``. experiment: tags that name DVC's, where the environment does not.
     """
     client = store.client
     found = client.search_runs([store.experiment], f"tags.`{KEY}` = '{wanted.key}'", max_results=1)
     if found:
         run = found[0]
     else:
-        trained, tags = wanted.curve[-1].milliseconds if wanted.curve else 0, record.environment()
+        trained = wanted.curve[-1].milliseconds if wanted.curve else 0
+        tags = {**record.environment(), **(experiment or {})}
         run = client.create_run(
             store.experiment,
             start_time=round(time.time() * 1000) - trained,

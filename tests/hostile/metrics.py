@@ -12,7 +12,7 @@ from ddpm.compare.snapshots import Snapshot
 from ddpm.tracking import record
 from tests.hostile.case import Case
 from tests.hostile.params import write as write_params
-from tests.scored import md5
+from tests.scored import md5, working
 
 SCORES, FINGERPRINT, BASELINE = Path("evaluate.json"), Path("fingerprint.json"), Path("baseline.json")
 SANITY = Path("sanity.json")
@@ -76,9 +76,9 @@ CASES = [Case("scores", name, partial(both, *given), read_run, line)
 read_baseline = partial(gate.read_baseline, BASELINE)
 CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
           for name, content, line in BASELINES]  # fmt: skip
-BLIND = {"images": 9, "samples": 9, "sets": 8, "data": {}, "scores": {"classifier.fd": {
+BLIND = {"images": 9, "samples": 9, "sets": 8, "data": sanity.data_params(working().data), "scores": {"classifier.fd": {
     "whole": 1, "noticed": {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}}}}  # fmt: skip
-decide = partial(sanity.check_decisive, ["classifier.fd"], (), "gate.blind_to", {}, 9, SANITY)
+decide = partial(sanity.check_decisive, ["classifier.fd"], (), "gate.blind_to", working(sample__count=9), SANITY)
 CASES += [
     Case("scores", "a score that decides and is blind", partial(files.write_json, SANITY, BLIND), decide, "accept it"),
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
