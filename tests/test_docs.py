@@ -24,7 +24,7 @@ import pygit2
 import pytest
 import yaml
 
-from ddpm import cli
+from ddpm import cli, doctor
 from ddpm.base import variant
 from ddpm.base.files import digest
 from ddpm.compare import gate, runs
@@ -258,6 +258,7 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settle()
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
+    monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))  # pip takes seconds
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)

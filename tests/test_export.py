@@ -277,7 +277,7 @@ def test_ddim_of_diffusers_gives_the_same_images(diffusion: dict[str, Any], monk
 @pytest.mark.parametrize(
     ("diffusion", "steps"),
     [
-        *((diffusion, 50) for diffusion in DIFFUSIONS.values()),
+        *((diffusion, 10) for diffusion in DIFFUSIONS.values()),
         (chosen("epsilon", "learned_range", linear={}), 50),
         (chosen("v", "learned_range"), 25),
     ],
@@ -511,7 +511,10 @@ def test_a_missing_source_is_refused(source: str) -> None:
         ({"model": unet(patch_size=2, attention_sizes=[])}, "model.unet.patch_size: 2 has no counterpart"),
         ({"model": unet(multipliers=[2, 2])}, "model.unet.multipliers: [2, 2]: the first level"),
         ({"model": unet(attention_sizes=[8])}, "model.unet.attention_heads: 2 makes heads of 4 and 8 channels"),
-        ({"model": {"name": "dit", "dit": {}}}, "model.name: dit has no counterpart in UNet2DModel; allowed: unet"),
+        (
+            {"model": {"name": "dit", "dit": {"depth": 2, "width": 16, "heads": 2}}},
+            "model.name: dit has no counterpart in UNet2DModel; allowed: unet",
+        ),
         ({"diffusion": chosen("mean")}, "diffusion.parameterization: mean has no counterpart"),
         (
             {"diffusion": chosen(constant={"log_snr_shift": 19.0})},

@@ -43,9 +43,9 @@ MODEL = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_size
 
 
 def settings(**sections: dict[str, Any]) -> Config:
-    """120 images of 16x16, which the shipped classifier knows."""
+    """80 images of 16x16, which the shipped classifier knows."""
     evaluate = {"extractors": ["classifier"], "metrics": ["fid", "kid"], "kid_subsets": 5, "kid_subset_size": 50}
-    sample = {"count": 120, "batch_size": 60}
+    sample = {"count": 80, "batch_size": 40}
     return small(
         data={"image_size": 16},
         model={"unet": MODEL} | sections.get("model", {}),
@@ -106,7 +106,7 @@ def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write
     point = measuring(sample={"seeds": [0, 3]}).points([DDIM], [5], None).iloc[0]
 
     assert (point.sampler, point.steps, point.evaluations, point.spacing) == ("ddim", 5, 5, "trailing")
-    assert (point.images, point.sets) == (120, 2)
+    assert (point.images, point.sets) == (80, 2)
     assert scored[0]["fd"] != scored[1]["fd"]
     for name in ("fd", "kid_mean", "kid_std"):
         assert point[f"classifier.{name}"] == pytest.approx(np.mean([one[name] for one in scored]), rel=1e-6)
@@ -142,7 +142,7 @@ CHANGES: list[tuple[dict[str, dict[str, Any]], Sampler, int]] = [
     ({}, DDIM, 1),
     ({"sample": {"steps": 6}}, DDIM, 0),
     ({"sample": {"spacing": "quadratic"}}, DDIM, 0),
-    ({"sample": {"count": 121}}, DDIM, 0),
+    ({"sample": {"count": 81}}, DDIM, 0),
     ({"sample": {"clip_denoised": False}}, DDIM, 0),
     ({"sample": {"precision": "bfloat16"}}, DDIM, 0),
     ({"evaluate": {"kid_subsets": 6}}, DDIM, 0),
@@ -154,10 +154,11 @@ def key(frontier: Frontier, using: Sampler, seed: int) -> str:
     return frontier.key(frontier.settings.sample.model_copy(update={"sampler": using}), seed)
 
 
-@pytest.mark.parametrize(("sections", "using", "seed"), CHANGES)
-def test_whatever_changes_a_score_changes_the_cell(sections: dict[str, Any], using: Sampler, seed: int) -> None:
-    assert key(measuring(), DDIM, 0) == key(measuring(), DDIM, 0)
-    assert key(measuring(**sections), using, seed) != key(measuring(), DDIM, 0)
+def test_whatever_changes_a_score_changes_the_cell() -> None:
+    before = key(measuring(), DDIM, 0)
+    assert key(measuring(), DDIM, 0) == before
+    changed = {key(measuring(**sections), using, seed) for sections, using, seed in CHANGES}
+    assert len(changed | {before}) == len(CHANGES) + 1
 
 
 def test_what_changes_no_score_keeps_the_cell() -> None:
