@@ -21,13 +21,18 @@ import psutil
 import torch
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import write_json
 from ddpm.base.settings import section
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import SHARD_BYTES, open_split, read_manifest
 from ddpm.data.settings import Data
+from ddpm.evaluation import evaluation
 from ddpm.model.file import load_model
 from ddpm.sampling.generator import Generator, write_set
 from ddpm.sampling.settings import Sample
+from ddpm.scoring import calibration
+from ddpm.scoring.reference import make_reference
+from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import train
 from ddpm.variants.datasets.arrays import Arrays
@@ -39,6 +44,7 @@ from tests.small import Memory
 DRAWN = 20_000  # images of the mixture, repeated with other shifts and flips
 STEPS, SAMPLES = 100, 1000
 CPU = torch.device("cpu")
+SCORED = Evaluate(extractors=("random_conv",), metrics=("fid", "kid"), likelihood=Likelihood(images=0))
 DATA = Data(dataset=Arrays(), image_size=16, channels=1)
 COLUMNS = ("images", "stage", "seconds", "cpu_seconds", "peak_mib")
 
@@ -78,6 +84,17 @@ def sample(folder: Path) -> None:
     write_set(Generator.of(model, options, CPU), options, 0, model.image_shape, folder / "samples.npy")
 
 
+def reference(folder: Path) -> None:
+    make_reference(SCORED, folder / "processed", folder / "reference", CPU)
+    found = calibration.calibrate(SCORED, folder / "processed", folder / "reference", CPU)
+    write_json(folder / "reference" / calibration.FILE, found)
+
+
+def evaluate(folder: Path) -> None:
+    model, sets = load_model(folder / "model/model.safetensors", CPU), {0: folder / "samples.npy"}
+    evaluation.evaluate(sets, folder / "processed", folder / "reference", model, SCORED, CPU)
+
+
 def measured(stage: str, count: int, *arguments: str) -> list[str]:
     """A row of ``COLUMNS``. peak_mib is of the process and its children together; pages that they share count for each,
     and so do pages of files, which the kernel can take back."""
@@ -112,8 +129,10 @@ def main() -> None:
         "draw": lambda: draw(folder, parsed.count),
         "download": lambda: download(folder),
         "preprocess": lambda: prepare(folder, parsed.shard_bytes),
+        "reference": lambda: reference(folder),
         "train": lambda: fit(folder),
         "sample": lambda: sample(folder),
+        "evaluate": lambda: evaluate(folder),
     }
     if parsed.stage:
         stages[parsed.stage]()
