@@ -149,7 +149,8 @@ def named(shards: Iterable[Shard]) -> dict[str, str]:
 
 
 def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]]:
-    """Images (N, C, H, W), memory-mapped and read-only, and labels (N,).
+    """Images (N, C, H, W) and labels (N,), memory-mapped. Images are read-only; what is written to labels reaches no
+    file: torch would warn of a tensor that may not be written to.
 
     Raises UserError when they are missing, damaged, or not what the manifest says.
     """
@@ -165,7 +166,7 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
             )
     else:
         images = _load(processed / split / "images.npy", (count, *manifest.shape), np.uint8)
-    labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64))
+    labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64, "c"))
     if labels.min() < 0 or labels.max() >= len(manifest.classes):
         raise UserError(
             f"{processed / split / 'labels.npy'}: labels run over {labels.min()}..{labels.max()}, the manifest has "
@@ -208,10 +209,11 @@ def check_classes(processed: Path, classes: int) -> tuple[str, ...]:
     return manifest.classes
 
 
-def open_array(path: Path) -> NDArray[Any]:
-    """A .npy file, memory-mapped and read-only. Raises UserError when it is missing, damaged or a pickle."""
+def open_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
+    """A .npy file, memory-mapped and read-only, or copied where it is written to. Raises UserError when it is missing,
+    damaged or a pickle."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except NO_ARRAY as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path}: missing or damaged ({reason}); remove it and run `dvc repro`") from error
@@ -220,8 +222,8 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    array = open_array(path)
+def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic], mode: Literal["r", "c"] = "r") -> NDArray[Any]:
+    array = open_array(path, mode)
     if array.shape != shape or array.dtype != dtype:
         raise UserError(
             f"{path}: holds {array.dtype} {array.shape}, the manifest says {np.dtype(dtype)} {shape}; "

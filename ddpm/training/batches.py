@@ -49,7 +49,7 @@ class Batches:
         self.resident = resident
         copied = resident and device.type != "cpu"
         self.on_device = torch.from_numpy(np.array(images)).to(device) if copied else None
-        self.classes = None if classes is None else torch.from_numpy(np.array(classes))
+        self.classes = None if classes is None else torch.from_numpy(classes)  # no copy: it may be a file
         self.device = device
         self.batch_size = batch_size
         self.seed = seed
