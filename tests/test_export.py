@@ -277,7 +277,8 @@ def test_ddim_of_diffusers_gives_the_same_images(diffusion: dict[str, Any], monk
 @pytest.mark.parametrize(
     ("diffusion", "steps"),
     [
-        *((diffusion, 10) for diffusion in DIFFUSIONS.values()),
+        *((diffusion, 10) for name, diffusion in DIFFUSIONS.items() if name != "linear epsilon"),
+        (DIFFUSIONS["linear epsilon"], 50),
         (chosen("epsilon", "learned_range", linear={}), 50),
         (chosen("v", "learned_range"), 25),
     ],

@@ -50,14 +50,13 @@ def assert_same_images(a: Tensor, b: Tensor) -> None:
     assert float((difference == 0).float().mean()) > 0.99
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, name: str, batch_size: int) -> None:
+def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, name: str) -> None:
     chosen = {"sampler": {"name": name}, "count": 7}
-    whole = draw(model, options(**chosen, batch_size=7))
+    whole = draw(model, options(**chosen, batch_size=100))
     assert whole.dtype == torch.uint8
     assert whole.shape == (7, *SHAPE)
-    assert_same_images(draw(model, options(**chosen, batch_size=batch_size)), whole)
+    assert_same_images(draw(model, options(**chosen, batch_size=3)), whole)  # the last is in a batch of its own
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
@@ -70,7 +69,7 @@ def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(mo
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
 def test_the_same_call_gives_the_same_bytes(model: Loaded, name: str) -> None:
-    chosen = options(sampler={"name": name})
+    chosen = options(sampler={"name": name}, count=6)
     assert torch.equal(draw(model, chosen), draw(model, chosen))
 
 

@@ -599,6 +599,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     return line.removeprefix("error: ")
 
 
+@pytest.mark.slow
 def test_a_database_that_was_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_short = """
 import os, signal, sqlalchemy

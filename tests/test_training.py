@@ -141,8 +141,7 @@ def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
 LEARNED = {**small().diffusion.model_dump(), "loss": {"name": "uncertainty"}}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("sampler", ["uniform", "loss_second_moment"])
+@pytest.mark.parametrize(("sampler", "precision"), [("uniform", "float16"), ("loss_second_moment", "float32")])
 def test_what_a_loss_learned_survives_a_stop_and_is_not_shipped(sampler: str, precision: str) -> None:
     block = {"history": 2} if sampler == "loss_second_moment" else {}
     options = {"timestep_sampler": {"name": sampler, sampler: block}, "precision": precision, "gradient_clip": 1.0}
@@ -278,18 +277,17 @@ def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Ten
     return found
 
 
-@pytest.mark.parametrize("source", ["weights", "order", "noise"])
-def test_the_seed_of_one_source_changes_what_it_says_and_only_that(
-    source: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_seed_of_one_source_changes_what_it_says_and_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
     """It draws what a run with that seed draws: so runs that differ in all three have nothing in common."""
-    plain, other, mixed = (
+    sources = ("weights", "order", "noise")
+    plain, other, *mixed = (
         drawn(small(train={"horizontal_flip": True, **changed}).model_copy(update={"seed": seed}), monkeypatch)
-        for seed, changed in ((3, {}), (4, {}), (3, {"seeds": {source: 4}}))
+        for seed, changed in ((3, {}), (4, {}), *((3, {"seeds": {source: 4}}) for source in sources))
     )
     for name in plain:
-        expected = other if name == source else plain
-        torch.testing.assert_close(mixed[name], expected[name], rtol=0, atol=0)
+        for source, found in zip(sources, mixed, strict=True):
+            expected = other if name == source else plain
+            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
         # each epsilon, timestep, dropout and batch; of the weights all but those that begin as constants
         differ = [not torch.equal(a, b) for a, b in zip(plain[name], other[name], strict=True)]
         assert any(differ) if name == "weights" else all(differ)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -28,6 +29,7 @@ NAMES = variant.names("metrics")
 BY_ROW = {"isc", "kid"}  # torch-fidelity draws their splits and subsets by row
 SCORES = [score for name in NAMES for score in metric.get(name).scores]
 Images = NDArray[np.uint8]
+Clean = Callable[[str], dict[str, float]]
 
 
 def settings(*names: str) -> Evaluate:
@@ -36,6 +38,19 @@ def settings(*names: str) -> Evaluate:
 
 def measure(name: str, fake: Features, real: RealFeatures) -> dict[str, float]:
     return scores.score(fake, real, settings(name))
+
+
+@pytest.fixture(scope="module")
+def clean(real: RealFeatures) -> Clean:
+    """Of the held-out images, by metric, measured once."""
+    return cache(lambda name: measure(name, real.held_out, real))
+
+
+@pytest.fixture(scope="module")
+def spoiled(digits: Path, real: RealFeatures, held_out: Images) -> Callable[[str], Features]:
+    """Their features, by damage, extracted once."""
+    labels = open_split(digits, "test")[1]
+    return cache(lambda damage: extractor.extract(real.network, DAMAGE[damage](held_out, labels), 64, CPU))
 
 
 def judged(name: str, real: RealFeatures) -> list[metric.Score]:
@@ -59,8 +74,8 @@ def test_a_score_has_a_direction_and_a_floor_or_is_another_estimate_of_one(score
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_makes_what_it_declares_and_the_same_again(name: str, real: RealFeatures) -> None:
-    found = measure(name, real.held_out, real)
+def test_it_makes_what_it_declares_and_the_same_again(name: str, real: RealFeatures, clean: Clean) -> None:
+    found = clean(name)
     assert {score.name for score in judged(name, real)} <= found.keys()
     assert measure(name, real.held_out, real) == found
 
@@ -82,8 +97,10 @@ def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name: str,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_large_set_is_scored_like_a_small_one(name: str, real: RealFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = measure(name, real.held_out, real)
+def test_a_large_set_is_scored_like_a_small_one(
+    name: str, real: RealFeatures, clean: Clean, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = clean(name)
     monkeypatch.setattr(distances, "MOST", 500)  # of the real images, only a part is looked at
     large = replace(real, **frechet.statistics(real.features))
 
@@ -94,18 +111,18 @@ def test_a_large_set_is_scored_like_a_small_one(name: str, real: RealFeatures, m
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_ROW])
-def test_the_order_of_images_does_not_matter(name: str, real: RealFeatures) -> None:
+def test_the_order_of_images_does_not_matter(name: str, real: RealFeatures, clean: Clean) -> None:
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(real.held_out.features)))
     shuffled = Features(*(part[order] for part in real.held_out))
-    expected = measure(name, real.held_out, real)
+    expected = clean(name)
     assert measure(name, shuffled, real) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_how_much_is_in_memory_at_once_does_not_matter(
-    name: str, real: RealFeatures, monkeypatch: pytest.MonkeyPatch
+    name: str, real: RealFeatures, clean: Clean, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = measure(name, real.held_out, real)
+    expected = clean(name)
     module = sys.modules[type(metric.get(name)).__module__]
     for size in ("ROWS", "AT_ONCE"):
         monkeypatch.setattr(module, size, 37, raising=False)
@@ -140,16 +157,14 @@ DAMAGE: dict[str, Callable[[Images, NDArray[np.int64]], Images]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", NAMES)
 def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor(
-    name: str, damage: str, digits: Path, real: RealFeatures, held_out: Images
+    name: str, damage: str, real: RealFeatures, clean: Clean, spoiled: Callable[[str], Features]
 ) -> None:
     claimed = [score for score in judged(name, real) if damage in score.sees]
     if not claimed:
         pytest.skip("it claims nothing")
-    clean = measure(name, real.held_out, real)
-    spoiled = extractor.extract(real.network, DAMAGE[damage](held_out, open_split(digits, "test")[1]), 64, CPU)
-    found = measure(name, spoiled, real)
+    found = measure(name, spoiled(damage), real)
     for score in claimed:
-        change = found[score.name] - clean[score.name]
+        change = found[score.name] - clean(name)[score.name]
         assert (change if score.direction == "lower" else -change) > (score.floor or 0), score.name
 
 
