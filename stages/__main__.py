@@ -7,6 +7,7 @@ change a value that a stage computes (tests/stages/test_start.py).
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import NoReturn
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
+from ddpm.compute.distributed import Machines
 from ddpm.data.processed import check_content
 from ddpm.params import config, file, inputs
 from ddpm.params.config import Config
@@ -105,10 +107,10 @@ STAGES: Mapping[str, Stage] = {
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
-def run(name: str) -> NoReturn:
+def run(name: str, machines: Machines = distributed.HERE) -> NoReturn:
     """Run the stage and exit, with 2 if an input changed while it ran (``Start.check``).
 
-    A shared stage runs on every rank; a process that torchrun started is one of them.
+    A shared stage runs on every rank, of all ``machines``; a process that torchrun started is one of them.
     """
     if name in SHARED:
         devices.reuse_memory()
@@ -117,13 +119,14 @@ def run(name: str) -> NoReturn:
         die_with_parent(int(launcher) if launcher else None)
         sys.exit(exit_code(lambda: _rank(name)))
     die_with_parent()
-    sys.exit(exit_code(lambda: _launch(name)))
+    sys.exit(exit_code(lambda: _launch(name, machines)))
 
 
-def _launch(name: str) -> int | None:
+def _launch(name: str, machines: Machines) -> int | None:
     whole, start = begin(name)
-    if name in SHARED and (count := distributed.processes(whole.launch.processes, whole.device)) > 1:
-        return distributed.launch(["-m", "stages", name], count, start.to_json())
+    count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
+    if count > 1 or machines != distributed.HERE:
+        return distributed.launch(["-m", "stages", name], count, start.to_json(), machines)
     STAGES[name](whole.only(start.inputs.params), start)
     return None
 
@@ -166,11 +169,15 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    if len(arguments) != 1 or arguments[0] not in STAGES:
-        error = UserError(f"python -m stages {' '.join(arguments)}: allowed: {', '.join(STAGES)}")
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    run(arguments[0])
+    parser = argparse.ArgumentParser("python -m stages", description="Run one stage of dvc.yaml, as DVC does.")
+    parser.add_argument("stage", choices=STAGES)
+    machines = parser.add_argument_group("several machines", f"for {', '.join(sorted(SHARED))}; as torchrun's own")
+    machines.add_argument("--nnodes", type=int, default=1, metavar="N", help="how many run the stage together")
+    machines.add_argument("--rdzv-endpoint", metavar="HOST:PORT", help="where they meet: one of them, and a free port")
+    chosen = parser.parse_args(arguments)
+    if chosen.stage not in SHARED and chosen.nnodes != 1:
+        parser.error(f"argument --nnodes: {chosen.stage} runs on one machine")
+    run(chosen.stage, Machines(chosen.nnodes, chosen.rdzv_endpoint or distributed.HERE.endpoint))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from ddpm.base.errors import EXIT_USER_ERROR, UserError
 
@@ -35,6 +36,7 @@ LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
 LOST = 75  # exit code of a rank that lost another; only ``launch`` sees it
 REASON = 400  # characters shown of a message from gloo or NCCL
 LOST_SUFFIX = ".lost"  # of the file next to ERROR_FILE to which such a rank writes its line
+AGAIN = "run the same command again on each machine, or on another number of them: it resumes"
 PATIENCE = timedelta(days=1)  # how long to wait for other ranks' scores: gloo's 30 minutes are too few at 50,000 images
 
 K = TypeVar("K")
@@ -61,28 +63,61 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
-def launch(program: Sequence[str], count: int, start: str) -> int:
+class Machines(NamedTuple):
+    """How many machines run a stage together, and the address at which they meet: HOST:PORT, HOST being one of them."""
+
+    nodes: int = 1
+    endpoint: str = "127.0.0.1:0"
+
+    def check(self) -> None:
+        """Raises UserError if they cannot meet."""
+        host, _, port = self.endpoint.rpartition(":")
+        if self.nodes < 1:
+            raise UserError(
+                f"--nnodes: {self.nodes} is not allowed: how many machines run the stage together, at least 1"
+            )
+        if self.nodes > 1 and not (port.isdecimal() and 0 < int(port) < 2**16):
+            raise UserError(
+                f"--rdzv-endpoint: {self.endpoint} is not where {self.nodes} machines can meet; allowed: HOST:PORT, "
+                "the name of one of them and a free port of it"
+            )
+        try:
+            socket.getaddrinfo(host, port)
+        except OSError as error:
+            raise UserError(f"--rdzv-endpoint: {self.endpoint}: no such machine ({error.strerror})") from error
+
+
+HERE = Machines()
+
+
+def launch(program: Sequence[str], count: int, start: str, machines: Machines = HERE) -> int:
     """Run Python with the arguments ``program`` on ``count`` ranks of this machine with torchrun; returns an exit code.
 
-    The ranks read ``start`` from the file that START names. If one rank fails, the others are ended. Raises UserError
-    with the failed rank's line, with the signal that killed it, or, if no rank failed by itself, with the message of
-    gloo or NCCL.
+    The ranks read ``start`` from the file that START names. If one rank fails, the others are ended. On several
+    machines, each of them calls this. Raises UserError with the failed rank's line, with the signal that killed it, or,
+    if no rank failed by itself, with what ended the ranks of another machine, or with the message of gloo or NCCL.
     """
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from ddpm.compute.rendezvous import WATCHED
+
+    machines.check()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # this function reports failures itself
     os.environ[LAUNCHER] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
         ranks = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=machines.nodes,
+            max_nodes=machines.nodes,
             nproc_per_node=count,
-            run_id=f"ddpm-{os.getpid()}",
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
+            run_id="ddpm",
+            # one machine alone may sleep
+            rdzv_backend="c10d" if machines.nodes == 1 else WATCHED,
+            rdzv_endpoint=machines.endpoint,
+            local_addr="127.0.0.1" if machines == HERE else None,
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=folder),  # else it leaves torchelastic_* in /tmp forever
@@ -97,8 +132,21 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
         except ChildFailedError as error:
             if line.exists():
                 raise UserError(line.read_text()) from error
-            return _failed(error.failures, line.with_suffix(LOST_SUFFIX), count)
+            code = _failed(error.failures, line.with_suffix(LOST_SUFFIX), machines.nodes * count)
+            if code > 128 and machines.nodes > 1:  # all ranks stop after the same step, and this launcher got no signal
+                raise UserError(f"another machine stopped, and so did this one: {AGAIN}") from error
+            return code
+        except (RendezvousError, DistError) as error:
+            reason = _reason(error) or type(error).__name__
+            raise UserError(
+                f"{machines.nodes} machines at {machines.endpoint} did not meet, or lost each other ({reason}): {AGAIN}"
+            ) from error
     return 0
+
+
+def _reason(error: Exception) -> str:
+    """What gloo, NCCL or torchrun says, without gloo's source location and its advice."""
+    return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
 
 def _failed(failures: dict[int, ProcessFailure], lost: Path, count: int) -> int:
@@ -140,13 +188,12 @@ def joined(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        # without gloo's source location and its advice
-        reason = re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
         _leave(
             UserError(
-                f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({reason}): run the same "
-                "command again, it resumes; if this comes back, look for an error of another rank above, a firewall or "
-                "VPN that cuts the ranks' connections, and full memory or /dev/shm, or set launch.processes: 1"
+                f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({_reason(error)}): run the "
+                "same command again, it resumes; if this comes back, look for an error of another rank above, a "
+                "firewall or VPN that cuts the ranks' connections, and full memory or /dev/shm, or set "
+                "launch.processes: 1"
             ),
             LOST_SUFFIX,
         )

@@ -111,6 +111,16 @@ class Checkpoints:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
 
 
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A part of a state, by the names that it has in the whole."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state that ``prefixed`` named."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _taken(finished: str, record: str | None) -> bool:
     """Whether DVC has taken the result of a complete run since it wrote ``finished``."""
     return record not in (finished.partition(" ")[0], "")

@@ -27,6 +27,8 @@ class Optimizer(Variant, ABC):
     rate that does not decay."""
     capturable: ClassVar[bool] = True
     """Whether a CUDA graph can hold its step: it reads no tensor's value, and its learning rate may be a tensor."""
+    shardable: ClassVar[bool] = True
+    """Whether ranks can share out its state: it has one group, and a parameter's step needs that parameter alone."""
 
     @abstractmethod
     def over(self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float) -> TorchOptimizer:

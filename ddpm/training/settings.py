@@ -51,8 +51,9 @@ class Train(Section):
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
     a share of epsilon. compile: auto is true on a GPU that Triton supports. cuda_graph: the GPU records one step and
-    then repeats it, without waiting for Python to launch each kernel. block_shuffle: images in a block, if the order is
-    shuffled by blocks of the file, and not as a whole.
+    then repeats it, without waiting for Python to launch each kernel. shard_optimizer: each rank keeps the optimizer's
+    state of some parameters alone, for models that need the memory; weights have the same bytes. block_shuffle: images
+    in a block, if the order is shuffled by blocks of the file, and not as a whole.
     """
 
     steps: Positive | None = None
@@ -77,6 +78,7 @@ class Train(Section):
     compile: bool | Literal["auto"] = False
     # as with posthoc
     cuda_graph: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    shard_optimizer: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     block_shuffle: Annotated[Positive | None, Field(exclude_if=lambda value: value is None)] = None
     checkpoint_activations: bool = False
     deterministic: bool = True
@@ -116,13 +118,18 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _suited(self) -> Self:
+        for key, trait in (("cuda_graph", "capturable"), ("shard_optimizer", "shardable")):
+            if getattr(self, key) and not getattr(self.optimizer, trait):
+                kinds = {name: variant.variant_class("optimizers", name) for name in variant.names("optimizers")}
+                allowed = ", ".join(name for name, kind in kinds.items() if getattr(kind, trait))
+                raise ValueError(f"{key} does not go with optimizer: {self.optimizer.name}; allowed: {allowed}")
+        return self
+
+    @model_validator(mode="after")
     def _capturable(self) -> Self:
         if not self.cuda_graph:
             return self
-        if not self.optimizer.capturable:
-            kinds = {name: variant.variant_class("optimizers", name) for name in variant.names("optimizers")}
-            allowed = ", ".join(name for name, kind in kinds.items() if issubclass(kind, Optimizer) and kind.capturable)
-            raise ValueError(f"cuda_graph does not go with optimizer: {self.optimizer.name}; allowed: {allowed}")
         if self.precision == "float16":
             raise ValueError("cuda_graph does not go with precision: float16; allowed: auto, bfloat16, float32")
         if self.checkpoint_activations:
@@ -173,6 +180,18 @@ class Train(Section):
             raise UserError(
                 f"train.snapshots: {self.snapshots[-1]} is beyond the end, which comes after {end} images; allowed: at "
                 "most that"
+            )
+
+    def check_ranks(self, ranks: int, count: int) -> None:
+        """Raises UserError if some ranks would have nothing of a batch, or there are fewer than that many images."""
+        if self.batch_size // self.accumulate < ranks:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} in {self.accumulate} parts leaves nothing to some of {ranks} "
+                f"ranks; use at least {self.accumulate * ranks}, or a smaller launch.processes"
+            )
+        if count < ranks:
+            raise UserError(
+                f"launch.processes: {ranks} ranks are more than the {count} train images; use at most {count}"
             )
 
 

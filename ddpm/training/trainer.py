@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,11 +33,12 @@ from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.captured import Captured, check_possible
-from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible
+from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.posthoc import Posthoc
 from ddpm.training.settings import TrainingConfig
+from ddpm.training.sharded import Sharded
 from ddpm.training.snapshots import Snapshots
 
 
@@ -98,9 +100,11 @@ def train(
                     snapshots.keep(step, trainer.ema.averages, facts)
                     trainer.posthoc.keep(step, averages)
                 stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
-                if ranks.main and (stopped or step % options.checkpoint_every == 0):
-                    checkpoints.save(step, trainer.state() | _prefixed("history.", history.state(step)))
-                    log.flush()
+                if stopped or step % options.checkpoint_every == 0:
+                    state = trainer.state() | prefixed("history.", history.state(step))
+                    if ranks.main:
+                        checkpoints.save(step, state)
+                        log.flush()
                 if stopped:
                     bar.close()
                     if ranks.main:
@@ -143,11 +147,7 @@ class Trainer:
         if config.model.classes and labels is None:
             raise UserError(f"model.classes: {config.model.classes} needs the images' classes, which are not here")
         self.batch_size = options.batch_size
-        if self.batch_size // options.accumulate < ranks.size:
-            raise UserError(
-                f"train.batch_size: {self.batch_size} in {options.accumulate} parts leaves nothing to some of "
-                f"{ranks.size} ranks; use at least {options.accumulate * ranks.size}, or a smaller launch.processes"
-            )
+        options.check_ranks(ranks.size, len(pictures))
         if options.deterministic:
             devices.make_deterministic(device)
         self.seed = options.seeds.of("noise", config.seed)
@@ -174,7 +174,9 @@ class Trainer:
         self.auxiliary = nn.ModuleDict({name: module for name, module in auxiliary.items() if module}).to(device)
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
         hidden = architecture.hidden(self.network)
-        self.optimizer = options.optimizer.over(self.parameters, hidden, options.learning_rate)
+        make = partial(options.optimizer.over, hidden=hidden, learning_rate=options.learning_rate)
+        sharded = options.shard_optimizer and ranks.size > 1
+        self.optimizer = Sharded(self.parameters, make, ranks) if sharded else make(self.parameters)
         self.ema = EMA(self.network, options.ema.decay)
         self.posthoc = Posthoc(self.network, config, self.total)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
@@ -182,16 +184,8 @@ class Trainer:
         self.dropout = noise.streams(self.seed, architecture.dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
         self.order = options.seeds.of("order", config.seed)
-        self.batches = Batches(
-            pictures,
-            self.batch_size,
-            self.order,
-            options.horizontal_flip,
-            device,
-            self.own,
-            classes=labels,
-            block=options.block_shuffle,
-        )
+        flip, block = options.horizontal_flip, options.block_shuffle
+        self.batches = Batches(pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block)
         self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
         if options.cuda_graph:
             check_possible(device, ranks)
@@ -317,11 +311,14 @@ class Trainer:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on; random numbers are functions of the step and need no state."""
-        tensors = _prefixed("network.", self.network.state_dict()) | _prefixed("ema.", self.ema.averages)
-        tensors |= _prefixed("posthoc.", self.posthoc.averages) | _prefixed("timesteps.", self.timesteps)
-        tensors |= _prefixed("auxiliary.", self.auxiliary.state_dict())
-        tensors |= _prefixed("optimizer.", optimizer.state(self.optimizer))
+        """Everything that the next step depends on; random numbers are functions of the step and need no state.
+
+        Every rank calls it; with ``train.shard_optimizer``, only the main one gets the optimizer's.
+        """
+        tensors = prefixed("network.", self.network.state_dict()) | prefixed("ema.", self.ema.averages)
+        tensors |= prefixed("posthoc.", self.posthoc.averages) | prefixed("timesteps.", self.timesteps)
+        tensors |= prefixed("auxiliary.", self.auxiliary.state_dict())
+        tensors |= prefixed("optimizer.", optimizer.state(self.optimizer))
         if self.scaler.is_enabled():
             scaler = self.scaler.state_dict()
             tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
@@ -333,25 +330,17 @@ class Trainer:
         if loaded is None:
             return 0
         tensors, step = loaded
-        self.network.load_state_dict(_under("network.", tensors))
+        self.network.load_state_dict(under("network.", tensors))
         for prefix, averages in (("ema.", self.ema.averages), ("posthoc.", self.posthoc.averages)):
-            for name, value in _under(prefix, tensors).items():
+            for name, value in under(prefix, tensors).items():
                 averages[name].copy_(value)
-        self.timesteps = _under("timesteps.", tensors)
-        self.auxiliary.load_state_dict(_under("auxiliary.", tensors))
-        optimizer.restore(self.optimizer, _under("optimizer.", tensors))
+        self.timesteps = under("timesteps.", tensors)
+        self.auxiliary.load_state_dict(under("auxiliary.", tensors))
+        optimizer.restore(self.optimizer, under("optimizer.", tensors))
         if self.scaler.is_enabled():
             scale, growth = tensors["scaler"].tolist()
             self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)})
-        history.restore(_under("history.", tensors))
+        history.restore(under("history.", tensors))
         if self.ranks.main:
             print(f"resuming after step {step} of {self.total}", file=sys.stderr)
         return step
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

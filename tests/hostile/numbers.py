@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ddpm.compute.distributed import Machines, Ranks
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.file import save_model
 from ddpm.params.config import Config
@@ -137,6 +138,11 @@ CASES = [
     Case("numbers", "too few images for a metric", lambda: None, few, "59 images are too few"),
     Case("numbers", "images of another size than the network's", lambda: None,
          partial(learn, small(), np.zeros((3, 1, 9, 9), np.uint8)), "images of shape (1, 9, 9)"),
+    Case("numbers", "more ranks than images", lambda: None,
+         partial(Trainer, small(train={"batch_size": 64}).training(), pictures(), CPU, Ranks(0, 31)),
+         "31 ranks are more than the 30 train images"),
+    Case("numbers", "two machines that have nowhere to meet", lambda: None, Machines(2, "node0").check,
+         "--rdzv-endpoint: node0 is not where"),
     Case("numbers", "a folder without images", partial(Path("photos").mkdir), partial(ImageFolder().download, "photos",
          Path("raw")), "no images in"),
     Case("numbers", "one image", partial(photos, "a/1.png"),

@@ -25,6 +25,7 @@ class Muon(Optimizer):
     """
 
     capturable: ClassVar[bool] = False
+    shardable: ClassVar[bool] = False
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
     weight_decay: Decay = 0.01

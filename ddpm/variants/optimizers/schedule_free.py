@@ -21,6 +21,7 @@ class ScheduleFree(Optimizer):
 
     averages: ClassVar[bool] = True
     capturable: ClassVar[bool] = False
+    shardable: ClassVar[bool] = False
 
     weight_decay: Decay = 0.0
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = (0.9, 0.999)
