@@ -87,7 +87,7 @@ def test_two_machines_make_the_model_of_two_processes(project: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_machine_ends_the_other_with_one_line_and_one_process_resumes(project: Path, lost: int) -> None:
-    set_params(project, 1, steps=150, checkpoint_every=5)
+    set_params(project, 1, steps=60, checkpoint_every=5)
     machines = on_two(project, COMMANDS[0])
     while not list(project.glob(".ddpm/checkpoints/*/*.safetensors")):
         for machine in machines:
