@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpm.scoring import calibration, distances, extractor, frechet, scores
+from ddpm.scoring import calibration, extractor, frechet, scores
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -67,18 +66,6 @@ def test_a_share_that_does_not_fall_is_warned_of_unless_it_is_0_already(real: Re
     assert calibration.unseen({"noise": steps(0.7, 0.2, 0.0, 0.0)}, real) == []
     (line,) = calibration.unseen({"noise": steps(0.7, 0.7, 0.1)}, real)  # recall need not see noise
     assert line.startswith("classifier.precision does not get worse with each step of noise")
-
-
-def test_a_large_train_split_is_compared_in_part(
-    real: RealFeatures, held_out: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calibration, "LADDER_IMAGES", 400)
-    settings = SETTINGS.model_copy(update={"metrics": ("fid", "prc")})
-    clean = calibration.ladder(held_out, real, settings, CPU)["blur"][0]
-
-    assert clean["fd"] == scores.score(real.held_out, real, settings)["fd"]
-    part = replace(real, features=distances.part(real.features, 400))
-    assert clean["recall"] == scores.score(real.held_out, part, settings)["recall"]
 
 
 def test_there_is_no_ladder_without_a_metric_that_should_climb_it(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split
-from ddpm.scoring import distances, extractor, frechet, metric
+from ddpm.scoring import extractor, frechet, metric
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
@@ -126,8 +125,8 @@ def ladder(
     """For each way of spoiling images, the scores by ``level``, ascending from 0: of the metrics that compare with real
     images and should see it.
 
-    images: (N, C, H, W), the first N of the test split. Metrics of pairs of images look at LADDER_IMAGES of the train
-    split at most. Empty if ``settings.metrics`` has no such metric, or there are too few images.
+    images: (N, C, H, W), the first N of the test split. Empty if ``settings.metrics`` has no such metric, or there are
+    too few images.
     """
     seeing = tuple(
         name
@@ -137,8 +136,6 @@ def ladder(
     chosen = possible(settings.model_copy(update={"metrics": seeing}), real.extractor, len(images))
     if not chosen.metrics:
         return {}
-    part = distances.part(real.features, max(LADDER_IMAGES, settings.kid_subset_size))
-    real = replace(real, features=part)
     clean = Features(*(part[: len(images)] for part in real.held_out))
     tasks: dict[tuple[str, float], Task] = {("", 0.0): partial(score, clean, real, chosen)}
     for kind, (spoil, levels) in SPOILING.items():

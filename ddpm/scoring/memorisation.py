@@ -88,11 +88,6 @@ def authentic(found: Nearest, apart: NDArray[np.float64]) -> float:
     return float(np.mean(found.distance > apart[found.row]))
 
 
-def apart(train: Tensor) -> NDArray[np.float64]:
-    """The distance of each of (M, D) train features to its nearest other, (M,), from float32 products."""
-    return distances.neighbours(train, 1)[0][:, 0].double().sqrt().cpu().numpy()
-
-
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:
     """How close samples come in one space; empty if the held-out images give no distance to compare with.
 

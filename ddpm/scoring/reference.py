@@ -74,7 +74,7 @@ class RealFeatures:
     rows: (N,), of the train images that metrics of pairs look at: all, or ``distances.rows``; features: (N, D) float32,
     theirs; mu, sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has
     them; held_out: of the test split; nearest: the nearest of ``features`` to each of as many test images at most;
-    apart: (N,), ``memorisation.apart``.
+    around: (N, k), the squared distances of ``features`` to their nearest others, k of evaluate.prc_neighborhood.
     """
 
     extractor: Extractor
@@ -85,7 +85,17 @@ class RealFeatures:
     sigma: NDArray[np.float64]
     held_out: Features
     nearest: Nearest
-    apart: NDArray[np.float64]
+    around: Tensor
+
+    @property
+    def apart(self) -> NDArray[np.float64]:
+        """(N,), the distance of each of ``features`` to its nearest other."""
+        return self.around[:, 0].double().sqrt().numpy()
+
+    def reach(self, k: int) -> Tensor:
+        """(N,), the squared distance of each of ``features`` to its k-th nearest other."""
+        known = self.around.shape[1] >= k
+        return self.around[:, k - 1] if known else distances.neighbours(self.features, k)[0][:, -1]
 
 
 def make_reference(
@@ -114,7 +124,7 @@ def make_reference(
             test = extractor.extract(network, held_out, settings.batch_size, device, ranks)
             searches = {
                 "nearest": partial(_nearest, test.features[searched], features, device),
-                "apart": partial(_apart, features),
+                "around": partial(_around, features, settings.prc_neighborhood),
             }
             found = ranks.each(searches)
             if ranks.main:
@@ -169,8 +179,8 @@ def _nearest(held_out: Vectors, train: Vectors, device: torch.device) -> dict[st
     return {f"nearest.{field}": value for field, value in found._asdict().items()}
 
 
-def _apart(train: Tensor) -> dict[str, Any]:
-    return {"apart": memorisation.apart(train)}
+def _around(features: Tensor, k: int) -> dict[str, Any]:
+    return {"around": distances.neighbours(features, min(k, len(features)))[0].numpy()}
 
 
 def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:
@@ -209,7 +219,7 @@ def load_features(folder: Path, name: str) -> RealFeatures:
         sigma=tensors["sigma"].numpy(),
         held_out=Features(tensors["test.features"], tensors["test.logits"]),
         nearest=_as_nearest(tensors),
-        apart=tensors["apart"].numpy(),
+        around=tensors["around"],
     )
 
 

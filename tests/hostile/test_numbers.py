@@ -17,7 +17,7 @@ from ddpm.model import architecture
 from ddpm.params import config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
-from ddpm.scoring import memorisation
+from ddpm.scoring import distances, memorisation
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.scores import score
@@ -88,7 +88,8 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what: str
     held = same if what in {"real", "both"} else varied
     real = RealFeatures(
         Classifier(), torch.nn.Identity(), np.arange(200), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
-        Features(held, held[:, :10]), memorisation.nearest(held, held, torch.device("cpu")), memorisation.apart(held),
+        Features(held, held[:, :10]), memorisation.nearest(held, held, torch.device("cpu")),
+        distances.neighbours(held, 3)[0],
     )  # fmt: skip
     settings = small(evaluate={"kid_subset_size": 50, "kid_subsets": 3}).evaluate
     try:

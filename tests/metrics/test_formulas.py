@@ -32,6 +32,7 @@ def measure(chosen: str | metric.Metric, fake: Array, real: Array) -> dict[str, 
     ours, theirs = (torch.from_numpy(part).float() for part in (fake, real))
     of_real: Any = SimpleNamespace(
         features=theirs,
+        reach=lambda k: distances.neighbours(theirs, k)[0][:, -1],
         mu=real.mean(0).astype(np.float32),
         sigma=np.cov(real, rowvar=False),
         extractor=SimpleNamespace(frechet="fd"),
