@@ -10,6 +10,7 @@ from ddpm.forecast.estimate import length, sets, train_images
 from ddpm.model import architecture
 from ddpm.params.config import Config
 from ddpm.scoring import extractor
+from ddpm.scoring.distances import MOST
 from ddpm.tracking import previews
 from ddpm.tracking.store import Store
 
@@ -44,7 +45,7 @@ def needed(settings: Config) -> int:
 
 
 def per_image(settings: Config) -> int:
-    """Bytes that data/reference needs for each image of a dataset."""
+    """Bytes that data/reference needs for each of the first images of a dataset; of train images it keeps MOST."""
     return COPIES * sum(4 * extractor.get(name).dimensions for name in settings.evaluate.chosen(0).extractors)
 
 
@@ -57,5 +58,8 @@ def _reference(settings: Config, images: int | None) -> int:
         size += made.weights_size + 4 * made.dimensions + 8 * made.dimensions**2
         if manifest:
             logits = max(len(manifest.classes), made.dimensions // 2)  # Inception has its own 1,008 classes
-            size += 4 * (sum(manifest.counts.values()) * made.dimensions + manifest.counts["test"] * logits)
+            kept, test = min(manifest.counts["train"], MOST), manifest.counts["test"]
+            size += 4 * (
+                kept * (made.dimensions + settings.evaluate.prc_neighborhood) + test * (made.dimensions + logits)
+            )
     return COPIES * size
