@@ -58,8 +58,6 @@ def _reference(settings: Config, images: int | None) -> int:
         size += made.weights_size + 4 * made.dimensions + 8 * made.dimensions**2
         if manifest:
             logits = max(len(manifest.classes), made.dimensions // 2)  # Inception has its own 1,008 classes
-            kept, test = min(manifest.counts["train"], MOST), manifest.counts["test"]
-            size += 4 * (
-                kept * (made.dimensions + settings.evaluate.prc_neighborhood) + test * (made.dimensions + logits)
-            )
+            kept = min(manifest.counts["train"], MOST) * (made.dimensions + settings.evaluate.prc_neighborhood)
+            size += 4 * (kept + manifest.counts["test"] * (made.dimensions + logits))
     return COPIES * size
