@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
 from ddpm.scoring import calibration, extractor, limits, reference, scores
 from ddpm.scoring.frechet import Distance
@@ -60,7 +61,7 @@ def test_it_is_the_default_for_images_without_classes(
     with pytest.raises(UserError, match=r"sample.count: 160 images are too few .* with random_conv: at least 161"):
         limits.check_counts(auto, {"sample.count": 160})
 
-    stage.main(auto, CPU)
+    stage.main(auto, CPU, ALONE)
 
     assert capsys.readouterr().out.startswith("evaluate.extractors: random_conv, for images of no classes\n")
     index = reference.read_reference(Path("data/reference"))
