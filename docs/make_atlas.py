@@ -139,7 +139,7 @@ LIMITS = {
 LIMITED = """\
 ## What the studies do not show
 
-All of them use handwritten digits, of 16 or 28 pixels a side, networks below a million weights and trainings of minutes.
+All of them use handwritten digits of 16 or 28 pixels a side, networks below a million weights and trainings of minutes.
 None says anything about photographs, large networks or long trainings. Each also has limits of its own:"""
 
 UNTESTED = """\
