@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,15 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+@cache
+def loaded(name: str) -> plan.Study:
+    """The study's plan, read once."""
+    return plan.load(Path(f"studies/{name}.yaml"))
+
+
 def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
     """A row for each variant, by the primary metric."""
-    planned = plan.load(Path(f"studies/{name}.yaml"))
+    planned = loaded(name)
     for found in primary(study):
         chosen = planned.configs[found["variant"]]
         outcome = found["outcome"] if found["outcome"] in DECIDED else OPEN
@@ -203,7 +210,7 @@ def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
     on each data set."""
     cells: dict[str, dict[str, list[str]]] = {}
     for name, study in studies.items():
-        planned = plan.load(Path(f"studies/{name}.yaml"))
+        planned = loaded(name)
         for row, found in zip(verdicts(name, study), primary(study), strict=True):
             before, after = (planned.configs[found[which]].flat() for which in ("baseline", "variant"))
             changes = [

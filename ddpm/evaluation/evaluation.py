@@ -142,16 +142,6 @@ class Real(NamedTuple):
         return cls(open_split(processed, "train")[0], features, held_out, held_out[PIXELS].distance > 0)
 
 
-def searches(spaces: dict[str, tuple[Vectors, Vectors]], device: torch.device) -> dict[str, Task]:
-    """By space, a task that finds the ``Nearest`` of the space's second vectors to each of its first."""
-    return {space: partial(nearest, *pair, device) for space, pair in spaces.items()}
-
-
-def nearest(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
-    """The fields of a ``Nearest``."""
-    return memorisation.nearest(queries, train, device)._asdict()
-
-
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
     """The ``class_accuracy`` of each extractor that knows classes."""
     knowing = [name for name in features if extractor.get(name).knows_classes]
@@ -173,7 +163,9 @@ def report(
     }
     spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (images, real.train)}
     spaces |= {name: (fakes[name].features, found.features) for name, found in real.features.items()}
-    tasks: dict[tuple[str, str], Task] = {(space, "nearest"): task for space, task in searches(spaces, device).items()}
+    tasks: dict[tuple[str, str], Task] = {
+        (space, "nearest"): partial(memorisation.search, *pair, device) for space, pair in spaces.items()
+    }
     for name, found in real.features.items():
         tasks |= {(name, key): task for key, task in scorings(fakes[name], found, settings, device).items()}
     done = ranks.each(tasks)

@@ -47,24 +47,22 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.rest: list[Tensor] = []  # fewer than ROWS rows, the beginning of the next block
+        self.rest = torch.empty(0)  # fewer than ROWS rows, the beginning of the next block
         self.mu, self.scatter = torch.zeros(()), torch.zeros(())
 
     def add(self, features: Tensor) -> None:
         """features: (N, D), N of at least 1."""
-        *blocks, rest = torch.cat([*self.rest, features]).split(ROWS)
-        if len(rest) == ROWS:
-            blocks, rest = [*blocks, rest], rest[:0]
-        for block in blocks:
-            self._merge(block)
-        self.rest = [rest]
+        if len(self.rest):
+            features = torch.cat([self.rest, features])
+        whole = len(features) // ROWS * ROWS
+        for start in range(0, whole, ROWS):
+            self._merge(features[start : start + ROWS])
+        self.rest = features[whole:].clone()  # a view would keep all of them in memory
 
     def statistics(self) -> dict[str, NDArray[np.floating]]:
         """``mu``, (D,), and ``sigma``, (D, D), float64, of all that was added; nothing can be added afterwards."""
-        for rest in self.rest:
-            if len(rest):
-                self._merge(rest)
-        self.rest = []
+        if len(self.rest):
+            self._merge(self.rest)
         return {"mu": self.mu.numpy(), "sigma": (self.scatter / (self.count - 1)).numpy()}
 
     def _merge(self, block: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +74,11 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
     # rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1
     relative = np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
     return Nearest(distance, searched[torch.cat(indices).numpy()], relative)
+
+
+def search(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
+    """``nearest``, by field: what ``Ranks.each`` can send."""
+    return nearest(queries, train, device)._asdict()
 
 
 def _rows(vectors: Vectors, device: torch.device) -> Tensor:

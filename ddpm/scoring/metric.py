@@ -106,11 +106,6 @@ class Metric(Variant, ABC):
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
         """The declared scores, and other numbers worth a record, by name. fake: of N images."""
 
-    @property
-    def is_distance(self) -> bool:
-        """Whether it grows with the distance from real images."""
-        return self.compares and all(score.direction == "lower" for score in self.scores)
-
 
 def get(name: str) -> Metric:
     """The metric called ``name``, one of ``variants.names("metrics")``."""

@@ -28,13 +28,14 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, memorisation
 from ddpm.scoring.extractor import Extractor, Features
-from ddpm.scoring.memorisation import Nearest, Vectors
+from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.settings import AUTO, Evaluate
 
 WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"
 PIXELS = "pixels"
 NEAREST = f"{PIXELS}.safetensors"
+NEAR = "nearest"  # begins the names of a ``Nearest``'s fields in files
 AT_ONCE = 2**16  # train images, of whose features few are kept
 INDEX = "reference.json"
 
@@ -123,19 +124,18 @@ def make_reference(
             features, statistics = _of_train(network, images, compared, settings.batch_size, device, ranks)
             test = extractor.extract(network, held_out, settings.batch_size, device, ranks)
             searches = {
-                "nearest": partial(_nearest, test.features[searched], features, device),
+                NEAR: partial(memorisation.search, test.features[searched], features, device),
                 "around": partial(_around, features, settings.prc_neighborhood),
             }
             found = ranks.each(searches)
             if ranks.main:
                 tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
-                for arrays in (*found.values(), statistics):
-                    tensors |= {key: torch.from_numpy(value) for key, value in arrays.items()}
-                save_file(tensors, temporary / name / FEATURES)
+                arrays = statistics | found["around"] | _named(found[NEAR])
+                save_file(tensors | _tensors(arrays), temporary / name / FEATURES)
                 digests[name] = {file: sha256(temporary / name / file) for file in (WEIGHTS, FEATURES)}
-        near = ranks.each({PIXELS: partial(_nearest, held_out[searched], images, device)})[PIXELS]
+        near = ranks.each({NEAR: partial(memorisation.search, held_out[searched], images, device)})[NEAR]
         if ranks.main:
-            save_file({key: torch.from_numpy(value) for key, value in near.items()}, temporary / NEAREST)
+            save_file(_tensors(_named(near)), temporary / NEAREST)
             index = Reference(
                 dataset=manifest.dataset,
                 images=manifest.sha256["train"],
@@ -174,17 +174,21 @@ def _of_train(
     return torch.cat(kept), moments.statistics()
 
 
-def _nearest(held_out: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
-    found = memorisation.nearest(held_out, train, device)
-    return {f"nearest.{field}": value for field, value in found._asdict().items()}
-
-
 def _around(features: Tensor, k: int) -> dict[str, Any]:
     return {"around": distances.neighbours(features, min(k, len(features)))[0].numpy()}
 
 
+def _tensors(arrays: dict[str, Any]) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}
+
+
+def _named(near: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a ``Nearest`` as files have them; ``_as_nearest`` reads them."""
+    return {f"{NEAR}.{field}": value for field, value in near.items()}
+
+
 def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:
-    return Nearest(*(tensors[f"nearest.{field}"].numpy() for field in Nearest._fields))
+    return Nearest(*(tensors[f"{NEAR}.{field}"].numpy() for field in Nearest._fields))
 
 
 def read_reference(folder: Path) -> Reference:
