@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import struct
 import zlib
@@ -12,9 +13,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.sources.dataset import Records
-from ddpm.sources.fetch import CHUNK
+from ddpm.sources.fetch import CHUNK, verify
 from ddpm.sources.published import Published
 
 UNSIGNED_BYTE = 0x08
@@ -25,6 +27,14 @@ class IdxDataset(Published):
     """Four gzipped idx files: the images, 28x28 gray, and labels of 60,000 train and 10,000 test examples."""
 
     classes: ClassVar[tuple[str, ...]]
+    unpacked: ClassVar[dict[str, str]]
+    """file -> md5 of what it unpacks to: Debian, for one, gives the same data another gzip header."""
+
+    def verify(self, raw: Path) -> None:
+        for file, published in self.md5.items():
+            path = raw / file
+            if not (path.exists() and _unpacked_md5(path) == self.unpacked[file]):
+                verify(path, files.md5, published)
 
     def read(self, raw: Path) -> Records:
         def split(prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -32,6 +42,19 @@ class IdxDataset(Published):
             return read_idx(raw / f"{prefix}-images-idx3-ubyte.gz", 3), labels
 
         return Records.of_arrays({"train": split("train"), "test": split("t10k")}, self.classes)
+
+
+def _unpacked_md5(path: Path) -> str | None:
+    """None if it does not unpack, or to more than an idx file may hold."""
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    try:
+        with gzip.open(path) as stream:
+            while size <= MAX_BYTES and (chunk := stream.read(CHUNK)):
+                digest.update(chunk)
+                size += len(chunk)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return digest.hexdigest() if size <= MAX_BYTES else None
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:

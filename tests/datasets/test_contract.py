@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,6 +16,7 @@ import pytest
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.sources.dataset import Dataset, Records
+from ddpm.sources.idx import IdxDataset
 from ddpm.sources.published import Published
 
 NAMES = variant.names("datasets")
@@ -89,6 +92,25 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(
     with pytest.raises(UserError, match=f"{file}: wrong checksum"):
         dataset.download(source, tmp_path / "raw")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_same_data_under_another_gzip_header_is_accepted(
+    name: str, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, source = small(name)
+    assert isinstance(dataset, IdxDataset)
+    packed = [Path(str(source), file) for file in dataset.md5]
+    contents = {path.name: gzip.decompress(path.read_bytes()) for path in packed}
+    sums = {file: hashlib.md5(content, usedforsecurity=False).hexdigest() for file, content in contents.items()}
+    monkeypatch.setattr(type(dataset), "unpacked", sums)
+    for path in packed:
+        path.write_bytes(gzip.compress(contents[path.name], mtime=1))
+    dataset.download(source, tmp_path / "raw")
+    changed = contents[packed[0].name][:-1] + b"?"
+    packed[0].write_bytes(gzip.compress(changed, mtime=1))
+    with pytest.raises(UserError, match=f"{packed[0].name}: wrong checksum"):
+        dataset.download(source, tmp_path / "again")
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -11,6 +11,8 @@ import pytest
 from ddpm.base import variant
 from ddpm.sources.dataset import Records
 
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
+
 
 def records(name: str, source: Path, raw: Path) -> Records:
     if not source.exists():
@@ -27,6 +29,12 @@ def test_mnist(real: Path, tmp_path: Path) -> None:
     assert found.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert found.is_test is not None
     assert found.is_test.sum() == 10_000
+
+
+def test_fashion_mnist(tmp_path: Path) -> None:
+    found = records("fashion_mnist", DEBIAN, tmp_path / "raw")
+    assert np.bincount(found.labels).tolist() == [7000] * 10
+    assert [found.classes[label] for label in found.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
 
 
 @pytest.mark.slow
