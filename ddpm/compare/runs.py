@@ -25,8 +25,8 @@ from ddpm.tracking.tracker import Logged
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations", "train.checkpoint_every",
-              "train.grid_every", "train.grid_unit", "train.snapshots", "sample.batch_size", "evaluate.batch_size",
-              "compare", "gate")  # fmt: skip
+              "train.grid_every", "train.grid_unit", "train.profile", "train.snapshots", "sample.batch_size",
+              "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
 SHOWN_KEYS = 4
 PARAMS = str(file.PATH)

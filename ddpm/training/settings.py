@@ -53,7 +53,8 @@ class Train(Section):
     a share of epsilon. compile: auto is true on a GPU that Triton supports. cuda_graph: the GPU records one step and
     then repeats it, without waiting for Python to launch each kernel. shard_optimizer: each rank keeps the optimizer's
     state of some parameters alone, for models that need the memory; weights have the same bytes. block_shuffle: images
-    in a block, if the order is shuffled by blocks of the file, and not as a whole.
+    in a block, if the order is shuffled by blocks of the file, and not as a whole. profile: steps whose operations
+    torch.profiler times, for .ddpm/profile; 0: none.
     """
 
     steps: Positive | None = None
@@ -85,6 +86,7 @@ class Train(Section):
     checkpoint_every: Positive = 1000
     grid_every: Annotated[int, Field(ge=0)] = 0
     grid_unit: Literal["steps", "epochs"] = "steps"
+    profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
     seeds: Seeds = Seeds()
     # not written if there are none: a model file then has the bytes that versions without this key wrote
     snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
