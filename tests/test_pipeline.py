@@ -395,3 +395,19 @@ def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"
+
+
+@pytest.mark.slow
+def test_ten_digits_are_learned_by_heart(clone: Clone) -> None:
+    """The preset overfit. The bounds are below what came of faults that were made on purpose: with one wrong power of
+    sigma in q_sample the loss was 0.11, and with the coefficients of posterior_mean exchanged the ratio was 0.11."""
+    clone.run("ddpm", "preset", "overfit", "--force")
+    process = clone.start("dvc", "repro")
+    output, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, output[-4000:]
+    assert "digits: 10 train, 1,787 test images" in output
+    near = read_json(clone.folder / "metrics/evaluate.json")["memorisation"]["pixels"]
+    assert near["share"] == 1
+    assert near["ratio"] < 0.08
+    assert read_json(clone.folder / "metrics/train.json")["loss"] < 0.08
+    assert "copies   of train images: 100% of the samples are as near" in clone.run("ddpm", "summary")

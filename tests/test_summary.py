@@ -54,6 +54,17 @@ def test_classes_and_the_likelihood_by_the_ode_are_among_the_scores() -> None:
     assert told[1].endswith("class accuracy 0.912 (0.981), 2.8 bits per dimension, 2.5 bits per dimension by the ODE")
 
 
+def test_copies_of_train_images_are_a_line() -> None:
+    """That of the space which shows them: a model may copy in one and not in another."""
+    near = {"share": 0.06, "expected": 0.05, "limit": 0.14, "ratio": 1.0}
+    digits = config.load(PRESETS / "digits.yaml")
+    for share, sign in ((0.06, "no sign of any: 6%"), (0.15, "of train images: 15%")):
+        scores = {"memorisation": {"classifier": near | {"share": share}, "pixels": near}}
+        assert summary.lines(digits, MEASURED | {"evaluate": scores})[2] == (
+            f"copies   {sign} of the samples are as near to a train image as the nearest 5% of test images"
+        )
+
+
 def test_what_is_not_there_is_left_out() -> None:
     linear = small(diffusion=PARAMS["diffusion"] | {"schedule": {"name": "linear"}})
     told = summary.lines(linear, {"train": {}, "sample": {}, "evaluate": {"classifier": {"kid_mean": 0.1}}})

@@ -41,6 +41,7 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
         f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} {data.shape.sides}{took}",
         f"scores   {', '.join(_scores(measured)) or 'none'}",
         *_denoising(),
+        *_copies(measured["evaluate"]),
         f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
         "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
         f"next     `dvc exp run -S diffusion.schedule.name={other}`, then `ddpm runs`",
@@ -51,6 +52,17 @@ def _denoising() -> Iterator[str]:
     """Nothing without the errors by noise level."""
     with suppress(UserError):
         yield f"denoises {excess.diagnose(Levels.read(Revision(WORKSPACE, WORKSPACE))).words()}"
+
+
+def _copies(scores: Mapping[str, Any]) -> Iterator[str]:
+    """Nothing without scores of memorisation. Of several spaces, the one with the clearest sign."""
+    if found := metrics.closeness(flatten(scores)):
+        worst = max(found, key=lambda each: each.share - each.limit)
+        sign = "of train images" if worst.copies else "no sign of any"
+        yield (
+            f"copies   {sign}: {worst.share:.0%} of the samples are as near to a train image as the nearest "
+            f"{worst.expected:.0%} of test images"
+        )
 
 
 def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
