@@ -57,7 +57,10 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     assert theory.count("<math") > 20
     assert "arithmatex" not in theory
     assert 'class="mermaid"' in (tmp_path / "concepts.html").read_text()
-    assert "fingerprint" in (tmp_path / "search/search_index.json").read_text()
+    index = (tmp_path / "search/search_index.json").read_text()
+    assert "fingerprint" in index
+    assert (tmp_path / "search/search_index.js").read_text() == f"var __index = {index}"  # without a server
+    assert "site_search.js" in page(tmp_path / "index.html").loaded
 
 
 def leads_somewhere(path: Path, link: str) -> None:
