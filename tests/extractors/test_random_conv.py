@@ -121,6 +121,16 @@ def test_the_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed
     assert torch.equal(scale.log2(), scale.log2().round())
 
 
+@pytest.mark.parametrize("size", [16, 64])
+def test_the_images_that_are_passed_together_change_no_bit(tmp_path: Path, size: int) -> None:
+    processed = made(tmp_path / "processed", 3, size, size)
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    network, (images, _) = RandomConv().load(tmp_path / "weights"), open_split(processed, "train")
+    whole = extractor.extract(network, images, 40, CPU).features
+    for together in (1, 3, 7, 21):
+        assert torch.equal(extractor.extract(network, images, together, CPU).features, whole), together
+
+
 def test_every_step_of_blur_and_noise_is_further_away(real: RealFeatures, held_out: np.ndarray) -> None:
     rungs = calibration.ladder(held_out, real, SETTINGS, CPU)
     assert set(rungs) == {"blur", "noise"}
