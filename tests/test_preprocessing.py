@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.data import preprocessing
-from ddpm.data.preprocessing import preprocess, split_indices, to_pixels
+from ddpm.data import pixels
+from ddpm.data.pixels import to_pixels
+from ddpm.data.preprocessing import preprocess, split_indices
 from ddpm.data.processed import called, open_split, read_manifest
 from ddpm.data.settings import Data
 from ddpm.sources.dataset import Records
@@ -164,7 +165,7 @@ class TestBrokenImages:
         assert not (tmp_path / "processed").exists()
 
     def test_bombs_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(preprocessing, "MAX_PIXELS", 50 * 50 - 1)
+        monkeypatch.setattr(pixels, "MAX_PIXELS", 50 * 50 - 1)
         with pytest.raises(ValueError, match="50x50 pixels; at most 2,499"):
             shown(gradient(50, 50), data_of())
 

@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.data.preprocessing import preprocess
+from ddpm.data.preprocessing import preprocess, preprocess_line
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.data.settings import Data
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import train
 from ddpm.variants.datasets.arrays import Arrays
 from ddpm.variants.datasets.image_folder import ImageFolder
+from stages import __main__ as runner
 from tests.small import Memory, small
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +160,30 @@ def test_two_processes_do_not_make_the_same_shards(data: Data, tmp_path: Path) -
     os.close(lock)
 
 
+def test_machines_share_the_shards_out(data: Data, tmp_path: Path) -> None:
+    """Three lines of five shards, one while another runs, and the second is never called."""
+    parts = tmp_path / "parts"
+    (parts / "train").mkdir(parents=True)
+    other = files.try_lock(parts / "train", shared=True)
+    assert preprocess_line(data, tmp_path / "raw", parts, 1, 3, 1, LIMIT) == (2, 5)
+    with pytest.raises(UserError, match="another process"):  # it would take the shards away from the other
+        made(data, tmp_path, "many", parts=parts, shard_bytes=LIMIT)
+    assert other is not None
+    os.close(other)
+    assert preprocess_line(data, tmp_path / "raw", parts, 3, 3, 1, LIMIT) == (1, 5)
+    assert sorted(path.name for path in parts.glob("*/*.npy")) == [f"images-0000{number}.npy" for number in (0, 2, 3)]
+    before = (parts / "train/images-00003.npy").stat().st_mtime_ns
+    many = made(data, tmp_path, "many", parts=parts, shard_bytes=LIMIT)
+    assert (many / "train/images-00003.npy").stat().st_mtime_ns == before
+    assert sha256(many) == sha256(made(data, tmp_path, "whole", shard_bytes=LIMIT))
+
+
+def test_a_line_without_shards_makes_nothing(data: Data, tmp_path: Path) -> None:
+    assert preprocess_line(data, tmp_path / "raw", tmp_path / "parts", 6, 6, 1, LIMIT) == (0, 5)
+    assert preprocess_line(data, tmp_path / "raw", tmp_path / "parts", 1, 1, 1) == (0, 0)
+    assert not (tmp_path / "parts").exists()
+
+
 def test_a_file_is_open_only_while_it_is_read(data: Data, tmp_path: Path) -> None:
     images, _ = open_split(made(data, tmp_path, "many", shard_bytes=LIMIT), "train")
     images[np.array([3, 88])]
@@ -166,3 +192,47 @@ def test_a_file_is_open_only_while_it_is_read(data: Data, tmp_path: Path) -> Non
     images[:36]
     with pytest.raises(UserError, match=r"images-00002\.npy: missing or damaged"):
         images[:37]
+
+
+def test_the_commands_of_two_machines_and_then_dvc_make_what_one_would(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a smaller size of shards: five of train images, two of test images."""
+    for name in ("ddpm", "stages", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    params = yaml.safe_load((ROOT / "ddpm/presets/digits.yaml").read_text())
+    params["data"] |= {"dataset": {"name": "arrays"}, "image_size": 8}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "raw").rename(tmp_path / "data/raw")
+    (tmp_path / "data/checked").touch()
+    monkeypatch.setattr(preprocess_line, "__defaults__", (1, LIMIT))
+    monkeypatch.setattr(preprocess, "__defaults__", (1, None, LIMIT))
+    monkeypatch.setattr(runner, "die_with_parent", lambda: None)
+    for line, told in (("1/2", "4 of 7"), ("2/2", "3 of 7")):
+        with pytest.raises(SystemExit) as stopped:
+            runner.main(["preprocess", "--line", line])
+        assert stopped.value.code == 0
+        assert f"{told} shards are made; `dvc repro` makes what is missing" in capfd.readouterr().err
+    (parts,) = (tmp_path / ".ddpm/shards").iterdir()
+    before = [path.stat().st_mtime_ns for path in sorted(parts.glob("train/*.npy"))]
+    with pytest.raises(SystemExit) as stopped:
+        runner.main(["preprocess"])
+    assert stopped.value.code == 0
+    assert [path.stat().st_mtime_ns for path in sorted(Path("data/processed/train").glob("images-*.npy"))] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["preprocess", "--line", "3/2"], "'3/2' is not allowed: K/N, with K from 1 to N"),
+        (["preprocess", "--line", "0/2"], "'0/2' is not allowed"),
+        (["preprocess", "--line", "1"], "'1' is not allowed"),
+        (["train", "--line", "1/2"], "train has no shards to make; it is for preprocess"),
+    ],
+)
+def test_a_line_that_cannot_be_is_refused(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        runner.main(arguments)
+    assert stopped.value.code == 2
+    assert told in capsys.readouterr().err

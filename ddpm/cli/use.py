@@ -146,7 +146,7 @@ def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor
     import torch
     from PIL import Image
 
-    from ddpm.data.preprocessing import BROKEN, to_pixels
+    from ddpm.data.pixels import BROKEN, to_pixels
     from ddpm.sources.photos import FORMATS
 
     for path in paths:

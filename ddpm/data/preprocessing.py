@@ -6,9 +6,7 @@ import hashlib
 import math
 import os
 import shutil
-import struct
 import sys
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -23,31 +21,26 @@ from typing import IO, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.base.progress import bar
-from ddpm.base.settings import Shape
-from ddpm.data.processed import MANIFEST, SHARD_BYTES, SPLITS, Manifest, Shard, named, open_split, shard_name
-from ddpm.data.settings import Data, Resize
+from ddpm.data.pixels import BROKEN, Pixels, to_pixels
+from ddpm.data.processed import MANIFEST, SHARD_BYTES, SPLITS, Manifest, Shard, Split, named, open_split, shard_name
+from ddpm.data.settings import Data
 from ddpm.pictures import plots
-from ddpm.sources.dataset import MODES, Dataset, Records, picture
+from ddpm.sources.dataset import Dataset, Records
 
 T = TypeVar("T")
 R = TypeVar("R")
-Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to cut up first
 MAX_WORKERS = 16  # photos that are decoded at a time
 BATCH = 32
 BATCH_BYTES = 2**21
 MAX_NAMED = 5
-# what PIL's readers raise for damaged files
-BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxError, TypeError, ValueError,
-          struct.error, zlib.error)  # fmt: skip
 
 
 def preprocess(
@@ -66,20 +59,20 @@ def preprocess(
     """
     records = data.dataset.read(raw)
     workers = workers or cores()
-    size = max(1, shard_bytes // math.prod(data.shape))
     broken: dict[int, str] = {}
-    kept, shards = {}, {}
+    kept: dict[Split, NDArray[np.int64]] = {}
+    shards: dict[Split, tuple[Shard, ...]] = {}
     with files.atomic_path(processed) as folder:
-        for split, indices in zip(SPLITS, split_indices(records, data.test_fraction, data.split_seed), strict=True):
-            made = folder / split
+        for split, pieces in _pieces(records, data, shard_bytes).items():
+            made, indices = folder / split, np.concatenate(pieces)
             made.mkdir(parents=True)
-            with bar(len(indices), f"preprocess {split}", "images") as progress:
-                if len(indices) <= size:
+            if len(pieces) == 1:
+                with bar(len(indices), f"preprocess {split}", "images") as progress:
                     unreadable = _write_images(made / "images.npy", records, indices, data, workers, progress)
-                else:
-                    pieces = [indices[first : first + size] for first in range(0, len(indices), size)]
-                    place = (parts or folder.with_name("parts")) / split
-                    shards[split], unreadable = _share_out(pieces, place, made, data, raw, workers, progress)
+            else:
+                place = (parts or folder.with_name("parts")) / split
+                found = _make_shards(_tasks(place, pieces), False, data, raw, workers)
+                shards[split], unreadable = _collected(place, pieces, found, made)
             kept[split] = records.labels[indices[~np.isin(indices, list(unreadable))]]
             np.save(made / "labels.npy", kept[split])
             broken |= unreadable
@@ -108,6 +101,38 @@ def preprocess(
     return manifest
 
 
+def preprocess_line(
+    data: Data,
+    raw: Path,
+    parts: Path,
+    line: int,
+    lines: int,
+    workers: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> tuple[int, int]:
+    """Make the shards ``line``, ``line`` + ``lines`` and so on, of 1, 2, ..., in ``parts``: ``preprocess`` then has the
+    others to make. Calls with other lines may run at the same time, on any machine that sees the folder.
+
+    Returns how many shards these are, and how many there are. Raises UserError as ``preprocess`` does.
+    """
+    pieces = _pieces(data.dataset.read(raw), data, shard_bytes)
+    tasks = [task for split, own in pieces.items() if len(own) > 1 for task in _tasks(parts / split, own)]
+    chosen = tasks[line - 1 :: lines]
+    if chosen:
+        _make_shards(chosen, True, data, raw, workers or cores())
+    return len(chosen), len(tasks)
+
+
+def _pieces(records: Records, data: Data, shard_bytes: int) -> dict[Split, list[NDArray[np.int64]]]:
+    """The indices of each shard's records, by split; a single piece is no shard."""
+    size = max(1, shard_bytes // math.prod(data.shape))
+    splits = zip(SPLITS, split_indices(records, data.test_fraction, data.split_seed), strict=True)
+    return {
+        split: [indices[first : first + size] for first in range(0, max(1, len(indices)), size)]
+        for split, indices in splits
+    }
+
+
 def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the train and the test records: the source's own split, or else one stratified by class.
 
@@ -124,57 +149,6 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
     in_test = np.zeros(len(rank), dtype=bool)
     in_test[by_class] = np.diff(np.floor(np.arange(len(rank) + 1) * test_fraction + 0.5)) > 0
     return shuffled[~in_test[shuffled]], shuffled[in_test[shuffled]]
-
-
-def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixels:
-    """A PIL image of any size and mode, or (H, W) or (H, W, C) uint8, as uint8 of the ``shape``.
-
-    It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
-    with an antialiased bicubic filter, an array's channels each by itself. Raises what PIL raises for a broken file,
-    ValueError for an image that is too large, has no fixed range, or is an array of another number of channels, and
-    UserError if data.channels is neither 1 nor 3 for a picture.
-    """
-    if isinstance(image, np.ndarray):
-        planes = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
-        if planes.shape == shape:  # as PIL would return it, at an eighth of the time
-            return planes
-        image = picture(image)
-    if isinstance(image, np.ndarray):
-        if image.shape[2] != shape.channels:
-            raise ValueError(f"{image.shape[2]} channels, and data.channels is {shape.channels}")
-        gray = shape._replace(channels=1)
-        return np.concatenate([to_pixels(Image.fromarray(plane), gray, resize) for plane in np.moveaxis(image, 2, 0)])
-    if shape.channels not in MODES:
-        raise UserError(f"data.channels: {shape.channels} is not allowed for pictures; allowed: 1 and 3")
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
-    ImageOps.exif_transpose(image, in_place=True)
-    image, mode = _opaque(image), MODES[shape.channels]
-    if image.mode != mode:  # convert always copies
-        image = image.convert(mode)
-    channels, height, width = shape
-    across, down = map(float, image.size)
-    if resize == "crop":  # to the shape of the result
-        across, down = min(across, down * width / height), min(down, across * height / width)
-    left, top = (image.width - across) / 2, (image.height - down) / 2
-    box = (left, top, left + across, top + down)
-    image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image with 8 bits per channel and no transparency. Raises ValueError if its range is not fixed."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > np.iinfo(np.uint16).max:
-            raise ValueError("32-bit integers without a fixed range")
-        return Image.fromarray(((levels.astype(np.int32) + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
-    if image.mode == "F":
-        raise ValueError("floating point without a fixed range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image
 
 
 def _write_images(
@@ -204,33 +178,33 @@ def _write_images(
     return broken
 
 
-def _share_out(
-    pieces: list[NDArray[np.int64]],
-    parts: Path,
-    folder: Path,
-    data: Data,
-    raw: Path,
-    workers: int,
-    progress: tqdm[NoReturn],
-) -> tuple[tuple[Shard, ...], dict[int, str]]:
-    """Write a shard of each piece to ``parts``, unless it is there, and then move them all to ``folder``.
+def _tasks(parts: Path, pieces: list[NDArray[np.int64]]) -> list[tuple[Path, NDArray[np.int64]]]:
+    return [(parts / shard_name(number), piece) for number, piece in enumerate(pieces)]
 
-    Returns them without those that would be empty, and why some records cannot be read, by index. Raises UserError when
-    a process dies, or another call has the same ``parts``.
+
+def _make_shards(
+    tasks: list[tuple[Path, NDArray[np.int64]]], shared: bool, data: Data, raw: Path, workers: int
+) -> list[tuple[str, dict[int, str]]]:
+    """Write a shard of each piece to its path, unless it is there: ``_make_shard``'s results.
+
+    shared: whether other calls may be making shards of these folders. Raises UserError when a process dies, or when a
+    call that is not ``shared`` would have company.
     """
-    parts.mkdir(parents=True, exist_ok=True)
-    lock = files.try_lock(parts)
-    if lock is None:
-        raise UserError(f"{parts}: another process is making these images: wait for it, or stop it")
-    paths = [parts / shard_name(number) for number in range(len(pieces))]
+    locks = []
+    for folder in {path.parent for path, _ in tasks}:
+        folder.mkdir(parents=True, exist_ok=True)
+        locks.append(files.try_lock(folder, shared))
+        if locks[-1] is None:
+            raise UserError(f"{folder}: another process is making these images: wait for it, or stop it")
     # spawned, because a fork of a process with threads may hang; they would outlive a parent that is killed
-    pool = ProcessPoolExecutor(min(workers, len(pieces)), get_context("spawn"), _die_with_parent)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _die_with_parent)
     found = []
     try:
-        tasks = [pool.submit(_make_shard, *task, data, raw) for task in zip(paths, pieces, strict=True)]
-        for task, piece in zip(tasks, pieces, strict=True):
-            found.append(task.result())
-            progress.update(len(piece))
+        pending = [pool.submit(_make_shard, *task, data, raw) for task in tasks]
+        with bar(sum(len(piece) for _, piece in tasks), f"preprocess {tasks[0][0].parent.name}", "images") as progress:
+            for each, (_, piece) in zip(pending, tasks, strict=True):
+                found.append(each.result())
+                progress.update(len(piece))
     except BrokenProcessPool as error:
         raise UserError(
             "data/processed: one of the processes that make it was killed, perhaps because memory ran out; run "
@@ -238,10 +212,18 @@ def _share_out(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-        os.close(lock)
+        for lock in filter(None, locks):
+            os.close(lock)
+    return found
+
+
+def _collected(
+    parts: Path, pieces: list[NDArray[np.int64]], found: list[tuple[str, dict[int, str]]], folder: Path
+) -> tuple[tuple[Shard, ...], dict[int, str]]:
+    """Move the shards to ``folder``: those that are not empty, and why some records cannot be read, by index."""
     made: list[Shard] = []
     broken: dict[int, str] = {}
-    for path, piece, (sha256, unreadable) in zip(paths, pieces, found, strict=True):
+    for (path, piece), (sha256, unreadable) in zip(_tasks(parts, pieces), found, strict=True):
         broken |= unreadable
         if count := len(piece) - len(unreadable):
             shutil.move(path, folder / shard_name(len(made)))

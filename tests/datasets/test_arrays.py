@@ -16,7 +16,7 @@ import yaml
 
 from ddpm.base import settings
 from ddpm.base.errors import UserError
-from ddpm.data import preprocessing
+from ddpm.data.pixels import to_pixels
 from ddpm.sources.dataset import Records
 from ddpm.variants.datasets.arrays import Arrays
 from tests.hostile.arrays import Attack
@@ -106,15 +106,13 @@ def test_channels_are_resized_each_by_itself(tmp_path: Path) -> None:
     both = read(saved(tmp_path / "s", images=images), tmp_path, layout="NHWC")
     data = small().data
     two = data.model_copy(update={"channels": 2})
-    found = preprocessing.to_pixels(both.open(1), two.shape, two.resize)
+    found = to_pixels(both.open(1), two.shape, two.resize)
     assert found.shape == (2, 8, 8)
     for channel in (0, 1):
         alone = read(saved(tmp_path / "s", images=images[..., channel]), tmp_path / str(channel))
-        np.testing.assert_array_equal(
-            found[channel], preprocessing.to_pixels(alone.open(1), data.shape, data.resize)[0]
-        )
+        np.testing.assert_array_equal(found[channel], to_pixels(alone.open(1), data.shape, data.resize)[0])
     with pytest.raises(ValueError, match=r"2 channels, and data\.channels is 1"):
-        preprocessing.to_pixels(both.open(1), data.shape, data.resize)
+        to_pixels(both.open(1), data.shape, data.resize)
 
 
 # --- what is refused

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from ddpm.base.errors import UserError
 from ddpm.compare import gate
-from ddpm.data.preprocessing import BROKEN, to_pixels
+from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.model.file import load_model
 from ddpm.params import config, file

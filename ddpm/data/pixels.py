@@ -1,0 +1,73 @@
+"""One picture, of any size and mode -> uint8 of one shape."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ddpm.base.errors import UserError
+from ddpm.base.settings import Shape
+from ddpm.data.settings import Resize
+from ddpm.sources.dataset import MODES, picture
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to cut up first
+# what PIL's readers raise for damaged files
+BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxError, TypeError, ValueError,
+          struct.error, zlib.error)  # fmt: skip
+
+
+def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixels:
+    """A PIL image of any size and mode, or (H, W) or (H, W, C) uint8, as uint8 of the ``shape``.
+
+    It is turned upright by its EXIF orientation, put on white if transparent, rounded from 16 bits to 8, and resized
+    with an antialiased bicubic filter, an array's channels each by itself. Raises what PIL raises for a broken file,
+    ValueError for an image that is too large, has no fixed range, or is an array of another number of channels, and
+    UserError if data.channels is neither 1 nor 3 for a picture.
+    """
+    if isinstance(image, np.ndarray):
+        planes = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
+        if planes.shape == shape:  # as PIL would return it, at an eighth of the time
+            return planes
+        image = picture(image)
+    if isinstance(image, np.ndarray):
+        if image.shape[2] != shape.channels:
+            raise ValueError(f"{image.shape[2]} channels, and data.channels is {shape.channels}")
+        gray = shape._replace(channels=1)
+        return np.concatenate([to_pixels(Image.fromarray(plane), gray, resize) for plane in np.moveaxis(image, 2, 0)])
+    if shape.channels not in MODES:
+        raise UserError(f"data.channels: {shape.channels} is not allowed for pictures; allowed: 1 and 3")
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
+    ImageOps.exif_transpose(image, in_place=True)
+    image, mode = _opaque(image), MODES[shape.channels]
+    if image.mode != mode:  # convert always copies
+        image = image.convert(mode)
+    channels, height, width = shape
+    across, down = map(float, image.size)
+    if resize == "crop":  # to the shape of the result
+        across, down = min(across, down * width / height), min(down, across * height / width)
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    box = (left, top, left + across, top + down)
+    image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image with 8 bits per channel and no transparency. Raises ValueError if its range is not fixed."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > np.iinfo(np.uint16).max:
+            raise ValueError("32-bit integers without a fixed range")
+        return Image.fromarray(((levels.astype(np.int32) + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
+    if image.mode == "F":
+        raise ValueError("floating point without a fixed range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
