@@ -17,7 +17,7 @@ import yaml
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.params import file
+from ddpm.params import digests, file
 
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
@@ -165,7 +165,7 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
     if missing := [dep for dep in kept if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
     stamps = {str(dep): files.stamp(dep) for dep in kept}  # before the reading, so a later change is read again
-    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in kept}, stamps)
+    return Inputs({key: lookup(params, key) for key in keys}, digests.read(kept), stamps)
 
 
 def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
