@@ -137,6 +137,8 @@ def run(name: str, machines: Machines = distributed.HERE) -> NoReturn:
     A shared stage runs on every rank, of all ``machines``; a process that torchrun started is one of them.
     """
     if name in SHARED:
+        # before torch is imported: of a lost machine it says what the stage's own line says, in 50 lines of C++
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         devices.reuse_memory()
     if distributed.is_rank():
         launcher = os.environ.get(distributed.LAUNCHER)

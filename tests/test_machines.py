@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,16 +22,32 @@ from tests.stages.test_start import SMALL, merged
 ROOT = Path(__file__).parent.parent
 COMMANDS = re.findall(r"^.*--nnodes=2.*$", (ROOT / "docs/machines.md").read_text(), re.M)
 MODEL = Path("data/model/model.safetensors")
+RESULTS = {"train": MODEL}
 
 
 @pytest.fixture
 def project(tmp_path: Path, digits: Path) -> Path:
-    """A working folder in which preprocess has run, with a network of a few thousand weights."""
+    return working_folder(tmp_path, digits)
+
+
+def working_folder(folder: Path, digits: Path) -> Path:
+    """One in which preprocess has run, with a network of a few thousand weights."""
     for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/processed").symlink_to(digits)
-    return tmp_path
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "data").mkdir()
+    (folder / "data/processed").symlink_to(digits)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
+    """A working folder in which every stage has run."""
+    made = working_folder(tmp_path_factory.mktemp("finished"), digits)
+    set_params(made, 1)
+    for stage in RESULTS:
+        code, said = finish(start(made, f"python -m stages {stage}"))
+        assert code == 0, said
+    return made
 
 
 def set_params(project: Path, processes: int, **train: int) -> None:
@@ -93,14 +110,9 @@ def test_a_lost_machine_ends_the_other_with_one_line_and_one_process_resumes(pro
         for machine in machines:
             assert machine.poll() is None, machine.communicate()[1]
         time.sleep(0.05)
-    ranks = psutil.Process(machines[lost].pid).children()
+    ranks = family(machines[lost])[1:]
     machines[lost].kill()
-    code, said = finish(machines[1 - lost], 60)
-    assert code == 2, said
-    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
-    assert re.search("another machine stopped|lost each other|lost the others", line)
-    assert "run the same command again" in line
-    assert "Traceback" not in said
+    assert_ends_with_one_line(machines[1 - lost], 60)
     psutil.wait_procs(ranks, timeout=60)
     assert not (project / MODEL).exists()
 
@@ -108,3 +120,96 @@ def test_a_lost_machine_ends_the_other_with_one_line_and_one_process_resumes(pro
     assert code == 0, said
     assert "resuming after step" in said
     assert (project / MODEL).exists()
+
+
+def forget(project: Path, stage: str) -> None:
+    """Make the stage run from its beginning."""
+    (project / RESULTS[stage]).unlink(missing_ok=True)
+    shutil.rmtree(project / ".ddpm/checkpoints", ignore_errors=True)
+
+
+def wait_until_ranks_meet(machines: list[subprocess.Popen[str]]) -> None:
+    """Return when a rank of one has a connection to a rank of the other: the stage itself begins."""
+    met = False
+    while not met:
+        for machine in machines:
+            assert machine.poll() is None, machine.communicate()[1]
+        first, second = (
+            {
+                (end.laddr, end.raddr)
+                for rank in psutil.Process(machine.pid).children()
+                for end in rank.net_connections("tcp")
+                if end.status == psutil.CONN_ESTABLISHED
+            }
+            for machine in machines
+        )
+        met = any((there, here) in second for here, there in first)
+
+
+def family(machine: subprocess.Popen[str]) -> list[psutil.Process]:
+    launcher = psutil.Process(machine.pid)
+    return [launcher, *launcher.children(recursive=True)]
+
+
+def hosts(machine: subprocess.Popen[str]) -> bool:
+    """Whether the machines met at this one."""
+    ends = psutil.Process(machine.pid).net_connections("tcp")
+    return any(end.status == psutil.CONN_LISTEN and str(end.laddr.port) in machine.args[-1] for end in ends)
+
+
+def assert_ends_with_one_line(machine: subprocess.Popen[str], seconds: float) -> None:
+    ranks = family(machine)[1:]
+    code, said = finish(machine, seconds)
+    assert code == 2, said
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert re.search("another machine stopped|lost each other|lost the others", line)
+    assert "run the same command again" in line
+    assert "Traceback" not in said
+    assert "frame #" not in said  # torch's own, of C++
+    assert not psutil.wait_procs(ranks, timeout=10)[1]
+
+
+@pytest.mark.slow
+def test_a_machine_that_stalls_for_20_seconds_is_waited_for(finished: Path) -> None:
+    forget(finished, "train")
+    machines = on_two(finished, COMMANDS[0])
+    wait_until_ranks_meet(machines)
+    stalled = family(machines[hosts(machines[1])])
+    for process in stalled:
+        process.suspend()
+    time.sleep(20)
+    for process in stalled:
+        process.resume()
+    for machine in machines:
+        code, said = finish(machine)
+        assert code == 0, said
+    assert (finished / MODEL).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", RESULTS)
+@pytest.mark.parametrize("lost", ["the machine at which they met", "another machine"])
+def test_a_stage_ends_when_a_machine_is_lost_and_runs_on_one(finished: Path, stage: str, lost: str) -> None:
+    """A machine without power closes no connection, and neither do stopped processes."""
+    forget(finished, stage)
+    machines = on_two(finished, COMMANDS[0].replace("train", stage))
+    wait_until_ranks_meet(machines)
+    machines.sort(key=hosts, reverse=lost == "the machine at which they met")
+    gone, left = machines
+    everyone = family(gone)
+    if lost == "the command":
+        gone.kill()
+    else:
+        for process in everyone:
+            process.suspend()
+    try:
+        assert_ends_with_one_line(left, 60)
+    finally:
+        for process in everyone:
+            if process.is_running():
+                process.kill()
+    assert not (finished / RESULTS[stage]).exists()
+
+    code, said = finish(start(finished, f"python -m stages {stage}"))
+    assert code == 0, said
+    assert (finished / RESULTS[stage]).exists()

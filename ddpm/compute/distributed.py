@@ -10,18 +10,19 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
 
-from ddpm.base.errors import EXIT_USER_ERROR, UserError
+from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +98,14 @@ def launch(program: Sequence[str], count: int, start: str, machines: Machines = 
     machines, each of them calls this. Raises UserError with the failed rank's line, with the signal that killed it, or,
     if no rank failed by itself, with what ended the ranks of another machine, or with the message of gloo or NCCL.
     """
+    import psutil
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from ddpm.compute.rendezvous import WATCHED
+    from ddpm.compute.heartbeat import watched
 
     machines.check()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # this function reports failures itself
@@ -114,9 +116,9 @@ def launch(program: Sequence[str], count: int, start: str, machines: Machines = 
             max_nodes=machines.nodes,
             nproc_per_node=count,
             run_id="ddpm",
-            # one machine alone may sleep
-            rdzv_backend="c10d" if machines.nodes == 1 else WATCHED,
+            rdzv_backend="c10d",
             rdzv_endpoint=machines.endpoint,
+            rdzv_configs={"keep_alive_max_attempt": 120},  # of 5 s: it compares clocks, which may differ
             local_addr="127.0.0.1" if machines == HERE else None,
             max_restarts=0,
             monitor_interval=0.1,
@@ -125,8 +127,24 @@ def launch(program: Sequence[str], count: int, start: str, machines: Machines = 
         line, given = Path(folder) / "error", Path(folder) / "start.json"
         given.write_text(start)
         os.environ[ERROR_FILE], os.environ[START] = str(line), str(given)
+        host, _, port = machines.endpoint.rpartition(":")
+
+        def apart(reason: str) -> NoReturn:
+            raise UserError(
+                f"{machines.nodes} machines at {machines.endpoint} did not meet, or lost each other ({reason}): {AGAIN}"
+            )
+
+        def lost(reason: str) -> None:  # the main thread and the ranks may be waiting where no signal reaches them
+            code = exit_code(lambda: apart(reason))
+            shutil.rmtree(folder, ignore_errors=True)
+            for rank in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    rank.kill()
+            os._exit(code)
+
         try:
-            elastic_launch(ranks, sys.executable)(*program)
+            with watched(host, int(port), lost) if machines.nodes > 1 else nullcontext():
+                elastic_launch(ranks, sys.executable)(*program)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:
@@ -137,14 +155,11 @@ def launch(program: Sequence[str], count: int, start: str, machines: Machines = 
                 raise UserError(f"another machine stopped, and so did this one: {AGAIN}") from error
             return code
         except (RendezvousError, DistError) as error:
-            reason = _reason(error) or type(error).__name__
-            raise UserError(
-                f"{machines.nodes} machines at {machines.endpoint} did not meet, or lost each other ({reason}): {AGAIN}"
-            ) from error
+            apart(_reason(error.__cause__ or error) or type(error).__name__)
     return 0
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What gloo, NCCL or torchrun says, without gloo's source location and its advice."""
     return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
@@ -181,7 +196,9 @@ def joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        last = dist.new_group(timeout=PATIENCE, backend="gloo")
         yield
+        dist.barrier(last)  # torchrun waits 5 minutes for the ranks of other machines, and then says that all went well
     except UserError as error:
         _leave(error, "")
         sys.exit(EXIT_USER_ERROR)
