@@ -17,12 +17,18 @@ import pytest
 import yaml
 
 from ddpm.base.files import sha256
+from stages.__main__ import SHARED
 from tests.stages.test_start import SMALL, merged
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = re.findall(r"^.*--nnodes=2.*$", (ROOT / "docs/machines.md").read_text(), re.M)
 MODEL = Path("data/model/model.safetensors")
-RESULTS = {"train": MODEL}
+RESULTS = {
+    "reference": Path("data/reference/reference.json"),
+    "train": MODEL,
+    "sample": Path("metrics/sample.json"),
+    "evaluate": Path("metrics/evaluate.json"),
+}
 
 
 @pytest.fixture
@@ -187,10 +193,16 @@ def test_a_machine_that_stalls_for_20_seconds_is_waited_for(finished: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", RESULTS)
-@pytest.mark.parametrize("lost", ["the machine at which they met", "another machine"])
-def test_a_stage_ends_when_a_machine_is_lost_and_runs_on_one(finished: Path, stage: str, lost: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "lost"),
+    [
+        *((stage, lost) for stage in RESULTS for lost in ("the command", "the machine at which they met")),
+        ("train", "another machine"),
+    ],
+)
+def test_every_shared_stage_ends_when_a_machine_is_lost_and_runs_on_one(finished: Path, stage: str, lost: str) -> None:
     """A machine without power closes no connection, and neither do stopped processes."""
+    assert set(RESULTS) == SHARED
     forget(finished, stage)
     machines = on_two(finished, COMMANDS[0].replace("train", stage))
     wait_until_ranks_meet(machines)
