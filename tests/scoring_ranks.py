@@ -18,7 +18,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
-from ddpm.scoring import calibration, memorisation, metric
+from ddpm.scoring import calibration, distances, memorisation, metric, neighbours
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate
@@ -74,4 +74,5 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
 
 if __name__ == "__main__":
     with distributed.joined(torch.device("cpu")):
-        write_scores(*map(Path, json.loads(os.environ["SCORING_RANKS"])), distributed.current())
+        *folders, distances.MOST, neighbours.EXACT = json.loads(os.environ["SCORING_RANKS"])
+        write_scores(*map(Path, folders), distributed.current())

@@ -177,16 +177,6 @@ def test_those_that_come_near_twice_as_often_in_one_run_in_twenty(held_out: int,
     assert rate == pytest.approx(memorisation.CHANCE, abs=0.015)
 
 
-def test_a_large_train_split_is_searched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    queries, train = draw(30, 0), draw(200, 1)
-    monkeypatch.setattr(distances, "MOST", 50)
-    rows = distances.rows(200, 50).numpy()
-    found = memorisation.nearest(queries, train, CPU)
-    within = slow(queries, train[rows])
-    np.testing.assert_array_equal(found.row, rows[within.argmin(1)])
-    np.testing.assert_allclose(found.distance, within.min(1))
-
-
 def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours() -> None:
     generator = np.random.default_rng(0)
     train = torch.from_numpy(generator.normal(size=(60, 3))).float()
@@ -197,7 +187,7 @@ def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours() 
         to_train = np.linalg.norm(train.double().numpy() - sample, axis=1)
         between = np.linalg.norm(train.double().numpy() - train[to_train.argmin()].double().numpy(), axis=1)
         expected.append(to_train.min() > np.partition(between, 1)[1])
-    assert memorisation.authentic(
-        found, distances.neighbours(train, 1)[0][:, 0].double().sqrt().numpy()
-    ) == pytest.approx(np.mean(expected))
+    apart = distances.neighbours(train, 1)[0][:, 0].double().sqrt().numpy()[found.row]
+    np.testing.assert_allclose(memorisation.Space(train, CPU).apart(found.row), apart, rtol=1e-5)
+    assert memorisation.authentic(found, apart) == pytest.approx(np.mean(expected))
     assert not any(expected[:40])

@@ -54,10 +54,12 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
     of_all = frechet.statistics(whole.features)
     np.testing.assert_allclose(found.mu, of_all["mu"], rtol=1e-5)
     np.testing.assert_allclose(found.sigma, of_all["sigma"], rtol=1e-4, atol=1e-6)
-    assert len(found.apart) == len(found.nearest.row) == len(reference.load_pixels(tmp_path / "large").row) == 200
+    assert len(found.apart) == len(found.nearest.row) == len(reference.load_pixels(tmp_path / "large")[0].row) == 200
     searched = distances.rows(359, 200)
-    between = torch.cdist(whole.held_out.features[searched].double(), found.features.double())
+    between = torch.cdist(whole.held_out.features[searched].double(), whole.features.double())
     np.testing.assert_allclose(found.nearest.distance, between.min(1).values, rtol=1e-3, atol=1e-3)
+    apart = torch.cdist(whole.features[found.nearest.row].double(), whole.features.double()).kthvalue(2, dim=1).values
+    np.testing.assert_allclose(found.nearest_apart, apart, rtol=1e-3, atol=1e-3)
 
 
 def test_made_twice_it_is_the_same_to_the_byte(digits: Path, folder: Path, tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, classes, excess
 from ddpm.model.file import Loaded
 from ddpm.sampling.samples import read_labels, read_samples
-from ddpm.scoring import calibration, extractor, frechet, memorisation
+from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
 from ddpm.scoring.calibration import Task, scored, scorings
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import check_counts
-from ddpm.scoring.memorisation import Nearest, Vectors
+from ddpm.scoring.memorisation import Nearest, Space, Vectors
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
 from ddpm.scoring.scores import class_accuracy
 from ddpm.scoring.settings import Evaluate
@@ -91,6 +91,7 @@ def evaluate(
     by_class: Rows = []
     if asked is not None:
         train, test = (open_split(processed, split)[1] for split in SPLITS)
+        test = test[distances.rows(len(test), distances.MOST).numpy()]
         for name, accuracy in accuracies({name: found.held_out for name, found in real.features.items()}, test).items():
             floor[name]["class_accuracy"] = accuracy
         for name, found in real.features.items():
@@ -127,19 +128,22 @@ class Real(NamedTuple):
     """The real images that samples are compared with.
 
     train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether each test image is not a copy of a train image.
+    whether each test image is not a copy of a train image; indexed: the files of the index
+    of the pixels, if there is one.
     """
 
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
+    indexed: tuple[Path, ...]
 
     @classmethod
     def open(cls, processed: Path, reference: Path, settings: Evaluate) -> Real:
         features = {name: load_features(reference, name) for name in settings.extractors}
-        held_out = {PIXELS: load_pixels(reference)} | {name: found.nearest for name, found in features.items()}
-        return cls(open_split(processed, "train")[0], features, held_out, held_out[PIXELS].distance > 0)
+        pixels, index = load_pixels(reference)
+        held_out = {PIXELS: pixels} | {name: found.nearest for name, found in features.items()}
+        return cls(open_split(processed, "train")[0], features, held_out, pixels.distance > 0, index)
 
 
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -161,15 +165,18 @@ def report(
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
     }
-    spaces: dict[str, tuple[Vectors, Vectors]] = {PIXELS: (images, real.train)}
-    spaces |= {name: (fakes[name].features, found.features) for name, found in real.features.items()}
+    spaces = {PIXELS: Space(real.train, device, real.indexed)}
+    spaces |= {name: found.space(real.train, settings.batch_size, device) for name, found in real.features.items()}
+    queries: dict[str, Vectors] = {PIXELS: images, **{name: found.features for name, found in fakes.items()}}
     tasks: dict[tuple[str, str], Task] = {
-        (space, "nearest"): partial(memorisation.search, *pair, device) for space, pair in spaces.items()
+        (name, "nearest"): partial(space.search, queries[name]) for name, space in spaces.items()
     }
     for name, found in real.features.items():
         tasks |= {(name, key): task for key, task in scorings(fakes[name], found, settings, device).items()}
     done = ranks.each(tasks)
-    near = {space: Nearest(**done[space, "nearest"]) for space in spaces}
+    near = {name: Nearest(**done[name, "nearest"]) for name in spaces}
+    known = {name: partial(found.apart_at, near[name].row, spaces[name]) for name, found in real.features.items()}
+    apart = ranks.each(known)
     scores: dict[str, Any] = {}
     curves = {}
     for name, found in real.features.items():
@@ -182,8 +189,8 @@ def report(
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
     for name, found in real.features.items():
         if closeness[name]:
-            for key, at in (("authentic", near[name]), ("authentic_expected", found.nearest)):
-                closeness[name][key] = memorisation.authentic(at, found.apart)
+            closeness[name]["authentic"] = memorisation.authentic(near[name], apart[name]["apart"])
+            closeness[name]["authentic_expected"] = memorisation.authentic(found.nearest, found.nearest_apart)
     for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}
@@ -216,8 +223,7 @@ def pairs(samples: Images, real: Real, nearest: dict[str, Nearest]) -> NDArray[n
     """(rows, columns, C, H, W): for each space, pixels first, a row of the samples that are relatively closest to a
     train image, closest first, and below it the row of those train images."""
     rows = []
-    for space, found in nearest.items():
+    for found in nearest.values():
         chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
-        theirs = found.row[chosen]
-        rows += [samples[chosen], real.train[theirs if space == PIXELS else real.features[space].rows[theirs]]]
+        rows += [samples[chosen], real.train[found.row[chosen]]]
     return np.stack(rows)

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split
-from ddpm.scoring import extractor, frechet, metric
+from ddpm.scoring import distances, extractor, frechet, metric
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
@@ -72,7 +72,7 @@ def calibrate(
     small are left out. A ladder that does not climb gives a warning on stderr and not an error, because the cause may
     be the data, such as images without any detail to blur.
     """
-    images, _ = open_split(processed, "test")
+    images = distances.part(open_split(processed, "test")[0], distances.MOST)
     found = {}
     for name in settings.extractors:
         real = load_features(reference, name)
@@ -125,8 +125,8 @@ def ladder(
     """For each way of spoiling images, the scores by ``level``, ascending from 0: of the metrics that compare with real
     images and should see it.
 
-    images: (N, C, H, W), the first N of the test split. Empty if ``settings.metrics`` has no such metric, or there are
-    too few images.
+    images: (N, C, H, W), the first N of those whose features are ``real.held_out``. Empty if ``settings.metrics`` has
+    no such metric, or there are too few images.
     """
     seeing = tuple(
         name

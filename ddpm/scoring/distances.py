@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ddpm.base.images import Images
 from ddpm.compute import noise
 
 ROWS = 1024  # of the matrix of distances in memory at once
 MOST = 50_000  # of a set, whose pairs are compared; a larger set has a part of so many, and the fingerprint says so
 SEED = 2020
+
+Vectors = TypeVar("Vectors", Tensor, Images)
 
 
 def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -46,6 +50,6 @@ def rows(total: int, count: int) -> Tensor:
     return noise.uniform(SEED, "part", every, 0).argsort()[:count].sort().values
 
 
-def part(features: Tensor, count: int) -> Tensor:
-    """At most ``count`` of (N, D) features, the ``rows`` of them."""
-    return features if len(features) <= count else features[rows(len(features), count)]
+def part(vectors: Vectors, count: int) -> Vectors:
+    """At most ``count`` of N images or features, (N, ...): the ``rows`` of them."""
+    return vectors if len(vectors) <= count else vectors[rows(len(vectors), count)]

@@ -8,26 +8,48 @@ The yardstick is how close held-out real images come to the train split, as in M
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import special  # not stats, whose import takes a second
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm.base.images import Images
-from ddpm.scoring import distances
+from ddpm.scoring import extractor, neighbours
 
 ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
 NEIGHBOURS = 50  # as in Carlini et al.: so many that a duplicate in the train split does not hide copies of the image
+CANDIDATES = 256  # of an index, for each query
+REMADE = 64  # of those whose features must be made again
 NEAR = 0.05  # a sample counts as near if it is nearer than all but this share of held-out images
 ALLOWED = 2  # times the held-out images' rate at which samples may be near
 CHANCE = 0.05  # of reporting copies in a model whose samples are near at just the allowed rate
 QUANTILES = 1000  # of a distribution, to average over it
 
-Vectors = Images | NDArray[np.generic] | Tensor
+
+@dataclass(frozen=True)
+class Remade:
+    """The features of images that are not kept: those that are asked for are made again."""
+
+    network: nn.Module
+    images: Images
+    batch_size: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        return extractor.extract(self.network, self.images[rows], self.batch_size, self.device).features
+
+
+Vectors = Images | NDArray[np.generic] | Tensor | Remade
 
 
 class Nearest(NamedTuple):
@@ -41,56 +63,105 @@ class Nearest(NamedTuple):
     relative: NDArray[np.float64]
 
 
-def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
-    """The nearest of ``train``, (M, ...), to each of ``queries``, (N, ...) of the same shape. A large train split is
-    searched in part: ``distances.rows``.
+def nearest(
+    queries: Vectors,
+    train: Vectors,
+    device: torch.device,
+    index: Sequence[Path] = (),
+    own: NDArray[np.int64] | None = None,
+) -> Nearest:
+    """The nearest of ``train``, (M, ...), to each of ``queries``, (N, ...) of the same shape. index: the files of the
+    ``neighbours`` index of ``train``, if it has one. own: (N,), the queries' own rows of ``train``, which do not count.
 
     The search uses float32 matrix products, which resolve near-ties to about 1e-3 of the vectors' length. The distance
-    to the match is then computed from the difference itself, so that a copy is at exactly 0.
+    to the match is then computed from the difference itself, so that a copy is at exactly 0. By an index, distances to
+    CANDIDATES train images, or REMADE, are computed from differences, and others do not count.
     """
-    searched = distances.rows(len(train), distances.MOST).numpy()
-    middle = _rows(train[searched[:ROWS]], device).mean(0)  # products of centred vectors lose fewer digits
+    if index:
+        return _of_candidates(queries, train, device, index, own)
+    middle = _rows(train[:ROWS], device).mean(0)  # products of centred vectors lose fewer digits
     nearest, indices, typical = [], [], []
     for first in range(0, len(queries), ROWS):
         chosen = _rows(queries[first : first + ROWS], device)
         centred = chosen - middle
         best = torch.full((len(chosen),), torch.inf, device=device)
-        index = torch.zeros(len(chosen), dtype=torch.int64, device=device)
+        at = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         around = torch.empty(len(chosen), 0, device=device)
-        for start in range(0, len(searched), ROWS):
-            keys = _rows(train[searched[start : start + ROWS]], device) - middle
+        for start in range(0, len(train), ROWS):
+            keys = _rows(train[start : start + ROWS], device) - middle
             # the squared distance without the query's own square, which does not change the minimum
             every = keys.square().sum(1) - 2 * centred @ keys.T
-            found, at = every.min(1)
-            index = torch.where(found < best, start + at, index)
+            if own is not None:
+                itself = own[first : first + ROWS] - start
+                inside = np.flatnonzero((itself >= 0) & (itself < len(keys)))
+                every[inside, itself[inside]] = torch.inf
+            found, here = every.min(1)
+            at = torch.where(found < best, start + here, at)
             best = torch.minimum(best, found)
             nearby = every.topk(min(NEIGHBOURS, len(keys)), largest=False).values
             around = torch.cat([around, nearby], 1).sort(1).values[:, :NEIGHBOURS]
-        matched = _rows(train[searched[index.cpu().numpy()]], device)
+        matched = _rows(train[at.cpu().numpy()], device)
         nearest.append((chosen.double() - matched.double()).square().sum(1).sqrt().cpu())
-        indices.append(index.cpu())
+        indices.append(at.cpu())
         typical.append((around + centred.square().sum(1, keepdim=True)).clamp(min=0).double().sqrt().mean(1).cpu())
     distance, mean = torch.cat(nearest).numpy(), torch.cat(typical).numpy()
-    # rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1
-    relative = np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
-    return Nearest(distance, searched[torch.cat(indices).numpy()], relative)
+    return Nearest(distance, torch.cat(indices).numpy(), _relative(distance, mean))
 
 
-def search(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, Any]:
-    """``nearest``, by field: what ``Ranks.each`` can send."""
-    return nearest(queries, train, device)._asdict()
+def _of_candidates(
+    queries: Vectors, train: Vectors, device: torch.device, index: Sequence[Path], own: NDArray[np.int64] | None
+) -> Nearest:
+    blocks = (_tensor(queries[first : first + ROWS]) for first in range(0, len(queries), ROWS))
+    count = REMADE if isinstance(train, Remade) else CANDIDATES
+    candidates = neighbours.candidates(index, map(neighbours.coarse, blocks), count)
+    distance, row, mean = np.empty(len(queries)), np.empty(len(queries), np.int64), np.empty(len(queries))
+    for first in range(0, len(queries), ROWS // count):
+        rows, places = np.unique(candidates[first : first + ROWS // count], return_inverse=True)
+        keys = _rows(train[np.maximum(rows, 0)], device)  # -1 is no row
+        chosen = _rows(queries[first : first + ROWS // count], device).double()
+        for query, (vector, some) in enumerate(zip(chosen, places.reshape(len(chosen), -1), strict=True), first):
+            others = np.sort(some[(candidates[query] >= 0) & (own is None or candidates[query] != own[query])])
+            every = (keys[others].double() - vector).square().sum(1).sqrt().cpu().numpy()
+            row[query], distance[query] = rows[others[every.argmin()]], every.min()
+            mean[query] = np.sort(every)[:NEIGHBOURS].mean()
+    return Nearest(distance, row, _relative(distance, mean))
+
+
+def _relative(distance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1."""
+    return np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
+
+
+class Space(NamedTuple):
+    """The train images in pixels or in an extractor's features, and the index of them: what ``nearest`` searches."""
+
+    train: Vectors
+    device: torch.device
+    indexed: tuple[Path, ...] = ()
+
+    def search(self, queries: Vectors) -> dict[str, Any]:
+        """``nearest``, by field: what ``Ranks.each`` can send."""
+        return nearest(queries, *self)._asdict()
+
+    def apart(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(N,), the distances of those train images to their nearest other."""
+        own, at = np.unique(rows, return_inverse=True)
+        return nearest(self.train[own], *self, own).distance[at]
+
+
+def _tensor(vectors: Vectors) -> Tensor:
+    return vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.array(vectors))
 
 
 def _rows(vectors: Vectors, device: torch.device) -> Tensor:
     """(N, D) float32."""
-    tensor = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.array(vectors))
-    return tensor.to(device).flatten(1).float()
+    return _tensor(vectors).to(device).flatten(1).float()
 
 
 def authentic(found: Nearest, apart: NDArray[np.float64]) -> float:
     """The share of images that are further from their nearest train image than that one is from every other: AuthPct of
-    Alaa et al. 2022 (arXiv:2102.08921). apart: (M,), each train image's distance to its nearest other."""
-    return float(np.mean(found.distance > apart[found.row]))
+    Alaa et al. 2022 (arXiv:2102.08921). apart: (N,), the distance of those train images to their nearest other."""
+    return float(np.mean(found.distance > apart))
 
 
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:
