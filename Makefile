@@ -1,5 +1,6 @@
 # Each target sets up .venv by itself when it is missing or stale.
 PYTHON ?= python3
+PORT ?= 5000
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
@@ -22,8 +23,8 @@ test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/sc
 test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal $(ARGS)
 
-ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
+ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000; make ui PORT=5001
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
 
 coverage: $(DOCS)  ## the tests, and which lines they leave out: htmlcov/index.html
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html

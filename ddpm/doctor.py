@@ -6,8 +6,11 @@ import json
 import os
 import platform
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -27,6 +30,10 @@ from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
 
+NEEDED = ("dvc", "torch", "torch_fidelity", "mlflow")  # packages, without which nothing more can be looked at
+WRITTEN = (".git", ".dvc/tmp", ".ddpm", "data", "data/*", "metrics")  # folders
+AHEAD = 120  # seconds that another machine's clock may be ahead of this one's
+PORT = 5000  # of `make ui`
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 GIB = 2**30
 
@@ -44,15 +51,18 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """All findings, in the order in which things are needed. Whatever cannot be checked because something else is
     missing is left out."""
-    findings = [packages(), *programs()]
-    if any(util.find_spec(name) is None for name in ("dvc", "torch", "torch_fidelity", "mlflow")):
+    findings = [packages(), *programs(), *folder()]
+    if any(util.find_spec(name) is None for name in NEEDED):
+        return findings
+    findings += torch_starts()
+    if findings[-1].state == "missing":
         return findings
     findings += [repository(), branch()]
     try:
         settings = config.load()
     except UserError as error:
         return [*findings, Finding("params", "missing", "not usable", str(error))]
-    for part in (device, model, trainings, mlflow, dataset, weights):
+    for part in (device, model, trainings, mlflow, ui, dataset, weights):
         try:
             findings += part(settings)
         except UserError as error:
@@ -88,18 +98,61 @@ def packages() -> Finding:
 
 
 def programs() -> Iterator[Finding]:
-    """The programs that are called by name."""
-    setup = "`make setup`, and put .venv/bin into PATH"
+    """The programs that are called by name. Stages run by `python`, and need the environment that is looked at here."""
+    setup = "`make setup`, then `source .venv/bin/activate`"
     by_hand = "install make for the two commands, or run `dvc repro` itself"
-    for name, fix in {"git": "install git", "dvc": setup, "make": by_hand}.items():
-        if path := shutil.which(name):
-            yield Finding(name, "ok", path)
-        else:
+    status, english = ["git", "status"], {**os.environ, "LC_ALL": "C"}
+    for name, fix in {"git": "install git", "python": setup, "dvc": setup, "make": by_hand}.items():
+        path = shutil.which(name)
+        own = path and Path(path).parent.samefile(Path(sys.executable).parent)
+        if not path:
             yield Finding(name, "note" if name == "make" else "missing", "not in PATH", fix)
+        elif (
+            name == "git"
+            and b"dubious ownership" in subprocess.run(status, capture_output=True, check=False, env=english).stderr
+        ):
+            allow = f"if you trust it: `git config --global --add safe.directory {Path.cwd()}`"
+            yield Finding(name, "missing", "refuses this folder, because it belongs to another user", allow)
+        elif name in ("python", "dvc") and not own:
+            yield Finding(name, "missing", f"{path} comes first in PATH, and is not of {sys.prefix}", setup)
+        else:
+            yield Finding(name, "ok", path)
+
+
+def folder() -> Iterator[Finding]:
+    """Whether this folder's files can be written, are run by their own code, and are not from the future."""
+    written = [Path(), *(path for name in WRITTEN for path in sorted(Path().glob(name)))]
+    if locked := [str(path) for path in written if not os.access(path, os.W_OK)]:
+        fix = "if another user made them, such as root in a container: `sudo chown -R $USER .`"
+        yield Finding("folder", "missing", f"{', '.join(locked)} cannot be written", fix)
+    code = Path(__file__).parent
+    if Path("ddpm/doctor.py").exists() and not code.samefile("ddpm"):
+        shown = f"the command ddpm runs {code}, and stages run the code that is here"
+        yield Finding("folder", "note", shown, "`make setup` here, then `source .venv/bin/activate`")
+    ahead = max((path.lstat().st_mtime for path in Path().glob("*")), default=0) - time.time()
+    if ahead > AHEAD:
+        shown = f"a file is {ahead / 60:,.0f} minutes from the future"
+        yield Finding("folder", "note", shown, "set this machine's clock")
+
+
+def torch_starts() -> Iterator[Finding]:
+    """Whether torch starts at all, tried in another process: one whose instructions this CPU lacks is killed."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch, torchvision"], capture_output=True, text=True, check=False
+    )
+    if done.returncode < 0:
+        killed = f"killed by {signal.Signals(-done.returncode).name} when it is imported"
+        yield Finding("torch", "missing", killed, "this build needs another CPU: install another version of torch")
+    elif done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it cannot be imported"])[-1]
+        yield Finding("torch", "missing", said, "torch and torchvision must fit: `make setup`")
+    else:
+        yield Finding("torch", "ok", "starts")
 
 
 def repository(here: Path | None = None) -> Finding:
-    """Whether a folder (by default the working folder) is in a git and DVC repository with files that DVC can read.
+    """Whether a folder (by default the working folder) is in a git and DVC repository with files that DVC can read, and
+    a cache that it can use.
 
     DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
     """
@@ -115,6 +168,11 @@ def repository(here: Path | None = None) -> Finding:
         with Repo(str(here)) as repo:
             _ = repo.index.stages
             locks = Path(repo.tmp_dir or "", "rwlock")
+            cache = Path(repo.cache.local.path)
+        there = next(path for path in (cache, *cache.parents) if path.exists())  # DVC makes the rest
+        if not os.access(there, os.R_OK | os.W_OK):
+            fix = "is its disk mounted? `dvc cache dir --local PATH` moves it"
+            return Finding("repository", "missing", f"DVC's cache {cache} cannot be read and written", fix)
         json.loads(locks.read_text() if locks.exists() else "{}")
         return Finding("repository", "ok", str(here))
     except (DvcException, SCMError) as error:
@@ -144,8 +202,11 @@ def device(settings: Config) -> Iterator[Finding]:
     free = devices.free_memory(chosen) / GIB
     ranks = f"{count} process{'es' * (count > 1)}"
     yield Finding("device", "ok", f"{devices.describe(chosen)}, {ranks}, {free:.1f} GiB of memory free")
-    if chosen.type == "cpu" and torch.version.cuda is None and shutil.which("nvidia-smi"):
-        yield Finding("device", "note", "a GPU's driver, and torch without CUDA", "install a CUDA build of torch")
+    if chosen.type == "cpu" and settings.device == "auto" and shutil.which("nvidia-smi"):
+        cuda = torch.version.cuda
+        shown = f"a GPU's driver, and torch {f'for CUDA {cuda}, which it does not run' if cuda else 'without CUDA'}"
+        update = "update the driver, or install torch for the CUDA that `nvidia-smi` names"
+        yield Finding("device", "note", shown, update if cuda else "install a CUDA build of torch")
     best = devices.precision("auto", chosen)
     for section, choice in (("train", settings.train.precision), ("sample", settings.sample.precision)):
         slow = choice == "bfloat16" and best != torch.bfloat16
@@ -187,15 +248,29 @@ def mlflow(settings: Config) -> Iterator[Finding]:
     from ddpm.tracking.store import Store
 
     store = Store()
+    store.strict = True  # it raises, and waits no longer than a stage would
     where = masked(store.uri)
     if store.off:
         yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
     elif store.absent:
         yield Finding("mlflow", "ok", f"{where}, which the first run makes")
-    elif (runs := store.attempt(store.runs)) is None:
-        yield Finding("mlflow", "note", f"{where} does not answer", "later, `ddpm track sync` logs what was run")
     else:
-        yield Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {store.experiment_name}")
+        try:
+            runs = store.attempt(store.runs) or []
+            yield Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {store.experiment_name}")
+        except UserError as error:
+            later = "`ddpm track sync` logs later what was run"
+            upgrade = f"made by another version of MLflow: copy it, then `mlflow db upgrade {where}`; {later}"
+            yield Finding("mlflow", "note", str(error), upgrade if "db upgrade" in str(error) else later)
+
+
+def ui(settings: Config) -> Iterator[Finding]:
+    """Whether something listens where `make ui` would."""
+    with socket.socket() as tried:
+        tried.settimeout(1)
+        if tried.connect_ex(("127.0.0.1", PORT)) == 0:
+            shown = f"port {PORT} is in use, by `make ui` or by another program"
+            yield Finding("ui", "note", shown, f"if by another: `make ui PORT={PORT + 1}`")
 
 
 def dataset(settings: Config) -> Iterator[Finding]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +23,7 @@ import yaml
 import ddpm
 from ddpm import cli, doctor
 from ddpm.params import file
-from ddpm.tracking.store import SETTINGS
+from ddpm.tracking.store import SETTINGS, Store
 from ddpm.training import checkpoints
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
@@ -33,6 +38,8 @@ def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(doctor, "torch_starts", lambda: [doctor.Finding("torch", "ok", "starts")])  # 2 s
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
     pygit2.init_repository(".")
     (tmp_path / ".dvc").mkdir()
@@ -330,6 +337,150 @@ def test_tracking_that_is_off_or_down_ends_nothing(
     code, topics = run(capsys)
     assert (code, states(topics["mlflow"])) == (0, ["note"])
     assert "secret" not in topics["mlflow"][0]["found"]
+
+
+@pytest.mark.slow
+def test_a_store_of_another_version_of_mlflow_is_said_with_the_way_to_upgrade_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/made.db")
+    Store().experiment  # noqa: B018 (makes the database)
+    assert states(run(capsys)[1]["mlflow"]) == ["ok"]
+    with sqlite3.connect("made.db") as database:
+        database.execute("update alembic_version set version_num = '451aebb31d03'")
+    Path("made.db").rename("mlflow.db")  # a process looks at a database's version once
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    code, topics = run(capsys)
+    assert (code, states(topics["mlflow"])) == (0, ["note"])
+    assert "out-of-date database schema" in topics["mlflow"][0]["found"]
+    assert f"`mlflow db upgrade sqlite:///{Path('mlflow.db').resolve()}`" in topics["mlflow"][0]["fix"]
+    Path("mlflow.db").write_text("half of it, as of a broken copy")
+    assert "file is not a database" in run(capsys)[1]["mlflow"][0]["found"]
+
+
+def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(doctor, "PORT", port)
+        code, topics = run(capsys)
+        assert (code, states(topics["ui"])) == (0, ["note"])
+        assert f"`make ui PORT={port + 1}`" in topics["ui"][0]["fix"]
+    assert "ui" not in run(capsys)[1]
+
+
+@pytest.mark.parametrize("name", ["python", "dvc"])
+def test_another_environment_that_comes_first_in_path_is_said(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when .venv is not active: stages would run without the packages, or with others."""
+    other = Path("elsewhere", name)
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other.parent.resolve()}{os.pathsep}{os.environ['PATH']}")
+    code, topics = run(capsys)
+    assert (code, states(topics[name])) == (1, ["missing"])
+    assert "comes first in PATH" in topics[name][0]["found"]
+    assert "`source .venv/bin/activate`" in topics[name][0]["fix"]
+
+
+def test_the_command_of_another_clone_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ddpm").mkdir()
+    Path("ddpm/doctor.py").touch()
+    code, topics = run(capsys)
+    assert (code, states(topics["folder"])) == (0, ["note"])
+    assert f"the command ddpm runs {Path(doctor.__file__).parent}" in topics["folder"][0]["found"]
+    shutil.rmtree("ddpm")
+    Path("ddpm").symlink_to(Path(doctor.__file__).parent)
+    assert "folder" not in run(capsys)[1]
+
+
+def test_a_clone_of_another_user_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container. git has a variable that makes it take each folder for another user's."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    code, topics = run(capsys)
+    assert (code, states(topics["git"])) == (1, ["missing"])
+    assert f"`git config --global --add safe.directory {Path.cwd()}`" in topics["git"][0]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "topic", "words"),
+    [
+        (["data/model", "metrics"], "folder", "data/model, metrics cannot be written"),
+        (["."], "folder", ". cannot be written"),
+        ([".dvc"], "repository", ".dvc/cache/files/md5 cannot be read and written"),
+    ],
+)
+def test_folders_that_cannot_be_written_are_missing(
+    refused: list[str],
+    topic: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that root made in a container, or a cache on a disk that is not mounted. Tests may run as root, who may
+    write everywhere."""
+    for name in ("data/model", "metrics"):
+        Path(name).mkdir(parents=True)
+    assert "folder" not in run(capsys)[1]
+    paths = {Path(name).resolve() for name in refused}
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: Path(path).resolve() not in paths)
+    code, topics = run(capsys)
+    assert (code, states(topics[topic])) == (1, ["missing"])
+    assert topics[topic][0]["found"].endswith(words)
+
+
+def test_a_clock_that_is_behind_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    os.utime("params.yaml", (time.time() + 3600,) * 2)
+    code, topics = run(capsys)
+    assert (code, states(topics["folder"])) == (0, ["note"])
+    assert topics["folder"][0]["found"] == "a file is 60 minutes from the future"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "words", "fix"),
+    [
+        ("12.8", "torch for CUDA 12.8, which it does not run", "update the driver"),
+        (None, "torch without CUDA", "install"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_driver_that_torch_cannot_use_is_said(
+    cuda: str | None, words: str, fix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/driver" if name == "nvidia-smi" else which(name))
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    code, topics = run(capsys)
+    assert (code, states(topics["device"])) == (0, ["ok", "note"])
+    assert words in topics["device"][1]["found"]
+    assert topics["device"][1]["fix"].startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "killed by SIGILL when it is imported"),
+        ("raise OSError('libgomp.so.1: cannot open shared object file')", "OSError: libgomp.so.1: cannot open"),
+    ],
+)
+def test_a_torch_that_cannot_start_is_missing(
+    code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is built for another CPU, or whose libraries are not all there."""
+    Path("broken").mkdir()
+    Path("broken/torch.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    (found,) = REAL_TORCH_STARTS()
+    assert found.state == "missing"
+    assert found.found.startswith(words)
+
+
+REAL_TORCH_STARTS: Callable[[], Iterator[doctor.Finding]] = doctor.torch_starts
+
+
+def test_torch_starts_here() -> None:
+    assert [found.state for found in REAL_TORCH_STARTS()] == ["ok"]
 
 
 REAL_PACKAGES: Callable[[], doctor.Finding] = doctor.packages
