@@ -62,7 +62,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 1 to 4 minutes by"
 	@echo "       the network, once"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(LOCK:%=--constraint %) --editable '.[dev]'
 	@touch $(READY)
 	@echo "setup: done"
 

@@ -174,8 +174,8 @@ def test_the_environment_is_read_by_name_and_never_as_a_whole(path: Path) -> Non
             assert "os.environ" not in map(ast.unparse, handed), ast.unparse(node)
 
 
-def pins() -> dict[str, str]:
-    text = (ROOT / "constraints.txt").read_text()
+def pins(name: str = "constraints.txt") -> dict[str, str]:
+    text = (ROOT / name).read_text()
     return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)}
 
 
@@ -235,3 +235,13 @@ def test_every_installed_distribution_is_pinned_to_its_version() -> None:
     pinned = pins()
     wrong = {name: (version, pinned.get(name)) for name, version in needed().items() if pinned.get(name) != version}
     assert not wrong, "make setup, then the command in the first lines of constraints.txt"
+
+
+def test_a_lock_has_what_the_constraints_leave_open_in_versions_that_are_allowed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    allowed = {each.name: each.specifier for each in map(Requirement, project["dependencies"])}
+    for path in (ROOT / "locks").iterdir():
+        locked = pins(f"locks/{path.name}")
+        assert locked.keys() == {"torch", "torchvision"}
+        assert not locked.keys() & pins().keys()
+        assert all(version in allowed[name] for name, version in locked.items())
