@@ -13,6 +13,7 @@ from ddpm.compute import noise
 
 ROWS = 1024  # of the matrix of distances in memory at once
 MOST = 50_000  # of a set, whose pairs are compared; a larger set has a part of so many, and the fingerprint says so
+HASHED = 2**20  # rows at once: each takes 150 bytes
 SEED = 2020
 
 Vectors = TypeVar("Vectors", Tensor, Images)
@@ -44,10 +45,14 @@ def neighbours(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def rows(total: int, count: int) -> Tensor:
     """At most ``count`` of ``total`` rows, ascending: a choice by the hash of the row, the same on every machine."""
-    every = torch.arange(total)
-    if total <= count:
-        return every
-    return noise.uniform(SEED, "part", every, 0).argsort()[:count].sort().values
+    chosen = torch.arange(min(total, count))
+    hashes = noise.uniform(SEED, "part", chosen, 0)
+    for first in range(count, total, HASHED):
+        chosen = torch.cat([chosen, torch.arange(first, min(first + HASHED, total))])
+        hashes = torch.cat([hashes, noise.uniform(SEED, "part", chosen[count:], 0)])
+        kept = hashes.argsort()[:count]
+        chosen, hashes = chosen[kept], hashes[kept]
+    return chosen.sort().values
 
 
 def part(vectors: Vectors, count: int) -> Vectors:

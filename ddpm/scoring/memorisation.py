@@ -25,7 +25,7 @@ from ddpm.scoring import extractor, neighbours
 
 ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
 NEIGHBOURS = 50  # as in Carlini et al.: so many that a duplicate in the train split does not hide copies of the image
-CANDIDATES = 256  # of an index, for each query
+CANDIDATES = 1024  # of an index, for each query
 REMADE = 64  # of those whose features must be made again
 NEAR = 0.05  # a sample counts as near if it is nearer than all but this share of held-out images
 ALLOWED = 2  # times the held-out images' rate at which samples may be near
@@ -78,7 +78,9 @@ def nearest(
     CANDIDATES train images, or REMADE, are computed from differences, and others do not count.
     """
     if index:
-        return _of_candidates(queries, train, device, index, own)
+        blocks = [slice(first, first + ROWS) for first in range(0, len(queries), ROWS)]
+        parts = (_of_candidates(queries[at], train, device, index, None if own is None else own[at]) for at in blocks)
+        return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     middle = _rows(train[:ROWS], device).mean(0)  # products of centred vectors lose fewer digits
     nearest, indices, typical = [], [], []
     for first in range(0, len(queries), ROWS):
@@ -111,9 +113,8 @@ def nearest(
 def _of_candidates(
     queries: Vectors, train: Vectors, device: torch.device, index: Sequence[Path], own: NDArray[np.int64] | None
 ) -> Nearest:
-    blocks = (_tensor(queries[first : first + ROWS]) for first in range(0, len(queries), ROWS))
     count = REMADE if isinstance(train, Remade) else CANDIDATES
-    candidates = neighbours.candidates(index, map(neighbours.coarse, blocks), count)
+    candidates = neighbours.candidates(index, neighbours.coarse(_tensor(queries)), count)
     distance, row, mean = np.empty(len(queries)), np.empty(len(queries), np.int64), np.empty(len(queries))
     for first in range(0, len(queries), ROWS // count):
         rows, places = np.unique(candidates[first : first + ROWS // count], return_inverse=True)

@@ -11,7 +11,7 @@ is in memory at a time. faiss runs in one thread: its files have the same bytes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,21 +87,21 @@ def files(folder: Path, name: str) -> tuple[Path, ...]:
     return tuple(sorted(folder.glob(f"{name}-*{SUFFIX}")))
 
 
-def candidates(index: Sequence[Path], queries: Iterable[NDArray[np.float32]], count: int) -> NDArray[np.int64]:
-    """The rows of about the ``count`` vectors nearest to each of N queries, (N, count), in no order; -1 where the whole
-    index has fewer. queries: blocks of them, (N, D) together. Each file is read once."""
-    whole, first = np.concatenate(list(queries)), 0
-    rows: NDArray[np.int64] = np.empty((len(whole), 0), np.int64)
-    distances: NDArray[np.float32] = np.empty((len(whole), 0), np.float32)
+def candidates(index: Sequence[Path], queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The rows of about the ``count`` vectors nearest to each of (N, D) queries, (N, count), in no order; -1 where the
+    whole index has fewer. queries: as ``coarse`` gives them."""
+    first = 0
+    rows: NDArray[np.int64] = np.empty((len(queries), 0), np.int64)
+    distances: NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
     for path in index:
         with _one_thread() as faiss:
             part = faiss.read_index(str(path))
-            distance, row = part.search(whole, count)
+            distance, row = part.search(queries, count)
             short = (row < 0).any(1)
             if short.any():  # the lists that these looked at are short
                 lists = faiss.extract_index_ivf(part)
                 lists.nprobe = lists.nlist
-                distance[short], row[short] = part.search(whole[short], count)
+                distance[short], row[short] = part.search(queries[short], count)
         rows = np.concatenate([rows, np.where(row < 0, row, row + first)], 1)
         distances = np.concatenate([distances, distance], 1)  # that of no row is the largest float32
         nearest = np.argsort(distances, 1, kind="stable")[:, :count]
