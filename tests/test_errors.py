@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ddpm.base import errors, variant
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code, masked
 from ddpm.tracking import store, tracker
 from ddpm.variants.datasets.image_folder import ImageFolder
 
@@ -93,3 +94,40 @@ def test_a_store_s_password_is_not_in_the_warning(
     assert line.startswith("warning: MLflow at http://***")
     assert "hun" not in line
     assert "ter2" not in line
+
+
+# how torch's messages begin
+GONE = "CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously reported"
+FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.1 GiB of which 1 GiB is free."
+ASSERT = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"
+IS_GONE = "error: the GPU failed (CUDA error: unspecified launch failure): see whether `nvidia-smi` lists it"
+IS_FULL = "error: the GPU's memory is full (CUDA out of memory. Tried to allocate 2.00 GiB): use a smaller batch_size"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (torch.AcceleratorError(GONE), IS_GONE),
+        (RuntimeError(GONE), IS_GONE),  # before torch 2.8
+        (torch.OutOfMemoryError(FULL), IS_FULL),
+    ],
+    ids=["gone", "gone before torch 2.8", "full"],
+)
+def test_a_gpu_that_is_gone_or_full_is_one_line(
+    error: RuntimeError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise error
+
+    assert exit_code(main) == EXIT_USER_ERROR
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.startswith(line)
+
+
+@pytest.mark.parametrize("said", [ASSERT, "CUDA error: an illegal memory access was encountered", "a bug of ours"])
+def test_a_fault_of_the_code_keeps_its_traceback(said: str) -> None:
+    def main() -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(RuntimeError):
+        exit_code(main)

@@ -15,6 +15,7 @@ EXIT_USER_ERROR = 2
 STDOUT, STDERR = 1, 2
 FIX = "check the disk's space and the folder's permissions, and run the same command again"
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+KERNELS = "device-side assert|illegal|misaligned|invalid (?!device)"  # a bug: its traceback is needed
 
 
 class UserError(Exception):
@@ -28,7 +29,7 @@ class UserError(Exception):
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Run ``main``; a UserError or a storage failure becomes one line on stderr and exit code 2.
+    """Run ``main``; a UserError, a failure of the storage or the GPU becomes one line on stderr and exit code 2.
 
     If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
@@ -59,6 +60,17 @@ def _reported(main: Callable[[], int | None]) -> int:
         if not (reason := storage_fault(error)):
             raise
         line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {FIX}"
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0]
+        if re.match("(CUDA|HIP) out of memory", said):
+            line = (
+                f"the GPU's memory is full ({said.partition('. GPU ')[0]}): use a smaller batch_size of the stage, a "
+                "larger train.accumulate, or a GPU that no other process uses; `ddpm check` says what a training needs"
+            )
+        elif re.match("(CUDA|HIP) error: ", said) and not re.search(KERNELS, said):
+            line = f"the GPU failed ({said}): see whether `nvidia-smi` lists it, and run the same command again"
+        else:
+            raise
     print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
 
