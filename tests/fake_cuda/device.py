@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -35,13 +36,22 @@ FUSED = {
     torch.ops.aten._fused_adam_.tensor_lr: torch.ops.aten._fused_adam_.default,
     torch.ops.aten._fused_adamw_.tensor_lr: torch.ops.aten._fused_adamw_.default,
 }
+VALUES: dict[object, Callable[[Tensor], object]] = {
+    torch.ops.aten.equal.default: lambda _: False,
+    torch.ops.aten._local_scalar_dense.default: lambda x: 1.0 if x.is_floating_point() else 1,
+    torch.ops.aten.nonzero.default: lambda x: torch.zeros(x.numel(), x.dim(), dtype=torch.int64, device=x.device),
+}
 
 
 class Watched(TorchDispatchMode):
-    """Counts operations, and notes by file and line what makes a host wait for the device, or the other way round."""
+    """Counts operations, and notes by file and line what makes a host wait for the device, or the other way round.
 
-    def __init__(self) -> None:
+    looks: whether the host may look at values. All numbers are then 1, no two tensors equal, and no entry is 0.
+    """
+
+    def __init__(self, looks: bool) -> None:
         super().__init__()
+        self.looks = looks
         self.operations = 0
         self.notes: Counter[str] = Counter()
 
@@ -53,6 +63,10 @@ class Watched(TorchDispatchMode):
         if function in FUSED:  # fake tensors lack the one whose learning rate is on the device
             assert options["lr"].is_cuda
             function, options = FUSED[function], options | {"lr": 0.0}
+        if self.looks and function in VALUES:
+            if arguments[0].is_cuda:
+                self._note("the host looks at values")
+            return VALUES[function](arguments[0])
         found = function(*arguments, **options)
         given = [each for each in (*arguments, *options.values()) if isinstance(each, Tensor)]
         if function in INDEXING:
@@ -84,12 +98,13 @@ class Watched(TorchDispatchMode):
 
 
 @contextmanager
-def fake_cuda() -> Iterator[Watched]:
-    """Every tensor that is made within is fake, and may be on CUDA."""
+def fake_cuda(looks: bool = False) -> Iterator[Watched]:
+    """Every tensor that is made within is fake, and may be on CUDA. looks: as ``Watched`` has it."""
     with ExitStack() as stack:
         for name, answer in ANSWERS.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer, **__: answer))
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", _pinned))
+        stack.enter_context(mock.patch.object(Tensor, "numpy", _zeros))
         # there is nothing to record: a step is run with the tensors that a record would have
         stack.enter_context(mock.patch.object(trainer, "Captured", _placed))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _by_assignment))
@@ -99,12 +114,18 @@ def fake_cuda() -> Iterator[Watched]:
         stack.enter_context(mock.patch.object(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor))
         stack.enter_context(mock.patch.object(torch, "tensor", _by_a_copy(torch.tensor)))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        yield stack.enter_context(Watched())
+        yield stack.enter_context(Watched(looks))
 
 
 def _pinned(self: Tensor, *_: Any) -> Tensor:
     self.pinned = True  # type: ignore[attr-defined]
     return self
+
+
+def _zeros(self: Tensor) -> np.ndarray:
+    if self.is_cuda:
+        raise TypeError("a tensor on CUDA is no array")
+    return np.zeros(tuple(self.shape), str(self.dtype).removeprefix("torch."))
 
 
 def _placed(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
@@ -116,6 +137,7 @@ def _by_a_copy(tensor: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def made(data: Any, *, device: torch.device | None = None, **options: Any) -> Tensor:
         values = tensor(data, **options)
+        values.constant = None  # or else a copy of a single number would be made for real
         return values.to(device) if values.numel() else torch.empty(values.shape, dtype=values.dtype, device=device)
 
     return made

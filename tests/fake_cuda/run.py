@@ -1,5 +1,5 @@
-"""``python -m tests.fake_cuda.run``: as JSON, what two steps of training and a drawing of each row do, and whether each
-fault that the fake device is for is found."""
+"""``python -m tests.fake_cuda.run``: as JSON, what two steps of training and a drawing of each row do, each extractor
+and each use of a model, and whether each fault that the fake device is for is found."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch_fidelity import feature_extractor_inceptionv3
 
+from ddpm.base.settings import Shape
 from ddpm.compute import noise
 from ddpm.model.file import Loaded
+from ddpm.model.posthoc import Posthoc
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import extractor
 from ddpm.scoring.pretrained import Pretrained, View, Viewed
 from ddpm.training.trainer import Trainer
-from ddpm.variants.extractors import random_conv
+from ddpm.variants.extractors import classifier, inception, random_conv
 from tests.fake_cuda.device import CUDA, ROOT, fake_cuda
 from tests.fake_cuda.rows import EXTRACTORS, rows
+from tests.fake_cuda.uses import USES
 from tests.small import pictures
 from tests.test_combinations import Row, config_of
 
@@ -83,8 +87,10 @@ def found(fault: Callable[[Tensor], object]) -> str:
 def report(row: Row) -> dict[str, Any]:
     """operations and notes of the second step and of a drawing, or the error and where it was."""
     config, images = config_of(row), pictures(16)
-    recorded = {"cuda_graph": config.train.optimizer.capturable}
-    config = config.model_copy(update={"train": config.train.model_copy(update=recorded)})
+    chosen = config.train.optimizer
+    posthoc = None if chosen.averages else Posthoc()
+    added = {"cuda_graph": chosen.capturable, "posthoc": posthoc, "input_perturbation": 0.1}
+    config = config.model_copy(update={"train": config.train.model_copy(update=added)})
     labels = np.arange(16) % 3 if row["classes"] else None
     try:
         with fake_cuda() as watched:
@@ -113,7 +119,7 @@ def features(name: str) -> dict[str, Any]:
     try:
         with fake_cuda() as watched, torch.no_grad(), mock.patch.object(View, "__call__", viewed):
             chosen = extractor.get(name)
-            network = Viewed(chosen.view, chosen.network()) if isinstance(chosen, Pretrained) else random_filters()
+            network = Viewed(chosen.view, chosen.network()) if isinstance(chosen, Pretrained) else NETWORKS[name]()
             found = extractor.extract(network.eval(), pictures(3), 2, CUDA)
             return {
                 "operations": watched.operations,
@@ -135,6 +141,33 @@ def random_filters() -> nn.Module:
     return random_conv.Network(random_conv.draw(1) | blank)
 
 
+def classes() -> nn.Module:
+    return classifier.Network(Shape.of(1, 8), 3)
+
+
+def no_photographs() -> nn.Module:
+    """Inception without its weights."""
+    with (
+        mock.patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", return_value={}),
+        mock.patch.object(nn.Module, "load_state_dict"),
+    ):
+        return inception.Network(inception.FeatureExtractorInceptionV3("inception", inception.LAYERS))
+
+
+NETWORKS = {"classifier": classes, "inception": no_photographs, "random_conv": random_filters}
+
+
+def used(use: Callable[[], object]) -> dict[str, Any]:
+    """notes, and the devices of the tensors that it gives, or the error."""
+    try:
+        with fake_cuda(looks=True) as watched:
+            given = use()
+            devices = {str(each.device) for each in (given,) if isinstance(each, Tensor)}
+            return {"operations": watched.operations, "notes": dict(watched.notes), "devices": sorted(devices)}
+    except Exception as error:
+        return failed(error)
+
+
 def failed(error: Exception) -> dict[str, str]:
     """Where, in the project, and why."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f"{ROOT}/ddpm/" in frame.filename]
@@ -149,6 +182,7 @@ if __name__ == "__main__":
     with_noise, *others = rows()
     trained = [{"row": with_noise, **report(with_noise)}]
     quick = mock.patch.object(noise, "philox", lambda counter, key: tuple(word + key[0] for word in counter))
-    with quick:  # the noise is the same in each row: once is enough
+    with quick:  # the noise is the same in all of them: once is enough
+        uses = {name: used(use) for name, use in USES.items()}
         trained += [{"row": row, **report(row)} for row in others]
-    json.dump({"faults": faults, "rows": trained, "extractors": extracted}, sys.stdout)
+    json.dump({"faults": faults, "rows": trained, "extractors": extracted, "uses": uses}, sys.stdout)

@@ -1,4 +1,5 @@
-"""Every variant takes two steps and draws images on a GPU that is not there, and never waits for it."""
+"""Every variant takes two steps and draws images on a GPU that is not there, and never waits for it; what a model is
+used for waits where it has to."""
 
 from __future__ import annotations
 
@@ -30,6 +31,23 @@ ONCE = {
 FETCHED = {
     f"the {side}, in ddpm/scoring/extractor.py" for side in ("device waits for the host", "host waits for the device")
 }
+# by use of a model, in which files who waits for whom, but for what is copied to the device once
+HOST, DEVICE, LOOK = "the host waits for the device", "the device waits for the host", "the host looks at values"
+LIKELIHOOD, EXCESS = "ddpm/evaluation/likelihood.py", "ddpm/evaluation/excess.py"
+MEMORISATION, FRECHET = "ddpm/scoring/memorisation.py", "ddpm/scoring/frechet.py"
+WAITS: dict[str, set[tuple[str, str]]] = {
+    "guided_by_another_model": {(DEVICE, "ddpm/sampling/generator.py")},
+    "inpainted": set(),
+    "varied": set(),
+    "interpolated": set(),
+    "bound": {(HOST, LIKELIHOOD), (DEVICE, LIKELIHOOD)},
+    "likelihood_by_the_ode": {(HOST, LIKELIHOOD), (DEVICE, LIKELIHOOD)},
+    "smallest_error": {(HOST, EXCESS), (DEVICE, EXCESS), (LOOK, EXCESS)},
+    "nearest_train_images": {(HOST, MEMORISATION), (DEVICE, MEMORISATION)},
+    "frechet_distances": {(DEVICE, FRECHET), (LOOK, FRECHET)},
+    "fitted_classifier": {(DEVICE, "ddpm/variants/extractors/classifier.py")},
+}
+TABLE = "ddpm/diffusion/chain.py:__init__"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +62,7 @@ def seen(once: Callable[[str, Callable[[Path], object]], Path]) -> dict[str, Any
 
 
 def run(compiler: str, folder: Path) -> None:
-    """Write seen.json: half a minute of work."""
+    """Write seen.json: a minute of work."""
     torch_folder, library = Path(torch.__file__).parent, folder / "libshim.so"
     places = [f"-I{torch_folder}/include", f"-L{torch_folder}/lib", f"-Wl,-rpath,{torch_folder}/lib"]
     flags = ["-O0", "-std=c++20", "-shared", "-fPIC", "-lc10", "-ltorch_cpu"]
@@ -94,3 +112,17 @@ def test_features_are_made_on_the_device_and_fetched_a_batch_at_a_time(seen: dic
     assert found["devices"] == ["cpu"]  # where metrics get them
     assert found["shape"] == [3, extractor.get(name).dimensions]
     assert {what.rpartition(":")[0] for what in found["notes"]} <= FETCHED, found
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_what_a_model_is_used_for_waits_only_where_it_has_to(seen: dict[str, Any], name: str) -> None:
+    found = seen["uses"][name]
+    assert "error" not in found, found
+    assert set(found["devices"]) <= {"cuda:0"}
+    notes = [what.split(", in ") for what in found["notes"]]
+    here = {(what, where.partition(":")[0]) for what, where in notes if where not in {TABLE, "elsewhere"}}
+    assert here == WAITS[name]
+
+
+def test_each_use_of_a_model_is_checked(seen: dict[str, Any]) -> None:
+    assert seen["uses"].keys() == WAITS.keys()
