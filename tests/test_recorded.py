@@ -115,7 +115,7 @@ def state(of: Trainer) -> dict[str, Tensor]:
 
 def run(out: str, settings: Config, at: Callable[[Trainer, int], None] = lambda *_: None) -> dict[str, Tensor]:
     """Train in the folder ``out``; at: called after each step. Returns the last state."""
-    last = {}
+    last: dict[str, Tensor] = {}
 
     def preview(trained: Trainer, folder: Path) -> Callable[[int], None]:
         def after(step: int) -> None:

@@ -137,7 +137,8 @@ def _by_a_copy(tensor: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def made(data: Any, *, device: torch.device | None = None, **options: Any) -> Tensor:
         values = tensor(data, **options)
-        values.constant = None  # or else a copy of a single number would be made for real
+        # or else a copy of a single number would be made for real
+        values.constant = None  # type: ignore[attr-defined]
         return values.to(device) if values.numel() else torch.empty(values.shape, dtype=values.dtype, device=device)
 
     return made
