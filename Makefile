@@ -32,12 +32,15 @@ coverage: $(DOCS)  ## the tests, and which lines they leave out: htmlcov/index.h
 docs: $(DOCS)  ## the documentation with its API reference, as a site that can be searched: site/index.html
 	DDPM_TRACKING=off mkdocs build
 
-# In a tree of its own, which leaves params.yaml and data/ here as they are; DVC's cache is shared, so it trains once
-models: $(READY)  ## a trained model of digits with its card, in models/digits: 15 min the first time
-	test -d .ddpm/models || git worktree add --detach .ddpm/models
-	cd .ddpm/models && dvc cache dir --local $(CURDIR)/.dvc/cache && ddpm preset conditional --force \
-	    && dvc repro && ddpm export --out $(CURDIR)/models/digits
-	git worktree remove --force .ddpm/models
+# Each in a tree of its own, which leaves params.yaml and data/ here as they are; DVC's cache is shared, so it trains once
+MODELS ?= conditional:digits fashion_mnist:fashion_mnist flowers_small:flowers
+models: $(READY)  ## trained models with their cards, in models/: hours the first time; make models MODELS=conditional:digits
+	set -e; for model in $(MODELS); do \
+	    test -d .ddpm/models || git worktree add --detach .ddpm/models; \
+	    (cd .ddpm/models && dvc cache dir --local $(CURDIR)/.dvc/cache && ddpm preset $${model%:*} --force \
+	        && dvc repro && ddpm export --out $(CURDIR)/models/$${model#*:}); \
+	    git worktree remove --force .ddpm/models; \
+	done
 
 lint: $(READY)  ## style, types, and that imports point down
 	ruff check . && ruff format --check . && mypy && lint-imports
