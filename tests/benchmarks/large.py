@@ -1,4 +1,5 @@
-"""Data larger than memory: time and memory of each stage, on images of 16x16x1 in shards. Appends to docs/large.csv.
+"""Data larger than memory: time and memory of each stage, on images of 16x16x1 in shards. Appends to docs/large.csv,
+and draws docs/large.png of it.
 
     python -m tests.benchmarks.large COUNT FOLDER [--shard-bytes N]
 
@@ -29,6 +30,7 @@ from ddpm.data.processed import SHARD_BYTES, open_split, read_manifest
 from ddpm.data.settings import Data
 from ddpm.evaluation import evaluation
 from ddpm.model.file import load_model
+from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator, write_set
 from ddpm.sampling.settings import Sample
 from ddpm.scoring import calibration
@@ -97,8 +99,8 @@ def evaluate(folder: Path) -> None:
 
 
 def measured(stage: str, count: int, *arguments: str) -> list[str]:
-    """A row of ``COLUMNS``. peak_mib is of the process and its children together; pages that they share count for each,
-    and so do pages of files, which the kernel can take back."""
+    """A row of ``COLUMNS``. peak_mib is what the process and its children hold together at most, pages of files apart,
+    which the kernel can take back."""
     child = psutil.Popen([sys.executable, "-m", "tests.benchmarks.large", *arguments, "--stage", stage])
     start, peak = time.perf_counter(), 0
     while True:
@@ -107,15 +109,28 @@ def measured(stage: str, count: int, *arguments: str) -> list[str]:
             break
         try:
             tree = [child, *child.children(recursive=True)]
-            peak = max(peak, sum(one.memory_info().rss for one in tree))
+            held = [one.memory_info() for one in tree]
+            peak = max(peak, sum(one.rss - one.shared for one in held))
         except psutil.NoSuchProcess:
             continue
         time.sleep(0.2)
     seconds = time.perf_counter() - start
     if status:
         raise UserError(f"{stage}: failed")
-    peak = max(peak, usage.ru_maxrss * 1024)
     return [str(count), stage, f"{seconds:.1f}", f"{usage.ru_utime + usage.ru_stime:.1f}", f"{peak / 2**20:.0f}"]
+
+
+def picture(rows: list[dict[str, str]]) -> list[plots.Panel]:
+    """CPU time and memory of each stage against the number of images."""
+    stages = dict.fromkeys(row["stage"] for row in rows)
+    made = []
+    for column, title in (("cpu_seconds", "CPU seconds"), ("peak_mib", "memory in MiB")):
+        curves = {
+            stage: np.array([(float(row["images"]), float(row[column])) for row in rows if row["stage"] == stage])
+            for stage in stages
+        }
+        made.append(plots.Panel(f"{title} of a stage", "images", title, curves, log="xy", points=True))
+    return made
 
 
 def main() -> None:
@@ -151,6 +166,8 @@ def main() -> None:
             print(*row, flush=True)
         manifest = read_manifest(folder / "processed")
         print(manifest.counted(), {split: len(shards) for split, shards in manifest.shards.items()})
+        with path.open(newline="") as file:
+            plots.lines(path.with_suffix(".png"), picture(list(csv.DictReader(file))))
     finally:
         shutil.rmtree(folder)
 
