@@ -647,9 +647,13 @@ def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_models_that_come_with_the_repository_are_those_of_their_cards() -> None:
-    folders = [path.parent for path in (Path(__file__).parents[1] / "models").glob("*/model.safetensors")]
-    assert folders
-    for folder in folders:
-        assert f"| `{sha256(folder / 'model.safetensors')}` |" in (folder / "README.md").read_text()
-        assert (folder / "model.safetensors").stat().st_size < 5e6
-        assert load_model(folder / "model.safetensors", torch.device("cpu")).config.model.classes == 10
+    models = Path(__file__).parents[1] / "models"
+    classes = {"digits": 10, "fashion_mnist": 10, "flowers": 5}
+    assert {path.parent.name for path in models.glob("*/model.safetensors")} == classes.keys()
+    for name, count in classes.items():
+        file, card = models / name / "model.safetensors", (models / name / "README.md").read_text()
+        assert f"| `{sha256(file)}` |" in card
+        assert file.stat().st_size < 5e6
+        assert load_model(file, torch.device("cpu")).config.model.classes == count
+        assert f"| classes | {count}: " in card
+        assert f"ddpm sample --model models/{name} " in card
