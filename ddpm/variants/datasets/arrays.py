@@ -84,11 +84,18 @@ class Arrays(Dataset):
         if not paths:
             raise UserError(f"{raw}: no arrays; run `dvc repro --force download`")
         opened = {path.stem: self._open(path) for path in paths}
-        labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
-        if len({label.dtype.kind for label in labels}) > 1:
-            raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
-        classes, numbers = np.unique(np.concatenate(labels), return_inverse=True)
         names = Numbered({stem: len(images) for stem, images in opened.items()})
+        labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
+        # a word for each of many images would take more memory than small images do
+        classes, numbers = np.array([CLASSLESS]), np.zeros(len(names), np.int64)
+        if any(label is not None for label in labels):
+            all_labels = [
+                np.full(len(images), CLASSLESS) if label is None else label
+                for label, images in zip(labels, opened.values(), strict=True)
+            ]
+            if len({label.dtype.kind for label in all_labels}) > 1:
+                raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
+            classes, numbers = np.unique(np.concatenate(all_labels), return_inverse=True)
 
         def open_image(index: int) -> NDArray[np.uint8]:
             stem, row = names.place(index)
@@ -195,10 +202,10 @@ def _load(path: Path) -> NDArray[Any]:
         raise UserError(f"{path.name}: not an .npy file ({str(error) or type(error).__name__})") from error
 
 
-def _labels(path: Path, count: int) -> NDArray[Any]:
-    """(count,) whole numbers or words. Raises UserError when they are anything else."""
+def _labels(path: Path, count: int) -> NDArray[Any] | None:
+    """(count,) whole numbers or words; None without a file. Raises UserError when they are anything else."""
     if not path.exists():
-        return np.full(count, CLASSLESS)
+        return None
     labels = _load(path)
     if labels.dtype.kind not in "iuU" or labels.shape != (count,):
         raise UserError(
