@@ -135,6 +135,7 @@ def launch(program: Sequence[str], count: int, start: str, machines: Machines = 
             )
 
         def lost(reason: str) -> None:  # the main thread and the ranks may be waiting where no signal reaches them
+            print(file=sys.stderr)  # a rank may have left a progress bar in the line
             code = exit_code(lambda: apart(reason))
             shutil.rmtree(folder, ignore_errors=True)
             for rank in psutil.Process().children(recursive=True):
@@ -221,6 +222,7 @@ def joined(device: torch.device) -> Iterator[None]:
 def _leave(error: UserError, suffix: str) -> None:
     """Write the line for ``launch``; raise the error if there is no ``launch``."""
     if ERROR_FILE not in os.environ:
+        print(file=sys.stderr)  # another rank may have left a progress bar in the line
         raise error
     target = Path(os.environ[ERROR_FILE]).with_suffix(suffix)
     temporary = target.with_suffix(f".{os.environ['RANK']}")
