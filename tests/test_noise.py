@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch._dynamo.utils import counters
 
 from ddpm.compute import noise
 
@@ -109,3 +111,16 @@ def test_a_step_may_be_a_tensor() -> None:
         assert torch.equal(noise.gaussian(0, "a", index, step, (7,)), noise.gaussian(0, "a", index, counted, (7,)))
         assert torch.equal(noise.uniform(0, "a", index, step), noise.uniform(0, "a", index, counted))
         assert torch.equal(noise.words(streams, index, step), noise.words(streams, index, counted))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_fused_draws_are_the_same_and_no_step_compiles_again() -> None:
+    torch.compiler.reset()  # what other tests compiled counts too
+    draw = noise.fused()
+    index, streams = torch.arange(9), noise.streams(3, ["a", "b"], CPU)
+    for step in (1, 2, 2**32 - 1, torch.tensor(2)):
+        assert torch.equal(noise.gaussian(0, "a", index, step, (7,), draw), noise.gaussian(0, "a", index, step, (7,)))
+        assert torch.equal(noise.uniform(0, "b", index, step, draw), noise.uniform(0, "b", index, step))
+        assert torch.equal(noise.words(streams, index, step, draw), noise.words(streams, index, step))
+        assert counters["stats"]["unique_graphs"] == 3

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,21 +22,45 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 
 Key = tuple[int, int] | tuple[Tensor, ...]  # two words of 32 bits
+Draw = Callable[[Key, Tensor, int | Tensor, int], Tensor]
 
 
-def gaussian(seed: int, purpose: str, index: Tensor, step: int | Tensor, shape: tuple[int, ...]) -> Tensor:
+def draw(key: Key, index: Tensor, step: int | Tensor, blocks: int) -> Tensor:
+    """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
+    block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
+    low, high = ((index >> shift & MASK)[:, None].expand_as(block) for shift in (0, 32))
+    counted = step.expand_as(block) if isinstance(step, Tensor) else torch.full_like(block, step & MASK)
+    return torch.stack(philox((block, counted, low, high), key))
+
+
+def fused() -> Draw:
+    """``draw`` as one kernel where it is a hundred, with the same numbers. It is compiled for each key, which is a
+    constant in it, and not for each step, which is a tensor: that must be below 2**32."""
+    compiled = torch.compile(draw, dynamic=False)
+
+    def fused_draw(key: Key, index: Tensor, step: int | Tensor, blocks: int) -> Tensor:
+        counted = step if isinstance(step, Tensor) else torch.full((), step, device=index.device)
+        words: Tensor = compiled(key, index, counted, blocks)
+        return words
+
+    return fused_draw
+
+
+def gaussian(
+    seed: int, purpose: str, index: Tensor, step: int | Tensor, shape: tuple[int, ...], draw: Draw = draw
+) -> Tensor:
     """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
     size = math.prod(shape)
-    words = _words(_key(seed, purpose), index, step, blocks=-(-size // 4))
+    words = draw(_key(seed, purpose), index, step, -(-size // 4))
     radius = torch.sqrt(-2 * torch.log((words[0::2].double() + 0.5) * 2**-32))
     angle = words[1::2].double() * (2 * math.pi * 2**-32)
     normals = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)])
     return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(-1, *shape)
 
 
-def uniform(seed: int, purpose: str, index: Tensor, step: int | Tensor) -> Tensor:
+def uniform(seed: int, purpose: str, index: Tensor, step: int | Tensor, draw: Draw = draw) -> Tensor:
     """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
-    high, low, _, _ = _words(_key(seed, purpose), index, step, blocks=1)[:, :, 0]
+    high, low, _, _ = draw(_key(seed, purpose), index, step, 1)[:, :, 0]
     return (high * 2**21 + (low >> 11)).double() * 2**-53
 
 
@@ -46,12 +70,12 @@ def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
     return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
 
 
-def words(streams: Tensor, index: Tensor, step: int | Tensor) -> Tensor:
+def words(streams: Tensor, index: Tensor, step: int | Tensor, draw: Draw = draw) -> Tensor:
     """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
     if not len(streams):
         return index.new_empty((0, len(index), 2), dtype=torch.int32)
     low, high = streams[:, :, None, None].unbind(dim=1)
-    return _words((low, high), index, step, blocks=1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
+    return draw((low, high), index, step, 1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
 
 
 def kept(keys: Tensor, size: int, p: float) -> Tensor:
@@ -88,14 +112,6 @@ def _key(seed: int, purpose: str) -> tuple[int, int]:
     """A stream's Philox key, two words of 32 bits."""
     key = stream_seed(seed, purpose)
     return key & MASK, key >> 32
-
-
-def _words(key: Key, index: Tensor, step: int | Tensor, blocks: int) -> Tensor:
-    """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
-    block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
-    low, high = ((index >> shift & MASK)[:, None].expand_as(block) for shift in (0, 32))
-    counted = step.expand_as(block) if isinstance(step, Tensor) else torch.full_like(block, step & MASK)
-    return torch.stack(philox((block, counted, low, high), key))
 
 
 def philox(counter: tuple[Tensor, ...], key: Key) -> tuple[Tensor, ...]:

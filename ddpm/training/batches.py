@@ -42,6 +42,7 @@ class Batches:
         resident: bool | None = None,
         classes: np.ndarray | None = None,
         block: int | None = None,
+        draw: noise.Draw = noise.draw,
     ):
         if resident is None:
             resident = images.nbytes < devices.free_memory(device) / 2
@@ -56,6 +57,7 @@ class Batches:
         self.flip = flip
         self.part = part
         self.block = block
+        self.draw = draw
         self.place = torch.arange(batch_size, device=device)[part]
         self.epoch = lru_cache(maxsize=2)(self._shuffled)
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
@@ -68,7 +70,7 @@ class Batches:
         else:
             x = self._from_file(step) if self.resident else self._read(step)
         if self.flip:
-            flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
+            flipped = noise.uniform(self.seed, "flip", self.place, step, self.draw) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
         return from_images(x)
 

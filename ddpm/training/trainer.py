@@ -165,6 +165,7 @@ class Trainer:
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
         forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
         self.forward = ranks.parallel(forward)
+        self.draw = noise.fused() if compiled else noise.draw
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.log_variance = config.diffusion.loss.log_variance()
@@ -185,7 +186,9 @@ class Trainer:
         self.own = ranks.share(self.batch_size)
         self.order = options.seeds.of("order", config.seed)
         flip, block = options.horizontal_flip, options.block_shuffle
-        self.batches = Batches(pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block)
+        self.batches = Batches(
+            pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block, self.draw
+        )
         self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
         if options.cuda_graph:
             check_possible(device, ranks)
@@ -216,16 +219,16 @@ class Trainer:
 
         images: (B, C, H, W) in [-1, 1]. shares: what the new weights count for in each average.
         """
-        diffusion, options, seed = self.config.diffusion, self.config.train, self.seed
+        diffusion, options, seed, draw = self.config.diffusion, self.config.train, self.seed, self.draw
         whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
-        uniform = noise.uniform(seed, "timestep", whole, step)
+        uniform = noise.uniform(seed, "timestep", whole, step, draw)
         t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
-        x_0, condition = augment(options.augmentation, images, self.order, place, step)
-        epsilon = noise.gaussian(seed, "train", place, step, self.shape)
+        x_0, condition = augment(options.augmentation, images, self.order, place, step, draw)
+        epsilon = noise.gaussian(seed, "train", place, step, self.shape, draw)
         noised = epsilon
         if gamma := options.input_perturbation:
-            noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
-        words = noise.words(self.dropout, place, step)
+            noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape, draw)
+        words = noise.words(self.dropout, place, step, draw)
         own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
         parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
         losses = []
@@ -257,8 +260,8 @@ class Trainer:
         labels = self.batches.labels(step)
         if labels is None:
             return None
-        dropped = noise.uniform(self.seed, "label", self.batches.place, step) < self.config.train.label_dropout
-        return labels.masked_fill(dropped, self.config.model.classes)
+        drawn = noise.uniform(self.seed, "label", self.batches.place, step, self.draw)
+        return labels.masked_fill(drawn < self.config.train.label_dropout, self.config.model.classes)
 
     def losses(
         self,
