@@ -7,15 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ddpm.base.files import read_json
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ddpm.base.files import atomic_path, read_json
 from ddpm.compare import metrics
 from ddpm.model import architecture
+from ddpm.pictures import plots
 from ddpm.study import plan
 
-PAGE = Path("docs/atlas.md")
+PAGE, PICTURE = Path("docs/atlas.md"), Path("docs/atlas.png")
 STUDIES = Path("metrics/studies")
 OPEN = "open"
 DECIDED = {"better", "worse", "equivalent"}
+SHOWN = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 
 INTRODUCTION = """\
 # The atlas
@@ -30,13 +35,16 @@ the mean difference from the baseline over paired training seeds; in brackets, h
 interval is for that difference, in the score's own unit. At 95%, it holds at every look of the study and for all its
 variants together. *Open* means that the seeds so far do not decide. It does not mean that the two are equal.
 
+![each comparison of the table below: each seed's score over the baseline's, with mean and interval](atlas.png)
+
 ## Verdicts"""
 
 TRANSFER = """\
 ## Do verdicts carry over to other data?
 
-Variants that change one setting, by the data they were tried on, with the study's name. Where studies disagree, they
-differ in more than the data: in the network, the budget, the sampler or the learning rate."""
+Variants that change one setting, by the data they were tried on, with the study's name. Differences in FD are of the
+data's own scale: compare the percentages. Where studies disagree, they differ in more than the data: in the network,
+the budget, the sampler or the learning rate."""
 
 BUDGETS = """\
 ## By budget
@@ -152,9 +160,13 @@ No study here covers these claims: a weighting of the loss by min-SNR makes trai
 and sampler is best. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
 
 
-def page() -> str:
-    """The whole page. Run in the project's folder."""
-    studies = {path.parent.name: read_json(path) for path in sorted(STUDIES.glob("*/verdict.json"))}
+def read() -> dict[str, dict[str, Any]]:
+    """Each study's verdict. Run in the project's folder."""
+    return {path.parent.name: read_json(path) for path in sorted(STUDIES.glob("*/verdict.json"))}
+
+
+def page(studies: dict[str, dict[str, Any]]) -> str:
+    """The whole page."""
     head = ["study", "data", "variant", "verdict", "effect", "interval", "seeds", "budget"]
     claims = [[study, *claim] for study in studies for claim in SAID.get(study, ())]
     parts = [
@@ -188,10 +200,7 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
         chosen = planned.configs[found["variant"]]
         outcome = found["outcome"] if found["outcome"] in DECIDED else OPEN
         seeds, images = found["seeds"], (chosen.train.steps or 0) * chosen.train.batch_size
-        same = sum(
-            (after - before) * found["difference"] > 0
-            for before, after in zip(found["baseline_scores"], found["variant_scores"], strict=True)
-        )
+        same = sum((after - before) * found["difference"] > 0 for before, after in paired(found))
         shown = "+.0%" if abs(found["relative"]) >= 0.095 else "+.1%"
         yield [
             f"[{name}](../metrics/studies/{name}/verdict.md)",
@@ -219,11 +228,16 @@ def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
                 if before[key] != after[key]
             ]
             if len(changes) == 1:
-                cells.setdefault(changes[0], {}).setdefault(row[1], []).append(f"{row[3]}, {row[4]}: {name}")
+                cells.setdefault(changes[0], {}).setdefault(row[1], []).append(f"{row[3]}, {row[4]}, {row[5]}: {name}")
     data = sorted({name for found in cells.values() for name in found})
     asked = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
     rows = [[change, *("; ".join(found.get(name, ["-"])) for name in data)] for change, found in asked]
     return ["change", *data], rows
+
+
+def paired(found: dict[str, Any]) -> Iterator[tuple[float, float]]:
+    """The baseline's score and the variant's, for each seed."""
+    return zip(found["baseline_scores"], found["variant_scores"], strict=True)
 
 
 def primary(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -243,9 +257,44 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
+def draw(path: Path, studies: dict[str, dict[str, Any]]) -> None:
+    """A row for each comparison, by the primary metric, in groups of one data set: how many times the baseline's."""
+    rows = sorted(
+        (
+            (data, name, found)
+            for name, study in studies.items()
+            for (_, data, *_), found in zip(verdicts(name, study), primary(study), strict=True)
+        ),
+        key=lambda row: row[:2],
+    )
+    figure = Figure(figsize=(9, 0.6 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(1, color=plots.UNDECIDED, linewidth=1)
+    for y, (_, _, found) in enumerate(rows):
+        mean = found["baseline_mean"]
+        colour = plots.OUTCOMES.get(found["outcome"], plots.UNDECIDED)
+        ratios = [1 + (after - before) / mean for before, after in paired(found)]
+        axes.plot(ratios, [y] * len(ratios), ".", color=colour, alpha=0.4)
+        axes.plot([1 + found["low"] / mean, 1 + found["high"] / mean], [y, y], color=colour, linewidth=2)
+        axes.plot(1 + found["relative"], y, "D", color=colour)
+    names = [f"{data}, {name}: {found['variant']} against {found['baseline']}" for data, name, found in rows]
+    axes.set(xscale="log", ylim=(len(rows) - 0.5, -0.5))
+    axes.set_xlabel("variant / baseline, below 1 is better: each seed, their mean, its interval")
+    axes.set_xticks([0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4], ["0.3", "0.5", "0.7", "1", "1.5", "2", "3", "4"])
+    axes.set_xticks([], minor=True)
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.legend(
+        handles=[Patch(color=colour, label=outcome) for outcome, colour in SHOWN.items()], loc="lower right", fontsize=8
+    )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+
+
 def main() -> None:
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)
+    studies = read()
+    PAGE.write_text(page(studies), encoding="utf-8")
+    draw(PICTURE, studies)
+    print(PAGE, PICTURE)
 
 
 if __name__ == "__main__":
