@@ -160,6 +160,22 @@ def test_two_processes_do_not_make_the_same_shards(data: Data, tmp_path: Path) -
     os.close(lock)
 
 
+@pytest.mark.parametrize("held", ["train", "test"])
+def test_a_refused_call_holds_neither_split(data: Data, tmp_path: Path, held: str) -> None:
+    """10 test images in two shards, so that both splits have some."""
+    parts = tmp_path / "parts"
+    for split in ("train", "test"):
+        (parts / split).mkdir(parents=True)
+    lock = files.try_lock(parts / held)
+    with pytest.raises(UserError, match="another process"):
+        preprocess_line(data, tmp_path / "raw", parts, 1, 1, 1, LIMIT // 3)
+    other = files.try_lock(parts / {"train": "test", "test": "train"}[held])
+    assert lock is not None
+    assert other is not None
+    os.close(lock)
+    os.close(other)
+
+
 def test_machines_share_the_shards_out(data: Data, tmp_path: Path) -> None:
     """Three lines of five shards, one while another runs, and the second is never called."""
     parts = tmp_path / "parts"

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -190,30 +190,29 @@ def _make_shards(
     shared: whether other calls may be making shards of these folders. Raises UserError when a process dies, or when a
     call that is not ``shared`` would have company.
     """
-    locks = []
-    for folder in {path.parent for path, _ in tasks}:
-        folder.mkdir(parents=True, exist_ok=True)
-        locks.append(files.try_lock(folder, shared))
-        if locks[-1] is None:
-            raise UserError(f"{folder}: another process is making these images: wait for it, or stop it")
-    # spawned, because a fork of a process with threads may hang; they would outlive a parent that is killed
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _die_with_parent)
     found = []
-    try:
+    with ExitStack() as held:
+        for folder in {path.parent for path, _ in tasks}:
+            folder.mkdir(parents=True, exist_ok=True)
+            if (lock := files.try_lock(folder, shared)) is None:
+                raise UserError(f"{folder}: another process is making these images: wait for it, or stop it")
+            held.callback(os.close, lock)
+        # spawned, because a fork of a process with threads may hang; they would outlive a parent that is killed
+        pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _die_with_parent)
+        held.callback(pool.shutdown, cancel_futures=True)
         pending = [pool.submit(_make_shard, *task, data, raw) for task in tasks]
-        with bar(sum(len(piece) for _, piece in tasks), f"preprocess {tasks[0][0].parent.name}", "images") as progress:
+        progress = held.enter_context(
+            bar(sum(len(piece) for _, piece in tasks), f"preprocess {tasks[0][0].parent.name}", "images")
+        )
+        try:
             for each, (_, piece) in zip(pending, tasks, strict=True):
                 found.append(each.result())
                 progress.update(len(piece))
-    except BrokenProcessPool as error:
-        raise UserError(
-            "data/processed: one of the processes that make it was killed, perhaps because memory ran out; run "
-            "`dvc repro` again: finished shards are kept"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for lock in filter(None, locks):
-            os.close(lock)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "data/processed: one of the processes that make it was killed, perhaps because memory ran out; run "
+                "`dvc repro` again: finished shards are kept"
+            ) from error
     return found
 
 

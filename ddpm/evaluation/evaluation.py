@@ -91,8 +91,8 @@ def evaluate(
     by_class: Rows = []
     if asked is not None:
         train, test = (open_split(processed, split)[1] for split in SPLITS)
-        test = test[distances.rows(len(test), distances.MOST).numpy()]
-        for name, accuracy in accuracies({name: found.held_out for name, found in real.features.items()}, test).items():
+        seen = {name: found.held_out for name, found in real.features.items()}
+        for name, accuracy in accuracies(seen, distances.part(test, distances.MOST)).items():
             floor[name]["class_accuracy"] = accuracy
         for name, found in real.features.items():
             by_class += classes.rows(found, train, [one.features[name] for one in reports], asked, names)
@@ -128,8 +128,8 @@ class Real(NamedTuple):
     """The real images that samples are compared with.
 
     train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether each test image is not a copy of a train image; indexed: the files of the index
-    of the pixels, if there is one.
+    whether each test image is not a copy of a train image; indexed: the files of the index of the pixels, if there is
+    one.
     """
 
     train: Images

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm.base.images import Images
@@ -16,7 +18,7 @@ MOST = 50_000  # of a set, whose pairs are compared; a larger set has a part of 
 HASHED = 2**20  # rows at once: each takes 150 bytes
 SEED = 2020
 
-Vectors = TypeVar("Vectors", Tensor, Images)
+Vectors = TypeVar("Vectors", Tensor, Images, NDArray[np.int64])
 
 
 def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -56,5 +58,5 @@ def rows(total: int, count: int) -> Tensor:
 
 
 def part(vectors: Vectors, count: int) -> Vectors:
-    """At most ``count`` of N images or features, (N, ...): the ``rows`` of them."""
+    """At most ``count`` of N images, features or labels, (N, ...): the ``rows`` of them."""
     return vectors if len(vectors) <= count else vectors[rows(len(vectors), count)]
