@@ -8,6 +8,7 @@ from ddpm.base import paths
 from ddpm.base.files import write_json, write_rows
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import curve, evaluation
+from ddpm.evaluation.bounds import Task
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model import averages
 from ddpm.pictures import grids
@@ -23,9 +24,9 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     settings = index.resolved(settings)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
-    found = evaluation.evaluate(sets, paths.PROCESSED, paths.REFERENCE, model, settings, device, ranks)
-    snapshots = snapshot_paths(paths.SAMPLES, sample.seeds)
-    points = curve.curve(found, snapshots, paths.REFERENCE, paths.SAMPLES, model, settings, device, ranks)
+    task = Task(model, paths.PROCESSED, paths.REFERENCE, settings, device, ranks)
+    found = evaluation.evaluate(sets, task)
+    points = curve.curve(found, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, task)
     if not ranks.main:
         return
     comparable = fingerprint(

@@ -303,7 +303,8 @@ def test_the_bound_is_given_the_class(digits: Path, tmp_path: Path) -> None:
             asked.append(labels)
             return torch.zeros_like(x_t)
 
-    bounds.likelihoods(Loaded(Heard(), settings.training(), {}), digits, settings.evaluate, CPU)
+    heard = Loaded(Heard(), settings.training(), {})
+    bounds.likelihoods(bounds.Task(heard, digits, digits, settings.evaluate, CPU))
     _, labels = open_split(digits, "test")
     chosen = np.sort(np.random.default_rng(bounds.SEED).permutation(len(labels))[:6])
     assert asked[-1].tolist() == labels[chosen].tolist()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ddpm.base.errors import UserError
 from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
+from ddpm.evaluation.bounds import Task
 from ddpm.forecast import disk
 from ddpm.model import architecture, averages, posthoc
 from ddpm.model.file import Loaded, load_model, read, save_model
@@ -156,8 +157,8 @@ def test_both_stages_use_the_chosen_average(
         used.append(model)
         raise InterruptedError
 
-    def score(sets: object, processed: object, reference: object, model: Loaded, *rest: object) -> None:
-        draw(model)
+    def score(sets: object, task: Task) -> None:
+        draw(task.model)
 
     monkeypatch.setattr(sample.Generator, "of", draw)
     monkeypatch.setattr(evaluate.evaluation, "evaluate", score)

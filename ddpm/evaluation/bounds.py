@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,56 +25,47 @@ from ddpm.scoring.settings import Evaluate
 # the score and are not part of the estimate. bits_per_dim_se says how much other images would change it.
 SEED = 2020
 
-Images = NDArray[np.uint8]
 Found = TypeVar("Found")
 
 
-def likelihoods(
-    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
-) -> dict[Split, Bound]:
+class Task(NamedTuple):
+    """What is evaluated, by what and where: the folders of the processed and of the reference, and the ranks that share
+    the work, each of which gets the whole."""
+
+    model: Loaded
+    processed: Path
+    reference: Path
+    settings: Evaluate
+    device: torch.device
+    ranks: Ranks = ALONE
+
+
+def likelihoods(task: Task) -> dict[Split, Bound]:
     """The bound on ``settings.likelihood.images`` images of each split, in full float32; empty if that is 0.
 
     The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
     it is the bound on each image given its class.
     """
-    diffusion, options = model.config.diffusion, settings.likelihood
-    denoiser = Denoiser(model.network, diffusion, device, torch.float32, clip=True)
-    bounds: dict[Split, Bound] = {}
+    diffusion, options = task.model.config.diffusion, task.settings.likelihood
+    denoiser = Denoiser(task.model.network, diffusion, task.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
-    for split in SPLITS if options.images else ():
-        bounds[split] = _found(bound, options.timesteps, split, model, processed, settings, device, ranks)
-    return bounds
+    return {split: of_split(task, split, bound, options.timesteps) for split in SPLITS if options.images}
 
 
-def _found(
-    likelihood: Callable[..., Found],
-    steps: int,
-    split: Split,
-    model: Loaded,
-    processed: Path,
-    settings: Evaluate,
-    device: torch.device,
-    ranks: Ranks,
-) -> Found:
-    """What ``likelihood`` finds on the split's images, in full float32."""
-    images, labels = chosen_images(processed, split, settings.likelihood.images)
+def of_split(task: Task, split: Split, find: Callable[..., Found], steps: int) -> Found:
+    """What ``find`` finds on the split's images for the likelihood at so many ``steps``, in full float32."""
+    images, labels = open_split(task.processed, split)
+    rows = chosen(len(images), task.settings.likelihood.images)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        return likelihood(
-            images,
+        return find(
+            images[rows],
             steps,
-            settings.batch_size,
-            device,
-            model.config.seed,
-            ranks if len(images) >= ranks.size else ALONE,
-            torch.from_numpy(labels).to(device) if model.config.model.classes else None,
+            task.settings.batch_size,
+            task.device,
+            task.model.config.seed,
+            task.ranks if len(rows) >= task.ranks.size else ALONE,
+            torch.from_numpy(labels[rows]).to(task.device) if task.model.config.model.classes else None,
         )
-
-
-def chosen_images(processed: Path, split: Split, count: int) -> tuple[Images, NDArray[np.int64]]:
-    """At most ``count`` images of the split, and their labels."""
-    images, labels = open_split(processed, split)
-    rows = chosen(len(images), count)
-    return images[rows], labels[rows]
 
 
 def chosen(images: int, count: int) -> NDArray[np.int64]:
@@ -82,28 +73,24 @@ def chosen(images: int, count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(SEED).permutation(images)[:count])
 
 
-def ode_bits_per_dim(
-    model: Loaded, processed: Path, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
-) -> dict[str, float]:
+def ode_bits_per_dim(task: Task) -> dict[str, float]:
     """``bits_per_dim_ode`` of the bound's test images by the probability-flow ODE, in full float32; empty if it is off.
 
     The network's x_0 is not clamped: where it were, it would have no derivative.
     """
-    if not settings.likelihood.ode_steps:
+    steps = task.settings.likelihood.ode_steps
+    if not steps:
         return {}
-    denoiser = Denoiser(model.network, model.config.diffusion, device, torch.float32, clip=False)
+    denoiser = Denoiser(task.model.network, task.model.config.diffusion, task.device, torch.float32, clip=False)
     by_ode = partial(ode.bits_per_dim, denoiser.differentiable, denoiser.chain.schedule)
-    each = _found(by_ode, settings.likelihood.ode_steps, "test", model, processed, settings, device, ranks)
-    return mean_and_se("bits_per_dim_ode", each)
+    return mean_and_se("bits_per_dim_ode", of_split(task, "test", by_ode, steps))
 
 
 def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
     """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
-    found: dict[str, float] = {}
-    for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
-        if split in bounds:
-            found |= mean_and_se(name, bounds[split].bits_per_dim)
-    return found
+    names: dict[Split, str] = {"test": "bits_per_dim", "train": "bits_per_dim_train"}
+    each = (mean_and_se(name, bounds[split].bits_per_dim) for split, name in names.items() if split in bounds)
+    return {name: value for one in each for name, value in one.items()}
 
 
 def mean_and_se(name: str, each: NDArray[np.float64]) -> dict[str, float]:

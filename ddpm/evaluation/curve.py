@@ -6,47 +6,34 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from ddpm.base import files
 from ddpm.base.files import Rows
-from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.evaluation.bounds import Task
 from ddpm.evaluation.evaluation import Evaluation, mean, read_set, report
-from ddpm.model.file import Loaded
 from ddpm.sampling.samples import read_labels
 from ddpm.scoring.reference import read_reference
-from ddpm.scoring.settings import Evaluate
 
 HEADS = ["images"]
 
 
-def curve(
-    found: Evaluation,
-    snapshots: Mapping[int, Mapping[int, Path]],
-    reference: Path,
-    samples: Path,
-    model: Loaded,
-    settings: Evaluate,
-    device: torch.device,
-    ranks: Ranks = ALONE,
-) -> Rows:
+def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, task: Task) -> Rows:
     """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
     training, and each score, the mean over the sets.
 
     found: the model's evaluation. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
     sets. Scores are text that gives back their very value; empty if it is not finite. There is no row if the model file
-    does not say how long it was trained. The ranks share the work, and each returns the whole.
+    does not say how long it was trained.
     """
     try:
-        end = model.facts["steps"] * model.written["train"]["batch_size"]
+        end = task.model.facts["steps"] * task.model.written["train"]["batch_size"]
     except (KeyError, TypeError):
         return []
-    index, count = read_reference(reference), model.config.model.classes
+    index, count = read_reference(task.reference), task.model.config.model.classes
     points = {}
     for images, sets in snapshots.items():
-        drawn = [read_set(path, index, settings) for path in sets.values()]
+        drawn = [read_set(path, index, task.settings) for path in sets.values()]
         labels = read_labels(samples, len(drawn[0]), count) if count else None
-        reports = [report(each, found.real, settings, device, ranks, labels) for each in drawn]
+        reports = [report(each, found.real, task, labels) for each in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(found.scores)
     points[end] = {name: scores[name] for name in found.sets[0] if name in scores}

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
-from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, classes, excess
-from ddpm.model.file import Loaded
+from ddpm.evaluation.bounds import Task
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
-from ddpm.scoring.calibration import Task, scored, scorings
+from ddpm.scoring.calibration import scored, scorings
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.memorisation import Nearest, Space, Vectors
@@ -66,38 +64,29 @@ class Report(NamedTuple):
     features: dict[str, Features]
 
 
-def evaluate(
-    sets: dict[int, Path],
-    processed: Path,
-    reference: Path,
-    model: Loaded,
-    settings: Evaluate,
-    device: torch.device,
-    ranks: Ranks = ALONE,
-) -> Evaluation:
-    """Score ``sets``, .npy files of uint8 (N, C, H, W) by seed, and the ``model`` that drew them.
+def evaluate(sets: dict[int, Path], task: Task) -> Evaluation:
+    """Score ``sets``, .npy files of uint8 (N, C, H, W) by seed, and the model that drew them.
 
-    The ranks share the work, and each returns the whole. Raises UserError when there are too few samples for a metric,
-    or their shape is not that of the real images.
+    Raises UserError when there are too few samples for a metric, or their shape is not that of the real images.
     """
-    index, count = read_reference(reference), model.config.model.classes
-    names = check_classes(processed, count) if count else ()
-    images = {seed: read_set(path, index, settings) for seed, path in sets.items()}
-    real = Real.open(processed, reference, settings)
+    index, count = read_reference(task.reference), task.model.config.model.classes
+    names = check_classes(task.processed, count) if count else ()
+    images = {seed: read_set(path, index, task.settings) for seed, path in sets.items()}
+    real = Real.open(task.processed, task.reference, task.settings)
     asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
-    reports = [report(drawn, real, settings, device, ranks, asked) for drawn in images.values()]
-    terms = bounds.likelihoods(model, processed, settings, device, ranks)
-    floor = {name: found["floor"] for name, found in files.read_json(reference / calibration.FILE).items()}
+    reports = [report(drawn, real, task, asked) for drawn in images.values()]
+    terms = bounds.likelihoods(task)
+    floor = {name: found["floor"] for name, found in files.read_json(task.reference / calibration.FILE).items()}
     by_class: Rows = []
     if asked is not None:
-        train, test = (open_split(processed, split)[1] for split in SPLITS)
+        train, test = (open_split(task.processed, split)[1] for split in SPLITS)
         seen = {name: found.held_out for name, found in real.features.items()}
         for name, accuracy in accuracies(seen, distances.part(test, distances.MOST)).items():
             floor[name]["class_accuracy"] = accuracy
         for name, found in real.features.items():
             by_class += classes.rows(found, train, [one.features[name] for one in reports], asked, names)
     scores = mean([found.scores for found in reports]) | {"real": floor} | bounds.bits_per_dim(terms)
-    scores |= bounds.ode_bits_per_dim(model, processed, settings, device, ranks)
+    scores |= bounds.ode_bits_per_dim(task)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
     return Evaluation(
@@ -105,7 +94,7 @@ def evaluate(
         [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
         fd_rows([found.curves for found in reports]),
         bounds.likelihood_rows(terms),
-        excess.rows(terms, excess.optima(terms, model, processed, settings, device, ranks), model.config.diffusion),
+        excess.rows(terms, excess.optima(terms, task), task.model.config.diffusion),
         pairs(next(iter(images.values())), real, reports[0].nearest),
         by_class,
         real,
@@ -152,15 +141,9 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
     return {name: class_accuracy(features[name], labels) for name in knowing}
 
 
-def report(
-    images: Images,
-    real: Real,
-    settings: Evaluate,
-    device: torch.device,
-    ranks: Ranks = ALONE,
-    labels: NDArray[np.int64] | None = None,
-) -> Report:
+def report(images: Images, real: Real, task: Task, labels: NDArray[np.int64] | None) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
+    _, _, _, settings, device, ranks = task
     fakes = {
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
@@ -168,7 +151,7 @@ def report(
     spaces = {PIXELS: Space(real.train, device, real.indexed)}
     spaces |= {name: found.space(real.train, settings.batch_size, device) for name, found in real.features.items()}
     queries: dict[str, Vectors] = {PIXELS: images, **{name: found.features for name, found in fakes.items()}}
-    tasks: dict[tuple[str, str], Task] = {
+    tasks: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {
         (name, "nearest"): partial(space.search, queries[name]) for name, space in spaces.items()
     }
     for name, found in real.features.items():

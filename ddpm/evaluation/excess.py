@@ -38,8 +38,7 @@ For a model with classes, an image's optimum is that of the train images of its 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,9 +54,8 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.settings import Diffusion
 from ddpm.evaluation import bounds, likelihood
+from ddpm.evaluation.bounds import Task
 from ddpm.evaluation.likelihood import Array, Bound
-from ddpm.model.file import Loaded
-from ddpm.scoring.settings import Evaluate
 
 MAX_IMAGES = 50_000
 MAX_VALUES = MAX_IMAGES * 3072  # as many as in CIFAR's images
@@ -84,35 +82,20 @@ def pixels(images: NDArray[np.uint8], like: Tensor) -> Tensor:
     return torch.from_numpy(images).to(like.device).flatten(1).to(like.dtype).sub_(127.5).mul_(1 / 127.5)
 
 
-def optima(
-    found: dict[Split, Bound],
-    model: Loaded,
-    processed: Path,
-    settings: Evaluate,
-    device: torch.device,
-    ranks: Ranks = ALONE,
-) -> dict[Split, Array]:
+def optima(found: dict[Split, Bound], task: Task) -> dict[Split, Array]:
     """By split, the optimum's error where ``found`` has the model's, (M, S)."""
-    optimum: dict[Split, Array] = {}
-    for split in found:
-        options = settings.likelihood
-        queries, labels = bounds.chosen_images(processed, split, options.images)
-        images, every = open_split(processed, "train")
-        most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
-        rows = bounds.chosen(len(images), most)
-        by_class = bool(model.config.model.classes)
-        gallery = Gallery(images, rows, torch.from_numpy(every[rows]).to(device) if by_class else None)
-        optimum[split] = errors(
-            model.config.diffusion.schedule.noise_schedule(model.config.diffusion.T),
-            queries,
-            gallery,
-            options.timesteps,
-            device,
-            model.config.seed,
-            ranks if len(queries) >= ranks.size else ALONE,
-            torch.from_numpy(labels).to(device) if by_class else None,
-        )
-    return optimum
+    options, config = task.settings.likelihood, task.model.config
+    images, labels = open_split(task.processed, "train")
+    most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
+    rows = bounds.chosen(len(images), most)
+    known = torch.from_numpy(labels[rows]).to(task.device) if config.model.classes else None
+    schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
+    gallery = Gallery(images, rows, known)
+
+    def find(queries: NDArray[np.uint8], timesteps: int, _: int, *rest: Any) -> Array:
+        return errors(schedule, queries, gallery, timesteps, *rest)
+
+    return {split: bounds.of_split(task, split, find, options.timesteps) for split in found}
 
 
 def errors(
@@ -193,9 +176,12 @@ def rows(found: dict[Split, Bound], optimum: dict[Split, Array], diffusion: Diff
     ``draws``, the number of images; ``error`` of the model, ``optimum`` and their difference ``excess``, means over the
     images, each with its standard error ``*_se``. A step without signal, where nothing can be learned, is left out.
     """
+    if not found:
+        return []
     log_snr = diffusion.schedule.noise_schedule(diffusion.T).log_snr
     table: Rows = []
-    for place, (low, steps) in enumerate(zip(*_strata(found), strict=True)):
+    first = next(iter(found.values()))
+    for place, (low, steps) in enumerate(zip(first.first, first.steps, strict=True)):
         visited = log_snr[low - 1 : low - 1 + steps]
         if not np.isfinite(visited).any():
             continue
@@ -209,8 +195,3 @@ def rows(found: dict[Split, Bound], optimum: dict[Split, Array], diffusion: Diff
                 row |= {f"{name}_{split}": measured[name], f"{name}_{split}_se": measured[f"{name}_se"]}
         table.append(row)
     return table
-
-
-def _strata(found: dict[Split, Bound]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    bound = next(iter(found.values()), None)
-    return (bound.first, bound.steps) if bound else (np.array([], int), np.array([], int))
