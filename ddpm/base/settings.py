@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -12,6 +12,7 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 
 from ddpm.base import variant
@@ -75,6 +76,16 @@ ImageSize = Annotated[
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def refusals(self) -> Iterator[str]:
+        """Why its values cannot work together, if they cannot."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if reasons := list(self.refusals()):
+            raise ValueError("; ".join(reasons))
+        return self
 
 
 class Shape(NamedTuple):

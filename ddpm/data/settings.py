@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf
 
 from ddpm.base.settings import Fraction, ImageShape
 from ddpm.sources.dataset import Dataset
@@ -22,8 +23,5 @@ class Data(ImageShape):
     split_seed: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["fail", "skip"] = "fail"
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if reasons := list(self.dataset.refusals(self.shape)):
-            raise ValueError("; ".join(reasons))
-        return self
+    def refusals(self) -> Iterator[str]:
+        yield from self.dataset.refusals(self.shape)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.settings import Section
@@ -26,12 +26,6 @@ class Diffusion(Section):
     variance: InstanceOf[Variance]
     loss: InstanceOf[Loss]
 
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        if reasons := list(self.refusals()):
-            raise ValueError("; ".join(reasons))
-        return self
-
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""
         schedule, loss, learned = self.schedule, self.loss, self.variance.outputs == 2
@@ -39,23 +33,23 @@ class Diffusion(Section):
             yield (
                 f"parameterization: {self.parameterization.name} divides by the signal, but "
                 f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
-                f"allowed: {_with('parameterizations', 'divides_by_signal', False)}"
+                f"allowed: {variant.having('parameterizations', 'divides_by_signal', False)}"
             )
         if not loss.trains_zero_snr and schedule.zero_terminal_snr:
             yield (
                 f"loss: {loss.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
-                f"leaves no signal and sampling begins; allowed: {_with('losses', 'trains_zero_snr', True)}"
+                f"leaves no signal and sampling begins; allowed: {variant.having('losses', 'trains_zero_snr', True)}"
             )
         yield from loss.refusals(schedule)
         if learned and not loss.trains_variance:
             yield (
                 f"loss: {loss.name} does not train the learned variance of variance: {self.variance.name}; "
-                f"allowed: {_with('losses', 'trains_variance', True)}"
+                f"allowed: {variant.having('losses', 'trains_variance', True)}"
             )
         if loss.needs_learned_variance and not learned:
             yield (
                 f"variance: {self.variance.name} is fixed, but loss: {loss.name} has a term that trains only the "
-                f"variance; allowed: {_with('variances', 'outputs', 2)}"
+                f"variance; allowed: {variant.having('variances', 'outputs', 2)}"
             )
         try:
             last = float(schedule.noise_schedule(self.T).log_snr[-1])
@@ -67,9 +61,3 @@ class Diffusion(Section):
                 f"schedule: {schedule.name} with T: {self.T} leaves a log-SNR of {last:.0f} at t = T, which float32 "
                 f"cannot hold; allowed: at least {MIN_LOG_SNR}: use more steps or a milder schedule"
             )
-
-
-def _with(family: str, flag: str, value: object) -> str:
-    """The names of the family's variants that have this value of the flag."""
-    classes = {name: variant.variant_class(family, name) for name in variant.names(family)}
-    return ", ".join(name for name, cls in classes.items() if getattr(cls, flag) == value)

@@ -10,12 +10,13 @@ profile.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Section
@@ -44,12 +45,10 @@ class Posthoc(Section):
     lengths: tuple[Length, Length] = (0.05, 0.10)
     snapshots: Annotated[int, Field(ge=4, le=256)] = 16
 
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
+    def refusals(self) -> Iterator[str]:
         low, high = self.lengths
         if high < APART * low:
-            raise ValueError(f"lengths: [{low:g}, {high:g}]: the second must be at least {APART} times the first")
-        return self
+            yield f"lengths: [{low:g}, {high:g}]: the second must be at least {APART} times the first"
 
     def steps(self, total: int) -> list[int]:
         """The steps of the snapshots in a training of ``total`` steps: every step if these are fewer."""

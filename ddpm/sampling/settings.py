@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -34,14 +34,12 @@ class Guidance(Section):
     model: str | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def refusals(self) -> Iterator[str]:
         low, high = self.interval
         if low > high:
-            raise ValueError(f"interval: [{low}, {high}] ends before it begins; allowed: [{high}, {low}]")
+            yield f"interval: [{low}, {high}] ends before it begins; allowed: [{high}, {low}]"
         if (self.model is None) != (self.sha256 is None):
-            raise ValueError("model and sha256: set both, by `sha256sum FILE`, or neither")
-        return self
+            yield "model and sha256: set both, by `sha256sum FILE`, or neither"
 
     def acts(self, schedule: NoiseSchedule, t: int) -> bool:
         """Whether it changes the estimate at step t of the training chain."""
@@ -68,11 +66,9 @@ class Sample(Section):
     guidance: Guidance = Guidance()
     ema_length: Length | None = None
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def refusals(self) -> Iterator[str]:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)} names one twice; list each once")
-        return self
+            yield f"seeds: {list(self.seeds)} names one twice; list each once"
 
 
 def class_number(chosen: int | str, names: Sequence[str], count: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ddpm.base import variant
 from ddpm.base.settings import Positive, Section
@@ -22,13 +23,9 @@ class Likelihood(Section):
     timesteps: Positive = 50
     ode_steps: Annotated[int, Field(ge=0)] = 0
 
-    @model_validator(mode="after")
-    def _of_images(self) -> Self:
+    def refusals(self) -> Iterator[str]:
         if self.ode_steps and not self.images:
-            raise ValueError(
-                f"ode_steps: {self.ode_steps} needs images above 0, the number of images it is computed for"
-            )
-        return self
+            yield f"ode_steps: {self.ode_steps} needs images above 0, the number of images it is computed for"
 
 
 class Evaluate(Section):
@@ -43,15 +40,13 @@ class Evaluate(Section):
     prc_neighborhood: Positive = 3
     likelihood: Likelihood = Likelihood()
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
+    def refusals(self) -> Iterator[str]:
         for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
             for name in chosen:
                 if (field, name) != ("extractors", AUTO):
                     variant.check_name(field, name, f"evaluate.{field}")
             if len(set(chosen)) < len(chosen):
-                raise ValueError(f"{field}: [{', '.join(chosen)}] names one twice; list each once")
-        return self
+                yield f"{field}: [{', '.join(chosen)}] names one twice; list each once"
 
     def chosen(self, classes: int) -> Self:
         """The same for images of so many classes, without ``auto``."""

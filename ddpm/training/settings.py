@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, InstanceOf, model_validator
 
@@ -98,64 +99,45 @@ class Train(Section):
             raise ValueError("; ".join(f"{key} is now {MOVED[key]}: move it there" for key in sorted(old)))
         return values
 
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
+    def refusals(self) -> Iterator[str]:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("set exactly one of steps and epochs, and the other to null")
+            yield "set exactly one of steps and epochs, and the other to null"
         if self.batch_size % self.accumulate:
-            raise ValueError(f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}")
-        if self.compile and self.checkpoint_activations:
-            raise ValueError("compile and checkpoint_activations do not go together: set one of them to false")
+            yield f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}"
+        for key in ("compile", "cuda_graph"):
+            if getattr(self, key) and self.checkpoint_activations:
+                yield f"{key} and checkpoint_activations do not go together: set one of them to false"
+        chosen = self.optimizer.name
         if self.optimizer.averages and self.ema.decay(1000) > 0:
-            raise ValueError(
-                f"ema: {self.ema.name} averages what optimizer: {self.optimizer.name} averages already; allowed: off"
-            )
+            yield f"ema: {self.ema.name} averages what optimizer: {chosen} averages already; allowed: off"
         if self.optimizer.averages and self.posthoc:
-            raise ValueError(f"posthoc averages what optimizer: {self.optimizer.name} averages already; allowed: null")
+            yield f"posthoc averages what optimizer: {chosen} averages already; allowed: null"
         if self.optimizer.averages and self.lr_decay != "constant":
-            raise ValueError(
-                f"lr_decay: {self.lr_decay} does not go with optimizer: {self.optimizer.name}, whose average takes its "
-                "place; allowed: constant"
+            yield (
+                f"lr_decay: {self.lr_decay} does not go with optimizer: {chosen}, whose average takes its place; "
+                "allowed: constant"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _suited(self) -> Self:
         for key, trait in (("cuda_graph", "capturable"), ("shard_optimizer", "shardable")):
             if getattr(self, key) and not getattr(self.optimizer, trait):
-                kinds = {name: variant.variant_class("optimizers", name) for name in variant.names("optimizers")}
-                allowed = ", ".join(name for name, kind in kinds.items() if getattr(kind, trait))
-                raise ValueError(f"{key} does not go with optimizer: {self.optimizer.name}; allowed: {allowed}")
-        return self
+                allowed = variant.having("optimizers", trait, True)
+                yield f"{key} does not go with optimizer: {chosen}; allowed: {allowed}"
+        if self.cuda_graph and self.precision == "float16":
+            yield "cuda_graph does not go with precision: float16; allowed: auto, bfloat16, float32"
+        if self.snapshots:
+            yield from self._unfair_snapshots()
 
-    @model_validator(mode="after")
-    def _capturable(self) -> Self:
-        if not self.cuda_graph:
-            return self
-        if self.precision == "float16":
-            raise ValueError("cuda_graph does not go with precision: float16; allowed: auto, bfloat16, float32")
-        if self.checkpoint_activations:
-            raise ValueError("cuda_graph and checkpoint_activations do not go together: set one of them to false")
-        return self
-
-    @model_validator(mode="after")
-    def _fair_snapshots(self) -> Self:
-        if not self.snapshots:
-            return self
+    def _unfair_snapshots(self) -> Iterator[str]:
         if list(self.snapshots) != sorted(set(self.snapshots)):
-            raise ValueError(f"snapshots: {list(self.snapshots)} must rise")
+            yield f"snapshots: {list(self.snapshots)} must rise"
         if odd := [images for images in self.snapshots if images % self.batch_size]:
-            raise ValueError(
-                f"snapshots: {odd[0]} images are no whole number of batches; allowed: multiples of {self.batch_size}"
-            )
+            yield f"snapshots: {odd[0]} images are no whole number of batches; allowed: multiples of {self.batch_size}"
         if self.steps and self.snapshots[-1] > (end := self.steps * self.batch_size):
-            raise ValueError(f"snapshots: {self.snapshots[-1]} is beyond the end of {end} images (steps x batch_size)")
+            yield f"snapshots: {self.snapshots[-1]} is beyond the end of {end} images (steps x batch_size)"
         if self.lr_decay != "constant":
-            raise ValueError(
+            yield (
                 f"snapshots need lr_decay: constant, it is {self.lr_decay}: in the middle of a decay a model is worse "
                 "than one trained to that point; a constant rate with an average (ema) makes every point a fair end"
             )
-        return self
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step ``step`` (1, 2, ...) of so many ``steps``: linear warm-up, then constant, or half a
