@@ -98,9 +98,9 @@ class Metric(Variant, ABC):
     needs_logits: ClassVar[bool] = False
     biased: ClassVar[bool]
 
-    @abstractmethod
     def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
         """The fewest images for which it is meaningful, and why. dimensions: D, the number of features."""
+        return 100, "100, or chance decides"
 
     @abstractmethod
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:

@@ -12,7 +12,6 @@ from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
 SCALE = 1000  # the paper's, for numbers that are easy to read
-LEAST = 100
 
 
 class Cmmd(Metric):
@@ -27,10 +26,7 @@ class Cmmd(Metric):
     scores = (Score("cmmd", "lower", 0.01, "CMMD", sees=("dropped", "doubled", "blur", "noise")),)
     biased = True
     sigma: Annotated[float, Field(gt=0)] = 10.0
-    images: Annotated[int, Field(ge=LEAST)] = 20_000
-
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
-        return LEAST, f"{LEAST}, or chance decides"
+    images: Annotated[int, Field(ge=100)] = 20_000
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
         from torch.nn.functional import normalize

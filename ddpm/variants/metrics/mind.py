@@ -13,7 +13,6 @@ from ddpm.scoring.settings import Evaluate
 
 SEED = 2020
 AT_ONCE = 64  # projections
-LEAST = 100
 
 
 class Mind(Metric):
@@ -27,9 +26,6 @@ class Mind(Metric):
     scores = (Score("mind", "lower", 0.01, "MIND", sees=("dropped", "doubled", "blur", "noise")),)
     biased = True
     projections: Annotated[int, Field(ge=1)] = 1000
-
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
-        return LEAST, f"{LEAST} for the quantiles of a projection"
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
         import torch

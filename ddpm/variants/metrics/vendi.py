@@ -5,7 +5,6 @@ from __future__ import annotations
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
-LEAST = 100
 ROWS = 4096  # in float64 at once
 
 
@@ -19,9 +18,6 @@ class Vendi(Metric):
     scores = (Score("vendi", "higher", 0.05, "Vendi score", sees=("dropped",)),)
     compares = False
     biased = True
-
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
-        return LEAST, f"{LEAST}, because it can be no larger than their number"
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
         import torch
