@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -123,6 +124,25 @@ def patch_grid(image: Shape, patch_size: int) -> tuple[int, int]:
             f"patch_size: {patch_size} must divide data.image_size: {image.image_size} in height and width"
         )
     return image.height // patch_size, image.width // patch_size
+
+
+def level_heights(
+    image: Shape, multipliers: Sequence[int], attention_sizes: Sequence[int], patch_size: int = 1
+) -> list[int]:
+    """The height of each level, half that of the one before. Raises ValueError when ``multipliers`` cannot halve the
+    image, or the height in ``attention_sizes`` is none of these."""
+    halvings = len(multipliers) - 1
+    factor = patch_size * 2**halvings
+    if image.height % factor or image.width % factor:
+        patches = f" after patch_size: {patch_size}" if patch_size > 1 else ""
+        raise ValueError(
+            f"multipliers: {list(multipliers)} halve the image {halvings} times{patches}, so data.image_size: "
+            f"{image.image_size} must be a multiple of {factor} in height and width"
+        )
+    heights = [image.height // patch_size >> level for level in range(len(multipliers))]
+    if wrong := [size for size in attention_sizes if size not in heights]:
+        raise ValueError(f"attention_sizes: {wrong[0]} is not the height of any level; allowed: {heights}")
+    return heights
 
 
 def from_patches(tokens: Tensor, grid: torch.Size, patch_size: int) -> Tensor:

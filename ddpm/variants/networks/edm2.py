@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddpm.base.settings import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, time_features
+from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, level_heights, time_features
 
 Positive = Annotated[int, Field(ge=1)]
 EPSILON = 1e-4  # keeps a vector of zeros from being divided by 0
@@ -41,15 +41,7 @@ class EDM2(Architecture):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
-        factor = 2 ** (len(self.multipliers) - 1)
-        if image.height % factor or image.width % factor:
-            raise ValueError(
-                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times, so "
-                f"data.image_size: {image.image_size} must be a multiple of {factor} in height and width"
-            )
-        heights = [image.height >> level for level in range(len(self.multipliers))]
-        if wrong := [size for size in self.attention_sizes if size not in heights]:
-            raise ValueError(f"attention_sizes: {wrong[0]} is not the height of any level; allowed: {heights}")
+        heights = level_heights(image, self.multipliers, self.attention_sizes)
         levels = [m for m, height in zip(self.multipliers, heights, strict=True) if height in self.attention_sizes]
         if wrong := [m for m in (*levels, self.multipliers[-1]) if self.base_channels * m % self.head_width]:
             raise ValueError(

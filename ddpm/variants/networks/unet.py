@@ -20,6 +20,7 @@ from ddpm.model.layers import (
     ResidualBlock,
     SelfAttention,
     Upsample,
+    level_heights,
     time_features,
     zeroed,
 )
@@ -56,20 +57,12 @@ class UNet(Architecture):
     zero_init: bool = True
 
     def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
-        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
-        if image.height % factor or image.width % factor:
-            patches = f" after patch_size: {self.patch_size}" if self.patch_size > 1 else ""
-            raise ValueError(
-                f"multipliers: {list(self.multipliers)} halve the image {len(self.multipliers) - 1} times{patches}, "
-                f"so data.image_size: {image.image_size} must be a multiple of {factor} in height and width"
-            )
-        heights = [image.height // self.patch_size >> level for level in range(len(self.multipliers))]
-        if wrong := [size for size in self.attention_sizes if size not in heights]:
-            raise ValueError(f"attention_sizes: {wrong[0]} is not the height of any level; allowed: {heights}")
+        heights = level_heights(image, self.multipliers, self.attention_sizes, self.patch_size)
         if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
             raise ValueError(
                 f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
             )
+        factor = image.height // heights[-1]
         pixels, width = image.height * image.width // factor**2, self.base_channels * self.multipliers[-1]
         if pixels * width == self.groups:  # group norm makes a zero of a group's only value
             raise ValueError(f"groups: {self.groups} of the last level's {width} channels and one pixel; use fewer")
