@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ class Guide(NamedTuple):
     worse: Denoiser | int
 
 
+@dataclass(eq=False)
 class Denoiser:
     """``denoiser(x_t, t, labels)``: x_t is (B, C, H, W), float32 or float64; t is the training chain's, an int or (B,)
     int64; labels are (B,) int64, or None for "no class".
@@ -35,23 +37,15 @@ class Denoiser:
     before the clamp, and leaves the learned variance as it is.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        diffusion: Diffusion,
-        device: torch.device,
-        dtype: torch.dtype,
-        clip: bool,
-        guide: Guide | None = None,
-    ):
-        self.network = network
-        self.parameterization = diffusion.parameterization
-        self.variance = diffusion.variance
-        self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
-        self.device = device
-        self.dtype = dtype
-        self.clip = clip
-        self.guide = guide
+    network: nn.Module
+    diffusion: Diffusion
+    device: torch.device
+    dtype: torch.dtype
+    clip: bool
+    guide: Guide | None = None
+
+    def __post_init__(self) -> None:
+        self.chain = Chain(self.diffusion.schedule.noise_schedule(self.diffusion.T), self.device)
 
     @torch.inference_mode()
     def __call__(self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None) -> Prediction:
@@ -71,12 +65,12 @@ class Denoiser:
 
     def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
-        at = self.chain.at(t)
-        seen = self.parameterization.seen(x_t, at)
+        at, target = self.chain.at(t), self.diffusion.parameterization
+        seen = target.seen(x_t, at)
         with devices.autocast(self.dtype, self.device):
             output = self.network(seen, t) if labels is None else self.network(seen, t, labels)
-        output, variance_output = self.variance.split(output.float())
-        return self.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
+        output, variance_output = self.diffusion.variance.split(output.float())
+        return target.predict(output, x_t, at)._replace(variance_output=variance_output)
 
     def _guided(
         self, x_t: Tensor, t: Tensor, labels: Tensor | None, options: Guidance, worse: Denoiser | int

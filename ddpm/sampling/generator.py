@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,25 +34,22 @@ FILM_IMAGES = 64
 FILM_FRAMES = 20
 
 
+@dataclass(eq=False)
 class Generator:
     """A denoiser, and a sampler that visits ``steps`` steps of its chain. classes: of the images; None: of no class."""
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        sampler: Sampler,
-        steps: int,
-        spaced: Spacing,
-        variance: Variance,
-        classes: Classes | None = None,
-    ):
-        schedule = denoiser.chain.schedule
-        self.denoiser = denoiser
-        self.sampler = sampler
-        self.variance = variance
-        self.classes = classes
-        self.chain = Chain(schedule.respace(spacing.timesteps(schedule, steps, spaced)), denoiser.device)
-        self.evaluations = sampler.evaluations(steps)
+    denoiser: Denoiser
+    sampler: Sampler
+    steps: int
+    spaced: Spacing
+    variance: Variance
+    classes: Classes | None = None
+
+    def __post_init__(self) -> None:
+        schedule = self.denoiser.chain.schedule
+        visited = spacing.timesteps(schedule, self.steps, self.spaced)
+        self.chain = Chain(schedule.respace(visited), self.denoiser.device)
+        self.evaluations = self.sampler.evaluations(self.steps)
 
     @classmethod
     def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:

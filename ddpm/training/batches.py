@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +19,7 @@ from ddpm.training.order import in_blocks, permuted
 HELD = 100_000_000  # images, up to which an epoch's order is held in memory
 
 
+@dataclass(eq=False)
 class Batches:
     """The dataset, uint8, and batches of it: a gather, a flip and a scale.
 
@@ -31,34 +33,23 @@ class Batches:
     ``classes``: (N,) int64, the images' own.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        batch_size: int,
-        seed: int,
-        flip: bool,
-        device: torch.device,
-        part: slice = slice(None),
-        resident: bool | None = None,
-        classes: np.ndarray | None = None,
-        block: int | None = None,
-        draw: noise.Draw = noise.draw,
-    ):
-        if resident is None:
-            resident = images.nbytes < devices.free_memory(device) / 2
-        self.images = images
-        self.resident = resident
-        copied = resident and device.type != "cpu"
-        self.on_device = torch.from_numpy(np.array(images)).to(device) if copied else None
-        self.classes = None if classes is None else torch.from_numpy(classes)  # no copy: it may be a file
-        self.device = device
-        self.batch_size = batch_size
-        self.seed = seed
-        self.flip = flip
-        self.part = part
-        self.block = block
-        self.draw = draw
-        self.place = torch.arange(batch_size, device=device)[part]
+    images: Images
+    batch_size: int
+    seed: int
+    flip: bool
+    device: torch.device
+    part: slice = field(default_factory=lambda: slice(None))
+    resident: bool | None = None
+    classes: np.ndarray | None = None
+    block: int | None = None
+    draw: noise.Draw = noise.draw
+
+    def __post_init__(self) -> None:
+        if self.resident is None:
+            self.resident = self.images.nbytes < devices.free_memory(self.device) / 2
+        copied = self.resident and self.device.type != "cpu"
+        self.on_device = torch.from_numpy(np.array(self.images)).to(self.device) if copied else None
+        self.place = torch.arange(self.batch_size, device=self.device)[self.part]
         self.epoch = lru_cache(maxsize=2)(self._shuffled)
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self.ahead: dict[int, Future[Tensor]] = {}
@@ -78,7 +69,8 @@ class Batches:
         """(B,) int64, the classes of the images of that call; None without ``classes``."""
         if self.classes is None:
             return None
-        return self._pinned(self.classes[self._indices(step)]).to(self.device, non_blocking=True)
+        own = torch.from_numpy(self.classes)[self._indices(step)]  # no copy of the whole: it may be a file
+        return self._pinned(own).to(self.device, non_blocking=True)
 
     def _read(self, step: int) -> Tensor:
         ready = self.ahead.pop(step, None)
