@@ -130,7 +130,7 @@ class Dataset(Variant, ABC):
 
     @abstractmethod
     def fetch(self, source: str | None, folder: Path) -> None:
-        """``download`` into the empty ``folder``, which is removed if this raises. Scratch files may go next to it."""
+        """``download`` into the empty ``folder``, which is removed if this raises. What is next to it is removed."""
 
     @abstractmethod
     def read(self, raw: Path) -> Records:

@@ -42,12 +42,13 @@ def origin(dataset: Dataset, source: str | None) -> str:
     return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))
 
 
-def locate(source: str | None, address: str | None, files: tuple[str, ...], scratch: Path) -> Path:
+def locate(source: str | None, address: str | None, files: tuple[str, ...], folder: Path) -> Path:
     """The folder or archive that ``source`` names; if that is None, the public ``address``.
 
     If ``address`` is an archive, a mirror or a folder that was filled by hand should hold an archive of that name,
     which is returned; otherwise it should hold ``files``. A relative path is relative to the repository root, also in
-    DVC's temporary copies of it. Downloads go into ``scratch``. Raises UserError when there is nothing there.
+    DVC's temporary copies of it. Downloads go into a folder next to ``folder``. Raises UserError when there is nothing
+    there.
     """
     if address and is_archive(address):
         files = (PurePosixPath(address).name,)
@@ -57,7 +58,9 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], scra
     if source.startswith("kaggle:"):
         return _kaggle(source.removeprefix("kaggle:"))
     if re.match(r"https?://", source):
-        path, files = scratch, _mirror(source, files, scratch)
+        path = folder.with_name(f"{folder.name}_fetched")
+        path.mkdir()
+        files = _mirror(source, files, path)
     else:
         path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (keeps an unknown ~user)
     if not os.path.exists(path):  # noqa: PTH110 (returns False for names that are too long or odd)

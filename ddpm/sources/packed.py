@@ -11,7 +11,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -69,23 +68,22 @@ class Packed(Dataset):
         return None if source is None else named_after(source) or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        with TemporaryDirectory(dir=folder.parent) as scratch:
-            paths = self._files(_sources.locate(source, None, (), Path(scratch)))
-            is_test = _is_test(list(paths))
-            labels = _Labels()
-            with pa.OSFile(str(folder / FILE), "wb") as file, pa.ipc.new_file(file, ROWS) as out:
-                for name, path in paths.items():
-                    part = self.part(path, name)
-                    labels.declare(name, part.classes)
-                    found = False
-                    for batch in _batches(part.samples):
-                        names = [_text(sample.name) for sample in batch]
-                        images = [sample.image for sample in batch]
-                        found |= any(images)
-                        numbers = [labels.number(sample) for sample in batch]
-                        out.write_batch(pa.record_batch([names, images, numbers, [is_test[name]] * len(batch)], ROWS))
-                    if not found:
-                        raise UserError(f"{name}: no images in it; remove it (docs/images.md says what it must hold)")
+        paths = self._files(_sources.locate(source, None, (), folder))
+        is_test = _is_test(list(paths))
+        labels = _Labels()
+        with pa.OSFile(str(folder / FILE), "wb") as file, pa.ipc.new_file(file, ROWS) as out:
+            for name, path in paths.items():
+                part = self.part(path, name)
+                labels.declare(name, part.classes)
+                found = False
+                for batch in _batches(part.samples):
+                    names = [_text(sample.name) for sample in batch]
+                    images = [sample.image for sample in batch]
+                    found |= any(images)
+                    numbers = [labels.number(sample) for sample in batch]
+                    out.write_batch(pa.record_batch([names, images, numbers, [is_test[name]] * len(batch)], ROWS))
+                if not found:
+                    raise UserError(f"{name}: no images in it; remove it (docs/images.md says what it must hold)")
         classes, places = labels.sorted()
         files.write_json(folder / CLASSES, {"classes": classes, "places": places})
 

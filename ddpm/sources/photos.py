@@ -11,7 +11,6 @@ import re
 import tarfile
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
@@ -43,10 +42,10 @@ class Photos(Dataset):
         return None if source is None else named_after(source) or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        with TemporaryDirectory(dir=folder.parent) as scratch, tarfile.open(folder / FILE, "w") as tar:
-            found = _sources.locate(source, self.address, (), Path(scratch))
-            if source is None and self.sha256:
-                _sources.verify(found, files.sha256, self.sha256)
+        found = _sources.locate(source, self.address, (), folder)
+        if source is None and self.sha256:
+            _sources.verify(found, files.sha256, self.sha256)
+        with tarfile.open(folder / FILE, "w") as tar:
             with reading(found) as found_files:
                 for file in found_files:
                     # without times and owners, so that the same images give the same bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from ddpm.base import files
@@ -28,21 +27,20 @@ class Published(Dataset):
 
     def fetch(self, source: str | None, folder: Path) -> None:
         """The files are found by name in any subfolder; ``.xz`` is unpacked."""
-        with TemporaryDirectory(dir=folder.parent) as scratch:
-            found = _sources.locate(source, self.address, tuple(self.md5), Path(scratch))
-            with reading(found) as members:
-                for name, _, stream in members:
-                    wanted = folder / PurePosixPath(name).name.removesuffix(".xz")
-                    if wanted.name not in self.md5 or wanted.exists():
-                        continue
-                    try:
-                        with lzma.LZMAFile(stream) if name.endswith(".xz") else stream as file:
-                            content = file.read(MAX_FILE_BYTES + 1)
-                    except (lzma.LZMAError, EOFError) as error:
-                        raise UserError(f"{name} is truncated or broken ({error}); fetch it again") from error
-                    if len(content) > MAX_FILE_BYTES:
-                        raise UserError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes; not the published file")
-                    wanted.write_bytes(content)
+        found = _sources.locate(source, self.address, tuple(self.md5), folder)
+        with reading(found) as members:
+            for name, _, stream in members:
+                wanted = folder / PurePosixPath(name).name.removesuffix(".xz")
+                if wanted.name not in self.md5 or wanted.exists():
+                    continue
+                try:
+                    with lzma.LZMAFile(stream) if name.endswith(".xz") else stream as file:
+                        content = file.read(MAX_FILE_BYTES + 1)
+                except (lzma.LZMAError, EOFError) as error:
+                    raise UserError(f"{name} is truncated or broken ({error}); fetch it again") from error
+                if len(content) > MAX_FILE_BYTES:
+                    raise UserError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes; not the published file")
+                wanted.write_bytes(content)
         if missing := sorted(file for file in self.md5 if not (folder / file).exists()):
             raise UserError(f"{found}: {self.name} needs {', '.join(missing)}; get them from {self.address}")
         self.verify(folder)

@@ -234,15 +234,8 @@ class Trainer:
         losses = []
         for part in parts:
             with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
-                each = self.losses(
-                    x_0[part],
-                    epsilon[part],
-                    own_t[part],
-                    words[:, part],
-                    None if labels is None else labels[part],
-                    None if condition is None else condition[part],
-                    noised[part],
-                )
+                rest = (None if one is None else one[part] for one in (labels, condition, noised))
+                each = self.losses(x_0[part], epsilon[part], own_t[part], words[:, part], *rest)
                 self.scaler.scale((own_weight[part] * each).sum()).backward()
             losses.append(each.detach())
         each = self.ranks.gather(torch.cat(losses), self.batch_size)

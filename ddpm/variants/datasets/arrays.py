@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal, Self
 
 import numpy as np
@@ -58,16 +57,15 @@ class Arrays(Dataset):
 
     def fetch(self, source: str | None, folder: Path) -> None:
         """The raw folder holds NAME.npy, images, and NAME.labels.npy of each file: checked, their bytes unchanged."""
-        with TemporaryDirectory(dir=folder.parent) as scratch:
-            found = locate(source, None, (), Path(scratch))
-            if found.suffix.lower() == ".npy":
-                for path in filter(Path.is_file, (found, found.with_name(LABELS_FILE))):
-                    with path.open("rb") as stream:
-                        _write(stream, folder, _stem(path.name))
-            elif found.suffix.lower() == ".npz":
-                _unpack(found, folder, found.name)
-            else:
-                _collect(found, folder, Path(scratch, "one.npz"))
+        found = locate(source, None, (), folder)
+        if found.suffix.lower() == ".npy":
+            for path in filter(Path.is_file, (found, found.with_name(LABELS_FILE))):
+                with path.open("rb") as stream:
+                    _write(stream, folder, _stem(path.name))
+        elif found.suffix.lower() == ".npz":
+            _unpack(found, folder, found.name)
+        else:
+            _collect(found, folder)
         images = _images(folder)
         if not images:
             raise UserError(f"data.source: no arrays of images in {found}; allowed: .npy and .npz files")
@@ -158,8 +156,9 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.npy") if not f".{path.name}".endswith(f".{LABELS_FILE}"))
 
 
-def _collect(source: Path, folder: Path, scratch: Path) -> None:
-    """Each .npy and .npz of a folder or archive. scratch: a path for a copy of one .npz."""
+def _collect(source: Path, folder: Path) -> None:
+    """Each .npy and .npz of a folder or archive."""
+    scratch = folder.with_name(f"{folder.name}_one.npz")  # a copy of one
     with reading(source) as members:
         for name, _, stream in members:
             suffix = PurePosixPath(name).suffix.lower()
