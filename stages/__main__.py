@@ -76,22 +76,13 @@ def train(settings: Config, start: Start) -> None:
     from ddpm.tracking import profile, tracker
     from ddpm.tracking.previews import Previews
     from ddpm.training.checkpoints import Checkpoints
-    from ddpm.training.trainer import Trainer
     from stages import train
-
-    def watch(trainer: Trainer, folder: Path) -> Callable[[int], None]:
-        previews, profiled = Previews(trainer, folder), profile.Profile(trainer)
-
-        def watched(step: int) -> None:
-            previews(step)
-            profiled(step)
-
-        return watched
 
     device, ranks = devices.resolve(settings.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint(), inputs.on_record("train", start.params))
     with tracker.Live(start.params, ranks.main) as log:
-        train.main(settings.training(), device, ranks, checkpoints, log, watch)
+        watches = (Previews, lambda trainer, _: profile.Profile(trainer))
+        train.main(settings.training(), device, ranks, checkpoints, log, watches)
         if ranks.main:
             start.check()
     if ranks.main and settings.train.profile and profile.folder().exists():

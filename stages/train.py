@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ddpm.base.files import write_json
@@ -12,7 +14,7 @@ from ddpm.data.processed import open_split, train_classes
 from ddpm.model import architecture
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.settings import TrainingConfig
-from ddpm.training.trainer import Log, Preview, train
+from ddpm.training.trainer import Log, Watch, train
 
 
 def main(
@@ -21,11 +23,11 @@ def main(
     ranks: Ranks,
     checkpoints: Checkpoints,
     log: Log,
-    preview: Preview,
+    watches: Sequence[Watch],
 ) -> None:
     images, _ = open_split(PROCESSED, "train")
     classes = train_classes(PROCESSED, settings.model.classes)
-    history = train(settings, images, device, MODEL, checkpoints, log, preview, ranks, classes)
+    history = train(settings, images, device, MODEL, checkpoints, log, watches, ranks, classes)
     memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
         history.write(LOSS)

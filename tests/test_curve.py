@@ -20,7 +20,7 @@ from ddpm.scoring import calibration
 from ddpm.scoring.reference import load_features
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
-from ddpm.training.trainer import no_preview, train
+from ddpm.training.trainer import train
 from stages import evaluate, sample
 from stages import train as train_stage
 from tests.small import Memory, pictures, small
@@ -106,7 +106,7 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(
     write_json(paths.REFERENCE / calibration.FILE, {"classifier": {"floor": {"fd": 1.0}}})
     opened: list[str] = []
     monkeypatch.setattr(evaluation, "load_features", lambda at, name: opened.append(name) or load_features(at, name))
-    train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), no_preview)
+    train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())
     sample.main(config.sample, CPU, ALONE)
     evaluate.main(config.evaluate, config.sample, CPU, ALONE)
 

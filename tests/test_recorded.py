@@ -124,7 +124,7 @@ def run(out: str, settings: Config, at: Callable[[Trainer, int], None] = lambda 
 
         return after
 
-    train(settings.training(), pictures(), CPU, Path(out), Checkpoints(out), Memory(), preview)
+    train(settings.training(), pictures(), CPU, Path(out), Checkpoints(out), Memory(), [preview])
     return last
 
 

@@ -41,7 +41,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def run(config: Config, out: str, log: Memory | None = None) -> History:
-    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory(), Previews)
+    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory(), [Previews])
 
 
 class StopAt(Memory):

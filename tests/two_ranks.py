@@ -53,7 +53,7 @@ def trained(
         held.append(trainer.optimizer)
         return lambda step: None
 
-    history = train(config, images, device, folder, checkpoints, log or Memory(), watched, ranks, classes)
+    history = train(config, images, device, folder, checkpoints, log or Memory(), [watched], ranks, classes)
     parts = [one.optim if isinstance(one, Sharded) else one for one in held]
     size = sum(value.nbytes for part in parts for values in part.state.values() for value in values.values())
     (folder / f"optimizer-{ranks.rank}.json").write_text(json.dumps(size))

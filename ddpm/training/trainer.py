@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -51,11 +51,7 @@ class Log(Protocol):
 
 
 # (trainer, folder for pictures) -> a function of the step, called after each step on every rank, that may draw one
-Preview = Callable[["Trainer", Path], Callable[[int], None]]
-
-
-def no_preview(trainer: Trainer, folder: Path) -> Callable[[int], None]:
-    return lambda step: None
+Watch = Callable[["Trainer", Path], Callable[[int], None]]
 
 
 def train(
@@ -65,12 +61,12 @@ def train(
     out: Path,
     checkpoints: Checkpoints,
     log: Log,
-    preview: Preview = no_preview,
+    watches: Sequence[Watch] = (),
     ranks: Ranks = ALONE,
     classes: Classes | None = None,
 ) -> History:
     """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights), and in ``out`` the folders
-    snapshots (those at earlier steps), ema (of ``train.posthoc``) and grids (pictures of ``preview``). classes: the
+    snapshots (those at earlier steps), ema (of ``train.posthoc``) and grids (pictures of ``watches``). classes: the
     pictures', for a model that has them.
 
     Every rank calls it, and the main one writes. Raises UserError when the loss stops being finite, SystemExit after
@@ -81,7 +77,7 @@ def train(
     trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     grids, averages, points = (checkpoints.folder / name for name in PARTS)
-    draw = preview(trainer, grids)
+    watched = [watch(trainer, grids) for watch in watches]
     snapshots = Snapshots(config, trainer.total, points)
     facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype)}
     if classes:
@@ -95,7 +91,8 @@ def train(
                     log.log(row)
                     bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
                 bar.update()
-                draw(step)
+                for after in watched:
+                    after(step)
                 if ranks.main:
                     snapshots.keep(step, trainer.ema.averages, facts)
                     trainer.posthoc.keep(step, averages)

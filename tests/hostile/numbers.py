@@ -43,7 +43,7 @@ def decayed(weight_decay: float) -> dict[str, Any]:
 
 def learn(config: Config, images: np.ndarray | None = None) -> None:
     images = pictures() if images is None else images
-    train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory(), Previews)
+    train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
 
 def poisoned(part: str) -> None:
@@ -56,7 +56,7 @@ def poisoned(part: str) -> None:
     state[name] = state[name] * torch.nan
     told = {"rows": torch.empty(0, 6), "pending": torch.empty(2, 0), "seconds": torch.tensor(1.0)}
     Checkpoints("run").save(1, state | {f"history.{key}": value.double() for key, value in told.items()})
-    train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), Previews)
+    train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
 
 def storm() -> None:

@@ -28,7 +28,6 @@ from ddpm.params import config
 from ddpm.tracking.store import SETTINGS
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
-from ddpm.training.trainer import no_preview
 from stages import __main__ as runner
 from stages import sample, train
 
@@ -228,6 +227,6 @@ def test_the_runner_cannot_change_a_value(project: Path) -> None:
     settings, cpu = config.load(), torch.device("cpu")
     shutil.rmtree("data/model")
     shutil.rmtree("data/samples")
-    train.main(settings.training(), cpu, ALONE, Checkpoints("alone"), Silent(), no_preview)
+    train.main(settings.training(), cpu, ALONE, Checkpoints("alone"), Silent(), ())
     sample.main(settings.sample, cpu, ALONE)
     assert {path: sha256(path) for path in by_runner} == by_runner
