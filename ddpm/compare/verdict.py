@@ -164,11 +164,7 @@ def compare(
 
 
 def between(
-    before: Run,
-    after: Run,
-    settings: Compare,
-    chosen: Sequence[str] = (),
-    allow_budget_mismatch: bool = False,
+    before: Run, after: Run, settings: Compare, chosen: Sequence[str] = (), allow_budget_mismatch: bool = False
 ) -> Comparison:
     """Two runs, whatever they differ in: means and differences. With one seed each it is always inconclusive.
 

@@ -200,12 +200,7 @@ def check_committed(study: Study) -> None:
 
 
 def publish(
-    experiment: Experiment,
-    study: Study,
-    base: str,
-    changed: Mapping[str, bytes],
-    seconds: float,
-    diverged: str = "",
+    experiment: Experiment, study: Study, base: str, changed: Mapping[str, bytes], seconds: float, diverged: str = ""
 ) -> None:
     """Write a finished run's files (path in the repository -> content) as an experiment that DVC knows. diverged: what
     its training said when it did.

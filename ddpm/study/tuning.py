@@ -169,11 +169,7 @@ def panels(found: Sequence[Tried], metric: str) -> list[Panel]:
 def to_dict(found: Sequence[Tried]) -> list[dict[str, Any]]:
     """For JSON, which has no nan."""
     return [
-        {
-            **each._asdict(),
-            "scores": [_number(score) for score in each.scores],
-            "mean": _number(each.mean),
-        }
+        {**each._asdict(), "scores": [_number(score) for score in each.scores], "mean": _number(each.mean)}
         for each in found
     ]
 
