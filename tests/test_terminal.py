@@ -40,7 +40,7 @@ def test_the_help_of_every_command_ends_in_examples_that_it_takes(command: str) 
         program, *arguments = shlex.split(line)
         assert program == "ddpm"
         assert arguments[0] == command
-        assert callable(cli.parser().parse_args(arguments).run)
+        assert callable(terminal.function(cli.parser().parse_args(arguments).run))
         assert line in commands()[command].format_help()
 
 
@@ -221,4 +221,4 @@ def test_another_pipe_that_breaks_is_no_reader_that_has_gone() -> None:
 
 def test_json_has_no_place_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        terminal.print_json({"fd": float("nan")})
+        terminal.answer(argparse.Namespace(json=True), {"fd": float("nan")})

@@ -6,6 +6,7 @@ import sys
 
 from ddpm.base.errors import exit_code
 from ddpm.cli.arguments import parser
+from ddpm.cli.terminal import function
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -13,7 +14,6 @@ def main(arguments: list[str] | None = None) -> None:
 
     def run() -> int | None:
         parsed = parser().parse_args(arguments)
-        code: int | None = parsed.run(parsed)
-        return code
+        return function(parsed.run)(parsed)
 
     sys.exit(exit_code(run))

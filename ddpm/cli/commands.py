@@ -13,8 +13,8 @@ from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json, sha256
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.base.settings import section
-from ddpm.cli import study, terminal
-from ddpm.cli.terminal import picture_path, print_json
+from ddpm.cli import terminal
+from ddpm.cli.terminal import answer, picture_path
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Guidance, Sample
 
@@ -74,20 +74,16 @@ def check_scores(parsed: argparse.Namespace) -> None:
     device = devices.resolve(checked.device)
     found = measurement.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
     measurement.write(found, PROCESSED)
-    if parsed.json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
-        print(tables.plain([(sanity.title(found), sanity.table(found))], lines))
+    lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
+    table = tables.plain([(sanity.title(found), sanity.table(found))], lines)
+    answer(parsed, found.model_dump(mode="json"), table)
 
 
 def list_variants(parsed: argparse.Namespace) -> None:
     from ddpm.params import catalogue
 
-    if parsed.json:
-        print_json({key: catalogue.members(family) for key, family in catalogue.SHELVES.items()})
-    else:
-        print(catalogue.listing())
+    shelves = {key: catalogue.members(family) for key, family in catalogue.SHELVES.items()}
+    answer(parsed, shelves, catalogue.listing())
 
 
 def sample_from_file(parsed: argparse.Namespace) -> None:
@@ -140,10 +136,7 @@ def list_runs(parsed: argparse.Namespace) -> None:
     from ddpm.compare import overview
 
     found = overview.gather(config.load(), parsed.mlflow)
-    if parsed.json:
-        print_json([run._asdict() for run in found])
-    else:
-        print(overview.table(found, terminal.width()))
+    answer(parsed, [run._asdict() for run in found], overview.table(found, terminal.width()))
 
 
 def compare_runs(parsed: argparse.Namespace) -> None:
@@ -164,10 +157,8 @@ def compare_runs(parsed: argparse.Namespace) -> None:
     levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
     found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
     written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
-    if parsed.json:
-        print_json(tables.to_dict(found))
-    else:
-        print(tables.plain(tables.tables(found), tables.notes(found)), *([""] if written else []), *written, sep="\n")
+    table = tables.plain(tables.tables(found), tables.notes(found))
+    answer(parsed, tables.to_dict(found), table, *([""] if written else []), *written)
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:
@@ -188,13 +179,10 @@ def gate_scores(parsed: argparse.Namespace) -> int:
     except UserError as error:
         line = printable(masked(str(error)))
         if parsed.json:
-            print_json({"passed": None, "error": line})
+            answer(parsed, {"passed": None, "error": line})
         gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
         raise
-    if parsed.json:
-        print_json({"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]})
-    else:
-        print(text)
+    answer(parsed, {"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]}, text)
     if gate.failed(checks):
         return 1
     if parsed.champion:
@@ -251,7 +239,7 @@ def print_summary(parsed: argparse.Namespace) -> None:
     except UserError as error:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
     if parsed.json:
-        print_json(measured)
+        answer(parsed, measured)
     else:
         print(*(summary.numbers(measured) if parsed.all else summary.lines(config.load(), measured)), sep="\n")
 
@@ -262,10 +250,8 @@ def examine(parsed: argparse.Namespace) -> int:
 
     findings = doctor.examine()
     lacking = doctor.lacking(findings, parsed.offline)
-    if parsed.json:
-        print_json({"ok": not lacking, "findings": [found._asdict() for found in findings]})
-    else:
-        print(doctor.listing(findings, parsed.offline))
+    found = {"ok": not lacking, "findings": [found._asdict() for found in findings]}
+    answer(parsed, found, doctor.listing(findings, parsed.offline))
     return 1 if lacking else 0
 
 
@@ -277,6 +263,8 @@ def write_schema(parsed: argparse.Namespace) -> None:
 
 def track_sync(parsed: argparse.Namespace) -> None:
     if parsed.study:
+        from ddpm.cli import study
+
         study.track(parsed.study)
         return
     from ddpm.tracking import tracker

@@ -7,8 +7,9 @@ import json
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import shtab
 
@@ -78,20 +79,51 @@ EXAMPLES = {
 }
 
 
+Argument: TypeAlias = Callable[[argparse._ActionsContainer], object]  # adds itself to a parser
+
+
+def option(*names: str, **settings: Any) -> Argument:
+    """What ``add_argument`` takes, for any number of commands."""
+    return lambda parser: parser.add_argument(*names, **settings)
+
+
+def either(*options: Argument, required: bool = False) -> Argument:
+    """Options of which one may be given, or must be."""
+
+    def add(parser: argparse._ActionsContainer) -> None:
+        exclusive = parser.add_mutually_exclusive_group(required=required)
+        for each in options:
+            each(exclusive)
+
+    return add
+
+
 def command(
-    added: Commands, name: str, run: Callable[[argparse.Namespace], int | None] | None, what: str, about: str = ""
+    added: Commands, name: str, run: str, what: str, *options: Argument, about: str = ""
 ) -> argparse.ArgumentParser:
-    """A new command that runs ``run``, with its examples. what: for the list of commands; about: for its own help."""
-    examples = [f"  {line}\n      {purpose}" for line, purpose in EXAMPLES.items() if line.split()[1] == name]
-    parser = added.add_parser(
-        name,
-        help=what,
-        description=textwrap.fill(about, 100),
-        epilog="\n".join(["examples:", *examples] if examples else []),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """A new command, with its examples. run: as for ``function``. what: for the list of commands; about: for its own
+    help."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = added.add_parser(name, help=what, description=textwrap.fill(about, 100), formatter_class=form)
+    examples = [f"  {line}\n      {use}" for line, use in EXAMPLES.items() if f"{line} ".startswith(f"{parser.prog} ")]
+    parser.epilog = "\n".join(["examples:", *examples] if examples else [])
+    for add in options:
+        add(parser)
     parser.set_defaults(run=run)
     return parser
+
+
+def group(added: Commands, name: str, what: str) -> Commands:
+    """A new command that has commands of its own."""
+    return command(added, name, "", what).add_subparsers(metavar="COMMAND", required=True)
+
+
+def function(run: str) -> Callable[[argparse.Namespace], int | None]:
+    """What a command does: a function of commands.py or, such as ``study.push``, of another file here, which is
+    imported now, so that no other command waits for it."""
+    module, _, name = run.rpartition(".")
+    found: Callable[[argparse.Namespace], int | None] = getattr(import_module(f"ddpm.cli.{module or 'commands'}"), name)
+    return found
 
 
 def complete(top: argparse.ArgumentParser, commands: Commands, words: Mapping[str, Sequence[str]]) -> None:
@@ -112,9 +144,9 @@ def width() -> int:
     return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
 
 
-def print_json(value: object) -> None:
-    """Print ``value`` on stdout as one JSON document; NaN and infinity raise ValueError."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+def answer(parsed: argparse.Namespace, value: object, *lines: object) -> None:
+    """Print ``lines`` or, with --json, ``value`` as one JSON document; NaN and infinity in it raise ValueError."""
+    print(*([json.dumps(value, indent=2, allow_nan=False)] if parsed.json else lines), sep="\n")
 
 
 def picture_path(path: Path) -> None:

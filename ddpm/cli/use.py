@@ -1,80 +1,34 @@
-"""What each command of ``ddpm use`` does. Importing this module does not import torch."""
+"""What each command of ``ddpm use`` does."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.paths import PROCESSED
 from ddpm.base.settings import Shape, section
-from ddpm.cli.terminal import Commands, command, picture_path
+from ddpm.cli.arguments import ROWS, SIDES
+from ddpm.cli.terminal import picture_path
+from ddpm.compute import devices
+from ddpm.data.pixels import BROKEN, to_pixels
+from ddpm.data.processed import open_split
+from ddpm.diffusion.chain import from_images, to_images
+from ddpm.model.file import load_model
+from ddpm.pictures import grids
+from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ddpm.sampling.generator import Generator
-
-ROWS = 8  # of the test split, if no images are named
-SIDES = ("left", "right", "top", "bottom", "centre")
-
-
-def add(added: Commands) -> None:
-    """Add the parsers of its commands."""
-    use = command(added, "use", None, "change given images with the model: inpaint, vary, interpolate, invert")
-    commands = use.add_subparsers(metavar="COMMAND", required=True)
-
-    painted = _of_images(commands, "inpaint", "draw a part of each image, and keep the rest (RePaint)")
-    painted.add_argument(
-        "--part", default="centre", help=f"{', '.join(SIDES)}, or a picture that is white where to draw (%(default)s)"
-    )
-    painted.add_argument("--rounds", type=int, default=10, help="how often each step is taken (%(default)s)")
-    _classes(painted)
-    painted.set_defaults(run=inpaint)
-
-    varied = _of_images(commands, "vary", "draw images like the given ones (SDEdit)")
-    varied.add_argument(
-        "--strengths", type=float, nargs="+", default=[0.25, 0.5, 0.75], metavar="S",
-        help="how much noise to add, above 0 and up to 1: a row for each (0.25 0.5 0.75)",
-    )  # fmt: skip
-    _classes(varied)
-    varied.set_defaults(run=vary)
-
-    blended = _of_images(commands, "interpolate", "draw a row from each image to the next")
-    blended.add_argument("--count", type=int, default=9, help="images in a row, with the two given ones (%(default)s)")
-    blended.set_defaults(run=interpolate)
-
-    inverted = _of_images(commands, "invert", "find the noise from which the model draws each image, and draw it again")
-    inverted.set_defaults(run=invert)
-
-
-def _of_images(commands: Commands, name: str, about: str) -> argparse.ArgumentParser:
-    made = commands.add_parser(name, help=about)
-    made.add_argument("--model", type=Path, default=MODEL_FILE, help="(%(default)s)")
-    given = made.add_mutually_exclusive_group()
-    given.add_argument("--images", type=Path, nargs="+", metavar="FILE", help="pictures, cropped to the model's shape")
-    given.add_argument("--rows", type=int, nargs="+", metavar="I", help=f"of the test split (the first {ROWS})")
-    made.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="picture to write (%(default)s)")
-    made.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    made.add_argument("--steps", type=int, default=50, help="steps of the chain to visit (%(default)s)")
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    return made
-
-
-def _classes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--class", nargs="+", dest="classes", metavar="CLASS",
-        help="draw of this class: numbers or names, for the images in turn (without a class)",
-    )  # fmt: skip
+from ddpm.sources.photos import FORMATS
+from ddpm.use import edits
 
 
 def inpaint(parsed: argparse.Namespace) -> None:
-    from ddpm.use import edits
-
     generator, images = _opened(parsed, "ancestral", parsed.classes, clip=True)
     if parsed.rounds < 1:
         raise UserError(f"--rounds: {parsed.rounds} is not allowed; at least 1")
@@ -85,8 +39,6 @@ def inpaint(parsed: argparse.Namespace) -> None:
 
 
 def vary(parsed: argparse.Namespace) -> None:
-    from ddpm.use import edits
-
     generator, images = _opened(parsed, "ancestral", parsed.classes, clip=True)
     for strength in parsed.strengths:
         if not 0 < strength <= 1:
@@ -97,8 +49,6 @@ def vary(parsed: argparse.Namespace) -> None:
 
 
 def interpolate(parsed: argparse.Namespace) -> None:
-    from ddpm.use import edits
-
     generator, images = _opened(parsed, "ddim", clip=False)
     if len(images) < 2 or parsed.count < 2:
         raise UserError(f"interpolate: {len(images)} images, --count: {parsed.count}; at least 2 of each are needed")
@@ -107,8 +57,6 @@ def interpolate(parsed: argparse.Namespace) -> None:
 
 
 def invert(parsed: argparse.Namespace) -> None:
-    from ddpm.use import edits
-
     generator, images = _opened(parsed, "ddim", clip=False)
     noise = edits.invert(generator, images)
     back = edits.decode(generator, noise)
@@ -121,12 +69,6 @@ def _opened(
     parsed: argparse.Namespace, sampler: str, classes: list[str] | None = None, *, clip: bool
 ) -> tuple[Generator, Tensor]:
     """The model's generator, of ``classes`` or of none, and the given images, (B, C, H, W) float32 on its device."""
-    import torch
-
-    from ddpm.compute import devices
-    from ddpm.diffusion.chain import from_images
-    from ddpm.model.file import load_model
-    from ddpm.sampling.generator import Generator
 
     picture_path(parsed.out)
     chosen = variant.build("samplers", {"name": sampler}, "sampler")
@@ -143,11 +85,6 @@ def _opened(
 
 
 def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
-    import torch
-    from PIL import Image
-
-    from ddpm.data.pixels import BROKEN, to_pixels
-    from ddpm.sources.photos import FORMATS
 
     for path in paths:
         try:
@@ -159,9 +96,6 @@ def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor
 
 
 def _rows(rows: list[int] | None, shape: Shape) -> Iterable[Tensor]:
-    import torch
-
-    from ddpm.data.processed import open_split
 
     test, _ = open_split(PROCESSED, "test")
     if test.shape[1:] != shape:
@@ -174,8 +108,6 @@ def _rows(rows: list[int] | None, shape: Shape) -> Iterable[Tensor]:
 
 def _part(text: str, shape: Shape) -> Tensor:
     """A bool (H, W): where to draw."""
-    import torch
-
     height, width = shape.height, shape.width
     boxes = {
         "left": (slice(None), slice(0, width // 2)),
@@ -195,10 +127,6 @@ def _part(text: str, shape: Shape) -> Tensor:
 
 
 def _save(rows: Iterable[Tensor], path: Path) -> None:
-    import torch
-
-    from ddpm.diffusion.chain import to_images
-    from ddpm.pictures import grids
 
     shown = torch.stack(list(rows))
     grids.save_grid(to_images(shown.flatten(0, 1)), path, columns=shown.shape[1])
