@@ -12,7 +12,7 @@ import yaml
 from ddpm import cli
 from ddpm.base import paths
 from ddpm.base.files import write_rows
-from ddpm.compare import noise_levels, snapshots
+from ddpm.compare import noise_levels
 from ddpm.compare.noise_levels import Difference
 from ddpm.pictures import plots
 from tests.scored import grid, params, record, result
@@ -29,9 +29,7 @@ def errors(log_snr: np.ndarray, error: np.ndarray, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def differences(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gap: float, shift: float = 0.0, seeds: int = 6
-) -> list[Difference]:
+def differences(tmp_path: Path, gap: float, shift: float = 0.0, seeds: int = 6) -> list[Difference]:
     """linear against cosine: its error is ``gap`` lower, as a share, below log-SNR 0; its noise levels are shifted."""
     random, made = np.random.default_rng(0), {}
     grid_of = {"cosine": np.linspace(8, -6, 40), "linear": np.linspace(8, -6, 40) + shift}
@@ -40,14 +38,16 @@ def differences(
         for schedule, log_snr in grid_of.items():
             error = common / (1 + np.exp(-log_snr / 2)) * (1 + 0.005 * random.standard_normal(40))
             error = error * (1 - gap * (log_snr < 0) * (schedule == "linear"))
-            made[f"{schedule}-{seed}"] = errors(log_snr, error, tmp_path / "errors.csv")
-    monkeypatch.setattr(snapshots, "contents", lambda names, _: {name: made[name] for name in names})
-    arms = {schedule: {seed: result(schedule, seed) for seed in range(seeds)} for schedule in grid_of}
+            made[schedule, seed] = errors(log_snr, error, tmp_path / "errors.csv")
+    arms = {
+        schedule: {seed: result(schedule, seed, excess=made[schedule, seed]) for seed in range(seeds)}
+        for schedule in grid_of
+    }
     return noise_levels.differences(arms, 0.95)
 
 
-def test_a_lower_error_is_said_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (found,) = differences(monkeypatch, tmp_path, 0.1)
+def test_a_lower_error_is_said_where_it_is(tmp_path: Path) -> None:
+    (found,) = differences(tmp_path, 0.1)
     assert found.half is not None
     low = found.log_snr < -1
     np.testing.assert_allclose(found.share[low], -0.1, atol=0.01)
@@ -58,16 +58,16 @@ def test_a_lower_error_is_said_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "higher" not in line
 
 
-def test_levels_are_paired_by_their_noise_and_not_by_t(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (found,) = differences(monkeypatch, tmp_path, 0.0, shift=1.5)
+def test_levels_are_paired_by_their_noise_and_not_by_t(tmp_path: Path) -> None:
+    (found,) = differences(tmp_path, 0.0, shift=1.5)
     assert found.t is None
     assert np.abs(found.share).max() < 0.02  # by t it would be up to two thirds
     (line,) = noise_levels.lines([found])
     assert "nowhere lower or higher" in line or "log-SNR" in line
 
 
-def test_a_few_seeds_show_a_curve_and_say_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = differences(monkeypatch, tmp_path, 0.1, seeds=3)
+def test_a_few_seeds_show_a_curve_and_say_nothing(tmp_path: Path) -> None:
+    found = differences(tmp_path, 0.1, seeds=3)
     assert found[0].half is None
     assert not list(noise_levels.lines(found))
     assert noise_levels.panel(found).curves["linear"].shape[1] == 2

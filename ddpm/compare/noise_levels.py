@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm.base import paths
-from ddpm.compare import excess, snapshots, statistics
+from ddpm.compare import excess, statistics
 from ddpm.compare.excess import averages, groups
 from ddpm.compare.runs import Run
 from ddpm.pictures import plots
@@ -54,10 +53,8 @@ class Difference(NamedTuple):
 
 def differences(arms: Mapping[str, Mapping[int, Run]], confidence: float) -> list[Difference]:
     """Each variant against the first. Runs that have no metrics/excess.csv at hand are left out."""
-    wanted = {run.name for arm in arms.values() for run in arm.values() if run.source != "mlflow"}
-    kept = {name: _columns(text) for name, text in snapshots.contents(wanted, paths.EXCESS).items()}
     known = {
-        label: {seed: found for seed, run in arm.items() if (found := kept.get(run.name)) is not None}
+        label: {seed: found for seed, run in arm.items() if (found := _columns(run.excess)) is not None}
         for label, arm in arms.items()
     }
     baseline, *variants = known

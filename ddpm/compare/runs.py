@@ -16,7 +16,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
-from ddpm.compare.snapshots import CURVE, EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot
+from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.tracking import tracker
@@ -40,7 +40,8 @@ class Run:
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
     without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
     path -> digest of each code file that made and scored it, empty if not known. when: seconds since the epoch, None if
-    not known. curve: the scores by the images seen, with the end last, empty if not known.
+    not known. curve: the scores by the images seen, with the end last, empty if not known. excess: metrics/excess.csv,
+    empty if it is not at hand.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Run:
     code: dict[str, str]
     when: float
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
+    excess: bytes = b""
 
 
 class Gathered(NamedTuple):
@@ -109,7 +111,8 @@ def of_snapshot(snapshot: Snapshot) -> Run:
         )
         numbers = flatten({"train": train, "sample": sample})
         run = _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
-        return replace(run, curve=by_images(files[CURVE])) if CURVE in files else run
+        curve = by_images(files[CURVE]) if CURVE in files else {}
+        return replace(run, curve=curve, excess=files.get(EXCESS, b""))
     except ValidationError as error:
         raise UserError(f"its metrics/ can't be read: {measured.refusal(error)}") from error
     except UserError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,10 +27,10 @@ from ddpm.params import file, inputs
 Unfinished = Literal["queued", "failed", "running"]
 
 LOCK = "dvc.lock"
-EVALUATE, FINGERPRINT, CURVE = (path.as_posix() for path in (paths.EVALUATE, paths.FINGERPRINT, paths.CURVE))
+EVALUATE, FINGERPRINT, CURVE, EXCESS = map(str, (paths.EVALUATE, paths.FINGERPRINT, paths.CURVE, paths.EXCESS))
 TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
 PARAMS = str(file.PATH)
-FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE, CURVE)
+FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE, CURVE, EXCESS)
 WORKSPACE = "workspace"
 STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
 STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}
@@ -120,29 +119,6 @@ def workspace() -> Snapshot:
     files = {path: Path(path).read_bytes() for path in FILES if Path(path).is_file()}
     when = Path(EVALUATE).stat().st_mtime if EVALUATE in files else 0.0
     return Snapshot(WORKSPACE, WORKSPACE, when, files)
-
-
-def contents(names: Iterable[str], path: Path) -> dict[str, bytes]:
-    """By name, what experiments, git revisions and the ``workspace`` have at ``path``, which is in git; the others are
-    left out, and so are experiments that share a name."""
-    wanted, found = set(names), dict[str, bytes]()
-    if WORKSPACE in wanted and path.is_file():
-        found[WORKSPACE] = path.read_bytes()
-    try:
-        git = repository()
-    except UserError:
-        return found
-    named: dict[str, list[pygit2.Commit]] = {}
-    for name, commit in commits(git):
-        named.setdefault(name, []).append(commit)
-    for name in wanted - {WORKSPACE} - named.keys():
-        with suppress(KeyError, ValueError, pygit2.GitError):
-            named[name] = [git.revparse_single(name).peel(pygit2.Commit)]
-    for name in wanted & named.keys():
-        commit, *others = named[name]
-        if not others and (files := _files(git, commit, [str(path)])):
-            found[name] = files[str(path)]
-    return found
 
 
 def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
@@ -276,12 +252,8 @@ def commits(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
 
 def read(git: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
     """What a commit has."""
-    return Snapshot(name, source, float(commit.commit_time), _files(git, commit, FILES))
-
-
-def _files(git: pygit2.Repository, commit: pygit2.Commit, paths: Iterable[str]) -> dict[str, bytes]:
-    """Path -> content, of those that the commit has."""
     folder, tree = below(git), commit.tree
-    entries = {path: str(folder / path) for path in paths}
+    entries = {path: str(folder / path) for path in FILES}
     blobs = {path: tree[entry] for path, entry in entries.items() if entry in tree}
-    return {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}
+    held = {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}
+    return Snapshot(name, source, float(commit.commit_time), held)
