@@ -17,6 +17,7 @@ from ddpm.base.progress import duration
 from ddpm.cli.terminal import answer
 from ddpm.compare import noise_levels, sanity
 from ddpm.compare.noise_levels import Difference
+from ddpm.compare.runs import some
 from ddpm.params import file
 from ddpm.study import board, budget, curves, plan, planning, runner, sharing, status, tuning, verdict
 from ddpm.study.plan import Study
@@ -24,8 +25,6 @@ from ddpm.study.results import Ledger
 from ddpm.study.runner import Share
 from ddpm.study.verdict import Findings
 from ddpm.study.worker import Worker
-
-SHOWN_LINES = 8
 
 
 def write_new(parsed: argparse.Namespace) -> None:
@@ -194,8 +193,7 @@ def _untuned(variant: str, ledger: Ledger) -> str:
     own = [(k, each) for k, each in enumerate(ledger.study.tuning(), 1) if each.variant == variant]
     missing = [str(k) for k, each in own if each.name not in done]
     if missing:
-        more = f" and {len(missing) - SHOWN_LINES} more" if len(missing) > SHOWN_LINES else ""
-        return f"{variant} has to be tuned first: --line {' '.join(missing[:SHOWN_LINES])}{more}"
+        return f"{variant} has to be tuned first: --line {some(missing, 8, ' ')}"
     return f"no value tried for {variant} gave a {ledger.study.plan.primary}"
 
 

@@ -30,7 +30,8 @@ def way_back() -> str | None:
     """
     try:
         repository = pygit2.Repository(".")
-        writers = _writers()
+        noted = read_note(LOCKS).get("write")  # by DVC's experiments, alive or killed: name -> the process
+        writers = noted if isinstance(noted, dict) else {}
         alive = lives(read_note(RUNNING), RUNNING) or any(lives(entry, LOCKS) for entry in writers.values())
         if not repository.head_is_detached or alive:
             return None
@@ -66,12 +67,6 @@ def lives(noted: Any, path: Path) -> bool:
         return bool(psutil.Process(noted["pid"]).create_time() <= path.stat().st_mtime)
     except (KeyError, OSError, TypeError, ValueError, psutil.Error):
         return False
-
-
-def _writers() -> dict[str, Any]:
-    """What DVC's experiments are writing, or were writing when they were killed: name -> the process."""
-    writers = read_note(LOCKS).get("write")
-    return writers if isinstance(writers, dict) else {}
 
 
 def read_note(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATE, FINGERPRINT
 
 REMEDY = "`dvc repro` makes it"
+ADAPTER: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 FLAT = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
 
 
@@ -35,14 +36,9 @@ def read(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> Any:
 def parse(text: bytes, kind: Any = dict[str, Any]) -> Any:
     """JSON of that type. Raises UserError if it is not."""
     try:
-        return _adapter(kind).validate_json(text)
+        return ADAPTER(kind).validate_json(text)
     except ValidationError as error:
         raise UserError(refusal(error)) from error
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def refusal(error: ValidationError) -> str:

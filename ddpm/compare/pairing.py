@@ -14,12 +14,11 @@ from ddpm.base import variant as variants
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics
 from ddpm.compare import runs as scored
-from ddpm.compare.runs import Run
+from ddpm.compare.runs import Run, some
 from ddpm.params.config import Config
 
 # what a run cost -> its name; a variant is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
-NAMED_RUNS = 3
 
 
 class Arm(NamedTuple):
@@ -62,9 +61,7 @@ def check_keys(by: Sequence[str], found: Iterable[Run], working: Config) -> None
 
 def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
     """The runs by variant: the working params' variant first, the others by label."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(files.digest(values_of(run.params, by)), []).append(run)
+    groups = scored.grouped(runs, lambda run: files.digest(values_of(run.params, by)))
     values = [values_of(group[0].params, by) for group in groups.values()]
     found = [
         Arm(_label(part, values, by), part, {run.seed: run for run in group})
@@ -99,7 +96,7 @@ def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
         drawn = f" drawn in {run.sampling_precision or 'an unknown precision'}" if precise else ""
         scored_alike.setdefault((fingerprint, drawn), []).append(run.name)
     if len(scored_alike) > 1:
-        shown = "; ".join(f"{key[:7]}{drawn}: {_some(names)}" for (key, drawn), names in scored_alike.items())
+        shown = "; ".join(f"{key[:7]}{drawn}: {some(names)}" for (key, drawn), names in scored_alike.items())
         raise UserError(
             f"fingerprints differ, so these scores can't be compared ({shown}): metrics/fingerprint.json says what "
             "each rests on; score them alike, or remove the odd ones"
@@ -127,13 +124,13 @@ def code_differences(runs: Sequence[Run]) -> list[str]:
             versions.setdefault(path, set()).add(digest)
     lines = []
     if differing := sorted(path for path, digests in versions.items() if len(digests) > 1):
-        alike: dict[str, list[str]] = {}
-        for run in (run for run in runs if run.code):
-            alike.setdefault(files.digest([run.code.get(path) for path in differing]), []).append(run.name)
-        lines.append(f"code differs in {_some(differing)}: {'; '.join(map(_some, alike.values()))}")
+        known = [run for run in runs if run.code]
+        alike = scored.grouped(known, lambda run: files.digest([run.code.get(path) for path in differing]))
+        names = "; ".join(some([run.name for run in group]) for group in alike.values())
+        lines.append(f"code differs in {some(differing)}: {names}")
     unknown = [run.name for run in runs if not run.code]
     if unknown and len(unknown) < len(runs):
-        lines.append(f"of unknown code, by an older version: {_some(unknown)}")
+        lines.append(f"of unknown code, by an older version: {some(unknown)}")
     return lines
 
 
@@ -158,7 +155,7 @@ def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
                 f"--metrics: no run has {name!r}{variants.closest(name, anywhere)}; allowed: {', '.join(anywhere)}"
             )
         if missing := [run.name for run in runs if name not in run.scores]:
-            raise UserError(f"--metrics: {name} is missing in {_some(missing)}; evaluate again, or leave it out")
+            raise UserError(f"--metrics: {name} is missing in {some(missing)}; evaluate again, or leave it out")
     everywhere = [name for name in anywhere if all(name in run.scores for run in runs)]
     names = metrics.in_order(set(chosen)) or metrics.judged(everywhere)
     if not names:
@@ -208,17 +205,11 @@ def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Se
     def head(part: Mapping[str, Any]) -> str:
         return ", ".join(str(part[key]) for key in by if key in part)
 
+    def tail(key: str) -> str:
+        section = next(name.removesuffix(".name") for name in by if scored.is_in(key, (name,)))
+        return f"{key.removeprefix(f'{section}.')}={values[key]}"
+
     namesakes = [part for part in every if head(part) == head(values)]
     apart = [key for key in values if any(part.get(key) != values[key] for part in namesakes)]
-    tail = ", ".join(f"{_tail(key, by)}={values[key]}" for key in apart)
-    return f"{head(values)} ({tail})" if head(values) and tail else head(values) or tail
-
-
-def _tail(key: str, by: Sequence[str]) -> str:
-    section = next(name.removesuffix(".name") for name in by if scored.is_in(key, (name,)))
-    return key.removeprefix(f"{section}.")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED_RUNS} more" if len(names) > NAMED_RUNS else ""
-    return ", ".join(names[:NAMED_RUNS]) + more
+    rest = ", ".join(map(tail, apart))
+    return f"{head(values)} ({rest})" if head(values) and rest else head(values) or rest

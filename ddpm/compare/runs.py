@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
@@ -28,8 +28,9 @@ MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations",
               "train.grid_every", "train.grid_unit", "train.profile", "train.snapshots", "sample.batch_size",
               "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
-SHOWN_KEYS = 4
 PARAMS = str(file.PATH)
+T = TypeVar("T")
+K = TypeVar("K")
 in_parts = partial(block_yaml.read, reader=file.plain)
 
 
@@ -73,13 +74,14 @@ def gather() -> Gathered:
     kept = [*snapshots.experiments(), snapshots.workspace()]
     scored: list[Snapshot | Logged] = [at for at in kept if EVALUATE in at.files]
     scored += [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
-    found, left_out = [], dict[str, list[str]]()
+    found, left_out = [], []
     for each in scored:
         try:
             found.append(of_snapshot(each) if isinstance(each, Snapshot) else of_logged(each))
         except UserError as error:
-            left_out.setdefault(str(error), []).append(each.name)
-    notes = tuple(f"left out {', '.join(names)}: {reason}" for reason, names in left_out.items())
+            left_out.append((str(error), each.name))
+    reasons = grouped(left_out, lambda pair: pair[0])
+    notes = tuple(f"left out {', '.join(name for _, name in pairs)}: {why}" for why, pairs in reasons.items())
     if not found:
         why = "; ".join(notes) or "none in DVC's experiments, metrics/ and MLflow"
         raise UserError(f"no scored run: {why}; `dvc exp run -S seed=1` makes one")
@@ -113,10 +115,9 @@ def of_snapshot(snapshot: Snapshot) -> Run:
         run = _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
         curve = by_images(files[CURVE]) if CURVE in files else {}
         return replace(run, curve=curve, excess=files.get(EXCESS, b""))
-    except ValidationError as error:
-        raise UserError(f"its metrics/ can't be read: {measured.refusal(error)}") from error
-    except UserError as error:
-        raise UserError(f"its metrics/ can't be read: {error}") from error
+    except (UserError, ValidationError) as error:
+        reason = measured.refusal(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"its metrics/ can't be read: {reason}") from error
 
 
 def of_logged(run: Logged) -> Run:
@@ -184,10 +185,8 @@ def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> G
     if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
         here = _with_model_defaults(here)
         runs = [replace(run, params=_with_model_defaults(run.params)) for run in runs]
-    same: dict[str, list[Run]] = {}
-    for run in runs:
-        if not differences(run.params, here, by):
-            same.setdefault(_key(run.params, by), []).append(run)
+    close = (run for run in runs if not differences(run.params, here, by))
+    same = grouped(close, lambda run: _key(run.params, by))
     if not same:
         varying = ", ".join([*by, "the seed"])
         raise UserError(f"no scored run has the params of params.yaml but for {varying}: {most_alike(runs, here, by)}")
@@ -212,9 +211,21 @@ def differences(params: Mapping[str, Any], others: Mapping[str, Any], by: tuple[
 def most_alike(runs: Iterable[Run], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
     """The run that differs in the fewest keys, and these keys, for a message."""
     keys, run = min(((differences(run.params, params, by), run) for run in runs), key=lambda each: len(each[0]))
-    shown = [f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys[:SHOWN_KEYS]]
-    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-    return f"the nearest, {run.name}, differs in {', '.join(shown)}{more}"
+    shown = some([f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys], 4)
+    return f"the nearest, {run.name}, differs in {shown}"
+
+
+def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """The first names, and how many more there are, for a message."""
+    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items by key, in the order in which they come."""
+    found: dict[K, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
 
 
 @lru_cache(maxsize=2**12)  # a thousand runs have the same keys
@@ -238,15 +249,14 @@ def _once(found: Iterable[Run]) -> tuple[Run, ...]:
 
     A run of unknown code, such as an older version's in MLflow, counts as equal to any run with all else in common.
     """
-    same: dict[str, list[Run]] = {}
-    for run in found:
+
+    def made(run: Run) -> str:
         scores = {name: repr(score) for name, score in run.scores.items() if metrics.is_judged(name)}
-        same.setdefault(digest([_key(run.params), scores, run.fingerprint]), []).append(run)
+        return digest([_key(run.params), scores, run.fingerprint])
+
     kept = []
-    for runs in same.values():
-        alike: dict[str, list[Run]] = {}
-        for run in runs:
-            alike.setdefault(digest(run.code), []).append(run)
+    for runs in grouped(found, made).values():
+        alike = grouped(runs, lambda run: digest(run.code))
         if len(alike) > 1:
             alike.pop(digest({}), None)
         kept += [replace(group[0], when=min(run.when for run in group)) for group in alike.values()]

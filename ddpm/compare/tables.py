@@ -11,6 +11,7 @@ from tabulate import tabulate
 from ddpm.base.files import atomic_path, write_json
 from ddpm.compare import metrics
 from ddpm.compare.pairing import BUDGETS, Arm, named
+from ddpm.compare.runs import grouped
 from ddpm.compare.verdict import Comparison, Described, Verdict
 from ddpm.pictures import plots
 
@@ -94,9 +95,7 @@ def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
         baseline = " (baseline)" * (arm is comparison.arms[0])
         rows.append([arm.label + baseline, str(len(arm.runs)), *spent])
     yield ", ".join(comparison.by) or "the same params", rows
-    pairs: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in comparison.verdicts:
-        pairs.setdefault((verdict.baseline, verdict.variant), []).append(verdict)
+    pairs = grouped(comparison.verdicts, lambda verdict: (verdict.baseline, verdict.variant))
     for (baseline, variant), verdicts in pairs.items():
         heads = ["metric", baseline, variant, "difference", "interval", "t p (adjusted)", "sign-flip p", "verdict"]
         yield f"{variant} against {baseline}, {named(verdicts[0].seeds)}", [heads, *map(_cells, verdicts)]
@@ -139,12 +138,9 @@ def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
 def representations(verdicts: Iterable[Described], metric: str) -> list[str]:
     """For each pair, what the features of each extractor say in that metric, and whether they agree; nothing if only
     one extractor has it."""
-    seen: dict[tuple[str, str], list[Described]] = {}
-    for each in verdicts:
-        if metrics.alike(each.metric, metric):
-            seen.setdefault((each.baseline, each.variant), []).append(each)
+    seen = (each for each in verdicts if metrics.alike(each.metric, metric))
     lines = []
-    for (_, variant), own in seen.items():
+    for (_, variant), own in grouped(seen, lambda each: (each.baseline, each.variant)).items():
         if len(own) > 1:
             said = ", ".join(f"{each.said} in {each.metric}" for each in own)
             decided = {each.outcome for each in own} & {"better", "worse", "equivalent"}
