@@ -18,7 +18,7 @@ from ddpm.cli import main
 from ddpm.compare import sanity as said
 from ddpm.compare.sanity import PATH, Noticed, Row, Sanity
 from ddpm.data.processed import open_split
-from ddpm.pages import sanity as page
+from ddpm.pages import model as page
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.scoring.metric import DAMAGE, HARMLESS

@@ -11,7 +11,11 @@ from pydantic import BaseModel
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
-from ddpm.compare import frontier, measured, metrics, snapshots
+from ddpm.compare import excess, frontier, measured, metrics, snapshots
+from ddpm.compare import sanity as noticed
+from ddpm.compare.excess import LOG_SNR, Levels
+from ddpm.compare.revisions import Revision
+from ddpm.compare.snapshots import WORKSPACE
 from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
@@ -20,6 +24,13 @@ from ddpm.tracking import record
 FRONTIER = METRICS / "frontier.csv"
 CALIBRATION = REFERENCE / "calibration.json"
 NEAREST = EVALUATION / "nearest.png"
+UNIT = "squared error of epsilon"
+TINY = 1e-12  # against a division by 0
+GOAL = (
+    "The optimum on train images is that of a denoiser that knows them by heart, so reaching it at low noise is "
+    "memorisation, and no goal. The least error that is possible on new images lies between the optimum's on train "
+    "images and the optimum's on held-out images."
+)
 
 
 class Ladder(BaseModel):
@@ -103,6 +114,36 @@ def quality_against_cost() -> list[Part]:
     return [*figures, Table(heads, rows, caption, text_columns=(0, 3))]
 
 
+def convergence() -> list[Part]:
+    """The model's error next to the smallest possible one, by noise level, and what that says. Raises UserError if the
+    errors are not there."""
+    levels = Levels.read(Revision(WORKSPACE, WORKSPACE))
+    sides = {"train": levels.train, "held-out": levels.test}
+    x = levels.log_snr
+    errors = {f"model, {name}": np.stack([x, side.error], 1) for name, side in sides.items()}
+    errors |= {f"optimum, {name}": np.stack([x, side.optimum], 1) for name, side in sides.items()}
+    lowest = min(side.error.min() for side in sides.values())
+    shown = {name: curve[curve[:, 1] > lowest / 10] for name, curve in errors.items()}
+    # at less noise the optimum is so far off on held-out images that it would hide all else
+    seen = levels.test.excess > -levels.test.error / 2
+    above = {
+        name: np.stack([x, *(np.array((side.excess, 2 * side.excess_se)) * 100 / np.maximum(side.error, TINY))], 1)[
+            seen
+        ]
+        for name, side in sides.items()
+    }
+    return [
+        *map(Note, excess.diagnose(levels).sentences()),
+        figure(Panel("error and optimum", LOG_SNR, UNIT, shown, log="y"), GOAL),
+        figure(
+            Panel("excess over the optimum", LOG_SNR, "% of the model's error", above, {"optimum": 0.0}),
+            "The model's error minus the optimum's, with two standard errors, as a share of the error; 100% is an "
+            "optimum of 0. Above 0 on both: too small a network, or too little training. Above 0 on train and below 0 "
+            "on held-out images: the optimum has memorised, and the model has not.",
+        ),
+    ]
+
+
 def calibration() -> list[Part]:
     """What a distance means: blurred and noised real test images, and where this model lies among them."""
     figures: list[Part] = []
@@ -132,6 +173,16 @@ def at_count(extractor: str, count: int) -> float | None:
     if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
         return None
     return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
+
+
+def sanity() -> list[Part]:
+    """The table of damages, what follows from it, and a picture of the damages."""
+    found = noticed.read()
+    heads, *rows = noticed.table(found)
+    table = Table(heads, rows, f"{noticed.title(found)}. {noticed.explanation(found)}", text_columns=(0,))
+    shown = "The damages to the images themselves: real test images, and below them each damage to the same images."
+    pictures = [Figure(shown, data_uri(noticed.PICTURE.read_bytes()), wide=True)] if noticed.PICTURE.exists() else []
+    return [table, *map(Note, noticed.findings(found)), *pictures]
 
 
 def memorisation() -> list[Part]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ STRIP_WIDTH = 1000  # pixels at least, reached by whole enlargement
 class Note:
     """A sentence; ``missing`` if something is missing and the sentence says how to get it."""
 
-    kind: ClassVar[str] = "note"
     text: str
     missing: bool = False
 
@@ -39,7 +38,6 @@ class Table:
     text_columns: the columns that hold words; folded: hidden under the caption until a reader opens it.
     """
 
-    kind: ClassVar[str] = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
@@ -51,7 +49,6 @@ class Table:
 class Strip:
     """A named row of images as a data URI."""
 
-    kind: ClassVar[str] = "strip"
     name: str
     picture: str
 
@@ -60,7 +57,6 @@ class Strip:
 class Figure:
     """A picture as a data URI. Consecutive ones stand next to each other, a ``wide`` one by itself."""
 
-    kind: ClassVar[str] = "figure"
     caption: str
     picture: str
     wide: bool = False

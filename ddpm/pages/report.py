@@ -18,7 +18,7 @@ from markupsafe import Markup
 from ddpm.base import files
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import called
-from ddpm.pages import compared, convergence, model, sanity
+from ddpm.pages import compared, model
 from ddpm.pages.compared import Compared
 from ddpm.pages.parts import Chapter, chapter
 from ddpm.params import config
@@ -57,9 +57,9 @@ def chapters(settings: Config, found: Compared) -> list[Chapter]:
         chapter("Verdict", partial(compared.verdict, found)),
         chapter("Samples", partial(compared.samples, found)),
         chapter("Curves", partial(compared.curves, found), model.extrapolation),
-        chapter("Convergence", convergence.convergence),
+        chapter("Convergence", model.convergence),
         chapter("Quality against cost", model.quality_against_cost),
-        chapter("Calibration", model.calibration, sanity.sanity),
+        chapter("Calibration", model.calibration, model.sanity),
         chapter("Memorisation", model.memorisation),
         chapter("Provenance", model.comparability, model.environment, partial(model.params, settings)),
     ]
@@ -74,6 +74,7 @@ def render(title: str, command: str, shown: Sequence[Chapter]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["kind"] = lambda part: type(part).__name__
     css = Markup((resources.files("ddpm.pages") / "report.css").read_text())  # noqa: S704 (our own file)
     made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
     return environment.get_template("report.html").render(title=title, subtitle=made, css=css, chapters=shown)
