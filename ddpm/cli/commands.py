@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,14 @@ CHAMPION = "champion"  # alias of the newest model that passed the gate
 
 
 def write_preset(parsed: argparse.Namespace) -> None:
+    import pygit2
+
+    from ddpm.compare import snapshots
+
     text = presets.text(parsed.name, parsed.on)
-    if not parsed.force and _changes(file.PATH) and file.PATH.exists():
+    git = None if parsed.force else snapshots.repository()
+    as_committed = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)
+    if git and file.PATH.exists() and git.status_file(str(snapshots.below(git) / file.PATH)) not in as_committed:
         raise UserError(
             f"{file.PATH}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
         )
@@ -31,18 +36,6 @@ def write_preset(parsed: argparse.Namespace) -> None:
         temporary.write_text(text)
     on = "" if parsed.on == presets.BASE else f" on {parsed.on!r}"
     print(f"{file.PATH} is now the preset {parsed.name!r}{on}; run it by `dvc repro`")
-
-
-def _changes(path: Path) -> str:
-    """What git reports about the file, if it has changed."""
-    status = ["git", "status", "--porcelain", "--", str(path)]
-    try:
-        return subprocess.run(status, capture_output=True, text=True, check=True).stdout
-    except FileNotFoundError as error:
-        line = "git: not installed, so uncommitted changes can't be seen; install it, or pass --force"
-        raise UserError(line) from error
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"{Path.cwd()}: {error.stderr}; run this in the project's clone, or pass --force") from error
 
 
 def check_params(parsed: argparse.Namespace) -> None:
