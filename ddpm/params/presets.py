@@ -3,6 +3,7 @@ in another preset that it is put on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from io import StringIO
 from itertools import dropwhile, takewhile
@@ -38,16 +39,21 @@ def text(name: str, on: str = BASE) -> str:
     if name == BASE and on == BASE:
         return own
     base = text(on)
+    changed = edited(base, lambda whole: _change(whole, YAML().load(own)))
+    schema = base.splitlines(keepends=True)[0]
+    header = [*takewhile(_comment, own.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
+    return "".join([schema, *header, *dropwhile(_comment, changed.splitlines(keepends=True))])
+
+
+def edited(base: str, change: Callable[[Any], None]) -> str:
+    """The text of a params file after a change of its values, with its comments."""
     round_trip = YAML()
     round_trip.Representer = Spelled
     round_trip.width = 1000  # no line is broken
     whole, out = round_trip.load(base), StringIO()
-    _change(whole, round_trip.load(own))
+    change(whole)
     round_trip.dump(whole, out)
-    schema = base.splitlines(keepends=True)[0]
-    header = [*takewhile(_comment, own.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
-    body = dropwhile(_comment, out.getvalue().splitlines(keepends=True))
-    return "".join([schema, *header, *body])
+    return out.getvalue()
 
 
 def _change(whole: dict[str, Any], own: dict[str, Any]) -> None:

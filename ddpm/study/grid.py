@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from io import StringIO
 from itertools import product
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import ConfigDict, PlainValidator, model_validator
-from ruamel.yaml import YAML
 
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Section
@@ -100,14 +98,12 @@ def named(values: Mapping[str, Any]) -> str:
 def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
     """The text of a params file with values set at dotted keys. Raises UserError for a key that leads through anything
     but sections."""
-    round_trip = YAML()
-    round_trip.Representer = presets.Spelled
-    round_trip.width = 1000  # no line is broken
-    whole, out = round_trip.load(base), StringIO()
-    for key, value in overrides.items():
-        put(whole, key, value, source)
-    round_trip.dump(whole, out)
-    return out.getvalue()
+
+    def change(whole: Any) -> None:
+        for key, value in overrides.items():
+            put(whole, key, value, source)
+
+    return presets.edited(base, change)
 
 
 def put(params: Any, key: str, value: Any, source: str) -> None:

@@ -31,7 +31,6 @@ question: Which of {labels} is better?
 looks: [{looks}]             # numbers of seeds at which it may be decided
 spending: {spending}                    # pocock: early verdicts are easy; obrien_fleming: rare; linear: between
 """
-LOOKS = (8, 12, 16, 20)
 
 
 class Cost(NamedTuple):
@@ -115,7 +114,7 @@ def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int]
         labels=" and ".join(variants) if len(variants) == 2 else ", ".join(variants),
         base=f"base: {base}\n" if base else "",
         variants="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in variants.items()),
-        looks=", ".join(map(str, looks or LOOKS)),
+        looks=", ".join(map(str, looks or plan.Plan.model_fields["looks"].default)),
         spending=spending,
     )
     found = plan.parse(file.decode(text(primary=""), str(path)), path)

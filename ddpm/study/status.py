@@ -151,11 +151,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
         "experiments": [
             {
                 "line": number,
-                "name": each.name,
-                "variant": each.variant,
-                "seed": each.seed,
-                "source": each.source,
-                "tried": each.tried,
+                **{key: getattr(each, key) for key in ("name", "variant", "seed", "source", "tried")},
                 "state": found.states[each.name],
                 "reason": found.failures.get(each.name),
             }

@@ -76,11 +76,10 @@ class Findings:
 
 
 class Power(NamedTuple):
-    """effect: in standard deviations of the differences. decided: the chance by each look. seeds: their mean number."""
+    """effect: in standard deviations of the differences. decided: the chance by each look, in seeds."""
 
     effect: float
     decided: dict[int, float]
-    seeds: float
 
 
 def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
@@ -147,14 +146,8 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
     """
     design = Design(study.plan.looks, study.plan.spending)
     level = (1 - study.settings.compare.confidence) / _family(study, is_primary=True, secondary=0)
-    rows = []
-    for effect in effects:
-        decided = design.power(level, effect).tolist()
-        goes_on = [1.0, *(1 - chance for chance in decided[:-1])]
-        added = np.diff(design.looks, prepend=0).tolist()
-        seeds = sum(more * share for more, share in zip(added, goes_on, strict=True))
-        rows.append(Power(effect, dict(zip(design.looks, decided, strict=True)), seeds))
-    return rows
+    decided = {effect: design.power(level, effect).tolist() for effect in effects}
+    return [Power(effect, dict(zip(design.looks, chances, strict=True))) for effect, chances in decided.items()]
 
 
 def headlines(found: Findings) -> list[str]:

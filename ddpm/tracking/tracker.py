@@ -93,7 +93,7 @@ class Live:
         self.flushed = False
 
     def __enter__(self) -> Self:
-        self.store.attempt(self._begin)
+        self.store.attempt(self._watch)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -111,17 +111,14 @@ class Live:
             self.store.attempt(self._flush)
             self.waiting = []
 
-    def _begin(self) -> None:
-        self.record = record.read(None, self.params)
-        self._watch()
-
     def _watch(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         from ddpm.tracking import syncing
 
+        wanted = record.read(None, self.params)
         with self.store.locked():
-            self.run = syncing.find(self.store, self.record)
+            self.run = syncing.find(self.store, wanted)
         self.store.client.update_run(self.run.info.run_id, status="RUNNING")
         monitor: Any = SystemMetricsMonitor  # it has no types
         self.monitor = monitor(self.run.info.run_id, resume_logging=True, tracking_uri=self.store.uri)
