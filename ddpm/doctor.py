@@ -16,16 +16,14 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import yaml
-
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.paths import PROCESSED, RAW, REFERENCE
-from ddpm.compare import block_yaml, interrupted
+from ddpm.compare import interrupted
 from ddpm.compare.snapshots import LOCK
 from ddpm.data.settings import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
-from ddpm.params.inputs import lookup, spelled
+from ddpm.params.inputs import lookup, recorded, spelled
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -292,14 +290,9 @@ def dataset(settings: Config) -> Iterator[Finding]:
 
 def fetched() -> bool:
     """Whether the images here are from the dataset and source that params.yaml names, according to dvc.lock."""
-    params = file.read()
-    try:
-        locked = block_yaml.read(Path(LOCK).read_text())["stages"]["download"]["params"][str(file.PATH)]
-        return RAW.exists() and all(
-            spelled(lookup(params, key)) == spelled(locked[key]) for key in ("data.dataset", "data.source")
-        )
-    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
-        return False
+    params, (_, locked) = file.read(), recorded("download")
+    keys = ("data.dataset", "data.source")
+    return RAW.exists() and all(key in locked and spelled(lookup(params, key)) == spelled(locked[key]) for key in keys)
 
 
 def source(data: Data) -> Finding:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -16,6 +18,7 @@ MEMORY = Path(".ddpm/digests.json")  # under the repository's root: {files.stamp
 LARGE = 2**26  # bytes; a smaller file is read in less than 0.1 s
 FRESH = 2  # seconds: a file may be written twice within the resolution of its disk's clock, so its stamp proves little
 KEPT = 10_000  # of 140 bytes each
+CONTENT = TypeAdapter(dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]])
 
 
 def read(paths: list[Path]) -> dict[str, str]:
@@ -44,10 +47,6 @@ def read(paths: list[Path]) -> dict[str, str]:
 def _remembered(place: Path) -> dict[str, str]:
     """What the memory says, or nothing if that cannot be read, or is anything else."""
     try:
-        found = json.loads(place.read_text())
-    except (OSError, ValueError, RecursionError):
+        return CONTENT.validate_json(place.read_bytes())
+    except (OSError, ValidationError):
         return {}
-    whole = isinstance(found, dict) and all(
-        isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in found.values()
-    )
-    return found if whole else {}
