@@ -218,16 +218,6 @@ def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Pa
     assert last.curves["ddim"][:, 0].tolist() == [0, 1, 2]
 
 
-def test_a_frontier_from_before_there_was_guidance_can_be_read() -> None:
-    points = measuring().points([DDIM], [4], None)
-    frontier.write_csv(Path("old.csv"), points.drop(columns="weight").assign(weight=1.0))
-    table = pd.read_csv("old.csv").drop(columns="weight")
-    table.to_csv("old.csv", index=False)
-    read = frontier.read_csv(Path("old.csv"))
-    assert read["weight"].tolist() == [1.0]
-    assert "weight" not in frontier.front(read)[0]
-
-
 @given(name=st.sampled_from(variant.names("samplers")), evaluations=st.integers(1, 200), T=st.integers(1, 100))
 def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T: int) -> None:
     one = sampler(name)

@@ -225,8 +225,6 @@ def read_csv(path: Path) -> DataFrame:
     """The points that ``write_csv`` wrote. Raises UserError if the file is missing or not such a file."""
     try:
         points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
-        if "weight" not in points:  # from before there was guidance
-            points["weight"] = 1.0
         if missing := [name for name in TYPES if name not in points]:
             raise KeyError(missing[0])
         points = points.astype({name: TYPES.get(name, float) for name in [*TYPES, *points.columns]})
