@@ -89,8 +89,8 @@ def parser() -> argparse.ArgumentParser:
             option("--update", action="store_true", help="write the baseline, from runs of at least five seeds"),
             option("--json", action="store_true", help="the checks as JSON"),
         ),
-        option("--champion", nargs="?", const="ddpm", metavar="MODEL", help=
-               "on a pass, register the current model in MLflow and move the alias champion of MODEL (ddpm) to it"),
+        option("--champion", nargs="?", const="ddpm", metavar="MODEL",
+               help="on a pass, register the model in MLflow and move the alias champion of MODEL (ddpm) to it"),
     )  # fmt: skip
     _add_study(group(added, "study", "take a question to a verdict: plan, run and judge a study"))
     _add_use(group(added, "use", "change given images with the model: inpaint, vary, interpolate, invert"))
