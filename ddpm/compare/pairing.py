@@ -85,8 +85,8 @@ def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
     """
     sampling = any(scored.under(key, "sample") for key in by)
     precise = sampling and not any(scored.under("sample.precision", key) for key in by)
-    scored_alike: dict[tuple[str, str], list[str]] = {}
-    for run in runs:
+
+    def rests_on(run: Run) -> tuple[str, str]:
         fingerprint = run.fingerprint_without_sampling if sampling else run.fingerprint
         if fingerprint is None:
             raise UserError(
@@ -94,14 +94,17 @@ def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
                 f"{', '.join(by)} needs: evaluate it again"
             )
         drawn = f" drawn in {run.sampling_precision or 'an unknown precision'}" if precise else ""
-        scored_alike.setdefault((fingerprint, drawn), []).append(run.name)
-    if len(scored_alike) > 1:
-        shown = "; ".join(f"{key[:7]}{drawn}: {some(names)}" for (key, drawn), names in scored_alike.items())
+        return fingerprint, drawn
+
+    alike = scored.grouped(runs, rests_on)
+    if len(alike) > 1:
+        names = {key: some([run.name for run in group]) for key, group in alike.items()}
+        shown = "; ".join(f"{fingerprint[:7]}{drawn}: {names[fingerprint, drawn]}" for fingerprint, drawn in alike)
         raise UserError(
             f"fingerprints differ, so these scores can't be compared ({shown}): metrics/fingerprint.json says what "
             "each rests on; score them alike, or remove the odd ones"
         )
-    return next(iter(scored_alike))[0]
+    return next(iter(alike))[0]
 
 
 def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
