@@ -17,6 +17,7 @@ from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
+from ddpm.base.settings import Shape
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, to_images
@@ -66,7 +67,7 @@ class Generator:
         made.evaluations = guidance.evaluations(options, diffusion)
         return made
 
-    def trajectory(self, indices: Sequence[int], seed: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
+    def trajectory(self, indices: Sequence[int], seed: int, shape: Shape) -> Iterator[Tensor]:
         """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
         index = torch.tensor(indices, device=self.denoiser.device)
         x_T = noise.gaussian(seed, "x_T", index, 0, shape)
@@ -85,9 +86,7 @@ class Generator:
             return self.denoiser
         return partial(self.denoiser, labels=torch.from_numpy(self.classes(indices)).to(self.denoiser.device))
 
-    def images(
-        self, indices: Sequence[int], seed: int, shape: tuple[int, int, int], film: list[Tensor] | None = None
-    ) -> Tensor:
+    def images(self, indices: Sequence[int], seed: int, shape: Shape, film: list[Tensor] | None = None) -> Tensor:
         """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is not finite.
 
         film: gets at most FILM_FRAMES states of the first FILM_IMAGES images, evenly spaced, from noise to image.
@@ -110,7 +109,7 @@ class Generator:
         count: int,
         batch_size: int,
         seed: int,
-        shape: tuple[int, int, int],
+        shape: Shape,
         ranks: Ranks = ALONE,
         film: list[Tensor] | None = None,
     ) -> Iterator[tuple[range, Tensor]]:
@@ -131,12 +130,7 @@ class Generator:
 
 
 def write_samples(
-    generator: Generator,
-    options: Sample,
-    training_seed: int,
-    shape: tuple[int, int, int],
-    out: Path,
-    ranks: Ranks = ALONE,
+    generator: Generator, options: Sample, training_seed: int, shape: Shape, out: Path, ranks: Ranks = ALONE
 ) -> dict[str, float]:
     """Write to ``out`` a set of images for each of ``options.seeds``, samples.json, and grid.png, reverse.mp4 and
     reverse.gif of the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
@@ -175,7 +169,7 @@ def write_set(
     generator: Generator,
     options: Sample,
     seed: int,
-    shape: tuple[int, int, int],
+    shape: Shape,
     path: Path,
     ranks: Ranks = ALONE,
     film: list[Tensor] | None = None,
