@@ -8,7 +8,7 @@ from ddpm.base import paths
 from ddpm.base.files import write_json, write_rows
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import curve, evaluation
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model import averages
 from ddpm.pictures import grids
@@ -24,9 +24,9 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     settings = index.resolved(settings)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
-    task = Task(model, paths.PROCESSED, paths.REFERENCE, settings, device, ranks)
-    found = evaluation.evaluate(sets, task)
-    points = curve.curve(found, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, task)
+    job = Job(model, paths.PROCESSED, paths.REFERENCE, settings, device, ranks)
+    found = evaluation.evaluate(sets, job)
+    points = curve.curve(found, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
     if not ranks.main:
         return
     comparable = fingerprint(

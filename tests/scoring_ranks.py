@@ -16,7 +16,7 @@ from ddpm.base.files import write_json
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, distances, memorisation, metric, neighbours
@@ -67,7 +67,7 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
         write_json(reference / calibration.FILE, calibrated)
     ranks.largest(0)  # it is there
     paths = dict(enumerate(sorted(sets.glob("*.npy"))))
-    found = evaluation.evaluate(paths, Task(model(), processed, reference, SETTINGS, cpu, ranks))
+    found = evaluation.evaluate(paths, Job(model(), processed, reference, SETTINGS, cpu, ranks))
     nearest = np.asarray(found.nearest).tolist()
     (out / f"scores-{ranks.rank}.json").write_text(json.dumps([found.scores, found.sets, found.fd_n, nearest]))
     (out / f"calls-{ranks.rank}.json").write_text(json.dumps(calls))

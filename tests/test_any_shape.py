@@ -15,7 +15,7 @@ from ddpm.compare import summary
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model.file import load_model, save_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples
@@ -60,8 +60,8 @@ def test_photos_of_8x12_from_files_to_scores(tmp_path: Path, monkeypatch: pytest
     samples.mkdir()
     write_samples(drawing, settings.sample, 0, model.image_shape, samples)
     forward_picture(drawing.denoiser.chain, open_split(processed, "test")[0], 0, tmp_path / "forward.png")
-    task = Task(model, processed, reference, settings.evaluate, CPU)
-    scored = evaluation.evaluate({0: samples / "samples.npy"}, task)
+    job = Job(model, processed, reference, settings.evaluate, CPU)
+    scored = evaluation.evaluate({0: samples / "samples.npy"}, job)
 
     assert np.load(samples / "samples.npy").shape == (70, 3, 8, 12)
     assert scored.nearest.shape[2:] == (3, 8, 12)

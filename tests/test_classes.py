@@ -305,7 +305,7 @@ def test_the_bound_is_given_the_class(digits: Path, tmp_path: Path) -> None:
             return torch.zeros_like(x_t)
 
     heard = Loaded(Heard(), settings.training(), {})
-    bounds.likelihoods(bounds.Task(heard, digits, digits, settings.evaluate, CPU))
+    bounds.likelihoods(bounds.Job(heard, digits, digits, settings.evaluate, CPU))
     _, labels = open_split(digits, "test")
     chosen = np.sort(np.random.default_rng(bounds.SEED).permutation(len(labels))[:6])
     assert asked[-1].tolist() == labels[chosen].tolist()

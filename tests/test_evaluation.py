@@ -20,7 +20,7 @@ from ddpm.base.files import flatten, sha256, write_json, write_rows
 from ddpm.compare import metrics
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
 from ddpm.model.file import Loaded
@@ -54,7 +54,7 @@ def evaluate(
     paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
     for path, images in zip(paths.values(), sets, strict=True):
         np.save(path, images)
-    return evaluation.evaluate(paths, Task(model, digits, folder, settings, CPU))
+    return evaluation.evaluate(paths, Job(model, digits, folder, settings, CPU))
 
 
 def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndarray:

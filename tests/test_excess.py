@@ -138,14 +138,14 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
     monkeypatch.setattr(excess, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
     model = Loaded(Ideal(train, config.diffusion), config.training(), {})
     settings = Evaluate(extractors=("classifier",), likelihood=Likelihood(images=40, timesteps=8))
-    task = bounds.Task(model, Path(), Path(), settings, CPU)
-    found = bounds.likelihoods(task)
-    whole = excess.optima(found, task)["train"]
+    job = bounds.Job(model, Path(), Path(), settings, CPU)
+    found = bounds.likelihoods(job)
+    whole = excess.optima(found, job)["train"]
     np.testing.assert_allclose(found["train"].mse, whole, rtol=1e-3, atol=1e-5)
     for most, images in (("MAX_IMAGES", 60), ("MAX_VALUES", 60 * 16)):
         with monkeypatch.context() as patch:
             patch.setattr(excess, most, images)
-            fewer = excess.optima(found, task)["train"]
+            fewer = excess.optima(found, job)["train"]
         assert fewer[:, :2].max() < 1e-6  # an image that is not among them could not be found
         assert 0 < fewer.mean() < whole.mean()
 

@@ -258,7 +258,7 @@ def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], 
 
     def measure(seed: int, gain: float, offset: np.ndarray) -> np.ndarray:
         model = Loaded(Shrunk(gain, offset), config.model_copy(update={"seed": seed}), {})
-        return bounds.likelihoods(bounds.Task(model, Path(), Path(), STUDY, CPU))["test"].bits_per_dim
+        return bounds.likelihoods(bounds.Job(model, Path(), Path(), STUDY, CPU))["test"].bits_per_dim
 
     return measure
 

@@ -139,7 +139,7 @@ def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch)
 
         def measured(likelihood: Likelihood, model: Loaded = model) -> dict[str, float]:
             settings = Evaluate(extractors=("classifier",), likelihood=likelihood)
-            return bounds.ode_bits_per_dim(bounds.Task(model, Path(), Path(), settings, CPU))
+            return bounds.ode_bits_per_dim(bounds.Job(model, Path(), Path(), settings, CPU))
 
         found = measured(Likelihood(images=5, ode_steps=10))
         assert found.keys() == {"bits_per_dim_ode", "bits_per_dim_ode_se"}

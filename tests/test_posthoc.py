@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddpm.base.errors import UserError
 from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.forecast import disk
 from ddpm.model import architecture, averages, posthoc
 from ddpm.model.file import Loaded, load_model, read, save_model
@@ -157,8 +157,8 @@ def test_both_stages_use_the_chosen_average(
         used.append(model)
         raise InterruptedError
 
-    def score(sets: object, task: Task) -> None:
-        draw(task.model)
+    def score(sets: object, job: Job) -> None:
+        draw(job.model)
 
     monkeypatch.setattr(sample.Generator, "of", draw)
     monkeypatch.setattr(evaluate.evaluation, "evaluate", score)

@@ -215,8 +215,8 @@ def score(digits: Path, tmp_path: Path) -> Score:
         large = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BICUBIC) for image in drawn]
         fake = extractor.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
         found = scores.score(fake, real, settings)
-        task = bounds.Task(model, tmp_path / "processed", tmp_path, settings, cpu)
-        bits = bounds.bits_per_dim(bounds.likelihoods(task))
+        job = bounds.Job(model, tmp_path / "processed", tmp_path, settings, cpu)
+        bits = bounds.bits_per_dim(bounds.likelihoods(job))
         return {**{f"classifier.{name}": value for name, value in found.items()}, BITS: bits[BITS]}
 
     return trained

@@ -28,7 +28,7 @@ SEED = 2020
 Found = TypeVar("Found")
 
 
-class Task(NamedTuple):
+class Job(NamedTuple):
     """What is evaluated, by what and where: the folders of the processed and of the reference, and the ranks that share
     the work, each of which gets the whole."""
 
@@ -40,31 +40,31 @@ class Task(NamedTuple):
     ranks: Ranks = ALONE
 
 
-def likelihoods(task: Task) -> dict[Split, Bound]:
+def likelihoods(job: Job) -> dict[Split, Bound]:
     """The bound on ``settings.likelihood.images`` images of each split, in full float32; empty if that is 0.
 
     The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
     it is the bound on each image given its class.
     """
-    diffusion, options = task.model.config.diffusion, task.settings.likelihood
-    denoiser = Denoiser(task.model.network, diffusion, task.device, torch.float32, clip=True)
+    diffusion, options = job.model.config.diffusion, job.settings.likelihood
+    denoiser = Denoiser(job.model.network, diffusion, job.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
-    return {split: of_split(task, split, bound, options.timesteps) for split in SPLITS if options.images}
+    return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if options.images}
 
 
-def of_split(task: Task, split: Split, find: Callable[..., Found], steps: int) -> Found:
+def of_split(job: Job, split: Split, find: Callable[..., Found], steps: int) -> Found:
     """What ``find`` finds on the split's images for the likelihood at so many ``steps``, in full float32."""
-    images, labels = open_split(task.processed, split)
-    rows = chosen(len(images), task.settings.likelihood.images)
+    images, labels = open_split(job.processed, split)
+    rows = chosen(len(images), job.settings.likelihood.images)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         return find(
             images[rows],
             steps,
-            task.settings.batch_size,
-            task.device,
-            task.model.config.seed,
-            task.ranks if len(rows) >= task.ranks.size else ALONE,
-            torch.from_numpy(labels[rows]).to(task.device) if task.model.config.model.classes else None,
+            job.settings.batch_size,
+            job.device,
+            job.model.config.seed,
+            job.ranks if len(rows) >= job.ranks.size else ALONE,
+            torch.from_numpy(labels[rows]).to(job.device) if job.model.config.model.classes else None,
         )
 
 
@@ -73,17 +73,17 @@ def chosen(images: int, count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(SEED).permutation(images)[:count])
 
 
-def ode_bits_per_dim(task: Task) -> dict[str, float]:
+def ode_bits_per_dim(job: Job) -> dict[str, float]:
     """``bits_per_dim_ode`` of the bound's test images by the probability-flow ODE, in full float32; empty if it is off.
 
     The network's x_0 is not clamped: where it were, it would have no derivative.
     """
-    steps = task.settings.likelihood.ode_steps
+    steps = job.settings.likelihood.ode_steps
     if not steps:
         return {}
-    denoiser = Denoiser(task.model.network, task.model.config.diffusion, task.device, torch.float32, clip=False)
+    denoiser = Denoiser(job.model.network, job.model.config.diffusion, job.device, torch.float32, clip=False)
     by_ode = partial(ode.bits_per_dim, denoiser.differentiable, denoiser.chain.schedule)
-    return mean_and_se("bits_per_dim_ode", of_split(task, "test", by_ode, steps))
+    return mean_and_se("bits_per_dim_ode", of_split(job, "test", by_ode, steps))
 
 
 def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddpm.base import files
 from ddpm.base.files import Rows
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.evaluation import Evaluation, mean, read_set, report
 from ddpm.sampling.samples import read_labels
 from ddpm.scoring.reference import read_reference
@@ -16,7 +16,7 @@ from ddpm.scoring.reference import read_reference
 HEADS = ["images"]
 
 
-def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, task: Task) -> Rows:
+def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job) -> Rows:
     """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
     training, and each score, the mean over the sets.
 
@@ -25,15 +25,15 @@ def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], sample
     does not say how long it was trained.
     """
     try:
-        end = task.model.facts["steps"] * task.model.written["train"]["batch_size"]
+        end = job.model.facts["steps"] * job.model.written["train"]["batch_size"]
     except (KeyError, TypeError):
         return []
-    index, count = read_reference(task.reference), task.model.config.model.classes
+    index, count = read_reference(job.reference), job.model.config.model.classes
     points = {}
     for images, sets in snapshots.items():
-        drawn = [read_set(path, index, task.settings) for path in sets.values()]
+        drawn = [read_set(path, index, job.settings) for path in sets.values()]
         labels = read_labels(samples, len(drawn[0]), count) if count else None
-        reports = [report(each, found.real, task, labels) for each in drawn]
+        reports = [report(each, found.real, job, labels) for each in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(found.scores)
     points[end] = {name: scores[name] for name in found.sets[0] if name in scores}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +22,10 @@ from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, classes, excess
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
-from ddpm.scoring.calibration import scored, scorings
+from ddpm.scoring.calibration import Task, scored, scorings
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.memorisation import Nearest, Space, Vectors
@@ -64,29 +64,29 @@ class Report(NamedTuple):
     features: dict[str, Features]
 
 
-def evaluate(sets: dict[int, Path], task: Task) -> Evaluation:
+def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     """Score ``sets``, .npy files of uint8 (N, C, H, W) by seed, and the model that drew them.
 
     Raises UserError when there are too few samples for a metric, or their shape is not that of the real images.
     """
-    index, count = read_reference(task.reference), task.model.config.model.classes
-    names = check_classes(task.processed, count) if count else ()
-    images = {seed: read_set(path, index, task.settings) for seed, path in sets.items()}
-    real = Real.open(task.processed, task.reference, task.settings)
+    index, count = read_reference(job.reference), job.model.config.model.classes
+    names = check_classes(job.processed, count) if count else ()
+    images = {seed: read_set(path, index, job.settings) for seed, path in sets.items()}
+    real = Real.open(job.processed, job.reference, job.settings)
     asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
-    reports = [report(drawn, real, task, asked) for drawn in images.values()]
-    terms = bounds.likelihoods(task)
-    floor = {name: found["floor"] for name, found in files.read_json(task.reference / calibration.FILE).items()}
+    reports = [report(drawn, real, job, asked) for drawn in images.values()]
+    terms = bounds.likelihoods(job)
+    floor = {name: found["floor"] for name, found in files.read_json(job.reference / calibration.FILE).items()}
     by_class: Rows = []
     if asked is not None:
-        train, test = (open_split(task.processed, split)[1] for split in SPLITS)
+        train, test = (open_split(job.processed, split)[1] for split in SPLITS)
         seen = {name: found.held_out for name, found in real.features.items()}
         for name, accuracy in accuracies(seen, distances.part(test, distances.MOST)).items():
             floor[name]["class_accuracy"] = accuracy
         for name, found in real.features.items():
             by_class += classes.rows(found, train, [one.features[name] for one in reports], asked, names)
     scores = mean([found.scores for found in reports]) | {"real": floor} | bounds.bits_per_dim(terms)
-    scores |= bounds.ode_bits_per_dim(task)
+    scores |= bounds.ode_bits_per_dim(job)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
     return Evaluation(
@@ -94,7 +94,7 @@ def evaluate(sets: dict[int, Path], task: Task) -> Evaluation:
         [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
         fd_rows([found.curves for found in reports]),
         bounds.likelihood_rows(terms),
-        excess.rows(terms, excess.optima(terms, task), task.model.config.diffusion),
+        excess.rows(terms, excess.optima(terms, job), job.model.config.diffusion),
         pairs(next(iter(images.values())), real, reports[0].nearest),
         by_class,
         real,
@@ -141,9 +141,9 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
     return {name: class_accuracy(features[name], labels) for name in knowing}
 
 
-def report(images: Images, real: Real, task: Task, labels: NDArray[np.int64] | None) -> Report:
+def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | None) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
-    _, _, _, settings, device, ranks = task
+    _, _, _, settings, device, ranks = job
     fakes = {
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
@@ -151,7 +151,7 @@ def report(images: Images, real: Real, task: Task, labels: NDArray[np.int64] | N
     spaces = {PIXELS: Space(real.train, device, real.indexed)}
     spaces |= {name: found.space(real.train, settings.batch_size, device) for name, found in real.features.items()}
     queries: dict[str, Vectors] = {PIXELS: images, **{name: found.features for name, found in fakes.items()}}
-    tasks: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {
+    tasks: dict[tuple[str, str], Task] = {
         (name, "nearest"): partial(space.search, queries[name]) for name, space in spaces.items()
     }
     for name, found in real.features.items():

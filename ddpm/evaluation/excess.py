@@ -54,7 +54,7 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.settings import Diffusion
 from ddpm.evaluation import bounds, likelihood
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.likelihood import Array, Bound
 
 MAX_IMAGES = 50_000
@@ -82,20 +82,20 @@ def pixels(images: NDArray[np.uint8], like: Tensor) -> Tensor:
     return torch.from_numpy(images).to(like.device).flatten(1).to(like.dtype).sub_(127.5).mul_(1 / 127.5)
 
 
-def optima(found: dict[Split, Bound], task: Task) -> dict[Split, Array]:
+def optima(found: dict[Split, Bound], job: Job) -> dict[Split, Array]:
     """By split, the optimum's error where ``found`` has the model's, (M, S)."""
-    options, config = task.settings.likelihood, task.model.config
-    images, labels = open_split(task.processed, "train")
+    options, config = job.settings.likelihood, job.model.config
+    images, labels = open_split(job.processed, "train")
     most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
     rows = bounds.chosen(len(images), most)
-    known = torch.from_numpy(labels[rows]).to(task.device) if config.model.classes else None
+    known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
     gallery = Gallery(images, rows, known)
 
     def find(queries: NDArray[np.uint8], timesteps: int, _: int, *rest: Any) -> Array:
         return errors(schedule, queries, gallery, timesteps, *rest)
 
-    return {split: bounds.of_split(task, split, find, options.timesteps) for split in found}
+    return {split: bounds.of_split(job, split, find, options.timesteps) for split in found}
 
 
 def errors(

@@ -29,7 +29,7 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import SHARD_BYTES, open_split, read_manifest
 from ddpm.data.settings import Data
 from ddpm.evaluation import evaluation
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.model.file import load_model
 from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator, write_set
@@ -96,7 +96,7 @@ def reference(folder: Path) -> None:
 
 def evaluate(folder: Path) -> None:
     model, sets = load_model(folder / "model/model.safetensors", CPU), {0: folder / "samples.npy"}
-    evaluation.evaluate(sets, Task(model, folder / "processed", folder / "reference", SCORED, CPU))
+    evaluation.evaluate(sets, Job(model, folder / "processed", folder / "reference", SCORED, CPU))
 
 
 def measured(stage: str, count: int, *arguments: str) -> list[str]:

@@ -42,7 +42,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, write_json
 from ddpm.compare import gate, metrics
 from ddpm.evaluation import evaluation
-from ddpm.evaluation.bounds import Task
+from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.params import catalogue, config, schema
 from ddpm.params.config import Compare
@@ -56,7 +56,7 @@ cpu = torch.device("cpu")
 options = small(evaluate={"extractors": ["classifier"], "metrics": ["fid", "mine"]})
 evaluate = options.evaluate
 write_json(real / calibration.FILE, calibration.calibrate(evaluate, processed, real, cpu))
-found = evaluation.evaluate({0: images}, Task(scoring_ranks.model(), processed, real, evaluate, cpu))
+found = evaluation.evaluate({0: images}, Job(scoring_ranks.model(), processed, real, evaluate, cpu))
 scores = flatten(found.scores)
 about = fingerprint(reference.read_reference(real), evaluate, options.sample, "float32", "float32", cpu)
 spread = "classifier.spread"
