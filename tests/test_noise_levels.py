@@ -46,6 +46,13 @@ def differences(tmp_path: Path, gap: float, shift: float = 0.0, seeds: int = 6) 
     return noise_levels.differences(arms, 0.95)
 
 
+def test_a_band_of_one_level_has_one_number() -> None:
+    edges = np.array([[2.04, 1.0], [-5.51, -5.49]])
+    found = Difference("cosine", "linear", (0,), edges.mean(1), edges, None, np.zeros(2), None)
+    assert found.places(np.array([True, False])) == "log-SNR 2.0 to 1.0"
+    assert found.places(np.array([False, True])) == "log-SNR -5.5"
+
+
 def test_a_lower_error_is_said_where_it_is(tmp_path: Path) -> None:
     (found,) = differences(tmp_path, 0.1)
     assert found.half is not None

@@ -48,7 +48,8 @@ class Difference(NamedTuple):
         """Where the chosen bands are: "t = 1 to 35 and 410 to 1000", or the same in log-SNR."""
         runs = np.split(np.flatnonzero(chosen), np.flatnonzero(np.diff(np.flatnonzero(chosen)) > 1) + 1)
         spans, unit, form = (self.edges, "log-SNR", ".1f") if self.t is None else (self.t, "t =", ".0f")
-        return f"{unit} {' and '.join(f'{spans[run[0], 0]:{form}} to {spans[run[-1], 1]:{form}}' for run in runs)}"
+        ends = ((f"{spans[run[0], 0]:{form}}", f"{spans[run[-1], 1]:{form}}") for run in runs)
+        return f"{unit} {' and '.join(low if low == high else f'{low} to {high}' for low, high in ends)}"
 
 
 def differences(arms: Mapping[str, Mapping[int, Run]], confidence: float) -> list[Difference]:
