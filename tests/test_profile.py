@@ -18,13 +18,17 @@ from ddpm.tracking.profile import FOLDER, SHOWN, Profile
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from ddpm.training.trainer import train
-from tests.small import Memory, pictures, small
+from tests.small import TINY, Memory, pictures, small
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def tiny(**train: int) -> Config:
+    return small(train=train, model=TINY)
 
 
 def run(config: Config, out: str, log: Memory | None = None) -> str:
@@ -44,9 +48,9 @@ def profiled() -> tuple[str, set[str], int]:
 
 
 def test_a_profile_has_its_steps_and_the_model_has_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
-    without = run(small(), "without")
+    without = run(tiny(), "without")
     assert not FOLDER.exists()
-    assert run(small(train={"profile": 4}), "with") == without
+    assert run(tiny(profile=4), "with") == without
     header, names, steps = profiled()
     assert header == "Training steps 6 to 9"
     assert names >= {"aten::mkldnn_convolution", "aten::convolution_backward", "Optimizer.step#AdamW.step"}
@@ -65,18 +69,18 @@ class StopAt(Memory):
 
 
 def test_a_resumed_training_is_profiled_after_its_own_first_steps_up_to_its_end() -> None:
-    whole = run(small(), "whole")
+    whole = run(tiny(), "whole")
     with pytest.raises(SystemExit):
-        run(small(train={"profile": 100}), "halves", StopAt())
+        run(tiny(profile=100), "halves", StopAt())
     assert not FOLDER.exists()
-    assert run(small(train={"profile": 100}), "halves") == whole
+    assert run(tiny(profile=100), "halves") == whole
     header, _, steps = profiled()
     assert (header, steps) == ("Training steps 9 to 12", 4)
 
 
 def test_a_training_that_is_too_short_says_so_and_leaves_no_older_profile(capsys: pytest.CaptureFixture[str]) -> None:
-    run(small(train={"profile": 2}), "long")
-    run(small(train={"profile": 2, "steps": 5}), "short")
+    run(tiny(profile=2), "long")
+    run(tiny(profile=2, steps=5), "short")
     assert not FOLDER.exists()
     line = "train.profile: no profile: it would begin with step 6, and the last is 5"
     assert line in capsys.readouterr().err.splitlines()
@@ -84,7 +88,7 @@ def test_a_training_that_is_too_short_says_so_and_leaves_no_older_profile(capsys
 
 def test_only_the_main_rank_is_profiled() -> None:
     class Stub:
-        config = small(train={"profile": 2}).training()
+        config = tiny(profile=2).training()
         device = torch.device("cpu")
         total = 12
 
