@@ -410,9 +410,10 @@ def test_edm_stochastics_noise_is_that_of_diffusers() -> None:
 
 @cache
 def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
-    """The chain, and where ``pixels(200)`` end after 1,000 steps of it."""
+    """The chain, and where ``pixels(200)`` end after 250 steps: Heun's error is at most a 20th of that after 50."""
     whole = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
-    return whole, of_mixture("heun", whole, whole, pixels(200))[-1]
+    visited = whole.respace(timesteps(whole, 250, "uniform"))
+    return whole, of_mixture("heun", whole, visited, pixels(200))[-1]
 
 
 @pytest.mark.parametrize("steps", [10, 20, 50])
