@@ -586,9 +586,10 @@ def test_pickles_are_never_opened() -> None:
 
 @pytest.mark.slow
 def test_the_page_is_an_artifact_of_the_configurations_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test_tracking.write_folder(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
     for name in (*test_tracking.STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

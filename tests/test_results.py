@@ -23,14 +23,6 @@ from tests.scored import CODE, Experiment, git, grid, md5, params, record, refer
 BY = ("diffusion.schedule.name",)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An MLflow store without runs: making one takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").create_experiment("ddpm")
-    return path.read_bytes()
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository without a commit; tracking is off."""
@@ -47,7 +39,9 @@ def store(folder: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "mlflow.db").write_bytes(empty_store)
     for name in ("DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
-    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    client.create_experiment("ddpm")
+    return client
 
 
 def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | None = None) -> None:

@@ -53,25 +53,11 @@ PIPELINE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def two_first_starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which two processes created the store at the same time."""
-    root = tmp_path_factory.mktemp("first")
-    write_folder(root)
-    command = [sys.executable, "-c", "from ddpm.tracking import tracker; print(tracker.sync('train'))"]
-    options: dict[str, Any] = {"cwd": root, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "HOME": str(root)}
-    processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
-    answers = [process.communicate(timeout=120) for process in processes]
-    (root / "answers.json").write_text(json.dumps(answers))
-    return root
-
-
 @pytest.fixture
-def folder(tmp_path: Path, two_first_starts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which all stages have run, and a store without a run for it."""
     write_folder(tmp_path)
-    shutil.copy(two_first_starts / "mlflow.db", tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
     monkeypatch.chdir(tmp_path)
     for name in (*STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
@@ -165,8 +151,14 @@ def everything(run_id: str) -> dict[str, Any]:
     }
 
 
-def test_two_first_starts_make_one_usable_store_and_one_run(two_first_starts: Path) -> None:
-    (first, warned), (second, warned_too) = json.loads((two_first_starts / "answers.json").read_text())
+def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path: Path) -> None:
+    """Two processes create the store at the same time."""
+    write_folder(tmp_path)
+    command = [sys.executable, "-c", "from ddpm.tracking import tracker; print(tracker.sync('train'))"]
+    options: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
+    (first, warned), (second, warned_too) = (process.communicate(timeout=120) for process in processes)
     assert warned == warned_too == ""
     assert len(first.strip()) == 32
     assert first == second

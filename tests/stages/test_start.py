@@ -44,7 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def project(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, digits: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *SETTINGS):
@@ -54,6 +54,7 @@ def project(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/processed").symlink_to(digits)
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
     params = yaml.safe_load((ROOT / "ddpm/presets/digits.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, SMALL)))
     return tmp_path
