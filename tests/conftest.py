@@ -22,7 +22,7 @@ from ddpm.data.processed import open_split
 from ddpm.params import config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     from ddpm.scoring.reference import RealFeatures
@@ -50,6 +50,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return whole
 
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """No test cuts the power. tests/test_files.py tests what is synced, and when."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,21 @@ def test_a_file_appears_whole_with_its_folders(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
+def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), (tmp_path / "out").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with files.atomic_path(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_text("whole")
+    assert synced == [(temporary / "part", False), (temporary, False), (tmp_path, True)]
+
+
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
