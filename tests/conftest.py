@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     Once: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_sessionstart() -> None:
+    """What is collected stays to the end: looking for garbage in it, again and again, takes seconds."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
