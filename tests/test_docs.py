@@ -124,11 +124,10 @@ def test_every_command_is_one_that_its_program_takes(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
 def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> None:
-    base = file.decode(presets.text(block.preset), block.preset)
     for words in block.lines:
         settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
         for combination in itertools.product(*map(assignments, settings)):
-            config.check(with_values(base, dict(combination)), " ".join(words))
+            config.check(with_values(params_of(block.preset), dict(combination)), " ".join(words))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +138,13 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block: Block, monkey
     if block.mark == "study":
         plan.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
         return
-    base = file.decode(presets.text(block.preset), block.preset)
-    config.check(merged(base, yaml.safe_load(block.text)), block.page)
+    config.check(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
+
+
+@cache
+def params_of(preset: str) -> dict[str, Any]:
+    """Read only."""
+    return file.decode(presets.text(preset), preset)
 
 
 def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -173,9 +177,8 @@ def parses_ddpm(arguments: list[str]) -> None:
         assert arguments[1:] in (["bash"], ["zsh"])
         return
     parsed = cli.parser().parse_args(arguments)
-    known = config.load(ROOT / "params.yaml").flat()
     for key in getattr(parsed, "by", None) or ():
-        assert any(runs.under(name, key) for name in known), key
+        assert any(runs.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
     for name in getattr(parsed, "samplers", None) or ():
         variant.check_name("samplers", name, "--samplers")
 
@@ -258,7 +261,9 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settle()
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
-    monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))  # pip takes seconds
+    # pip takes seconds, and so does another process with torch: both are checked in tests/test_doctor.py
+    monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
+    monkeypatch.setattr(doctor, "torch_starts", lambda: [doctor.Finding("torch", "ok", "starts")])
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)

@@ -73,7 +73,18 @@ def states(found: list[dict[str, str]]) -> list[str]:
 def test_a_fresh_clone_lacks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     code, topics = run(capsys, "--offline")
     assert code == 0, topics
-    assert topics.keys() >= {"packages", "git", "dvc", "repository", "device", "precision", "model", "disk", "mlflow"}
+    assert topics.keys() >= {
+        "packages",
+        "git",
+        "torch",
+        "dvc",
+        "repository",
+        "device",
+        "precision",
+        "model",
+        "disk",
+        "mlflow",
+    }
     assert topics["dataset"][0]["found"] == "digits comes with a package"
     assert not Path("mlflow.db").exists()
 

@@ -56,8 +56,11 @@ def settings(**sections: dict[str, Any]) -> Config:
 
 @pytest.fixture(scope="session")
 def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/reference and the model file of an untrained network. Read only."""
+    """The project's code, data/reference and the model file of an untrained network. Read only."""
     folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(ROOT / "ddpm", folder / "ddpm", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    with (folder / "params.yaml").open("w") as file:
+        YAML().dump(settings().to_dict(), file)
     make_reference(settings().evaluate, digits, folder / "data/reference", CPU)
     options = settings().training()
     torch.manual_seed(0)
@@ -68,15 +71,21 @@ def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the project's code, data/, and params.yaml set to ``settings``."""
+    """A working folder with a link to the project's code, data/, and params.yaml set to ``settings``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copytree(made / "data", tmp_path / "data")
-    shutil.copytree(ROOT / "ddpm", tmp_path / "ddpm", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    (tmp_path / "ddpm").symlink_to(made / "ddpm")
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    with (tmp_path / "params.yaml").open("w") as file:
-        YAML().dump(settings().to_dict(), file)
+    shutil.copy(made / "params.yaml", tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def own_code(project: Path, made: Path) -> None:
+    """The code is the working folder's own."""
+    (project / "ddpm").unlink()
+    shutil.copytree(made / "ddpm", project / "ddpm")
 
 
 def measuring(**sections: dict[str, Any]) -> Frontier:
@@ -184,6 +193,7 @@ def test_another_model_is_measured_anew(project: Path) -> None:
     assert key(measuring(), DDIM, 0) != key(before, DDIM, 0)
 
 
+@pytest.mark.usefixtures("own_code")
 def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path) -> None:
     before = {one.name: key(measuring(), one, 0) for one in (DDIM, HEUN)}
     for file, changed in (
@@ -406,6 +416,7 @@ def test_outside_the_project_it_says_where_to_run_it(project: Path, capsys: pyte
     assert "dvc.yaml: no such file; run this in the project's folder" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own_code")
 def test_the_code_of_a_cell_is_what_the_stages_that_draw_and_score_depend_on(project: Path) -> None:
     used = frontier.code(load_model(Path("data/model/model.safetensors"), CPU), HEUN)
     _, sample = inputs.stage("sample", settings(sample={"sampler": {"name": "heun"}}).to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,14 +124,28 @@ def test_large_images_are_looked_at_coarsely() -> None:
     assert neighbours.coarse(torch.zeros(2, 4096)).shape == (2, 4096)
 
 
+def take_for_many(patch: pytest.MonkeyPatch) -> None:
+    """The digits' train split is one that needs an index."""
+    patch.setattr(distances, "MOST", 700)
+    patch.setattr(neighbours, "EXACT", 1000)
+    patch.setattr(reference, "AT_ONCE", 300)
+
+
+@pytest.fixture(scope="module")
+def indexed_digits(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference whose train split has an index. Read only."""
+    folder = tmp_path_factory.mktemp("large") / "reference"
+    with pytest.MonkeyPatch.context() as patch:
+        take_for_many(patch)
+        reference.make_reference(SETTINGS, digits, folder, CPU)
+    return folder
+
+
 @pytest.fixture
-def large(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A reference whose train split has an index."""
-    monkeypatch.setattr(distances, "MOST", 700)
-    monkeypatch.setattr(neighbours, "EXACT", 1000)
-    monkeypatch.setattr(reference, "AT_ONCE", 300)
-    reference.make_reference(SETTINGS, digits, tmp_path / "reference", CPU)
-    return tmp_path / "reference"
+def large(indexed_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    take_for_many(monkeypatch)
+    return Path(shutil.copytree(indexed_digits, tmp_path / "reference"))
 
 
 def test_features_are_made_again_to_compare_them(digits: Path, large: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,13 @@ def test_every_variant_can_be_named_and_is_described(family: str) -> None:
 # --- with a validator
 
 
+@cache
+def validator() -> Any:
+    return pytest.importorskip("jsonschema").Draft202012Validator(COMMITTED)
+
+
 def accepts(value: Any) -> bool:
-    jsonschema = pytest.importorskip("jsonschema")
-    return bool(jsonschema.Draft202012Validator(COMMITTED).is_valid(value))
+    return bool(validator().is_valid(value))
 
 
 @pytest.mark.parametrize("preset", presets.names())
@@ -125,7 +130,9 @@ def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
     for key in flatten(DIGITS):
         params = changed(key, value)
         try:
-            architecture.outline(config.check(params, "test"))
+            checked = config.check(params, "test")
+            if key.split(".")[0] in {"data", "diffusion", "model"}:  # of the others no network depends
+                architecture.outline(checked)
         except UserError:
             continue
         assert accepts(params), key

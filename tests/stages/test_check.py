@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from ddpm.params import file
 from stages import __main__ as runner
 
 ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / "ddpm/presets/digits.yaml"
+LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read(DIGITS)}}}})
 
 
 @pytest.fixture
@@ -25,10 +28,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for name in ("ddpm", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    params = (ROOT / "ddpm/presets/digits.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(params)
-    recorded = {"stages": {"check": {"params": {"params.yaml": file.decode(params, "params.yaml")}}}}
-    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(recorded))
+    shutil.copy(DIGITS, "params.yaml")
+    (tmp_path / "dvc.lock").write_text(LOCK)
     return tmp_path
 
 
@@ -190,7 +191,6 @@ def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
         ("seed", 9, False),
         ("diffusion.schedule.name", "linear", False),
         ("model.unet.groups", 4, True),
-        ("evaluate.kid_subsets", 50, True),
     ],
 )
 def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: str, value: Any, slow: bool) -> None:
