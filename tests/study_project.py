@@ -1,6 +1,7 @@
 """A project with stages that take no time, to test what ``ddpm study`` does around the runs.
 
-The folder ``control`` sets what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains.
+The folder ``control`` sets what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains,
+unless that file is removed.
 Each stage that runs adds a line to ``control/ran``, with what is set of train.seeds and sample.seeds.
 """
 
@@ -37,8 +38,10 @@ fault = control / f"fail-{variant}-{seed}{other.replace(' ', '-')}"
 if stage == "reference":
     pathlib.Path("data/reference").write_text("reference")
 elif stage == "train":
-    if (control / "sleep").exists():
-        time.sleep(float((control / "sleep").read_text()))
+    sleep = control / "sleep"
+    end = time.monotonic() + float(sleep.read_text() if sleep.exists() else 0)
+    while sleep.exists() and time.monotonic() < end:
+        time.sleep(0.02)
     if fault.exists() and int(fault.read_text()):
         fault.write_text(str(int(fault.read_text()) - 1))
         sys.exit("error: train: out of luck")

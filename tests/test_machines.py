@@ -138,6 +138,7 @@ def wait_until_ranks_meet(machines: list[subprocess.Popen[str]]) -> None:
     """Return when a rank of one has a connection to a rank of the other: the stage itself begins."""
     met = False
     while not met:
+        time.sleep(0.02)  # without it this loop would take one of two cores from what it waits for
         for machine in machines:
             assert machine.poll() is None, machine.communicate()[1]
         first, second = (

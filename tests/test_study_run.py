@@ -75,10 +75,10 @@ def until(what: str, patience: float = 300) -> None:
 @pytest.mark.slow
 def test_a_study_whose_time_is_over_says_so_and_goes_on_later() -> None:
     Path("control/sleep").write_text("600")
-    going = start(str(PLAN), "--slots", "2", "--max-time", "0.2")
+    going = start(str(PLAN), "--slots", "2", "--max-time", "0.1")
     said, _ = going.communicate(timeout=120)
     assert going.returncode == 75
-    assert "stopped after 0.2 minutes: the same command goes on" in said
+    assert "stopped after 0.1 minutes: the same command goes on" in said
     Path("control/sleep").unlink()
     assert study("run", str(PLAN)) == 0
     assert set(refs()) == set(NAMES)
@@ -273,7 +273,7 @@ def test_a_line_is_one_experiment_and_the_second_time_nothing() -> None:
 def test_variants_that_share_a_model_train_it_once() -> None:
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
     commit("two numbers of steps, of one model")
-    Path("control/sleep").write_text("2")
+    Path("control/sleep").write_text("1")
     assert study("run", str(PLAN), "--slots", "2") == 0
     assert set(refs()) == set(NAMES)
     assert [line for line in ran() if line.startswith("train")] == ["train cosine 0", "train cosine 1"]
@@ -293,10 +293,11 @@ def test_two_lines_that_share_a_model_wait_for_each_other() -> None:
 
 
 def test_two_workers_on_one_experiment(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("control/sleep").write_text("4")
+    Path("control/sleep").write_text("60")
     other = start(str(PLAN), "--line", "1")
     until("train cosine 0")
     assert study("run", str(PLAN), "--line", "1") == 2
+    Path("control/sleep").unlink()
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: tiny-cosine-0: another process runs it (")
     assert other.wait() == 0
