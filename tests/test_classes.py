@@ -137,7 +137,7 @@ def fit(folder: Path, steps: int = 12, stop: int | None = None, **options: Any) 
         if step == stop:
             raise KeyboardInterrupt
 
-    train(chosen, pictures(), CPU, folder, checkpoints, Memory(), lambda *_: kill, classes=known)
+    train(chosen, pictures(), CPU, folder, checkpoints, Memory(), [lambda *_: kill], classes=known)
     return folder / "model.safetensors"
 
 

@@ -34,7 +34,8 @@ def tiny(**train: int) -> Config:
 def run(config: Config, out: str, log: Memory | None = None) -> str:
     """The model's sha256."""
     device, state = torch.device("cpu"), Checkpoints("run")
-    train(config.training(), pictures(), device, Path(out), state, log or Memory(), lambda trainer, _: Profile(trainer))
+    watches = [lambda trainer, _: Profile(trainer)]
+    train(config.training(), pictures(), device, Path(out), state, log or Memory(), watches)
     return sha256(Path(out, "model.safetensors"))
 
 

@@ -43,6 +43,7 @@ SCHEDULER = "scheduler/scheduler_config.json"
 MAX_JSON_BYTES = 2**22
 EMA_KEYS = {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power"}
 CPU = torch.device("cpu")
+FORMATS = ("ddpm", "diffusers")
 
 # Fills the ``train`` section of a model imported without METADATA; nothing in sampling reads it.
 UNKNOWN = ["seed", "diffusion.loss", "train"]
@@ -68,7 +69,7 @@ class Metadata(BaseModel):
 
 
 def export_model(source: Path, out: Path, form: str) -> Loaded:
-    """Write the model file ``source`` as the folder ``out``, with a README.md. form: ddpm | diffusers.
+    """Write the model file ``source`` as the folder ``out``, with a README.md, in one of ``FORMATS``.
 
     Raises UserError, and writes nothing, if it is not a model file, ``out`` exists, or the format has no place for the
     model.
