@@ -121,6 +121,27 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "flowers_schedule": ((EARLY, "agrees for 32 pixels in the classifier's features; random filters decide nothing"),),
+    "averages": (
+        (
+            "How long the average is matters much, and which length is best differs from network to network: Karras et"
+            " al. 2023 ([arXiv:2312.02696](https://arxiv.org/abs/2312.02696), section 3)",
+            "agrees that too long an average is worse; below a tenth of the training the length hardly matters",
+        ),
+    ),
+    "samplers": (
+        (
+            "With 10 steps DDIM is far better than ancestral sampling: Song et al. 2020"
+            " ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502), table 1)",
+            "does not agree, for models of a short training",
+        ),
+        (
+            "Solvers of higher order need fewer evaluations than DDIM: Lu et al. 2022"
+            " ([arXiv:2211.01095](https://arxiv.org/abs/2211.01095)), Zhao et al. 2023"
+            " ([arXiv:2302.04867](https://arxiv.org/abs/2302.04867)), Karras et al. 2022"
+            " ([arXiv:2206.00364](https://arxiv.org/abs/2206.00364), section 3)",
+            "agrees, of all three",
+        ),
+    ),
     "small_data_50": (
         (
             FEW,
@@ -139,6 +160,9 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 LIMITS = {
+    "averages": "One length of training, short, at a constant rate. Lengths are compared after the training, not"
+    " during it.",
+    "samplers": "At most 10 evaluations, uniform spacing, models of a short training.",
     "flowers_targets": "One width, one learning rate, 48,000 images: no target but x0 draws clean images by then, and"
     " more of either may help the others.",
     "flowers_schedule": "One target, x0, and one learning rate. The two extractors do not agree.",
@@ -167,8 +191,8 @@ UNTESTED = """\
 
 No study here covers these claims: a weighting of the loss by min-SNR makes training converge faster (Hang et al. 2023,
 [arXiv:2303.09556](https://arxiv.org/abs/2303.09556)); P2's weighting improves samples (Choi et al. 2022,
-[arXiv:2204.00227](https://arxiv.org/abs/2204.00227)); which optimizer, which length of the average, timestep sampler
-and sampler is best. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
+[arXiv:2204.00227](https://arxiv.org/abs/2204.00227)); which optimizer and which timestep sampler is best. All of these
+are [variants](variants.md), and [a study](study.md) of them is one file."""
 
 
 def read() -> dict[str, dict[str, Any]]:
