@@ -43,7 +43,7 @@ def resumes_to_the_same_bytes(device: torch.device, folder: Path) -> None:
             raise InterruptedError
 
     with suppress(InterruptedError):
-        train(small().training(), pictures(), device, out, checkpoints, Memory(), lambda *_: stop)
+        train(small().training(), pictures(), device, out, checkpoints, Memory(), [lambda *_: stop])
     assert not (out / "model.safetensors").exists()
     train(small().training(), pictures(), device, out, checkpoints, Memory())
     assert sha256(out / "model.safetensors") == whole
