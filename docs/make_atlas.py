@@ -142,6 +142,17 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
             "agrees, of all three",
         ),
     ),
+    "losses": (
+        (
+            "Min-SNR's weighting makes training converge faster: Hang et al. 2023"
+            " ([arXiv:2303.09556](https://arxiv.org/abs/2303.09556))",
+            "agrees after one budget, by the samples; the likelihood is worse",
+        ),
+        (
+            "P2's weighting improves samples: Choi et al. 2022 ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227))",
+            "agrees; the likelihood is worse",
+        ),
+    ),
     "small_data_50": (
         (
             FEW,
@@ -160,6 +171,7 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 LIMITS = {
+    "losses": "One target, v, one learning rate and one budget.",
     "averages": "One length of training, short, at a constant rate. Lengths are compared after the training, not"
     " during it.",
     "samplers": "At most 10 evaluations, uniform spacing, models of a short training.",
@@ -189,10 +201,8 @@ own:"""
 UNTESTED = """\
 ## Not asked yet
 
-No study here covers these claims: a weighting of the loss by min-SNR makes training converge faster (Hang et al. 2023,
-[arXiv:2303.09556](https://arxiv.org/abs/2303.09556)); P2's weighting improves samples (Choi et al. 2022,
-[arXiv:2204.00227](https://arxiv.org/abs/2204.00227)); which optimizer and which timestep sampler is best. All of these
-are [variants](variants.md), and [a study](study.md) of them is one file."""
+No study here says which optimizer or which timestep sampler is best, nor what classes and guidance add on photographs.
+All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
 
 
 def read() -> dict[str, dict[str, Any]]:
