@@ -234,7 +234,7 @@ def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path
         [*command, "tests.two_ranks"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert ended.returncode != 0
-    assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M)
+    assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M), ended.stderr
 
 
 @pytest.mark.slow
