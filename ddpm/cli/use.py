@@ -69,7 +69,6 @@ def _opened(
     parsed: argparse.Namespace, sampler: str, classes: list[str] | None = None, *, clip: bool
 ) -> tuple[Generator, Tensor]:
     """The model's generator, of ``classes`` or of none, and the given images, (B, C, H, W) float32 on its device."""
-
     picture_path(parsed.out)
     chosen = variant.build("samplers", {"name": sampler}, "sampler")
     drawn = {"count": 1, "steps": parsed.steps, "sampler": chosen, "clip_denoised": clip}
@@ -85,7 +84,6 @@ def _opened(
 
 
 def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
-
     for path in paths:
         try:
             with Image.open(path, formats=FORMATS) as image:
@@ -96,7 +94,6 @@ def _pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor
 
 
 def _rows(rows: list[int] | None, shape: Shape) -> Iterable[Tensor]:
-
     test, _ = open_split(PROCESSED, "test")
     if test.shape[1:] != shape:
         raise UserError(f"{PROCESSED}: its images are {test.shape[1:]}, the model's {tuple(shape)}; pass --images")
@@ -127,6 +124,5 @@ def _part(text: str, shape: Shape) -> Tensor:
 
 
 def _save(rows: Iterable[Tensor], path: Path) -> None:
-
     shown = torch.stack(list(rows))
     grids.save_grid(to_images(shown.flatten(0, 1)), path, columns=shown.shape[1])

@@ -143,7 +143,7 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
 
 def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | None) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
-    _, _, _, settings, device, ranks = job
+    settings, device, ranks = job.settings, job.device, job.ranks
     fakes = {
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()

@@ -84,6 +84,8 @@ def pixels(images: NDArray[np.uint8], like: Tensor) -> Tensor:
 
 def optima(found: dict[Split, Bound], job: Job) -> dict[Split, Array]:
     """By split, the optimum's error where ``found`` has the model's, (M, S)."""
+    if not found:  # nothing is asked, so nothing is chosen of what may be many images
+        return {}
     options, config = job.settings.likelihood, job.model.config
     images, labels = open_split(job.processed, "train")
     most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
