@@ -156,8 +156,9 @@ class Diagnosis:
         else:
             train, test = self.excess
             yield (
-                f"{self._reached()} at {levels.span(self.known)}, where it is the same for train and held-out images: "
-                f"there its error is {train:+.1%} from it on train images, {test:+.1%} on held-out ones."
+                f"{self._reached(self.within)} at {levels.span(self.known)}, where it is the same for train and "
+                f"held-out images: there its error is {train:+.1%} from it on train images, {test:+.1%} on held-out "
+                "ones."
             )
         if self.limited:
             at, where = self.limited.at, levels.span(self.limited.where)
@@ -180,14 +181,16 @@ class Diagnosis:
         else:
             yield "No sign of memorising: its error is not lower on train images than on held-out ones, within noise."
 
-    def _reached(self) -> str:
-        return f"{'Converged w' if self.converged else 'W'}ithin {self.within:.1%} of the smallest possible error"
+    def _reached(self, within: float) -> str:
+        if within > 1:
+            return f"Up to {1 + within:.2g} times the smallest possible error"
+        return f"{'Converged w' if self.converged else 'W'}ithin {within:.1%} of the smallest possible error"
 
     def words(self) -> str:
         """The same in a line."""
         said = []
         if self.within is not None:
-            said.append(f"{self._reached().lower()} at {self.levels.span(self.known)}")
+            said.append(f"{self._reached(self.within).lower()} at {self.levels.span(self.known)}")
         if self.limited:
             said.append(f"limited by capacity or training at {self.levels.span(self.limited.where)}")
         if self.memorising:
