@@ -25,9 +25,15 @@ SHOWN = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 INTRODUCTION = """\
 # The atlas
 
-What this project has found out so far: one row for each comparison that a study has made, and what papers say about it.
-[Results](results.md) discusses each study. `python -m docs.make_atlas` writes this page from the verdicts in
-[metrics/studies/](../metrics/studies) and the plans in [studies/](../studies); a test checks that it is current.
+What this project has found out so far: a page for each question, one row here for each comparison that a study has
+made, and what papers say about it. `python -m docs.make_atlas` writes this page from the verdicts in
+[metrics/studies/](../metrics/studies), the plans in [studies/](../studies) and those pages; a test checks that it is
+current.
+
+## Questions"""
+
+VERDICTS = """\
+## Verdicts
 
 Each study decides by one score, named under *effect*: FD is the [Fréchet distance](metrics.md) in the features of a
 small classifier, bits per dimension is the likelihood of held-out images, and of both lower is better. The effect is
@@ -35,9 +41,7 @@ the mean difference from the baseline over paired training seeds; in brackets, h
 interval is for that difference, in the score's own unit. At 95%, it holds at every look of the study and for all its
 variants together. *Open* means that the seeds so far do not decide. It does not mean that the two are equal.
 
-![each comparison of the table below: each seed's score over the baseline's, with mean and interval](atlas.png)
-
-## Verdicts"""
+![each comparison of the table below: each seed's score over the baseline's, with mean and interval](atlas.png)"""
 
 TRANSFER = """\
 ## Do verdicts carry over to other data?
@@ -216,6 +220,8 @@ def page(studies: dict[str, dict[str, Any]]) -> str:
     claims = [[study, *claim] for study in studies for claim in SAID.get(study, ())]
     parts = [
         INTRODUCTION,
+        "\n".join(f"* {question}" for question in questions()),
+        VERDICTS,
         table(head, [row for name, study in studies.items() for row in verdicts(name, study)]),
         TRANSFER,
         table(*transfer(studies)),
@@ -230,6 +236,13 @@ def page(studies: dict[str, dict[str, Any]]) -> str:
         UNTESTED,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def questions() -> Iterator[str]:
+    """Each question, linked to its page, with the answer that the page begins with."""
+    for path in sorted(PAGE.parent.glob("atlas-*.md")):
+        title, answer = path.read_text(encoding="utf-8").split("\n\n")[:2]
+        yield f"[{title.removeprefix('# ')}]({path.name}) {' '.join(answer.split()).split('**')[1]}"
 
 
 @cache

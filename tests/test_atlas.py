@@ -28,6 +28,11 @@ def test_the_page_is_current() -> None:
     assert make_atlas.PAGE.read_text() == make_atlas.page(make_atlas.read()), "run `python -m docs.make_atlas`"
 
 
+def test_every_study_is_discussed_on_a_page() -> None:
+    pages = "".join(path.read_text() for path in make_atlas.PAGE.parent.glob("atlas-*.md"))
+    assert [name for name in rows() if f"studies/{name}/verdict.md" not in pages] == []
+
+
 def test_every_verdict_is_that_of_its_study() -> None:
     for name, found in rows().items():
         lines = Path(f"metrics/studies/{name}/verdict.md").read_text().splitlines()
