@@ -112,6 +112,16 @@ def test_the_table_fits_the_terminal(
     assert "…" in lines[1]
 
 
+def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"diffusion__schedule": {"name": "linear"}, "train__steps": 1234, "train__batch_size": 9}
+    own = [{"sample__steps": steps} for steps in (6, 7, 9)]
+    record(folder, [Experiment(f"run-{number}", params={**shared, **each}) for number, each in enumerate(own)])
+    monkeypatch.setenv("COLUMNS", "80")
+    assert [line.split()[1] for line in table(capsys)[1:4]] == ["sample.steps=6", "sample.steps=7", "sample.steps=9"]
+
+
 def test_each_state_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stale = Experiment("stale").contents() | {"params.yaml": yaml.safe_dump(params(train__learning_rate=0.1))}
     none: dict[str, str | None] = {"metrics/evaluate.json": None}

@@ -136,7 +136,8 @@ def _text(value: Any) -> str:
 
 
 def table(listed: Sequence[Listed], width: int) -> str:
-    """The runs in at most ``width`` columns of text, if the names allow it, and a last line that counts them."""
+    """The runs in at most ``width`` columns of text, if the names allow it, and a last line that counts them. What few
+    runs have comes first in a row: it tells them apart, and what comes last may be cut off."""
     if not listed:
         return "no runs yet: `dvc repro` makes one"
     seen = {name for run in listed for name in run.scores} | {"bits_per_dim"}
@@ -144,10 +145,12 @@ def table(listed: Sequence[Listed], width: int) -> str:
     kinds = [metrics.kind(name) for name in names]
     shown = [HEADS.get(kind, kind) if kinds.count(kind) == 1 else name for name, kind in zip(names, kinds, strict=True)]
     heads = ["name", "variant", "seed", *shown, "seconds", "state"]
+    runs_with = Counter(item for run in listed for item in run.variant.items())
     rows = []
     for run in listed:
         scores = [_number(run.scores.get(name)) for name in names]
-        variant = " ".join(f"{_label(key)}={value}" for key, value in run.variant.items()) or "-"
+        rarest_first = sorted(run.variant.items(), key=runs_with.__getitem__)
+        variant = " ".join(f"{_label(key)}={value}" for key, value in rarest_first) or "-"
         seconds = "-" if run.seconds is None else f"{run.seconds:.0f}"
         name = _cut(printable(run.name), width // NAME_SHARE)
         rows.append([name, printable(variant), _number(run.seed), *scores, seconds, run.state])
