@@ -71,6 +71,14 @@ def _no_waiting_for_disks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _threads_are_given_back() -> Iterator[None]:
+    """Or all later tests of this worker have those that one of them, such as a benchmark, asked for."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 @pytest.fixture(scope="session")
 def digits(once: Once) -> Path:
     """The processed folder of the digits preset: 16x16x1, the split that the shipped classifier knows. Read only."""
