@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ def test_a_study_is_a_run_with_its_experiments_as_children(
 
     monkeypatch.delenv("DDPM_TRACKING")
     capsys.readouterr()
+    Path(".dvc/cache").rename("elsewhere")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["track", "sync", "--study", str(PLAN)])
+    assert re.fullmatch(
+        r"error: tiny-\w+-0: its data are not in DVC's cache: `ddpm study pull` gets them\n", capsys.readouterr().err
+    )
+    Path("elsewhere").rename(".dvc/cache")
     assert sync() == "MLflow: the study tiny is complete; 2 runs are new\n"
     assert sync() == "MLflow: the study tiny is complete; 0 runs are new\n"
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")

@@ -63,17 +63,17 @@ def _parent(store: Store, study: Study) -> str:
 
 def _add(store: Store, parent: str, result: Result) -> None:
     """Write the run of one experiment, with its data."""
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import CheckoutError, DvcException
     from dvc.repo import Repo
 
     with slots.slot(result.commit) as folder, chdir(folder / below(repository())):
         try:
             with Repo() as repo, redirect_stderr(StringIO()):  # DVC's bars would scroll the study's own away
                 repo.checkout(force=True)
+        except CheckoutError as error:  # its text lists every folder, with a link in colour
+            raise UserError(f"{result.name}: its data are not in DVC's cache: `ddpm study pull` gets them") from error
         except (DvcException, OSError) as error:
-            raise UserError(
-                f"{result.name}: its data are not in DVC's cache ({printable(str(error))}); `ddpm study pull`"
-            ) from error
+            raise UserError(f"{result.name}: its data could not be laid out: {printable(str(error))}") from error
         wanted = record.read("evaluate", file.read())
         with store.locked():
             run_id = syncing.complete(store, wanted, {EXPERIMENT: result.name, BASELINE: result.base})
