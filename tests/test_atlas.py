@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.files import read_json
-from docs import make_atlas
+from docs import claims, make_atlas
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +45,7 @@ def test_every_verdict_is_that_of_its_study() -> None:
 
 
 def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds() -> None:
-    assert rows().keys() <= make_atlas.SAID.keys() & make_atlas.LIMITS.keys()
+    assert rows().keys() <= claims.SAID.keys() & claims.LIMITS.keys()
     data = {row[1] for found in rows().values() for row in found}
     assert data == {"digits 16x16", "mnist 28x28", "flowers 32x32"}, "LIMITED speaks of them"
     assert all(int(row[-1].split()[2].replace(",", "")) < 10**6 for found in rows().values() for row in found)
