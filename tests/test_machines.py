@@ -178,10 +178,8 @@ def assert_ends_with_one_line(machine: subprocess.Popen[str], seconds: float) ->
 
 @pytest.mark.slow
 def test_a_machine_that_stalls_for_20_seconds_is_waited_for(finished: Path) -> None:
-    forget(finished, "train")
-    machines = on_two(finished, COMMANDS[0])
-    wait_until_ranks_meet(machines)
-    stalled = family(machines[hosts(machines[1])])
+    machines = meet(finished, "train")
+    stalled = family(machines[1])
     for process in stalled:
         process.suspend()
     time.sleep(20)
@@ -194,35 +192,57 @@ def test_a_machine_that_stalls_for_20_seconds_is_waited_for(finished: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stage", "lost"),
-    [
-        *((stage, lost) for stage in RESULTS for lost in ("the command", "the machine at which they met")),
-        ("train", "another machine"),
-    ],
-)
-def test_every_shared_stage_ends_when_a_machine_is_lost_and_runs_on_one(finished: Path, stage: str, lost: str) -> None:
-    """A machine without power closes no connection, and neither do stopped processes."""
+@pytest.mark.parametrize("stage", RESULTS)
+def test_every_shared_stage_ends_when_a_command_is_killed_and_runs_on_one(finished: Path, stage: str) -> None:
     assert set(RESULTS) == SHARED
-    forget(finished, stage)
-    machines = on_two(finished, COMMANDS[0].replace("train", stage))
-    wait_until_ranks_meet(machines)
-    machines.sort(key=hosts, reverse=lost == "the machine at which they met")
-    gone, left = machines
+    gone, left = meet(finished, stage)
     everyone = family(gone)
-    if lost == "the command":
-        gone.kill()
-    else:
-        for process in everyone:
-            process.suspend()
+    gone.kill()
     try:
         assert_ends_with_one_line(left, 60)
     finally:
-        for process in everyone:
-            if process.is_running():
-                process.kill()
-    assert not (finished / RESULTS[stage]).exists()
+        end(everyone)
+    assert_runs_on_one(finished, stage)
 
-    code, said = finish(start(finished, f"python -m stages {stage}"))
+
+@pytest.mark.slow
+def test_every_shared_stage_ends_when_a_machine_falls_silent_and_runs_on_one(finished: Path, tmp_path: Path) -> None:
+    """A machine without power closes no connection, and neither do stopped processes. All at once: they mostly wait."""
+    silent: list[psutil.Process] = []
+    lost = []
+    try:
+        for stage, the_host in (*((stage, True) for stage in RESULTS), ("train", False)):
+            folder = shutil.copytree(finished, tmp_path / f"{stage}-{the_host}", symlinks=True)
+            gone, left = meet(folder, stage)[:: -1 if the_host else 1]
+            silent += family(gone)
+            for process in family(gone):
+                process.suspend()
+            lost.append((time.monotonic(), folder, stage, left))
+        for since, _, _, left in lost:
+            assert_ends_with_one_line(left, max(since + 60 - time.monotonic(), 1))
+    finally:
+        end(silent)
+    for _, folder, stage, _ in lost:
+        assert_runs_on_one(folder, stage)
+
+
+def meet(folder: Path, stage: str) -> list[subprocess.Popen[str]]:
+    """The stage on two machines, from its beginning, once they have met: last, the one at which they did."""
+    forget(folder, stage)
+    machines = on_two(folder, COMMANDS[0].replace("train", stage))
+    wait_until_ranks_meet(machines)
+    return sorted(machines, key=hosts)
+
+
+def end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        if process.is_running():
+            process.kill()
+
+
+def assert_runs_on_one(folder: Path, stage: str) -> None:
+    """Nothing was half done, and the stage can still be."""
+    assert not (folder / RESULTS[stage]).exists()
+    code, said = finish(start(folder, f"python -m stages {stage}"))
     assert code == 0, said
-    assert (finished / RESULTS[stage]).exists()
+    assert (folder / RESULTS[stage]).exists()
