@@ -78,3 +78,12 @@ def test_a_study_is_a_run_with_its_experiments_as_children(
         assert run.info.status == "FINISHED"
     # nothing was left in the working folder
     assert study_project.git("status", "--porcelain") == ""
+
+    # a page that is too long for MLflow ends with a whole line and says where the rest is
+    verdict = Path("metrics/studies/tiny/verdict.md")
+    verdict.parent.mkdir(parents=True)
+    verdict.write_text("a line of a long verdict\n" * 1000)
+    sync()
+    note = client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
+    assert 7900 < len(note) < 8000
+    assert note.endswith("verdict\n\nThe rest is in verdict.md, among the run's artifacts.")

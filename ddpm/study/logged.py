@@ -22,6 +22,7 @@ from ddpm.tracking.record import BASELINE, EXPERIMENT, NOTE
 from ddpm.tracking.store import Store
 
 STUDY, PARENT = "ddpm.study", "mlflow.parentRunId"
+LONGEST = 7900  # characters of a page: MLflow cuts a tag at 8,000, in the middle of a word and with a warning
 
 
 def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
@@ -39,8 +40,10 @@ def sync(ledger: Ledger, files: Sequence[Path]) -> list[str]:
         new = [result for result in ledger.done.values() if result.name not in known and not result.diverged]
         for result in new:
             _add(store, parent, result)
-        pages = [path.read_text() for path in files if path.suffix == ".md"]
-        store.client.set_tag(parent, NOTE, "\n\n".join([study.plan.question, *pages]))
+        page = "\n\n".join([study.plan.question, *(path.read_text() for path in files if path.suffix == ".md")])
+        if len(page) > LONGEST:
+            page = page[:LONGEST].rpartition("\n")[0] + "\n\nThe rest is in verdict.md, among the run's artifacts."
+        store.client.set_tag(parent, NOTE, page)
         for path in files:
             store.client.log_artifact(parent, str(path))
         store.client.set_terminated(parent)
