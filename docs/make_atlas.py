@@ -76,8 +76,8 @@ own:"""
 UNTESTED = """\
 ## Not asked yet
 
-No study here says which optimizer or which timestep sampler is best, nor what classes and guidance add on photographs.
-All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
+No study here says which network is best, nor what classes add to a model without them, and none uses CIFAR-10 or
+clothes. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
 
 
 def read() -> dict[str, dict[str, Any]]:
@@ -152,7 +152,7 @@ def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
         for row, found in zip(verdicts(name, study), primary(study), strict=True):
             before, after = (planned.configs[found[which]].flat() for which in ("baseline", "variant"))
             changes = [
-                f"{key.removesuffix('.name').rpartition('.')[2]} {after[key]} against {before[key]}"
+                f"{'.'.join(key.removesuffix('.name').split('.')[-2:])} {after[key]} against {before[key]}"
                 for key in sorted(before.keys() & after.keys())
                 if before[key] != after[key]
             ]
