@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ddpm.base.files import atomic_path, read_json
-from ddpm.compare import metrics
+from ddpm.compare import metrics, overview
 from ddpm.model import architecture
 from ddpm.pictures import plots
 from ddpm.study import plan
@@ -152,7 +152,7 @@ def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
         for row, found in zip(verdicts(name, study), primary(study), strict=True):
             before, after = (planned.configs[found[which]].flat() for which in ("baseline", "variant"))
             changes = [
-                f"{'.'.join(key.removesuffix('.name').split('.')[-2:])} {after[key]} against {before[key]}"
+                f"{overview.label(key)} {after[key]} against {before[key]}"
                 for key in sorted(before.keys() & after.keys())
                 if before[key] != after[key]
             ]
@@ -211,9 +211,8 @@ def draw(path: Path, studies: dict[str, dict[str, Any]]) -> None:
     names = [f"{data}, {name}: {found['variant']} against {found['baseline']}" for data, name, found in rows]
     axes.set(xscale="log", xlim=(EDGES[0] / 1.1, EDGES[1] * 1.1), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xlabel("variant / baseline, below 1 is better: each seed, their mean, its interval")
-    axes.set_xticks(
-        [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6], ["0.2", "0.3", "0.5", "0.7", "1", "1.5", "2", "3", "4", "6"]
-    )
+    ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.legend(

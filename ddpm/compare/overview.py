@@ -150,7 +150,7 @@ def table(listed: Sequence[Listed], width: int) -> str:
     for run in listed:
         scores = [_number(run.scores.get(name)) for name in names]
         rarest_first = sorted(run.variant.items(), key=runs_with.__getitem__)
-        variant = " ".join(f"{_label(key)}={value}" for key, value in rarest_first) or "-"
+        variant = " ".join(f"{label(key)}={value}" for key, value in rarest_first) or "-"
         seconds = "-" if run.seconds is None else f"{run.seconds:.0f}"
         name = _cut(printable(run.name), width // NAME_SHARE)
         rows.append([name, printable(variant), _number(run.seed), *scores, seconds, run.state])
@@ -169,7 +169,7 @@ def table(listed: Sequence[Listed], width: int) -> str:
     return "\n".join([*lines(), "", f"{len(listed)} run{'s' * (len(listed) != 1)}: {states}{mixed}"])
 
 
-def _label(key: str) -> str:
+def label(key: str) -> str:
     """``schedule`` for ``diffusion.schedule.name``; for other keys the last two words."""
     section, _, name = key.rpartition(".")
     return section.rpartition(".")[2] if name == "name" else ".".join(key.split(".")[-2:])
