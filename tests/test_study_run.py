@@ -465,6 +465,11 @@ def test_a_run_that_takes_no_time_now_counts_as_long_as_it_once_took(capsys: pyt
     capsys.readouterr()
     assert study("plan", str(PLAN), "--json") == 0
     assert 7200 <= json.loads(capsys.readouterr().out)["cost"]["seconds"] < 7201
+    # the first took no time, but of the three others nobody knows that
+    assert study("run", str(PLAN), "--slots", "1") == 0
+    said = [line.rpartition("; ")[2] for line in capsys.readouterr().out.splitlines()[:3]]
+    aim = "up to the look at 2 seeds"
+    assert said == [f"1 of 3 {aim}, about 4.0 h left", f"2 of 3 {aim}, about 2.0 h left", f"3 of 3 {aim}"]
 
 
 def test_study_commands_import_neither_torch_nor_mlflow() -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import pygit2
@@ -113,6 +114,11 @@ class Ledger:
     def done(self) -> dict[str, Result]:
         """The results of the study's commit, by name."""
         return {result.name: result for result in self.all if result.base == self.commit}
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean duration of the experiments done; None before the first."""
+        return fmean(took) if (took := [result.seconds for result in self.done.values()]) else None
 
     def fix(self) -> None:
         """Record which commit the study runs. Raises UserError unless git has everything that it depends on."""

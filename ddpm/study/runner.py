@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -110,7 +109,7 @@ class Runner:
 
     def _make(self, left: list[Experiment], aim: str) -> None:
         """Run them; retry each failed one once, after the others."""
-        count, begun, over = len(left), time.monotonic(), 0
+        count, over = len(left), 0
         pool = ThreadPoolExecutor(self.slots)
         with stopping(self.worker, pool):
             for attempt in range(1, ATTEMPTS + 1):
@@ -120,8 +119,7 @@ class Runner:
                         self.failed.pop(each.name, None)
                         self._share()
                         over += 1
-                        time_left = duration((time.monotonic() - begun) / over * (count - over))
-                        self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}, about {time_left} left")
+                        self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}{self._rest(count - over)}")
                     else:
                         self.failed[each.name] = reason
                         failed.append(each)
@@ -136,6 +134,11 @@ class Runner:
                 self.share()
         except UserError as error:
             self.say(f"warning: {error}")
+
+    def _rest(self, count: int) -> str:
+        """How long so many experiments take, as the finished ones say, even those that DVC's cache had."""
+        seconds = (self.ledger.seconds or 0.0) * count / self.slots
+        return f", about {duration(seconds)} left" if seconds else ""
 
     def _score(self, experiment: Experiment) -> str:
         result, metric = self.ledger.done[experiment.name], self.study.plan.primary

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, Literal
 
 from tabulate import tabulate
@@ -70,9 +69,8 @@ def of(ledger: Ledger) -> Status:
         return "running" if name in running else "failed" if name in failures else "missing"
 
     states = {each.name: state(each.name) for each in study.lines()}
-    took = [result.seconds for result in done.values()]
     failed = {name: reason for name, reason in failures.items() if states.get(name) == "failed"}
-    return Status(study, ledger.commit, states, failed, still, fmean(took) if took else None)
+    return Status(study, ledger.commit, states, failed, still, ledger.seconds)
 
 
 def note_look(study: Study, still: Iterable[str]) -> None:
