@@ -21,6 +21,7 @@ Curve = NDArray[np.float64]
 MAX_ROWS = 12
 COLUMNS = 10
 MAX_NAME = 24  # characters
+FAR = 20  # how much farther than most rows of a panel of gaps the farthest may reach on a linear axis
 MARKERS = "osD^vPX*<>"
 OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73"}
 UNDECIDED = "#888888"
@@ -135,7 +136,10 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
 
 
 def gaps(path: Path, panels: Mapping[str, Mapping[str, Gap]], title: str) -> None:
-    """A panel per metric and a row per pair: a dot per seed, the mean with its interval, and the margin as a band."""
+    """A panel per metric and a row per pair: a dot per seed, the mean with its interval, and the margin as a band.
+
+    Where a row reaches ``FAR`` times as far as most, the axis is logarithmic beyond them, so that they stay readable.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -162,6 +166,16 @@ def gaps(path: Path, panels: Mapping[str, Mapping[str, Gap]], title: str) -> Non
         axes.set_yticks(range(len(pairs)), labels, fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="x", labelsize=8)
+        values = [np.array([*v.differences, v.low or 0.0, v.high or 0.0]) for v in pairs.values()]
+        usual = sorted(np.abs(row).max() for row in values)[(len(values) - 1) // 2]
+        ends = min(row.min() for row in values), max(row.max() for row in values)
+        if 0 < FAR * usual < max(np.abs(ends)):
+            axes.set_xscale("symlog", linthresh=usual, linscale=2)
+            axes.autoscale(axis="x")
+            ticks = [-usual, 0, usual, *(end for end in ends if abs(end) > FAR / 4 * usual)]
+            shown = [float(f"{tick:.1g}") for tick in ticks]
+            axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+            axes.set_xlabel(f"logarithmic beyond \N{PLUS-MINUS SIGN}{usual:.2g}", fontsize=8)
     _save(figure, path, dpi=150)
 
 

@@ -1,0 +1,44 @@
+"""The picture of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.pictures import plots
+
+BLUE = (0x00, 0x72, 0xB2)
+
+
+class Row(NamedTuple):
+    outcome: str
+    differences: tuple[float, ...]
+    margin: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def difference(self) -> float:
+        return float(np.mean(self.differences))
+
+
+def width(path: Path) -> int:
+    """Pixels from the first to the last of the colour of "better"."""
+    columns = np.flatnonzero((np.asarray(Image.open(path).convert("RGB")) == BLUE).all(axis=2).any(axis=0))
+    return int(columns[-1] - columns[0])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_variant_far_from_the_others_leaves_them_readable(sign: int, tmp_path: Path) -> None:
+    near = {
+        "one": Row("better", (-1.0, -0.5, 0.5), low=-1.0, high=0.5),
+        "two": Row("worse", (0.5, 1.0), low=0.2, high=1.2),
+    }
+    plots.gaps(tmp_path / "near.png", {"classifier.fd": near}, "differences")
+    far = {**near, "three": Row("worse", (sign * 900.0, sign * 1100.0), low=sign * 800.0, high=sign * 1200.0)}
+    plots.gaps(tmp_path / "far.png", {"classifier.fd": far}, "differences")
+    assert width(tmp_path / "far.png") > width(tmp_path / "near.png") / 3
