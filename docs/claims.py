@@ -98,14 +98,14 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
             " ([arXiv:2211.01095](https://arxiv.org/abs/2211.01095)), Zhao et al. 2023"
             " ([arXiv:2302.04867](https://arxiv.org/abs/2302.04867)), Karras et al. 2022"
             " ([arXiv:2206.00364](https://arxiv.org/abs/2206.00364), section 3)",
-            "agrees, of all three",
+            "agrees for all three",
         ),
     ),
     "losses": (
         (
             "Min-SNR's weighting makes training converge faster: Hang et al. 2023"
             " ([arXiv:2303.09556](https://arxiv.org/abs/2303.09556))",
-            "agrees after one budget, by the samples; the likelihood is worse",
+            "agrees at one budget, by the samples; the likelihood is worse",
         ),
         (
             "P2's weighting improves samples: Choi et al. 2022 ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227))",
@@ -145,7 +145,7 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "small_data_200": (
-        (FEW, "does not agree: a training of minutes does not copy 200 digits, and has only a harder task"),
+        (FEW, "does not agree: a training of minutes does not copy 200 digits, and only gets a harder task"),
     ),
     "small_data_1000": (
         (

@@ -39,7 +39,7 @@ VERDICTS = """\
 ## Verdicts
 
 Each study decides by one score, named under *effect*: FD is the [Fréchet distance](metrics.md) in the features of a
-small classifier, bits per dimension is the likelihood of held-out images, and of both lower is better. The effect is
+small classifier, bits per dimension is the likelihood of held-out images, and lower is better for both. The effect is
 the mean difference from the baseline over paired training seeds; in brackets, how many seeds went that way. The
 interval is for that difference, in the score's own unit. At 95%, it holds at every look of the study and for all its
 variants together. *Open* means that the seeds so far do not decide. It does not mean that the two are equal.
