@@ -79,6 +79,12 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
             "agrees that images become clearer; after a short training weight 3 is better than 1.5, and recall is open",
         ),
     ),
+    "flowers_rectified": (
+        (
+            FLOW,
+            "agrees for its schedule with x0 and uniform timesteps, where MNIST with v did not",
+        ),
+    ),
     "flowers_schedule": ((EARLY, "agrees for 32 pixels in the classifier's features; random filters decide nothing"),),
     "averages": (
         (
@@ -156,6 +162,9 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 LIMITS = {
+    "classes": "One target, x0, and a training so short that the classifier recognises few of the kinds asked for.",
+    "flowers_rectified": "One target, x0, 25 steps uniform in t; close to its limit of p, and the two extractors do not"
+    " agree.",
     "guidance": "One target, x0, a short training, two weights; the classifier that scores knows the same classes.",
     "mnist_targets": "One network, one learning rate, 48,000 images, too few for epsilon.",
     "optimizers": "All three were best at the largest learning rate that was tried. Equal images, not equal time.",

@@ -76,8 +76,7 @@ own:"""
 UNTESTED = """\
 ## Not asked yet
 
-No study here says which network is best, nor what classes add to a model without them, and none uses CIFAR-10 or
-clothes. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
+No study here says which network is best, and none uses CIFAR-10 or clothes. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
 
 
 def read() -> dict[str, dict[str, Any]]:
