@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -16,67 +18,14 @@ from ddpm.compare import metrics, overview
 from ddpm.model import architecture
 from ddpm.pictures import plots
 from ddpm.study import plan
-from docs.claims import LIMITS, SAID
 
 PAGE, PICTURE = Path("docs/atlas.md"), Path("docs/atlas.png")
+TEMPLATE, CLAIMS = Path("docs/atlas.md.jinja"), Path("docs/claims.yaml")
 STUDIES = Path("metrics/studies")
 OPEN = "open"
 DECIDED = {"better", "worse", "equivalent"}
 EDGES = 0.2, 6.0  # of the picture; what is beyond is at the edge
 SHOWN = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
-
-INTRODUCTION = """\
-# The atlas
-
-What this project has found out so far: a page for each question, one row here for each comparison that a study has
-made, and what papers say about it. `python -m docs.make_atlas` writes this page from the verdicts in
-[metrics/studies/](../metrics/studies), the plans in [studies/](../studies) and those pages; a test checks that it is
-current.
-
-## Questions"""
-
-VERDICTS = """\
-## Verdicts
-
-Each study decides by one score, named under *effect*: FD is the [Fréchet distance](metrics.md) in the features of a
-small classifier, bits per dimension is the likelihood of held-out images, and lower is better for both. The effect is
-the mean difference from the baseline over paired training seeds; in brackets, how many seeds went that way. The
-interval is for that difference, in the score's own unit. At 95%, it holds at every look of the study and for all its
-variants together. *Open* means that the seeds so far do not decide. It does not mean that the two are equal.
-
-![each comparison of the table below: each seed's score over the baseline's, with mean and interval](atlas.png)
-
-An arrow is a mean beyond the picture's edge."""
-
-TRANSFER = """\
-## Do verdicts carry over to other data?
-
-Variants that change one setting, by the data they were tried on, with the study's name. Differences in FD are of the
-data's own scale: compare the percentages. Where studies disagree, they differ in more than the data: in the network,
-the budget, the sampler or the learning rate."""
-
-BUDGETS = """\
-## By budget
-
-A study with snapshots also compares the variants after shorter trainings, with one band over all budgets."""
-
-CLAIMS = """\
-## What papers say
-
-Papers train larger networks for longer, on other images, mostly with one seed. So agreement is no proof, and
-disagreement is no refutation: it says that a claim does not hold everywhere."""
-
-LIMITED = """\
-## What the studies do not show
-
-They use handwritten digits of 16 or 28 pixels a side and 2,641 photos of flowers of 32, networks below a million
-weights and trainings of minutes. None says anything about large networks or long trainings. Each also has limits of its
-own:"""
-
-UNTESTED = """\
-## Not asked yet
-
-No study here says which network is best, and none uses CIFAR-10 or clothes. All of these are [variants](variants.md), and [a study](study.md) of them is one file."""
 
 
 def read() -> dict[str, dict[str, Any]]:
@@ -86,26 +35,20 @@ def read() -> dict[str, dict[str, Any]]:
 
 def page(studies: dict[str, dict[str, Any]]) -> str:
     """The whole page."""
-    head = ["study", "data", "variant", "verdict", "effect", "interval", "seeds", "budget"]
-    claims = [[study, *claim] for study in studies for claim in SAID.get(study, ())]
-    parts = [
-        INTRODUCTION,
-        "\n".join(f"* {question}" for question in questions()),
-        VERDICTS,
-        table(head, [row for name, study in studies.items() for row in verdicts(name, study)]),
-        TRANSFER,
-        table(*transfer(studies)),
-        BUDGETS,
-        table(
-            ["study", "variant", "against", "verdicts"], [row for study in studies.values() for row in curves(study)]
-        ),
-        CLAIMS,
-        table(["study", "claim", "this study"], claims),
-        LIMITED,
-        "\n".join(f"* {name}: {LIMITS[name]}" for name in studies if name in LIMITS),
-        UNTESTED,
-    ]
-    return "\n\n".join(parts) + "\n"
+    known: dict[str, Any] = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    discussed = {name: known[name] for name in studies if name in known}
+    environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
+        trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        questions=questions(),
+        table=table,
+        verdicts=[row for name, study in studies.items() for row in verdicts(name, study)],
+        transfer=transfer(studies),
+        curves=[row for study in studies.values() for row in curves(study)],
+        claims=[[name, said["claim"], said["verdict"]] for name, of in discussed.items() for said in of["said"]],
+        limits={name: of["limits"] for name, of in discussed.items()},
+    )
 
 
 def questions() -> Iterator[str]:

@@ -26,6 +26,7 @@ from ddpm.model.file import Loaded, load_model
 from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
+from docs import make_atlas
 
 COLUMNS = 11
 EVALUATIONS = (10, 20, 50)
@@ -76,9 +77,8 @@ def table() -> str:
         refused = f"not with zero terminal SNR ({numbers})" if found.zero_terminal_snr else f"no ({numbers})"
         row[found.parameterization] = refused if found.reasons else "yes"
     names = variant.names("parameterizations")
-    lines = [("loss", "variance", *names), ("---",) * (2 + len(names)), *((*key, *rows[key].values()) for key in rows)]
-    markdown = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([*markdown, "", *(f"{number}. {reason}" for reason, number in notes.items())])
+    markdown = make_atlas.table(["loss", "variance", *names], [[*key, *row.values()] for key, row in rows.items()])
+    return "\n".join([markdown, "", *(f"{number}. {reason}" for reason, number in notes.items())])
 
 
 def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:
