@@ -22,7 +22,7 @@ from ddpm.base import variant
 from ddpm.base.errors import exit_code
 from ddpm.base.files import digest
 from ddpm.base.paths import BASELINE
-from ddpm.cli import terminal
+from ddpm.cli import arguments, terminal
 from ddpm.params import catalogue
 from tests.scored import grid, params, record, settle
 
@@ -34,22 +34,29 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 @pytest.mark.parametrize("command", commands())
 def test_the_help_of_every_command_ends_in_examples_that_it_takes(command: str) -> None:
-    examples = [line for line in terminal.EXAMPLES if line.split()[1] == command]
+    examples = arguments.listed()[command]["examples"]
     assert examples
     for line in examples:
-        program, *arguments = shlex.split(line)
+        program, *words = shlex.split(line)
         assert program == "ddpm"
-        assert arguments[0] == command
-        assert callable(terminal.function(cli.parser().parse_args(arguments).run))
+        assert words[0] == command
+        assert callable(arguments.function(cli.parser().parse_args(words).run))
         assert line in commands()[command].format_help()
 
 
-def test_there_are_no_examples_of_other_commands() -> None:
-    assert {line.split()[1] for line in terminal.EXAMPLES} <= commands().keys()
+def test_every_command_of_a_group_has_a_function() -> None:
+    groups = [about["commands"] for about in arguments.listed().values() if "commands" in about]
+    assert all(callable(arguments.function(about["run"])) for group in groups for about in group.values())
+
+
+def test_what_is_listed_of_a_command_has_a_known_key() -> None:
+    listed = arguments.listed().values()
+    for about in [*listed, *(below for group in listed for below in group.get("commands", {}).values())]:
+        assert about.keys() <= {"what", "about", "run", "options", "examples", "commands", "shared"}
 
 
 def test_the_help_tells_the_exit_codes() -> None:
-    assert terminal.EXIT_CODES in cli.parser().format_help()
+    assert arguments.EXIT_CODES in cli.parser().format_help()
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
@@ -57,15 +64,18 @@ def test_bash_completes_commands_names_and_options(tmp_path: Path) -> None:
     script = tmp_path / "ddpm.bash"
     program = [sys.executable, "-c", "from ddpm.cli import main; main()"]
     script.write_text(subprocess.run([*program, "--print-completion", "bash"], text=True, capture_output=True).stdout)
+    (tmp_path / "params.yaml").touch()
     for typed, offered in {
         "ddpm pre": ["preset"],
         "ddpm preset fash": ["fashion_mnist"],
         "ddpm sample --sampler dp": ["dpmpp_2m"],
+        "ddpm study plan para": ["params.yaml"],
+        "ddpm use vary --images para": ["params.yaml"],
         "ddpm compare --all": ["--all-pairs", "--allow-budget-mismatch"],
     }.items():
         words = typed.split()
         line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_ddpm; echo ${{COMPREPLY[@]}}"
-        shown = subprocess.run(["bash", "-c", f"source {script}; {line}"], text=True, capture_output=True)
+        shown = subprocess.run(["bash", "-c", f"source {script}; {line}"], text=True, capture_output=True, cwd=tmp_path)
         assert set(shown.stdout.split()) >= set(offered[:1]), (typed, shown)
         assert all(word.startswith(words[-1]) for word in shown.stdout.split()), (typed, shown)
 

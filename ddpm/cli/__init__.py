@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from ddpm.base.errors import exit_code
-from ddpm.cli.arguments import parser
-from ddpm.cli.terminal import function
+from ddpm.cli.arguments import function, parser
 
 
 def main(arguments: list[str] | None = None) -> None:
