@@ -1,4 +1,8 @@
-"""Make docs/atlas.md from the verdicts in metrics/studies/ and the plans in studies/: ``python -m docs.make_atlas``."""
+"""Make docs/atlas.md: ``python -m docs.make_atlas``.
+
+Its text is atlas.md.jinja, what papers claim and what studies do not show is in claims.yaml, and the rest comes from
+the verdicts in metrics/studies/ and the plans in studies/.
+"""
 
 from __future__ import annotations
 

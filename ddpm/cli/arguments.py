@@ -51,9 +51,7 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-TYPES: dict[str, Callable[[str], Any]] = {
-    "int": int, "float": float, "path": Path, "positive": _positive, "minutes": _minutes,
-}  # fmt: skip
+TYPES: dict[str, Any] = {"int": int, "float": float, "path": Path, "positive": _positive, "minutes": _minutes}
 
 
 def listed() -> dict[str, Any]:
