@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,15 @@ def test_each_command_writes_a_picture_of_given_images(
         run("use", *command, "--model", model_file, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
     )
     assert min(Image.open("x.png").size) > 100
+
+
+def test_a_model_may_be_named_by_its_folder(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(model_file, "model.safetensors")
+    Image.linear_gradient("L").save("a.png")
+    for model, out in {"model.safetensors": "file.png", ".": "folder.png"}.items():
+        assert run("use", "vary", "--model", model, "--images", "a.png", "--steps", "2", "--out", out) == 0
+    assert Path("folder.png").read_bytes() == Path("file.png").read_bytes()
 
 
 @pytest.mark.parametrize(

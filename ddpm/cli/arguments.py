@@ -51,7 +51,15 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-TYPES: dict[str, Any] = {"int": int, "float": float, "path": Path, "positive": _positive, "minutes": _minutes}
+def _model(text: str) -> Path:
+    """A model file, or the one in a folder."""
+    path = Path(text)
+    return path / MODEL_FILE.name if path.is_dir() else path
+
+
+TYPES: dict[str, Any] = {
+    "int": int, "float": float, "path": Path, "model": _model, "positive": _positive, "minutes": _minutes,
+}  # fmt: skip
 
 
 def listed() -> dict[str, Any]:
@@ -113,7 +121,7 @@ def _add_options(parser: argparse._ActionsContainer, options: Mapping[str, Any])
         action: Any = parser.add_argument(*flags.split(), **settings)
         if words:
             action.complete = shtab.cmd(f"echo {words.replace(',', '')}")
-        elif kind == "path":
+        elif kind in ("path", "model"):
             action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE
 
 

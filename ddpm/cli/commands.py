@@ -10,7 +10,7 @@ from pathlib import Path
 from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json, sha256
-from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
+from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
 from ddpm.base.settings import section
 from ddpm.cli import terminal
 from ddpm.cli.terminal import answer, picture_path
@@ -98,7 +98,7 @@ def sample_from_file(parsed: argparse.Namespace) -> None:
     guided = section(Guidance, {"weight": parsed.guidance, **guide})
     options = section(Sample, {**given, "seeds": (parsed.seed,), "sampler": sampler, "guidance": guided})
     device = devices.resolve(parsed.device)
-    model = load_model(parsed.model / MODEL_FILE.name if parsed.model.is_dir() else parsed.model, device)
+    model = load_model(parsed.model, device)
     generator = Generator.of(model, options, device)
     seed = noise_seed(model.config.seed, options.seeds[0])
     batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
