@@ -126,12 +126,10 @@ def convergence() -> list[Part]:
     shown = {name: curve[curve[:, 1] > lowest / 10] for name, curve in errors.items()}
     # at less noise the optimum is so far off on held-out images that it would hide all else
     seen = levels.test.excess > -levels.test.error / 2
-    above = {
-        name: np.stack([x, *(np.array((side.excess, 2 * side.excess_se)) * 100 / np.maximum(side.error, TINY))], 1)[
-            seen
-        ]
-        for name, side in sides.items()
-    }
+    above = {}
+    for name, side in sides.items():
+        shares = 100 * np.stack([side.excess, 2 * side.excess_se], 1) / np.maximum(side.error, TINY)[:, None]
+        above[name] = np.column_stack([x, shares])[seen]
     return [
         *map(Note, excess.diagnose(levels).sentences()),
         figure(Panel("error and optimum", LOG_SNR, UNIT, shown, log="y"), GOAL),
@@ -207,15 +205,11 @@ def memorisation() -> list[Part]:
         "other (arXiv:2102.08921), next to that of held-out images."
     )
     table = Table(heads, rows, caption, text_columns=(0, 4))
-    over_training = [Note(line) for line in _since()]
-    if not NEAREST.exists():
-        return [
-            table,
-            *over_training,
-            Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True),
-        ]
-    shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
-    return [table, *over_training, Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)]
+    nearest: Part = Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)
+    if NEAREST.exists():
+        shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
+        nearest = Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)
+    return [table, *map(Note, _since()), nearest]
 
 
 def _authentic(space: str, scores: Mapping[str, float]) -> str:
