@@ -5,8 +5,6 @@ on to them. It also passes in whatever watches a training, and records what is f
 change a value that a stage computes (tests/stages/test_start.py).
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import os

@@ -1,7 +1,5 @@
 """data/samples, data/model, data/processed, data/reference -> metrics/evaluate.json and others, data/evaluation."""
 
-from __future__ import annotations
-
 import torch
 
 from ddpm.base import paths

@@ -1,7 +1,5 @@
 """data/raw -> data/processed: uint8 arrays of images of one size, split into train and test."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

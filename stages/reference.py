@@ -1,7 +1,5 @@
 """data/processed -> data/reference: the extractors' weights, the real images' features, and the real images' scores."""
 
-from __future__ import annotations
-
 import torch
 
 from ddpm.base.files import write_json

@@ -1,7 +1,5 @@
 """sample: data/model/model.safetensors, data/model/snapshots -> data/samples, metrics/sample.json."""
 
-from __future__ import annotations
-
 import torch
 
 from ddpm.base.files import write_json

@@ -1,7 +1,5 @@
 """train: data/processed -> data/model, metrics/train.json, metrics/loss.csv."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

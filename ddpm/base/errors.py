@@ -1,7 +1,5 @@
 """Mistakes that a person can fix, and the one place that turns them into a line and an exit code."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Files that are either complete or absent, and their digests."""
 
-from __future__ import annotations
-
 import csv
 import fcntl
 import glob

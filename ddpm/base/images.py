@@ -1,7 +1,5 @@
 """What a set of images is to those who read it: an array, or as many files as it takes."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where the pipeline's files are, relative to the repository root: the outs of dvc.yaml."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 CHECKED = Path("data/checked")

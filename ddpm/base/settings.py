@@ -1,7 +1,5 @@
 """The building blocks of every room's settings, and how they are made from plain values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 

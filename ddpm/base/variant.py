@@ -11,8 +11,6 @@ params.yaml chooses a variant by ``name``. Its hyperparameters are in a block un
       linear: {beta_start: 1.0e-4, beta_end: 0.02}
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import os

@@ -4,8 +4,6 @@ A machine without power closes no connection. gloo would wait for it for 30 minu
 if it is the one at which the machines met, torchrun waits as well, for ever and without hearing a signal.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -7,8 +7,6 @@ Normals are made from it by Box-Muller in float64, so that every device rounds t
 ``step`` may be an int64 tensor of no dimensions on index's device, for a CUDA graph: it then must be below 2**32.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Sequence

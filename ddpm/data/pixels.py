@@ -1,7 +1,5 @@
 """One picture, of any size and mode -> uint8 of one shape."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 

@@ -3,8 +3,6 @@
 Images are (B, C, H, W) in about [-1, 1]; constants of the chain are (B, 1, 1, 1), float32 unless x is float64.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -3,8 +3,6 @@
 Images are (B, C, H, W) in about [-1, 1].
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from ddpm.base.tensor import Tensor

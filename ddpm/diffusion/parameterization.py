@@ -5,8 +5,6 @@ Contract: ``target`` is what the network learns to output; ``predict`` turns an 
 depend on any of this.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 

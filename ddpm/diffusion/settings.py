@@ -1,7 +1,5 @@
 """The ``diffusion`` section of params.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated
 

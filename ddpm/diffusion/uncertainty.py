@@ -1,8 +1,6 @@
 """How hard each noise level is, learned along with the network. EDM2, Karras et al. 2023 (arXiv:2312.02696), equations
 14 and 21."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ Contract: ``log_variance`` gives it per pixel or per image. The network has ``ou
 as the image: 2 times if the variance is learned.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import ClassVar
 

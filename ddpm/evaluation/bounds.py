@@ -1,7 +1,5 @@
 """A model's likelihood on images of both splits: the variational bound with its terms, and the one by the ODE."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

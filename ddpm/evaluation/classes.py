@@ -1,7 +1,5 @@
 """What a model draws of each class that was asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

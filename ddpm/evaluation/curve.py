@@ -1,7 +1,5 @@
 """How a model's scores changed while it learned: metrics/curve.csv."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -35,8 +35,6 @@ For a model with classes, an image's optimum is that of the train images of its 
 (``train.horizontal_flip``) do not count as train images.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

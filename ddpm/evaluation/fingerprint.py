@@ -1,7 +1,5 @@
 """Which other models' scores an evaluation's may be compared with."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

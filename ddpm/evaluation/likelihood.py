@@ -13,8 +13,6 @@ over seeds includes the error of the estimate. If all seeds shared them, no numb
 and no interval would include it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

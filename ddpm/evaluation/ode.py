@@ -15,8 +15,6 @@ noise, the result is an upper bound on -log2 of the level's probability. That no
 divergence, are functions of seed and image.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Model files and the snapshots next to them: a model with an average of another length (``ddpm.model.posthoc``)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Weight files: the model file, and how it and the checkpoints are written. Never a pickle."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

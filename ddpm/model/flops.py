@@ -1,7 +1,5 @@
 """How many floating-point operations a training step takes, counted without running it."""
 
-from __future__ import annotations
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 

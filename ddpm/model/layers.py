@@ -1,7 +1,5 @@
 """Layers that architectures share. Feature maps are (B, C, H, W), tokens (B, N, C), time embeddings (B, E)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

@@ -7,8 +7,6 @@ Snapshots of averages of two lengths are kept, and any other average is the sum 
 profile.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The ``model`` section of params.yaml, and the config in a model file."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, Self
 

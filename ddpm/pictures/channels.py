@@ -1,7 +1,5 @@
 """What a picture shows of images with any number of channels."""
 
-from __future__ import annotations
-
 
 def visible(channels: int) -> slice:
     """The channels that a picture shows: the first three as RGB, or the first as gray if there are fewer."""

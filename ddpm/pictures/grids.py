@@ -1,7 +1,5 @@
 """Grids and films of uint8 (N, C, H, W) images. Of 2 channels, or more than 3, they show what ``visible`` picks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

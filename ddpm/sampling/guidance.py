@@ -1,7 +1,5 @@
 """Guidance: what a model's estimates are led away from, and what that costs."""
 
-from __future__ import annotations
-
 from collections import deque
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The sets of images drawn from one model: their files, and the seeds of their noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

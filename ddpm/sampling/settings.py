@@ -1,7 +1,5 @@
 """The ``sample`` section of params.yaml."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """Which steps of the training chain sampling visits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

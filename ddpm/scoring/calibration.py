@@ -4,8 +4,6 @@ The test split against the train split is the floor: no model needs to be closer
 split form a ladder of known steps away from it, and with each step the scores of a useful extractor get worse.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """All distances between two sets of features, a block of rows at a time; and fixed parts of sets too large for that."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TypeVar
 

@@ -4,8 +4,6 @@ Contract: a variant makes its weights once, in the reference stage, as one safet
 network from uint8 images to features. torch-fidelity's metrics are functions of those features.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast

@@ -5,8 +5,6 @@ rank two models wrongly. Chong & Forsyth 2020 (arXiv:1911.07023) measure it at s
 and take the intercept.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

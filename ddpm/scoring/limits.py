@@ -1,7 +1,5 @@
 """What a metric and an extractor can judge: how many images, of how many channels."""
 
-from __future__ import annotations
-
 import itertools
 
 from ddpm.base.errors import UserError

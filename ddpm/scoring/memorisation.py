@@ -5,8 +5,6 @@ The yardstick is how close held-out real images come to the train split, as in M
 (arXiv:2301.13188), because a blurred or flat image is close to everything and a copy of nothing.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ An index is files of about PER_FILE vectors, NAME-00000.faiss, NAME-00001.faiss,
 is in memory at a time. faiss runs in one thread: its files have the same bytes on any number of cores and of ranks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Contract of an extractor whose network others trained on photographs, and what such a network sees of an image."""
 
-from __future__ import annotations
-
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Published weights: downloaded once into torch.hub's cache, and checked by their sha256 before they are read."""
 
-from __future__ import annotations
-
 import http.client
 import urllib.request
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ and one of the pixels do. torch-fidelity's own cache is not used, because it is 
 unrestricted unpickler.
 """
 
-from __future__ import annotations
-
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass

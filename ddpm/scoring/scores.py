@@ -3,8 +3,6 @@
 Scoring is a pure function of images, reference and settings.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 The names of its weights are those of DINOv2's published files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

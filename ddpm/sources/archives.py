@@ -3,8 +3,6 @@
 Archives come from outside, so names, links and sizes are checked before any content is used.
 """
 
-from __future__ import annotations
-
 import errno
 import gzip
 import lzma

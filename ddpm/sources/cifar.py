@@ -1,7 +1,5 @@
 """The pickled batches of CIFAR-10 and CIFAR-100 (cs.toronto.edu/~kriz/cifar.html)."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Fetching what ``data.source`` names."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import re

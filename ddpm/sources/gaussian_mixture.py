@@ -5,8 +5,6 @@ signal mu_k, its covariance C_k = signal^2 S_k + sigma^2 I. C_k is solved by the
 for factors of rank r, so images of any size are cheap.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

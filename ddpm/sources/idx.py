@@ -1,7 +1,5 @@
 """The idx format of MNIST and similar datasets (yann.lecun.com/exdb/mnist)."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import math

@@ -4,8 +4,6 @@ The raw folder holds one Arrow file with the unchanged pictures, their names and
 it without the others, and none is held in memory.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from abc import abstractmethod

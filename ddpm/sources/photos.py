@@ -4,8 +4,6 @@ The raw folder holds one uncompressed tar of the unchanged image files: DVC hash
 them, each image can be read at its offset, and no name from outside ever becomes a path here.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import tarfile

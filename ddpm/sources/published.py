@@ -1,7 +1,5 @@
 """Datasets of a few files with published md5 sums."""
 
-from __future__ import annotations
-
 import lzma
 from pathlib import Path, PurePosixPath
 from typing import ClassVar

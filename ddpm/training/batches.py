@@ -1,7 +1,5 @@
 """The training set on the device, and which of its images each step sees."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache

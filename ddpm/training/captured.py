@@ -1,7 +1,5 @@
 """A function on a GPU, recorded as a CUDA graph: one launch instead of hundreds, for which small networks wait."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checkpoints to resume from, and the locks and signals around them. Never a pickle."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

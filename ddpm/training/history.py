@@ -1,7 +1,5 @@
 """The loss curve: collected on the device, fetched now and then, the same after any resume."""
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path

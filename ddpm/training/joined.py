@@ -1,7 +1,5 @@
 """Two optimizers as one: one of matrices, one of all else."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The averages of ``train.posthoc``: updated after each step, and kept at some."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

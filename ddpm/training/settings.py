@@ -1,7 +1,5 @@
 """The ``train`` section of params.yaml, and everything that shapes a trained model."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """An optimizer's state in parts, one on each rank."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

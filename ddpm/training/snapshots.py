@@ -1,7 +1,5 @@
 """What a training had learned at some points on its way: a model file for each of ``train.snapshots``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Algorithm 1 of Ho et al. 2020 (arXiv:2006.11239): stoppable at any step, resumable to the same bytes."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import sys

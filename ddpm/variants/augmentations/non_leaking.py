@@ -1,8 +1,6 @@
 """Flips, shifts, scaling, rotation and stretching that the network is shown as a condition, so that it draws none of
 them. Karras et al. 2022 (arXiv:2206.00364), appendix F.2."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, ClassVar
 

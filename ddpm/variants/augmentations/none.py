@@ -1,7 +1,5 @@
 """The images as they are, or flipped by train.horizontal_flip."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.training.augmentation import Augmentation
 

@@ -1,7 +1,5 @@
 """Your own images as .npy or .npz files of NumPy: uint8, uint16, float32 or float64, of any number of channels."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterator

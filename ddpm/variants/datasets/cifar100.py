@@ -1,7 +1,5 @@
 """CIFAR-100: 60,000 photos in a hundred (fine) classes, 32x32 RGB. Krizhevsky 2009."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ddpm.sources.cifar import CifarDataset

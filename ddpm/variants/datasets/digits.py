@@ -1,7 +1,5 @@
 """The 1,797 handwritten digits that scikit-learn ships, 8x8 with gray levels 0..16. Alpaydin, Kaynak 1998."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fashion-MNIST: 70,000 pieces of clothing, 28x28 gray. Xiao, Rasul, Vollgraf 2017 (arXiv:1708.07747)."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ddpm.sources.idx import IdxDataset

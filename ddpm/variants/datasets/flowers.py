@@ -1,7 +1,5 @@
 """Photos of five flowers: TensorFlow's flower_photos (3,670), or Kaggle's flowers-recognition (4,317)."""
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 
 from ddpm.base.errors import UserError

@@ -1,7 +1,5 @@
 """Any folder or archive of images."""
 
-from __future__ import annotations
-
 import os
 from pathlib import PurePosixPath
 

@@ -1,7 +1,5 @@
 """MNIST: 70,000 handwritten digits, 28x28 gray. LeCun, Cortes, Burges."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ddpm.sources.idx import IdxDataset

@@ -1,7 +1,5 @@
 """Parquet files with a column of encoded pictures, as Hugging Face's datasets are published."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Shards in the layout of webdataset: tar files in which the members of a sample have one name and several suffixes."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Constant decay after a warm-up. Ho et al. 2020 (arXiv:2006.11239), appendix B, with 0.9999."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

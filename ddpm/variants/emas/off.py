@@ -1,7 +1,5 @@
 """No averaging: the sampled weights are the trained ones."""
 
-from __future__ import annotations
-
 from ddpm.training.ema import EMAProfile
 
 

@@ -1,8 +1,6 @@
 """The average's width grows with training: a power function of the step. EDM2, Karras et al. 2023 (arXiv:2312.02696),
 section 3.1."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Annotated
 

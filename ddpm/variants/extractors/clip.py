@@ -4,8 +4,6 @@ The embeddings of length 1 that CMMD is defined on (Jayasumana et al. 2024, arXi
 Weights: OpenAI, MIT, a 1.7 GB file of which the image half is kept. Made for GPUs: an image takes 380 GFLOP.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 

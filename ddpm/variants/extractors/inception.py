@@ -4,8 +4,6 @@ It resizes all images to 299x299, so scores of different image sizes look alike 
 Weights: TensorFlow's inception-2015-12-05, converted by torch-fidelity, Apache-2.0.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -4,8 +4,6 @@ For images without labels, of any size and number of channels; Naeem et al. 2020
 for images far from photographs. They see blur, noise, colours and layout, but hardly what is shown.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

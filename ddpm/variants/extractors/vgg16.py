@@ -5,8 +5,6 @@ arXiv:1904.06991), with other weights and another resizing: values are not their
 Weights: torchvision, BSD-3-Clause, 553 MB.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torchvision.models import vgg16
 

@@ -1,8 +1,6 @@
 """Squared error of x_0 weighted by (sigma^2 + sigma_data^2) / (sigma sigma_data)^2. EDM, Karras et al. 2022
 (arXiv:2206.00364), table 1."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """L_hybrid = L_simple + lambda L_vlb, where L_vlb only trains the variance. Improved DDPM (arXiv:2102.09672),
 equation 16."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Squared error of x_0 weighted by min(SNR, gamma). Min-SNR, Hang et al. 2023 (arXiv:2303.09556)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

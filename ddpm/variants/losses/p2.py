@@ -1,7 +1,5 @@
 """Squared error of epsilon weighted by 1 / (k + SNR)^gamma. P2, Choi et al. 2022 (arXiv:2204.00227)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """Squared error of epsilon weighted by sigmoid(bias - log SNR), the same integral over log SNR under every schedule.
 Kingma & Gao 2023 (arXiv:2303.00848); SiD2, Hoogeboom et al. 2024 (arXiv:2410.19324)."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,8 +1,6 @@
 """L_simple: unweighted squared error on the network's target, or in another space. Ho et al. 2020 (arXiv:2006.11239),
 equation 14; the space apart from the target: JiT, Li & He 2025 (arXiv:2511.13720)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from ddpm.base.tensor import Tensor

@@ -1,8 +1,6 @@
 """Squared error of x_0 weighted by SNR gamma / (SNR + gamma), a smooth min(SNR, gamma). Crowson et al. 2024
 (arXiv:2401.11605)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

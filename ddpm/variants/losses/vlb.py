@@ -1,7 +1,5 @@
 """L_vlb: the variational bound itself, in bits per dimension. Ho et al. 2020 (arXiv:2006.11239), equation 5."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
 

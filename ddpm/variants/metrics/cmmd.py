@@ -1,7 +1,5 @@
 """CMMD: MMD with a Gaussian kernel, of features scaled to length 1. Jayasumana et al. 2024 (arXiv:2401.09603)."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

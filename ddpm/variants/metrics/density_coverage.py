@@ -1,8 +1,6 @@
 """Clipped density and coverage: the shares of good samples, and of the data that samples cover. Salvy et al. 2025
 (arXiv:2507.01761)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The Fréchet distance between Gaussians fitted to both sets of features. Heusel et al. 2017 (arXiv:1706.08500)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score

@@ -1,8 +1,6 @@
 """FLD: how likely held-out images are among samples that are widened to fit the train images. Jiralerspong et al. 2023
 (arXiv:2302.04440)."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

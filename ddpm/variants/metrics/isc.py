@@ -1,7 +1,5 @@
 """The inception score: how sure the extractor's classes are, and how many. Salimans et al. 2016 (arXiv:1606.03498)."""
 
-from __future__ import annotations
-
 from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED, Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 

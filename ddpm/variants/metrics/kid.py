@@ -1,7 +1,5 @@
 """The kernel distance: MMD with a cubic kernel, unbiased, over subsets. Bińkowski et al. 2018 (arXiv:1801.01401)."""
 
-from __future__ import annotations
-
 from ddpm.scoring.metric import RNG_SEED, Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 

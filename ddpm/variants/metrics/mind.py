@@ -1,7 +1,5 @@
 """MIND: the sliced Wasserstein distance of features. Berthet et al. 2026 (arXiv:2605.06797)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

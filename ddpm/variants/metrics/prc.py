@@ -1,8 +1,6 @@
 """Precision and recall: shares of each set within the other's nearest neighbours. Kynkäänniemi et al. 2019
 (arXiv:1904.06991)."""
 
-from __future__ import annotations
-
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 

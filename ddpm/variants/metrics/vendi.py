@@ -1,7 +1,5 @@
 """The Vendi score: how many different images there are, in effect. Friedman and Dieng 2023 (arXiv:2210.02410)."""
 
-from __future__ import annotations
-
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 

@@ -1,7 +1,5 @@
 """The diffusion transformer. Peebles & Xie 2022 (arXiv:2212.09748), with adaLN-Zero blocks."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import torch

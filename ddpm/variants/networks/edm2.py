@@ -4,8 +4,6 @@ No layer changes the expected magnitude of its activations: weights are normalis
 There is no bias, no group norm and nothing that weight decay could do: use 0 for the optimizer's.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,8 +1,6 @@
 """The UNet of Ho et al. 2020 (arXiv:2006.11239), appendix B, in any size; with other options ADM, the UNet of Dhariwal
 & Nichol 2021 (arXiv:2105.05233)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import torch

@@ -1,8 +1,6 @@
 """A plain vision transformer with long skip connections, in which time is a token. U-ViT, Bao et al. 2022
 (arXiv:2209.12152)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import torch

@@ -1,8 +1,6 @@
 """The network predicts EDM's F: the image and the noise, mixed so that input and target have unit variance at every
 noise level. Karras et al. 2022 (arXiv:2206.00364), equation 7 and table 1."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The network predicts the noise. Ho et al. 2020 (arXiv:2006.11239), equation 14."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction

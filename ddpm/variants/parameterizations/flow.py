@@ -1,7 +1,5 @@
 """The network predicts the flow epsilon - x_0, rectified flow's velocity. Liu et al. 2022 (arXiv:2209.03003)."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction

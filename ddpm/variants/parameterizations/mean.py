@@ -1,8 +1,6 @@
 """The network predicts the posterior mean, as a step from x_t scaled to unit size. Ho et al. 2020 (arXiv:2006.11239),
 equations 7 and 8."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients, epsilon_from_x_0, q_sample
 from ddpm.diffusion.parameterization import Parameterization, Prediction

@@ -1,7 +1,5 @@
 """The network predicts the velocity v. Salimans & Ho 2022 (arXiv:2202.00512), section 4 and appendix D."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction

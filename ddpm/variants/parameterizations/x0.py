@@ -1,7 +1,5 @@
 """The network predicts the clean image. Ho et al. 2020 (arXiv:2006.11239), section 3.2."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients, epsilon_from_x_0
 from ddpm.diffusion.parameterization import Parameterization, Prediction

@@ -1,8 +1,6 @@
 """The paper's sampler. Ho et al. 2020 (arXiv:2006.11239), Algorithm 2; over fewer steps it is the strided
 ancestral sampler of Improved DDPM (arXiv:2102.09672), section 4."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from ddpm.base.tensor import Tensor

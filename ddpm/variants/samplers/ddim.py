@@ -1,7 +1,5 @@
 """Denoising diffusion implicit models. Song et al. 2020 (arXiv:2010.02502), equations 12 and 16."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated

@@ -1,8 +1,6 @@
 """DEIS: a parabola through the last three epsilon in log(sigma / signal), integrated exactly. Zhang & Chen 2022
 (arXiv:2204.13902), multistep in log rho."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """DPM-Solver++(2M): second order with one evaluation per step. Lu et al. 2022 (arXiv:2211.01095), Algorithm 2."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

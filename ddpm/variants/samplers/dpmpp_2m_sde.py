@@ -1,7 +1,5 @@
 """SDE-DPM-Solver++(2M): ``dpmpp_2m`` with fresh noise at each step. Lu et al. 2022 (arXiv:2211.01095), section 5."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,8 +1,6 @@
 """DPM-Solver++(3M) with fresh noise at each step, k-diffusion's DPM++ 3M SDE: a parabola through the last three x_0.
 After Lu et al. 2022 (arXiv:2211.01095)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,8 +1,6 @@
 """SDE-DPM-Solver++(2S): k-diffusion's DPM++ SDE, in which every second evaluation corrects the one before. Lu et al.
 2022 (arXiv:2211.01095), Algorithm 1 and section 5."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,8 +1,6 @@
 """EDM's stochastic sampler: Heun's steps, each of which removes more noise than it should and gets the rest afresh.
 Karras et al. 2022 (arXiv:2206.00364), Algorithm 2."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,8 +1,6 @@
 """Euler's method on the flow ODE dx/ds = epsilon - x_0, with s from 1 at noise to 0 at the image. Liu et al. 2022
 (arXiv:2209.03003), section 2.1."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 

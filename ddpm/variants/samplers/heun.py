@@ -1,7 +1,5 @@
 """Heun's second order for the probability-flow ODE. Karras et al. 2022 (arXiv:2206.00364), Algorithm 1."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,8 +1,6 @@
 """iPNDM: DDIM's step along an Adams-Bashforth mean of the last four epsilon. Zhang & Chen 2022 (arXiv:2204.13902), who
 simplify PNDM (Liu et al. 2022, arXiv:2202.09778)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 

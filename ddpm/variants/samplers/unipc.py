@@ -1,8 +1,6 @@
 """UniPC: a multistep predictor, and a corrector of the next order, with one evaluation per step. Zhao et al. 2023
 (arXiv:2302.04867), in the form that predicts x_0, with B(h) = exp(h) - 1 (bh2)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """beta is the same at every step: "const" in the code of Ho et al. 2020 (arXiv:2006.11239)."""
 
-from __future__ import annotations
-
 from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 

@@ -1,7 +1,5 @@
 """alpha_bar follows a squared cosine. Improved DDPM (arXiv:2102.09672), equation 17."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

@@ -1,7 +1,5 @@
 """beta_t = 1 / (T - t + 1): alpha_bar falls linearly. Sohl-Dickstein et al. 2015 (arXiv:1503.03585), section 2.4.1."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule

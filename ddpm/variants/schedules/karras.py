@@ -1,8 +1,6 @@
 """EDM's noise levels: sigma / signal, to the power of 1 / rho, grows linearly. Karras et al. 2022 (arXiv:2206.00364),
 equation 5."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

@@ -1,7 +1,5 @@
 """log-SNR follows a Laplace distribution's quantiles. Hang et al. 2024 (arXiv:2407.03297)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

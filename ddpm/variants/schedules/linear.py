@@ -1,7 +1,5 @@
 """beta grows linearly. Ho et al. 2020 (arXiv:2006.11239), section 4."""
 
-from __future__ import annotations
-
 from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 

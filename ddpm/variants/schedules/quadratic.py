@@ -1,7 +1,5 @@
 """sqrt(beta) grows linearly, between the ends of linear: "quad" in the code of Ho et al. 2020 (arXiv:2006.11239)."""
 
-from __future__ import annotations
-
 from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 

@@ -1,8 +1,6 @@
 """The straight line of rectified flow, (1 - s) x_0 + s epsilon with s = t / T, scaled to unit variance. Liu et al. 2022
 (arXiv:2209.03003)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of

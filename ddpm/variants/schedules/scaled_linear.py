@@ -1,7 +1,5 @@
 """sqrt(beta) grows linearly, between Stable Diffusion's ends. Rombach et al. 2022 (arXiv:2112.10752)."""
 
-from __future__ import annotations
-
 from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 

@@ -1,7 +1,5 @@
 """alpha_bar follows a falling sigmoid. Jabri et al. 2022 (arXiv:2212.11972); Chen 2023 (arXiv:2301.10972)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Self
 
 import numpy as np

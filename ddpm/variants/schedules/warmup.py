@@ -1,8 +1,6 @@
 """beta grows linearly over the first steps, then is constant: "warmup10" (fraction 0.1) and "warmup50" (0.5) in the
 code of Ho et al. 2020 (arXiv:2006.11239)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """t / T follows a Laplace distribution, cut to the chain: draws pile up at one t, with long tails. Hang et al. 2024
 (arXiv:2407.03297) put it over log SNR; over t is our own."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import numpy as np

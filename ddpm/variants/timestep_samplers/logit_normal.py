@@ -1,8 +1,6 @@
 """logit(t / T) is normal: most draws are near the middle of the chain. Stable Diffusion 3, Esser et al. 2024
 (arXiv:2403.03206), section 3.1."""
 
-from __future__ import annotations
-
 from statistics import NormalDist
 from typing import Annotated
 

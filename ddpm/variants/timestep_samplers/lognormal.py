@@ -1,8 +1,6 @@
 """log(sigma / signal) is normal, EDM's p(sigma), under any schedule. Karras et al. 2022 (arXiv:2206.00364), table 1 and
 section 5."""
 
-from __future__ import annotations
-
 from statistics import NormalDist
 from typing import Annotated
 

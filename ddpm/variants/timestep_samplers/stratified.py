@@ -1,8 +1,6 @@
 """One t from each of B equal parts of 1..T, so that every batch covers the range: the low-discrepancy sampler of Kingma
 et al. 2021 (arXiv:2107.00630), with one draw per part instead of one for all."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.training.timesteps import TimestepSampler
 

@@ -1,7 +1,5 @@
 """t is uniform on 1..T. Ho et al. 2020 (arXiv:2006.11239), Algorithm 1, line 3."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.training.timesteps import TimestepSampler
 

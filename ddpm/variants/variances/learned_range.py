@@ -1,7 +1,5 @@
 """The network interpolates log sigma_t^2 between the two fixed ones. Improved DDPM (arXiv:2102.09672), equation 15."""
 
-from __future__ import annotations
-
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.variance import Variance
