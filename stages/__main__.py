@@ -38,7 +38,7 @@ def check(settings: Config, start: Start) -> None:
 def download(settings: Config, start: Start) -> None:
     from stages import download
 
-    download.main(settings.data)
+    download.main(settings.data.dataset, settings.data.source)
     start.check()
 
 

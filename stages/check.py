@@ -3,9 +3,7 @@
 DVC deletes a stage's outputs before it runs the stage again, so a mistake has to end the run here.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -15,10 +13,8 @@ from ddpm.base.files import atomic_path
 from ddpm.base.paths import CHECKED, PROCESSED
 from ddpm.data.processed import MANIFEST, check_classes, read_manifest
 from ddpm.params import file, inputs
+from ddpm.params.config import Config
 from ddpm.sampling.settings import class_number
-
-if TYPE_CHECKING:
-    from ddpm.params.config import Config
 
 
 def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:

@@ -1,14 +1,8 @@
 """data.source -> data/raw: the dataset's published files, verified."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ddpm.base.paths import RAW
-
-if TYPE_CHECKING:
-    from ddpm.data.settings import Data
+from ddpm.sources.dataset import Dataset
 
 
-def main(data: Data) -> None:
-    data.dataset.download(data.source, RAW)
+def main(dataset: Dataset, source: str | None) -> None:
+    dataset.download(source, RAW)

@@ -1,7 +1,5 @@
 """Devices, precisions and threads: the one place that queries what the machine can do."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform
@@ -9,19 +7,16 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ddpm.base.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
+from ddpm.base.tensor import Device, DType
 
 DEVICE = r"(auto|cpu|cuda(:\d+)?)"  # allowed values of ``device`` in params.yaml
 COMPILED = Path(".ddpm/compiled")  # under the repository's root
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
 
-def resolve(device: str) -> torch.device:
+def resolve(device: str) -> Device:
     """The torch device. ``auto`` is a GPU if there is one, else the CPU; ``auto`` and ``cuda`` mean this rank's GPU.
 
     Every process calls this before it computes, so it also sets what cuBLAS needs to give the same bytes each time,
@@ -53,7 +48,7 @@ def resolve(device: str) -> torch.device:
     return torch.device(device)
 
 
-def precision(choice: str, device: torch.device) -> torch.dtype:
+def precision(choice: str, device: Device) -> DType:
     """The dtype of ``choice``. ``auto`` is bfloat16 if the hardware computes in it (GPUs since Ampere, CPUs with
     AVX512-BF16 or AMX), else float32."""
     import torch
@@ -67,19 +62,19 @@ def precision(choice: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def precision_name(dtype: torch.dtype) -> str:
+def precision_name(dtype: DType) -> str:
     """As params.yaml spells it: float32, bfloat16 or float16."""
     return str(dtype).removeprefix("torch.")
 
 
-def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+def autocast(dtype: DType, device: Device) -> AbstractContextManager[object]:
     """A context of mixed precision in ``dtype``; float32 needs none."""
     import torch
 
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def compiles(device: torch.device) -> bool:
+def compiles(device: Device) -> bool:
     """Whether torch.compile pays off: on a GPU that Triton supports. By rule and not by a measurement, because compiled
     code may round otherwise, and the same run must give the same bytes."""
     from torch.utils._triton import has_triton
@@ -87,7 +82,7 @@ def compiles(device: torch.device) -> bool:
     return device.type == "cuda" and has_triton()
 
 
-def make_deterministic(device: torch.device) -> None:
+def make_deterministic(device: Device) -> None:
     """Make torch give the same bytes each time on the same GPU, which costs some speed; CPU kernels already do.
 
     The device must come from ``resolve``: torch refuses matrix products if cuBLAS is not set up for this.
@@ -112,7 +107,7 @@ def reuse_memory() -> None:
             library.mallopt(name, value)
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: Device) -> int:
     """Bytes that are free on the GPU, or in the CPU's memory."""
     import psutil
     import torch
@@ -122,7 +117,7 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def peak_memory(device: torch.device) -> int:
+def peak_memory(device: Device) -> int:
     """The most bytes that this process has held so far: in tensors on the GPU, or of the CPU's memory in all."""
     import resource
 
@@ -134,7 +129,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def describe(device: torch.device) -> str:
+def describe(device: Device) -> str:
     """A readable name of the device, e.g. ``cpu (2 ranks of 1 thread)``."""
     import torch
 
@@ -145,7 +140,7 @@ def describe(device: torch.device) -> str:
     return f"cpu ({ranks} ranks of {threads})" if ranks > 1 else f"cpu ({threads})"
 
 
-def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def processor(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The model of the GPU, or of the CPU with its family and model numbers: a hypervisor may hide the exact name."""
     import torch
 
@@ -159,7 +154,7 @@ def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> st
     return ", ".join([found["model name"], *numbers])
 
 
-def instructions(device: torch.device) -> str:
+def instructions(device: Device) -> str:
     """The instruction set that matrix products may use, e.g. ``AMX``, ``AVX512_BF16``, ``AVX2``, or ``sm_90``."""
     import torch
 

@@ -3,22 +3,17 @@
 Contract: a variant maps ``Denoised``, a noised batch and the network's output for it, to each image's loss.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Module, Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
-
-if TYPE_CHECKING:
-    from ddpm.diffusion.uncertainty import LogVariance
 
 Space = Literal["x0", "epsilon", "v", "flow"]
 # what an error of x_0 becomes in each space, times sigma and up to its sign
@@ -83,7 +78,7 @@ class Loss(Variant, ABC):
     def __call__(self, denoised: Denoised) -> Tensor:
         """Each image's loss, (B,) float32."""
 
-    def log_variance(self) -> LogVariance | None:
+    def log_variance(self) -> Module | None:
         """None, or a freshly made u, learned along with the network: training minimises loss / exp(u) + u."""
         return None
 

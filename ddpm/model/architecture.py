@@ -9,35 +9,28 @@ Contract: a variant's fields are its shape; ``network`` builds it. The module's 
 of t it sees, its ``ends`` which of its parts touch the image: the first layer and the last ones.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Shape
+from ddpm.base.tensor import Module
 from ddpm.base.variant import Variant
 from ddpm.model.settings import ModelConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ddpm.model.layers import Dropout
 
 
 class Architecture(Variant, ABC):
     """Contract of an architecture."""
 
     @abstractmethod
-    def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
         """Build the module; with 0 ``classes`` it has no weights for them.
 
         Raises ValueError naming the field when the shape does not fit the ``image``'s.
         """
 
 
-def build(config: ModelConfig) -> nn.Module:
+def build(config: ModelConfig) -> Module:
     """The network that ``config.model`` chooses, freshly initialised.
 
     Raises UserError when its shape is impossible, or its weights alone exceed the free memory.
@@ -60,7 +53,7 @@ def parameters(config: ModelConfig) -> int:
     return sum(parameter.numel() for parameter in outline(config).parameters())
 
 
-def outline(config: ModelConfig) -> nn.Module:
+def outline(config: ModelConfig) -> Module:
     """The network without memory for its weights. Raises UserError when its shape is impossible."""
     import torch
 
@@ -72,39 +65,10 @@ def outline(config: ModelConfig) -> nn.Module:
         raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
 
 
-def _network(config: ModelConfig) -> nn.Module:
+def _network(config: ModelConfig) -> Module:
     architecture: Architecture = variant.build("networks", config.model.spec(), "model")
     image = config.data.shape
     try:
         return architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
-
-
-def hidden(network: nn.Module) -> list[Tensor]:
-    """The matrices and kernels of its layers, without embeddings and those at its ends."""
-    from torch import nn
-
-    ends: Any = network.ends
-    inner = (module for name, module in network.named_modules() if name.partition(".")[0] not in ends)
-    layers = (module for module in inner if not isinstance(module, nn.Embedding))
-    weights = (getattr(module, "weight", None) for module in layers)
-    return [weight for weight in weights if weight is not None and weight.ndim > 1]
-
-
-def dropout_purposes(network: nn.Module) -> list[str]:
-    """The purpose of the random numbers of each layer that drops anything, in the order of ``key_dropout``."""
-    return [f"dropout/{name}" for name, _ in _dropout(network)]
-
-
-def key_dropout(network: nn.Module, words: Tensor) -> None:
-    """Give each of those layers its keys for the next forward pass: ``words``, (layers, B, 2) int32, a row an image."""
-    for (_, layer), keys in zip(_dropout(network), words, strict=True):
-        layer.keys = keys
-
-
-def _dropout(network: nn.Module) -> list[tuple[str, Dropout]]:
-    from ddpm.model.layers import Dropout
-
-    layers = network.named_modules()
-    return [(name, layer) for name, layer in layers if isinstance(layer, Dropout) and layer.p > 0]

@@ -1,16 +1,10 @@
 """The exponential moving average of the weights: what is sampled and shipped."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Module, Tensor
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class EMAProfile(Variant, ABC):
@@ -24,7 +18,7 @@ class EMAProfile(Variant, ABC):
 class EMA:
     """Averages of a network's parameters in float32; one fused operation a step. decay: as a profile's."""
 
-    def __init__(self, network: nn.Module, decay: Callable[[int], float]):
+    def __init__(self, network: Module, decay: Callable[[int], float]):
         self.decay = decay
         self.parameters = [parameter.detach() for parameter in network.parameters()]
         self.averages = {name: p.detach().clone().float() for name, p in network.named_parameters()}

@@ -1,22 +1,18 @@
 """What turns gradients into steps: the contract of an optimizer, and its state as tensors."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Tensor, TorchOptimizer
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer as TorchOptimizer
 
 Decay = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Beta, Beta]
+Weights = Sequence[Tensor]
 
 
 class Optimizer(Variant, ABC):
@@ -31,7 +27,7 @@ class Optimizer(Variant, ABC):
     """Whether ranks can share out its state: it has one group, and a parameter's step needs that parameter alone."""
 
     @abstractmethod
-    def over(self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float) -> TorchOptimizer:
+    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
         """A torch optimizer of ``parameters``; each step sets the learning rate of all its groups.
 
         hidden: those of ``parameters`` that are weights of the network's inner layers, (outputs, ...) each.

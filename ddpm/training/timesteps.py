@@ -4,21 +4,15 @@ Contract: ``draw`` turns uniform numbers into timesteps and the weights that kee
 immutable: a sampler that learns from the losses keeps what it knows in ``state``'s tensors, which checkpoints include.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Device, Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.schedule import Array, NoiseSchedule
-
-if TYPE_CHECKING:
-    import torch
-
 
 SHARES = 2**40  # integers have exact sums, which are the same on every device and in any order
 
@@ -36,7 +30,7 @@ def draw_by_shares(shares: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 class TimestepSampler(Variant, ABC):
     """Contract of a timestep sampler."""
 
-    def state(self, schedule: NoiseSchedule, device: torch.device) -> dict[str, Tensor]:
+    def state(self, schedule: NoiseSchedule, device: Device) -> dict[str, Tensor]:
         """What it knows before the first step; empty for a sampler without memory."""
         return {}
 
@@ -65,7 +59,7 @@ class Fixed(TimestepSampler):
     def mass(self, schedule: NoiseSchedule) -> Array:
         """(T,) float64: the probability of each t, up to a factor, without the uniform share."""
 
-    def state(self, schedule: NoiseSchedule, device: torch.device) -> dict[str, Tensor]:
+    def state(self, schedule: NoiseSchedule, device: Device) -> dict[str, Tensor]:
         """shares: (T,) int64, in proportion to the probability of each t. Made by the CPU, for all devices alike."""
         import torch
 

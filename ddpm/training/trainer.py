@@ -26,7 +26,7 @@ from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import architecture
 from ddpm.model.file import save_model
-from ddpm.model.layers import recompute_blocks
+from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
@@ -169,15 +169,14 @@ class Trainer:
         auxiliary = {"log_variance": self.log_variance, "condition": self.condition}
         self.auxiliary = nn.ModuleDict({name: module for name, module in auxiliary.items() if module}).to(device)
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
-        hidden = architecture.hidden(self.network)
-        make = partial(options.optimizer.over, hidden=hidden, learning_rate=options.learning_rate)
+        make = partial(options.optimizer.over, hidden=hidden_weights(self.network), learning_rate=options.learning_rate)
         sharded = options.shard_optimizer and ranks.size > 1
         self.optimizer = Sharded(self.parameters, make, ranks) if sharded else make(self.parameters)
         self.ema = EMA(self.network, options.ema.decay)
         self.posthoc = Posthoc(self.network, config, self.total)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
-        self.dropout = noise.streams(self.seed, architecture.dropout_purposes(self.network), device)
+        self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
         self.order = options.seeds.of("order", config.seed)
         flip, block = options.horizontal_flip, options.block_shuffle
@@ -268,7 +267,7 @@ class Trainer:
         """
         chosen = self.config.diffusion
         at = self.chain.at(t)
-        architecture.key_dropout(self.network, words)
+        key_dropout(self.network, words)
         x_t = q_sample(x_0, epsilon if noised is None else noised, at).contiguous(memory_format=self.layout)
         if self.condition is not None and condition is not None:
             condition = self.condition(condition)

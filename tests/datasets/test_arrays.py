@@ -208,7 +208,7 @@ def test_16_bits_where_8_are_declared_is_one_line_and_exit_code_2(tmp_path: Path
     code = (
         "from ddpm.base.errors import exit_code\nfrom ddpm.params import config\nfrom stages import download\n"
         "import sys\ndata = config.load().data\n"
-        "sys.exit(exit_code(lambda: download.main(data)))"
+        "sys.exit(exit_code(lambda: download.main(data.dataset, data.source)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.base.settings import Shape
-from ddpm.model.architecture import Architecture, dropout_purposes, key_dropout
-from ddpm.model.layers import recompute_blocks
+from ddpm.model.architecture import Architecture
+from ddpm.model.layers import dropout_purposes, key_dropout, recompute_blocks
 
 # the smallest shape of each architecture that has all its parts; one not listed is built with its defaults
 SMALL: dict[str, list[dict[str, Any]]] = {

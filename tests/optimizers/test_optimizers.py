@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Shape
-from ddpm.model import architecture
+from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History
 from ddpm.training.joined import Joined
@@ -107,10 +107,10 @@ def test_adam_is_adamw_without_decay() -> None:
 )
 def test_hidden_weights_are_those_of_inner_layers_of_every_network(name: str, fields: dict[str, Any]) -> None:
     network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(3, 16, 16), 3, 5)
-    known = {id(weight) for weight in architecture.hidden(network)}
+    known = {id(weight) for weight in hidden_weights(network)}
     names = {key for key, weight in network.named_parameters() if id(weight) in known}
     assert len(names) > 5
-    assert all(weight.ndim in {2, 4} for weight in architecture.hidden(network))
+    assert all(weight.ndim in {2, 4} for weight in hidden_weights(network))
     assert not [key for key in names if key.startswith(("classes", "positions")) or not key.endswith("weight")]
     seen: list[nn.Module] = []
     for module in network.modules():

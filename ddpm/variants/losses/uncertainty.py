@@ -1,17 +1,12 @@
 """The loss ``edm``, divided by a scale that is learned for each noise level, so that all levels count alike. EDM2,
 Karras et al. 2023 (arXiv:2312.02696), equations 14 and 21."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Module, Tensor
 from ddpm.diffusion.loss import SNRWeighted
-
-if TYPE_CHECKING:
-    from ddpm.diffusion.uncertainty import LogVariance
 
 
 class Uncertainty(SNRWeighted):
@@ -26,7 +21,7 @@ class Uncertainty(SNRWeighted):
         """lambda of table 1 of EDM (arXiv:2206.00364)."""
         return snr + 1 / self.sigma_data**2
 
-    def log_variance(self) -> LogVariance:
+    def log_variance(self) -> Module:
         from ddpm.diffusion.uncertainty import LogVariance
 
         return LogVariance()

@@ -1,24 +1,14 @@
 """Adam with decoupled weight decay. Loshchilov & Hutter 2017 (arXiv:1711.05101)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from ddpm.base.tensor import Tensor
-from ddpm.training.optimizer import Betas, Decay, Optimizer
-
-if TYPE_CHECKING:
-    import torch
+from ddpm.base.tensor import TorchOptimizer
+from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
 
 
 class AdamW(Optimizer):
     weight_decay: Decay = 0.01
     betas: Betas = (0.9, 0.999)
 
-    def over(
-        self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float
-    ) -> torch.optim.Optimizer:
+    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
         import torch
 
         return torch.optim.AdamW(

@@ -1,19 +1,13 @@
 """Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from ddpm.base.errors import UserError
-from ddpm.base.tensor import Tensor
-from ddpm.training.optimizer import Betas, Decay, Optimizer
-
-if TYPE_CHECKING:
-    import torch
+from ddpm.base.tensor import TorchOptimizer
+from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
 
 
 class Muon(Optimizer):
@@ -31,9 +25,7 @@ class Muon(Optimizer):
     weight_decay: Decay = 0.01
     betas: Betas = (0.9, 0.999)
 
-    def over(
-        self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float
-    ) -> torch.optim.Optimizer:
+    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
         """Raises UserError if torch is too old to have Muon."""
         import torch
 

@@ -1,18 +1,12 @@
 """AdamW that needs no decay of the learning rate, because it averages the weights itself. Defazio et al. 2024
 (arXiv:2405.15682)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ddpm.base.tensor import Tensor
-from ddpm.training.optimizer import Beta, Decay, Optimizer
-
-if TYPE_CHECKING:
-    import torch
+from ddpm.base.tensor import Tensor, TorchOptimizer
+from ddpm.training.optimizer import Beta, Decay, Optimizer, Weights
 
 
 class ScheduleFree(Optimizer):
@@ -26,18 +20,16 @@ class ScheduleFree(Optimizer):
     weight_decay: Decay = 0.0
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = (0.9, 0.999)
 
-    def over(
-        self, parameters: Sequence[Tensor], hidden: Sequence[Tensor], learning_rate: float
-    ) -> torch.optim.Optimizer:
+    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
         from schedulefree import AdamWScheduleFree
 
-        optimizer: torch.optim.Optimizer = AdamWScheduleFree(
+        optimizer: TorchOptimizer = AdamWScheduleFree(
             parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay
         )
         optimizer.train()  # type: ignore[attr-defined]
         return optimizer
 
-    def average(self, optimizer: torch.optim.Optimizer, weights: list[Tensor]) -> None:
+    def average(self, optimizer: TorchOptimizer, weights: list[Tensor]) -> None:
         """x from y = (1 - beta) z + beta x. The library's own ``eval`` and ``train`` would change y by rounding, so
         that a training would depend on how often someone looks at it."""
         import torch

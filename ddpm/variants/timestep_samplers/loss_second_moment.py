@@ -1,17 +1,12 @@
 """t is drawn in proportion to sqrt(E[L_t^2]) of recent losses. Improved DDPM (arXiv:2102.09672), equation 18."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Device, Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
-
-if TYPE_CHECKING:
-    import torch
 
 
 class LossSecondMoment(TimestepSampler):
@@ -21,7 +16,7 @@ class LossSecondMoment(TimestepSampler):
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.001
 
-    def state(self, schedule: NoiseSchedule, device: torch.device) -> dict[str, Tensor]:
+    def state(self, schedule: NoiseSchedule, device: Device) -> dict[str, Tensor]:
         """losses: (T, history), a ring buffer of the latest at each t; counts: (T,) int64, of all losses so far."""
         import torch
 
