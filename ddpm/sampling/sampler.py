@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm.base.tensor import Tensor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 else:
     Chain = Any  # for annotations: importing torch takes a second
 
-__all__ = ["Chain", "Denoise", "Level", "Noise", "Sampler", "levels"]
+__all__ = ["Chain", "Denoise", "Level", "Noise", "Sampler", "Step", "levels", "sde_step", "steps_of"]
 
 # (x_t, t of the training chain) -> the network's estimate
 Denoise = Callable[[Tensor, int], Prediction]
@@ -43,12 +44,40 @@ class Level(NamedTuple):
     log_ratio: float
 
 
+class Step(NamedTuple):
+    """From one level to the next. h: its width in log_ratio, infinite from a level without signal and to the image."""
+
+    start: Level
+    end: Level
+    h: float
+
+    def gain(self, eta: float) -> float:
+        """The share of x_0 that ``sde_step`` adds to x, before it is scaled by the signal."""
+        return 1 - math.exp(-self.h) ** (1 + eta)
+
+
 def levels(schedule: NoiseSchedule) -> list[Level]:
     """The schedule's levels from noise to image: its steps in descending t, then the image."""
     signal, sigma = schedule.alpha_bar**0.5, schedule.one_minus_alpha_bar**0.5
     columns = (schedule.timesteps, signal, sigma, schedule.log_snr / 2)
     noisy = map(Level, *(column[::-1].tolist() for column in columns))
     return [*noisy, Level(0, 1.0, 0.0, math.inf)]
+
+
+def steps_of(chain: Chain) -> list[Step]:
+    """The chain's steps, from noise to image."""
+    return [Step(start, end, end.log_ratio - start.log_ratio) for start, end in pairwise(levels(chain.schedule))]
+
+
+def sde_step(x: Tensor, x_0: Tensor, step: Step, eta: float, noise: Noise) -> Tensor:
+    """x at the step's end, if ``x_0`` is constant over the step: by the reverse SDE if ``eta`` is 1, the ODE if it is 0.
+    Lu et al. 2022 (arXiv:2211.01095), section 5."""
+    start, end, h = step
+    decay = math.exp(-h)
+    x = end.sigma / start.sigma * decay**eta * x + end.signal * step.gain(eta) * x_0
+    if eta > 0 and end.sigma > 0:
+        x = x + end.sigma * (1 - decay ** (2 * eta)) ** 0.5 * noise(start.t)
+    return x
 
 
 class Sampler(Variant, ABC):

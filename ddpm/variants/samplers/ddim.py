@@ -1,14 +1,13 @@
 """Denoising diffusion implicit models. Song et al. 2020 (arXiv:2010.02502), equations 12 and 16."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
 
 
 class DDIM(Sampler):
@@ -19,7 +18,7 @@ class DDIM(Sampler):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         deviations = self.eta * chain.schedule.beta_tilde[::-1] ** 0.5
-        for (start, end), deviation in zip(pairwise(levels(chain.schedule)), deviations.tolist(), strict=True):
+        for (start, end, _), deviation in zip(steps_of(chain), deviations.tolist(), strict=True):
             x_0, epsilon, _ = denoise(x, start.t)
             x = end.signal * x_0 + max(end.sigma**2 - deviation**2, 0) ** 0.5 * epsilon
             if deviation > 0:

@@ -3,11 +3,10 @@
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
 
 
 class DEIS(Sampler):
@@ -17,16 +16,14 @@ class DEIS(Sampler):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         history: list[tuple[Tensor, float]] = []  # epsilon and step width h of the previous steps, newest first
-        for start, end in pairwise(levels(chain.schedule)):
-            h = end.log_ratio - start.log_ratio
+        for start, end, h in steps_of(chain):
             x_0, epsilon, _ = denoise(x, start.t)
             x = end.signal * x_0 + end.sigma * epsilon
             if history and end.sigma > 0:
                 epsilon_1, h_1 = history[0]
                 slope = (epsilon - epsilon_1) * (h / h_1)
-                psi = (
-                    math.expm1(h) / h - 1
-                )  # the integral of s over the step from 0 to 1, and below of s^2, by e^(h - h s)
+                # the integral of s over the step from 0 to 1, and below of s^2, by e^(h - h s)
+                psi = math.expm1(h) / h - 1
                 change = psi * slope
                 if len(history) == 2:
                     epsilon_2, h_2 = history[1]

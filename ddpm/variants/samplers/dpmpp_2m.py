@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
 
 
 class DPMSolverPP2M(Sampler):
@@ -16,8 +15,7 @@ class DPMSolverPP2M(Sampler):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         before: tuple[Tensor, float] | None = None  # x_0 and step width h of the previous step
-        for start, end in pairwise(levels(chain.schedule)):
-            h = end.log_ratio - start.log_ratio
+        for start, end, h in steps_of(chain):
             x_0 = D = denoise(x, start.t).x_0
             if before and end.sigma > 0:
                 x_0_before, h_before = before

@@ -1,16 +1,14 @@
 """DPM-Solver++(3M) with fresh noise at each step, k-diffusion's DPM++ 3M SDE: a parabola through the last three x_0.
 After Lu et al. 2022 (arXiv:2211.01095)."""
 
-import math
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, sde_step, steps_of
 
 
 class DPMSolverPP3MSDE(Sampler):
@@ -25,25 +23,22 @@ class DPMSolverPP3MSDE(Sampler):
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
-        path = levels(chain.schedule)
+        steps = steps_of(chain)
         history: list[tuple[Tensor, float]] = []  # x_0 and step width h of the previous steps, newest first
-        for start, end in pairwise(path):
-            h = end.log_ratio - start.log_ratio
-            decay = math.exp(-h)
-            gain = 1 - decay ** (1 + self.eta)
+        for step in steps:
+            start, end, h = step
             x_0 = D = denoise(x, start.t).x_0
             if history and end.sigma > 0:
                 x_0_1, h_1 = history[0]
                 slope = (x_0 - x_0_1) * (h / h_1)
                 D = x_0 + slope / 2
-                if len(history) == 2 and end is not path[-2]:
+                if len(history) == 2 and step is not steps[-2]:
                     x_0_2, h_2 = history[1]
                     curve = (slope - (x_0_1 - x_0_2) * (h / h_2)) * (h / (h_1 + h_2))
+                    gain = step.gain(self.eta)
                     k = (1 + self.eta) * h
                     mean = 1 / gain - 1 / k  # of s over the step from 0 to 1, and below of s^2, weighted by e^(k s)
                     D = x_0 + mean * (slope + h_1 / h * curve) + (1 / gain - 2 * mean / k) * curve
-            x = end.sigma / start.sigma * decay**self.eta * x + end.signal * gain * D
-            if self.eta > 0 and end.sigma > 0:
-                x = x + end.sigma * (1 - decay ** (2 * self.eta)) ** 0.5 * noise(start.t)
+            x = sde_step(x, D, step, self.eta, noise)
             history = [(x_0, h), *history[:1]]
             yield x

@@ -3,14 +3,13 @@
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, sde_step, steps_of
 
 
 class DPMSolverPPSDE(Sampler):
@@ -24,18 +23,14 @@ class DPMSolverPPSDE(Sampler):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         first: tuple[Tensor, float] | None = None  # x_0 and step width h of the first half, at the midpoint
-        for start, end in pairwise(levels(chain.schedule)):
-            h = end.log_ratio - start.log_ratio
-            decay = math.exp(-h)
+        for step in steps_of(chain):
+            start, end, h = step
             x_0 = D = denoise(x, start.t).x_0
-            gain = 1 - decay ** (1 + self.eta)
             if first and end.sigma > 0:
                 # 2S wants x_0_s + (x_0 - x_0_s) / (2 r) from s on; the step to m was made with x_0_s alone
                 x_0_s, h_s = first
                 whole = 1 - math.exp(-(1 + self.eta) * (h_s + h))
-                D = x_0_s + whole / gain * (h_s + h) / (2 * h_s) * (x_0 - x_0_s)
-            x = end.sigma / start.sigma * decay**self.eta * x + end.signal * gain * D
-            if self.eta > 0 and end.sigma > 0:
-                x = x + end.sigma * (1 - decay ** (2 * self.eta)) ** 0.5 * noise(start.t)
+                D = x_0_s + whole / step.gain(self.eta) * (h_s + h) / (2 * h_s) * (x_0 - x_0_s)
+            x = sde_step(x, D, step, self.eta, noise)
             first = (x_0, h) if first is None and math.isfinite(h) else None
             yield x

@@ -2,11 +2,10 @@
 (arXiv:2209.03003), section 2.1."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
 
 
 class Euler(Sampler):
@@ -15,7 +14,7 @@ class Euler(Sampler):
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
-        for start, end in pairwise(levels(chain.schedule)):
+        for start, end, _ in steps_of(chain):
             x_0, epsilon, _ = denoise(x, start.t)
             length, length_end = start.signal + start.sigma, end.signal + end.sigma
             ds = end.sigma / length_end - start.sigma / length

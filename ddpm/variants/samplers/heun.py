@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
-from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, levels
+from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
 
 
 class Heun(Sampler):
@@ -22,7 +21,7 @@ class Heun(Sampler):
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
-        for start, end in pairwise(levels(chain.schedule)):
+        for start, end, _ in steps_of(chain):
             x_0, epsilon, _ = denoise(x, start.t)
             x = end.signal * x_0 + end.sigma * epsilon
             if end.sigma > 0:
