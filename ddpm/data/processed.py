@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import NO_ARRAY
 from ddpm.base.images import Images
-from ddpm.base.settings import Channels, ImageSize, Shape
+from ddpm.base.settings import Channels, ImageSize, Positive, Shape
 
 if TYPE_CHECKING:
     from ddpm.data.settings import Data
@@ -52,8 +52,8 @@ class Manifest(BaseModel):
     classes: tuple[str, ...]
     image_size: ImageSize
     channels: Channels
-    counts: Annotated[dict[Split, Annotated[int, Field(ge=1)]], Field(min_length=len(SPLITS))]
-    skipped: Annotated[int, Field(ge=0)]
+    counts: Annotated[dict[Split, Positive], Field(min_length=len(SPLITS))]
+    skipped: NonNegativeInt
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
     shards: dict[Split, tuple[Shard, ...]] = {}
 

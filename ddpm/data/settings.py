@@ -1,9 +1,9 @@
 """The ``data`` section of params.yaml."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, InstanceOf
+from pydantic import InstanceOf, NonNegativeInt
 
 from ddpm.base.settings import Fraction, ImageShape
 from ddpm.sources.dataset import Dataset
@@ -18,7 +18,7 @@ class Data(ImageShape):
     source: str | None = None
     resize: Resize = "crop"
     test_fraction: Fraction = 0.1
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: NonNegativeInt = 0
     on_error: Literal["fail", "skip"] = "fail"
 
     def refusals(self) -> Iterator[str]:

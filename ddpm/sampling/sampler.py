@@ -70,7 +70,7 @@ def steps_of(chain: Chain) -> list[Step]:
 
 
 def sde_step(x: Tensor, x_0: Tensor, step: Step, eta: float, noise: Noise) -> Tensor:
-    """x at the step's end, if ``x_0`` is constant over the step: by the reverse SDE if ``eta`` is 1, the ODE if it is 0.
+    """x at the step's end, if ``x_0`` is constant over it: by the reverse SDE if ``eta`` is 1, by the ODE if it is 0.
     Lu et al. 2022 (arXiv:2211.01095), section 5."""
     start, end, h = step
     decay = math.exp(-h)

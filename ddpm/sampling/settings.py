@@ -8,15 +8,12 @@ from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive, Precision, Section, Seed
+from ddpm.base.settings import Positive, Precision, Section, Seed, Share
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.posthoc import Length
 from ddpm.sampling.sampler import Sampler
 
 Spacing = Literal["uniform", "quadratic", "trailing", "log_snr", "karras"]
-
-
-Level = Annotated[float, Field(ge=0, le=1)]
 
 
 class Guidance(Section):
@@ -28,7 +25,7 @@ class Guidance(Section):
     """
 
     weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    interval: tuple[Level, Level] = (0.0, 1.0)
+    interval: tuple[Share, Share] = (0.0, 1.0)
     model: str | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from ddpm.base import variant
 from ddpm.base.settings import Positive, Section
@@ -17,9 +17,9 @@ class Likelihood(Section):
     ``ode_steps`` above 0, the likelihood of those of the test split is also computed by the probability-flow ODE, in so
     many steps."""
 
-    images: Annotated[int, Field(ge=0)] = 0
+    images: NonNegativeInt = 0
     timesteps: Positive = 50
-    ode_steps: Annotated[int, Field(ge=0)] = 0
+    ode_steps: NonNegativeInt = 0
 
     def refusals(self) -> Iterator[str]:
         if self.ode_steps and not self.images:

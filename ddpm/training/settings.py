@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat, model_validator
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive, Precision, Section, Seed
+from ddpm.base.settings import Positive, Precision, Section, Seed, Share
 from ddpm.model.posthoc import Posthoc
 from ddpm.model.settings import ModelConfig
 from ddpm.training.augmentation import Augmentation
@@ -62,13 +62,13 @@ class Train(Section):
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     lr_decay: Literal["constant", "cosine"] = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: NonNegativeInt = 0
     optimizer: InstanceOf[Optimizer] = Field(default_factory=partial(_chosen, "optimizers", "adamw"))
-    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+    gradient_clip: PositiveFloat | None = None
     horizontal_flip: bool = False
     augmentation: InstanceOf[Augmentation] = Field(default_factory=partial(_chosen, "augmentations", "none"))
-    input_perturbation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    label_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    input_perturbation: Share = 0.0
+    label_dropout: Share = 0.1
     precision: Precision = "auto"
     timestep_sampler: InstanceOf[TimestepSampler]
     ema: InstanceOf[EMAProfile]
@@ -83,7 +83,7 @@ class Train(Section):
     checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000
-    grid_every: Annotated[int, Field(ge=0)] = 0
+    grid_every: NonNegativeInt = 0
     grid_unit: Literal["steps", "epochs"] = "steps"
     profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
     seeds: Seeds = Seeds()

@@ -5,11 +5,10 @@ immutable: a sampler that learns from the losses keeps what it knows in ``state`
 """
 
 from abc import ABC, abstractmethod
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
+from ddpm.base.settings import Fraction
 from ddpm.base.tensor import Device, Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.schedule import Array, NoiseSchedule
@@ -52,7 +51,7 @@ class Fixed(TimestepSampler):
     are no weights, as in the papers: then the density is part of the objective, the mean loss over its own t.
     """
 
-    uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    uniform_share: Fraction = 0.1
     unbiased: bool = True
 
     @abstractmethod

@@ -2,14 +2,11 @@
 them. Karras et al. 2022 (arXiv:2206.00364), appendix F.2."""
 
 import math
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
+from ddpm.base.settings import Fraction, Share
 from ddpm.base.tensor import Tensor
 from ddpm.training.augmentation import Augmentation
-
-Strength = Annotated[float, Field(ge=0, le=1)]
 
 
 class NonLeaking(Augmentation):
@@ -27,13 +24,13 @@ class NonLeaking(Augmentation):
     draws: ClassVar[int] = 13
     conditions: ClassVar[int] = 9
 
-    p: Annotated[float, Field(gt=0, lt=1)] = 0.12
+    p: Fraction = 0.12
     flip_x: bool = True
     flip_y: bool = True
-    translation: Strength = 0.125
-    scale: Strength = 0.2
-    rotation: Strength = 1.0
-    anisotropy: Strength = 0.2
+    translation: Share = 0.125
+    scale: Share = 0.2
+    rotation: Share = 1.0
+    anisotropy: Share = 0.2
 
     def __call__(self, x_0: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
         import torch

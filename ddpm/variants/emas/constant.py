@@ -1,16 +1,13 @@
 """Constant decay after a warm-up. Ho et al. 2020 (arXiv:2006.11239), appendix B, with 0.9999."""
 
-from typing import Annotated
-
-from pydantic import Field
-
+from ddpm.base.settings import BelowOne
 from ddpm.training.ema import EMAProfile
 
 
 class Constant(EMAProfile):
     """With ``warmup`` the decay is at most (1 + step) / (10 + step), so that early weights are soon forgotten."""
 
-    value: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    value: BelowOne = 0.9999
     warmup: bool = True
 
     def decay(self, step: int) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from ddpm.base import progress
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
-from ddpm.base.settings import Shape
+from ddpm.base.settings import Positive, Shape
 from ddpm.compute import devices
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring.extractor import Extractor, Features
@@ -56,10 +56,10 @@ class Classifier(Extractor):
 
     dimensions = 64
     knows_classes = True
-    epochs: Annotated[int, Field(ge=1)] = 10
-    min_steps: Annotated[int, Field(ge=1)] = 1500
+    epochs: Positive = 10
+    min_steps: Positive = 1500
     batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: PositiveFloat = 3e-3
     seed: int = 0
 
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:

@@ -1,9 +1,7 @@
 """L_hybrid = L_simple + lambda L_vlb, where L_vlb only trains the variance. Improved DDPM (arXiv:2102.09672),
 equation 16."""
 
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
@@ -15,7 +13,7 @@ class Hybrid(Loss):
     trains_variance = True
     needs_learned_variance = True
 
-    lambda_vlb: Annotated[float, Field(gt=0)] = 0.001
+    lambda_vlb: PositiveFloat = 0.001
 
     def __call__(self, denoised: Denoised) -> Tensor:
         return denoised.squared_error() + self.lambda_vlb * denoised.bound(detach_mean=True)

@@ -1,8 +1,6 @@
 """Squared error of x_0 weighted by min(SNR, gamma). Min-SNR, Hang et al. 2023 (arXiv:2303.09556)."""
 
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import SNRWeighted
@@ -11,7 +9,7 @@ from ddpm.diffusion.loss import SNRWeighted
 class MinSNR(SNRWeighted):
     """For epsilon the weight is min(1, gamma / SNR)."""
 
-    gamma: Annotated[float, Field(gt=0)] = 5.0
+    gamma: PositiveFloat = 5.0
 
     def weight(self, snr: Tensor) -> Tensor:
         return snr.clamp(max=self.gamma)

@@ -1,9 +1,7 @@
 """Squared error of x_0 weighted by SNR gamma / (SNR + gamma), a smooth min(SNR, gamma). Crowson et al. 2024
 (arXiv:2401.11605)."""
 
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import SNRWeighted
@@ -13,7 +11,7 @@ class SoftMinSNR(SNRWeighted):
     """Half of ``min_snr``'s weight where SNR = gamma, and the same far from there. k-diffusion's ``soft-min-snr`` has
     gamma = 1 / sigma_data^2, which is 4 by default."""
 
-    gamma: Annotated[float, Field(gt=0)] = 4.0
+    gamma: PositiveFloat = 4.0
 
     def weight(self, snr: Tensor) -> Tensor:
         return snr * self.gamma / (snr + self.gamma)

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from ddpm.base.tensor import Tensor
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
@@ -23,7 +23,7 @@ class Cmmd(Metric):
 
     scores = (Score("cmmd", "lower", 0.01, "CMMD", sees=("dropped", "doubled", "blur", "noise")),)
     biased = True
-    sigma: Annotated[float, Field(gt=0)] = 10.0
+    sigma: PositiveFloat = 10.0
     images: Annotated[int, Field(ge=100)] = 20_000
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ddpm.base.settings import Positive
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
@@ -31,7 +32,7 @@ class DensityCoverage(Metric):
         Score("clipped_coverage", "higher", 0.01, "clipped coverage", is_share=True, sees=("blur", "noise")),
     )
     biased = False
-    neighbours: Annotated[int, Field(ge=1)] = 5
+    neighbours: Positive = 5
     images: Annotated[int, Field(ge=100)] = 20_000
 
     def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:

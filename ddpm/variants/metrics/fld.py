@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddpm.base.settings import Positive
 from ddpm.base.tensor import Tensor
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
@@ -30,7 +31,7 @@ class Fld(Metric):
 
     scores = (Score("fld", "lower", 0.5, "FLD", sees=("blur", "noise")),)
     biased = True
-    rounds: Annotated[int, Field(ge=1)] = 50
+    rounds: Positive = 50
     images: Annotated[int, Field(ge=100)] = 5_000
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:

@@ -1,11 +1,9 @@
 """MIND: the sliced Wasserstein distance of features. Berthet et al. 2026 (arXiv:2605.06797)."""
 
-from typing import Annotated
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from ddpm.base.settings import Positive
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
 from ddpm.scoring.settings import Evaluate
 
@@ -23,7 +21,7 @@ class Mind(Metric):
 
     scores = (Score("mind", "lower", 0.01, "MIND", sees=("dropped", "doubled", "blur", "noise")),)
     biased = True
-    projections: Annotated[int, Field(ge=1)] = 1000
+    projections: Positive = 1000
 
     def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
         import torch

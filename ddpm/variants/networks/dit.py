@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.settings import Positive, Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import (
     ClassEmbedding,
@@ -20,7 +20,6 @@ from ddpm.model.layers import (
     zeroed,
 )
 
-Positive = Annotated[int, Field(ge=1)]
 TIME_FEATURES = 256
 
 

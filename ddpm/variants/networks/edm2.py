@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.settings import BelowOne, Positive, Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, level_heights, time_features
 
-Positive = Annotated[int, Field(ge=1)]
 EPSILON = 1e-4  # keeps a vector of zeros from being divided by 0
 SILU = 0.596  # root mean square of SiLU of a standard normal number
 RESIDUAL, CLASS, SKIP = 0.3, 0.5, 0.5  # the second operand's part of a balanced sum
@@ -36,7 +35,7 @@ class EDM2(Architecture):
     blocks: Annotated[int, Field(ge=1, le=100)] = 3
     attention_sizes: tuple[Positive, ...] = (16,)
     head_width: Positive = 64
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: BelowOne = 0.0
 
     def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
         heights = level_heights(image, self.multipliers, self.attention_sizes)

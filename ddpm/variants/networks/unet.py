@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.settings import BelowOne, Positive, Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import (
     ClassEmbedding,
@@ -23,7 +23,6 @@ from ddpm.model.layers import (
     zeroed,
 )
 
-Positive = Annotated[int, Field(ge=1)]
 Few = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -50,7 +49,7 @@ class UNet(Architecture):
     resample: Literal["conv", "residual"] = "conv"
     groups: Positive = 32
     time_multiple: Positive = 4
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: BelowOne = 0.1
     dropout_kind: Literal["pixel", "channel"] = "pixel"
     zero_init: bool = True
 

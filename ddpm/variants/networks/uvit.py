@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.settings import Positive, Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import (
     ClassEmbedding,
@@ -19,7 +19,6 @@ from ddpm.model.layers import (
     time_features,
 )
 
-Positive = Annotated[int, Field(ge=1)]
 DEVIATION = 0.02  # of fresh weights and positions
 
 

@@ -1,11 +1,10 @@
 """Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon."""
 
-from typing import Annotated, ClassVar
-
-from pydantic import Field
+from typing import ClassVar
 
 from ddpm.base.errors import UserError
+from ddpm.base.settings import BelowOne
 from ddpm.base.tensor import TorchOptimizer
 from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
 
@@ -21,7 +20,7 @@ class Muon(Optimizer):
     capturable: ClassVar[bool] = False
     shardable: ClassVar[bool] = False
 
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    momentum: BelowOne = 0.95
     weight_decay: Decay = 0.01
     betas: Betas = (0.9, 0.999)
 

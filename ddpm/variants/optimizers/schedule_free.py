@@ -1,10 +1,9 @@
 """AdamW that needs no decay of the learning rate, because it averages the weights itself. Defazio et al. 2024
 (arXiv:2405.15682)."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
+from ddpm.base.settings import Fraction
 from ddpm.base.tensor import Tensor, TorchOptimizer
 from ddpm.training.optimizer import Beta, Decay, Optimizer, Weights
 
@@ -18,7 +17,7 @@ class ScheduleFree(Optimizer):
     shardable: ClassVar[bool] = False
 
     weight_decay: Decay = 0.0
-    betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = (0.9, 0.999)
+    betas: tuple[Fraction, Beta] = (0.9, 0.999)
 
     def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
         from schedulefree import AdamWScheduleFree

@@ -1,10 +1,8 @@
 """Denoising diffusion implicit models. Song et al. 2020 (arXiv:2010.02502), equations 12 and 16."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
-from pydantic import Field
-
+from ddpm.base.settings import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
@@ -13,7 +11,7 @@ from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, steps_of
 class DDIM(Sampler):
     """``eta`` = 0 is deterministic; 1 has the variance of the ancestral sampler with fixed_small."""
 
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    eta: Share = 0.0
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T

@@ -1,10 +1,8 @@
 """SDE-DPM-Solver++(2M): ``dpmpp_2m`` with fresh noise at each step. Lu et al. 2022 (arXiv:2211.01095), section 5."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
-from pydantic import Field
-
+from ddpm.base.settings import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, sde_step, steps_of
@@ -14,7 +12,7 @@ class DPMSolverPP2MSDE(Sampler):
     """``eta``, k-diffusion's, is 1 for the reverse SDE and 0 for ``dpmpp_2m``. The first and the last step are first
     order, as there."""
 
-    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    eta: Share = 1.0
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T

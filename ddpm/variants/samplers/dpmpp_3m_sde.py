@@ -2,10 +2,8 @@
 After Lu et al. 2022 (arXiv:2211.01095)."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
-from pydantic import Field
-
+from ddpm.base.settings import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, sde_step, steps_of
@@ -19,7 +17,7 @@ class DPMSolverPP3MSDE(Sampler):
     steps of ``dpmpp_2m_sde``.
     """
 
-    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    eta: Share = 1.0
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T

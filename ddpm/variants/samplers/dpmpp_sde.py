@@ -3,10 +3,8 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated
 
-from pydantic import Field
-
+from ddpm.base.settings import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, sde_step, steps_of
@@ -18,7 +16,7 @@ class DPMSolverPPSDE(Sampler):
     noise of the two adds up to that of the whole. A step from zero SNR, and the one to the image, are first order.
     """
 
-    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    eta: Share = 1.0
 
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T

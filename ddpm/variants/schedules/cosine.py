@@ -1,17 +1,15 @@
 """alpha_bar follows a squared cosine. Improved DDPM (arXiv:2102.09672), equation 17."""
 
-from typing import Annotated
-
 import numpy as np
-from pydantic import Field
 
+from ddpm.base.settings import BelowOne
 from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
 class Cosine(Schedule):
     """``s`` keeps beta from vanishing near t = 0; ``max_beta`` limits it near t = T."""
 
-    s: Annotated[float, Field(ge=0, lt=1)] = 0.008
+    s: BelowOne = 0.008
     max_beta: Beta = MAX_BETA
 
     def betas(self, T: int) -> Array:

@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from ddpm.base.settings import Share
 from ddpm.diffusion.schedule import Array, NoiseSchedule
 from ddpm.training.timesteps import Fixed
 
@@ -13,7 +14,7 @@ from ddpm.training.timesteps import Fixed
 class Laplace(Fixed):
     """Most draws are near t / T = ``mu``, and more so for smaller ``b``."""
 
-    mu: Annotated[float, Field(ge=0, le=1)] = 0.5
+    mu: Share = 0.5
     b: Annotated[float, Field(ge=0.01, le=10)] = 0.2
 
     def mass(self, schedule: NoiseSchedule) -> Array:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddpm.base.settings import Fraction
 from ddpm.base.tensor import Device, Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
@@ -14,7 +15,7 @@ class LossSecondMoment(TimestepSampler):
     losses of every t up to date. Made for ``vlb``, which has terms that differ by orders of magnitude."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
-    uniform_share: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    uniform_share: Fraction = 0.001
 
     def state(self, schedule: NoiseSchedule, device: Device) -> dict[str, Tensor]:
         """losses: (T, history), a ring buffer of the latest at each t; counts: (T,) int64, of all losses so far."""
