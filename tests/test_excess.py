@@ -23,7 +23,7 @@ from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.settings import Diffusion
 from ddpm.evaluation import bounds, excess, likelihood
 from ddpm.evaluation.excess import Gallery
-from ddpm.evaluation.likelihood import Array, Denoises
+from ddpm.evaluation.likelihood import Array, Asked, Denoises
 from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.settings import Evaluate, Likelihood
@@ -71,13 +71,13 @@ class Ideal(torch.nn.Module):
 
 def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray, labels: Tensor | None = None) -> Array:
     denoiser = Denoiser(network, chosen, CPU, torch.float32, clip=True)
-    chain, options = denoiser.chain.schedule, (TIMESTEPS, 16, CPU, SEED)
-    return likelihood.bound(denoiser, chain, chosen.variance, images, *options, labels=labels).mse
+    asked = Asked(images, 16, CPU, SEED, labels=labels)
+    return likelihood.bound(denoiser, denoiser.chain.schedule, chosen.variance, asked, TIMESTEPS).mse
 
 
 def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
     chain = chosen.schedule.noise_schedule(chosen.T)
-    return excess.errors(chain, queries, gallery, TIMESTEPS, CPU, SEED, labels=labels)
+    return excess.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
 
 
 @pytest.mark.parametrize("target", variant.names("parameterizations"))
@@ -199,9 +199,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Diag
     def say(name: str) -> tuple[Diagnosis, Levels]:
         found, best = {}, {}
         for split, images in (("train", train[:150]), ("test", test[:150])):
-            options = (chain, chosen.variance, images, 30, 50, CPU, SEED)
-            found[split] = likelihood.bound(denoises(name), *options)
-            best[split] = excess.errors(chain, images, gallery, 30, CPU, SEED)
+            asked = Asked(images, 50, CPU, SEED)
+            found[split] = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
+            best[split] = excess.errors(chain, gallery, asked, 30)
         write_rows(folder / f"{name}.csv", excess.rows(found, best, chosen))
         measured = Levels.read(WORKSPACE, folder / f"{name}.csv")
         return words.diagnose(measured), measured

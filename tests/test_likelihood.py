@@ -22,7 +22,7 @@ from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import bounds, likelihood
-from ddpm.evaluation.likelihood import Bound, Denoises
+from ddpm.evaluation.likelihood import Asked, Bound, Denoises
 from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.settings import Evaluate, Likelihood
@@ -74,7 +74,8 @@ def bound(
     batch_size: int = 500,
     seed: int = 0,
 ) -> Bound:
-    return likelihood.bound(denoiser, chain, variance(reverse), images, timesteps, batch_size, CPU, seed)
+    asked = Asked(images, batch_size, CPU, seed)
+    return likelihood.bound(denoiser, chain, variance(reverse), asked, timesteps)
 
 
 def noisy_images(count: int) -> np.ndarray:
@@ -190,7 +191,7 @@ def test_the_bar_counts_every_rank_s_images(capsys: pytest.CaptureFixture[str]) 
     chain = schedule(10)
     images = noisy_images(9)
     for ranks in (Ranks(), FirstOfTwo(0, 2)):
-        likelihood.bound(crude, chain, variance(), images, 2, 3, CPU, seed=0, ranks=ranks)
+        likelihood.bound(crude, chain, variance(), Asked(images, 3, CPU, 0, ranks), 2)
         assert "| 9/9 [" in capsys.readouterr().err
 
 

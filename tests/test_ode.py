@@ -18,7 +18,7 @@ from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, ode
-from ddpm.evaluation.likelihood import Denoises
+from ddpm.evaluation.likelihood import Asked, Denoises
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.params.config import Compare
@@ -82,7 +82,7 @@ def test_bits_per_dim_are_those_of_the_known_density() -> None:
     labels = torch.from_numpy(draw.choice(3, count))
     x_0 = truth.draw(labels, *(torch.from_numpy(draw.standard_normal((count, n))) for n in (9, 1)))
     images = ((x_0 + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    found = ode.bits_per_dim(perfect(truth, SPREAD), SPREAD, images.numpy(), 100, 400, CPU, 0)
+    found = ode.bits_per_dim(perfect(truth, SPREAD), SPREAD, Asked(images.numpy(), 400, CPU, 0), 100)
 
     signal, sigma = (float(column[0] ** 0.5) for column in (SPREAD.alpha_bar, SPREAD.one_minus_alpha_bar))
     spread = from_images(images).double() + (torch.from_numpy(draw.random(x_0.shape)) - 0.5) * 2 / 255
@@ -103,11 +103,11 @@ def test_an_image_has_its_own_noise_whatever_the_batch_and_the_rank() -> None:
     schedule = variant.build("schedules", {"name": "cosine"}, "schedule").noise_schedule(30)
     images = pictures(7)
     whole, parts, other = (
-        ode.bits_per_dim(crude, schedule, images, 8, size, CPU, seed) for size, seed in ((7, 0), (3, 0), (7, 1))
+        ode.bits_per_dim(crude, schedule, Asked(images, size, CPU, seed), 8) for size, seed in ((7, 0), (3, 0), (7, 1))
     )
     np.testing.assert_array_equal(whole, parts)
     assert (whole != other).all()
-    shares = [ode.bits_per_dim(crude, schedule, images, 8, 7, CPU, 0, Lone(rank, 2)) for rank in (0, 1)]
+    shares = [ode.bits_per_dim(crude, schedule, Asked(images, 7, CPU, 0, Lone(rank, 2)), 8) for rank in (0, 1)]
     np.testing.assert_array_equal(np.concatenate(shares), whole)
 
 
@@ -123,7 +123,7 @@ class Lone(Ranks):
 def test_it_is_finite_on_every_schedule_and_any_number_of_steps(name: str, T: int) -> None:
     schedule = variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
     for steps in (1, 6, 1000):
-        assert np.isfinite(ode.bits_per_dim(crude, schedule, pictures(2), steps, 2, CPU, 0)).all()
+        assert np.isfinite(ode.bits_per_dim(crude, schedule, Asked(pictures(2), 2, CPU, 0), steps)).all()
 
 
 # --- as part of an evaluation

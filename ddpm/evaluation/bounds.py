@@ -14,7 +14,7 @@ from ddpm.base.files import Rows
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, Split, open_split
 from ddpm.evaluation import likelihood, ode
-from ddpm.evaluation.likelihood import Bound
+from ddpm.evaluation.likelihood import Asked, Bound
 from ddpm.model.file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.settings import Evaluate
@@ -50,20 +50,15 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
     return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if options.images}
 
 
-def of_split(job: Job, split: Split, find: Callable[..., Found], steps: int) -> Found:
+def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps: int) -> Found:
     """What ``find`` finds on the split's images for the likelihood at so many ``steps``, in full float32."""
-    images, labels = open_split(job.processed, split)
+    (images, labels), config = open_split(job.processed, split), job.model.config
     rows = chosen(len(images), job.settings.likelihood.images)
+    known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
+    ranks = job.ranks if len(rows) >= job.ranks.size else ALONE
+    asked = Asked(images[rows], job.settings.batch_size, job.device, config.seed, ranks, known)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        return find(
-            images[rows],
-            steps,
-            job.settings.batch_size,
-            job.device,
-            job.model.config.seed,
-            job.ranks if len(rows) >= job.ranks.size else ALONE,
-            torch.from_numpy(labels[rows]).to(job.device) if job.model.config.model.classes else None,
-        )
+        return find(asked, steps)
 
 
 def chosen(images: int, count: int) -> NDArray[np.int64]:

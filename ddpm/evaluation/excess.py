@@ -36,7 +36,8 @@ For a model with classes, an image's optimum is that of the train images of its 
 """
 
 import math
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,14 +47,13 @@ from torch import Tensor
 from ddpm.base import progress
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
-from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import Split, open_split
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.settings import Diffusion
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.bounds import Job
-from ddpm.evaluation.likelihood import Array, Bound
+from ddpm.evaluation.likelihood import Array, Asked, Bound
 
 MAX_IMAGES = 50_000
 MAX_VALUES = MAX_IMAGES * 3072  # as many as in CIFAR's images
@@ -90,44 +90,32 @@ def optima(found: dict[Split, Bound], job: Job) -> dict[Split, Array]:
     rows = bounds.chosen(len(images), most)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
-    gallery = Gallery(images, rows, known)
-
-    def find(queries: NDArray[np.uint8], timesteps: int, _: int, *rest: Any) -> Array:
-        return errors(schedule, queries, gallery, timesteps, *rest)
-
+    find = partial(errors, schedule, Gallery(images, rows, known))
     return {split: bounds.of_split(job, split, find, options.timesteps) for split in found}
 
 
-def errors(
-    schedule: NoiseSchedule,
-    queries: NDArray[np.uint8],
-    gallery: Gallery,
-    timesteps: int,
-    device: torch.device,
-    seed: int,
-    ranks: Ranks = ALONE,
-    labels: Tensor | None = None,
-) -> Array:
-    """(M, S): the squared error of epsilon, per dimension, of the best denoiser of the gallery, for uint8 (M, C, H, W)
-    ``queries`` at the t and the noise of ``likelihood.bound``. labels: (M,), if the gallery has labels."""
-    chain = Chain(schedule, device, torch.float64)
+def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: int) -> Array:
+    """(M, S): the squared error of epsilon, per dimension, of the best denoiser of the gallery, for the images at the t
+    and the noise of ``likelihood.bound``. They have labels if the gallery has."""
+    queries, labels = asked.images, asked.labels
+    chain = Chain(schedule, asked.device, torch.float64)
     first, steps = likelihood.strata(len(schedule), timesteps)
-    own = torch.arange(len(queries), device=device)[ranks.share(len(queries))]
+    own = asked.own()
     parts = []
-    with progress.bar(len(queries), "smallest error", "image", shown=ranks.main) as bar:
+    with progress.bar(len(queries), "smallest error", "image", shown=asked.ranks.main) as bar:
         for index in own.split(max(1, min(BATCH, VALUES // len(gallery.rows)))):
             images = queries[index.cpu().numpy()]
-            squares = squared_distances(images, gallery, device, None if labels is None else labels[index])
+            squares = squared_distances(images, gallery, asked.device, None if labels is None else labels[index])
             x_0 = pixels(images, squares.new_empty(0, dtype=torch.float32))
             columns = []
             for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-                t, epsilon = likelihood.draw(seed, index, low, count, images.shape[1:])
+                t, epsilon = likelihood.draw(asked.seed, index, low, count, images.shape[1:])
                 at = chain.at(t)
                 ratio = (at.signal / at.sigma).flatten(1)
                 columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
             parts.append(torch.stack(columns, dim=1))
             bar.update(min(sum(map(len, parts)) * len(queries) // len(own), len(queries)) - bar.n)
-    whole: Array = ranks.gather(torch.cat(parts), len(queries)).cpu().numpy()
+    whole: Array = asked.ranks.gather(torch.cat(parts), len(queries)).cpu().numpy()
     return whole
 
 

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,29 @@ from ddpm.diffusion.variance import Variance
 Array = NDArray[np.float64]
 # (x_0, epsilon) of x_t, (B, C, H, W) float32, at the t of each image, (B,) int64 in 1..T
 Denoises = Callable[..., Prediction]
+
+
+class Asked(NamedTuple):
+    """The images whose likelihood is asked for, uint8 (M, C, H, W), and how it is computed.
+
+    labels: (M,) on the device, their classes, for a denoiser that takes them as ``labels``. Each rank processes its
+    share of the images, and gets the whole. M is at least the number of ranks.
+    """
+
+    images: NDArray[np.uint8]
+    batch_size: int
+    device: torch.device
+    seed: int
+    ranks: Ranks = ALONE
+    labels: Tensor | None = None
+
+    def own(self) -> Tensor:
+        """The numbers of this rank's images."""
+        return torch.arange(len(self.images), device=self.device)[self.ranks.share(len(self.images))]
+
+    def told(self, denoiser: Denoises, index: Tensor) -> Denoises:
+        """The denoiser of the images ``index``, which is told their classes if there are ``labels``."""
+        return denoiser if self.labels is None else partial(denoiser, labels=self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -72,62 +96,35 @@ def strata(T: int, timesteps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return first, np.diff(np.append(first, T + 1))
 
 
-def bound(
-    denoiser: Denoises,
-    schedule: NoiseSchedule,
-    variance: Variance,
-    images: NDArray[np.uint8],
-    timesteps: int,
-    batch_size: int,
-    device: torch.device,
-    seed: int,
-    ranks: Ranks = ALONE,
-    labels: Tensor | None = None,
-) -> Bound:
-    """The bound of uint8 (M, C, H, W) images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1.
-    labels: (M,) on the device, the images' classes, for a denoiser that takes them as ``labels``.
-
-    Each rank processes its share of the images, and gets the whole. M is at least the number of ranks.
-    """
-    chain = Chain(schedule, device, torch.float64)  # small terms are differences of large numbers
+def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, asked: Asked, timesteps: int) -> Bound:
+    """The bound of the images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1."""
+    chain = Chain(schedule, asked.device, torch.float64)  # small terms are differences of large numbers
     first, steps = strata(len(schedule), timesteps)
 
     def bounded(index: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        given = told(denoiser, labels, index)
+        given = asked.told(denoiser, index)
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-            t, epsilon = draw(seed, index, low, count, x_0.shape[1:])
+            t, epsilon = draw(asked.seed, index, low, count, x_0.shape[1:])
             columns.append(term(given, chain, variance, x_0, epsilon, t))
         prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
         terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
         return terms, mse, prior
 
-    return Bound(first, steps, *of_images("likelihood", bounded, images, batch_size, device, ranks))
+    return Bound(first, steps, *of_images("likelihood", bounded, asked))
 
 
-def told(denoiser: Denoises, labels: Tensor | None, index: Tensor) -> Denoises:
-    """The denoiser of the images ``index``, which is told their classes if there are ``labels``."""
-    return denoiser if labels is None else partial(denoiser, labels=labels[index])
-
-
-def of_images(
-    title: str,
-    found: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
-    images: NDArray[np.uint8],
-    batch_size: int,
-    device: torch.device,
-    ranks: Ranks,
-) -> list[Array]:
-    """What ``found`` returns for uint8 (M, C, H, W) images, (M, ...) each, from their numbers, (B,), and x_0, (B, C, H,
-    W) float64 in [-1, 1]. Each rank processes its share, and gets the whole; ``title`` is that of the progress bar."""
-    parts = []
-    own = torch.arange(len(images), device=device)[ranks.share(len(images))]
-    with progress.bar(len(images), title, "image", shown=ranks.main) as bar:
-        for index in own.split(batch_size):
-            parts.append(found(index, from_images(torch.from_numpy(images[index.cpu().numpy()]).to(device).double())))
-            done = min(len(parts) * batch_size, len(own))  # the other ranks are about as far with their shares
+def of_images(title: str, found: Callable[[Tensor, Tensor], tuple[Tensor, ...]], asked: Asked) -> list[Array]:
+    """What ``found`` returns for the images, (M, ...) each, from their numbers, (B,), and x_0, (B, C, H, W) float64 in
+    [-1, 1]. ``title``: of the progress bar."""
+    images, own, parts = asked.images, asked.own(), []
+    with progress.bar(len(images), title, "image", shown=asked.ranks.main) as bar:
+        for index in own.split(asked.batch_size):
+            batch = torch.from_numpy(images[index.cpu().numpy()]).to(asked.device)
+            parts.append(found(index, from_images(batch.double())))
+            done = min(len(parts) * asked.batch_size, len(own))  # the other ranks are about as far with their shares
             bar.update(done * len(images) // len(own) - bar.n)
-    return [ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
+    return [asked.ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
 
 
 def draw(seed: int, index: Tensor, low: int, count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

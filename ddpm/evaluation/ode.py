@@ -18,51 +18,37 @@ divergence, are functions of seed and image.
 import math
 from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm.compute import noise
-from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.evaluation.likelihood import Array, Denoises, of_images, told
+from ddpm.evaluation.likelihood import Array, Asked, Denoises, of_images
 from ddpm.sampling import spacing
 from ddpm.sampling.sampler import Level, levels
 
 LEVEL = 2 / 255  # width of one of the 256 levels in [-1, 1]
 
 
-def bits_per_dim(
-    denoiser: Denoises,
-    schedule: NoiseSchedule,
-    images: NDArray[np.uint8],
-    steps: int,
-    batch_size: int,
-    device: torch.device,
-    seed: int,
-    ranks: Ranks = ALONE,
-    labels: Tensor | None = None,
-) -> Array:
-    """(M,) of uint8 (M, C, H, W) images, by ``steps`` steps of the ODE, at most T - 1; two evaluations each.
+def bits_per_dim(denoiser: Denoises, schedule: NoiseSchedule, asked: Asked, steps: int) -> Array:
+    """(M,) of the images, by ``steps`` steps of the ODE, at most T - 1; two evaluations each.
 
-    denoiser: differentiable by x_t. labels: (M,) on the device, the images' classes, for a denoiser that takes them as
-    ``labels``. Each rank processes its share of the images, and gets the whole. M is at least the number of ranks.
+    denoiser: differentiable by x_t.
     """
     visited = schedule.respace(spacing.timesteps(schedule, min(steps + 1, len(schedule)), "log_snr"))
-    signal, pixels = float(visited.alpha_bar[0] ** 0.5), math.prod(images.shape[1:])
+    signal, pixels = float(visited.alpha_bar[0] ** 0.5), math.prod(asked.images.shape[1:])
 
     def bits(index: Tensor, x_0: Tensor) -> tuple[Tensor]:
         spread, probe = (
-            noise.gaussian(seed, f"likelihood ode {name}", index, 0, x_0.shape[1:]).double()
+            noise.gaussian(asked.seed, f"likelihood ode {name}", index, 0, x_0.shape[1:]).double()
             for name in ("level", "trace")
         )
         x_0 = x_0 + LEVEL * (torch.special.ndtr(spread) - 0.5)
         probe = torch.ones_like(probe).copysign(probe)
-        nats = log_density(told(denoiser, labels, index), visited, signal * x_0, probe) + pixels * math.log(signal)
+        nats = log_density(asked.told(denoiser, index), visited, signal * x_0, probe) + pixels * math.log(signal)
         return (-(nats / pixels + math.log(LEVEL)) / math.log(2),)
 
-    return of_images("likelihood by the ODE", bits, images, batch_size, device, ranks)[0]
+    return of_images("likelihood by the ODE", bits, asked)[0]
 
 
 def log_density(denoiser: Denoises, schedule: NoiseSchedule, x: Tensor, probe: Tensor) -> Tensor:

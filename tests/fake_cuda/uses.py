@@ -13,6 +13,7 @@ from torch import Tensor
 from ddpm.base.settings import Shape
 from ddpm.diffusion.chain import from_images
 from ddpm.evaluation import excess, likelihood, ode
+from ddpm.evaluation.likelihood import Asked
 from ddpm.model import architecture
 from ddpm.model.file import Loaded
 from ddpm.sampling import guidance
@@ -65,17 +66,17 @@ def interpolated() -> Tensor:
 
 def bound() -> object:
     schedule, variance = denoiser().chain.schedule, CONFIG.diffusion.variance
-    return likelihood.bound(denoiser(), schedule, variance, IMAGES, 2, BATCH, CUDA, SEED)
+    return likelihood.bound(denoiser(), schedule, variance, Asked(IMAGES, BATCH, CUDA, SEED), 2)
 
 
 def likelihood_by_the_ode() -> object:
     own = denoiser()
-    return ode.bits_per_dim(own.differentiable, own.chain.schedule, IMAGES, 2, BATCH, CUDA, SEED)
+    return ode.bits_per_dim(own.differentiable, own.chain.schedule, Asked(IMAGES, BATCH, CUDA, SEED), 2)
 
 
 def smallest_error() -> object:
     gallery = excess.Gallery(TRAIN, np.arange(len(TRAIN)))
-    return excess.errors(denoiser().chain.schedule, IMAGES, gallery, 2, CUDA, SEED)
+    return excess.errors(denoiser().chain.schedule, gallery, Asked(IMAGES, BATCH, CUDA, SEED), 2)
 
 
 def nearest_train_images() -> object:
