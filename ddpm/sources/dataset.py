@@ -4,26 +4,27 @@ Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` 
 datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 """
 
-from __future__ import annotations
-
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, ClassVar
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, masked
 from ddpm.base.files import atomic_path
 from ddpm.base.settings import Shape
 from ddpm.base.variant import Variant
+from ddpm.sources.archives import SUFFIXES
 
 MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
+MAX_NAME = 40  # characters of a source's own name
 CLASSLESS = "images"  # the class of those that have none
 
 
@@ -81,7 +82,7 @@ class Records:
             )
 
     @classmethod
-    def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Records:
+    def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Self:
         """From each split's images, (N, H, W) or (N, H, W, C), and labels, (N,). A "test" split is kept as such."""
         parts = [part for part, _ in splits.values()]
         counts = [len(part) for part in parts]
@@ -125,8 +126,9 @@ class Dataset(Variant, ABC):
             yield f"channels: {image.channels} is not allowed for the pictures of {self.name}; allowed: {allowed}"
 
     def own_name(self, source: str | None) -> str | None:
-        """A name for the images of a user's own ``source``; None for the published, verified ones."""
-        return None
+        """A name for the images of a user's own ``source``: its folder's or archive's. None for the published, verified
+        ones."""
+        return None if source is None else named_after(source) or self.name
 
     @abstractmethod
     def fetch(self, source: str | None, folder: Path) -> None:
@@ -135,3 +137,11 @@ class Dataset(Variant, ABC):
     @abstractmethod
     def read(self, raw: Path) -> Records:
         """The records that ``download`` put under ``raw``. Raises UserError that names a missing or wrong file."""
+
+
+def named_after(source: str) -> str:
+    """The last part of a ``data.source`` as a name, without an archive's suffix; may be empty."""
+    last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
+    suffixes = "|".join(map(re.escape, (*SUFFIXES, ".npy", ".npz", ".parquet")))
+    stem = re.sub(f"({suffixes})$", "", last, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME]

@@ -21,7 +21,7 @@ from ddpm.base.variant import shown
 from ddpm.sources import fetch as _sources
 from ddpm.sources.archives import reading
 from ddpm.sources.dataset import CLASSLESS, Dataset, Records
-from ddpm.sources.photos import FORMATS, HELD_OUT, named_after
+from ddpm.sources.photos import FORMATS, HELD_OUT
 
 FILE = "images.arrow"
 CLASSES = "classes.json"
@@ -61,9 +61,6 @@ class Packed(Dataset):
 
         Raises UserError, also while the samples are read, when the file is not what it should be.
         """
-
-    def own_name(self, source: str | None) -> str | None:
-        return None if source is None else named_after(source) or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
         paths = self._files(_sources.locate(source, None, (), folder))

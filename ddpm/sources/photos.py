@@ -5,7 +5,6 @@ them, each image can be read at its offset, and no name from outside ever become
 """
 
 import io
-import re
 import tarfile
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
@@ -15,14 +14,12 @@ import numpy as np
 from PIL import Image
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, masked, printable
+from ddpm.base.errors import UserError, printable
 from ddpm.sources import fetch as _sources
 from ddpm.sources.archives import MISREAD, Header, members, reading
-from ddpm.sources.archives import SUFFIXES as ARCHIVES
 from ddpm.sources.dataset import Dataset, Records
 
 FILE = "images.tar"
-MAX_NAME = 40
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 HELD_OUT = frozenset({"test", "val", "valid", "validation"})  # names of a source's own test split
 # PIL's other readers are rarely used, and one of them starts another program
@@ -34,10 +31,6 @@ class Photos(Dataset):
 
     address: ClassVar[str | None] = None
     sha256: ClassVar[str | None] = None
-
-    def own_name(self, source: str | None) -> str | None:
-        """The source's folder or archive name; None for the verified public archive."""
-        return None if source is None else named_after(source) or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
         found = _sources.locate(source, self.address, (), folder)
@@ -81,14 +74,6 @@ class Photos(Dataset):
 
         shown = tuple(printable(str(name)) or repr(str(name)) for name in classes)
         return Records(names, open_image, labels.astype(np.int64), shown, is_test)
-
-
-def named_after(source: str) -> str:
-    """The last part of a ``data.source`` as a name, without an archive's suffix; may be empty."""
-    last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
-    suffixes = "|".join(map(re.escape, (*ARCHIVES, ".npy", ".npz", ".parquet")))
-    stem = re.sub(f"({suffixes})$", "", last, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME]
 
 
 def is_image(name: str) -> bool:

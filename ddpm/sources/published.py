@@ -43,6 +43,9 @@ class Published(Dataset):
             raise UserError(f"{found}: {self.name} needs {', '.join(missing)}; get them from {self.address}")
         self.verify(folder)
 
+    def own_name(self, source: str | None) -> None:
+        """A mirror has the same files."""
+
     def verify(self, raw: Path) -> None:
         """Raises UserError when a file is missing or is not the published one."""
         for file, published in self.md5.items():

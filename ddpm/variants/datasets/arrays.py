@@ -17,7 +17,6 @@ from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
 from ddpm.sources.dataset import CLASSLESS, Dataset, Numbered, Records
 from ddpm.sources.fetch import locate
-from ddpm.sources.photos import named_after
 
 TYPES = ("uint8", "uint16", "float32", "float64")
 LAYOUTS = {"NHW": 3, "NHWC": 4, "NCHW": 4}
@@ -49,9 +48,6 @@ class Arrays(Dataset):
     def refusals(self, image: Shape) -> Iterator[str]:
         """None: the files say how many channels there are."""
         yield from ()
-
-    def own_name(self, source: str | None) -> str | None:
-        return None if source is None else named_after(source) or self.name
 
     def fetch(self, source: str | None, folder: Path) -> None:
         """The raw folder holds NAME.npy, images, and NAME.labels.npy of each file: checked, their bytes unchanged."""
