@@ -4,8 +4,6 @@ Contract: ``steps`` is a function of the denoiser, x_T, the chain and the noise,
 coefficients of a step are Python floats, computed in float64 from the chain's ``levels``.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator

@@ -6,8 +6,6 @@ ladder of calibration, params.yaml, verdicts, the gate. They are read without to
 take seconds: a variant imports them where it computes.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
 

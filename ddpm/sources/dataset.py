@@ -83,19 +83,34 @@ class Records:
 
     @classmethod
     def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Self:
-        """From each split's images, (N, H, W) or (N, H, W, C), and labels, (N,). A "test" split is kept as such."""
-        parts = [part for part, _ in splits.values()]
-        counts = [len(part) for part in parts]
-        if len(shapes := sorted({part.shape[1:] for part in parts})) > 1:
+        """From each split's images, (N, H, W) or (N, H, W, C) of one shape, and labels, (N,)."""
+        images = {split: part for split, (part, _) in splits.items()}
+        if len(shapes := sorted({part.shape[1:] for part in images.values()})) > 1:
             raise UserError(f"dataset: its splits hold images of {' and '.join(map(str, shapes))}; one is allowed")
-        images = np.concatenate(parts)
-        return cls(
-            names=Numbered(dict(zip(splits, counts, strict=True))),
-            open=lambda index: picture(images[index]),
-            labels=np.concatenate([labels for _, labels in splits.values()]).astype(np.int64),
-            classes=classes,
-            is_test=np.repeat([split == "test" for split in splits], counts) if "test" in splits else None,
-        )
+        labels = np.concatenate([labels for _, labels in splits.values()])
+        return cls.of_parts(images, labels, classes, picture)
+
+    @classmethod
+    def of_parts(
+        cls,
+        parts: Mapping[str, NDArray[Any]],
+        labels: NDArray[Any],
+        classes: tuple[str, ...],
+        shown: Callable[[NDArray[Any]], Image.Image | NDArray[np.uint8]],
+    ) -> Self:
+        """From arrays of images, (N, ...) each, and all their labels. A part called "test" is the test split.
+
+        shown: what ``open`` gives for one of the images.
+        """
+        counts = {part: len(images) for part, images in parts.items()}
+        names = Numbered(counts)
+
+        def open_image(index: int) -> Image.Image | NDArray[np.uint8]:
+            part, row = names.place(index)
+            return shown(parts[part][row])
+
+        is_test = np.repeat([part == "test" for part in parts], list(counts.values())) if "test" in parts else None
+        return cls(names, open_image, labels.astype(np.int64), classes, is_test)
 
 
 def picture(pixels: NDArray[np.uint8]) -> Image.Image | NDArray[np.uint8]:

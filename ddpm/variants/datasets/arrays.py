@@ -15,14 +15,13 @@ from ddpm.base.files import NO_ARRAY
 from ddpm.base.settings import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
-from ddpm.sources.dataset import CLASSLESS, Dataset, Numbered, Records
+from ddpm.sources.dataset import CLASSLESS, Dataset, Records
 from ddpm.sources.fetch import locate
 
 TYPES = ("uint8", "uint16", "float32", "float64")
 LAYOUTS = {"NHW": 3, "NHWC": 4, "NCHW": 4}
 LABELS = ("labels", "y")  # of an .npz
 LABELS_FILE = "labels.npy"  # next to one .npy
-HELD_OUT = "test"
 CHUNK_BYTES = 2**24
 NAME = re.compile(r"[\w-]{1,100}")
 
@@ -76,10 +75,9 @@ class Arrays(Dataset):
         if not paths:
             raise UserError(f"{raw}: no arrays; run `dvc repro --force download`")
         opened = {path.stem: self._open(path) for path in paths}
-        names = Numbered({stem: len(images) for stem, images in opened.items()})
         labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
         # a word for each of many images would take more memory than small images do
-        classes, numbers = np.array([CLASSLESS]), np.zeros(len(names), np.int64)
+        classes, numbers = np.array([CLASSLESS]), np.zeros(sum(map(len, opened.values())), np.int64)
         if any(label is not None for label in labels):
             all_labels = [
                 np.full(len(images), CLASSLESS) if label is None else label
@@ -88,20 +86,8 @@ class Arrays(Dataset):
             if len({label.dtype.kind for label in all_labels}) > 1:
                 raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
             classes, numbers = np.unique(np.concatenate(all_labels), return_inverse=True)
-
-        def open_image(index: int) -> NDArray[np.uint8]:
-            stem, row = names.place(index)
-            return self._pixels(opened[stem][row])
-
-        return Records(
-            names=names,
-            open=open_image,
-            labels=numbers.astype(np.int64),
-            classes=tuple(printable(str(name)) or repr(str(name)) for name in classes),
-            is_test=np.repeat([stem == HELD_OUT for stem in opened], list(map(len, opened.values())))
-            if HELD_OUT in opened
-            else None,
-        )
+        shown_classes = tuple(printable(str(name)) or repr(str(name)) for name in classes)
+        return Records.of_parts(opened, numbers, shown_classes, self._pixels)
 
     def _open(self, path: Path) -> NDArray[Any]:
         """(N, H, W) or (N, H, W, C), memory-mapped. Raises UserError unless its type and axes are the declared ones."""
