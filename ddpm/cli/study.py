@@ -19,7 +19,7 @@ from ddpm.compare import noise_levels, sanity
 from ddpm.compare.noise_levels import Difference
 from ddpm.compare.runs import some
 from ddpm.params import file
-from ddpm.study import board, budget, curves, plan, planning, runner, sharing, status, tuning, verdict
+from ddpm.study import budget, curves, plan, planning, runner, sharing, status, tuning, verdict
 from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 from ddpm.study.runner import Share
@@ -75,7 +75,7 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
     if parsed.line is not None:
         return _run_line(parsed.line, ledger, devices, share)
     at_once = _slots(parsed, study)
-    with board.shown(ledger, at_once, plain=parsed.json) as say:
+    with status.shown(ledger, at_once, plain=parsed.json) as say:
         going = runner.Runner(ledger, at_once, devices, say, share)
         findings = going.run()
     findings, written = _write(ledger, findings)

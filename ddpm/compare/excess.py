@@ -9,9 +9,8 @@ the mean of the rows' standard errors, the largest that it can be: the rows are 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +25,12 @@ ALPHA = 0.05  # the chance that a sentence is said by mistake
 ROUNDING = 1e-3  # share of an error: a network gets x_t in float32
 
 Array = NDArray[np.float64]
-Split = Literal["train", "test"]
-MEASURED = ("error", "error_se", "optimum", "optimum_se", "excess", "excess_se")
+SPLITS = ("train", "test")
 PLACED = ("t", "steps", "log_snr")
 LOG_SNR = "log-SNR (less noise to the right)"  # of an axis
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """Of one split, by noise level, (K,): means over ``draws`` images, and their standard errors."""
 
     draws: int
@@ -45,8 +42,7 @@ class Measured:
     excess_se: Array
 
 
-@dataclass(frozen=True)
-class Levels:
+class Levels(NamedTuple):
     """Noise levels, in order of t. first, last: (K,) the t of each; steps: their number; log_snr: their mean."""
 
     first: Array
@@ -59,20 +55,17 @@ class Levels:
     @classmethod
     def read(cls, run: Revision, path: Path = paths.EXCESS) -> Levels:
         """Raises UserError if the file is missing, damaged, empty, or of a single image."""
-        splits = get_args(Split)
-        columns = [f"{name.removesuffix('_se')}_{split}{'_se' * name.endswith('_se')}"
-                   for split in splits for name in MEASURED]  # fmt: skip
-        found = run.columns(str(path), *PLACED, *columns, *(f"draws_{split}" for split in splits))
-        if not np.isfinite(found).all() or found[:, -len(splits) :].min() < 2:
+        errors = [f"{name}_{split}" for split in SPLITS for name in ("error", "optimum", "excess")]
+        columns = [column for name in errors for column in (name, f"{name}_se")]
+        found = run.columns(str(path), *PLACED, *columns, *(f"draws_{split}" for split in SPLITS))
+        if not np.isfinite(found).all() or found[:, -len(SPLITS) :].min() < 2:
             raise UserError(
                 f"{run.name}: {path} needs numbers of at least two images: raise evaluate.likelihood.images, and "
                 "`dvc repro`"
             )
-        t, steps, log_snr, *measured = found[np.argsort(found[:, 0])].T
-        sides = [
-            Measured(int(measured[k - len(splits)][0]), *measured[k * len(MEASURED) : (k + 1) * len(MEASURED)])
-            for k in range(len(splits))
-        ]
+        t, steps, log_snr, *measured, of_train, of_test = found[np.argsort(found[:, 0])].T
+        half = len(measured) // 2
+        sides = Measured(int(of_train[0]), *measured[:half]), Measured(int(of_test[0]), *measured[half:])
         return cls(t - (steps - 1) / 2, t + (steps - 1) / 2, steps, log_snr, *sides)
 
     def pooled(self) -> Levels:
@@ -82,15 +75,12 @@ class Levels:
         def mean(values: Array) -> Array:
             return averages(values, self.steps, bands)
 
-        sides = (
-            Measured(side.draws, *(mean(getattr(side, name)) for name in MEASURED)) for side in (self.train, self.test)
-        )
         return Levels(
             np.array([self.first[band].min() for band in bands]),
             np.array([self.last[band].max() for band in bands]),
             np.array([self.steps[band].sum() for band in bands]),
             mean(self.log_snr),
-            *sides,
+            *(Measured(side.draws, *map(mean, side[1:])) for side in (self.train, self.test)),
         )
 
     def span(self, chosen: NDArray[np.bool_]) -> str:
@@ -128,8 +118,7 @@ class Memory(NamedTuple):
     largest: float
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """Of one model, at ``levels``, which are pooled.
 
     known: (K,) the highest noise levels, at which train and held-out images have the same optimum. excess: there, the
@@ -215,9 +204,10 @@ def diagnose(measured: Levels) -> Diagnosis:
         within = max(0.0, *(share + near * error for share, error in zip(shares, errors, strict=True)))
         clear = all(share <= max(near * error, ROUNDING) for share, error in zip(shares, errors, strict=True))
     limited = None
-    above = np.all(
-        [side.excess > np.maximum(far * side.excess_se, ROUNDING * side.error) for side in (train, test)], axis=0
+    on_train, on_test = (
+        side.excess > np.maximum(far * side.excess_se, ROUNDING * side.error) for side in (train, test)
     )
+    above = on_train & on_test
     if above.any():
         at = int(np.argmax(np.where(above, test.excess, -np.inf)))
         limited = Shortfall(above, at, *(float(side.excess[at] / side.optimum[at]) for side in (train, test)))

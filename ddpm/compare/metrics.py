@@ -15,7 +15,6 @@ from ddpm.base.errors import UserError
 from ddpm.base.variant import closest, shown
 from ddpm.params.config import Compare
 from ddpm.scoring import metric
-from ddpm.scoring.metric import Direction
 
 MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
 # by name without the extractor, in the order in which they are shown
@@ -59,7 +58,7 @@ def title(name: str) -> str:
     return (known and known.title) or kind(name)
 
 
-def direction(name: str) -> Direction:
+def direction(name: str) -> metric.Direction:
     """Which direction is better. Raises UserError, with the closest name, for a score that is not judged."""
     if not is_judged(name):
         known = [*ALONE, *OF_EXTRACTOR]

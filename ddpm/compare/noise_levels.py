@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.compare import excess, statistics
-from ddpm.compare.excess import averages, groups
 from ddpm.compare.runs import Run
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Panel
 
 FILE = "noise_levels.png"
 FEWEST = 4  # seeds for a band: with fewer it is wider than any difference
@@ -85,9 +83,9 @@ def _difference(
     inside = np.all([(log_snr >= one[:, 2].min()) & (log_snr <= one[:, 2].max()) for one in sum(pairs, ())], axis=0)
     t, steps, log_snr = t[inside], steps[inside], log_snr[inside]
     first, last = t - (steps - 1) / 2, t + (steps - 1) / 2
-    bands = groups(log_snr)
+    bands = excess.groups(log_snr)
     before, after = (
-        np.array([averages(np.interp(-log_snr, -one[:, 2], one[:, 3]), steps, bands) for one in side])
+        np.array([excess.averages(np.interp(-log_snr, -one[:, 2], one[:, 3]), steps, bands) for one in side])
         for side in zip(*pairs, strict=True)
     )
     gaps, mean = (after - before).T, before.mean(0)
@@ -100,7 +98,7 @@ def _difference(
         baseline,
         variant,
         tuple(seeds),
-        averages(log_snr, steps, bands),
+        excess.averages(log_snr, steps, bands),
         np.array([(log_snr[band].max(), log_snr[band].min()) for band in bands]),
         np.array([(first[band[0]], last[band[-1]]) for band in bands]) if same else None,
         gaps.mean(1) / mean,
@@ -123,14 +121,14 @@ def lines(found: Sequence[Difference]) -> Iterator[str]:
         yield f"where in the noise: {each.variant}'s error on held-out images, against {each.baseline}'s, is {what}"
 
 
-def panel(found: Sequence[Difference]) -> Panel:
+def panel(found: Sequence[Difference]) -> plots.Panel:
     curves = {}
     for each in found:
         columns = [each.log_snr, 100 * each.share, *(() if each.half is None else (100 * each.half,))]
         curves[each.variant] = np.stack(columns, axis=1)
     baseline = found[0].baseline
     largest = max(float(np.abs(curve[:, 1]).max()) for curve in curves.values())
-    return Panel(
+    return plots.Panel(
         "error on held-out images by noise level",
         excess.LOG_SNR,
         f"% of the error of {baseline}",

@@ -15,15 +15,13 @@ from tabulate import tabulate
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import flatten
-from ddpm.compare import block_yaml, measured, metrics, runs, snapshots
-from ddpm.compare.runs import MECHANICAL, PARAMS, SEED, in_parts
-from ddpm.compare.snapshots import EVALUATE, FINGERPRINT, SAMPLE, TRAIN, Snapshot, Unfinished
+from ddpm.compare import block_yaml, metrics, runs, snapshots
 from ddpm.params import file
 from ddpm.params.config import Config
 from ddpm.params.inputs import spelled
 from ddpm.tracking import tracker
 
-State = Literal["scored", "stale", "unscored"] | Unfinished
+State = Literal["scored", "stale", "unscored"] | snapshots.Unfinished
 
 NAME_SHARE = 5  # a name gets a fifth of the width at most
 VARIANT_WIDTH = 16  # at least
@@ -61,7 +59,7 @@ def gather(working: Config, mlflow: bool = False) -> list[Listed]:
     waiting = [(state, snapshot) for state, snapshot in snapshots.unfinished() if snapshot.name not in names]
     found += [_of_snapshot(snapshot, here, state) for state, snapshot in waiting]
     workspace = snapshots.workspace()
-    last = [_of_snapshot(workspace, here)] if EVALUATE in workspace.files else []
+    last = [_of_snapshot(workspace, here)] if snapshots.EVALUATE in workspace.files else []
     if mlflow:
         known = [(run.seed, run.fingerprint, run.scores) for run in (*found, *last)]
         logged = [_of_logged(run, here) for run in tracker.logged() if run.tags.get("dvc.exp.name") not in names]
@@ -69,36 +67,36 @@ def gather(working: Config, mlflow: bool = False) -> list[Listed]:
     return [*sorted(found, key=lambda run: run.when), *last]
 
 
-def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished | None = None) -> Listed:
+def _of_snapshot(
+    snapshot: snapshots.Snapshot, here: Mapping[str, Any], state: snapshots.Unfinished | None = None
+) -> Listed:
     files = snapshot.files
-    text = files.get(PARAMS, b"").decode(errors="replace")
+    text = files.get(runs.PARAMS, b"").decode(errors="replace")
     run = Listed(snapshot.name, snapshot.source, state or "unscored", None, {}, {}, None, None, snapshot.when)
     try:
         params = block_yaml.read(text)
         flat = flatten(_chosen(params))
     except (AttributeError, yaml.YAMLError, RecursionError, ValueError):
-        return run._replace(why=f"its {PARAMS} can't be read")
-    run = run._replace(seed=_whole(flat.get(SEED)), variant=_variant(flat, here))
-    if EVALUATE not in files:
+        return run._replace(why=f"its {runs.PARAMS} can't be read")
+    run = run._replace(seed=_whole(flat.get(runs.SEED)), variant=_variant(flat, here))
+    if snapshots.EVALUATE not in files:
         return run
     why = snapshots.why_stale(files, params)
     try:
         # YAML 1.2 words with several spellings, such as True, are equal only to its own reader, which is slow
-        if why and (why := snapshots.why_stale(files, file.decode(text, PARAMS, in_parts))):
+        if why and (why := snapshots.why_stale(files, file.decode(text, runs.PARAMS, runs.in_parts))):
             return run._replace(state="stale", why=why)
-        scores, fingerprint, train, sample = (
-            measured.parse(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
-        )
+        scores, fingerprint, numbers = runs.recorded(files)
     except UserError as error:
         return run._replace(why=f"its files can't be read: {error}")
-    numbers, hashed = flatten({"train": train, "sample": sample}), str(fingerprint.get("hash"))
-    return run._replace(state="scored", scores=_judged(flatten(scores)), seconds=_seconds(numbers), fingerprint=hashed)
+    hashed = str(fingerprint.get("hash"))
+    return run._replace(state="scored", scores=_judged(scores), seconds=_seconds(numbers), fingerprint=hashed)
 
 
 def _of_logged(run: tracker.Logged, here: Mapping[str, Any]) -> Listed:
     scores = _judged(run.metrics)
     return Listed(
-        run.name, "mlflow", "scored" if scores else "unscored", _whole(run.params.get(SEED)),
+        run.name, "mlflow", "scored" if scores else "unscored", _whole(run.params.get(runs.SEED)),
         _variant(run.params, here), scores, _seconds(run.metrics), run.tags.get("ddpm.fingerprint"), run.started,
     )  # fmt: skip
 
@@ -126,7 +124,7 @@ def _chosen(section: Mapping[str, Any]) -> dict[str, Any]:
 def _variant(flat: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
     """The keys with different values: choices by name first, hyperparameters of another variant last."""
     differing = [key for key, value in flat.items() if key not in here or spelled(value) != here[key]]
-    shown = [key for key in differing if not runs.is_in(key, (*MECHANICAL, SEED))]
+    shown = [key for key in differing if not runs.is_in(key, (*runs.MECHANICAL, runs.SEED))]
     ordered = sorted(shown, key=lambda key: (key not in here, not key.endswith(".name")))
     return {key: _text(flat[key]) for key in ordered}
 

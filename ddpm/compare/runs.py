@@ -18,10 +18,8 @@ from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
 from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, file
-from ddpm.params.config import Config
 from ddpm.tracking import tracker
 from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
-from ddpm.tracking.tracker import Logged
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations", "train.checkpoint_every",
@@ -72,7 +70,7 @@ class Gathered(NamedTuple):
 def gather() -> Gathered:
     """Every scored run of the repository and of its MLflow store. Raises UserError if there is none."""
     kept = [*snapshots.experiments(), snapshots.workspace()]
-    scored: list[Snapshot | Logged] = [at for at in kept if EVALUATE in at.files]
+    scored: list[Snapshot | tracker.Logged] = [at for at in kept if EVALUATE in at.files]
     scored += [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
     found, left_out = [], []
     for each in scored:
@@ -105,22 +103,34 @@ def of_snapshot(snapshot: Snapshot) -> Run:
     raw = file.decode(files[PARAMS].decode(errors="replace"), PARAMS, in_parts)
     if reason := snapshots.why_stale(files, raw):
         raise UserError(reason)
-    chosen: Config = config.check(raw, PARAMS)
+    chosen: config.Config = config.check(raw, PARAMS)
     code = snapshots.code(files, KEYED)
     try:
-        scores, fingerprint, train, sample = (
-            measured.parse(files.get(path, b"{}")) for path in (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+        scores, fingerprint, numbers = recorded(files)
+        return Run(
+            **_facts(chosen, numbers, fingerprint),
+            name=snapshot.name,
+            source=snapshot.source,
+            scores=scores,
+            code=code,
+            when=snapshot.when,
+            curve=by_images(files[CURVE]) if CURVE in files else {},
+            excess=files.get(EXCESS, b""),
         )
-        numbers = flatten({"train": train, "sample": sample})
-        run = _run(snapshot, snapshot.when, chosen, flatten(scores), numbers, flatten(fingerprint), code)
-        curve = by_images(files[CURVE]) if CURVE in files else {}
-        return replace(run, curve=curve, excess=files.get(EXCESS, b""))
     except (UserError, ValidationError) as error:
         reason = measured.refusal(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"its metrics/ can't be read: {reason}") from error
 
 
-def of_logged(run: Logged) -> Run:
+def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
+    """What the files of metrics/ say, keys joined by dots: the scores, the fingerprint, and the numbers of train.json
+    and sample.json. Raises UserError if one is not JSON."""
+    paths = (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
+    scores, fingerprint, train, sample = (measured.parse(files.get(path, b"{}")) for path in paths)
+    return flatten(scores), flatten(fingerprint), flatten({"train": train, "sample": sample})
+
+
+def of_logged(run: tracker.Logged) -> Run:
     """The run as MLflow has it. Raises UserError if it has no fingerprint, or params that are not this version's."""
     nested: dict[str, Any] = {}
     for key, text in run.params.items():
@@ -141,41 +151,30 @@ def of_logged(run: Logged) -> Run:
         code = measured.parse(run.tags.get(CODE, "{}").encode(), dict[str, str])
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
-    chosen: Config = config.check(nested, "its params")
+    chosen: config.Config = config.check(nested, "its params")
     known = (metrics.is_judged, lambda name: name.startswith(metrics.MEMORISATION))
     scores = {name: value for name, value in run.metrics.items() if any(test(name) for test in known)}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
-    return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
+    facts = _facts(chosen, numbers, fingerprint)
+    return Run(**facts, name=run.name, source="mlflow", scores=scores, code=code, when=run.started)
 
 
-def _run(
-    of: Snapshot | Logged,
-    when: float,
-    chosen: Config,
-    scores: dict[str, float],
-    numbers: Mapping[str, Any],
-    fingerprint: Mapping[str, Any],
-    code: dict[str, str],
-) -> Run:
-    """numbers: from train.json and sample.json; fingerprint: from fingerprint.json; keys joined by dots."""
-    return Run(
-        name=of.name,
-        source="mlflow" if isinstance(of, Logged) else of.source,
-        params=chosen.flat(),
-        scores=scores,
-        seed=chosen.seed,
-        images_seen=numbers.get("train.images_seen"),
-        parameters=numbers.get("train.parameters"),
-        evaluations=numbers.get("sample.evaluations_per_image"),
-        fingerprint=fingerprint.get("hash"),  # type: ignore[arg-type]
-        fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
-        sampling_precision=fingerprint.get("comparable.sampling.precision"),
-        code=code,
-        when=when,
-    )
+def _facts(chosen: config.Config, numbers: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a Run that follow from its params, from train.json and sample.json (numbers), and from
+    fingerprint.json; keys joined by dots."""
+    return {
+        "params": chosen.flat(),
+        "seed": chosen.seed,
+        "images_seen": numbers.get("train.images_seen"),
+        "parameters": numbers.get("train.parameters"),
+        "evaluations": numbers.get("sample.evaluations_per_image"),
+        "fingerprint": fingerprint.get("hash"),
+        "fingerprint_without_sampling": fingerprint.get("hash_without_sampling"),
+        "sampling_precision": fingerprint.get("comparable.sampling.precision"),
+    }
 
 
-def matching(found: Iterable[Run], working: Config, by: Iterable[str] = ()) -> Gathered:
+def matching(found: Iterable[Run], working: config.Config, by: Iterable[str] = ()) -> Gathered:
     """The runs that differ from the working params only in ``by``, the seed and mechanical keys, in order of seed.
 
     Among runs with the same params, one made by the checked-out code is preferred, then the newest; a note says if

@@ -12,8 +12,6 @@ from ddpm.base.files import flatten
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
 from ddpm.compare import excess, metrics
-from ddpm.compare.excess import Levels
-from ddpm.compare.metrics import ALONE, HEADLINE, SHARES
 from ddpm.compare.revisions import Revision
 from ddpm.compare.snapshots import WORKSPACE
 from ddpm.params.config import Config
@@ -24,8 +22,8 @@ PICTURES = {
     EVALUATION / "nearest.png": " (samples and the training images nearest to them)",
 }
 # metric of an extractor -> what a person calls it
-NAMES = dict.fromkeys(HEADLINE, "Fréchet distance") | {
-    name: metrics.title(name) for name in (*SHARES, "class_accuracy")
+NAMES = dict.fromkeys(metrics.HEADLINE, "Fréchet distance") | {
+    name: metrics.title(name) for name in (*metrics.SHARES, "class_accuracy")
 }
 NEXT = ("linear", "cosine")  # the schedule to try: the first that was not used
 
@@ -51,7 +49,7 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
 def _denoising() -> Iterator[str]:
     """Nothing without the errors by noise level."""
     with suppress(UserError):
-        yield f"denoises {excess.diagnose(Levels.read(Revision(WORKSPACE, WORKSPACE))).words()}"
+        yield f"denoises {excess.diagnose(excess.Levels.read(Revision(WORKSPACE, WORKSPACE))).words()}"
 
 
 def _copies(scores: Mapping[str, Any]) -> Iterator[str]:
@@ -86,12 +84,12 @@ def _scores(measured: Mapping[str, Any]) -> Iterator[str]:
             if name not in found:
                 continue
             own, others = f"{called}{of} {found[name]:.3g}", f"{real[name]:.3g}" if name in real else ""
-            if name in HEADLINE and others:
+            if name in metrics.HEADLINE and others:
                 others = f"real images: {others}"
                 if drawn and "count" in real:
                     own += f" of {drawn:,} samples"
                     others += f" of {real['count']:,}" + ("; fewer make it larger" if real["count"] != drawn else "")
             yield own + (f" ({others})" if others else "")
-    for name in ALONE:
+    for name in metrics.ALONE:
         if name in evaluate:
             yield f"{evaluate[name]:.3g} {metrics.title(name)}"

@@ -25,7 +25,6 @@ from ddpm.compare.statistics import Array
 from ddpm.compare.tables import Rows
 from ddpm.params.config import Compare
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Panel
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
 
@@ -233,7 +232,7 @@ def draw(found: Curves, path: Path) -> None:
     options: dict[str, Any] = {"log": "x", "points": True}
     options["ticks"] = sorted({at for each in found.learned for at in each.images})
     title = f"mean over seeds ({direction} is better)"
-    panels = [Panel(title, "images seen", found.metric, means, **options)]
+    panels = [plots.Panel(title, "images seen", found.metric, means, **options)]
     gaps = {}
     for each in found.against:
         rows = [(p.images, p.difference, *(() if p.high is None else (p.high - p.difference,))) for p in each.points]
@@ -241,7 +240,7 @@ def draw(found: Curves, path: Path) -> None:
     if gaps:
         title = f"difference from {found.baseline}, band over all budgets"
         zero = {"no difference": 0.0}
-        panels.append(Panel(title, "images seen", found.metric, gaps, zero, **options))
+        panels.append(plots.Panel(title, "images seen", found.metric, gaps, zero, **options))
     plots.lines(path, panels)
 
 

@@ -13,7 +13,6 @@ from ddpm.base.errors import UserError
 from ddpm.base.settings import Section
 from ddpm.compare import runs
 from ddpm.params import config, presets
-from ddpm.params.config import Config
 
 SECTIONS = ("diffusion", "model", "train", "sample")  # the others say what is measured, or on what data
 SEEDED = ("train.seeds", "sample.seeds")
@@ -76,7 +75,7 @@ class Point(NamedTuple):
     """Values of the tuned keys, and a variant's config with them."""
 
     values: Mapping[str, Any]
-    config: Config
+    config: config.Config
 
 
 def points(tune: Tune, params: Mapping[str, Any], source: str) -> tuple[Point, ...]:

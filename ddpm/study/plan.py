@@ -7,29 +7,28 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from ddpm.base import files, settings
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section
 from ddpm.compare import metrics, runs, statistics
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import metric
-from ddpm.scoring.metric import Damaged
 from ddpm.scoring.settings import AUTO, CHOICE
 from ddpm.study import budget, grid
 from ddpm.study.budget import Budget
-from ddpm.study.grid import Point, Tune
 from ddpm.study.sequential import Design
 from ddpm.training.settings import Seeds
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 MADE_BY = metric.makers()
 Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
@@ -40,7 +39,27 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 FRESH = 10**6  # above the seeds of any study: a run of a source must not draw what an ordinary run draws
 
 
-class Plan(Section):
+def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
+    if list(looks) != sorted(set(looks)):
+        raise ValueError("must rise")
+    return looks
+
+
+def _enough(noise: int) -> int:
+    if 0 < noise < FEWEST_RUNS:
+        raise ValueError(f"0, or {FEWEST_RUNS} or more runs for each source of noise")
+    return noise
+
+
+def _judged(primary: str) -> str:
+    try:
+        metrics.direction(primary)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return primary
+
+
+class Plan(settings.Section):
     """The content of a file in studies/. The first of ``variants`` is the baseline.
 
     variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``base``: a preset or, without one,
@@ -58,38 +77,15 @@ class Plan(Section):
     question: Annotated[str, Field(min_length=1)]
     base: str | None = None
     variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
-    primary: str = "classifier.fd"
-    blind_to: tuple[Damaged, ...] = ()
-    looks: Annotated[tuple[Annotated[int, Field(ge=2, le=200)], ...], Field(min_length=1)] = (8, 12, 16, 20)
+    primary: Annotated[str, AfterValidator(_judged)] = "classifier.fd"
+    blind_to: tuple[metric.Damaged, ...] = ()
+    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (8, 12, 16, 20)
     spending: Spending = "pocock"
     first_seed: Annotated[int, Field(ge=0)] = 0
-    noise: Annotated[int, Field(ge=0, le=200)] = 0
-    tune: Tune | None = None
+    noise: Annotated[int, Field(ge=0, le=200), AfterValidator(_enough)] = 0
+    tune: grid.Tune | None = None
     budget: Budget = "images"
     costs: dict[Name, Annotated[float, Field(gt=0)]] = Field(default={})
-
-    @field_validator("looks")
-    @classmethod
-    def _rise(cls, looks: tuple[int, ...]) -> tuple[int, ...]:
-        if list(looks) != sorted(set(looks)):
-            raise ValueError("must rise")
-        return looks
-
-    @field_validator("noise")
-    @classmethod
-    def _enough(cls, noise: int) -> int:
-        if 0 < noise < FEWEST_RUNS:
-            raise ValueError(f"0, or {FEWEST_RUNS} or more runs for each source of noise")
-        return noise
-
-    @field_validator("primary")
-    @classmethod
-    def _judged(cls, primary: str) -> str:
-        try:
-            metrics.direction(primary)
-        except UserError as error:
-            raise ValueError(str(error)) from error
-        return primary
 
 
 class Experiment(NamedTuple):
@@ -131,8 +127,8 @@ class Study:
     configs: Mapping[str, Config]
     texts: Mapping[str, str] = field(default_factory=dict)
     path: Path = Path("studies")
-    points: Mapping[str, Sequence[Point]] = field(default_factory=dict)
-    chosen: Mapping[str, Point] = field(default_factory=dict)
+    points: Mapping[str, Sequence[grid.Point]] = field(default_factory=dict)
+    chosen: Mapping[str, grid.Point] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:
@@ -169,21 +165,17 @@ class Study:
         if self.plan.tune is None:
             return []
         made = []
-        for number, seed in enumerate(self.plan.tune.drawn):
-            for place in range(len(self.plan.tune.grid)):
-                for variant, points in self.points.items():
-                    values, chosen = points[place]
-                    sets = len(chosen.sample.seeds)
-                    start = grid.FIRST + number * sets
-                    changed = {**values, "sample.seeds": list(range(start, start + sets))}
-                    if chosen.train.snapshots:
-                        changed["train.snapshots"] = []
-                    name = f"{self.name}-{variant}-tune-{place + 1}-{number + 1}"
-                    text = self.texts[variant]
-                    made.append(Experiment(name, variant, seed, text, chosen, changed=changed, tried=values))
+        places = range(len(self.plan.tune.grid))
+        for (number, seed), place, variant in product(enumerate(self.plan.tune.drawn), places, self.points):
+            values, chosen = self.points[variant][place]
+            changed = {**values, "sample.seeds": _own_sets(chosen, grid.FIRST, number)}
+            if chosen.train.snapshots:
+                changed["train.snapshots"] = []
+            name = f"{self.name}-{variant}-tune-{place + 1}-{number + 1}"
+            made.append(Experiment(name, variant, seed, self.texts[variant], chosen, changed=changed, tried=values))
         return made
 
-    def settled(self, chosen: Mapping[str, Point]) -> Study:
+    def settled(self, chosen: Mapping[str, grid.Point]) -> Study:
         """The same study, with these variants at these points."""
         made = copy.copy(self)
         made.chosen = chosen
@@ -197,7 +189,7 @@ class Study:
         self, name: str, variant: str, seed: int, source: Source | None = None, changed: Mapping[str, Any] = NOTHING
     ) -> Experiment:
         """One that runs with the variant's chosen values."""
-        point = self.chosen.get(variant) or Point({}, self.configs[variant])
+        point = self.chosen.get(variant) or grid.Point({}, self.configs[variant])
         return Experiment(name, variant, seed, self.texts[variant], point.config, source, {**point.values, **changed})
 
     def noise_runs(self) -> list[Experiment]:
@@ -206,16 +198,13 @@ class Study:
         Those of sampling train nothing: they take the model of the run with the first seed out of DVC's cache.
         """
         baseline, first = self.baseline, self.plan.first_seed
-        sets = len(self.settings.sample.seeds)
         made = []
-        for source in SOURCES:
-            for number in range(1, self.plan.noise + 1):
-                start = FRESH + number * sets
-                changed: dict[str, Any] = {f"train.seeds.{source}": FRESH + number}
-                if source == "sampling":
-                    changed = {"sample.seeds": list(range(start, start + sets))}
-                name = f"{self.name}-{baseline}-{source}-{number}"
-                made.append(self._experiment(name, baseline, first, source, changed))
+        for source, number in product(SOURCES, range(1, self.plan.noise + 1)):
+            changed: dict[str, Any] = {f"train.seeds.{source}": FRESH + number}
+            if source == "sampling":
+                changed = {"sample.seeds": _own_sets(self.settings, FRESH, number)}
+            name = f"{self.name}-{baseline}-{source}-{number}"
+            made.append(self._experiment(name, baseline, first, source, changed))
         return made
 
     def lines(self) -> list[Experiment]:
@@ -242,7 +231,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     texts: dict[str, str] = {}
     params: dict[str, dict[str, Any]] = {}
     checked: dict[str, Config] = {}
-    points: dict[str, tuple[Point, ...]] = {}
+    points: dict[str, tuple[grid.Point, ...]] = {}
     for variant, overrides in plan.model_dump(mode="json")["variants"].items():
         source = f"{path}: variants.{variant}"
         if "seed" in overrides:
@@ -277,6 +266,12 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     if plan.noise and (same := {f"{study.baseline}-{source}" for source in SOURCES} & plan.variants.keys()):
         raise UserError(f"{path}: variants: {min(same)}: runs for noise have that name; give the variant another one")
     return study
+
+
+def _own_sets(chosen: Config, first: int, number: int) -> list[int]:
+    """``sample.seeds`` that no other number has: as many as the config's, counted from the seed ``first``."""
+    sets = len(chosen.sample.seeds)
+    return list(range(first + number * sets, first + (number + 1) * sets))
 
 
 def _headline(chosen: Config, source: str) -> str:

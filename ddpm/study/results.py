@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -26,7 +26,6 @@ from ddpm.params import file
 from ddpm.study import tuning
 from ddpm.study.grid import named
 from ddpm.study.plan import SOURCES, Experiment, Source, Study
-from ddpm.study.tuning import Tried
 
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds|Diverged): (\S+)$", re.MULTILINE)
@@ -91,7 +90,7 @@ class Ledger:
     def __init__(self, study: Study):
         self.study = study
         self.runs: dict[str, Run] = {}
-        self.tried: tuple[Tried, ...] = ()
+        self.tried: tuple[tuning.Tried, ...] = ()
         self.update()
         git, note = repository(), state(study) / "study.json"
         head = str(git.revparse_single("HEAD").id)
@@ -129,35 +128,36 @@ class Ledger:
     def settle(self) -> None:
         """Choose the values of the variants that are done with tuning. Raises UserError like ``run``, and if runs for
         tuning were not scored alike."""
-        done = self.done
-        runs = {each.name: done[each.name] for each in self.study.tuning() if each.name in done}
-        scored = {
-            each.name: self.run(each)
-            for each in self.study.tuning()
-            if each.name in runs and not runs[each.name].diverged
-        }
+        done, over = self.done, self._finished(self.study.tuning())
+        scored = {each.name: self.run(each) for each in over if not done[each.name].diverged}
         if scored:
             pairing.check_fingerprints(scored.values(), ["sample"])  # each seed draws images of its own
-        primary = self.study.plan.primary
-        scores = {name: scored[name].scores[primary] if name in scored else math.nan for name in runs}
+        scores = dict.fromkeys((each.name for each in over), math.nan)
+        scores |= {name: run.scores[self.study.plan.primary] for name, run in scored.items()}
         self.tried = tuning.tries(self.study, scores)
         self.study = self.study.settled(tuning.chosen(self.study, self.tried))
 
     def found(self) -> dict[str, dict[int, Run]]:
         """Every finished ordinary run, by variant and seed. Raises UserError like ``run``."""
-        done, found = self.done, dict[str, dict[int, Run]]((variant, {}) for variant in self.study.params)
-        for each in self.study.experiments():
-            if each.name in done and not self.study.is_open(each):
-                found[each.variant][each.seed] = self.run(each)
+        found: dict[str, dict[int, Run]] = {variant: {} for variant in self.study.params}
+        for each in self._finished(self.study.experiments()):
+            found[each.variant][each.seed] = self.run(each)
         return found
 
     def by_source(self) -> dict[Source, list[Run]]:
         """Every finished run of each source of noise. Raises UserError like ``run``."""
-        done, planned = self.done, [each for each in self.study.noise_runs() if not self.study.is_open(each)]
-        return {
-            source: [self.run(each) for each in planned if each.source == source and each.name in done]
-            for source in SOURCES
-        }
+        over = self._finished(self.study.noise_runs())
+        return {source: [self.run(each) for each in over if each.source == source] for source in SOURCES}
+
+    def missing(self, planned: Iterable[Experiment]) -> list[Experiment]:
+        """Those that are not done."""
+        done = self.done
+        return [each for each in planned if each.name not in done]
+
+    def _finished(self, planned: Iterable[Experiment]) -> list[Experiment]:
+        """Those that are done, if the values that they run with are known."""
+        done = self.done
+        return [each for each in planned if each.name in done and not self.study.is_open(each)]
 
     def run(self, experiment: Experiment) -> Run:
         """The run of a finished experiment. Raises UserError if it can't be read or has other params."""

@@ -22,12 +22,11 @@ from ddpm.pictures import plots
 from ddpm.study import budget, curves, sources, status, tuning, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
-from ddpm.study.sources import Share as NoiseShare
 from ddpm.study.worker import Busy, Worker
 
 Share: TypeAlias = Callable[[], object]
 CONTINUE = 75  # exit code if the same command should be run again: sysexits.h's EX_TEMPFAIL
-ATTEMPTS = 2  # for an experiment that fails
+ATTEMPTS = ("again later", "given up")  # what follows each time that an experiment fails
 POLL = 1.0  # seconds between two checks of experiments that other processes run
 
 
@@ -57,8 +56,8 @@ class Runner:
     def run(self) -> verdict.Findings:
         """Tune the variants. Continue until all are decided, the plan ends, or everything left has failed. Then run
         what shows where the noise comes from."""
-        baseline, done = self.study.baseline, self.ledger.done
-        if left := [each for each in self.study.tuning() if each.name not in done]:
+        baseline = self.study.baseline
+        if left := self.ledger.missing(self.study.tuning()):
             self._make(left, status.aim("tuning"))
         findings = self.judge()
         for look in self.study.plan.looks:
@@ -67,18 +66,15 @@ class Runner:
             going = set(findings.open) - broken
             if not going - {baseline} or baseline in broken:
                 break
-            done = self.ledger.done
             wanted = [each for each in self.study.experiments(look) if each.variant in {baseline, *going}]
-            left = [each for each in wanted if each.name not in done]
-            if left:
+            if left := self.ledger.missing(wanted):
                 self._make(left, status.aim(look))
                 findings = self.judge()
                 still = ", ".join(variant for variant in findings.open if variant != baseline)
                 self.say(f"look at {look} seeds: {f'still open: {still}' if still else 'all are decided'}")
-        done = self.ledger.done
         first = [each for each in self.study.experiments(self.study.plan.looks[0]) if each.variant == baseline]
-        left = [each for each in self.study.noise_runs() if each.name not in done]
-        if left and all(each.name in done for each in first):
+        left = self.ledger.missing(self.study.noise_runs())
+        if left and not self.ledger.missing(first):
             self._make(left, status.aim(None))
             findings = self.judge()
         return findings
@@ -90,12 +86,10 @@ class Runner:
         found = self.ledger.found()
         findings = verdict.judge(self.study, found)
         status.note_look(self.study, findings.open)
-        made = f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}"
-        shares: tuple[NoiseShare, ...] = ()
-        if self.study.plan.noise:
-            shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source())
         looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
+        noise = self.study.plan.noise
+        shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source()) if noise else ()
         notes = (
             *sanity.of_primary(self.study.plan.primary, self.study.settings),
             *budget.notes(self.study),
@@ -103,7 +97,7 @@ class Runner:
             *findings.notes,
             *((curves.note(self.study),) if learned and learned.against else ()),
             *sources.notes(shares),
-            made,
+            f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}",
         )
         return replace(findings, noise=shares, curves=learned, tuning=tried, notes=notes)
 
@@ -112,8 +106,7 @@ class Runner:
         count, over = len(left), 0
         pool = ThreadPoolExecutor(self.slots)
         with stopping(self.worker, pool):
-            for attempt in range(1, ATTEMPTS + 1):
-                failed = []
+            for what_follows in ATTEMPTS:
                 for each, reason in self._finished(pool, left):
                     if reason is None:
                         self.failed.pop(each.name, None)
@@ -122,9 +115,8 @@ class Runner:
                         self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}{self._rest(count - over)}")
                     else:
                         self.failed[each.name] = reason
-                        failed.append(each)
-                        self.say(f"failed: {reason}; {'again later' if attempt < ATTEMPTS else 'given up'}")
-                left = failed
+                        self.say(f"failed: {reason}; {what_follows}")
+                left = [each for each in left if each.name in self.failed]
 
     def _share(self) -> None:
         """A remote that is unreachable for a while stops nothing: the caller of ``run`` shares once more."""
@@ -141,9 +133,9 @@ class Runner:
         return f", about {duration(seconds)} left" if seconds else ""
 
     def _score(self, experiment: Experiment) -> str:
-        result, metric = self.ledger.done[experiment.name], self.study.plan.primary
-        value = math.nan if result.diverged else self.ledger.run(experiment).scores.get(metric, math.nan)
-        score = "diverged" if result.diverged else f"{metric} {value:.4g}"
+        result, metric, score = self.ledger.done[experiment.name], self.study.plan.primary, "diverged"
+        if not result.diverged:
+            score = f"{metric} {self.ledger.run(experiment).scores.get(metric, math.nan):.4g}"
         return f"{score} in {duration(result.seconds)}"
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:

@@ -7,18 +7,16 @@ does not cache in the workspace, such as metrics/: elsewhere the stages would ru
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ddpm.base.errors import UserError, reason
 from ddpm.study import results
 from ddpm.study.plan import Study
-from ddpm.study.results import Result
 from ddpm.study.slots import git
 
 ORIGIN = "origin"
 
 
-def push(study: Study, found: list[Result], remote: str = ORIGIN) -> list[str]:
+def push(study: Study, found: list[results.Result], remote: str = ORIGIN) -> list[str]:
     """Send experiments, and what DVC cached if it has a remote; return the names of those that were not there.
 
     Raises UserError if a remote is gone or refuses, or has another experiment of that name: nothing is overwritten.
@@ -64,7 +62,8 @@ def transfer(send: bool) -> None:
             with repo.lock:
                 if not send:
                     repo.stage_cache.pull(None)
-                contents = repo.stage_cache.get_used_objs(_entries(repo))
+                entries = Path(repo.stage_cache.cache_dir).glob("*/*/*")
+                contents = repo.stage_cache.get_used_objs([(path.parent.name, path.name) for path in entries])
                 for odb, objects in contents.items():
                     (repo.cloud.push if send else repo.cloud.pull)(objects, odb=odb)
                 if send:
@@ -73,10 +72,6 @@ def transfer(send: bool) -> None:
             name = repo.config["core"]["remote"]
             why = reason(error, str(repo.config["remote"].get(name, {}).get("url", "")))
             raise UserError(f"DVC's remote {name}: {why}; `dvc remote list` says where it is") from error
-
-
-def _entries(repo: Any) -> list[tuple[str, str]]:
-    return [(path.parent.name, path.name) for path in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
 
 
 def _listed(remote: str) -> dict[str, str]:

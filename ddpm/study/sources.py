@@ -110,18 +110,18 @@ def notes(found: Sequence[Share]) -> list[str]:
     if not found:
         return []
     runs = ", ".join(f"{each.runs} of {each.source}" for each in found if each.metric == found[0].metric)
-    return [
+    lines = [
         f"shares of the variance between {found[0].seeds} seeds of the baseline, in parentheses their intervals, for "
         f"normal scores; runs that differ in one source alone: {runs}",
         "a share includes what its source does together with another one, so shares need not add up to 100%: the runs "
         "of weights, order and noise draw all their images from the same noise, so what that noise does to every model "
         "alike is in none of their shares, and what it does to each model differently is in all of them",
-        *(
-            ["the draws that measure bits per dimension depend on the seed alone: by themselves they are in no share"]
-            if any(each.metric == "bits_per_dim" for each in found)
-            else []
-        ),
     ]
+    if any(each.metric == "bits_per_dim" for each in found):
+        lines.append(
+            "the draws that measure bits per dimension depend on the seed alone: by themselves they are in no share"
+        )
+    return lines
 
 
 def _shown(each: Share) -> str:

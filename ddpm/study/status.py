@@ -1,13 +1,19 @@
-"""The state of a study: which experiments are done, running, failed or missing, and how long the rest takes.
+"""The state of a study: which experiments are done, running, failed or missing, and how long the rest takes. While it
+runs: one live table on a terminal, plain lines elsewhere.
 
 It reads names and messages of commits but no results: a thousand finished runs take a second.
 """
 
 from __future__ import annotations
 
+import re
+import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from tabulate import tabulate
@@ -15,15 +21,19 @@ from tabulate import tabulate
 from ddpm.base.errors import printable
 from ddpm.base.files import read_json, write_json
 from ddpm.base.progress import duration
+from ddpm.compare import statistics
+from ddpm.compare.runs import grouped
 from ddpm.study import results, slots
-from ddpm.study.plan import SOURCES, Experiment, Study
-from ddpm.study.results import Ledger
+from ddpm.study.plan import Experiment, Study
 
 State = Literal["done", "running", "failed", "missing"]
 # a look, in seeds, or what comes before and after all looks; None if the study is complete
 Next = int | Literal["tuning"] | None
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
 LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
+REFRESH = 0.5  # times a second
+TAIL = 2**16  # bytes of a log, enough to hold what its last stage wrote
+STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "dim"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Status:
         return None if self.seconds is None else self.seconds * len(self.wanted()[1]) / at_once
 
 
-def of(ledger: Ledger) -> Status:
+def of(ledger: results.Ledger) -> Status:
     """The status now, from files and locks."""
     study, done = ledger.study, ledger.done
     failures = results.failures(study)
@@ -113,23 +123,19 @@ def aim(look: Next) -> str:
 def rows(found: Status) -> list[list[str]]:
     """For each variant: its name, a sign per seed, how many are done, and whether it is decided; a row before it for
     each if they are tuned. Then for each source of noise: a sign per run, and how many are done."""
-    first, looks = found.study.plan.first_seed, set(found.study.plan.looks)
+    plan, decided = found.study.plan, found.study.params.keys() - set(found.open)
+    before_a_look = {plan.first_seed + look - 1 for look in plan.looks[:-1]}
+
+    def title(each: Experiment) -> str:
+        other = f", other {each.source}" if each.source else ""
+        return each.variant + (other if each.tried is None else ", tuning")
+
     made = []
-    for variant in found.study.points:
-        states = [found.states[each.name] for each in found.study.tuning() if each.variant == variant]
-        made.append([f"{variant}, tuning", "".join(SIGNS[state] for state in states), str(states.count("done")), ""])
-    for variant in found.study.params:
-        own = [each for each in found.study.experiments() if each.variant == variant]
-        signs = [
-            SIGNS[found.states[each.name]] + "|" * (each.seed - first + 1 in looks and each is not own[-1])
-            for each in own
-        ]
+    for name, own in grouped(found.study.lines(), title).items():
+        stops = before_a_look if name in found.study.params else ()
+        signs = [SIGNS[found.states[each.name]] + "|" * (each.seed in stops) for each in own]
         done = sum(found.states[each.name] == "done" for each in own)
-        made.append([variant, "".join(signs), str(done), "" if variant in found.open else "decided"])
-    for source in SOURCES if found.study.plan.noise else ():
-        states = [found.states[each.name] for each in found.study.noise_runs() if each.source == source]
-        signs = [SIGNS[state] for state in states]
-        made.append([f"{found.study.baseline}, other {source}", "".join(signs), str(states.count("done")), ""])
+        made.append([name, "".join(signs), str(done), "decided" if name in decided else ""])
     return made
 
 
@@ -156,3 +162,71 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
             for number, each in enumerate(found.study.lines(), 1)
         ],
     }
+
+
+@contextmanager
+def shown(ledger: results.Ledger, at_once: int, plain: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a line of progress. plain: print lines to stderr, because stdout is for programs."""
+    if plain or not sys.stdout.isatty():
+        yield lambda line: print(line, file=sys.stderr if plain else sys.stdout, flush=True)
+        return
+    from rich.live import Live
+
+    drawn = partial(_board, ledger, at_once, time.monotonic())
+    with Live(get_renderable=drawn, refresh_per_second=REFRESH) as live:
+        yield lambda line: live.console.print(line, highlight=False, markup=False)
+
+
+def _board(ledger: results.Ledger, at_once: int, begun: float) -> Any:
+    """The live table, drawn from git and the logs. begun: when the study was started, by the monotonic clock."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = of(ledger)
+    table = Table("variant", "seeds", "done", f"{found.study.plan.primary}", "from the baseline", box=None)
+    for variant, signs, done, decided in rows(found):
+        line = Text.assemble(*((sign, STYLES[sign]) for sign in signs))
+        table.add_row(variant, line, done, *_estimate(ledger, variant), decided)
+    look, left = found.wanted()
+    seconds = found.left(at_once)
+    what = ahead(look, len(left)) if left else "complete"
+    speed = f", {duration(found.seconds)} each on {at_once} slots" if found.seconds else ""
+    rest = f", about {duration(seconds)} left" if seconds else ""
+    running = [name for name, state in found.states.items() if state == "running"]
+    below = (Text(_progress(found.study, name), "dim", no_wrap=True) for name in running)
+    return Group(table, Text(f"{what}{speed}{rest}; running {duration(time.monotonic() - begun)}"), *below)
+
+
+def _estimate(ledger: results.Ledger, variant: str) -> tuple[str, str]:
+    """The primary metric's mean, and the mean and interval of its differences from the baseline, over the runs read;
+    nothing for a source of noise."""
+    study, metric = ledger.study, ledger.study.plan.primary
+    if variant not in study.params:
+        return "", ""
+    arms: dict[str, dict[int, float]] = {name: {} for name in study.params}
+    for each in study.experiments():
+        if run := ledger.runs.get(each.name):
+            arms[each.variant][each.seed] = run.scores[metric]
+    import numpy as np
+
+    own, base = arms[variant], arms[study.baseline]
+    mean = f"{np.mean(list(own.values())):.4g}" if own else "-"
+    both = np.array([own[seed] - base[seed] for seed in own if seed in base])
+    if variant == study.baseline or len(both) < 2:
+        return mean, "-"
+    test = statistics.t_test(both, 0.0, study.settings.compare.confidence)
+    return mean, f"{test.mean:+.3g} ({test.low:+.3g} to {test.high:+.3g})"
+
+
+def _progress(study: Study, name: str) -> str:
+    """How far an experiment is: its stage, and the last percentage that the stage reported."""
+    path = results.state(study) / f"{name}.log"
+    text = ""
+    if path.exists():
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - TAIL))
+            text = log.read().decode(errors="replace")
+    stage, _, after = text.rpartition("Running stage '")[2].partition("'")
+    percent = re.findall(r"(\d+%)\|", after)
+    return f"{name}: {stage if after else 'begins'} {percent[-1] if percent else ''}"

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddpm.compare import metrics
+from ddpm.compare.runs import grouped
 from ddpm.compare.statistics import Array
 from ddpm.compare.tables import Rows
 from ddpm.pictures.plots import Panel
@@ -21,6 +23,7 @@ from ddpm.study.grid import Point, named
 from ddpm.study.plan import Study
 
 CHOSEN = "*"
+VARIANT = attrgetter("variant")
 
 
 class Tried(NamedTuple):
@@ -74,31 +77,27 @@ def headline(found: Sequence[Tried]) -> list[str]:
     """What a verdict is about, in one sentence; none without tuning."""
     if not found:
         return []
-    points, seeds = _points(found), len(found[0].scores)
-    keys = " and ".join(points[0])
+    points = _points(found)
     used = "; ".join(f"{each.variant} {_shown(each.values)}" for each in found if each.chosen)
     return [
-        f"each variant at its best {keys} of {len(points)}, chosen on {seeds} seed{'s' * (seeds > 1)} that the verdict "
-        f"does not use: {used or 'none yet'}"
+        f"each variant at its best {' and '.join(points[0])} of {len(points)}, chosen on {_seeds(found)} that the "
+        f"verdict does not use: {used or 'none yet'}"
     ]
 
 
 def notes(found: Sequence[Tried], metric: str) -> list[str]:
     """What to be careful about: no value that works, the best at an edge of the grid, a ranking that depends on it."""
     lines = []
-    for variant in _variants(found):
-        own = [each for each in found if each.variant == variant]
+    for variant, own in grouped(found, VARIANT).items():
         picked = next((each for each in own if each.chosen), None)
         if picked is None:
             lines.append(f"{variant}: left out: it has no {metric} at any of the values tried")
             continue
-        if odd := [each for each in own if not math.isfinite(each.mean)]:
-            lines.append(
-                f"{variant}: no {metric}, or training diverged, at {'; '.join(named(each.values) for each in odd)}"
-            )
+        if odd := [named(each.values) for each in own if not math.isfinite(each.mean)]:
+            lines.append(f"{variant}: no {metric}, or training diverged, at {'; '.join(odd)}")
         for key, value in picked.values.items():
             values = [each.values[key] for each in own]
-            if all(_is_number(each) for each in values) and value in (min(values), max(values)):
+            if all(map(_is_number, values)) and value in (min(values), max(values)):
                 edge = "largest" if value == max(values) else "smallest"
                 lines.append(f"{variant}: best at {key} {value}, the {edge} tried: the grid may be too small")
     return [*lines, *_rankings(found, metric)]
@@ -114,13 +113,12 @@ def _rankings(found: Sequence[Tried], metric: str) -> list[str]:
         means = {each.variant: each.mean for each in found if each.values == values and each.variant in tuned}
         if all(map(math.isfinite, means.values())) and (order := _ranked(means, metric)) != tuned:
             other.setdefault(order, []).append(named(values))
-    seeds = len(found[0].scores)
     if not other:
         return [f"the ranking of the variants in {metric} is the same at every value that all of them share"]
     shared = "; ".join(f"{', '.join(order)} at {' or '.join(at)}" for order, at in other.items())
     return [
         f"the ranking of the variants in {metric} depends on the values: best first, it is {', '.join(tuned)} with "
-        f"each at its best, but {shared} (means of {seeds} tuning seed{'s' * (seeds > 1)}: no verdict)"
+        f"each at its best, but {shared} (means of {_seeds(found, 'tuning seed')}: no verdict)"
     ]
 
 
@@ -134,35 +132,30 @@ def titled(found: Sequence[Tried], metric: str) -> list[tuple[str, Rows]]:
     """A table with a row for each variant and a column for each point; none without tuning."""
     if not found:
         return []
-    points, seeds = _points(found), len(found[0].scores)
+    points = _points(found)
     rows = [["variant", *map(_shown, points)]]
-    for variant in _variants(found):
-        own = [each for each in found if each.variant == variant]
+    for variant, own in grouped(found, VARIANT).items():
         rows.append([variant, *(_mean(each) + CHOSEN * each.chosen for each in own)])
-    keys = " and ".join(points[0])
-    return [(f"{metric} by {keys}, means of {seeds} tuning seed{'s' * (seeds > 1)} ({CHOSEN} chosen)", rows)]
+    return [(f"{metric} by {' and '.join(points[0])}, means of {_seeds(found, 'tuning seed')} ({CHOSEN} chosen)", rows)]
 
 
 def panels(found: Sequence[Tried], metric: str) -> list[Panel]:
     """For each key with numbers, the metric over its values; with several keys, at the best values of the others."""
     made = []
-    for key in found[0].values if found else ():
+    direction = metrics.direction(metric)
+    pick = min if direction == "lower" else max
+    finite = [each for each in found if math.isfinite(each.mean)]
+    for key in found[0].values if finite else ():
         if not all(_is_number(each.values[key]) for each in found):
             continue
         curves = {}
-        for variant in _variants(found):
-            at: dict[float, list[float]] = {}
-            for each in found:
-                if each.variant == variant and math.isfinite(each.mean):
-                    at.setdefault(each.values[key], []).append(each.mean)
-            pick = min if metrics.direction(metric) == "lower" else max
-            if at:
-                curves[variant] = np.array([(value, pick(means)) for value, means in sorted(at.items())])
-        positive = all(each.values[key] > 0 for each in found)
-        if curves:
-            title = f"tuning ({metrics.direction(metric)} is better)"
-            ticks = sorted({each.values[key] for each in found})
-            made.append(Panel(title, key, metric, curves, log="x" if positive else "", points=True, ticks=ticks))
+        for variant, own in grouped(finite, VARIANT).items():
+            values = sorted({each.values[key] for each in own})
+            means = [pick(each.mean for each in own if each.values[key] == value) for value in values]
+            curves[variant] = np.array([values, means]).T
+        title = f"tuning ({direction} is better)"
+        ticks = sorted({each.values[key] for each in found})
+        made.append(Panel(title, key, metric, curves, log="x" if ticks[0] > 0 else "", points=True, ticks=ticks))
     return made
 
 
@@ -178,8 +171,9 @@ def _points(found: Sequence[Tried]) -> list[Mapping[str, Any]]:
     return [each.values for each in found if each.variant == found[0].variant]
 
 
-def _variants(found: Sequence[Tried]) -> list[str]:
-    return list(dict.fromkeys(each.variant for each in found))
+def _seeds(found: Sequence[Tried], what: str = "seed") -> str:
+    count = len(found[0].scores)
+    return f"{count} {what}{'s' * (count > 1)}"
 
 
 def _shown(values: Mapping[str, Any]) -> str:

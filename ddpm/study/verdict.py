@@ -24,9 +24,7 @@ import numpy as np
 
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, statistics, tables, verdict
-from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Run
-from ddpm.compare.verdict import Described
 from ddpm.study import curves, sources, tuning
 from ddpm.study.curves import Curves
 from ddpm.study.plan import Study
@@ -39,7 +37,7 @@ FUTILE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding(Described):
+class Finding(verdict.Described):
     """One variant in one metric. look: the number of seeds at which it was decided, or else of its last look.
 
     low, high: the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every look, and for all
@@ -92,7 +90,7 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
     tuned = {name: point.values for name, point in study.chosen.items()}
     arms = {
-        name: Arm(
+        name: pairing.Arm(
             name,
             {**overrides, **tuned.get(name, {})},
             {seed: found[name][seed] for seed in planned if seed in found.get(name, {})},
@@ -113,7 +111,7 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
         if not seeds:
             waiting[variant] = plan.looks[0]
             continue
-        pair = Pair(study.baseline, variant, *(tuple(arm.runs[seed] for seed in seeds) for arm in sides))
+        pair = pairing.Pair(study.baseline, variant, *(tuple(arm.runs[seed] for seed in seeds) for arm in sides))
         primary = _replayed(study, pair, plan.primary, complete, len(names) - 1)
         if primary.outcome == "not yet":
             waiting[variant] = plan.looks[len(complete)]
@@ -214,7 +212,7 @@ def _metrics(study: Study, runs: Sequence[Run]) -> list[str]:
     return [primary, *(name for name in metrics.judged(everywhere) if name != primary)]
 
 
-def _replayed(study: Study, pair: Pair, metric: str, complete: Sequence[int], secondary: int) -> Finding:
+def _replayed(study: Study, pair: pairing.Pair, metric: str, complete: Sequence[int], secondary: int) -> Finding:
     """The finding, look by look, up to the first complete look that decides.
 
     complete: the looks that the pair's seeds allow. secondary: the number of metrics besides the primary one.

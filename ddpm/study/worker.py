@@ -23,7 +23,6 @@ from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot, below, reposi
 from ddpm.params import file, inputs
 from ddpm.study import results, slots
 from ddpm.study.plan import Experiment, Study
-from ddpm.study.results import Ledger
 
 # dvc ends with the process that started it, as stages end with dvc; a stage that gets SIGTERM saves its state first
 DVC = """
@@ -53,7 +52,7 @@ class Worker:
     is asked for, and does not run.
     """
 
-    def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
+    def __init__(self, ledger: results.Ledger, devices: tuple[str, ...] = ()):
         pipes = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
         if devices and pipes and not Path(pipes, "control").exists():
             raise UserError(
@@ -221,8 +220,7 @@ def _recorded(files: Mapping[str, bytes]) -> float:
 def _reason(log: Path, begin: int) -> str:
     """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
     last line."""
-    lines = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n").strip().splitlines()[-LINES:] or [
-        "no output"
-    ]
+    text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
+    lines = text.strip().splitlines()[-LINES:] or ["no output"]
     found = REASON.search("\n".join(lines))
     return printable(found[1] if found else lines[-1])
