@@ -96,17 +96,15 @@ class Frontier:
         for sampler, weight in product(samplers, weights or [sample.guidance.weight]):
             guided = section(Guidance, sample.guidance.model_dump() | {"weight": weight})
             chosen = {"sampler": sampler, "spacing": spacing or few_steps(sampler.name), "guidance": guided}
-            for steps in dict.fromkeys(
-                steps_within(sample.model_copy(update=chosen), limit, diffusion) for limit in sorted(evaluations)
-            ):
-                options = sample.model_copy(update={**chosen, "steps": steps})
+            drawn = sample.model_copy(update=chosen)
+            for steps in dict.fromkeys(steps_within(drawn, limit, diffusion) for limit in sorted(evaluations)):
+                options = drawn.model_copy(update={"steps": steps})
                 cells = DataFrame([self.cell(options, seed) for seed in options.seeds])
-                device = devices.describe(self.device)
                 facts = {"model": self.sha256["model"][:12], "sampler": sampler.name, "steps": steps, "weight": weight,
-                         "spacing": options.spacing, "device": device}  # fmt: skip
-                count = guidance.evaluations(options, diffusion)
-                cost = {"evaluations": count, "images": options.count, "sets": len(cells)}
-                rows.append(facts | cost | cells.mean().to_dict())
+                         "spacing": options.spacing, "device": devices.describe(self.device),
+                         "evaluations": guidance.evaluations(options, diffusion), "images": options.count,
+                         "sets": len(cells)}  # fmt: skip
+                rows.append(facts | cells.mean().to_dict())
         return marked(DataFrame(rows))
 
     def cell(self, options: Sample, seed: int) -> dict[str, float]:

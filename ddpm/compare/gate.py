@@ -170,8 +170,7 @@ def false_alarms(seeds: Iterable[int], k: float) -> float:
 
 def read_baseline(path: Path = BASELINE) -> Baseline:
     """The baseline. Raises UserError if the file is missing or not one: a wrong key, type, sign or direction."""
-    baseline: Baseline = measured.read(path, Baseline, REMAKE)
-    return baseline
+    return measured.read(path, Baseline, REMAKE)
 
 
 def update(config: Config, path: Path = BASELINE) -> list[str]:

@@ -71,20 +71,20 @@ def _of_snapshot(
     snapshot: snapshots.Snapshot, here: Mapping[str, Any], state: snapshots.Unfinished | None = None
 ) -> Listed:
     files = snapshot.files
-    text = files.get(runs.PARAMS, b"").decode(errors="replace")
+    text = files.get(snapshots.PARAMS, b"").decode(errors="replace")
     run = Listed(snapshot.name, snapshot.source, state or "unscored", None, {}, {}, None, None, snapshot.when)
     try:
         params = block_yaml.read(text)
         flat = flatten(_chosen(params))
     except (AttributeError, yaml.YAMLError, RecursionError, ValueError):
-        return run._replace(why=f"its {runs.PARAMS} can't be read")
+        return run._replace(why=f"its {snapshots.PARAMS} can't be read")
     run = run._replace(seed=_whole(flat.get(runs.SEED)), variant=_variant(flat, here))
     if snapshots.EVALUATE not in files:
         return run
     why = snapshots.why_stale(files, params)
     try:
         # YAML 1.2 words with several spellings, such as True, are equal only to its own reader, which is slow
-        if why and (why := snapshots.why_stale(files, file.decode(text, runs.PARAMS, runs.in_parts))):
+        if why and (why := snapshots.why_stale(files, file.decode(text, snapshots.PARAMS, runs.in_parts))):
             return run._replace(state="stale", why=why)
         scores, fingerprint, numbers = runs.recorded(files)
     except UserError as error:

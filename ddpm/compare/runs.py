@@ -16,7 +16,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
-from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, SAMPLE, TRAIN, Snapshot
+from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, PARAMS, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, file
 from ddpm.tracking import tracker
 from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
@@ -26,7 +26,6 @@ MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations",
               "train.grid_every", "train.grid_unit", "train.profile", "train.snapshots", "sample.batch_size",
               "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
-PARAMS = str(file.PATH)
 T = TypeVar("T")
 K = TypeVar("K")
 in_parts = partial(block_yaml.read, reader=file.plain)
@@ -152,8 +151,8 @@ def of_logged(run: tracker.Logged) -> Run:
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
     chosen: config.Config = config.check(nested, "its params")
-    known = (metrics.is_judged, lambda name: name.startswith(metrics.MEMORISATION))
-    scores = {name: value for name, value in run.metrics.items() if any(test(name) for test in known)}
+    names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.MEMORISATION)]
+    scores = {name: run.metrics[name] for name in names}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
     facts = _facts(chosen, numbers, fingerprint)
     return Run(**facts, name=run.name, source="mlflow", scores=scores, code=code, when=run.started)

@@ -58,8 +58,7 @@ def data_params(data: Data) -> dict[str, Any]:
 
 def read(path: Path = PATH) -> Sanity:
     """Raises UserError if the file is missing or damaged."""
-    found: Sanity = measured.read(path, Sanity, REMEDY)
-    return found
+    return measured.read(path, Sanity, REMEDY)
 
 
 def verdict(worse: float) -> str:
@@ -105,16 +104,11 @@ def findings(found: Sanity) -> list[str]:
     """For each score, what it does not see, and whether the number of images moves it."""
     lines = []
     for name, row in found.scores.items():
-        words = {
-            damage: verdict(row.noticed[damage].worse)
-            for damage in DAMAGE
-            if damage in row.noticed and damage != HARMLESS
-        }
-        parts = [
-            f"{link} {', '.join(missed)}"
-            for word, link in (("blind", "blind to"), ("misled", "misled by"))
-            if (missed := [DAMAGE[damage].done for damage, said in words.items() if said == word])
-        ]
+        harmful = [damage for damage in DAMAGE if damage in row.noticed and damage != HARMLESS]
+        parts = []
+        for word, link in (("blind", "blind to"), ("misled", "misled by")):
+            if missed := [DAMAGE[each].done for each in harmful if verdict(row.noticed[each].worse) == word]:
+                parts.append(f"{link} {', '.join(missed)}")
         if HARMLESS in row.noticed and moves(row.noticed[HARMLESS]):
             parts.append("moved by the number of images alone")
         if parts:

@@ -91,7 +91,7 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
         except (KeyError, ValueError, pygit2.GitError):  # it has just started or ended
             continue
         snapshot = read(git, name, "dvc", commit)
-        params = {path: text for path, text in snapshot.files.items() if path == str(file.PATH)}
+        params = {path: text for path, text in snapshot.files.items() if path == PARAMS}
         found.append((state, snapshot._replace(files=params)))
     return sorted(found, key=lambda each: each[1].when)
 

@@ -65,8 +65,7 @@ def sign_flip_p(differences: Array) -> Array:
     """
     sums = np.abs(differences @ _signs(differences.shape[-1]).T)
     rounding = 1e-12 * np.abs(differences).sum(-1, keepdims=True)  # the order of addition must not break ties
-    result: Array = np.mean(sums >= np.abs(differences.sum(-1, keepdims=True)) - rounding, axis=-1)
-    return result
+    return np.mean(sums >= np.abs(differences.sum(-1, keepdims=True)) - rounding, axis=-1)
 
 
 def is_different(mean: Array, adjusted_p: Array, flip_p: Array, margin: Array | float, alpha: float) -> Truth:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tabulate import tabulate
 
@@ -16,6 +16,7 @@ from ddpm.compare.verdict import Comparison, Described, Verdict
 from ddpm.pictures import plots
 
 Rows = list[list[str]]
+D = TypeVar("D", bound=Described)
 
 
 def plain(titled: Iterable[tuple[str, Rows]], lines: Iterable[str]) -> str:
@@ -95,10 +96,30 @@ def tables(comparison: Comparison) -> Iterator[tuple[str, Rows]]:
         baseline = " (baseline)" * (arm is comparison.arms[0])
         rows.append([arm.label + baseline, str(len(arm.runs)), *spent])
     yield ", ".join(comparison.by) or "the same params", rows
-    pairs = grouped(comparison.verdicts, lambda verdict: (verdict.baseline, verdict.variant))
-    for (baseline, variant), verdicts in pairs.items():
-        heads = ["metric", baseline, variant, "difference", "interval", "t p (adjusted)", "sign-flip p", "verdict"]
-        yield f"{variant} against {baseline}, {named(verdicts[0].seeds)}", [heads, *map(_cells, verdicts)]
+    yield from of_pairs(comparison.verdicts, ["t p (adjusted)", "sign-flip p"], _tests)
+
+
+def of_pairs(
+    seen: Iterable[D], heads: Sequence[str], tests: Callable[[D], Sequence[str]]
+) -> Iterator[tuple[str, Rows]]:
+    """For each pair a title and a row for each metric, the heads first: both means, the difference, what was tested,
+    and the verdict. ``tests``: the cells under ``heads``, of a finding that was tested."""
+    for (baseline, variant), own in grouped(seen, lambda each: (each.baseline, each.variant)).items():
+        rows = [["metric", baseline, variant, "difference", "interval", *heads, "verdict"]]
+        for each in own:
+            relative = "" if each.relative is None else f" ({each.relative:+.1%})"
+            means = [each.metric, f"{each.baseline_mean:.4g}", f"{each.variant_mean:.4g}"]
+            tested = ["-"] * (1 + len(heads))
+            if each.low is not None:  # then the others are not None either
+                tested = [f"{each.low:+.3g} to {each.high:+.3g}", *tests(each)]
+            outcome = f"{each.outcome}: {each.reason}" if each.reason else each.outcome
+            rows.append([*means, f"{each.difference:+.3g}{relative}", *tested, outcome])
+        yield f"{variant} against {baseline}, {named(own[0].seeds)}", rows
+
+
+def _tests(verdict: Verdict) -> list[str]:
+    adjusted = "" if verdict.p == verdict.adjusted_p else f" ({verdict.adjusted_p:.2g})"
+    return [f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -114,15 +135,6 @@ def notes(comparison: Comparison) -> list[str]:
         f"{together} hold with the chance {settings.confidence:.4g}, if these seeds were chosen beforehand; where some "
         "were added after a look, less often: a study (`ddpm study`) keeps the chance",
     ]
-
-
-def _cells(verdict: Verdict) -> list[str]:
-    tests = ["-", "-", "-"]
-    if verdict.low is not None:  # then the others are not None either
-        adjusted = "" if verdict.p == verdict.adjusted_p else f" ({verdict.adjusted_p:.2g})"
-        interval = f"{verdict.low:+.3g} to {verdict.high:+.3g}"
-        tests = [interval, f"{verdict.p:.2g}{adjusted}", f"{verdict.sign_flip_p:.2g}"]
-    return cells(verdict, tests)
 
 
 def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
@@ -148,19 +160,6 @@ def representations(verdicts: Iterable[Described], metric: str) -> list[str]:
             agree = "they agree" if sure and len(decided) == 1 else "they disagree: no verdict about images"
             lines.append(f"{variant}, by each extractor's features: {said}" + f": {agree}" * (sure or len(decided) > 1))
     return lines
-
-
-def cells(seen: Described, tests: Sequence[str]) -> list[str]:
-    """A row of the table: the metric, both means, the difference, what was tested, the verdict."""
-    relative = "" if seen.relative is None else f" ({seen.relative:+.1%})"
-    return [
-        seen.metric,
-        f"{seen.baseline_mean:.4g}",
-        f"{seen.variant_mean:.4g}",
-        f"{seen.difference:+.3g}{relative}",
-        *tests,
-        f"{seen.outcome}: {seen.reason}" if seen.reason else seen.outcome,
-    ]
 
 
 def _spent(arm: Arm) -> dict[str, int | None]:

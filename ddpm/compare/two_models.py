@@ -49,12 +49,9 @@ def relative_mmd(real: Tensor, first: Tensor, second: Tensor) -> Relative:
     """
     ours, theirs = (_means(one, real) for one in (first, second))
     difference = float(theirs.within.mean() - ours.within.mean() - 2 * (theirs.across.mean() - ours.across.mean()))
-    influences = (
-        2 * (ours.within - ours.across),
-        2 * (theirs.within - theirs.across),
-        2 * (ours.of_real - theirs.of_real),
-    )
-    error = math.sqrt(sum(float(each.var()) / len(each) for each in influences))
+    # an image is in two places of each mean over pairs
+    influences = (ours.within - ours.across, theirs.within - theirs.across, ours.of_real - theirs.of_real)
+    error = 2 * math.sqrt(sum(float(each.var()) / len(each) for each in influences))
     p = 2 * float(ndtr(-abs(difference) / error)) if error else 1.0
     return Relative(difference, error, p)
 
@@ -72,7 +69,8 @@ def _means(samples: Tensor, real: Tensor) -> _Means:
     within, across, of_real = [], [], torch.zeros(len(real), dtype=torch.float64)
     for block in samples.split(ROWS):
         own, other = _kernel(block, samples), _kernel(block, real)
-        within.append((own.sum(1) - _kernel_of_pairs(block)) / (len(samples) - 1))
+        with_itself = (block.double().square().sum(1) / block.shape[1] + 1) ** 3
+        within.append((own.sum(1) - with_itself) / (len(samples) - 1))
         across.append(other.mean(1))
         of_real += other.sum(0)
     return _Means(torch.cat(within), torch.cat(across), of_real / len(samples))
@@ -81,11 +79,6 @@ def _means(samples: Tensor, real: Tensor) -> _Means:
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     """(x . y / D + 1)^3 for all pairs, (B, D) and (M, D) to (B, M) float64."""
     return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
-
-
-def _kernel_of_pairs(x: Tensor) -> Tensor:
-    """Of each with itself, (B,)."""
-    return (x.double().square().sum(1) / x.shape[1] + 1) ** 3
 
 
 def lines(before: Run, after: Run, settings: Evaluate, device: torch.device) -> list[str]:

@@ -97,16 +97,11 @@ def costs(study: Study, budget: Budget) -> Costs:
     """
     if budget == "flops":
         return Costs(_counted(study.configs), "FLOPs of a training step", 0.0)
-    times: dict[str, list[float]] = {variant: [] for variant in study.configs}
-    device = ""
-    for _ in range(ROUNDS):
-        for variant in study.configs:
-            found = pilot(study, variant)
-            times[variant].append(found.step)
-            device = found.device
+    found = [(variant, pilot(study, variant)) for _ in range(ROUNDS) for variant in study.configs]
+    times = {variant: [each.step for name, each in found if name == variant] for variant in study.configs}
     spread = max((max(each) - min(each)) / median(each) for each in times.values())
     of = {variant: float(f"{median(each):.4g}") for variant, each in times.items()}
-    return Costs(of, f"seconds of a training step on {device}", spread)
+    return Costs(of, f"seconds of a training step on {found[-1][1].device}", spread)
 
 
 def pilot(study: Study, variant: str) -> Measured:

@@ -83,6 +83,7 @@ def curves(study: Study, found: Mapping[str, Mapping[int, Run]], looks: Mapping[
     ordered = {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
     learned = [each for name, runs in ordered.items() if (each := _learned(name, runs, plan.primary, settings))]
     against = []
+    spent = Design(plan.looks, plan.spending).spent((1 - settings.confidence) / (len(plan.variants) - 1))
     for name in list(plan.variants)[1:]:
         look = looks.get(name)
         both = sorted(found.get(study.baseline, {}).keys() & found.get(name, {}).keys())[:look]
@@ -90,11 +91,7 @@ def curves(study: Study, found: Mapping[str, Mapping[int, Run]], looks: Mapping[
         images = budgets([run for runs in pairs for run in runs], plan.primary)
         if len(images) < 2:
             continue
-        level = None
-        if look:
-            whole = (1 - settings.confidence) / (len(plan.variants) - 1)
-            spent = np.diff(Design(plan.looks, plan.spending).spent(whole), prepend=0)
-            level = float(spent[plan.looks.index(look)])
+        level = float(np.diff(spent, prepend=0)[plan.looks.index(look)]) if look else None
         before, after = (_scores(runs, images, plan.primary) for runs in pairs)
         points = compared(before, after, images, plan.primary, settings, level)
         against.append(Against(name, tuple(both), points))
@@ -113,9 +110,7 @@ def compared(
     """The points of scores (seeds, budgets), paired by row; ``level``: the error rate of the whole band, if any."""
     gaps = after - before
     means = gaps.mean(0)
-    halves = None
-    if level is not None:
-        halves = critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
+    halves = None if level is None else critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
     points = []
     for place, (at, difference) in enumerate(zip(images, means.tolist(), strict=True)):
         margin = metrics.margin(metric, float(before[:, place].mean()), settings)
@@ -178,9 +173,9 @@ def crossing(each: Against, baseline: str) -> str:
     leads = [(point.images, names[point.outcome]) for point in each.points if point.outcome in names]
     runs = [(who, [at for at, _ in group]) for who, group in groupby(leads, key=lambda lead: lead[1])]
     parts = [f"{who} leads {_at(images)}" for who, images in runs]
-    for outcome, word in (("equivalent", "equivalent"), ("open", "open")):
+    for outcome in ("equivalent", "open"):
         if rest := [point.images for point in each.points if point.outcome == outcome]:
-            parts.append(f"{word} {_at(rest)}" if len(rest) < len(each.points) else f"{word} at every budget")
+            parts.append(f"{outcome} {_at(rest) if len(rest) < len(each.points) else 'at every budget'}")
     for (_, before), (_, after) in pairwise(runs):
         parts.append(f"they cross between {before[-1]:,} and {after[0]:,}")
     if len(runs) < 2:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -152,12 +151,9 @@ class Study:
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
         """The ordinary runs of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
-        count = self.plan.looks[-1] if upto is None else upto
-        return [
-            self._experiment(f"{self.name}-{variant}-{seed}", variant, seed)
-            for seed in range(self.plan.first_seed, self.plan.first_seed + count)
-            for variant in self.texts
-        ]
+        first, count = self.plan.first_seed, upto or self.plan.looks[-1]
+        pairs = product(range(first, first + count), self.texts)
+        return [self._experiment(f"{self.name}-{variant}-{seed}", variant, seed) for seed, variant in pairs]
 
     def tuning(self) -> list[Experiment]:
         """The runs that choose each variant's values, seed by seed. They draw their images from seeds of their own, and
@@ -177,9 +173,7 @@ class Study:
 
     def settled(self, chosen: Mapping[str, grid.Point]) -> Study:
         """The same study, with these variants at these points."""
-        made = copy.copy(self)
-        made.chosen = chosen
-        return made
+        return replace(self, chosen=chosen)
 
     def is_open(self, experiment: Experiment) -> bool:
         """Whether the values that it runs with are not chosen yet."""

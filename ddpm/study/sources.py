@@ -22,7 +22,7 @@ from ddpm.compare import metrics, pairing
 from ddpm.compare.runs import Run
 from ddpm.compare.statistics import Array
 from ddpm.compare.tables import Rows
-from ddpm.study.plan import FEWEST_RUNS, SOURCES, Source, Study
+from ddpm.study.plan import FEWEST_RUNS, Source, Study
 
 NAMES: Mapping[Source, str] = {
     "weights": "the initial weights",
@@ -54,12 +54,8 @@ def shares(study: Study, ordinary: Mapping[int, Run], by_source: Mapping[Source,
     plan, confidence = study.plan, study.settings.compare.confidence
     if plan.first_seed not in ordinary or len(ordinary) < plan.looks[0]:
         return ()
-    between = list(ordinary.values())
-    within = {
-        source: [ordinary[plan.first_seed], *by_source[source]]
-        for source in SOURCES
-        if len(by_source[source]) >= FEWEST_RUNS
-    }
+    between, first = list(ordinary.values()), ordinary[plan.first_seed]
+    within = {source: [first, *runs] for source, runs in by_source.items() if len(runs) >= FEWEST_RUNS}
     every = [*between, *(run for runs in within.values() for run in runs)]
     pairing.check_fingerprints(every, [])
     names = metrics.judged(set.intersection(*(set(run.scores) for run in every)))

@@ -88,15 +88,10 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     """
     plan = study.plan
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
-    tuned = {name: point.values for name, point in study.chosen.items()}
-    arms = {
-        name: pairing.Arm(
-            name,
-            {**overrides, **tuned.get(name, {})},
-            {seed: found[name][seed] for seed in planned if seed in found.get(name, {})},
-        )
-        for name, overrides in plan.variants.items()
-    }
+    arms = {}
+    for name, overrides in plan.variants.items():
+        own, tuned = found.get(name, {}), study.chosen[name].values if name in study.chosen else {}
+        arms[name] = pairing.Arm(name, {**overrides, **tuned}, {seed: own[seed] for seed in planned if seed in own})
     runs = [run for arm in arms.values() for run in arm.runs.values()]
     names, notes = _metrics(study, runs), []
     if runs:
@@ -162,10 +157,9 @@ def headlines(found: Findings) -> list[str]:
 def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
     """A table for each variant, one of the values tried, and one of the sources of noise: its title, and rows of cells,
     the heads first."""
-    for variant in dict.fromkeys(each.variant for each in found.findings):
-        own = [each for each in found.findings if each.variant == variant]
-        heads = ["metric", found.baseline, variant, "difference", "interval", "estimate", "p", "verdict"]
-        yield f"{variant} against {found.baseline}, {pairing.named(own[0].seeds)}", [heads, *map(_cells, own)]
+    yield from tables.of_pairs(
+        found.findings, ["estimate", "p"], lambda each: [f"{each.estimate:+.3g}", f"{each.p:.2g}"]
+    )
     if found.curves:
         yield from curves.titled(found.curves)
     yield from tuning.titled(found.tuning, found.primary)
@@ -263,9 +257,3 @@ def _replayed(study: Study, pair: pairing.Pair, metric: str, complete: Sequence[
         says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
         return replace(seen, outcome="futile" if chance < FUTILE else "not yet", reason=says)
     return replace(seen, outcome="not yet") if complete else seen
-
-
-def _cells(each: Finding) -> list[str]:
-    if each.low is None:  # then nothing was tested
-        return tables.cells(each, ["-", "-", "-"])
-    return tables.cells(each, [f"{each.low:+.3g} to {each.high:+.3g}", f"{each.estimate:+.3g}", f"{each.p:.2g}"])
