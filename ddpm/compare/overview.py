@@ -16,12 +16,13 @@ from tabulate import tabulate
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import flatten
 from ddpm.compare import block_yaml, metrics, runs, snapshots
+from ddpm.compare.snapshots import EVALUATE, PARAMS, Snapshot, Unfinished
 from ddpm.params import file
 from ddpm.params.config import Config
 from ddpm.params.inputs import spelled
 from ddpm.tracking import tracker
 
-State = Literal["scored", "stale", "unscored"] | snapshots.Unfinished
+State = Literal["scored", "stale", "unscored"] | Unfinished
 
 NAME_SHARE = 5  # a name gets a fifth of the width at most
 VARIANT_WIDTH = 16  # at least
@@ -59,7 +60,7 @@ def gather(working: Config, mlflow: bool = False) -> list[Listed]:
     waiting = [(state, snapshot) for state, snapshot in snapshots.unfinished() if snapshot.name not in names]
     found += [_of_snapshot(snapshot, here, state) for state, snapshot in waiting]
     workspace = snapshots.workspace()
-    last = [_of_snapshot(workspace, here)] if snapshots.EVALUATE in workspace.files else []
+    last = [_of_snapshot(workspace, here)] if EVALUATE in workspace.files else []
     if mlflow:
         known = [(run.seed, run.fingerprint, run.scores) for run in (*found, *last)]
         logged = [_of_logged(run, here) for run in tracker.logged() if run.tags.get("dvc.exp.name") not in names]
@@ -67,24 +68,22 @@ def gather(working: Config, mlflow: bool = False) -> list[Listed]:
     return [*sorted(found, key=lambda run: run.when), *last]
 
 
-def _of_snapshot(
-    snapshot: snapshots.Snapshot, here: Mapping[str, Any], state: snapshots.Unfinished | None = None
-) -> Listed:
+def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished | None = None) -> Listed:
     files = snapshot.files
-    text = files.get(snapshots.PARAMS, b"").decode(errors="replace")
+    text = files.get(PARAMS, b"").decode(errors="replace")
     run = Listed(snapshot.name, snapshot.source, state or "unscored", None, {}, {}, None, None, snapshot.when)
     try:
         params = block_yaml.read(text)
         flat = flatten(_chosen(params))
     except (AttributeError, yaml.YAMLError, RecursionError, ValueError):
-        return run._replace(why=f"its {snapshots.PARAMS} can't be read")
+        return run._replace(why=f"its {PARAMS} can't be read")
     run = run._replace(seed=_whole(flat.get(runs.SEED)), variant=_variant(flat, here))
-    if snapshots.EVALUATE not in files:
+    if EVALUATE not in files:
         return run
     why = snapshots.why_stale(files, params)
     try:
         # YAML 1.2 words with several spellings, such as True, are equal only to its own reader, which is slow
-        if why and (why := snapshots.why_stale(files, file.decode(text, snapshots.PARAMS, runs.in_parts))):
+        if why and (why := snapshots.why_stale(files, file.decode(text, PARAMS, runs.in_parts))):
             return run._replace(state="stale", why=why)
         scores, fingerprint, numbers = runs.recorded(files)
     except UserError as error:

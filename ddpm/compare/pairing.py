@@ -15,6 +15,7 @@ from ddpm.base import variant as variants
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics
 from ddpm.compare import runs as scored
+from ddpm.compare.runs import Run, some
 from ddpm.params.config import Config
 
 # what a run cost -> its name; a variant is not better because it had more
@@ -26,7 +27,7 @@ class Arm(NamedTuple):
 
     label: str
     values: dict[str, Any]
-    runs: dict[int, scored.Run]
+    runs: dict[int, Run]
 
     def spent(self, budget: str) -> list[int]:
         """Every known amount of one of BUDGETS, in ascending order."""
@@ -38,15 +39,15 @@ class Pair(NamedTuple):
 
     baseline: str
     variant: str
-    before: tuple[scored.Run, ...]
-    after: tuple[scored.Run, ...]
+    before: tuple[Run, ...]
+    after: tuple[Run, ...]
 
     def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
         """The scores of the baseline's runs, and of the variant's."""
         return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
-def check_keys(by: Sequence[str], found: Iterable[scored.Run], working: Config) -> None:
+def check_keys(by: Sequence[str], found: Iterable[Run], working: Config) -> None:
     """Raises UserError unless each is a params key, or a section, in which runs can differ."""
     known = set(working.flat()).union(*(run.params for run in found))
     for key in by:
@@ -59,7 +60,7 @@ def check_keys(by: Sequence[str], found: Iterable[scored.Run], working: Config) 
             )
 
 
-def arms(runs: Iterable[scored.Run], by: Sequence[str], working: Config) -> list[Arm]:
+def arms(runs: Iterable[Run], by: Sequence[str], working: Config) -> list[Arm]:
     """The runs by variant: the working params' variant first, the others by label."""
     groups = scored.grouped(runs, lambda run: files.digest(values_of(run.params, by)))
     values = [values_of(group[0].params, by) for group in groups.values()]
@@ -78,7 +79,7 @@ def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if scored.is_in(key, by)}
 
 
-def check_fingerprints(runs: Iterable[scored.Run], by: Sequence[str]) -> str:
+def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
     """The fingerprint that all runs share, without its sampling if ``by`` varies that. Raises UserError if they differ.
 
     Without its sampling, the fingerprint has no sampling precision; that may differ only if ``by`` varies it.
@@ -86,7 +87,7 @@ def check_fingerprints(runs: Iterable[scored.Run], by: Sequence[str]) -> str:
     sampling = any(scored.under(key, "sample") for key in by)
     precise = sampling and not any(scored.under("sample.precision", key) for key in by)
 
-    def rests_on(run: scored.Run) -> tuple[str, str]:
+    def rests_on(run: Run) -> tuple[str, str]:
         fingerprint = run.fingerprint_without_sampling if sampling else run.fingerprint
         if fingerprint is None:
             raise UserError(
@@ -98,7 +99,7 @@ def check_fingerprints(runs: Iterable[scored.Run], by: Sequence[str]) -> str:
 
     alike = scored.grouped(runs, rests_on)
     if len(alike) > 1:
-        names = {key: scored.some([run.name for run in group]) for key, group in alike.items()}
+        names = {key: some([run.name for run in group]) for key, group in alike.items()}
         shown = "; ".join(f"{fingerprint[:7]}{drawn}: {names[fingerprint, drawn]}" for fingerprint, drawn in alike)
         raise UserError(
             f"fingerprints differ, so these scores can't be compared ({shown}): metrics/fingerprint.json says what "
@@ -119,22 +120,22 @@ def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
     return notes
 
 
-def code_differences(runs: Sequence[scored.Run]) -> list[str]:
+def code_differences(runs: Sequence[Run]) -> list[str]:
     """Lines that name the code files in which the runs differ, and the runs of unknown code."""
     versions = Counter(path for path, _ in {version for run in runs for version in run.code.items()})
     lines = []
     if differing := sorted(path for path, count in versions.items() if count > 1):
         known = [run for run in runs if run.code]
         alike = scored.grouped(known, lambda run: files.digest([run.code.get(path) for path in differing]))
-        names = "; ".join(scored.some([run.name for run in group]) for group in alike.values())
-        lines.append(f"code differs in {scored.some(differing)}: {names}")
+        names = "; ".join(some([run.name for run in group]) for group in alike.values())
+        lines.append(f"code differs in {some(differing)}: {names}")
     unknown = [run.name for run in runs if not run.code]
     if unknown and len(unknown) < len(runs):
-        lines.append(f"of unknown code, by an older version: {scored.some(unknown)}")
+        lines.append(f"of unknown code, by an older version: {some(unknown)}")
     return lines
 
 
-def check_code(runs: Sequence[scored.Run], allowed: bool) -> list[str]:
+def check_code(runs: Sequence[Run], allowed: bool) -> list[str]:
     """Notes if the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
     notes = code_differences(runs)
     if notes and not allowed:
@@ -146,7 +147,7 @@ def check_code(runs: Sequence[scored.Run], allowed: bool) -> list[str]:
     return notes
 
 
-def choose_metrics(runs: Sequence[scored.Run], chosen: Sequence[str]) -> list[str]:
+def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
     """The chosen metrics, or those that all runs have. Raises UserError if one is missing or not a number."""
     anywhere = metrics.in_order({name for run in runs for name in run.scores if metrics.is_judged(name)})
     for name in chosen:
@@ -155,7 +156,7 @@ def choose_metrics(runs: Sequence[scored.Run], chosen: Sequence[str]) -> list[st
                 f"--metrics: no run has {name!r}{variants.closest(name, anywhere)}; allowed: {', '.join(anywhere)}"
             )
         if missing := [run.name for run in runs if name not in run.scores]:
-            raise UserError(f"--metrics: {name} is missing in {scored.some(missing)}; evaluate again, or leave it out")
+            raise UserError(f"--metrics: {name} is missing in {some(missing)}; evaluate again, or leave it out")
     everywhere = [name for name in anywhere if all(name in run.scores for run in runs)]
     names = metrics.in_order(set(chosen)) or metrics.judged(everywhere)
     if not names:

@@ -30,6 +30,8 @@ import numpy as np
 
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, runs, statistics
+from ddpm.compare.pairing import Arm, Pair
+from ddpm.compare.runs import Gathered, Run
 from ddpm.params.config import Compare, Config
 from ddpm.scoring.metric import Direction
 
@@ -121,7 +123,7 @@ class Comparison:
 
     by: tuple[str, ...]
     metrics: tuple[str, ...]
-    arms: tuple[pairing.Arm, ...]
+    arms: tuple[Arm, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     fingerprint: str
@@ -129,7 +131,7 @@ class Comparison:
 
 
 def compare(
-    gathered: runs.Gathered,
+    gathered: Gathered,
     by: Sequence[str],
     working: Config,
     chosen: Sequence[str] = (),
@@ -162,11 +164,7 @@ def compare(
 
 
 def between(
-    before: runs.Run,
-    after: runs.Run,
-    settings: Compare,
-    chosen: Sequence[str] = (),
-    allow_budget_mismatch: bool = False,
+    before: Run, after: Run, settings: Compare, chosen: Sequence[str] = (), allow_budget_mismatch: bool = False
 ) -> Comparison:
     """Two runs, whatever they differ in: means and differences. With one seed each it is always inconclusive.
 
@@ -175,8 +173,8 @@ def between(
     differences = runs.differences(before.params, after.params)
     # a hyperparameter that only one of them has follows from its variant's name
     by = tuple(key for key in differences if key in before.params and key in after.params)
-    arms = [pairing.Arm(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
-    pair = pairing.Pair(before.name, after.name, (before,), (after,))
+    arms = [Arm(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
+    pair = Pair(before.name, after.name, (before,), (after,))
     seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
     notes = [*seeds, f"{ONE_SEED}: training with another one moves scores as much as many variants do"]
     return _compared(by, arms, [pair], notes, settings, chosen, allow_budget_mismatch, allow_code_mismatch=True)
@@ -184,8 +182,8 @@ def between(
 
 def _compared(
     by: tuple[str, ...],
-    arms: Sequence[pairing.Arm],
-    pairs: Sequence[pairing.Pair],
+    arms: Sequence[Arm],
+    pairs: Sequence[Pair],
     notes: Sequence[str],
     settings: Compare,
     chosen: Sequence[str],
@@ -213,12 +211,12 @@ def _compared(
     )
 
 
-def judge(pairs: Sequence[pairing.Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
+def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
     """A verdict for each pair and each metric. A single seed is only described."""
     return [_at_one_look(metric, pair, len(pairs) * len(names), settings) for pair in pairs for metric in names]
 
 
-def _at_one_look(metric: str, pair: pairing.Pair, verdicts: int, settings: Compare) -> Verdict:
+def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> Verdict:
     """The verdict on one metric of a pair. verdicts: their number in the table."""
     seen = Verdict(**described(metric, pair, settings))
     if len(seen.seeds) == 1:
@@ -246,7 +244,7 @@ def _at_one_look(metric: str, pair: pairing.Pair, verdicts: int, settings: Compa
     return replace(seen, reason=f"{doubt}; {needs}", more_seeds=more_seeds)
 
 
-def described(metric: str, pair: pairing.Pair, settings: Compare) -> dict[str, Any]:
+def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
     """The fields of ``Described``, except for the interval."""
     before, after = pair.scores(metric)
     baseline, difference = float(before.mean()), float((after - before).mean())
@@ -266,7 +264,7 @@ def described(metric: str, pair: pairing.Pair, settings: Compare) -> dict[str, A
     }
 
 
-def rule(pair: pairing.Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
+def rule(pair: Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
     """The outcome and its reason; inconclusive, without a reason, if neither holds.
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
@@ -306,7 +304,7 @@ def more(seen: Described, sd: float, family: float, settings: Compare) -> tuple[
     )
 
 
-def far_from_real(pair: pairing.Pair) -> str:
+def far_from_real(pair: Pair) -> str:
     """A warning if both variants are so far from real images that a gap between them says little; else nothing."""
     runs = (*pair.before, *pair.after)
     for metric in metrics.in_order(set.intersection(*({*filter(metrics.is_judged, run.scores)} for run in runs))):
@@ -317,7 +315,7 @@ def far_from_real(pair: pairing.Pair) -> str:
     return ""
 
 
-def _kid_agrees(pair: pairing.Pair, verdict: Described) -> bool:
+def _kid_agrees(pair: Pair, verdict: Described) -> bool:
     """Whether KID in the same features, if measured, agrees on which is better."""
     kid = metrics.kid_of(verdict.metric)
     if kid is None or any(kid not in run.scores for run in (*pair.before, *pair.after)):

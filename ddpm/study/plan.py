@@ -122,11 +122,11 @@ class Study:
 
     name: str
     plan: Plan
-    params: Mapping[str, dict[str, Any]]
-    configs: Mapping[str, Config]
-    texts: Mapping[str, str] = field(default_factory=dict)
+    params: dict[str, dict[str, Any]]
+    configs: dict[str, Config]
+    texts: dict[str, str] = field(default_factory=dict)
     path: Path = Path("studies")
-    points: Mapping[str, Sequence[grid.Point]] = field(default_factory=dict)
+    points: dict[str, Sequence[grid.Point]] = field(default_factory=dict)
     chosen: Mapping[str, grid.Point] = field(default_factory=dict)
 
     @property
@@ -222,34 +222,30 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     plan = settings.parse(value, str(path), Plan)
     base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
     budget.check(plan, str(path))
-    texts: dict[str, str] = {}
-    params: dict[str, dict[str, Any]] = {}
-    checked: dict[str, Config] = {}
-    points: dict[str, tuple[grid.Point, ...]] = {}
+    study = Study(path.stem, plan, {}, {}, path=path)
     for variant, overrides in plan.model_dump(mode="json")["variants"].items():
         source = f"{path}: variants.{variant}"
         if "seed" in overrides:
             raise UserError(f"{source}: seed: every variant gets the same seeds; first_seed says where they begin")
         changes = {**overrides, "seed": plan.first_seed}
-        if plan.budget != "images" and checked:
-            changes["train.steps"] = budget.steps(plan, variant, checked[next(iter(checked))], str(path))
-        texts[variant] = grid.overridden(base, changes, source)
-        params[variant] = file.decode(texts[variant], source)
-        checked[variant] = config.check(params[variant], source)
+        if plan.budget != "images" and variant != study.baseline:
+            changes["train.steps"] = budget.steps(plan, variant, study.settings, str(path))
+        study.texts[variant] = grid.overridden(base, changes, source)
+        params = study.params[variant] = file.decode(study.texts[variant], source)
+        study.configs[variant] = config.check(params, source)
         if plan.tune is not None:
             if fixed := [key for key in plan.tune.values if key in overrides]:
                 raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the variant, or out of tune")
-            points[variant] = grid.points(plan.tune, params[variant], source)
+            study.points[variant] = grid.points(plan.tune, params, source)
     if "primary" not in plan.model_fields_set:
-        plan = plan.model_copy(update={"primary": _headline(checked[next(iter(checked))], str(path))})
-    study = Study(path.stem, plan, params, checked, texts, path, points)
-    _distinct(path, checked)
+        study.plan = plan = plan.model_copy(update={"primary": _headline(study.settings, str(path))})
+    _distinct(path, study.configs)
     _apart(study)
     alpha = 1 - study.settings.compare.confidence
     fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
-    for variant, chosen in checked.items():
+    for variant, chosen in study.configs.items():
         if missing := _missing(plan.primary, chosen):
             raise UserError(f"{path}: primary: no run of {variant} will have {plan.primary}: {missing}")
         if plan.noise and chosen.train.seeds != Seeds():

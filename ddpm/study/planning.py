@@ -16,6 +16,7 @@ from ddpm.base.files import atomic_path
 from ddpm.base.progress import duration
 from ddpm.params import file
 from ddpm.study import budget, plan
+from ddpm.study.plan import Experiment, Spending
 from ddpm.study.status import Status
 from ddpm.study.verdict import Power
 
@@ -60,7 +61,7 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     tuned, planned, looks = study.tuning(), study.experiments(), study.plan.looks
     effects = [f"power, {each.effect:g} sd" for each in power]
 
-    def row(name: str, first: int, own: Sequence[plan.Experiment], chances: Sequence[str]) -> list[str]:
+    def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
         missing = sum(found.states[each.name] != "done" for each in own)
         time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
         return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
@@ -93,9 +94,7 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     )
 
 
-def write(
-    name: str, vary: Sequence[str], base: str | None, looks: Sequence[int] | None, spending: plan.Spending
-) -> Path:
+def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int] | None, spending: Spending) -> Path:
     """Write studies/NAME.yaml, with a variant for each combination of the values; return its path. Raises UserError if
     it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
