@@ -191,7 +191,7 @@ def test_where_no_verdict_can_be_hoped_for_the_study_ends_but_need_not() -> None
     assert (primary(found).outcome, primary(found).look, found.open) == ("futile", 16, ())
     chance = int(primary(found).reason.removeprefix("a verdict by 20 seeds has a chance of ").removesuffix("%"))
     assert chance < 10
-    assert "linear is hardly to be decided" in verdict.describe(found)
+    assert "linear is unlikely to be decided" in verdict.describe(found)
     clearer = [*gaps[:16], *[0.2] * 4]
     assert primary(verdict.judge(study("linear"), arms(clearer))).look == 20
 

@@ -74,7 +74,7 @@ class Described:
     @property
     def said(self) -> str:
         """The outcome in words."""
-        return {"not yet": "not decided yet", "futile": "hardly to be decided"}.get(self.outcome, self.outcome)
+        return {"not yet": "not decided yet", "futile": "unlikely to be decided"}.get(self.outcome, self.outcome)
 
     @property
     def headline(self) -> str:
