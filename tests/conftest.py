@@ -17,6 +17,7 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     Once: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 ROOT = Path(__file__).parent.parent
+settings.register_profile("busy", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("busy")
 
 
 def pytest_sessionstart() -> None:

@@ -246,7 +246,7 @@ def test_where_there_is_an_effect_the_larger_number_settles_it_as_often_as_it_sa
     assert np.mean(as_near_as_can_be) >= Compare().power
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([2, 5, 6, 7]), st.floats(0, 3), st.integers(1, 3))
 def test_a_verdict_never_contradicts_its_interval(seed: int, n: int, effect: float, pairs: int) -> None:
     gaps = 0.02 * (effect + np.random.default_rng(seed).standard_normal((pairs, n)))

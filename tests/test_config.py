@@ -247,7 +247,7 @@ plain = st.text(st.characters(codec="ascii"), max_size=6)
 @example("1:30")
 @example("2001-01-01")
 @given(numberlike | st.sampled_from(WORDS.split()) | plain)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_scalar_is_read_as_dvc_reads_it(tmp_path: Path, scalar: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(f"key: {scalar}\n", encoding="utf-8")

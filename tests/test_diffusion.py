@@ -103,7 +103,7 @@ def test_prior_kl_is_the_distance_of_the_last_step_from_noise(chain: Chain) -> N
 LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(mean=st.floats(-1.5, 1.5), log_variance=st.floats(-14, 4))
 def test_the_256_levels_have_all_the_likelihood(mean: float, log_variance: float) -> None:
     log_likelihood = diffusion.discretized_log_likelihood(LEVELS, torch.tensor(mean), torch.tensor(log_variance))
@@ -112,7 +112,7 @@ def test_the_256_levels_have_all_the_likelihood(mean: float, log_variance: float
     assert float(log_likelihood.exp().sum()) == pytest.approx(1, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(mean=st.floats(-1, 1), log_variance=st.floats(-12, 2), level=st.integers(0, 255))
 def test_the_likelihood_of_a_level_is_the_mass_of_its_bin(mean: float, log_variance: float, level: int) -> None:
     below = -math.inf if level == 0 else LEVELS[level] - 1 / 255

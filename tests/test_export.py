@@ -485,7 +485,7 @@ def test_a_pickle_runs_nothing() -> None:
     assert "ema.pt: not a readable model file" in line
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.sampled_from(["x.pt", "x.safetensors"]))
 def test_any_bytes_are_refused_in_one_line(content: bytes, name: str) -> None:
     Path(name).write_bytes(content)

@@ -89,7 +89,7 @@ def two_generations(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return checkpoints
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([storage.truncated, storage.flipped, storage.blanked]))
 def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(
     two_generations: Checkpoints, seed: int, damage: Callable[[Path, random.Random], None]

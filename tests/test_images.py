@@ -47,7 +47,7 @@ def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) 
     assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     count=st.integers(1, 12),
     channels=st.integers(1, 6),

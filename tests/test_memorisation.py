@@ -27,7 +27,7 @@ def slow(queries: np.ndarray, train: np.ndarray) -> np.ndarray:
     return np.sqrt((difference**2).reshape(len(queries), len(train), -1).sum(-1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 12).flatmap(lambda n: arrays.arrays(np.uint8, (n, 2, 3))),
     st.integers(1, 12).flatmap(lambda n: arrays.arrays(np.uint8, (n, 2, 3))),

@@ -40,7 +40,7 @@ def test_philox_gives_the_published_known_answers(
     assert tuple(int(word) for word in words) == output
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=9), st.integers(0, 4000), st.integers(1, 33))
 def test_an_images_noise_does_not_depend_on_its_batch(indices: list[int], step: int, size: int) -> None:
     together = noise.gaussian(3, "reverse", torch.tensor(indices), step, (size,))

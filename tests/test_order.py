@@ -20,13 +20,13 @@ CPU = torch.device("cpu")
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(1, 3000), seed=SEEDS, epoch=st.integers(0, 1000))
 def test_each_image_comes_once(size: int, seed: int, epoch: int) -> None:
     assert sorted(permuted(np.arange(size), size, seed, epoch)) == list(range(size))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(10**8, 2**62), seed=SEEDS, data=st.data())
 def test_any_part_of_a_large_epoch_is_a_part_of_the_same_order(size: int, seed: int, data: st.DataObject) -> None:
     places = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=50, unique=True)))
@@ -70,13 +70,13 @@ def test_an_order_in_half_of_the_memory_is_the_one_that_it_was(size: int) -> Non
 # --- by blocks
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(size=st.integers(1, 3000), block=st.integers(1, 4000), seed=SEEDS, epoch=st.integers(0, 1000))
 def test_each_image_comes_once_by_blocks(size: int, block: int, seed: int, epoch: int) -> None:
     assert sorted(in_blocks(np.arange(size), size, block, seed, epoch)) == list(range(size))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(10**8, 2**50), block=st.integers(1, 10**5), seed=SEEDS, data=st.data())
 def test_the_image_at_a_place_does_not_depend_on_the_other_places(
     size: int, block: int, seed: int, data: st.DataObject
@@ -88,7 +88,7 @@ def test_the_image_at_a_place_does_not_depend_on_the_other_places(
     np.testing.assert_array_equal(in_blocks(places[1:], size, block, seed, 3), whole[1:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(1000, 10**9), block=st.integers(20, 1000), seed=SEEDS, data=st.data())
 def test_the_images_of_a_window_are_in_few_runs_of_the_file(
     size: int, block: int, seed: int, data: st.DataObject

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -27,7 +27,6 @@ samples = st.integers(2, 10).flatmap(
 # --- statistics, against independent ones
 
 
-@settings(deadline=None)
 @given(samples, st.sampled_from([0.8, 0.95]))
 def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, confidence: float) -> None:
     before = np.linspace(1, 2, len(differences))
@@ -37,7 +36,6 @@ def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, c
     np.testing.assert_allclose((found.low, found.high), expected.confidence_interval(confidence), rtol=1e-6, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(samples, st.floats(0.01, 5))
 def test_equivalence_is_the_worse_of_two_one_sided_tests(differences: Array, margin: float) -> None:
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
@@ -45,7 +43,6 @@ def test_equivalence_is_the_worse_of_two_one_sided_tests(differences: Array, mar
     np.testing.assert_allclose(statistics.t_test(differences, margin, 0.9).equivalence_p, max(above, below), rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(samples)
 def test_the_sign_flip_test_is_scipys_exact_one(differences: Array) -> None:
     expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**10)

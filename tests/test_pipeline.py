@@ -20,7 +20,6 @@ from safetensors import safe_open
 
 from ddpm.base.files import read_json, sha256
 from ddpm.compare import snapshots
-from ddpm.data.settings import Data
 from ddpm.tracking.record import CODE, KEYED
 from stages import __main__ as runner
 from stages import download
@@ -378,7 +377,7 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
 
     Path("data/checked").write_text("params.yaml is possible\n")
 
-    def edit(data: Data) -> None:
+    def edit(*_: object) -> None:
         Path("ddpm/base/errors.py").write_text("# edited\n")
 
     monkeypatch.setattr(download, "main", edit)

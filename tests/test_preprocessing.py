@@ -178,7 +178,7 @@ class TestSplit:
         pictures = np.zeros((len(labels), 1, 1), dtype=np.uint8)
         return Records.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
     def test_is_a_partition_stratified_by_class(self, labels: list[int], fraction: float, seed: int) -> None:
         train, test = split_indices(self.records(labels), fraction, seed)
@@ -222,7 +222,7 @@ class TestPixels:
 
     SIDES = st.integers(1, 40)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES), channels=st.sampled_from([1, 3]))
     def test_any_squash_is_torchvisions_and_any_crop_is_pils(
         self, size: tuple[int, int], target: tuple[int, int], channels: int

@@ -349,7 +349,7 @@ def test_the_front_alone_is_in_the_table(complete: Path) -> None:
     assert [(cells[i], cells[i + 1]) for i in range(0, len(cells), 7)] == [("ddim", "5"), ("heun", "9"), ("heun", "19")]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.floats(0.01, 100), st.floats(0, 1000), st.lists(st.integers(50, 5000), min_size=2, max_size=5, unique=True))
 def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(
     limit: float, slope: float, counts: list[int]

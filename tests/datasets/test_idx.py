@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from ddpm.base.errors import UserError
 from ddpm.sources.idx import read_idx
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=6))
 
 

@@ -78,7 +78,7 @@ def test_an_image_goes_in_and_the_outputs_asked_for_come_out(
 
 
 @SHAPES
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data(), channels=st.integers(1, 5), rows=st.integers(1, 5), columns=st.integers(1, 5))
 def test_an_image_of_any_shape_comes_out_as_it_went_in(
     name: str, fields: dict[str, Any], data: st.DataObject, channels: int, rows: int, columns: int

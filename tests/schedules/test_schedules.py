@@ -30,7 +30,7 @@ def schedule(name: str, **fields: float) -> Schedule:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(T=st.integers(10, 4000))
 def test_signal_falls_and_noise_grows_at_every_step(name: str, T: int) -> None:
     chain = schedule(name).noise_schedule(T)
@@ -44,7 +44,7 @@ def test_signal_falls_and_noise_grows_at_every_step(name: str, T: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(T=st.integers(10, 4000), shift=st.floats(-6, 6))
 def test_a_shift_adds_to_log_snr_and_zero_terminal_snr_ends_without_signal(name: str, T: int, shift: float) -> None:
     plain = schedule(name).noise_schedule(T)
@@ -115,7 +115,7 @@ BETAS = {
 
 
 @pytest.mark.parametrize("name", CURVES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(T=st.integers(10, 4000))
 def test_alpha_bar_is_the_published_curve(name: str, T: int) -> None:
     chain = schedule(name).noise_schedule(T)
@@ -161,7 +161,7 @@ def test_warmup_50_takes_half_the_steps() -> None:
     assert np.all(betas[500:] == betas[500])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tau=st.floats(0.1, 10), start=st.floats(-10, 0), width=st.floats(0.5, 10))
 def test_sigmoid_is_a_chain_or_says_why_not(tau: float, start: float, width: float) -> None:
     chosen = schedule("sigmoid", tau=tau, start=start, end=start + width)

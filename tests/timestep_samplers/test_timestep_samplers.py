@@ -68,7 +68,7 @@ def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(batch=st.integers(1, 300), T=st.integers(1, 4000), u=st.sampled_from([0.0, 0.5, 1 - 2**-53]))
 def test_no_draw_leaves_the_chain(name: str, batch: int, T: int, u: float) -> None:
     t, weight = sampler(name).draw(torch.full((batch,), u, dtype=torch.float64), T, sampler(name).state(chain(T), CPU))
@@ -183,7 +183,7 @@ def test_second_moment_has_less_variance_than_uniform_where_losses_differ() -> N
     assert (weight * loss(t)).var() < 0.01 * loss(other).var()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(1, 4), min_size=9, max_size=9), min_size=1, max_size=5))
 def test_second_moment_keeps_the_last_losses_of_each_t(batches: list[list[int]]) -> None:
     chosen = sampler("loss_second_moment", history=3)
