@@ -106,16 +106,9 @@ def of_snapshot(snapshot: Snapshot) -> Run:
     code = snapshots.code(files, KEYED)
     try:
         scores, fingerprint, numbers = recorded(files)
-        return Run(
-            **_facts(chosen, numbers, fingerprint),
-            name=snapshot.name,
-            source=snapshot.source,
-            scores=scores,
-            code=code,
-            when=snapshot.when,
-            curve=by_images(files[CURVE]) if CURVE in files else {},
-            excess=files.get(EXCESS, b""),
-        )
+        run = _run(snapshot, snapshot.when, chosen, scores, numbers, fingerprint, code)
+        curve = by_images(files[CURVE]) if CURVE in files else {}
+        return replace(run, curve=curve, excess=files.get(EXCESS, b""))
     except (UserError, ValidationError) as error:
         reason = measured.refusal(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"its metrics/ can't be read: {reason}") from error
@@ -154,23 +147,34 @@ def of_logged(run: tracker.Logged) -> Run:
     names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.MEMORISATION)]
     scores = {name: run.metrics[name] for name in names}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
-    facts = _facts(chosen, numbers, fingerprint)
-    return Run(**facts, name=run.name, source="mlflow", scores=scores, code=code, when=run.started)
+    return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
 
 
-def _facts(chosen: config.Config, numbers: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Run that follow from its params, from train.json and sample.json (numbers), and from
-    fingerprint.json; keys joined by dots."""
-    return {
-        "params": chosen.flat(),
-        "seed": chosen.seed,
-        "images_seen": numbers.get("train.images_seen"),
-        "parameters": numbers.get("train.parameters"),
-        "evaluations": numbers.get("sample.evaluations_per_image"),
-        "fingerprint": fingerprint.get("hash"),
-        "fingerprint_without_sampling": fingerprint.get("hash_without_sampling"),
-        "sampling_precision": fingerprint.get("comparable.sampling.precision"),
-    }
+def _run(
+    of: Snapshot | tracker.Logged,
+    when: float,
+    chosen: config.Config,
+    scores: dict[str, float],
+    numbers: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    code: dict[str, str],
+) -> Run:
+    """numbers: from train.json and sample.json; fingerprint: from fingerprint.json; keys joined by dots."""
+    return Run(
+        name=of.name,
+        source="mlflow" if isinstance(of, tracker.Logged) else of.source,
+        params=chosen.flat(),
+        scores=scores,
+        seed=chosen.seed,
+        images_seen=numbers.get("train.images_seen"),
+        parameters=numbers.get("train.parameters"),
+        evaluations=numbers.get("sample.evaluations_per_image"),
+        fingerprint=fingerprint.get("hash"),  # type: ignore[arg-type]
+        fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
+        sampling_precision=fingerprint.get("comparable.sampling.precision"),
+        code=code,
+        when=when,
+    )
 
 
 def matching(found: Iterable[Run], working: config.Config, by: Iterable[str] = ()) -> Gathered:
