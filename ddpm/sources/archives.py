@@ -29,6 +29,7 @@ ALWAYS_ALLOWED_BYTES = 2**30
 # tarfile reads a member's name and attributes whole before it returns the member; an attacker's may be gigabytes long.
 MAX_HEADER_BYTES = 2**20
 LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+DAMAGED = "a damaged header"
 HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *LONG_NAMES)
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
@@ -97,18 +98,20 @@ def _folder(source: Path) -> Iterator[Member]:
 class Header(tarfile.TarInfo):
     """A tar member's header, refused if it is large or of a sparse file, which has a map of holes to read first."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
-        if header.type in HEADERS and header.size > MAX_HEADER_BYTES:
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
+        # every Python since 3.11 calls this before it reads what the header announces; ``frombuf`` some of them do not
+        if self.type in HEADERS and self.size > MAX_HEADER_BYTES:
             # tarfile would bury a ReadError in a list of what it tried
-            raise tarfile.TarError(f"a header of {header.size:,} bytes")
-        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.TarError(f"a header of {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.TarError("a sparse file")
-        return header
+        try:
+            return cast(Self, super()._proc_member(archive))  # type: ignore[misc]
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]  # tarfile would call this the end
+            raise tarfile.TarError(DAMAGED) from error
 
     def _proc_gnusparse_10(self, *_: object) -> NoReturn:
-        raise tarfile.TarError("a sparse file")  # as ``frombuf`` does for the older formats
+        raise tarfile.TarError("a sparse file")  # as above for the older formats
 
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -121,7 +124,9 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def _tar(source: Path) -> Iterator[Member]:
     with tarfile.open(source, "r:*", tarinfo=Header) as archive:
         for member in members(archive):
-            if not (member.isfile() or member.isdir()) or member.size < 0:
+            if member.size < 0:
+                raise tarfile.TarError(DAMAGED)
+            if not (member.isfile() or member.isdir()):
                 raise UserError(f"{source}: member {member.name!r} is a link or a device; only files are allowed")
             if stream := archive.extractfile(member):
                 yield Member(member.name, member.size, stream)
@@ -138,6 +143,8 @@ def _zip(source: Path) -> Iterator[Member]:
         for info in archive.infolist():
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise UserError(f"{source}: member {info.filename!r} is a link; only files are allowed")
+            if not info.filename:  # of which newer Pythons make a file that is not there
+                raise zipfile.BadZipFile("a file without a name")
             if info.flag_bits & 1:
                 raise UserError(f"{source}: member {info.filename!r} is encrypted; unpack the archive by hand")
             if not info.is_dir():
