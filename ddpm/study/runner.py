@@ -112,7 +112,8 @@ class Runner:
                         self.failed.pop(each.name, None)
                         self._share()
                         over += 1
-                        self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}{self._rest(count - over)}")
+                        rest = status.time_left(self.ledger.seconds, count - over, self.slots)
+                        self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}{rest}")
                     else:
                         self.failed[each.name] = reason
                         self.say(f"failed: {reason}; {what_follows}")
@@ -126,11 +127,6 @@ class Runner:
                 self.share()
         except UserError as error:
             self.say(f"warning: {error}")
-
-    def _rest(self, count: int) -> str:
-        """How long so many experiments take, as the finished ones say, even those that DVC's cache had."""
-        seconds = (self.ledger.seconds or 0.0) * count / self.slots
-        return f", about {duration(seconds)} left" if seconds else ""
 
     def _score(self, experiment: Experiment) -> str:
         result, metric, score = self.ledger.done[experiment.name], self.study.plan.primary, "diverged"

@@ -120,6 +120,12 @@ def aim(look: Next) -> str:
     return "for the sources of noise" if look is None else f"up to the look at {look} seeds"
 
 
+def time_left(seconds: float | None, count: int, at_once: int) -> str:
+    """How long so many experiments of ``seconds`` each take, for a line of progress; empty if it is none or not known.
+    One from DVC's cache counts as long as it once took."""
+    return f", about {duration(seconds * count / at_once)} left" if seconds and count else ""
+
+
 def rows(found: Status) -> list[list[str]]:
     """For each variant: its name, a sign per seed, how many are done, and whether it is decided; a row before it for
     each if they are tuned. Then for each source of noise: a sign per run, and how many are done."""
@@ -189,10 +195,9 @@ def _board(ledger: results.Ledger, at_once: int, begun: float) -> Any:
         line = Text.assemble(*((sign, STYLES[sign]) for sign in signs))
         table.add_row(variant, line, done, *_estimate(ledger, variant), decided)
     look, left = found.wanted()
-    seconds = found.left(at_once)
     what = ahead(look, len(left)) if left else "complete"
     speed = f", {duration(found.seconds)} each on {at_once} slots" if found.seconds else ""
-    rest = f", about {duration(seconds)} left" if seconds else ""
+    rest = time_left(found.seconds, len(left), at_once)
     running = [name for name, state in found.states.items() if state == "running"]
     below = (Text(_progress(found.study, name), "dim", no_wrap=True) for name in running)
     return Group(table, Text(f"{what}{speed}{rest}; running {duration(time.monotonic() - begun)}"), *below)
