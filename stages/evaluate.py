@@ -1,15 +1,19 @@
 """data/samples, data/model, data/processed, data/reference -> metrics/evaluate.json and others, data/evaluation."""
 
+import time
+
 import torch
 
 from ddpm.base import paths
-from ddpm.base.files import write_json, write_rows
+from ddpm.base.files import flatten, read_json, write_json, write_rows
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import curve, evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
-from ddpm.model import averages
+from ddpm.model import averages, flops
 from ddpm.pictures import grids
+from ddpm.runs import record
+from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
 from ddpm.sampling import guidance
 from ddpm.sampling.samples import read_precision, set_paths, snapshot_paths
 from ddpm.sampling.settings import Sample
@@ -17,7 +21,11 @@ from ddpm.scoring.reference import read_reference
 from ddpm.scoring.settings import Evaluate
 
 
-def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks) -> None:
+def main(
+    settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks, provenance: Provenance, name: str
+) -> None:
+    """provenance: of the run, for its record; name: of the run."""
+    started = time.perf_counter()
     index = read_reference(paths.REFERENCE)
     settings = index.resolved(settings)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
@@ -47,3 +55,25 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
     write_json(paths.FINGERPRINT, comparable)
+    trained, drawn = read_json(paths.TRAIN_FACTS), read_json(paths.SAMPLE_FACTS)
+    seconds = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": time.perf_counter() - started}
+    run = Record(
+        name=name,
+        seed=model.config.seed,
+        finished=record.now(),
+        params=provenance.params,
+        code=provenance.code,
+        fingerprint=Fingerprint(hash=comparable["hash"], comparable=comparable["comparable"]),
+        scores=flatten(found.scores),
+        curve=record.table(points),
+        noise_levels=record.table(found.excess, digits=6),
+        costs=Costs(
+            images_seen=trained["images_seen"],
+            parameters=trained["parameters"],
+            flops=float(flops.per_image(model.config) * trained["images_seen"]),
+            evaluations=drawn["evaluations_per_image"],
+            seconds={stage: round(taken, 2) for stage, taken in seconds.items()},
+        ),
+        environment=comparable["environment"],
+    )
+    record.write(run, paths.RUN)

@@ -168,9 +168,14 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
     return Inputs({key: lookup(params, key) for key in keys}, digests.read(kept), stamps)
 
 
+def is_code(path: str) -> bool:
+    """Whether a dependency's path is of the project's code."""
+    return path.partition("/")[0] in CODE
+
+
 def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The code among paths with their md5: path -> first twelve digits, as recorded with a run."""
-    return {path: md5[:12] for path, md5 in md5s if path.partition("/")[0] in CODE}
+    return {path: md5[:12] for path, md5 in md5s if is_code(path)}
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:

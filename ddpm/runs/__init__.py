@@ -1,0 +1,1 @@
+"""Runs: the record of each, and where records are found."""

@@ -1,0 +1,32 @@
+"""What made the run that the evaluate stage is about to score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddpm.base import files
+from ddpm.base.paths import MODEL_FILE
+from ddpm.params import config, inputs
+from ddpm.params.inputs import Start
+from ddpm.runs.record import Provenance
+
+BEFORE = ("download", "preprocess", "reference", "train", "sample")
+OUTSIDE = ("compare", "device", "gate", "launch")  # sections and keys that say nothing about a run
+
+
+def of(start: Start) -> Provenance:
+    """The params of the run and its code: of the stages before this one as dvc.lock recorded them when they ran.
+
+    The code is left out if dvc.lock is of another model than the one that is here, because stages were run by hand.
+    """
+    flat = config.check(start.params).flat()
+    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    trained, _ = inputs.recorded("train")
+    outs = {out["path"]: out.get("md5") for out in trained.get("outs", [])}
+    if outs.get(str(MODEL_FILE)) != files.md5(MODEL_FILE):
+        return Provenance(params, {})
+    md5s = {dep: files.md5(Path(dep)) for dep in inputs.stage(start.stage, start.params)[1] if inputs.is_code(dep)}
+    for stage in BEFORE:
+        entry, _ = inputs.recorded(stage)
+        md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}
+    return Provenance(params, {path: md5[:12] for path, md5 in md5s.items()})

@@ -1,0 +1,179 @@
+"""A run's record: everything that anybody needs to judge, list or plot a trained and scored model, in one file.
+
+The evaluate stage writes metrics/run.json. Whatever compares, lists or shows runs reads records and nothing else, so
+that a verdict outlives the code that made it, and a result is shared like any other file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ddpm.base import files, variant
+from ddpm.base.errors import UserError
+from ddpm.base.settings import Section, Seed
+
+FORMAT = 1
+MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
+LONGEST = 200  # characters of a name, and of a key
+SEED = "seed"
+
+
+def _plain(name: str) -> str:
+    if not name.isprintable() or any(mark in name for mark in "<>"):
+        raise ValueError("a name without control characters, < and >")
+    return name
+
+
+Key = Annotated[str, Field(pattern=r"^[\w./ -]+$", max_length=LONGEST)]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_plain)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{20}([0-9a-f]{32})?)?$")]
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Row = tuple[float | None, ...]
+
+
+class Table(Section):
+    """A small table of numbers; None is an empty cell."""
+
+    columns: tuple[Key, ...]
+    rows: tuple[Row, ...]
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> Self:
+        if odd := next((row for row in self.rows if len(row) != len(self.columns)), None):
+            raise ValueError(f"rows: {len(odd)} cells under {len(self.columns)} columns")
+        return self
+
+    def dicts(self) -> list[dict[str, float]]:
+        """A mapping for each row, without its empty cells."""
+        pairs = (zip(self.columns, row, strict=True) for row in self.rows)
+        return [{column: cell for column, cell in cells if cell is not None} for cells in pairs]
+
+
+class Fingerprint(Section):
+    """What two runs must share for their scores to be compared: ``comparable``, and the digest of it."""
+
+    hash: Digest
+    comparable: dict[Key, Any]
+
+    @model_validator(mode="after")
+    def _is_digest(self) -> Self:
+        if files.digest(self.comparable) != self.hash:
+            raise ValueError(f"hash: {self.hash[:12]} is not the digest of comparable: one of them was changed by hand")
+        return self
+
+    def without(self, part: str) -> str:
+        """The digest without one part: without ``sampling`` for runs whose samplers are compared."""
+        return files.digest({key: value for key, value in self.comparable.items() if key != part})
+
+
+class Costs(Section):
+    """What a run cost; None is unknown, never guessed."""
+
+    images_seen: Count | None = Field(
+        default=None, description="images that training went through, repetitions included"
+    )
+    parameters: Count | None = Field(default=None, description="weights of the network")
+    flops: Amount | None = Field(default=None, description="of all training steps' forward and backward passes")
+    evaluations: Count | None = Field(default=None, description="of the network for each sample")
+    seconds: dict[Key, Amount] = Field(default={}, description="by stage, on the machine that `environment` describes")
+
+
+class Provenance(NamedTuple):
+    """What made a run: its params, flat, and path -> md5 of its code."""
+
+    params: dict[str, Any]
+    code: dict[str, str]
+
+
+class Record(Section):
+    """The content of a record, validated."""
+
+    model_config = ConfigDict(title="A run's record")
+
+    format: Literal[1] = Field(default=1, description="of this file; another number is another layout")
+    name: Name = Field(description="for tables and messages")
+    seed: Seed = Field(description="of the training; runs of two arms are paired by it")
+    finished: datetime = Field(description="when the scores were computed, UTC")
+    params: dict[Key, Any] = Field(description="every parameter that results depend on: dotted key -> plain value")
+    code: dict[Key, Digest] = Field(default={}, description="path -> md5 of the code that made the run; empty: unknown")
+    fingerprint: Fingerprint
+    scores: dict[Key, float] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
+    curve: Table | None = Field(default=None, description="the same scores by `images` seen, the end last")
+    noise_levels: Table | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
+    costs: Costs = Costs()
+    environment: dict[Key, str | int | float | bool | None] = Field(
+        default={}, description="processor, precision, versions"
+    )
+    source: str = Field(default="", exclude=True, description="where it was read from; not in the file")
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> Self:
+        if self.params.get(SEED, self.seed) != self.seed:
+            raise ValueError(f"params: its seed is {self.params[SEED]}, the record's is {self.seed}")
+        return self
+
+    @property
+    def learned(self) -> dict[int, dict[str, float]]:
+        """The scores by images seen; empty for a training without snapshots."""
+        rows = self.curve.dicts() if self.curve else []
+        return {int(row.pop("images")): row for row in rows}
+
+    def text(self) -> str:
+        """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""
+        values = self.model_dump(mode="json")
+        lines = (f"{json.dumps(key)}: {_compact(values[key])}" for key in sorted(values))
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def write(record: Record, path: Path) -> None:
+    """Write the record. Raises UserError if it would be too large to be read again."""
+    text = record.text()
+    if len(text) > MOST_BYTES:
+        raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
+    with files.atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def parse(text: bytes, source: str) -> Record:
+    """The record in a file's content. Raises UserError, which begins with ``source``, with the key and the reason."""
+    if len(text) > MOST_BYTES:
+        raise UserError(f"{source}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
+    try:
+        record = Record.model_validate_json(text)
+    except (ValidationError, RecursionError) as error:
+        why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else "nested too deeply"
+        raise UserError(f"{source}: not a run's record: {why}") from error
+    return record.model_copy(update={"source": source})
+
+
+def read(path: Path) -> Record:
+    """The record in a file. Raises UserError like ``parse``, or if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return parse(file.read(MOST_BYTES + 1), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
+
+
+def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> Table | None:
+    """Rows of a CSV file, as its writer gets them, rounded to significant ``digits``; None without rows."""
+    listed = list(rows)
+    columns = tuple(dict.fromkeys(key for row in listed for key in row))
+    cells = ((row.get(column, "") for column in columns) for row in listed)
+    numbers = (tuple(None if cell == "" else float(f"{float(cell):.{digits}g}") for cell in row) for row in cells)
+    return Table(columns=columns, rows=tuple(numbers)) if listed else None
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
