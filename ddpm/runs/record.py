@@ -22,6 +22,7 @@ FORMAT = 1
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
+SCHEMA = Path(__file__).with_name("run.schema.json")
 
 
 def _plain(name: str) -> str:
@@ -111,7 +112,6 @@ class Record(Section):
     environment: dict[Key, str | int | float | bool | None] = Field(
         default={}, description="processor, precision, versions"
     )
-    source: str = Field(default="", exclude=True, description="where it was read from; not in the file")
 
     @model_validator(mode="after")
     def _one_seed(self) -> Self:
@@ -144,22 +144,26 @@ def write(record: Record, path: Path) -> None:
 def parse(text: bytes, source: str) -> Record:
     """The record in a file's content. Raises UserError, which begins with ``source``, with the key and the reason."""
     if len(text) > MOST_BYTES:
-        raise UserError(f"{source}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
+        raise UserError(f"{source}: a record has at most {MOST_BYTES:,} bytes, and this has more")
     try:
-        record = Record.model_validate_json(text)
+        return Record.model_validate_json(text)
     except (ValidationError, RecursionError) as error:
         why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else "nested too deeply"
         raise UserError(f"{source}: not a run's record: {why}") from error
-    return record.model_copy(update={"source": source})
+
+
+def content(path: Path) -> bytes:
+    """A record's file, cut off where it is too large for one. Raises UserError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
 
 
 def read(path: Path) -> Record:
-    """The record in a file. Raises UserError like ``parse``, or if the file cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return parse(file.read(MOST_BYTES + 1), str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
+    """The record in a file. Raises UserError like ``parse`` and ``content``."""
+    return parse(content(path), str(path))
 
 
 def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> Table | None:
@@ -169,6 +173,11 @@ def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> 
     cells = ((row.get(column, "") for column in columns) for row in listed)
     numbers = (tuple(None if cell == "" else float(f"{float(cell):.{digits}g}") for cell in row) for row in cells)
     return Table(columns=columns, rows=tuple(numbers)) if listed else None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a record, as it is in SCHEMA."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}
 
 
 def now() -> datetime:

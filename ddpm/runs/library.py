@@ -1,0 +1,135 @@
+"""Where records are found: the working folder, DVC's experiments, git's revisions, and folders of records.
+
+An experiment of DVC is a commit under refs/exps, which holds metrics/run.json like any other file: one blob is read for
+each, and DVC is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pygit2
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.paths import RUN
+from ddpm.runs import record
+from ddpm.runs.provenance import OUTSIDE
+from ddpm.runs.record import Record
+
+WORKSPACE = "workspace"
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to DVC's stashes and locks
+
+
+class Listing(NamedTuple):
+    """Records, oldest first, and a note on each file that is not one."""
+
+    records: tuple[Record, ...]
+    notes: tuple[str, ...]
+
+
+def everywhere() -> Listing:
+    """The records of all experiments of DVC and of the working folder. Raises UserError outside a repository."""
+    git = repository()
+    blobs = ((name, _blob(git, commit)) for name, commit in experiments(git))
+    here = [(WORKSPACE, record.content(RUN))] if RUN.exists() else []
+    return _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
+
+
+def folder(path: Path) -> Listing:
+    """The records in a folder's .json files. Raises UserError if there is no such folder."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; name one that holds records, such as metrics/studies/NAME/runs")
+    return _listing((str(file), record.content(file)) for file in sorted(path.glob("*.json")))
+
+
+def workspace() -> Record:
+    """The working folder's record. Raises UserError."""
+    return _named(record.read(RUN), WORKSPACE)
+
+
+def revision(name: str) -> Record:
+    """The record of ``workspace``, of a DVC experiment by its name, or of a git revision. Raises UserError."""
+    if name == WORKSPACE:
+        return workspace()
+    git = repository()
+    commits = [commit for own, commit in experiments(git) if own == name]
+    if len(commits) > 1:
+        raise UserError(f"{name}: {len(commits)} experiments have this name; use a commit (`dvc exp show --sha`)")
+    try:
+        commit = commits[0] if commits else git.revparse_single(name).peel(pygit2.Commit)
+    except (KeyError, ValueError, pygit2.GitError) as error:
+        raise UserError(
+            f"{name}: neither an experiment nor a git revision; `dvc exp show` and `git log --oneline` list them"
+        ) from error
+    blob = _blob(git, commit)
+    if blob is None:
+        raise UserError(f"{name}: it has no {RUN}; only runs that the evaluate stage has scored have one")
+    return _named(record.parse(blob, name), name)
+
+
+def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
+    """Why a record is not of these params and of the code on disk; empty if it is. flat: ``Config.flat``."""
+    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    for key in sorted(params.keys() | run.params.keys()):
+        if params.get(key) != run.params.get(key):
+            return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
+    if not run.code:
+        return "the code that made it is not known"
+    for path, md5 in sorted(run.code.items()):
+        if not Path(path).exists() or files.md5(Path(path))[: len(md5)] != md5:
+            return f"{path} has changed since"
+    return ""
+
+
+def repository() -> pygit2.Repository:
+    """The one that holds the working folder. Raises UserError."""
+    try:
+        return pygit2.Repository(".")
+    except pygit2.GitError as error:
+        raise UserError(f"{Path.cwd()}: not a git repository ({error}); run this in the project's clone") from error
+
+
+def below(git: pygit2.Repository) -> Path:
+    """The project's folder, relative to its repository."""
+    return Path.cwd().relative_to(Path(git.workdir).resolve())
+
+
+def experiments(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
+    """Name and commit of each experiment of DVC."""
+    for reference in git.references.iterator():
+        if match := EXPERIMENT.fullmatch(reference.name):
+            yield match[1], reference.peel(pygit2.Commit)
+
+
+def _blob(git: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
+    try:
+        blob = commit.tree[str(below(git) / RUN)]
+    except KeyError:
+        return None
+    return blob.data if isinstance(blob, pygit2.Blob) else None
+
+
+def _named(run: Record, name: str) -> Record:
+    return run.model_copy(update={"name": name})
+
+
+def _listing(contents: Iterable[tuple[str, bytes]], rename: bool = False) -> Listing:
+    """Every record that can be read; those with equal content count once, under the first name.
+
+    contents: where each is from, and its bytes. rename: whether that is also its name.
+    """
+    records: dict[str, Record] = {}
+    notes = []
+    for source, text in contents:
+        try:
+            run = record.parse(text, source)
+        except UserError as error:
+            notes.append(f"left out: {error}")
+            continue
+        content = files.digest([run.params, run.scores, run.fingerprint.hash, str(run.finished)])
+        records.setdefault(content, _named(run, source) if rename else run)
+    return Listing(tuple(sorted(records.values(), key=lambda run: run.finished)), tuple(notes))
