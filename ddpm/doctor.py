@@ -216,9 +216,9 @@ def device(settings: Config) -> Iterator[Finding]:
 def model(settings: Config) -> Iterator[Finding]:
     """The network's size, and whether the disk has room for what one run writes and what DVC's cache keeps."""
     from ddpm.forecast import disk, estimate
-    from ddpm.model import architecture
+    from ddpm.model import build
 
-    parameters = architecture.parameters(settings)
+    parameters = build.parameters(settings)
     yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
     needed = disk.needed(settings)
     free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free

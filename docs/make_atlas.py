@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from ddpm.base.files import atomic_path, read_json
 from ddpm.compare import metrics, overview
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.pictures import plots
 from ddpm.study import plan
 
@@ -85,7 +85,7 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
             f"{metrics.title(found['metric'])} {found['relative']:{shown}} ({same} of {len(seeds)})",
             f"{found['low']:+.2f} to {found['high']:+.2f}",
             str(len(seeds)),
-            f"{images:,} images, {architecture.parameters(chosen):,} weights",
+            f"{images:,} images, {build.parameters(chosen):,} weights",
         ]
 
 

@@ -64,9 +64,9 @@ def _check_machine(config: Config) -> None:
 
 
 def _check_network(config: Config) -> None:
-    from ddpm.model import architecture
+    from ddpm.model import build
 
-    architecture.outline(config)
+    build.outline(config)
 
 
 def _check_scores(config: Config) -> None:

@@ -9,7 +9,7 @@ from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split, train_classes
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.settings import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train
@@ -30,7 +30,7 @@ def main(
     if ranks.main:
         history.write(LOSS)
         about = {
-            "parameters": architecture.parameters(settings),
+            "parameters": build.parameters(settings),
             "memory_mib": round(memory / 2**20, 1),
             "device": devices.describe(device),
         }

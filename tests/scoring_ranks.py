@@ -17,7 +17,7 @@ from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, distances, memorisation, metric, neighbours
 from ddpm.scoring.extractor import Features
@@ -34,7 +34,7 @@ def model() -> Loaded:
     torch.manual_seed(0)
     unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
     trained_as = small(data={"image_size": 16}, model={"unet": unet}).training()
-    return Loaded(architecture.build(trained_as).eval().requires_grad_(False), trained_as, {})
+    return Loaded(build.network(trained_as).eval().requires_grad_(False), trained_as, {})
 
 
 def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from ddpm import cli
 from ddpm.base import variant
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import load_model, save_model
 from ddpm.params import presets
 from ddpm.sampling import generator as sampling
@@ -254,7 +254,7 @@ def test_a_class_is_asked_for_by_name_and_guided(capsys: pytest.CaptureFixture[s
     settings = small(model={"classes": 2, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}).training()
     torch.manual_seed(0)
     facts = {"classes": {"names": ["cat", "dog"], "counts": [3, 1]}}
-    save_model(Path("two.safetensors"), dict(architecture.build(settings).state_dict()), settings, facts)
+    save_model(Path("two.safetensors"), dict(build.network(settings).state_dict()), settings, facts)
     dogs, second = (sample(Path("two.safetensors"), "--steps", "5", "--class", name) for name in ("dog", "1"))
     assert np.array_equal(dogs, second)
     capsys.readouterr()

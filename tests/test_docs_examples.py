@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from ddpm.base import variant as variants
 from ddpm.base.settings import Shape
 from ddpm.diffusion.schedule import Schedule
-from ddpm.model import architecture
 from ddpm.model.architecture import Architecture
 from ddpm.model.file import load_model
 from ddpm.sampling import generator as sampling
@@ -27,16 +26,22 @@ from ddpm.scoring.settings import Evaluate
 from ddpm.sources.dataset import Dataset
 from tests.test_docs import blocks
 
-EXAMPLES = [block for block in blocks() if block.language == "python" and block.page != "tutorial.md"]
+FILES = [block for block in blocks() if block.language == "python" and block.page != "tutorial.md"]
+EXAMPLES = [block for block in FILES if "/variants/" in block.mark]
+MODULES = [block for block in FILES if block not in EXAMPLES]
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda block: block.mark)
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
     """The variant that a block defines, as if its file existed."""
     family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
-    module = ModuleType(f"ddpm.variants.{family}.{name}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(request.param.text, request.param.mark, "exec"), module.__dict__)  # noqa: S102
+    with_module = [block for block in MODULES if block.mark.endswith(f"/{name}_module.py")]
+    for block in (request.param, *with_module):
+        path = block.mark.removeprefix("file: ").removesuffix(".py")
+        module = ModuleType(path.replace("/", "."))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(block.text, path, "exec"), module.__dict__)  # noqa: S102
+    module = sys.modules[f"ddpm.variants.{family}.{name}"]
     assert name not in variants.names(family), f"{name} is no example any more"
     assert 20 < len((module.__doc__ or "").split("\n\n")[0]) < 250
     return variants.variant_class(family, name)
@@ -113,4 +118,4 @@ WORKS: dict[type, Any] = {
 def test_there_is_an_example_of_each_kind() -> None:
     families = {block.mark.split("/")[2] for block in EXAMPLES}
     assert families == {"schedules", "samplers", "networks", "datasets", "extractors", "metrics"}
-    assert architecture.Architecture in WORKS
+    assert Architecture in WORKS

@@ -31,7 +31,7 @@ from ddpm.base.settings import section
 from ddpm.compare import runs as results
 from ddpm.compute import noise
 from ddpm.data.processed import read_manifest
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import load_model, save_model
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
@@ -69,7 +69,7 @@ def model(path: str = "model.safetensors", **sections: Any) -> Path:
     """A model file with random weights, none of them zero."""
     settings = small(**{"model": unet(), **sections}).training()
     torch.manual_seed(0)
-    network = architecture.build(settings)
+    network = build.network(settings)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.15)

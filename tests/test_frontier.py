@@ -25,7 +25,7 @@ from ddpm.base.files import write_json
 from ddpm.compare import frontier
 from ddpm.compare.frontier import Frontier
 from ddpm.compute import devices
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import load_model, save_model
 from ddpm.params import inputs
 from ddpm.params.config import Config
@@ -64,7 +64,7 @@ def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_reference(settings().evaluate, digits, folder / "data/reference", CPU)
     options = settings().training()
     torch.manual_seed(0)
-    weights = dict(architecture.build(options).state_dict())
+    weights = dict(build.network(options).state_dict())
     save_model(folder / "data/model/model.safetensors", weights, options, {})
     return folder
 
@@ -189,7 +189,7 @@ def test_another_model_is_measured_anew(project: Path) -> None:
     before = measuring()
     options = settings().training()
     torch.manual_seed(1)
-    save_model(Path("data/model/model.safetensors"), dict(architecture.build(options).state_dict()), options, {})
+    save_model(Path("data/model/model.safetensors"), dict(build.network(options).state_dict()), options, {})
     assert key(measuring(), DDIM, 0) != key(before, DDIM, 0)
 
 
@@ -211,7 +211,7 @@ def test_code_that_a_cell_runs_is_part_of_it_and_other_code_is_not(project: Path
 def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Path) -> None:
     options = settings(model={"classes": 10, "unet": MODEL | {"zero_init": False}})
     torch.manual_seed(0)
-    weights = dict(architecture.build(options).state_dict())
+    weights = dict(build.network(options).state_dict())
     save_model(Path("data/model/model.safetensors"), weights, options.training(), {})
     one = Frontier(Path("data/model/model.safetensors"), Path("data/reference"), options, CPU)
     found = one.points([DDIM], [4, 8], None, [0.0, 1.0, 2.0])

@@ -15,7 +15,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.settings import Diffusion
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded, load_model, save_model
 from ddpm.params.config import Config
 from ddpm.sampling import guidance
@@ -157,7 +157,7 @@ def model(seed: int = 0, **sections: Any) -> Loaded:
     settings = config(**sections)
     torch.manual_seed(seed)
     facts = {"classes": {"names": ["a", "b", "c"], "counts": [1, 1, 2]}} if settings.model.classes else {}
-    return Loaded(architecture.build(settings).eval().requires_grad_(False), settings.training(), facts)
+    return Loaded(build.network(settings).eval().requires_grad_(False), settings.training(), facts)
 
 
 def saved(path: Path, one: Loaded) -> dict[str, str]:

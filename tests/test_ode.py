@@ -19,7 +19,7 @@ from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, ode
 from ddpm.evaluation.likelihood import Asked, Denoises
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.params.config import Compare
 from ddpm.scoring.settings import Evaluate, Likelihood
@@ -135,7 +135,7 @@ def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch)
         loss = "hybrid" if variance == "learned_range" else "simple"
         config = small(diffusion={"variance": {"name": variance}, "loss": {"name": loss}}).training()
         torch.manual_seed(0)
-        model = Loaded(architecture.build(config).eval().requires_grad_(False), config, {})
+        model = Loaded(build.network(config).eval().requires_grad_(False), config, {})
 
         def measured(likelihood: Likelihood, model: Loaded = model) -> dict[str, float]:
             settings = Evaluate(extractors=("classifier",), likelihood=likelihood)

@@ -16,7 +16,7 @@ from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation.bounds import Job
 from ddpm.forecast import disk
-from ddpm.model import architecture, averages, posthoc
+from ddpm.model import averages, build, posthoc
 from ddpm.model.file import Loaded, load_model, read, save_model
 from ddpm.model.posthoc import TOLERANCE
 from ddpm.params.config import Config
@@ -53,7 +53,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float,
     """The folder of a model, and the averages of LENGTHS that were tracked directly."""
     torch.manual_seed(0)
     config, folder = kept(), tmp_path_factory.mktemp("posthoc") / MODEL.parent
-    network = architecture.build(config.training())
+    network = build.network(config.training())
     direct = {each: EMA(network, partial(posthoc.decay, posthoc.exponent(each))) for each in LENGTHS}
     wander(network, folder, config, list(direct.values()))
     return folder, {each: ema.averages for each, ema in direct.items()}
@@ -80,7 +80,7 @@ def test_a_reconstruction_is_the_average_that_is_tracked(
 
 def test_snapshots_take_the_disk_that_is_stated(tracked: tuple[Path, object]) -> None:
     sizes = [path.stat().st_size for path in (tracked[0] / "ema").iterdir()]
-    weights = architecture.parameters(kept().training())
+    weights = build.parameters(kept().training())
     assert len(sizes) == 16
     assert 16 * 8 * weights < sum(sizes) < 16 * (8 * weights + 2**15)
     without = small(train={"steps": STEPS})
@@ -205,7 +205,7 @@ def test_snapshots_of_another_training_are_refused(tracked: tuple[Path, object],
 
 def test_a_model_without_them_is_as_before(tmp_path: Path) -> None:
     config = small()
-    save_model(tmp_path / "m", architecture.build(config.training()).state_dict(), config.training(), {"steps": 12})
+    save_model(tmp_path / "m", build.network(config.training()).state_dict(), config.training(), {"steps": 12})
     assert "posthoc" not in read(tmp_path / "m", "model", CPU)[1]["config"]["train"]
     with pytest.raises(UserError, match=r"trained without train\.posthoc, so there is no average of length 0\.05"):
         averages.load(tmp_path / "m", 0.05, CPU)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
 
 
-@pytest.mark.parametrize(("key", "family"), catalogue.SHELVES.items())
+@pytest.mark.parametrize(("key", "family"), catalogue.FAMILIES.items())
 def test_every_variant_is_listed(key: str, family: str) -> None:
     assert f"| {key} | ddpm/variants/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
 

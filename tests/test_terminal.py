@@ -108,7 +108,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
 def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "variants", "--json")
     assert {key: sorted(names) for key, names in found.items()} == {
-        key: variant.names(family) for key, family in catalogue.SHELVES.items()
+        key: variant.names(family) for key, family in catalogue.FAMILIES.items()
     }
 
 

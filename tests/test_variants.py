@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import FAMILIES
 from ddpm.base.variant import Variant, build
+from ddpm.params import catalogue
 
-FAMILIES = [*FAMILIES.values(), "networks", "extractors", "metrics"]
+FAMILIES = list(catalogue.FAMILIES.values())
 ALL = [(family, name) for family in FAMILIES for name in variant.names(family)]
 
 

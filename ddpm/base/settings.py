@@ -1,7 +1,8 @@
 """The building blocks of every room's settings, and how they are made from plain values."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -12,23 +13,11 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-
-# params key -> the folder of ddpm/variants/ with its possible values
-FAMILIES = {
-    "data.dataset": "datasets",
-    "diffusion.schedule": "schedules",
-    "diffusion.parameterization": "parameterizations",
-    "diffusion.variance": "variances",
-    "diffusion.loss": "losses",
-    "train.timestep_sampler": "timestep_samplers",
-    "train.ema": "emas",
-    "train.optimizer": "optimizers",
-    "train.augmentation": "augmentations",
-    "sample.sampler": "samplers",
-}
+from ddpm.base.variant import Family, Member
 
 S = TypeVar("S", bound="Section")
 Positive = Annotated[int, Field(ge=1)]
@@ -76,6 +65,7 @@ ImageSize = Annotated[
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    inlined: ClassVar[str] = ""  # a field whose keys stand in the section itself
 
     def refusals(self) -> Iterator[str]:
         """Why its values cannot work together, if they cannot."""
@@ -134,19 +124,32 @@ def parse(value: Any, source: str, kind: type[S]) -> S:
     try:
         if not isinstance(value, dict):
             raise UserError(f"must be a mapping of sections, it is {type(value).__name__}")
-        value = _freeze(value)
-        for key, family in FAMILIES.items():
-            section, _, field = key.partition(".")
-            if isinstance(value.get(section), dict) and field in value[section]:
-                built = variant.build(family, value[section][field], key)
-                value[section] = {**value[section], field: built}
-        return kind.model_validate(value)
+        return kind.model_validate(_freeze(value))
     except ValidationError as error:
         raise UserError(f"{source}: {variant.explain(error, kind, '')}") from error
     except RecursionError as error:
         raise UserError(f"{source}: a section contains itself: fix its alias (*)") from error
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+
+
+def families(kind: type[Section], prefix: str = "") -> dict[str, str]:
+    """Key -> the folder of ddpm/variants/ with its possible values, for every key of a section and of those in it."""
+    folders = {}
+    for name, field in kind.model_fields.items():
+        key = prefix.strip(".") if name == kind.inlined else f"{prefix}{name}"
+        marks = [mark for mark in _marks(field) if isinstance(mark, Family | Member)]
+        if marks:
+            folders[key] = marks[0].folder
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            folders |= families(field.annotation, f"{key}.")
+    return folders
+
+
+def _marks(field: FieldInfo) -> list[Any]:
+    """The annotations of a field, and of the items of its list."""
+    items = (getattr(item, "__metadata__", ()) for item in get_args(field.annotation))
+    return [*field.metadata, *chain.from_iterable(items)]
 
 
 def section(kind: type[S], value: dict[str, Any]) -> S:

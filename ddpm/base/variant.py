@@ -11,15 +11,26 @@ params.yaml chooses a variant by ``name``. Its hyperparameters are in a block un
       linear: {beta_start: 1.0e-4, beta_end: 0.02}
 """
 
+import ast
 import difflib
 import importlib
 import os
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, SerializationInfo, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializationInfo,
+    ValidationError,
+    model_serializer,
+)
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema, core_schema
 
 from ddpm.base.errors import UserError, masked
 
@@ -56,6 +67,66 @@ class Variant(BaseModel):
         return {"name": self.name, self.name: fields} if fields else {"name": self.name}
 
 
+class Untitled(GenerateJsonSchema):
+    """A JSON schema in which a key is its own title."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+class Refusal(ValueError):
+    """What a family refuses of its block in params.yaml. lines: each begins with a key below the block's own."""
+
+    def __init__(self, *lines: str):
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+class Family(NamedTuple):
+    """Marks a field of a settings section that holds a variant, and builds the variant from plain values::
+
+    schedule: Annotated[InstanceOf[Schedule], Family("schedules")]
+    """
+
+    folder: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.built, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A mapping with the ``name`` of one of the variants, and a block for any of them."""
+        blocks: dict[str, Any] = {}
+        for name in names(self.folder):
+            fields = variant_class(self.folder, name).model_json_schema(schema_generator=Untitled)
+            blocks[name] = {"anyOf": [fields, {"type": "null"}]}
+        properties = {"name": {"oneOf": constants(self.folder)}, **blocks}
+        return {"type": "object", "properties": properties, "required": ["name"], "additionalProperties": False}
+
+    def built(self, value: Any) -> Any:
+        """The variant. Raises Refusal."""
+        return value if isinstance(value, Variant) else built(self.folder, value)
+
+
+class Member(NamedTuple):
+    """Marks a field, or an item of a list, that holds the name of one of the family's variants. besides: other words
+    that are allowed there."""
+
+    folder: str
+    besides: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.known, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"oneOf": [*({"const": word} for word in self.besides), *constants(self.folder)]}
+
+    def known(self, name: str) -> str:
+        """The name. Raises Refusal for one that is not in the folder."""
+        if name not in self.besides and (reason := unknown(self.folder, name)):
+            raise Refusal(f": {reason}")
+        return name
+
+
 def names(family: str, package: Path = PACKAGE) -> list[str]:
     """The family's variants, sorted. They are found by listing files, without importing them."""
     folder = package / family
@@ -64,6 +135,18 @@ def names(family: str, package: Path = PACKAGE) -> list[str]:
     with os.scandir(folder) as listed:  # a tenth of what Path.glob takes, and every config asks a dozen times
         files = [entry.name for entry in listed]
     return sorted(name.removesuffix(".py") for name in files if name.endswith(".py") and not name.startswith("_"))
+
+
+def members(family: str) -> dict[str, str]:
+    """Name -> the first paragraph of the docstring of each file in the family, as one line; imports nothing."""
+    folder = PACKAGE / family
+    docs = {name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text())) for name in names(family)}
+    return {name: " ".join((doc or "").split("\n\n")[0].split()) for name, doc in docs.items()}
+
+
+def constants(family: str) -> list[dict[str, str]]:
+    """The family's names for a JSON schema, each with its file's description."""
+    return [{"const": name, "description": text} for name, text in members(family).items()]
 
 
 def variant_class(family: str, name: str) -> type[Variant]:
@@ -86,40 +169,56 @@ def having(family: str, flag: str, value: object) -> str:
 
 
 def build(family: str, spec: Any, key: str) -> Any:
-    """The chosen variant with its hyperparameters.
+    """The variant that ``spec`` chooses, with its hyperparameters. Raises UserError that names the ``key`` of spec."""
+    try:
+        return built(family, spec)
+    except Refusal as refusal:
+        raise UserError("; ".join(f"{key}.{line}".replace(".:", ":") for line in refusal.lines)) from refusal
+
+
+def built(family: str, spec: Any) -> Any:
+    """Like ``build``. Raises Refusal.
 
     spec: ``{name: N, N: {...}, M: {...}}``. The blocks of other variants are checked too, so that a typo in them is
-    found now. key: where ``spec`` is in params.yaml, for messages. Raises UserError that names the key.
+    found now.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise UserError(f"{key}: {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
-    check_name(family, spec["name"], f"{key}.name")
-    built = {}
+        raise Refusal(f": {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
+    variants = {}
     for name, block in {spec["name"]: {}, **spec}.items():
         if name == "name":
             continue
-        if name != spec["name"]:
-            check_name(family, name, f"{key}.{name}")
+        if reason := unknown(family, name):
+            raise Refusal(f"{'name' if name == spec['name'] else clipped(name)}: {reason}")
         cls = variant_class(family, name)
         try:
-            built[name] = cls.model_validate({} if block is None else block)
+            variants[name] = cls.model_validate({} if block is None else block)
         except ValidationError as error:
-            raise UserError(explain(error, cls, f"{key}.{name}")) from error
-    return built[spec["name"]]
+            raise Refusal(*findings(error, cls, name)) from error
+    return variants[spec["name"]]
+
+
+def unknown(family: str, name: str) -> str:
+    """Why ``name`` is not one of the family's variants; empty if it is one.
+
+    DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks: the file may be missing there.
+    """
+    known = names(family)
+    if name in known:
+        return ""
+    if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, "ddpm/variants")):
+        file = f"ddpm/variants/{family}/{name}.py"
+        return (
+            f"git does not track {file}, and this run uses a copy of the files that git tracks: `git add {file}`, and "
+            "run it again"
+        )
+    return f"unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}"
 
 
 def check_name(family: str, name: str, key: str) -> None:
-    """Raises UserError that lists the known names when ``name`` is not one of the family's variants, or says to add its
-    file to git: DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks."""
-    known = names(family)
-    if name not in known:
-        if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, "ddpm/variants")):
-            file = f"ddpm/variants/{family}/{name}.py"
-            raise UserError(
-                f"{key}: git does not track {file}, and this run uses a copy of the files that git tracks: "
-                f"`git add {file}`, and run it again"
-            )
-        raise UserError(f"{clipped(key)}: unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}")
+    """Raises UserError, which names the ``key``, if ``name`` is not one of the family's variants."""
+    if reason := unknown(family, name):
+        raise UserError(f"{clipped(key)}: {reason}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -141,26 +240,34 @@ def clipped(text: str) -> str:
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     """Pydantic's findings as one line, each with the key, the value and what is allowed."""
+    return "; ".join(findings(error, model, prefix))
+
+
+def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
+    """A line for each of pydantic's findings, at most MAX_FINDINGS: the key, the value and what is allowed."""
     lines = []
-    findings = error.errors(include_url=False)
-    for found in findings[:MAX_FINDINGS]:
-        key = ".".join([prefix, *(clipped(str(part)) for part in found["loc"])]).strip(".")
-        if found["type"] == "extra_forbidden":
-            known = list(_fields_at(model, found["loc"][:-1]))
-            unknown = str(found["loc"][-1])
+    details = error.errors(include_url=False)
+    for detail in details[:MAX_FINDINGS]:
+        key = ".".join([prefix, *(clipped(str(part)) for part in detail["loc"])]).strip(".")
+        refusal = detail.get("ctx", {}).get("error")
+        if isinstance(refusal, Refusal):
+            lines += [f"{key}.{line}".replace(".:", ":") for line in refusal.lines]
+        elif detail["type"] == "extra_forbidden":
+            known = list(_fields_at(model, detail["loc"][:-1]))
+            unknown_key = str(detail["loc"][-1])
             allowed = f"allowed: {', '.join(known)}" if known else "it takes no parameters"
-            lines.append(f"{key}: unknown key{closest(unknown, known)}; {allowed}")
-        elif found["type"] == "missing":
+            lines.append(f"{key}: unknown key{closest(unknown_key, known)}; {allowed}")
+        elif detail["type"] == "missing":
             lines.append(f"{key}: missing; every section and key without a default must be present")
-        elif found["type"] == "value_error" and isinstance(found["input"], dict):
+        elif detail["type"] == "value_error" and isinstance(detail["input"], dict):
             # a rule over several keys, which its message names
-            lines.append(f"{key}: {found['ctx']['error']}".removeprefix(": "))
+            lines.append(f"{key}: {refusal}".removeprefix(": "))
         else:
-            refused = f"{shown(found['input'])} is not allowed: {found['msg'].removeprefix('Value error, ')}"
-            lines.append(f"{key}: {refused}".removeprefix(": "))
-    if len(findings) > MAX_FINDINGS:
-        lines.append(f"and {len(findings) - MAX_FINDINGS} more")
-    return "; ".join(lines)
+            reason = f"{shown(detail['input'])} is not allowed: {detail['msg'].removeprefix('Value error, ')}"
+            lines.append(f"{key}: {reason}".removeprefix(": "))
+    if len(details) > MAX_FINDINGS:
+        lines.append(f"and {len(details) - MAX_FINDINGS} more")
+    return lines
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:

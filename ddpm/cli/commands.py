@@ -41,7 +41,7 @@ def write_preset(parsed: argparse.Namespace) -> None:
 def check_params(parsed: argparse.Namespace) -> None:
     from ddpm import doctor
     from ddpm.forecast import estimate
-    from ddpm.model import architecture
+    from ddpm.model import build
     from ddpm.scoring import limits
 
     checked = config.load()
@@ -51,7 +51,7 @@ def check_params(parsed: argparse.Namespace) -> None:
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")
-    network = architecture.build(checked)
+    network = build.network(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not parsed.no_pilot:
@@ -75,7 +75,7 @@ def check_scores(parsed: argparse.Namespace) -> None:
 def list_variants(parsed: argparse.Namespace) -> None:
     from ddpm.params import catalogue
 
-    shelves = {key: catalogue.members(family) for key, family in catalogue.SHELVES.items()}
+    shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}
     answer(parsed, shelves, catalogue.listing())
 
 

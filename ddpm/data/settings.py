@@ -1,11 +1,12 @@
 """The ``data`` section of params.yaml."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import InstanceOf, NonNegativeInt
 
 from ddpm.base.settings import Fraction, ImageShape
+from ddpm.base.variant import Family
 from ddpm.sources.dataset import Dataset
 
 Resize = Literal["squash", "crop"]
@@ -14,7 +15,7 @@ Resize = Literal["squash", "crop"]
 class Data(ImageShape):
     """What the model learns from, and how each image is brought to ``image_size`` and ``channels``."""
 
-    dataset: InstanceOf[Dataset]
+    dataset: Annotated[InstanceOf[Dataset], Family("datasets")]
     source: str | None = None
     resize: Resize = "crop"
     test_fraction: Fraction = 0.1

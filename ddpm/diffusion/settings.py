@@ -7,6 +7,7 @@ from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.settings import Section
+from ddpm.base.variant import Family
 from ddpm.diffusion.loss import Loss
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
@@ -19,10 +20,10 @@ class Diffusion(Section):
     """The forward process, what the network predicts, and its loss."""
 
     T: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    schedule: InstanceOf[Schedule]
-    parameterization: InstanceOf[Parameterization]
-    variance: InstanceOf[Variance]
-    loss: InstanceOf[Loss]
+    schedule: Annotated[InstanceOf[Schedule], Family("schedules")]
+    parameterization: Annotated[InstanceOf[Parameterization], Family("parameterizations")]
+    variance: Annotated[InstanceOf[Variance], Family("variances")]
+    loss: Annotated[InstanceOf[Loss], Family("losses")]
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""

@@ -7,7 +7,7 @@ import math
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import read_manifest
 from ddpm.forecast.estimate import length, sets, train_images
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.params.config import Config
 from ddpm.scoring import extractor
 from ddpm.scoring.distances import MOST
@@ -39,7 +39,7 @@ def needed(settings: Config) -> int:
     kept = COPIES + CHECKPOINTS * TENSORS + len(settings.train.earlier(steps)) * (COPIES + 1)
     if posthoc := settings.train.posthoc:
         kept += 2 * CHECKPOINTS + 2 * (COPIES + 1) * posthoc.snapshots
-    model = 4 * architecture.parameters(settings) * kept
+    model = 4 * build.parameters(settings) * kept
     samples = COPIES * settings.sample.count * sets(settings, images or 1000) * pixels
     return model + grids + samples + _reference(settings, images) + SHOWN * pixels + RECORDS
 

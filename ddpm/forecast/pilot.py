@@ -20,7 +20,7 @@ from ddpm.base.files import write_json
 from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.forecast.estimate import Measured
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
@@ -54,7 +54,7 @@ def _evaluation(settings: Config, device: torch.device) -> float:
     """Seconds for one image at one step of sampling."""
     # classes may be asked for by names, which only a trained model knows
     training, sample = settings.training(), settings.sample.model_copy(update={"classes": None})
-    network = architecture.build(training).to(device).eval().requires_grad_(False)
+    network = build.network(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
     def cost(images: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, digest
 from ddpm.base.settings import Shape, parse
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.settings import ModelConfig
 
 FORMAT = "ddpm-1"
@@ -61,7 +61,7 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     config = parse(untrained, str(path), ModelConfig)
     try:
         # checked before any memory is allocated for the config's network
-        architecture.outline(config).load_state_dict(tensors, assign=True)
+        build.outline(config).load_state_dict(tensors, assign=True)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except RuntimeError as error:
@@ -69,7 +69,7 @@ def load_model(path: Path, device: torch.device) -> Loaded:
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         raise UserError(f"{path}: its weights do not fit its own config: {reasons[0]}{more}") from error
     _check_finite(path, tensors)
-    network = architecture.build(config).to(device)
+    network = build.network(config).to(device)
     network.load_state_dict(tensors)
     return Loaded(network.eval().requires_grad_(False), config, metadata.get("facts", {}), written)
 

@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.settings import ModelConfig
 
 
@@ -15,7 +15,7 @@ def per_image(config: ModelConfig) -> int:
     them: without recomputation, and whatever kernel runs. The optimizer's few operations per weight are left out.
     Raises UserError when the network's shape is impossible.
     """
-    network = architecture.outline(config).train()
+    network = build.outline(config).train()
     image = torch.empty(1, *config.data.shape, device="meta")
     t = torch.ones(1, dtype=torch.int64, device="meta")
     labels = torch.zeros_like(t) if config.model.classes else None

@@ -1,27 +1,40 @@
 """The ``model`` section of params.yaml, and the config in a model file."""
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    InstanceOf,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ddpm.base import variant
 from ddpm.base.settings import ImageShape, Section, Seed
+from ddpm.base.variant import Family
 from ddpm.diffusion.settings import Diffusion
+from ddpm.model.architecture import Architecture
 
 MAX_CLASSES = 100_000
 
 
 class Model(Section):
-    """The network's name and hyperparameters; ``architecture.build`` checks the latter, because that needs torch.
+    """The network, and how many classes it knows: 0 for one that knows none.
 
-    classes: how many of them the network knows, 0 for one that knows none.
+    In params.yaml the network's name and hyperparameters stand next to ``classes``.
     """
 
-    model_config = ConfigDict(extra="allow")
+    inlined = "architecture"
 
-    name: str
+    architecture: Annotated[InstanceOf[Architecture], Family("networks")]
     classes: Annotated[int, Field(ge=0, le=MAX_CLASSES)] = 0
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name
 
     @field_validator("classes")
     @classmethod
@@ -30,16 +43,19 @@ class Model(Section):
             raise ValueError("0 for no classes, or at least 2")
         return value
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        variant.check_name("networks", self.name, "model.name")
-        for name in self.model_extra or {}:
-            variant.check_name("networks", name, f"model.{name}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _apart(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "architecture" in value:
+            return value
+        classes = {"classes": value["classes"]} if "classes" in value else {}
+        spec = {key: block for key, block in value.items() if key != "classes"}
+        return {"architecture": variant.built("networks", spec), **classes}
 
-    def spec(self) -> dict[str, Any]:
-        """The architecture and its hyperparameters, for ``variant.build``."""
-        return self.model_dump(exclude={"classes"})
+    @model_serializer(mode="wrap")
+    def _together(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = handler(self)
+        return {**fields.pop("architecture"), **fields}
 
 
 class ModelConfig(Section):

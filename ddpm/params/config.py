@@ -122,12 +122,8 @@ class Config(TrainingConfig):
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:
-        """Key (``diffusion.schedule.name``) -> plain value, with ``defaults`` or only what differs from them, without
-        the blocks of networks that are not chosen."""
-        sections = self.to_dict(defaults)
-        model = sections["model"]
-        sections["model"] = {key: model[key] for key in ("name", "classes", model["name"]) if key in model}
-        return files.flatten(sections)
+        """Key (``diffusion.schedule.name``) -> plain value, with ``defaults`` or only what differs from them."""
+        return files.flatten(self.to_dict(defaults))
 
     def training(self) -> TrainingConfig:
         """The part that shapes a trained model."""

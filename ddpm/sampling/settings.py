@@ -9,6 +9,7 @@ from pydantic import Field, InstanceOf
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Positive, Precision, Section, Seed, Share
+from ddpm.base.variant import Family
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.posthoc import Length
 from ddpm.sampling.sampler import Sampler
@@ -52,7 +53,7 @@ class Sample(Section):
     count: Positive
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch_size: Positive = 256
-    sampler: InstanceOf[Sampler]
+    sampler: Annotated[InstanceOf[Sampler], Family("samplers")]
     steps: Positive
     spacing: Spacing = "uniform"
     clip_denoised: bool = True

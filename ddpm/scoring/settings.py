@@ -5,11 +5,12 @@ from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt
 
-from ddpm.base import variant
 from ddpm.base.settings import Positive, Section
+from ddpm.base.variant import Member
 
 AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second
 CHOICE = ("classifier", "random_conv")
+Extracting = Annotated[str, Member("extractors", (AUTO,))]
 
 
 class Likelihood(Section):
@@ -30,8 +31,13 @@ class Evaluate(Section):
     """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``chosen`` when
     the images are known."""
 
-    extractors: Annotated[tuple[str, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "isc", "kid", "prc")
+    extractors: Annotated[tuple[Extracting, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Annotated[str, Member("metrics")], ...], Field(min_length=1)] = (
+        "fid",
+        "isc",
+        "kid",
+        "prc",
+    )
     batch_size: Positive = 64
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000
@@ -40,9 +46,6 @@ class Evaluate(Section):
 
     def refusals(self) -> Iterator[str]:
         for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
-            for name in chosen:
-                if (field, name) != ("extractors", AUTO):
-                    variant.check_name(field, name, f"evaluate.{field}")
             if len(set(chosen)) < len(chosen):
                 yield f"{field}: [{', '.join(chosen)}] names one twice; list each once"
 

@@ -26,7 +26,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, sha256, write_json
 from ddpm.base.settings import parse
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import FORMAT, Loaded, load_model, save_model
 from ddpm.model.settings import ModelConfig
 from ddpm.sharing import card, diffusers_chain, diffusers_unet
@@ -135,7 +135,7 @@ def _read_diffusers(folder: Path) -> tuple[dict[str, Tensor], TrainingConfig, di
     described = _by_metadata if (folder / METADATA).exists() else _by_diffusers
     config, facts = described(folder, network, scheduler)
     with _about(folder / "unet"):
-        outline = architecture.outline(config).state_dict()
+        outline = build.outline(config).state_dict()
         return diffusers_unet.weights_in(weights, network, _shape(config), outline), config, facts
 
 
@@ -177,7 +177,7 @@ def _described(config: ModelConfig) -> tuple[UNet2D, Scheduler]:
 
 
 def _shape(config: ModelConfig) -> UNet:
-    shape = variant.build("networks", config.model.spec(), "model")
+    shape = config.model.architecture
     if not isinstance(shape, UNet):
         raise UserError(f"model.name: {shape.name} has no counterpart in UNet2DModel; allowed: unet")
     return shape

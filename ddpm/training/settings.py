@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat, model_validator
@@ -10,6 +9,7 @@ from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat, model_val
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Positive, Precision, Section, Seed, Share
+from ddpm.base.variant import Family
 from ddpm.model.posthoc import Posthoc
 from ddpm.model.settings import ModelConfig
 from ddpm.training.augmentation import Augmentation
@@ -63,15 +63,17 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     lr_decay: Literal["constant", "cosine"] = "constant"
     warmup_steps: NonNegativeInt = 0
-    optimizer: InstanceOf[Optimizer] = Field(default_factory=partial(_chosen, "optimizers", "adamw"))
+    optimizer: Annotated[InstanceOf[Optimizer], Family("optimizers")] = Field({"name": "adamw"}, validate_default=True)
     gradient_clip: PositiveFloat | None = None
     horizontal_flip: bool = False
-    augmentation: InstanceOf[Augmentation] = Field(default_factory=partial(_chosen, "augmentations", "none"))
+    augmentation: Annotated[InstanceOf[Augmentation], Family("augmentations")] = Field(
+        {"name": "none"}, validate_default=True
+    )
     input_perturbation: Share = 0.0
     label_dropout: Share = 0.1
     precision: Precision = "auto"
-    timestep_sampler: InstanceOf[TimestepSampler]
-    ema: InstanceOf[EMAProfile]
+    timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]
+    ema: Annotated[InstanceOf[EMAProfile], Family("emas")]
     # left out of model files without it, so that these have the bytes of versions that did not know it
     posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
     channels_last: bool = False

@@ -24,7 +24,7 @@ from ddpm.data.processed import Classes
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import save_model
 from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks
 from ddpm.training import optimizer
@@ -154,7 +154,7 @@ class Trainer:
         self.epoch_steps = len(pictures) / self.batch_size
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        self.network = architecture.build(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.network = build.network(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile

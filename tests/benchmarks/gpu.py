@@ -20,7 +20,7 @@ import torch
 from ddpm.base.errors import exit_code
 from ddpm.base.settings import section
 from ddpm.compute import devices
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.settings import Model
 from ddpm.params.config import Config
 from ddpm.training.trainer import Trainer
@@ -65,7 +65,7 @@ def run(parsed: argparse.Namespace) -> None:
     for name in NETWORKS:
         chosen = network(name, parsed, precision)
         shape = chosen.data.shape
-        flops = harness.network_flops(architecture.build(chosen.training()), shape)
+        flops = harness.network_flops(build.network(chosen.training()), shape)
         fits = 0
         for batch in (2,) if parsed.quick else BATCHES:
             try:

@@ -31,7 +31,7 @@ from ddpm.base.settings import section
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.data.settings import Data
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.params.config import Config
 from ddpm.pictures import plots
@@ -186,7 +186,7 @@ def _sampling(chosen: Config, sampler: str, steps: int, count: int) -> Callable[
     """``count`` images from an untrained network, which takes as long as a trained one."""
     built = variant.build("samplers", {"name": sampler}, "sample.sampler")
     options = section(Sample, {"count": count, "sampler": built, "steps": steps})
-    model = Loaded(architecture.build(chosen.training()).eval(), chosen.training(), {})
+    model = Loaded(build.network(chosen.training()).eval(), chosen.training(), {})
     generator = Generator.of(model, options, CPU)
     shape = chosen.data.shape
 

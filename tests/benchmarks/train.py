@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
 from ddpm.compute import devices
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.layers import Dropout
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
@@ -174,7 +174,7 @@ def article(options: Options) -> Bench:
         raise UserError(f"{error.name}: not installed; pip install -c constraints.txt -e '.[dev,peers]'") from error
     images, found = pictures(chosen), {}
     flops = {name: network_flops(network, shape) for name, (network, _) in peers.items()}
-    our_flops = network_flops(architecture.build(chosen.training()), shape)
+    our_flops = network_flops(build.network(chosen.training()), shape)
     for precision in PRECISIONS:
         case = Case(
             "article: ours",
@@ -236,7 +236,7 @@ def digits(options: Options) -> Bench:
     chosen = preset("digits")
     train, shape = chosen.train, chosen.data.shape
     precision = auto(device)
-    network = with_torch_dropout(architecture.build(chosen.training()).train().to(device))
+    network = with_torch_dropout(build.network(chosen.training()).train().to(device))
     schedule = chosen.diffusion.schedule.noise_schedule(chosen.diffusion.T)
     loss = v_loss(network, torch.from_numpy(schedule.alpha_bar).float().to(device))
     flops = network_flops(network, shape) * train.batch_size

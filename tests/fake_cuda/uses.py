@@ -14,7 +14,7 @@ from ddpm.base.settings import Shape
 from ddpm.diffusion.chain import from_images
 from ddpm.evaluation import excess, likelihood, ode
 from ddpm.evaluation.likelihood import Asked
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
@@ -31,7 +31,7 @@ OTHER = {"weight": 2.0, "model": "worse.safetensors", "sha256": "0" * 64}
 
 
 def model() -> Loaded:
-    return Loaded(architecture.build(CONFIG.training()).eval().to(CUDA), CONFIG.training(), {})
+    return Loaded(build.network(CONFIG.training()).eval().to(CUDA), CONFIG.training(), {})
 
 
 def denoiser() -> Denoiser:

@@ -25,7 +25,7 @@ from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import write_json
 from ddpm.base.settings import section
 from ddpm.compute import devices
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.settings import Model
 from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table
@@ -124,7 +124,7 @@ def makers(device: torch.device, precision: str, batch: int, quick: bool) -> Ite
     def ours(name: str) -> Case:
         config = base.model_copy(update={"train": base.train.model_copy(update=OURS[name])})
         trainer = Trainer(config.training(), pictures(config), device)
-        return case(name, architecture.build(config.training()), trainer.step)
+        return case(name, build.network(config.training()), trainer.step)
 
     def theirs(name: str) -> Case:
         network, loss = LIBRARIES[name](device, 8 if quick else 64)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.params import config
 from tests.hostile.case import Case
 from tests.small import PARAMS
@@ -156,7 +156,7 @@ def write(changes: dict[str, Any]) -> None:
 
 def check() -> None:
     """As ``ddpm check`` does."""
-    architecture.build(config.load(PATH).training())
+    build.network(config.load(PATH).training())
 
 
 CASES = [Case("params.yaml", name, partial(PATH.write_bytes, text), partial(config.load, PATH), line)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.params import config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
@@ -59,7 +59,7 @@ def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
             raise
         return  # a schedule made for many steps
     learn(config.check({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
-    denoiser = Denoiser(architecture.build(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
+    denoiser = Denoiser(build.network(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
     for sampler in variant.names("samplers"):
         built = variant.build("samplers", {"name": sampler}, "sampler")
         generator = Generator(denoiser, built, steps, "uniform", chosen.diffusion.variance)

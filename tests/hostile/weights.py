@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import FORMAT, METADATA, load_model
 from ddpm.scoring import extractor, limits
 from ddpm.scoring.settings import Evaluate
@@ -46,7 +46,7 @@ def pickled() -> None:
 
 def model(change: Callable[[dict[str, Tensor]], object] = lambda tensors: None, **sections: dict[str, Any]) -> None:
     """Write a model file of the small config, with ``sections`` changed in the stored config."""
-    tensors = dict(architecture.build(small().training()).state_dict())
+    tensors = dict(build.network(small().training()).state_dict())
     change(tensors)
     config = small().training().to_dict()
     config |= {key: {**config[key], **values} for key, values in sections.items()}

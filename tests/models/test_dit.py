@@ -10,7 +10,8 @@ from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.base.settings import Shape
-from ddpm.variants.networks.dit import DiT, positions
+from ddpm.networks.dit_module import positions
+from ddpm.variants.networks.dit import DiT
 
 CLASSES = 1000  # ImageNet's
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ddpm.base.settings import Shape
-from ddpm.variants.networks.edm2 import EDM2, Block, Layer, balanced, joined, silu
+from ddpm.networks.edm2_module import Block, Layer, balanced, joined, silu
+from ddpm.variants.networks.edm2 import EDM2
 
 
 @pytest.mark.parametrize(("channels", "millions"), [(128, 124), (192, 280), (256, 498)], ids=["XS", "S", "M"])

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
-from ddpm.model import architecture
+from ddpm.model import build
 from tests.small import small
 
 FIELDS = {"base_channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "attention_sizes": (4,), "groups": 4}
 
 
-def build(size: int = 8, **fields: Any) -> nn.Module:
+def small_network(size: int = 8, **fields: Any) -> nn.Module:
     torch.manual_seed(0)
     model = {"name": "unet", "unet": FIELDS | fields}
-    return architecture.build(small(model=model, data={"image_size": size}).training())
+    return build.network(small(model=model, data={"image_size": size}).training())
 
 
 def unzeroed(network: nn.Module) -> nn.Module:
@@ -49,8 +49,8 @@ def inputs() -> tuple[Tensor, Tensor]:
     ],
 )
 def test_an_impossible_shape_names_the_field(size: int, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=rf"^model\.(unet: )?{message}"):
-        build(size, **fields)
+    with pytest.raises(UserError, match=rf"^(small: )?model\.(unet: )?{message}"):
+        small_network(size, **fields)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,17 @@ def test_an_impossible_shape_names_the_field(size: int, fields: dict[str, Any], 
     ],
 )
 def test_attention_stands_where_it_is_asked_for(fields: dict[str, Any], attends: int) -> None:
-    network = build(8, **fields)
+    network = small_network(8, **fields)
     assert sum(type(module).__name__ == "SelfAttention" for module in network.modules()) == attends
 
 
 @pytest.mark.parametrize("kind", ["pixel", "channel"])
 def test_dropout_acts_in_training_alone(kind: str) -> None:
-    network, (x, t) = unzeroed(build(dropout=0.5, dropout_kind=kind)), inputs()
+    network, (x, t) = unzeroed(small_network(dropout=0.5, dropout_kind=kind)), inputs()
     assert not torch.equal(network(x, t), network(x, t))
     network.eval()
     assert torch.equal(network(x, t), network(x, t))
 
 
 def test_without_zero_init_a_new_network_puts_out_something() -> None:
-    assert build(zero_init=False)(*inputs()).any()
+    assert small_network(zero_init=False)(*inputs()).any()

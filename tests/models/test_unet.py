@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from ddpm.base.settings import Shape
 from ddpm.model.layers import ResidualBlock, SelfAttention, upsampled_by_parity
-from ddpm.variants.networks.unet import Block, UNet, UNetModule
+from ddpm.networks.unet_module import Block, UNetModule, residual
+from ddpm.variants.networks.unet import UNet
 from tests.peers import article
 
 ARTICLE = UNet(
@@ -186,7 +187,7 @@ def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
     torch.manual_seed(0)
     x = torch.ones(4, 8, 6, 6)
     for kind, whole in (("pixel", False), ("channel", True)):
-        block = UNet(base_channels=8, groups=4, dropout=0.5, dropout_kind=kind).residual(8, 8)
+        block = residual(UNet(base_channels=8, groups=4, dropout=0.5, dropout_kind=kind), 8, 8)
         dropped = (block.dropout(x) == 0).flatten(2)
         assert dropped.any()
         assert torch.equal(dropped.any(2), dropped.all(2)) == whole

@@ -9,7 +9,7 @@ import torch
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.model import architecture
+from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
@@ -23,7 +23,7 @@ def generator(**sample: Any) -> Generator:
     """An untrained network without zero initialisation, with the default schedule."""
     config = _config(**sample)
     torch.manual_seed(0)
-    return Generator.of(Loaded(architecture.build(config).eval(), config.training(), {}), config.sample, CPU)
+    return Generator.of(Loaded(build.network(config).eval(), config.training(), {}), config.sample, CPU)
 
 
 def _config(**sample: Any) -> Config:
@@ -58,6 +58,6 @@ def test_the_trajectory_runs_from_pure_noise_to_the_image() -> None:
 
 def test_a_model_of_a_shorter_chain_is_refused() -> None:
     config = _config()
-    model = Loaded(architecture.build(config), config.training(), {})
+    model = Loaded(build.network(config), config.training(), {})
     with pytest.raises(UserError, match="steps: 51 must be at most the model's T = 50"):
         Generator.of(model, config.sample.model_copy(update={"steps": 51}), CPU)

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm.base.settings import FAMILIES
 from ddpm.params import file, inputs
+from ddpm.params.catalogue import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 PLOTS = [plot for stage in STAGES.values() for each in stage.get("plots", []) for plot in each.items()]
 # params section or field -> the folder of its variants; a stage that gets these params can run the chosen one
-CHOICES = {**FAMILIES, "model": "networks"}
+CHOICES = {key: family for key, family in FAMILIES.items() if not key.startswith("evaluate.")}
 
 
 def imported(file: Path) -> set[Path]:
@@ -57,7 +57,9 @@ def needed(stage: str) -> set[str]:
     files = {ROOT / "stages" / f"{stage}.py"}
     for key, family in CHOICES.items():
         if _given(stage, key):
-            files |= {ROOT / "ddpm/variants" / family / f"{inputs.lookup(params, key)['name']}.py"}
+            name = inputs.lookup(params, key)["name"]
+            files |= {ROOT / "ddpm/variants" / family / f"{name}.py"}
+            files |= {path for path in [ROOT / "ddpm" / family / f"{name}_module.py"] if path.exists()}
     while new := set().union(*(imported(file) for file in files)) - files:
         files |= new
     # ddpm/__init__.py only rejects Windows
@@ -98,7 +100,9 @@ def test_data_that_a_stage_reads_is_an_out_by_itself() -> None:
 def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
     params = file.read(ROOT / "params.yaml")
-    return {f"ddpm/variants/{family}/{inputs.lookup(params, key)['name']}.py" for key, family in CHOICES.items()}
+    names = {family: inputs.lookup(params, key)["name"] for key, family in CHOICES.items()}
+    module = f"ddpm/networks/{names['networks']}_module.py"
+    return {module, *(f"ddpm/variants/{family}/{name}.py" for family, name in names.items())}
 
 
 def test_every_stage_comes_after_the_check() -> None:

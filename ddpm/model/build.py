@@ -1,0 +1,46 @@
+"""From a config to its network."""
+
+import psutil
+import torch
+from torch import nn
+
+from ddpm.base.errors import UserError
+from ddpm.model.settings import ModelConfig
+
+
+def network(config: ModelConfig) -> nn.Module:
+    """The network that ``config.model`` chooses, freshly initialised.
+
+    Raises UserError when its shape is impossible, or its weights alone exceed the free memory.
+    """
+    size = torch.float32.itemsize * parameters(config)
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise UserError(
+            f"model.{config.model.name}: its weights take {size / 2**30:,.1f} GiB, {free / 2**30:,.1f} are free; "
+            "choose a smaller network"
+        )
+    return _network(config)
+
+
+def parameters(config: ModelConfig) -> int:
+    """How many weights the network has. Raises UserError when its shape is impossible."""
+    return sum(parameter.numel() for parameter in outline(config).parameters())
+
+
+def outline(config: ModelConfig) -> nn.Module:
+    """The network without memory for its weights. Raises UserError when its shape is impossible."""
+    try:
+        with torch.device("meta"):
+            return _network(config)
+    except (OverflowError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]  # the rest is torch's own stack
+        raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
+
+
+def _network(config: ModelConfig) -> nn.Module:
+    image, architecture = config.data.shape, config.model.architecture
+    try:
+        return architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
+    except ValueError as error:
+        raise UserError(f"model.{architecture.name}: {error}") from error

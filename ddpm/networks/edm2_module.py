@@ -1,0 +1,165 @@
+"""The module of EDM2: see ddpm/variants/networks/edm2.py."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm.base.settings import Shape
+from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, level_heights, time_features
+from ddpm.variants.networks.edm2 import EDM2
+
+EPSILON = 1e-4  # keeps a vector of zeros from being divided by 0
+SILU = 0.596  # root mean square of SiLU of a standard normal number
+RESIDUAL, CLASS, SKIP = 0.3, 0.5, 0.5  # the second operand's part of a balanced sum
+LARGEST = 256.0  # of an activation, for half precision
+
+
+def network(shape: EDM2, image: Shape, outputs: int, classes: int) -> nn.Module:
+    heights = level_heights(image, shape.multipliers, shape.attention_sizes)
+    levels = [m for m, height in zip(shape.multipliers, heights, strict=True) if height in shape.attention_sizes]
+    if wrong := [m for m in (*levels, shape.multipliers[-1]) if shape.base_channels * m % shape.head_width]:
+        raise ValueError(
+            f"head_width: {shape.head_width} must divide the {shape.base_channels * wrong[0]} channels that "
+            "attention sees"
+        )
+    return EDM2Module(shape, image, outputs, classes)
+
+
+class EDM2Module(nn.Module):
+    """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T, labels to (B, outputs, H, W); zero when new."""
+
+    def __init__(self, shape: EDM2, image: Shape, outputs: int, classes: int):
+        super().__init__()
+        base = shape.base_channels
+        self.time_features, self.ends = base, ("stem", "head")
+        widths = [base * multiplier for multiplier in shape.multipliers]
+        embedding = max(widths)
+        self.time = Layer(base, embedding)
+        self.classes = ClassEmbedding(classes, embedding) if classes else None
+        self.stem = Layer(image.channels + 1, base, 3)  # and a channel of ones, in place of a bias
+        attends = [image.height >> level in shape.attention_sizes for level in range(len(widths))]
+
+        def block(
+            inputs: int, outputs: int, attends: bool, resample: nn.Module | None = None, up: bool = False
+        ) -> Block:
+            heads = outputs // shape.head_width if attends else 0
+            return Block(inputs, outputs, embedding, heads, shape.dropout, resample or nn.Identity(), up)
+
+        width, skips = base, [base]
+        self.down = nn.ModuleList()
+        for level, wide in enumerate(widths):
+            if level:
+                self.down.append(block(width, width, False, nn.AvgPool2d(2)))
+                skips.append(width)
+            for _ in range(shape.blocks):
+                self.down.append(block(width, wide, attends[level]))
+                width = wide
+                skips.append(width)
+        self.middle = nn.ModuleList([block(width, width, True, up=True), block(width, width, False, up=True)])
+        self.up = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            for _ in range(shape.blocks + 1):
+                self.up.append(block(width + skips.pop(), widths[level], attends[level], up=True))
+                width = widths[level]
+            if level:
+                self.up.append(block(width, width, False, nn.Upsample(scale_factor=2.0, mode="nearest"), up=True))
+        self.head = Layer(width, outputs, 3)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        embedding = self.time(time_features(t, self.time_features, condition) * math.sqrt(2))
+        if self.classes is not None:
+            embedding = balanced(embedding, unit(self.classes(labels)), CLASS)
+        embedding = silu(embedding)
+        x = self.stem(torch.cat([x_t, torch.ones_like(x_t[:, :1])], dim=1))
+        skips = [x]
+        for layer in self.down:
+            x = layer(x, embedding)
+            skips.append(x)
+        for layer in self.middle:
+            x = layer(x, embedding)
+        for layer in self.up:
+            x = layer(x if isinstance(layer.resample, nn.Upsample) else joined(x, skips.pop()), embedding)
+        return self.head(x, self.gain)
+
+
+class Block(Recomputable):
+    """A residual block, then attention with ``heads``; 0: none. ``up`` puts the 1x1 convolution of a change of width
+    next to the residual branch, else it comes before it, with pixel norm."""
+
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, heads: int, dropout: float, resample: nn.Module, up: bool
+    ):
+        super().__init__()
+        self.up, self.heads, self.resample = up, heads, resample
+        self.skip = Layer(inputs, outputs, 1) if inputs != outputs else None
+        self.first = Layer(inputs if up else outputs, outputs, 3)
+        self.embed, self.gain = Layer(embedding, outputs), nn.Parameter(torch.zeros(()))
+        self.dropout = Dropout(dropout, channels=False)
+        self.second = Layer(outputs, outputs, 3)
+        self.qkv = Layer(outputs, 3 * outputs) if heads else None
+        self.out = Layer(outputs, outputs) if heads else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        x = self.resample(x)
+        if not self.up:
+            x = unit(x if self.skip is None else self.skip(x))
+        y = self.first(silu(x))
+        y = silu(y * (1 + self.embed(embedding, self.gain)).to(y.dtype)[:, :, None, None])
+        y = self.second(self.dropout(y))
+        if self.up and self.skip is not None:
+            x = self.skip(x)
+        x = balanced(x, y, RESIDUAL)
+        if self.qkv is not None and self.out is not None:
+            each = self.qkv(x.flatten(2).transpose(1, 2)).unflatten(-1, (3 * self.heads, -1))
+            mixed = self.out(attend(unit(each, -1).flatten(2), self.heads))
+            x = balanced(x, mixed.transpose(1, 2).view_as(x), RESIDUAL)
+        return x.clamp(-LARGEST, LARGEST)
+
+
+class Layer(nn.Module):
+    """A convolution of ``size`` pixels a side, or a linear layer without one, whose weights always have the same
+    magnitude: those of each output are normalised, in training also in place (the paper's forced normalisation), so
+    that the learning rate alone decides how fast they turn."""
+
+    def __init__(self, inputs: int, outputs: int, size: int | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, *([size, size] if size else [])))
+
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
+        dimensions = tuple(range(1, self.weight.ndim))
+        if self.training:
+            with torch.no_grad():
+                size = self.weight.square().mean(dimensions, keepdim=True).sqrt()
+                # not again, by rounding, when the same weights run another part of the batch or a block once more
+                self.weight.div_(torch.where((size - 1).abs() < EPSILON, 1.0, size))
+        weight = unit(self.weight, *dimensions) / math.sqrt(self.weight[0].numel())
+        if gain is not None:
+            weight = weight * gain
+        return F.conv2d(x, weight, padding="same") if weight.ndim == 4 else F.linear(x, weight)
+
+
+def unit(x: Tensor, *dimensions: int) -> Tensor:
+    """x with a root mean square of 1 over the ``dimensions``, of the channels if there are none."""
+    square = x.float().square().mean(dimensions or (1,), keepdim=True)
+    return x / (square.sqrt() + EPSILON).to(x.dtype)
+
+
+def silu(x: Tensor) -> Tensor:
+    return F.silu(x) / SILU
+
+
+def balanced(a: Tensor, b: Tensor, part: float) -> Tensor:
+    """A sum of (1 - part) a and part b, as large as they are if they are independent. Equation 88."""
+    return torch.lerp(a, b.to(a.dtype), part) / math.hypot(1 - part, part)
+
+
+def joined(a: Tensor, b: Tensor) -> Tensor:
+    """Both side by side, weighted so that each contributes by SKIP and not by its width. Equation 103."""
+    widths = a.shape[1], b.shape[1]
+    scale = math.sqrt(sum(widths) / ((1 - SKIP) ** 2 + SKIP**2))
+    return torch.cat(
+        [a * (scale * (1 - SKIP) / math.sqrt(widths[0])), b * (scale * SKIP / math.sqrt(widths[1]))], dim=1
+    )
