@@ -88,7 +88,7 @@ def test_snapshots_take_the_disk_that_is_stated(tracked: tuple[Path, object]) ->
 
 
 @pytest.mark.parametrize("length", [0.048, 0.05, 0.075, 0.12])
-def test_the_weights_are_the_least_squares_ones_of_sampled_profiles(length: float) -> None:
+def test_the_weights_are_the_least_squares_ones_of_sampled_profiles_divided_by_their_sum(length: float) -> None:
     chosen, total, points = posthoc.Posthoc(lengths=(0.05, 0.1), snapshots=8), 800, 40_000
     tau = (np.arange(points) + 0.5) / points
 
@@ -99,8 +99,14 @@ def test_the_weights_are_the_least_squares_ones_of_sampled_profiles(length: floa
     basis = np.stack([profile(each, step / total) for each in chosen.lengths for step in chosen.steps(total)], axis=1)
     wanted = profile(length, 1.0)
     expected = np.linalg.lstsq(basis, wanted)[0]
-    np.testing.assert_allclose(chosen.weights(length, total).ravel(), expected, atol=1e-3)
+    np.testing.assert_allclose(chosen.weights(length, total).ravel(), expected / expected.sum(), atol=1e-3)
     assert np.linalg.norm(basis @ expected - wanted) < 1.01 * TOLERANCE * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_weight_that_training_leaves_alone_is_the_same_in_every_average(length: float) -> None:
+    """As in NVlabs' code, which divides the least-squares weights by their sum."""
+    assert posthoc.Posthoc(snapshots=16).weights(length, STEPS).sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("snapshots", [8, 32])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -179,10 +180,20 @@ def test_every_network_sees_the_condition_and_zero_is_none(name: str, fields: di
     layer = augmentation("non_leaking").layer(network.time_features)
     assert layer is not None
     condition = torch.eye(2, 9)
-    assert torch.equal(network(x, t, None, layer(condition)), network(x, t)), "it begins as no condition"
-    torch.nn.init.normal_(layer.weight)
     assert not torch.allclose(network(x, t, None, layer(condition)), network(x, t), rtol=0, atol=1e-4)
     assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
+
+
+def test_the_layer_starts_as_in_edms_ddpmpp() -> None:
+    """``map_augment`` of its SongUNet has the weights of all its layers, Xavier's: uniform, of variance 2 / (inputs +
+    outputs)."""
+    torch.manual_seed(0)
+    layer = augmentation("non_leaking").layer(1000)
+    assert layer is not None
+    (weight,) = layer.parameters()
+    bound = math.sqrt(6 / (9 + 1000))
+    quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
+    torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)
 
 
 def test_a_model_with_classes_is_shown_both() -> None:

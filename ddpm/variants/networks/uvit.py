@@ -1,7 +1,7 @@
 """A plain vision transformer with long skip connections, in which time is a token. U-ViT, Bao et al. 2022
 (arXiv:2209.12152)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -19,7 +19,8 @@ from ddpm.model.layers import (
     time_features,
 )
 
-DEVIATION = 0.02  # of fresh weights and positions
+DEVIATION = 0.02  # of the authors' fresh weights and positions
+AUTHORS_WIDTH = 512  # of their smallest network
 
 
 class UViT(Architecture):
@@ -28,6 +29,11 @@ class UViT(Architecture):
 
     The defaults are the paper's U-ViT-S/2 for CIFAR-10. Depth, width and heads of the others: M (16, 768, 12),
     L (20, 1024, 16). ``mlp_ratio`` * width is the hidden width of each block's two-layer network.
+
+    init: how fresh weights and positions are drawn. ``authors`` has a standard deviation of 0.02 whatever the width,
+    which suits 512 channels; narrower networks hardly learn from it for the first thousands of steps. ``scaled``, which
+    is not the paper's, draws weights from N(0, 1 / inputs) and positions from N(0, 1), and starts the last convolution
+    as the identity. ``auto`` is ``authors`` from a width of 512 on, and ``scaled`` below it.
     """
 
     patch_size: Positive = 2
@@ -35,6 +41,7 @@ class UViT(Architecture):
     width: Positive = 512
     heads: Positive = 8
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
+    init: Literal["auto", "authors", "scaled"] = "auto"
 
     def network(self, image: Shape, outputs: int, classes: int = 0) -> nn.Module:
         check_heads(self.width, self.heads)
@@ -50,7 +57,7 @@ class UViTModule(nn.Module):
         rows, columns = patch_grid(image, shape.patch_size)
         self.time_features, self.ends = width, ("patches", "head", "smooth")
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
-        self.classes = ClassEmbedding(classes, width, DEVIATION) if classes else None
+        self.classes = ClassEmbedding(classes, width) if classes else None
         self.tokens = 2 if classes else 1  # before the patches: time, and the class
         self.positions = nn.Parameter(torch.empty(self.tokens + rows * columns, width))
         nn.init.trunc_normal_(self.positions, std=DEVIATION)
@@ -61,6 +68,17 @@ class UViTModule(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = linear(width, outputs * shape.patch_size**2)
         self.smooth = nn.Conv2d(outputs, outputs, 3, padding=1)  # across the edges of patches
+        if shape.init == "scaled" or (shape.init == "auto" and width < AUTHORS_WIDTH):
+            self.scale()
+
+    def scale(self) -> None:
+        """Draw weights and positions such that tokens have a scale of about 1 at any width."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        nn.init.normal_(self.positions)
+        nn.init.dirac_(self.smooth.weight)
+        nn.init.zeros_(self.smooth.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
