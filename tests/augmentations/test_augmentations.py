@@ -253,7 +253,8 @@ def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_preven
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert wrong(corners(200)) == 0
-    assert wrong(drawn(True, 300, monkeypatch)) <= 0.03
+    # of a condition that starts at zero it has not learned enough by then: 6.5% are wrong, and 1.5% as it is
+    assert wrong(drawn(True, 180, monkeypatch)) <= 0.04
     assert wrong(drawn(False, 120, monkeypatch)) > 0.2
 
 

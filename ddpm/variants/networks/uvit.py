@@ -17,6 +17,7 @@ from ddpm.model.layers import (
     from_patches,
     patch_grid,
     time_features,
+    zeroed,
 )
 
 DEVIATION = 0.02  # of the authors' fresh weights and positions
@@ -77,8 +78,8 @@ class UViTModule(nn.Module):
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
         nn.init.normal_(self.positions)
+        zeroed(self.smooth)
         nn.init.dirac_(self.smooth.weight)
-        nn.init.zeros_(self.smooth.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
