@@ -53,62 +53,43 @@ def claimed(
     if not study.claims_best:
         return findings
     judged: list[Finding] = []
-    needed: set[tuple[str, str, int]] = set()
-    waiting, looks = set(findings.open), [findings.next_look] if findings.next_look else []
+    needed: list[tuple[str, str, int]] = []
+    looks = [findings.next_look] if findings.next_look else []
     for each in findings.findings:
-        if each.metric != findings.primary or each.outcome not in VARYING:
-            judged.append(each)
-            continue
-        pairs = _pairs(study, each, runs, others, tried)
-        judged.append(_held(study, each, pairs))
-        if judged[-1].outcome == "not yet":
-            waiting |= {study.baseline, each.variant}
-            for (arm, place), pair in pairs.items():
-                if pair is None or pair.outcome == "not yet":
-                    needed.add((each.variant, arm, place))
-                    seen = pair.look or 0 if pair else 0
-                    looks.append(next(look for look in study.plan.looks if look > seen))
+        varying = VARYING.get(each.outcome, ()) if each.metric == findings.primary else None
+        pairs = {}
+        for arm in (getattr(each, side) for side in varying or ()):
+            for place, value in enumerate(one for one in tried if one.variant == arm):
+                if value.possible and not value.chosen:
+                    asked = study.settled({**study.chosen, arm: study.points[arm][place]})
+                    two = {each.baseline: runs[each.baseline], each.variant: runs[each.variant]}
+                    found = verdict.judge(asked, two | {arm: others.get((arm, place), {})}).findings
+                    unseen = replace(each, outcome="not yet", look=None)
+                    pairs[arm, place] = next((one for one in found if one.metric == each.metric), unseen)
+        judged.append(_held(study, each, pairs) if varying else each)
+        if varying and judged[-1].outcome == "not yet":
+            ahead = {at: pair.look or 0 for at, pair in pairs.items() if pair.outcome == "not yet"}
+            needed += [(each.variant, *at) for at in ahead]
+            looks += [next(look for look in study.plan.looks if look > seen) for seen in ahead.values()]
+    waiting = {study.baseline, *findings.open, *(variant for variant, _, _ in needed)} if looks else set()
     return replace(
         findings,
         findings=tuple(judged),
         open=tuple(name for name in study.plan.variants if name in waiting),
         next_look=min(looks, default=None),
-        alternatives=tuple(sorted(needed)),
+        alternatives=tuple(needed),
     )
 
 
-def _pairs(
-    study: Study,
-    decided: Finding,
-    runs: Mapping[str, Mapping[int, Run]],
-    others: Mapping[tuple[str, int | None], Mapping[int, Run]],
-    tried: Sequence[Tried],
-) -> dict[tuple[str, int], Finding | None]:
-    """For each other value that could overturn the outcome, by arm and place: what the two sides come to with it."""
-    pairs = {}
-    for arm in (getattr(decided, side) for side in VARYING[decided.outcome]):
-        for place, value in enumerate(each for each in tried if each.variant == arm):
-            if value.possible and not value.chosen:
-                asked = study.settled({**study.chosen, arm: study.points[arm][place]})
-                two = {name: runs[name] for name in (decided.baseline, decided.variant)}
-                found = verdict.judge(asked, two | {arm: others.get((arm, place), {})}).findings
-                pairs[arm, place] = next((each for each in found if each.metric == decided.metric), None)
-    return pairs
-
-
-def _held(study: Study, decided: Finding, pairs: Mapping[tuple[str, int], Finding | None]) -> Finding:
-    """The finding at the chosen values, with what is known about the others."""
-    outcomes: dict[str, Outcome] = {
-        f"{arm} at {named(study.points[arm][place].values)}": pair.outcome if pair else "not yet"
-        for (arm, place), pair in pairs.items()
-    }
+def _held(study: Study, decided: Finding, pairs: Mapping[tuple[str, int], Finding]) -> Finding:
+    """The finding at the chosen values, with what is known about the others. pairs: by arm and place in the grid."""
+    outcomes = {f"{arm} at {named(study.points[arm][at].values)}": pair.outcome for (arm, at), pair in pairs.items()}
     if others := set(outcomes.values()) - {decided.outcome}:
         # what can no longer hold needs no more runs; what is unlikely to be decided is not worth them
-        outcome: Outcome = "inconclusive"
-        if others <= {"futile", "not yet"}:
-            outcome = "futile" if "futile" in others else "not yet"
+        ahead: Outcome = "futile" if "futile" in others else "not yet"
         said = "; ".join(f"{other} with {where}" for where, other in outcomes.items() if other != decided.outcome)
+        outcome: Outcome = ahead if others <= {"futile", "not yet"} else "inconclusive"
         return replace(decided, outcome=outcome, reason=f"{decided.outcome} at the values chosen, but {said}")
     held = f"also with {', '.join(outcomes)}" if outcomes else "tuning leaves no other value possible"
-    p = max([decided.p or 0.0, *(pair.p or 0.0 for pair in pairs.values() if pair)])
+    p = max(each.p or 0.0 for each in (decided, *pairs.values()))
     return replace(decided, at_best=True, p=p, reason="; ".join(filter(None, [decided.reason, held])))

@@ -56,10 +56,8 @@ class Tune(Section):
             if not isinstance(values, list) or len(values) < 2 or any(values.count(value) > 1 for value in values):
                 raise ValueError(f"{key}: {values} is not allowed: a list of two or more different values")
         if len(self.drawn) < (FEW if self.few else FEWEST):
-            raise ValueError(
-                f"seeds: {len(self.drawn)} cannot tell one value from the next; allowed: {FEWEST} or more, or with "
-                f"`few: true` {FEW} or more"
-            )
+            allowed = f"{FEWEST} or more, or with `few: true` {FEW} or more"
+            raise ValueError(f"seeds: {len(self.drawn)} cannot tell one value from the next; allowed: {allowed}")
         if (count := len(self.grid)) > MOST:
             raise ValueError(f"{count} combinations of values; allowed: at most {MOST}")
         return self

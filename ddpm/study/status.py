@@ -75,9 +75,10 @@ def of(ledger: results.Ledger) -> Status:
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
     note = results.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
-    still = tuple(look["open"] if look.get("plan") == study.hash else study.params)
-    others = look.get("alternatives", ()) if look.get("plan") == study.hash else ()
-    alternatives = frozenset((arm, place) for arm, place in others)
+    if look.get("plan") != study.hash:
+        look = {}
+    still = tuple(look.get("open", study.params))
+    alternatives = frozenset((arm, place) for _, arm, place in look.get("alternatives", ()))
 
     def state(name: str) -> State:
         if name in done:
@@ -94,9 +95,8 @@ def of(ledger: results.Ledger) -> Status:
 
 
 def note_look(study: Study, still: Iterable[str], alternatives: Iterable[tuple[str, str, int]] = ()) -> None:
-    """Record which variants are still open, and which arms are needed at which other places in the grid."""
-    needed = [(arm, place) for _, arm, place in alternatives]
-    note = {"plan": study.hash, "open": list(still), "alternatives": needed}
+    """Record which variants are still open, and ``Findings.alternatives``."""
+    note = {"plan": study.hash, "open": list(still), "alternatives": list(alternatives)}
     write_json(results.state(study) / "look.json", note)
 
 

@@ -199,12 +199,8 @@ def panels(found: Sequence[Tried], metric: str) -> list[Panel]:
 def to_dict(found: Sequence[Tried]) -> list[dict[str, Any]]:
     """For JSON, which has no nan."""
     return [
-        {
-            **each._asdict(),
-            "scores": [_number(score) for score in each.scores],
-            "mean": _number(each.mean),
-            "behind": [_number(end) for end in each.behind],
-        }
+        {**each._asdict(), "mean": _number(each.mean)}
+        | {key: [*map(_number, getattr(each, key))] for key in ("scores", "behind")}
         for each in found
     ]
 
