@@ -359,7 +359,7 @@ def test_shares_are_those_of_the_runs_and_are_said_in_words_and_numbers() -> Non
 def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
     fds = {"cosine": (2.0, 1.0, 1.5), "linear": (0.5, 1.1, math.nan)}
     tried = tuple(
-        Tried(variant, {"train.learning_rate": rate}, (fd, fd), fd, fd == min(own[:2]))
+        Tried(variant, {"train.learning_rate": rate}, (fd, fd), fd, fd == min(own[:2]), (-1.0, 2.5), fd < 2)
         for variant, own in fds.items()
         for rate, fd in zip((0.001, 0.002, 0.004), own, strict=True)
     )
@@ -368,19 +368,23 @@ def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
     whole = replace(judged, tuning=tried, notes=tuple(tuning.notes(tried, FD)))
     assert whole.notes == (
         f"linear: no {FD}, or training diverged, at train.learning_rate 0.004",
-        "linear: best at train.learning_rate 0.001, the smallest tried: the grid may be too small",
-        f"the ranking of the variants in {FD} depends on the values: best first, it is linear, cosine with each at its "
-        "best, but cosine, linear at train.learning_rate 0.002 (means of 2 tuning seeds: no verdict)",
+        "linear: chosen at train.learning_rate 0.001, the smallest tried: the grid may be too small",
+        f"the ranking of the variants in {FD} depends on the values: best first, it is linear, cosine with the "
+        "values chosen, but cosine, linear at train.learning_rate 0.002 (means of 2 tuning seeds: no verdict)",
     )
-    assert (
-        "each variant at its best train.learning_rate of 3, chosen on 2 seeds that the verdict does not use: cosine "
-        "0.002; linear 0.001"
-    ) in verdict.headlines(whole)
+    assert verdict.headlines(whole)[-2:] == [
+        "each arm at the value that 2 seeds chose from 3 for train.learning_rate: cosine 0.002; linear 0.001; the "
+        "verdict uses other seeds",
+        "these seeds do not exclude as an arm's best: cosine 0.004; linear 0.002",
+    ]
     page = compared.verdict(
         Compared({}, whole.findings, list(verdict.titled(whole)), whole.notes, tuned=tuning.panels(tried, FD))
     )
     [table] = [part for part in page if isinstance(part, Table) and "tuning seeds" in part.caption]
-    assert [*table.rows] == [["cosine", "2", "1*", "1.5"], ["linear", "0.5*", "1.1", "none"]]
+    assert [*table.rows] == [
+        ["cosine", "2 (-1 to +2.5)", "1*", "1.5 (-1 to +2.5)?"],
+        ["linear", "0.5*", "1.1 (-1 to +2.5)?", "none"],
+    ]
     assert [part.wide for part in page if isinstance(part, Figure)] == [True, False]
     assert json.loads(json.dumps(verdict.to_dict(whole), allow_nan=False))["tuning"][5]["scores"] == [None, None]
 

@@ -93,6 +93,7 @@ class Experiment(NamedTuple):
 
     source: what differs from the variant's run with that seed, None in an ordinary run. changed: the params that differ
     from the base, by key, without the seed. tried: the values under test in a run for tuning, None in others.
+    alternative: the place of its values in the grid, in a run that only ``claim: best`` needs.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Experiment(NamedTuple):
     source: Source | None = None
     changed: Mapping[str, Any] = NOTHING
     tried: Mapping[str, Any] | None = None
+    alternative: int | None = None
 
     @property
     def text(self) -> str:
@@ -171,13 +173,31 @@ class Study:
             made.append(Experiment(name, variant, seed, self.texts[variant], chosen, changed=changed, tried=values))
         return made
 
+    @property
+    def claims_best(self) -> bool:
+        """Whether the verdict is to hold at each arm's best values, not only at those chosen."""
+        return self.plan.tune is not None and self.plan.tune.claim == "best"
+
+    def alternatives(self, upto: int | None = None) -> list[Experiment]:
+        """With ``claim: best``, every arm at every point of the grid on the verdict's seeds, seed by seed. The verdict
+        needs those that tuning leaves possible and that could overturn it (ddpm/study/best.py)."""
+        if self.plan.tune is None or not self.claims_best:
+            return []
+        first, count = self.plan.first_seed, upto or self.plan.looks[-1]
+        runs = []
+        for seed, place, arm in product(range(first, first + count), range(len(self.plan.tune.grid)), self.points):
+            name, (values, config) = f"{self.name}-{arm}-value-{place + 1}-{seed}", self.points[arm][place]
+            runs.append(Experiment(name, arm, seed, self.texts[arm], config, changed=values, alternative=place))
+        return runs
+
     def settled(self, chosen: Mapping[str, grid.Point]) -> Study:
         """The same study, with these variants at these points."""
         return replace(self, chosen=chosen)
 
     def is_open(self, experiment: Experiment) -> bool:
         """Whether the values that it runs with are not chosen yet."""
-        return self.plan.tune is not None and experiment.tried is None and experiment.variant not in self.chosen
+        fixed = experiment.tried is not None or experiment.alternative is not None
+        return self.plan.tune is not None and not fixed and experiment.variant not in self.chosen
 
     def _experiment(
         self, name: str, variant: str, seed: int, source: Source | None = None, changed: Mapping[str, Any] = NOTHING
@@ -203,8 +223,8 @@ class Study:
 
     def lines(self) -> list[Experiment]:
         """Every experiment, in the order of ``--line``: what chooses values, what a look needs, then what no verdict
-        needs."""
-        return [*self.tuning(), *self.experiments(), *self.noise_runs()]
+        needs, and what ``claim: best`` may need."""
+        return [*self.tuning(), *self.experiments(), *self.noise_runs(), *self.alternatives()]
 
 
 def load(path: Path) -> Study:
@@ -313,7 +333,7 @@ def _apart(study: Study) -> None:
             "values are chosen on seeds that the verdict does not use"
         )
     names = {each.name for each in study.experiments()}
-    if same_name := [each for each in study.tuning() if each.name in names]:
+    if same_name := [each for each in (*study.tuning(), *study.alternatives()) if each.name in names]:
         other = same_name[0].name.rpartition("-")[0].removeprefix(f"{study.name}-")
         raise UserError(
             f"{study.path}: variants: {other}: runs for tuning have that name; give the variant another one"

@@ -62,7 +62,7 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     effects = [f"power, {each.effect:g} sd" for each in power]
 
     def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
-        missing = sum(found.states[each.name] != "done" for each in own)
+        missing = sum(found.states.get(each.name) != "done" for each in own)
         time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
         return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
 
@@ -75,7 +75,10 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
         rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
     if extra := study.noise_runs():
         rows.append(row("noise", len(tuned) + len(planned) + 1, extra, none))
-    names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(study.lines(), 1)]
+    if others := study.alternatives():
+        rows.append(row("best, at most", len(study.lines()) - len(others) + 1, others, none))
+    lines = [(number, each.name) for number, each in enumerate(study.lines(), 1) if each.name in found.states]
+    names = [f"{number:4} {name:40} {found.states[name]}" for number, name in lines]
     each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
     return "\n".join(
         [

@@ -144,6 +144,14 @@ class Ledger:
             found[each.variant][each.seed] = self.run(each)
         return found
 
+    def alternatives(self) -> dict[tuple[str, int | None], dict[int, Run]]:
+        """Every finished run that only ``claim: best`` needs, by arm and place in the grid, then by seed. Raises
+        UserError like ``run``."""
+        runs: dict[tuple[str, int | None], dict[int, Run]] = {}
+        for each in self._finished(self.study.alternatives()):
+            runs.setdefault((each.variant, each.alternative), {})[each.seed] = self.run(each)
+        return runs
+
     def by_source(self) -> dict[Source, list[Run]]:
         """Every finished run of each source of noise. Raises UserError like ``run``."""
         over = self._finished(self.study.noise_runs())
@@ -224,8 +232,8 @@ def publish(
     except KeyError:  # git knows no name
         who = pygit2.Signature("ddpm study", "ddpm@localhost")
     other = f", other {experiment.source}" if experiment.source else ""
-    if experiment.tried is not None:
-        other = f", {named(experiment.tried)}"
+    if experiment.tried is not None or experiment.alternative is not None:
+        other = f", {named(experiment.tried or experiment.changed)}"
     message = (
         f"ddpm study {study.name}: {experiment.variant}, seed {experiment.seed}{other}\n\n"
         f"Study: {study.name}\nPlan: {study.hash}\nSeconds: {seconds:.1f}\n"

@@ -38,7 +38,8 @@ STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "d
 
 @dataclass(frozen=True)
 class Status:
-    """states: by experiment name. open: the variants not decided at the last look, including the baseline.
+    """states: by experiment name, of all that are planned or done. open: the variants not decided at the last look,
+    including the baseline. alternatives: the arms and places in the grid that ``claim: best`` needs too.
     seconds: mean duration of an experiment, None before the first."""
 
     study: Study
@@ -47,6 +48,7 @@ class Status:
     failures: Mapping[str, str]
     open: tuple[str, ...]
     seconds: float | None
+    alternatives: frozenset[tuple[str, int | None]] = frozenset()
 
     def wanted(self) -> tuple[Next, list[Experiment]]:
         """What is next, and the experiments missing up to it: tuning, then each look, in seeds; after the last one
@@ -55,6 +57,8 @@ class Status:
             return "tuning", left
         for look in self.study.plan.looks:
             planned = [each for each in self.study.experiments(look) if each.variant in self.open]
+            others = self.study.alternatives(look)
+            planned += [each for each in others if (each.variant, each.alternative) in self.alternatives]
             if left := [each for each in planned if self.states[each.name] != "done"]:
                 return look, left
         return None, [each for each in self.study.noise_runs() if self.states[each.name] != "done"]
@@ -71,21 +75,29 @@ def of(ledger: results.Ledger) -> Status:
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
     note = results.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
-    still = tuple(look["open"] if look.get("plan") == study.hash else study.params)
+    if look.get("plan") != study.hash:
+        look = {}
+    still = tuple(look.get("open", study.params))
+    alternatives = frozenset((arm, place) for _, arm, place in look.get("alternatives", ()))
 
     def state(name: str) -> State:
         if name in done:
             return "done"
         return "running" if name in running else "failed" if name in failures else "missing"
 
-    states = {each.name: state(each.name) for each in study.lines()}
+    states = {
+        each.name: state(each.name)
+        for each in study.lines()
+        if each.alternative is None or each.name in done or (each.variant, each.alternative) in alternatives
+    }
     failed = {name: reason for name, reason in failures.items() if states.get(name) == "failed"}
-    return Status(study, ledger.commit, states, failed, still, ledger.seconds)
+    return Status(study, ledger.commit, states, failed, still, ledger.seconds, alternatives)
 
 
-def note_look(study: Study, still: Iterable[str]) -> None:
-    """Record which variants are still open."""
-    write_json(results.state(study) / "look.json", {"plan": study.hash, "open": list(still)})
+def note_look(study: Study, still: Iterable[str], alternatives: Iterable[tuple[str, str, int]] = ()) -> None:
+    """Record which variants are still open, and ``Findings.alternatives``."""
+    note = {"plan": study.hash, "open": list(still), "alternatives": list(alternatives)}
+    write_json(results.state(study) / "look.json", note)
 
 
 def text(found: Status, at_once: int) -> str:
@@ -133,11 +145,13 @@ def rows(found: Status) -> list[list[str]]:
     before_a_look = {plan.first_seed + look - 1 for look in plan.looks[:-1]}
 
     def title(each: Experiment) -> str:
+        if each.alternative is not None:
+            return f"{each.variant}, value {each.alternative + 1}"
         other = f", other {each.source}" if each.source else ""
         return each.variant + (other if each.tried is None else ", tuning")
 
     made = []
-    for name, own in grouped(found.study.lines(), title).items():
+    for name, own in grouped((each for each in found.study.lines() if each.name in found.states), title).items():
         stops = before_a_look if name in found.study.params else ()
         signs = [SIGNS[found.states[each.name]] + "|" * (each.seed in stops) for each in own]
         done = sum(found.states[each.name] == "done" for each in own)
@@ -166,6 +180,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
                 "reason": found.failures.get(each.name),
             }
             for number, each in enumerate(found.study.lines(), 1)
+            if each.name in found.states
         ],
     }
 

@@ -32,7 +32,7 @@ from ddpm.study.sequential import Design
 from ddpm.study.sources import Share
 from ddpm.study.tuning import Tried
 
-PRIMARY = 0.9  # the primary metric's share of the error rate
+PRIMARY = 0.9  # the primary metric's share of the error rate; with `claim: best`, tuning.EXCLUDING is part of it
 FUTILE = 0.1
 
 
@@ -43,12 +43,18 @@ class Finding(verdict.Described):
     low, high: the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every look, and for all
     findings together. estimate: median-unbiased, unlike the mean difference if a look may end the study. p:
     sequential, and adjusted for the whole table. They are None if no look is complete: then ``seeds`` are the available
-    ones, and nothing is tested.
+    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/study/best.py); then
+    p is the largest of all pairs of values, and the rest is about the values chosen.
     """
 
     look: int | None = None
     estimate: float | None = None
     p: float | None = None
+    at_best: bool = False
+
+    @property
+    def said(self) -> str:
+        return super().said + " at its best" * self.at_best
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ class Findings:
     more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. noise:
     where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done. curves:
     the primary metric over training, if the runs have snapshots. tuning: what chose the values that the variants
-    have."""
+    have. alternatives: with ``claim: best``, the variants that wait for runs at another value, of which arm,
+    and at which place in the grid."""
 
     study: str
     question: str
@@ -71,6 +78,7 @@ class Findings:
     noise: tuple[Share, ...] = ()
     curves: Curves | None = None
     tuning: tuple[Tried, ...] = ()
+    alternatives: tuple[tuple[str, str, int], ...] = ()
 
 
 class Power(NamedTuple):
@@ -192,8 +200,8 @@ def to_dict(found: Findings) -> dict[str, Any]:
 
 def _family(study: Study, is_primary: bool, secondary: int) -> float:
     """One over a finding's part of the error rate. secondary: the number of secondary metrics."""
-    variants = len(study.plan.variants) - 1
-    return variants / PRIMARY if is_primary else variants * secondary / (1 - PRIMARY)
+    variants, tested = len(study.plan.variants) - 1, PRIMARY - tuning.EXCLUDING * study.claims_best
+    return variants / tested if is_primary else variants * secondary / (1 - PRIMARY)
 
 
 def _metrics(study: Study, runs: Sequence[Run]) -> list[str]:
