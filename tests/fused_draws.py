@@ -11,7 +11,7 @@ from ddpm.compute import noise
 def main() -> None:
     draw, index = noise.fused(), torch.arange(9)
     streams = noise.streams(3, ["a", "b"], torch.device("cpu"))
-    for step in (1, 2, 2**32 - 1, torch.tensor(2)):
+    for step in (1, 2, 2**32 - 1):
         assert torch.equal(noise.gaussian(0, "a", index, step, (7,), draw), noise.gaussian(0, "a", index, step, (7,)))
         assert torch.equal(noise.uniform(0, "b", index, step, draw), noise.uniform(0, "b", index, step))
         assert torch.equal(noise.words(streams, index, step, draw), noise.words(streams, index, step))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PER_ROOM = 15
-LIMIT = 600  # seconds for the tests of a room; a mutation that takes longer is "slow", which somebody would notice
+LIMIT = 1800  # seconds for the tests of a room; a mutation that takes longer is "slow", which somebody would notice
 ROOMS = {  # name: the code's files; its tests, those that are quick and likely to fail first
     "diffusion": "diffusion/*; test_diffusion.py schedules parameterizations variances losses test_mixture.py",
     "model": "model/*; models test_dropout.py test_posthoc.py test_config.py",

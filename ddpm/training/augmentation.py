@@ -46,7 +46,7 @@ class Augmentation(Variant, ABC):
 
 
 def augment(
-    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int | Tensor, draw: Draw
+    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int, draw: Draw
 ) -> tuple[Tensor, Tensor | None]:
     """Images and conditions of one step; place: (B,) int64, the images' places in the batch."""
     from ddpm.compute import noise

@@ -30,7 +30,6 @@ from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, rec
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
-from ddpm.training.captured import Captured, check_possible
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
@@ -183,36 +182,13 @@ class Trainer:
         self.batches = Batches(
             pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block, self.draw
         )
-        self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
-        if options.cuda_graph:
-            check_possible(device, ranks)
-            self.advance = Captured(self.advanced, device)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the whole batch, scalars on the device, for this step. Nothing waits for them.
 
         Each rank learns from its share: the mean of the ranks' gradients is the whole batch's.
         """
-        return self.advance(*self.inputs(step))
-
-    def inputs(self, step: int) -> tuple[Any, ...]:
-        """All that differs from step to step: the arguments of ``advance``."""
-        shares = tuple(ema.share(step) for ema in (self.ema, *self.posthoc.emas))
-        rate = self.config.train.rate(step, self.total)
-        return step, self.batches(step), self.labels(step), rate, *shares
-
-    def advanced(
-        self,
-        step: int | Tensor,
-        images: Tensor,
-        labels: Tensor | None,
-        learning_rate: float | Tensor,
-        *shares: float | Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Shapes depend on the config alone, so a CUDA graph can hold it. Numbers may be tensors of no dimensions.
-
-        images: (B, C, H, W) in [-1, 1]. shares: what the new weights count for in each average.
-        """
+        images, labels = self.batches(step), self.labels(step)
         diffusion, options, seed, draw = self.config.diffusion, self.config.train, self.seed, self.draw
         whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
         uniform = noise.uniform(seed, "timestep", whole, step, draw)
@@ -236,7 +212,7 @@ class Trainer:
         with torch.no_grad():  # what the network learns from: without u itself
             learned = each - self.log_variance(self.chain.at(t)) if self.log_variance else each
         options.timestep_sampler.update(self.timesteps, t, learned)
-        return (weight * each).mean(), self._optimize(learning_rate, *shares)
+        return (weight * each).mean(), self._optimize(step)
 
     def labels(self, step: int) -> Tensor | None:
         """(B,) int64, what the network is shown as the images' classes; None if it has none.
@@ -282,9 +258,9 @@ class Trainer:
         u = self.log_variance(at)
         return loss / u.exp() + u
 
-    def _optimize(self, learning_rate: float | Tensor, *shares: float | Tensor) -> Tensor:
+    def _optimize(self, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = self.config.train.rate(step, self.total)
         for parameter in self.auxiliary.parameters():  # the network's are averaged by its own backward pass
             if (gradient := parameter.grad) is not None:
                 parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
@@ -295,8 +271,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        for ema, share in zip((self.ema, *self.posthoc.emas), shares, strict=True):
-            ema.update(share)
+        for ema in (self.ema, *self.posthoc.emas):
+            ema.update(step)
         self.config.train.optimizer.average(self.optimizer, list(self.ema.averages.values()))
         return norm
 

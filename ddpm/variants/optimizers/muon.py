@@ -17,7 +17,6 @@ class Muon(Optimizer):
     so its steps are as large as AdamW's, and one learning rate suits both.
     """
 
-    capturable: ClassVar[bool] = False
     shardable: ClassVar[bool] = False
 
     momentum: BelowOne = 0.95
