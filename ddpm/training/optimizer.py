@@ -21,8 +21,6 @@ class Optimizer(Variant, ABC):
     averages: ClassVar[bool] = False
     """Whether it averages the weights itself, and its average is shipped. Then it needs ``ema: off``, and a learning
     rate that does not decay."""
-    shardable: ClassVar[bool] = True
-    """Whether ranks can share out its state: it has one group, and a parameter's step needs that parameter alone."""
 
     @abstractmethod
     def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:

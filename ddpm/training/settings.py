@@ -74,7 +74,6 @@ class Train(Section):
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
     # as with posthoc
-    shard_optimizer: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     block_shuffle: Annotated[Positive | None, Field(exclude_if=lambda value: value is None)] = None
     checkpoint_activations: bool = False
     deterministic: bool = True
@@ -110,9 +109,6 @@ class Train(Section):
                 f"lr_decay: {self.lr_decay} does not go with optimizer: {chosen}, whose average takes its place; "
                 "allowed: constant"
             )
-        if self.shard_optimizer and not self.optimizer.shardable:
-            allowed = variant.having("optimizers", "shardable", True)
-            yield f"shard_optimizer does not go with optimizer: {chosen}; allowed: {allowed}"
         if self.snapshots:
             yield from self._unfair_snapshots()
 

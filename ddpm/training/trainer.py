@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +34,6 @@ from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.posthoc import Posthoc
 from ddpm.training.settings import TrainingConfig
-from ddpm.training.sharded import Sharded
 from ddpm.training.snapshots import Snapshots
 
 
@@ -168,9 +166,7 @@ class Trainer:
         auxiliary = {"log_variance": self.log_variance, "condition": self.condition}
         self.auxiliary = nn.ModuleDict({name: module for name, module in auxiliary.items() if module}).to(device)
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
-        make = partial(options.optimizer.over, hidden=hidden_weights(self.network), learning_rate=options.learning_rate)
-        sharded = options.shard_optimizer and ranks.size > 1
-        self.optimizer = Sharded(self.parameters, make, ranks) if sharded else make(self.parameters)
+        self.optimizer = options.optimizer.over(self.parameters, hidden_weights(self.network), options.learning_rate)
         self.ema = EMA(self.network, options.ema.decay)
         self.posthoc = Posthoc(self.network, config, self.total)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
@@ -277,10 +273,7 @@ class Trainer:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on; random numbers are functions of the step and need no state.
-
-        Every rank calls it; with ``train.shard_optimizer``, only the main one gets the optimizer's.
-        """
+        """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = prefixed("network.", self.network.state_dict()) | prefixed("ema.", self.ema.averages)
         tensors |= prefixed("posthoc.", self.posthoc.averages) | prefixed("timesteps.", self.timesteps)
         tensors |= prefixed("auxiliary.", self.auxiliary.state_dict())

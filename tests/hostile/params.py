@@ -114,11 +114,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("guidance from late to early", _guided(interval=[0.9, 0.1]), "[0.9, 0.1] ends before it begins"),
     ("a model that guides, of any content", _guided(model="worse.safetensors"), "set both, by `sha256sum FILE`"),
     ("snapshots that do not rise", {"train": {"snapshots": [64, 32]}}, "train: snapshots: [64, 32] must rise"),
-    (
-        "an optimizer that ranks cannot share out",
-        {"train": {"optimizer": {"name": "muon"}, "shard_optimizer": True}},
-        "shard_optimizer does not go with optimizer: muon",
-    ),
     ("a snapshot inside a batch", {"train": {"snapshots": [12]}}, "12 images are no whole number of batches"),
     ("a snapshot beyond the end", {"train": {"snapshots": [16, 960]}}, "snapshots: 960 is beyond the end of 96 images"),
     (
