@@ -74,7 +74,6 @@ class Train(Section):
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
     # as with posthoc
-    block_shuffle: Annotated[Positive | None, Field(exclude_if=lambda value: value is None)] = None
     checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000

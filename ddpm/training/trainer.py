@@ -174,10 +174,8 @@ class Trainer:
         self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
         self.order = options.seeds.of("order", config.seed)
-        flip, block = options.horizontal_flip, options.block_shuffle
-        self.batches = Batches(
-            pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block, self.draw
-        )
+        flip = options.horizontal_flip
+        self.batches = Batches(pictures, self.batch_size, self.order, flip, device, self.own, None, labels, self.draw)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the whole batch, scalars on the device, for this step. Nothing waits for them.
