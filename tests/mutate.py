@@ -28,7 +28,7 @@ ROOMS = {  # name: the code's files; its tests, those that are quick and likely 
     "test_calibration.py metrics extractors",
     "evaluation": "evaluation/*; test_evaluation.py test_likelihood.py test_ode.py test_curve.py test_excess.py "
     "test_scores.py test_classes.py",
-    "data": "data/* sources/*; test_preprocessing.py test_processed.py test_shards.py test_archives.py datasets "
+    "data": "data/* sources/*; test_preprocessing.py test_processed.py test_archives.py datasets "
     "stages/test_data_stages.py",
     "variants": "variants/*/*; {family}",
     "compare": "compare/statistics* compare/pairing* compare/verdict* compare/metrics*; test_comparison.py "
