@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -40,9 +40,6 @@ def _chosen(family: str, name: str) -> Any:
     return variant.build(family, {"name": name}, family)
 
 
-MOVED = {"weight_decay": "optimizer.adamw.weight_decay", "adam_betas": "optimizer.adamw.betas"}  # of version 0.1.0
-
-
 class Train(Section):
     """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
 
@@ -69,11 +66,10 @@ class Train(Section):
     precision: Precision = "auto"
     timestep_sampler: InstanceOf[TimestepSampler]
     ema: InstanceOf[EMAProfile]
-    # left out of model files without it, so that these have the bytes of versions that did not know it
+    # left out of files of models without it, as are `snapshots`
     posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
-    # as with posthoc
     checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000
@@ -81,15 +77,7 @@ class Train(Section):
     grid_unit: Literal["steps", "epochs"] = "steps"
     profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
     seeds: Seeds = Seeds()
-    # not written if there are none: a model file then has the bytes that versions without this key wrote
     snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _moved(cls, values: Any) -> Any:
-        if isinstance(values, dict) and (old := MOVED.keys() & values):
-            raise ValueError("; ".join(f"{key} is now {MOVED[key]}: move it there" for key in sorted(old)))
-        return values
 
     def refusals(self) -> Iterator[str]:
         if (self.steps is None) == (self.epochs is None):

@@ -128,7 +128,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
         _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine"),
         "takes its place; allowed: constant",
     ),
-    ("where weight decay was", {"train": {"weight_decay": 0.1}}, "weight_decay is now optimizer.adamw.weight_decay"),
     ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
     ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
     ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),
