@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +102,3 @@ def test_a_masks_rows_and_columns_have_no_bias() -> None:
     for counts in (kept.sum(axis=0), kept.sum(axis=1)):
         chi_squared = ((counts - 1024) ** 2 / 512).sum()
         assert abs(chi_squared - 2048) < 5 * math.sqrt(2 * 2048)
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_fused_draws_are_the_same_and_no_step_compiles_again() -> None:
-    subprocess.run([sys.executable, "-m", "tests.fused_draws"], cwd=ROOT, check=True)

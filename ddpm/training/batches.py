@@ -35,7 +35,6 @@ class Batches:
     part: slice = field(default_factory=lambda: slice(None))
     resident: bool | None = None
     classes: np.ndarray | None = None
-    draw: noise.Draw = noise.draw
 
     def __post_init__(self) -> None:
         if self.resident is None:
@@ -54,7 +53,7 @@ class Batches:
         else:
             x = self._from_file(step) if self.resident else self._read(step)
         if self.flip:
-            flipped = noise.uniform(self.seed, "flip", self.place, step, self.draw) < 0.5
+            flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
         return from_images(x)
 
