@@ -18,7 +18,6 @@ from ddpm.base.files import digest
 from ddpm.compare import runs as results
 from ddpm.compare.runs import Gathered, Run
 from ddpm.params import config
-from ddpm.tracking import serving
 from tests.scored import CODE, Experiment, md5, record, settle
 
 PARAMS = Path(ddpm.__file__).parent / "presets" / "digits.yaml"
@@ -98,17 +97,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 # --- its three answers
-
-
-def test_the_model_that_passes_is_champion_and_a_worse_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowned = []
-    monkeypatch.setattr(serving, "register", lambda name, alias: crowned.append((name, alias)) or f"models:/{name}/1")
-    assert run("--champion") == 0
-    assert run("--champion", "another") == 0
-    assert crowned == [("ddpm", "champion"), ("another", "champion")]
-    change("evaluate", "classifier/fd", 100.0)
-    assert run("--champion") == 1
-    assert len(crowned) == 2
 
 
 def test_an_honest_run_passes_and_says_every_metric(capsys: pytest.CaptureFixture[str]) -> None:

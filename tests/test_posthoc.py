@@ -43,7 +43,7 @@ def wander(network: nn.Module, folder: Path, config: Config, profiles: list[EMA]
         for parameter in network.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
         for each in (*tracked.emas, *profiles):
-            each.update(each.share(step))
+            each.update(step)
         tracked.keep(step, folder / "ema")
     save_model(folder / MODEL.name, network.state_dict(), config.training(), {"steps": STEPS})
 

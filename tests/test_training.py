@@ -11,15 +11,17 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.settings import parse
+from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model.file import load_model, write
+from ddpm.model.layers import key_dropout
 from ddpm.params.config import Config
 from ddpm.tracking.previews import Previews
 from ddpm.training.batches import Batches
@@ -264,14 +266,18 @@ def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Ten
     """What a training draws, by source: initial weights; batches of two epochs; epsilon, timesteps and dropout."""
     trainer = Trainer(config.training(), pictures(), CPU)
     found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "order": [], "noise": []}
-    real = trainer.losses
 
-    def losses(x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, *others: Tensor | None) -> Tensor:
+    def noised(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
         found["order"].append(x_0.clone())
-        found["noise"] += [each.clone() for each in (epsilon, t, words)]
-        return real(x_0, epsilon, t, words, *others)
+        found["noise"] += [epsilon.clone(), at.signal.clone()]
+        return q_sample(x_0, epsilon, at)
 
-    monkeypatch.setattr(trainer, "losses", losses)
+    def dropped(network: nn.Module, words: Tensor) -> None:
+        found["noise"].append(words.clone())
+        key_dropout(network, words)
+
+    monkeypatch.setattr("ddpm.training.trainer.q_sample", noised)
+    monkeypatch.setattr("ddpm.training.trainer.key_dropout", dropped)
     for step in range(1, 8):
         trainer.step(step)
     return found

@@ -17,8 +17,6 @@ from ddpm.cli.terminal import answer, picture_path
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Guidance, Sample
 
-CHAMPION = "champion"  # alias of the newest model that passed the gate
-
 
 def write_preset(parsed: argparse.Namespace) -> None:
     import pygit2
@@ -176,14 +174,7 @@ def gate_scores(parsed: argparse.Namespace) -> int:
         gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
         raise
     answer(parsed, {"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]}, text)
-    if gate.failed(checks):
-        return 1
-    if parsed.champion:
-        from ddpm.tracking import serving
-
-        uri = _written(serving.register(parsed.champion, CHAMPION))
-        print(f"{uri} is the {CHAMPION} of {parsed.champion} in MLflow's registry", file=sys.stderr)
-    return 0
+    return 1 if gate.failed(checks) else 0
 
 
 def write_report(parsed: argparse.Namespace) -> None:
@@ -262,18 +253,6 @@ def track_sync(parsed: argparse.Namespace) -> None:
         return
     from ddpm.tracking import tracker
 
-    print(f"MLflow run {_written(tracker.sync())} is complete")
-
-
-def track_register(parsed: argparse.Namespace) -> None:
-    from ddpm.tracking import serving
-
-    uri = _written(serving.register(parsed.name))
-    print(f"{uri}: `mlflow models serve -m {uri} --env-manager local --host 127.0.0.1 -p 5001` draws its images")
-
-
-def _written(answer: str | None) -> str:
-    """The answer. Raises UserError if there is none."""
-    if answer is None:
+    if (run := tracker.sync()) is None:
         raise UserError("MLflow: nothing was written: DDPM_TRACKING is off")
-    return answer
+    print(f"MLflow run {run} is complete")

@@ -28,7 +28,7 @@ from ddpm.scoring import calibration, distances, extractor, frechet, memorisatio
 from ddpm.scoring.calibration import Task, scored, scorings
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import check_counts
-from ddpm.scoring.memorisation import Nearest, Space, Vectors
+from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
 from ddpm.scoring.scores import class_accuracy
 from ddpm.scoring.settings import Evaluate
@@ -116,23 +116,22 @@ def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
 class Real(NamedTuple):
     """The real images that samples are compared with.
 
-    train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether each test image is not a copy of a train image; indexed: the files of the index of the pixels, if there is
-    one.
+    train: (M, C, H, W), at most ``distances.MOST`` of the train split; features: by extractor; held_out: the nearest of
+    those to each test image, by space; new: whether each test image is not a copy of one of those.
     """
 
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
-    indexed: tuple[Path, ...]
 
     @classmethod
     def open(cls, processed: Path, reference: Path, settings: Evaluate) -> Real:
         features = {name: load_features(reference, name) for name in settings.extractors}
-        pixels, index = load_pixels(reference)
+        pixels = load_pixels(reference)
         held_out = {PIXELS: pixels} | {name: found.nearest for name, found in features.items()}
-        return cls(open_split(processed, "train")[0], features, held_out, pixels.distance > 0, index)
+        train = distances.part(open_split(processed, "train")[0], distances.MOST)
+        return cls(train, features, held_out, pixels.distance > 0)
 
 
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -148,18 +147,13 @@ def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | Non
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
     }
-    spaces = {PIXELS: Space(real.train, device, real.indexed)}
-    spaces |= {name: found.space(real.train, settings.batch_size, device) for name, found in real.features.items()}
-    queries: dict[str, Vectors] = {PIXELS: images, **{name: found.features for name, found in fakes.items()}}
-    tasks: dict[tuple[str, str], Task] = {
-        (name, "nearest"): partial(space.search, queries[name]) for name, space in spaces.items()
-    }
+    tasks: dict[tuple[str, str], Task] = {(PIXELS, "nearest"): partial(memorisation.search, images, real.train, device)}
+    for name, found in real.features.items():
+        tasks[name, "nearest"] = partial(memorisation.search, fakes[name].features, found.features, device)
     for name, found in real.features.items():
         tasks |= {(name, key): task for key, task in scorings(fakes[name], found, settings, device).items()}
     done = ranks.each(tasks)
-    near = {name: Nearest(**done[name, "nearest"]) for name in spaces}
-    known = {name: partial(found.apart_at, near[name].row, spaces[name]) for name, found in real.features.items()}
-    apart = ranks.each(known)
+    near = {name: Nearest(**done[name, "nearest"]) for name in (PIXELS, *real.features)}
     scores: dict[str, Any] = {}
     curves = {}
     for name, found in real.features.items():
@@ -172,8 +166,8 @@ def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | Non
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
     for name, found in real.features.items():
         if closeness[name]:
-            closeness[name]["authentic"] = memorisation.authentic(near[name], apart[name]["apart"])
-            closeness[name]["authentic_expected"] = memorisation.authentic(found.nearest, found.nearest_apart)
+            for key, nearest in {"authentic": near[name], "authentic_expected": found.nearest}.items():
+                closeness[name][key] = memorisation.authentic(nearest, found.apart[nearest.row])
     for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}

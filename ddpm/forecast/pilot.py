@@ -40,7 +40,7 @@ def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Mea
     pictures = np.random.default_rng(0).integers(0, 256, (64, *settings.data.shape), dtype=np.uint8)
 
     def cost(images: int) -> np.ndarray:
-        options = settings.train.model_copy(update={"batch_size": images, "compile": False, "cuda_graph": False})
+        options = settings.train.model_copy(update={"batch_size": images, "compile": False})
         trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ranks, labels)
         seconds = _typical((trainer.step(number) for number in count(1)), device, ranks)
         return np.array([seconds, ranks.largest(devices.peak_memory(device))])

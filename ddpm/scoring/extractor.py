@@ -59,33 +59,26 @@ def get(name: str) -> Extractor:
 
 
 def extract(
-    network: nn.Module,
-    images: Images,
-    batch_size: int,
-    device: torch.device,
-    ranks: Ranks = ALONE,
-    rows: range | None = None,
+    network: nn.Module, images: Images, batch_size: int, device: torch.device, ranks: Ranks = ALONE
 ) -> Features:
-    """The features of all images, (N, D) and (N, K) on the CPU, in the images' order, or of those in ``rows``. Each
-    rank processes a share of the batches, and every rank gets the whole.
+    """The features of all images, (N, D) and (N, K) on the CPU, in the images' order. Each rank processes a share of
+    the batches, and every rank gets the whole.
 
     Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
     inputs. Shows a progress bar if it takes longer than a second.
     """
     network = network.to(device)
-    rows = range(len(images)) if rows is None else rows
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     shares = ranks.shares(len(batches))
-    own = batches[shares[ranks.rank]] or [range(1)]  # a rank without a batch needs one image for the shapes
+    own = batches[shares[ranks.rank]] or [images[:1]]  # a rank without a batch needs one image for the shapes
     parts = []
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         progress.bar(len(own), "features", "batch", shown=ranks.main, brief=True) as bar,
     ):
-        for chosen in own:
-            batch = torch.from_numpy(np.array(images[chosen.start : chosen.stop]))
-            parts.append([part.cpu() for part in network(batch.to(device))])
+        for batch in own:
+            parts.append([part.cpu() for part in network(torch.from_numpy(np.array(batch)).to(device))])
             bar.update()
     counts = [sum(map(len, batches[share])) for share in shares]
     whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))

@@ -15,8 +15,6 @@ from ddpm.base.variant import Variant
 if TYPE_CHECKING:
     from torch import nn
 
-    from ddpm.compute.noise import Draw
-
 
 class Augmentation(Variant, ABC):
     """Contract of an augmentation."""
@@ -50,11 +48,11 @@ class Augmentation(Variant, ABC):
 
 
 def augment(
-    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int | Tensor, draw: Draw
+    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int
 ) -> tuple[Tensor, Tensor | None]:
     """Images and conditions of one step; place: (B,) int64, the images' places in the batch."""
     from ddpm.compute import noise
 
     if not augmentation.draws:
         return x_0, None
-    return augmentation(x_0, noise.gaussian(seed, "augmentation", place, step, (augmentation.draws,), draw))
+    return augmentation(x_0, noise.gaussian(seed, "augmentation", place, step, (augmentation.draws,)))

@@ -42,7 +42,7 @@ def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
 
 
 def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
-    found, condition = augment(made, x, 3, torch.arange(len(x)), step, noise.draw)
+    found, condition = augment(made, x, 3, torch.arange(len(x)), step)
     assert condition is not None
     return found, condition
 
@@ -53,7 +53,7 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
     name: str, shape: tuple[int, int, int]
 ) -> None:
     made, x = augmentation(name), images(40, shape)
-    found, condition = augment(made, x, 3, torch.arange(40), 1, noise.draw)
+    found, condition = augment(made, x, 3, torch.arange(40), 1)
     assert found.shape == x.shape
     assert found.dtype == x.dtype
     assert found.abs().max() <= 1
@@ -70,13 +70,13 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
 @AUGMENTATIONS
 def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name: str) -> None:
     made, x, place = augmentation(name), images(), torch.arange(40)
-    whole, condition = augment(made, x, 3, place, 5, noise.draw)
-    part, shown = augment(made, x[7:20], 3, place[7:20], 5, noise.draw)
+    whole, condition = augment(made, x, 3, place, 5)
+    part, shown = augment(made, x[7:20], 3, place[7:20], 5)
     torch.testing.assert_close(part, whole[7:20], rtol=0, atol=1e-6)
     if condition is not None and shown is not None:
         torch.testing.assert_close(shown, condition[7:20], rtol=0, atol=1e-6)
         for seed, step in ((4, 5), (3, 6)):
-            assert not torch.equal(augment(made, x, seed, place, step, noise.draw)[0], whole)
+            assert not torch.equal(augment(made, x, seed, place, step)[0], whole)
 
 
 @AUGMENTATIONS

@@ -18,7 +18,7 @@ from ddpm.diffusion.loss import Denoised, Loss, Space
 from ddpm.diffusion.uncertainty import LogVariance
 from ddpm.training.trainer import Trainer
 from docs.make_variants import combinations
-from tests.small import TINY, pictures, small
+from tests.small import TINY, loss_at, pictures, small
 
 T = 100
 STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
@@ -194,17 +194,10 @@ def test_every_allowed_combination_trains_and_its_loss_falls(found: tuple[str, s
     place = torch.arange(50)
     x_0, epsilon = trainer.batches(1)[place % 8], noise.gaussian(0, "test", place, 0, trainer.shape)
 
-    def mean_loss() -> float:
-        trainer.network.eval()
-        with torch.no_grad():
-            value = float(trainer.losses(x_0, epsilon, t, noise.words(trainer.dropout, place, 0)).mean())
-        trainer.network.train()
-        return value
-
-    before = mean_loss()
+    before = loss_at(trainer, x_0, epsilon, t)
     for step in range(1, STEPS_TO_FALL + 1):
         trainer.step(step)
-    after = mean_loss()
+    after = loss_at(trainer, x_0, epsilon, t)
     assert math.isfinite(before)
     assert after < before
 
