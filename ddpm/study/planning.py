@@ -17,8 +17,8 @@ from ddpm.base.paths import STUDIES
 from ddpm.base.progress import duration
 from ddpm.params import file
 from ddpm.scoring.settings import CHOICE
-from ddpm.study import budget, plan
 from ddpm.sources import fetch
+from ddpm.study import budget, plan
 from ddpm.study.plan import Experiment, Spending, Study
 from ddpm.study.status import Status
 from ddpm.study.verdict import Power
