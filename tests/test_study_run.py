@@ -430,7 +430,7 @@ def test_a_plan_that_changed_after_results_is_refused(capsys: pytest.CaptureFixt
     PLAN.write_text(STUDY)
     commit("as before")
     params = Path("params.yaml")
-    params.write_text(params.read_text().replace("seed: 0", "seed: 0\ndevice: cpu"))
+    params.write_text(params.read_text().replace("learning_rate: 0.002", "learning_rate: 0.003"))
     assert "`git diff params.yaml`" in refused(capsys, "run", str(PLAN))
     git("checkout", "--", "params.yaml")
     PLAN.write_text(STUDY.replace("Which schedule?", "Which one?"))
