@@ -71,7 +71,8 @@ def calibrate(
     small are left out. A ladder that does not climb gives a warning on stderr and not an error, because the cause may
     be the data, such as images without any detail to blur.
     """
-    images, labels = (distances.part(part, distances.MOST) for part in open_split(processed, "test"))
+    test, classes = open_split(processed, "test")
+    images, labels = distances.part(test, distances.MOST), distances.part(classes, distances.MOST)
     found = {}
     for name in settings.extractors:
         real = load_features(reference, name)

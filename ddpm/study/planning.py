@@ -48,7 +48,7 @@ class Cost(NamedTuple):
 
 
 def cost(found: Status, pilot: bool) -> Cost:
-    """From the study's own results, or from a few steps of the baseline's training and sampling."""
+    """From the study's own results, or from a few steps of the baseline's training, sampling and scoring."""
     if found.seconds is not None:
         count = sum(state == "done" for state in found.states.values())
         return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
@@ -56,10 +56,12 @@ def cost(found: Status, pilot: bool) -> Cost:
         return Cost(None, "not measured")
     from ddpm.forecast import estimate
 
-    study = found.study
-    measured = budget.pilot(study, study.baseline)
-    seconds = sum(estimate.seconds(study.configs[study.baseline], measured, None))
-    return Cost(seconds, f"a pilot on {measured.device}, training and sampling alone")
+    settings = found.study.settings
+    measured = estimate.ask_pilot(settings)
+    took = estimate.seconds(settings, measured, estimate.train_images(settings))
+    once = sum(took[stage] for stage in estimate.SHARED)
+    source = f"a pilot on {measured.device}, all stages; the first has about {duration(once)} more, for the images"
+    return Cost(sum(took.values()) - once, source)
 
 
 def check_sources(study: Study) -> None:
