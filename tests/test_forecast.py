@@ -191,9 +191,9 @@ def test_fitting_counts_unless_the_weights_ship(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = {"dataset": {"name": dataset}, "image_size": 16, "channels": channels}
-    found = pilot.measure(small(data=data), CPU)
-    assert (found.fit > 0) == fitted
-    assert found.feature > 0
+    feature, fit = pilot._scoring(small(data=data), CPU)
+    assert (fit > 0) == fitted
+    assert feature > 0
 
 
 def test_the_real_steps_are_measured() -> None:
