@@ -15,7 +15,6 @@ from ddpm.base.errors import UserError
 from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation.bounds import Job
-from ddpm.forecast import disk
 from ddpm.model import architecture, averages, posthoc
 from ddpm.model.file import Loaded, load_model, read, save_model
 from ddpm.model.posthoc import TOLERANCE
@@ -78,13 +77,11 @@ def test_a_reconstruction_is_the_average_that_is_tracked(
     assert gap.norm() < 1e-3 * torch.cat([value.flatten() for value in wanted.values()]).norm()
 
 
-def test_snapshots_take_the_disk_that_is_stated(tracked: tuple[Path, object]) -> None:
+def test_snapshots_are_no_larger_than_two_averages(tracked: tuple[Path, object]) -> None:
     sizes = [path.stat().st_size for path in (tracked[0] / "ema").iterdir()]
     weights = architecture.parameters(kept().training())
     assert len(sizes) == 16
     assert 16 * 8 * weights < sum(sizes) < 16 * (8 * weights + 2**15)
-    without = small(train={"steps": STEPS})
-    assert disk.needed(kept()) - disk.needed(without) >= 3 * 16 * 8 * weights
 
 
 @pytest.mark.parametrize("length", [0.048, 0.05, 0.075, 0.12])

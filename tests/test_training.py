@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,13 @@ def test_the_model_file_says_the_precision_that_auto_came_to(
         monkeypatch.setattr(torch.cpu, name, lambda: fast)
     run(small(train={"steps": 1, "precision": "auto"}), "out")
     assert load_model(Path("out/model.safetensors"), CPU).facts["precision"] == expected
+
+
+def test_the_place_of_each_grid_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    run(small(train={"grid_every": 6}), "out")
+    said = re.findall("grid of images: (.*)", capsys.readouterr().err)
+    assert [Path(path).name for path in said] == ["step-0000006.png", "step-0000012.png"]
+    assert {Path(path).parent for path in said} == {Path(".ddpm/checkpoints/run/grids")}
 
 
 def test_the_folders_of_grids_and_averages_are_there_without_any() -> None:

@@ -99,7 +99,7 @@ def build(family: str, spec: Any, key: str) -> Any:
         if name == "name":
             continue
         if name != spec["name"]:
-            check_name(family, name, f"{key}.{name}")
+            check_name(family, name, f"{key}.{name}", "name")
         cls = variant_class(family, name)
         try:
             built[name] = cls.model_validate({} if block is None else block)
@@ -108,9 +108,12 @@ def build(family: str, spec: Any, key: str) -> Any:
     return built[spec["name"]]
 
 
-def check_name(family: str, name: str, key: str) -> None:
+def check_name(family: str, name: str, key: str, *others: str) -> None:
     """Raises UserError that lists the known names when ``name`` is not one of the family's variants, or says to add its
-    file to git: DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks."""
+    file to git: DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks.
+
+    others: what else may stand there, and ``name`` be a misspelling of.
+    """
     known = names(family)
     if name not in known:
         if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, "ddpm/variants")):
@@ -119,7 +122,9 @@ def check_name(family: str, name: str, key: str) -> None:
                 f"{key}: git does not track {file}, and this run uses a copy of the files that git tracks: "
                 f"`git add {file}`, and run it again"
             )
-        raise UserError(f"{clipped(key)}: unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}")
+        raise UserError(
+            f"{clipped(key)}: unknown {shown(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
+        )
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -157,14 +157,14 @@ def gate_scores(parsed: argparse.Namespace) -> int:
     from ddpm.compare import gate, measured, sanity, snapshots
 
     try:
-        settings, fingerprint, scores = config.load(), measured.fingerprint(), measured.scores()
+        settings, comparable, scores = config.load(), measured.comparable(), measured.scores()
         snapshots.check_metrics()
         decisive = gate.decisive(scores, settings.gate)
         sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
         if parsed.update:
             print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
-        checks = gate.gate(scores, fingerprint, gate.read_baseline(), settings)
+        checks = gate.gate(scores, comparable, gate.read_baseline(), settings)
         text = gate.markdown(checks, settings.gate)
         gate.summarize(text)
     except UserError as error:

@@ -28,13 +28,15 @@ from ddpm.study.worker import Worker
 
 
 def write_new(parsed: argparse.Namespace) -> None:
-    path = planning.write(parsed.name, parsed.vary, parsed.base, parsed.looks, parsed.spending)
-    print(f"{path}: complete its question, commit it, and `ddpm study plan {path}`")
+    path = planning.write(parsed.name, parsed.vary, parsed.common, parsed.base, parsed.looks, parsed.spending)
+    print(f"{path}: complete it, commit it, and `ddpm study plan {parsed.name}`")
 
 
 def print_plan(parsed: argparse.Namespace) -> None:
     study = plan.load(parsed.file)
     ledger = Ledger(study)
+    if not ledger.all:
+        planning.check_sources(study)
     found = status.of(ledger)
     at_once = _slots(parsed, study)
     cost = planning.cost(found, pilot=not parsed.no_pilot)
@@ -61,6 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
     sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{parsed.file}: blind_to", study.settings)
     ledger = Ledger(study)
     if not ledger.all:
+        planning.check_sources(study)
         budget.check_count(study)
     ledger.fix()
     if ledger.moved:
@@ -152,7 +155,10 @@ def track(path: Path) -> None:
 
 def print_status(parsed: argparse.Namespace) -> None:
     study = plan.load(parsed.file)
-    found, at_once = status.of(Ledger(study)), _slots(parsed, study)
+    ledger = Ledger(study, any_plan=True)
+    if ledger.refusal:
+        print(f"warning: {ledger.refusal}", file=sys.stderr)
+    found, at_once = status.of(ledger), _slots(parsed, study)
     answer(parsed, status.to_dict(found, at_once), status.text(found, at_once))
 
 

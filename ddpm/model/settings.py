@@ -34,7 +34,7 @@ class Model(Section):
     def _known(self) -> Self:
         variant.check_name("networks", self.name, "model.name")
         for name in self.model_extra or {}:
-            variant.check_name("networks", name, f"model.{name}")
+            variant.check_name("networks", name, f"model.{name}", *type(self).model_fields)
         return self
 
     def spec(self) -> dict[str, Any]:

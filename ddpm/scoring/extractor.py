@@ -5,6 +5,7 @@ network from uint8 images to features. torch-fidelity's metrics are functions of
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast
 
@@ -26,14 +27,22 @@ class Features(NamedTuple):
     logits: Tensor
 
 
+class Trial(NamedTuple):
+    """What a forecast times of an extractor whose weights are not made yet: a network of the same cost, and the
+    ``steps`` of its fitting, 0 if it is not fitted, which ``fit`` takes."""
+
+    network: nn.Module
+    steps: int = 0
+    fit: Iterator[None] = iter(())
+
+
 class Extractor(Variant, ABC):
     """Contract of an extractor.
 
     dimensions: D, the number of features. channels: the counts that an image may have; None: any. frechet: the name of
     its Fréchet distance; only Inception's is called FID. has_logits: whether it tells classes apart, as the Inception
     Score needs; else K is 0. knows_classes: whether its logits are of the dataset's own classes, in order. published:
-    the file that its weights come from; None: they are made here. weights_size: an upper bound on the bytes of its
-    weight file.
+    the file that its weights come from; None: they are made here.
     """
 
     dimensions: ClassVar[int]
@@ -42,7 +51,6 @@ class Extractor(Variant, ABC):
     has_logits: ClassVar[bool] = True
     knows_classes: ClassVar[bool] = False
     published: ClassVar[Published | None] = None
-    weights_size: ClassVar[int] = 1_000_000
 
     @abstractmethod
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
@@ -51,6 +59,11 @@ class Extractor(Variant, ABC):
     @abstractmethod
     def load(self, weights: Path) -> nn.Module:
         """The network in eval mode: uint8 (B, C, H, W) to Features."""
+
+    def trial(self, dataset: str, some: Images, classes: int, images: int, device: torch.device) -> Trial | None:
+        """A trial on ``some`` images like the dataset's, which has ``images`` of so many classes to train on. None if
+        the network cannot be had without its published weights."""
+        return None
 
 
 def get(name: str) -> Extractor:
