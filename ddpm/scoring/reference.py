@@ -1,7 +1,8 @@
 """The extractors' features of the real images: made once per dataset and extractor, and read for every score.
 
 data/reference/ holds ``weights.safetensors`` and ``features.safetensors`` for each extractor, how near the test images
-come to train images in their pixels, and ``reference.json`` with the sha256 of each and of the images. Of more than
+come to train images in their pixels, and ``reference.json`` with the sha256 of each and of the images. The features are
+of the real images, and of the yardsticks (ddpm/scoring/yardsticks.py). Of more than
 ``distances.MOST`` train images, ``train.npy`` holds all features; of more than ``neighbours.EXACT``, an index of them
 and one of the pixels do. torch-fidelity's own cache is not used, because it is keyed only by name and read by an
 unrestricted unpickler.
@@ -27,7 +28,7 @@ from ddpm.base.images import Images
 from ddpm.base.settings import Shape
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_array, open_split, read_manifest
-from ddpm.scoring import distances, extractor, frechet, memorisation, neighbours
+from ddpm.scoring import distances, extractor, frechet, memorisation, neighbours, yardsticks
 from ddpm.scoring.extractor import Extractor, Features
 from ddpm.scoring.memorisation import Nearest, Remade, Space
 from ddpm.scoring.settings import AUTO, Evaluate
@@ -38,6 +39,7 @@ TRAIN = "train.npy"
 INDEXED = "features"  # begins the names of the files of an index of them
 PIXELS = "pixels"
 NEAREST = f"{PIXELS}.safetensors"
+YARDSTICK = "yardstick"  # begins the names of their features in FEATURES
 NEAR = "nearest"  # begins the names of a ``Nearest``'s fields in files
 AT_ONCE = 2**16  # train images, whose features are in memory at once
 TESTED = 10_000  # test images that are searched for in a train split of more than ``distances.MOST``
@@ -98,6 +100,7 @@ class RealFeatures:
     every: Tensor | NDArray[np.float32] | None
     index: tuple[Path, ...]
     nearest_apart: NDArray[np.float64]
+    yardsticks: dict[str, Features]
 
     def space(self, images: Images, batch_size: int, device: torch.device) -> Space:
         """The train images, ``images``, in these features."""
@@ -128,7 +131,8 @@ def make_reference(
     writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
-    images, _ = open_split(processed, "train")
+    images, labels = open_split(processed, "train")
+    drawn = yardsticks.draw(images, labels, ranks)
     held_out = distances.part(open_split(processed, "test")[0], distances.MOST)
     compared = distances.rows(len(images), distances.MOST)
     searched = TESTED if len(images) > distances.MOST else distances.MOST
@@ -142,7 +146,10 @@ def make_reference(
             network = chosen.load(Path(bytes(made[name]["path"]).decode()))
             remade = Remade(network, images, settings.batch_size, device)
             features, statistics = _of_train(remade, compared, temporary / name, ranks)
-            test = extractor.extract(network, held_out, settings.batch_size, device, ranks)
+            test, *others = (
+                extractor.extract(network, some, settings.batch_size, device, ranks)
+                for some in (held_out, *drawn.values())
+            )
             some = distances.part(test.features, searched)
             searches = {
                 NEAR: partial(_near, some, temporary / name, features, remade),  # on the main rank
@@ -150,7 +157,9 @@ def make_reference(
             }
             found = ranks.each(searches)
             if ranks.main:
-                tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
+                tensors = {"features": features} | _by_field("test", test)
+                for yardstick, its in zip(drawn, others, strict=True):
+                    tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
                 arrays = statistics | found["around"] | _named(found[NEAR])
                 save_file(tensors | _tensors(arrays), temporary / name / FEATURES)
                 digests[name] = {file.name: sha256(file) for file in sorted((temporary / name).iterdir())}
@@ -251,6 +260,10 @@ def _tensors(arrays: dict[str, Any]) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
+def _by_field(name: str, features: Features) -> dict[str, Tensor]:
+    return {f"{name}.{field}": value for field, value in features._asdict().items()}
+
+
 def _named(near: dict[str, Any]) -> dict[str, Any]:
     """The fields of a ``Nearest`` as files have them; ``_as_nearest`` reads them."""
     return {f"{NEAR}.{field}": value for field, value in near.items()}
@@ -299,6 +312,11 @@ def load_features(folder: Path, name: str) -> RealFeatures:
         every=every,
         index=files,
         nearest_apart=apart.numpy(),
+        yardsticks={
+            yardstick: Features(*(tensors[f"{YARDSTICK}.{yardstick}.{field}"] for field in Features._fields))
+            for yardstick in yardsticks.NAMES
+            if f"{YARDSTICK}.{yardstick}.features" in tensors
+        },
     )
 
 

@@ -85,8 +85,9 @@ class Runner:
         self.ledger.settle()
         found = self.ledger.found()
         findings = verdict.judge(self.study, found)
-        status.note_look(self.study, findings.open)
-        looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
+        decisive = [each for each in findings.findings if each.metric == findings.primary]
+        status.note_look(self.study, findings.open, {each.variant: each.outcome for each in decisive})
+        looks = {each.variant: each.look for each in decisive}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
         noise = self.study.plan.noise
         shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source()) if noise else ()
