@@ -214,7 +214,7 @@ def _compared(
         metrics=tuple(names),
         arms=tuple(arms),
         verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*code, *budgets, *copies, *too_early.note(runs, names[0]), *notes),
+        notes=(*code, *budgets, *copies, *notes, *too_early.note(runs, names[0])),
         fingerprint=fingerprint,
         settings=settings,
     )
