@@ -72,7 +72,7 @@ def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
     both = evaluate(digits, folder, model, tmp_path, *sets)
     alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
 
-    means = flatten({key: value for key, value in both.scores.items() if key != "real"})
+    means = flatten({key: value for key, value in both.scores.items() if key not in ("real", "yardsticks")})
     assert [row["seed"] for row in both.sets] == [0, 1]
     for row, single in zip(both.sets, alone, strict=True):
         assert {key: value for key, value in row.items() if key != "seed"}.items() <= flatten(single.scores).items()
@@ -102,9 +102,9 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: 
     """That of the reference too, which has the same bytes."""
     outs = on_ranks(digits, tmp_path)
     one, *both = (Counter(json.loads(path.read_text())) for out in outs for path in out.glob("calls-*"))
-    images = 1438 + 359 * 7 + 2 * 600  # train, test, six times spoiled, and the sets
-    # of the sets, the floor and, but for the inception score, the seven rungs of the ladder
-    assert one == {"images": images, "nearest": 6, "fid": 10, "isc": 3, "kid": 10, "prc": 10, "curve": 3}
+    images = 1438 + 359 * 7 + 2 * 1500 + 2 * 600  # train, test, six times spoiled, the yardsticks, and the sets
+    # of the sets, the yardsticks, the floor and, but for the inception score, the seven rungs of the ladder
+    assert one == {"images": images, "nearest": 6, "fid": 12, "isc": 5, "kid": 12, "prc": 12, "curve": 5}
     assert both[0] + both[1] == one
     assert [calls["nearest"] for calls in both] == [4, 2]
     assert max(calls["images"] for calls in both) < 0.6 * images
@@ -126,6 +126,26 @@ def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: L
     calibrated = json.loads((folder / calibration.FILE).read_text())
     assert found.scores["real"] == {"classifier": calibrated["classifier"]["floor"]}
     assert found.scores["real"]["classifier"]["fd"] < found.scores["classifier"]["fd"]
+
+
+def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_there_are_more(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
+) -> None:
+    few = SETTINGS.model_copy(update={"metrics": ("fid", "kid"), "kid_subset_size": 100})
+    scores = {
+        count: evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=count), settings=few).scores
+        for count in (200, 600)
+    }
+    for count, found in scores.items():
+        kinds = {**found["yardsticks"], "real": found["real"]}
+        assert kinds.keys() == {"gaussian", "class_gaussians", "real"}
+        assert {kind: of["classifier"]["count"] for kind, of in kinds.items()} == {
+            "gaussian": count, "class_gaussians": count, "real": min(count, 359)
+        }  # fmt: skip
+        for score in ("fd", "kid_mean"):
+            values = [kinds[kind]["classifier"][score] for kind in ("real", "class_gaussians", "gaussian")]
+            assert values == sorted(values), score
+    assert scores[200]["real"]["classifier"]["fd"] > 0.2, "fewer images are further away: 359 have 0.178"
 
 
 def test_the_distance_against_n_begins_with_the_score(

@@ -28,6 +28,7 @@ exit codes:
   0    done
   1    gate: worse than the baseline allows; doctor: something needed is missing; study run: an experiment failed
   2    a mistake, reported in one line on stderr
+  3    compare, study: both sides of every comparison score worse than a Gaussian, so that it is too early for a verdict
   75   study run: the time of --max-time is over; the same command continues
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`"""

@@ -130,8 +130,8 @@ def list_runs(parsed: argparse.Namespace) -> None:
     answer(parsed, [run._asdict() for run in found], overview.table(found, terminal.width()))
 
 
-def compare_runs(parsed: argparse.Namespace) -> None:
-    from ddpm.compare import noise_levels, runs, tables, verdict
+def compare_runs(parsed: argparse.Namespace) -> int:
+    from ddpm.compare import noise_levels, runs, tables, too_early, verdict
 
     working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
     if parsed.between:
@@ -150,6 +150,7 @@ def compare_runs(parsed: argparse.Namespace) -> None:
     written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
     table = tables.plain(tables.tables(found), tables.notes(found))
     answer(parsed, tables.to_dict(found), table, *([""] if written else []), *written)
+    return too_early.exit_code(found.verdicts, found.metrics[0])
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:

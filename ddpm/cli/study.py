@@ -18,6 +18,7 @@ from ddpm.cli.terminal import answer
 from ddpm.compare import noise_levels, sanity
 from ddpm.compare.noise_levels import Difference
 from ddpm.compare.runs import some
+from ddpm.compare.too_early import exit_code
 from ddpm.params import file
 from ddpm.study import budget, curves, plan, planning, runner, sharing, status, tuning, verdict
 from ddpm.study.plan import Study
@@ -87,16 +88,17 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
         print(f"failed: {printable(reason)}", file=sys.stderr)
     if share:
         share()  # results that a remote refused earlier
-    return 1 if going.failed else 0
+    return 1 if going.failed else exit_code(findings.findings, findings.primary)
 
 
-def print_verdict(parsed: argparse.Namespace) -> None:
+def print_verdict(parsed: argparse.Namespace) -> int:
     """Raises UserError if no experiment is finished."""
     ledger = Ledger(plan.load(parsed.file))
     if not ledger.done:
         raise UserError(f"{parsed.file}: none of its experiments is finished: `ddpm study run {parsed.file}` runs them")
     findings, written = _write(ledger, runner.Runner(ledger, 1, (), print).judge())
     answer(parsed, verdict.to_dict(findings), verdict.describe(findings), "", *written)
+    return exit_code(findings.findings, findings.primary)
 
 
 def _write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:

@@ -1,9 +1,10 @@
 """The extractors' features of the real images: made once per dataset and extractor, and read for every score.
 
 data/reference/ holds ``weights.safetensors`` and ``features.safetensors`` for each extractor, how near the test images
-come to train images in their pixels, and ``reference.json`` with the sha256 of each and of the images. What compares
-pairs of images looks at a fixed part of at most ``distances.MOST`` train images; means and covariances are of all.
-torch-fidelity's own cache is not used, because it is keyed only by name and read by an unrestricted unpickler.
+come to train images in their pixels, and ``reference.json`` with the sha256 of each and of the images. The features are
+of the real images, and of the yardsticks (ddpm/scoring/yardsticks.py). What compares pairs of images looks at a fixed
+part of at most ``distances.MOST`` train images; means and covariances are of all. torch-fidelity's own cache is not
+used, because it is keyed only by name and read by an unrestricted unpickler.
 """
 
 import sys
@@ -25,7 +26,7 @@ from ddpm.base.images import Images
 from ddpm.base.settings import Shape
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import distances, extractor, frechet, memorisation
+from ddpm.scoring import distances, extractor, frechet, memorisation, yardsticks
 from ddpm.scoring.extractor import Extractor, Features
 from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.settings import AUTO, Evaluate
@@ -34,6 +35,7 @@ WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"
 PIXELS = "pixels"
 NEAREST = f"{PIXELS}.safetensors"
+YARDSTICK = "yardstick"  # begins the names of their features in FEATURES
 NEAR = "nearest"  # begins the names of a ``Nearest``'s fields in files
 AT_ONCE = 2**16  # train images, whose features are in memory at once
 INDEX = "reference.json"
@@ -87,6 +89,7 @@ class RealFeatures:
     held_out: Features
     nearest: Nearest
     around: Tensor
+    yardsticks: dict[str, Features]
 
     @property
     def apart(self) -> NDArray[np.float64]:
@@ -108,7 +111,8 @@ def make_reference(
     writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
-    images, _ = open_split(processed, "train")
+    images, labels = open_split(processed, "train")
+    drawn = yardsticks.draw(images, labels, ranks)
     held_out = distances.part(open_split(processed, "test")[0], distances.MOST)
     with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
@@ -119,14 +123,19 @@ def make_reference(
             made = ranks.each({name: partial(_make_weights, chosen, processed, temporary / name / WEIGHTS, device)})
             network = chosen.load(Path(bytes(made[name]["path"]).decode()))
             features, statistics = _of_train(network, images, settings.batch_size, device, ranks)
-            test = extractor.extract(network, held_out, settings.batch_size, device, ranks)
+            test, *others = (
+                extractor.extract(network, some, settings.batch_size, device, ranks)
+                for some in (held_out, *drawn.values())
+            )
             searches = {
                 NEAR: partial(memorisation.search, test.features, features, device),
                 "around": partial(_around, features, settings.prc_neighborhood),
             }
             found = ranks.each(searches)
             if ranks.main:
-                tensors = {"features": features, "test.features": test.features, "test.logits": test.logits}
+                tensors = {"features": features} | _by_field("test", test)
+                for yardstick, its in zip(drawn, others, strict=True):
+                    tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
                 arrays = statistics | found["around"] | _named(found[NEAR])
                 save_file(tensors | _tensors(arrays), temporary / name / FEATURES)
                 digests[name] = {file.name: sha256(file) for file in sorted((temporary / name).iterdir())}
@@ -179,6 +188,10 @@ def _tensors(arrays: dict[str, Any]) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
+def _by_field(name: str, features: Features) -> dict[str, Tensor]:
+    return {f"{name}.{field}": value for field, value in features._asdict().items()}
+
+
 def _named(near: dict[str, Any]) -> dict[str, Any]:
     """The fields of a ``Nearest`` as files have them; ``_as_nearest`` reads them."""
     return {f"{NEAR}.{field}": value for field, value in near.items()}
@@ -221,6 +234,11 @@ def load_features(folder: Path, name: str) -> RealFeatures:
         held_out=Features(tensors["test.features"], tensors["test.logits"]),
         nearest=_as_nearest(tensors),
         around=tensors["around"],
+        yardsticks={
+            yardstick: Features(*(tensors[f"{YARDSTICK}.{yardstick}.{field}"] for field in Features._fields))
+            for yardstick in yardsticks.NAMES
+            if f"{YARDSTICK}.{yardstick}.features" in tensors
+        },
     )
 
 

@@ -94,8 +94,10 @@ class Runner:
         found = self.ledger.found()
         findings = verdict.judge(self.study, found)
         findings = best.claimed(self.study, findings, found, self.ledger.alternatives(), self.ledger.tried)
-        status.note_look(self.study, findings.open, findings.alternatives)
-        looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
+        decisive = [each for each in findings.findings if each.metric == findings.primary]
+        outcomes = {each.variant: each.outcome for each in decisive}
+        status.note_look(self.study, findings.open, outcomes, findings.alternatives)
+        looks = {each.variant: each.look for each in decisive}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
         noise = self.study.plan.noise
         shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source()) if noise else ()
