@@ -158,7 +158,7 @@ def test_a_variant_called_like_a_run_for_tuning_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_study_tunes_then_takes_each_variant_at_its_best(
+def test_a_study_tunes_then_takes_each_variant_at_the_value_chosen(
     trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study("run", str(PLAN), "--line", "9") == 2
@@ -216,6 +216,30 @@ def test_a_claim_about_the_best_runs_the_other_values_that_could_overturn_it(
     assert (one["outcome"], one["at_best"], found["open"], found["alternatives"]) == ("better", True, [], [])
     assert study("run", str(PLAN), "--slots", "1") == 0
     assert len(trained) == len([*TUNING, *VERDICT, *others])
+
+
+@pytest.mark.slow
+def test_a_claim_about_the_best_stays_open_if_a_run_that_it_needs_fails(
+    trained: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verdict, "judge", JUDGE)
+    monkeypatch.setitem(MEANS, ("cosine", 0.01), 1.01)
+    make = Worker._make
+
+    def fail(self: Worker, experiment: Experiment, folder: Path, lock: Path) -> None:
+        if experiment.name == "tiny-cosine-value-2-1":
+            raise UserError(f"{experiment.name}: out of luck")
+        make(self, experiment, folder, lock)
+
+    monkeypatch.setattr(Worker, "_make", fail)
+    PLAN.write_text(STUDY.replace("few: true", "few: true, claim: best").replace("looks: [2]", "looks: [3, 4]"))
+    commit("a claim")
+    assert study("run", str(PLAN), "--slots", "1") == 1
+    seeds = [*VERDICT, "tiny-cosine-2", "tiny-linear-2"]  # none of the next look, which it cannot reach
+    assert trained == [*TUNING, *seeds, "tiny-cosine-value-2-0", "tiny-cosine-value-2-2"]
+    said = capsys.readouterr()
+    assert "linear is not decided yet" in said.out
+    assert "tiny-cosine-value-2-1: out of luck" in said.err
 
 
 def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_variants_that_are_done(trained: list[str]) -> None:
