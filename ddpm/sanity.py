@@ -29,7 +29,7 @@ from ddpm.scoring import extractor, memorisation
 from ddpm.scoring.calibration import Images, blurred, noised
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.limits import possible
-from ddpm.scoring.memorisation import Nearest, Space
+from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.metric import HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
@@ -127,8 +127,7 @@ def measure(
                 f"data/processed/test: sets of {count:,} of its {len(images):,} images are too few for all of "
                 f"evaluate.metrics with {name}: raise data.test_fraction, or lower evaluate.kid_subset_size"
             )
-        space = real.space(train, settings.batch_size, device)
-        scores |= of_extractor(real, chosen, np.array(images), labels, np.array(train[pool]), count, space)
+        scores |= of_extractor(real, chosen, np.array(images), labels, np.array(train[pool]), count, device)
     return Sanity(images=count, samples=samples, sets=SETS, data=data_params(data), scores=scores)
 
 
@@ -156,13 +155,13 @@ def of_extractor(
     labels: NDArray[np.int64],
     train: Images,
     count: int,
-    space: Space,
+    device: torch.device,
 ) -> dict[str, Row]:
-    """The rows of one extractor's scores, and of how near the images come to those of ``space``. train: some of it."""
+    """The rows of one extractor's scores, and of how near the images come to train images. train: some of those."""
 
     def sets(of: Images) -> Sets:
-        features = extractor.extract(real.network, of, settings.batch_size, space.device)
-        return Sets(features, memorisation.nearest(features.features, *space))
+        features = extractor.extract(real.network, of, settings.batch_size, device)
+        return Sets(features, memorisation.nearest(features.features, real.features, device))
 
     whole, copies = sets(images), sets(train)
     spoiled = {damage: sets(spoil(images)) for damage, spoil in possible_damage(images).items()}

@@ -27,7 +27,6 @@ PAGE, PICTURE = Path("docs/atlas.md"), Path("docs/atlas.png")
 TEMPLATE, CLAIMS = Path("docs/atlas.md.jinja"), Path("docs/claims.yaml")
 STUDIES = Path("metrics/studies")
 OPEN = "open"
-DECIDED = {"better", "worse", "equivalent"}
 EDGES = 0.2, 6.0  # of the picture; what is beyond is at the edge
 SHOWN = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 
@@ -73,7 +72,7 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
     planned = loaded(name)
     for found in primary(study):
         chosen = planned.configs[found["variant"]]
-        outcome = found["outcome"] if found["outcome"] in DECIDED else OPEN
+        outcome = found["outcome"] if found["outcome"] in plots.OUTCOMES else OPEN
         seeds, images = found["seeds"], (chosen.train.steps or 0) * chosen.train.batch_size
         same = sum((after - before) * found["difference"] > 0 for before, after in paired(found))
         shown = "+.0%" if abs(found["relative"]) >= 0.095 else "+.1%"
@@ -81,7 +80,7 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
             f"[{name}](../metrics/studies/{name}/verdict.md)",
             f"{chosen.data.dataset.name} {chosen.data.shape.sides}",
             f"{found['variant']} against {found['baseline']}",
-            f"**{outcome}**" if outcome in DECIDED else outcome,
+            outcome if outcome == OPEN else f"**{outcome}**",
             f"{metrics.title(found['metric'])} {found['relative']:{shown}} ({same} of {len(seeds)})",
             f"{found['low']:+.2f} to {found['high']:+.2f}",
             str(len(seeds)),
@@ -161,9 +160,9 @@ def draw(path: Path, studies: dict[str, dict[str, Any]]) -> None:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.legend(
-        handles=[Patch(color=colour, label=outcome) for outcome, colour in SHOWN.items()], loc="lower right", fontsize=8
-    )
+    seen = {found["outcome"] if found["outcome"] in plots.OUTCOMES else OPEN for *_, found in rows}
+    handles = [Patch(color=colour, label=outcome) for outcome, colour in SHOWN.items() if outcome in seen]
+    axes.legend(handles=handles, loc="lower right", fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100, metadata={"Software": None})
 

@@ -86,7 +86,7 @@ def train(x: Tensor, chain: Chain, steps: int) -> nn.Module:
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             decay.step()
-            average.update(average.share(step))
+            average.update(step)
             progress.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
             progress.update()
 

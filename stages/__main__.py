@@ -45,20 +45,8 @@ def download(settings: Config, start: Start) -> None:
 def preprocess(settings: Config, start: Start) -> None:
     from stages import preprocess
 
-    preprocess.main(settings.data, _parts(start))
+    preprocess.main(settings.data)
     start.check()
-
-
-def preprocess_line(line: int, lines: int) -> None:
-    from stages import preprocess
-
-    settings, start = begin("preprocess")
-    preprocess.line(settings.data, _parts(start), line, lines)
-    start.check()
-
-
-def _parts(start: Start) -> Path:
-    return Path(os.environ.get("DVC_ROOT", "."), ".ddpm/shards", start.fingerprint())
 
 
 def reference(settings: Config, start: Start) -> None:
@@ -187,27 +175,13 @@ def die_with_parent(parent: int | None = None) -> None:
         sys.exit(128 + signal.SIGTERM)
 
 
-def _line(text: str) -> tuple[int, int]:
-    line, _, lines = text.partition("/")
-    if not (line.isdecimal() and lines.isdecimal() and 1 <= int(line) <= int(lines)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: K/N, with K from 1 to N")
-    return int(line), int(lines)
-
-
 def main(arguments: list[str]) -> NoReturn:
     parser = argparse.ArgumentParser("python -m stages", description="Run one stage of dvc.yaml, as DVC does.")
     parser.add_argument("stage", choices=STAGES)
     machines = parser.add_argument_group("several machines", f"for {', '.join(sorted(SHARED))}; as torchrun's own")
     machines.add_argument("--nnodes", type=int, default=1, metavar="N", help="how many run the stage together")
     machines.add_argument("--rdzv-endpoint", metavar="HOST:PORT", help="where they meet: one of them, and a free port")
-    shards = parser.add_argument_group("preprocess, shared out", "over machines that see this folder")
-    shards.add_argument("--line", type=_line, metavar="K/N", help="only every N-th shard, from the K-th on")
     chosen = parser.parse_args(arguments)
-    if chosen.line:
-        if chosen.stage != "preprocess":
-            parser.error(f"argument --line: {chosen.stage} has no shards to make; it is for preprocess")
-        die_with_parent()
-        sys.exit(exit_code(lambda: preprocess_line(*chosen.line)))
     if chosen.stage not in SHARED and chosen.nnodes != 1:
         parser.error(f"argument --nnodes: {chosen.stage} runs on one machine")
     run(chosen.stage, Machines(chosen.nnodes, chosen.rdzv_endpoint or distributed.HERE.endpoint))

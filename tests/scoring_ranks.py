@@ -19,7 +19,7 @@ from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.model import build
 from ddpm.model.file import Loaded
-from ddpm.scoring import calibration, distances, memorisation, metric, neighbours
+from ddpm.scoring import calibration, distances, memorisation, metric
 from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate
@@ -75,5 +75,5 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
 
 if __name__ == "__main__":
     with distributed.joined(torch.device("cpu")):
-        *folders, distances.MOST, neighbours.EXACT = json.loads(os.environ["SCORING_RANKS"])
+        *folders, distances.MOST = json.loads(os.environ["SCORING_RANKS"])
         write_scores(*map(Path, folders), distributed.current())

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ddpm.diffusion.coefficients import q_sample
+from ddpm.diffusion.loss import Denoised
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.training.history import Row
+from ddpm.training.trainer import Trainer
 
 PARAMS: dict[str, Any] = {
     "seed": 0,
@@ -61,6 +66,19 @@ def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 2, (count, channels, 2, 2)) * 255
     return coarse.repeat(size // 2, 2).repeat(size // 2, 3).astype(np.uint8)
+
+
+def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None) -> float:
+    """The mean loss of those images and noise at t, without dropout."""
+    chosen, at = trainer.config.diffusion, trainer.chain.at(t)
+    x_t = q_sample(x_0, epsilon, at)
+    trainer.network.eval()
+    with torch.no_grad():
+        output = trainer.network(chosen.parameterization.seen(x_t, at), t, labels)
+    trainer.network.train()
+    output, variance = chosen.variance.split(output)
+    made = Denoised(output, variance, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
+    return float(chosen.loss(made).mean())
 
 
 class Memory:

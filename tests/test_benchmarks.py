@@ -23,7 +23,7 @@ from torch import nn
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Shape
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import data, gpu, growth, table
+from tests.benchmarks import data, gpu, growth, runs, table
 from tests.benchmarks.extracted import Seen
 from tests.benchmarks.harness import (
     Bench,
@@ -328,6 +328,13 @@ def test_without_a_gpu_the_gpu_benchmark_says_so(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_commands_that_read_many_runs_find_them(tmp_path: Path) -> None:
+    (bench,) = runs.benches(Options(True, tmp_path, None, torch.device("cpu")))
+    for case in bench.cases:
+        case.run()  # a command that finds no run fails
+
+
 def test_the_gpu_benchmark_runs_tiny_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         gpu.main(["--device", "cpu", "--quick"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm.scoring import calibration, extractor, frechet, scores
+from ddpm.scoring.extractor import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -57,6 +59,21 @@ def test_a_ladder_that_does_not_climb_is_warned_of(
     assert line.startswith(
         "warning: classifier.fd does not get worse with each step of noise on real test images (0.178 at "
     )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "classes", "poor"), [(0.195, 100, True), (0.52, 100, False), (0.5, 10, True), (0.6, 10, False),
+     (0.7, 2, True), (0.8, 2, False)],
+)  # fmt: skip
+def test_a_classifier_with_more_than_half_of_a_guess_s_errors_is_warned_of(
+    accuracy: float, classes: int, poor: bool, real: RealFeatures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.arange(1000) % classes
+    named = np.where(np.arange(1000) % 997 < 997 * accuracy, labels, (labels + 1) % classes)
+    logits = torch.nn.functional.one_hot(torch.from_numpy(named), classes).float()
+    lines = calibration.recognised(replace(real, held_out=Features(torch.zeros(1000, 64), logits)), labels)
+    assert [line.startswith("evaluate.extractors: classifier recognises") for line in lines] == [True] * poor
+    assert f"class of {np.mean(named == labels):.1%}" in capsys.readouterr().out
 
 
 def test_a_share_that_does_not_fall_is_warned_of_unless_it_is_0_already(real: RealFeatures) -> None:

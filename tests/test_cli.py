@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 
 from ddpm import cli
 from ddpm.base import variant
+from ddpm.cli import arguments
 from ddpm.model import build
 from ddpm.model.file import load_model, save_model
 from ddpm.params import presets
@@ -352,6 +354,30 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback() -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("error: preset: unknown 'nowhere'")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("group", [[], ["study"], ["use"], ["track"]])
+def test_without_a_command_the_commands_are_listed(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*group) == 0
+    said = capsys.readouterr().out
+    listed = arguments.listed()
+    commands = listed[group[0]]["commands"] if group else listed
+    assert all(f"\n    {command}" in said for command in commands)
+
+
+def test_git_ignores_what_commands_write_by_default() -> None:
+    root = Path(__file__).parents[1]
+
+    def defaults(commands: Any) -> Iterator[str]:
+        for about in commands.values():
+            yield from defaults(about.get("commands", {}))
+            if path := about.get("options", {}).get("--out", {}).get("default"):
+                yield path
+
+    paths = [*defaults(arguments.listed()), "metrics/frontier.csv", "metrics/frontier.png"]
+    assert {"grid.png", "inpaint.png", "ema.safetensors", "export", "report.html"} <= set(paths)
+    ask = subprocess.run(["git", "check-ignore", *paths, "export/"], cwd=root, capture_output=True, text=True)
+    assert [path for path in paths if path not in ask.stdout.split() and f"{path}/" not in ask.stdout.split()] == []
 
 
 def test_help_names_every_command_and_the_light_ones_import_no_torch() -> None:

@@ -19,7 +19,7 @@ from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Spacing
 from ddpm.training.trainer import Trainer
-from tests.small import PARAMS, pictures, small
+from tests.small import PARAMS, loss_at, pictures, small
 
 SHELVES: dict[str, list[Any]] = {
     "schedule": variant.names("schedules"),
@@ -140,6 +140,4 @@ def mean_loss(trainer: Trainer) -> float:
     t, place = torch.arange(1, 51), torch.arange(50)
     x_0, epsilon = trainer.batches(1)[place % 8], noise.gaussian(0, "test", place, 0, trainer.shape)
     labels = trainer.batches.labels(1)
-    with torch.no_grad():
-        words = noise.words(trainer.dropout, place, 0)
-        return float(trainer.losses(x_0, epsilon, t, words, None if labels is None else labels[place % 8]).mean())
+    return loss_at(trainer, x_0, epsilon, t, None if labels is None else labels[place % 8])

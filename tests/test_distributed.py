@@ -96,29 +96,10 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_a_sharded_optimizer_makes_the_same_bytes_and_each_rank_keeps_a_part_of_its_state(tmp_path: Path) -> None:
-    for name, shard in (("whole", False), ("parts", True)):
-        options = {
-            "train": {**HARD["train"], "channels_last": True, "shard_optimizer": shard},
-            "diffusion": LEARNED["diffusion"],
-        }
-        code, said = finish(start(tmp_path / name, 2, options))
-        assert code == 0, said
-    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    assert [name for name, value in whole.items() if not torch.equal(parts[name], value)] == []
-    held = {name: [json.loads((tmp_path / name / f"optimizer-{rank}.json").read_text()) for rank in (0, 1)]
-            for name in ("whole", "parts")}  # fmt: skip
-    assert held["whole"][0] == held["whole"][1] == sum(held["parts"])
-    assert max(held["parts"]) < 0.6 * held["whole"][0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shard", [False, True])
 def test_a_signalled_run_goes_on_with_another_number_of_ranks(
-    shard: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"train": {"steps": 80, "checkpoint_every": 5, "shard_optimizer": shard}}
+    options = {"train": {"steps": 80, "checkpoint_every": 5}}
     first = start(tmp_path / "stopped", 2, options)
     wait_for(lambda: list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors")), first)
     first.send_signal(signal.SIGTERM)
@@ -141,11 +122,10 @@ class Stop(Memory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "shard"), [("float32", True), ("float16", False)])  # this has a scaler's state
-def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, precision: str, shard: bool) -> None:
+@pytest.mark.parametrize("precision", ["float32", "float16"])  # this has a scaler's state
+def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, precision: str) -> None:
     """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
-    chosen = {"steps": 16, "checkpoint_every": 5, "precision": precision, "shard_optimizer": shard}
-    options = {"train": {**HARD["train"], **chosen}}
+    options = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
     with pytest.raises(InterruptedError):
         trained(tmp_path, options, log=Stop(), state="checkpoints-0")
     shutil.copytree(tmp_path / "checkpoints-0", tmp_path / "checkpoints-1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import sqlite3
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pygit2
@@ -28,7 +26,6 @@ from ddpm.training import checkpoints
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
 DIGITS = file.read(PRESETS / "digits.yaml")
-COPIES_OF_A_GRID = 4  # the training's, the stage's, DVC's and MLflow's
 
 
 @pytest.fixture(autouse=True)
@@ -294,48 +291,6 @@ def test_a_program_that_is_not_there_is_missing(
         ["missing"],
         ["note"],
     )
-
-
-def test_a_full_disk_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000_000))
-    code, topics = run(capsys)
-    assert (code, states(topics["disk"])) == (1, ["missing"])
-
-
-def takes(capsys: pytest.CaptureFixture[str]) -> float:
-    """GiB that a run takes, according to the doctor."""
-    found = re.search(r"a run takes about ([\d.]+) GiB on top of its dataset", run(capsys)[1]["disk"][0]["found"])
-    assert found is not None
-    return float(found[1])
-
-
-def test_the_disk_has_to_hold_the_grids_of_the_training(capsys: pytest.CaptureFixture[str]) -> None:
-    write(train={"steps": 4000, "grid_every": 0})
-    without = takes(capsys)
-    write(train={"steps": 4000, "grid_every": 1})
-    assert takes(capsys) - without > COPIES_OF_A_GRID * 4000 * 64 * 16 * 16 / 2**30
-
-
-def test_the_disk_has_to_hold_the_features_and_weights_of_the_reference(
-    digits: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(evaluate={"extractors": ["classifier", "inception"]})
-    assert ", and 16.5 KiB for each of its images, which are not here yet" in run(capsys)[1]["disk"][0]["found"]
-    shutil.copytree(digits, "data/processed")
-    both = takes(capsys)
-    assert "not here yet" not in run(capsys)[1]["disk"][0]["found"]
-    write(evaluate={"extractors": ["classifier"]})
-    features, covariance, weights = 4 * 1797 * 2048, 8 * 2048**2, 95_000_000
-    assert both - takes(capsys) == pytest.approx(2 * (features + covariance + weights) / 2**30, abs=0.02)
-
-
-def test_the_disk_has_to_hold_mlflows_store_where_that_is_a_file(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(train={"steps": 4000, "grid_every": 1})
-    here = takes(capsys)
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    assert here - takes(capsys) > 2 * 4000 * 64 * 16 * 16 / 2**30
 
 
 def test_tracking_that_is_off_or_down_ends_nothing(

@@ -66,6 +66,17 @@ def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
     assert masked(text) == shown
 
 
+def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError(f"params.yaml: key: {'x' * 13_000} is not allowed: run it again")
+
+    assert exit_code(main) == EXIT_USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 3000
+    assert line.startswith("error: params.yaml: key: xxx")
+    assert line.endswith("run it again")
+
+
 @pytest.mark.parametrize("said", ["Failed to parse: 'me:hun' is not a valid host", "could not translate 'ter2@host'"])
 def test_a_message_that_quotes_a_piece_of_the_password_is_left_out(said: str) -> None:
     assert errors.reason(OSError(said), "http://me:hun/ter2@host") == "the reason contains part of the password"

@@ -24,7 +24,7 @@ from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
 from ddpm.model.file import Loaded
-from ddpm.scoring import calibration, distances, neighbours, reference
+from ddpm.scoring import calibration, distances, reference
 from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.variants.extractors.classifier import Classifier
@@ -72,7 +72,7 @@ def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
     both = evaluate(digits, folder, model, tmp_path, *sets)
     alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
 
-    means = flatten({key: value for key, value in both.scores.items() if key != "real"})
+    means = flatten({key: value for key, value in both.scores.items() if key not in ("real", "yardsticks")})
     assert [row["seed"] for row in both.sets] == [0, 1]
     for row, single in zip(both.sets, alone, strict=True):
         assert {key: value for key, value in row.items() if key != "seed"}.items() <= flatten(single.scores).items()
@@ -84,15 +84,15 @@ def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
     assert both.sets[0]["classifier.fd"] != both.sets[1]["classifier.fd"]
 
 
-def on_ranks(digits: Path, tmp_path: Path, most: int = distances.MOST, exact: int = neighbours.EXACT) -> list[Path]:
-    """What ``scoring_ranks`` writes on one rank and on two, given ``distances.MOST`` and ``neighbours.EXACT``."""
+def on_ranks(digits: Path, tmp_path: Path, most: int = distances.MOST) -> list[Path]:
+    """What ``scoring_ranks`` writes on one rank and on two, given ``distances.MOST``."""
     for seed in (0, 1):
         np.save(tmp_path / f"{seed}.npy", spoiled(digits, 30, seed))
     outs = {ranks: tmp_path / str(ranks) for ranks in (1, 2)}
     for ranks, out in outs.items():
         out.mkdir()
         torchrun = ["torchrun", "--standalone", f"--nproc-per-node={ranks}", "-m", "tests.scoring_ranks"]
-        given = json.dumps([*map(str, (tmp_path, digits, out)), most, exact])
+        given = json.dumps([*map(str, (tmp_path, digits, out)), most])
         subprocess.run(torchrun, env={**os.environ, "SCORING_RANKS": given}, cwd=ROOT, check=True)
     return list(outs.values())
 
@@ -102,9 +102,9 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: 
     """That of the reference too, which has the same bytes."""
     outs = on_ranks(digits, tmp_path)
     one, *both = (Counter(json.loads(path.read_text())) for out in outs for path in out.glob("calls-*"))
-    images = 1438 + 359 * 7 + 2 * 600  # train, test, six times spoiled, and the sets
-    # of the sets, the floor and, but for the inception score, the seven rungs of the ladder
-    assert one == {"images": images, "nearest": 6, "fid": 10, "isc": 3, "kid": 10, "prc": 10, "curve": 3}
+    images = 1438 + 359 * 7 + 2 * 1500 + 2 * 600  # train, test, six times spoiled, the yardsticks, and the sets
+    # of the sets, the yardsticks, the floor and, but for the inception score, the seven rungs of the ladder
+    assert one == {"images": images, "nearest": 6, "fid": 12, "isc": 5, "kid": 12, "prc": 12, "curve": 5}
     assert both[0] + both[1] == one
     assert [calls["nearest"] for calls in both] == [4, 2]
     assert max(calls["images"] for calls in both) < 0.6 * images
@@ -113,14 +113,11 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("exact", "files"), [(1500, ["train.npy"]), (1000, ["features-00000.faiss"])])
-def test_so_they_do_where_a_large_split_is_searched(digits: Path, tmp_path: Path, exact: int, files: list[str]) -> None:
-    outs = on_ranks(digits, tmp_path, 700, exact)
+def test_so_they_do_where_a_part_of_a_large_split_is_compared(digits: Path, tmp_path: Path) -> None:
+    outs = on_ranks(digits, tmp_path, 700)
 
     assert len({sha256(out / "reference") for out in outs}) == 1
     assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
-    kept = {path.name for path in (outs[0] / "reference/classifier").iterdir()}
-    assert kept == {"weights.safetensors", "features.safetensors", *files}
 
 
 def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: Loaded, tmp_path: Path) -> None:
@@ -129,6 +126,26 @@ def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: L
     calibrated = json.loads((folder / calibration.FILE).read_text())
     assert found.scores["real"] == {"classifier": calibrated["classifier"]["floor"]}
     assert found.scores["real"]["classifier"]["fd"] < found.scores["classifier"]["fd"]
+
+
+def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_there_are_more(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path
+) -> None:
+    few = SETTINGS.model_copy(update={"metrics": ("fid", "kid"), "kid_subset_size": 100})
+    scores = {
+        count: evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=count), settings=few).scores
+        for count in (200, 600)
+    }
+    for count, found in scores.items():
+        kinds = {**found["yardsticks"], "real": found["real"]}
+        assert kinds.keys() == {"gaussian", "class_gaussians", "real"}
+        assert {kind: of["classifier"]["count"] for kind, of in kinds.items()} == {
+            "gaussian": count, "class_gaussians": count, "real": min(count, 359)
+        }  # fmt: skip
+        for score in ("fd", "kid_mean"):
+            values = [kinds[kind]["classifier"][score] for kind in ("real", "class_gaussians", "gaussian")]
+            assert values == sorted(values), score
+    assert scores[200]["real"]["classifier"]["fd"] > 0.2, "fewer images are further away: 359 have 0.178"
 
 
 def test_the_distance_against_n_begins_with_the_score(
@@ -163,7 +180,7 @@ def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
     assert (new.nearest[0] != new.nearest[1]).any()
 
 
-def test_copies_of_any_image_of_a_large_split_are_shown_next_to_it(
+def test_copies_of_an_image_in_the_part_of_a_large_split_are_shown_next_to_it(
     digits: Path, model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distances, "MOST", 700)
@@ -172,7 +189,7 @@ def test_copies_of_any_image_of_a_large_split_are_shown_next_to_it(
     train = open_split(digits, "train")[0]
     part = distances.rows(1438, 700).numpy()
 
-    found = evaluate(digits, tmp_path / "reference", model, tmp_path, np.delete(train, part, axis=0)[:400])
+    found = evaluate(digits, tmp_path / "reference", model, tmp_path, train[part[:400]])
 
     for drawn, nearest in (found.nearest[:2], found.nearest[2:]):
         np.testing.assert_array_equal(drawn, nearest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from dvc.exceptions import DvcException
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +29,12 @@ from ddpm.params import config
 from ddpm.training.settings import TrainingConfig
 from tests.small import PARAMS, small
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-MEASURED = Measured(step=0.5, evaluation=0.01, memory=2**30, ranks=1, device="cpu (1 thread)")
+MEASURED = Measured(
+    step=0.5, evaluation=0.01, bound=0.02, feature=0.003, fit=7.0, start=0.0, memory=2**30, ranks=1,
+    device="cpu (1 thread)",
+)  # fmt: skip
 
 
 class Machine:
@@ -124,7 +130,8 @@ def test_memory_grows_by_what_more_images_took_and_not_by_the_weights() -> None:
 
 def seconds(found: Measured = MEASURED, images: int | None = None, **sections: dict[str, Any]) -> tuple[float, float]:
     """Of training and of sampling."""
-    return estimate.seconds(small(**sections), found, images)
+    took = estimate.seconds(small(**sections), found, images)
+    return took["train"], took["sample"]
 
 
 def test_steps_and_images_are_multiplied() -> None:
@@ -141,9 +148,9 @@ def test_steps_and_images_are_multiplied() -> None:
 def test_epochs_are_of_the_images_that_are_there() -> None:
     epochs = {"steps": None, "epochs": 3}
     assert seconds(images=20, train=epochs)[0] == pytest.approx(math.ceil(3 * 20 / 8) * 0.5)
-    assert "train:  8 steps take about 4.0 s" in estimate.lines(small(train=epochs), MEASURED, 20)[0]
+    assert "train: 8 steps take about 4.0 s" in estimate.lines(small(train=epochs), MEASURED, 20, {"train"})[0]
     assert seconds(train=epochs)[0] == pytest.approx(125 * 0.5)
-    assert "an epoch of 1,000 images takes about 62 s" in estimate.lines(small(train=epochs), MEASURED, None)[0]
+    assert "epoch of 1,000 images takes about 62 s" in estimate.lines(small(train=epochs), MEASURED, None, {"train"})[0]
 
 
 def test_grids_take_their_time() -> None:
@@ -153,9 +160,45 @@ def test_grids_take_their_time() -> None:
     assert seconds(images=160, train=by_epoch)[0] == pytest.approx(50 + 2 * preview)
 
 
+def test_scores_likelihoods_and_fitting_take_their_time() -> None:
+    options = {"likelihood": {"images": 50, "timesteps": 4}}
+    made = small(data={"test_fraction": 0.2}, sample={"count": 1000, "seeds": (0, 1)}, evaluate=options)
+    took = estimate.seconds(made, MEASURED, 160)  # and 40 to test
+    assert took["reference"] == pytest.approx(7.0 + (160 + 40 + 6 * 40) * 0.003)
+    assert took["evaluate"] == pytest.approx(2000 * 0.003 + (50 + 40) * 4 * 0.02)
+    shared = estimate.seconds(made, MEASURED._replace(ranks=2), 160)
+    assert shared["evaluate"] == pytest.approx(took["evaluate"] / 2)
+    ode = small(data={"test_fraction": 0.2}, evaluate={"likelihood": {**options["likelihood"], "ode_steps": 10}})
+    without = small(data={"test_fraction": 0.2}, evaluate=options)
+    more = (estimate.seconds(each, MEASURED, 160)["evaluate"] for each in (ode, without))
+    assert next(more) - next(more) == pytest.approx(40 * 10 * 6 * 0.02)
+
+
+def test_every_stage_takes_its_start() -> None:
+    nothing = estimate.seconds(small(), MEASURED, 160)
+    started = estimate.seconds(small(), MEASURED._replace(start=10.0), 160)
+    assert {stage: started[stage] - nothing[stage] for stage in nothing} == pytest.approx(
+        {stage: 10 * share for stage, share in estimate.START.items()}
+    )
+    assert [*estimate.START] == list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "channels", "fitted"), [("digits", 1, False), ("digits", 3, True), ("mnist", 1, True)]
+)
+def test_fitting_counts_unless_the_weights_ship(
+    dataset: str, channels: int, fitted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"dataset": {"name": dataset}, "image_size": 16, "channels": channels}
+    feature, fit = pilot._scoring(small(data=data), CPU)
+    assert (fit > 0) == fitted
+    assert feature > 0
+
+
 def test_the_real_steps_are_measured() -> None:
     found = pilot.measure(small(), CPU)
-    assert min(found.step, found.evaluation) > 0
+    assert min(found.step, found.evaluation, found.bound, found.feature) > 0
     assert 50 * 2**20 < found.memory < 8 * 2**30
 
 
@@ -190,11 +233,30 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[set[str]
 
 
 def test_what_is_up_to_date_is_not_forecast(asked: Callable[[set[str]], list[str]]) -> None:
-    train, sample = asked({"download", "train"})
-    assert train == "train:  12 steps take about 6.0 s on cpu (1 thread), and 1.0 GiB of memory"
+    train, sample, whole = asked({"train", "sample"})
+    assert train == "train: 12 steps take about 6.0 s on cpu (1 thread), and 1.0 GiB of memory"
     assert sample == "sample: 1,000 images take about 50 s"
-    assert asked({"sample"}) == ["train:  up to date", sample]
-    assert asked(set()) == ["train, sample: up to date"]
+    assert whole.startswith("in all: about 56 s, with the start of 2 stages")
+    assert asked({"sample"})[0] == sample
+    assert asked(set()) == ["all is up to date"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs"),
+    [({"check"}, {"check"}), ({"reference"}, {"reference", "evaluate"}), ({"train"}, {"train", "sample", "evaluate"}),
+     ({"download"}, {"download", "preprocess", "reference", "train", "sample", "evaluate"}), (set(), set())],
+)  # fmt: skip
+def test_what_reads_the_results_of_a_stage_runs_after_it(
+    changed: set[str], runs: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Repo(AbstractContextManager["Repo"]):
+        def status(self, **_: object) -> dict[str, object]:
+            return dict.fromkeys(changed)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr("dvc.repo.Repo", Repo)
+    assert estimate.outdated() == runs
 
 
 def test_while_dvc_is_at_work_there_is_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,23 +276,22 @@ def test_the_pilot_runs_on_the_ranks_of_the_real_run(
     for name in (distributed.START, distributed.LAUNCHER, distributed.ERROR_FILE):
         monkeypatch.setenv(name, "")  # to be as before when the test ends
     settings = config.check(PARAMS | {"launch": {"processes": processes}}, "small")
-    Path("params.yaml").write_text(settings.model_dump_json(serialize_as_any=True))
     found = estimate.ask_pilot(settings)
     assert found.ranks == processes
     assert found.device == ("cpu (2 ranks of 1 thread)" if processes == 2 else "cpu (1 thread)")
-    assert min(found.step, found.evaluation) > 0
+    assert min(found.step, found.evaluation, found.feature, found.start) > 0
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_without_a_pilot_check_measures_nothing(
     asked: Callable[[set[str]], list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked({"train"})
+    asked({"train", "sample"})
     ok = SimpleNamespace(state="ok")
     for name in ("repository", "branch"):
         monkeypatch.setattr(f"ddpm.doctor.{name}", lambda: ok)
     Path("params.yaml").write_text((Path(ddpm.__file__).parent / "presets/digits.yaml").read_text())
-    for options, count in ([], 3), (["--no-pilot"], 1):
+    for options, count in ([], 4), (["--no-pilot"], 1):
         with pytest.raises(SystemExit, match="0"):
             cli.main(["check", *options])
         assert len(capsys.readouterr().out.splitlines()) == count

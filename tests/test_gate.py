@@ -18,7 +18,6 @@ from ddpm.base.files import digest
 from ddpm.compare import runs as results
 from ddpm.compare.runs import Gathered, Run
 from ddpm.params import config
-from ddpm.tracking import serving
 from tests.scored import CODE, Experiment, md5, record, settle
 
 PARAMS = Path(ddpm.__file__).parent / "presets" / "digits.yaml"
@@ -48,7 +47,8 @@ def _in_a_scored_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "classifier.recall": [run["classifier"]["recall"] for run in HONEST],
         "bits_per_dim": [run["bits_per_dim"] for run in HONEST],
     }
-    write("baseline", {name: entry(name, values) for name, values in columns.items()})
+    scores = {name: entry(name, values) for name, values in columns.items()}
+    write("baseline", {"preset": "digits_small", "comparable": COMPARABLE, "scores": scores})
 
 
 def entry(name: str, values: list[float]) -> dict[str, Any]:
@@ -58,7 +58,6 @@ def entry(name: str, values: list[float]) -> dict[str, Any]:
         "sd": stdev(values),
         "n": len(values),
         "direction": direction,
-        "fingerprint": HASH,
     }
 
 
@@ -98,17 +97,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 # --- its three answers
-
-
-def test_the_model_that_passes_is_champion_and_a_worse_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowned = []
-    monkeypatch.setattr(serving, "register", lambda name, alias: crowned.append((name, alias)) or f"models:/{name}/1")
-    assert run("--champion") == 0
-    assert run("--champion", "another") == 0
-    assert crowned == [("ddpm", "champion"), ("another", "champion")]
-    change("evaluate", "classifier/fd", 100.0)
-    assert run("--champion") == 1
-    assert len(crowned) == 2
 
 
 def test_an_honest_run_passes_and_says_every_metric(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,10 +148,10 @@ def test_an_update_is_not_offered_under_a_regression(capsys: pytest.CaptureFixtu
 
 
 def test_the_floor_saves_a_run_when_seeds_lay_close_by_luck() -> None:
-    change("baseline", "classifier.fd/sd", 1e-6)
-    change("baseline", "classifier.fd/mean", 0.24)
+    change("baseline", "scores/classifier.fd/sd", 1e-6)
+    change("baseline", "scores/classifier.fd/mean", 0.24)
     assert run() == 0  # 0.01 above, floor 0.02
-    change("baseline", "classifier.fd/mean", 0.22)
+    change("baseline", "scores/classifier.fd/mean", 0.22)
     assert run() == 1
 
 
@@ -181,7 +169,7 @@ def test_how_often_honest_runs_fail_is_said_and_warned_of_above_one_in_twenty(
     capsys: pytest.CaptureFixture[str], seeds: int, deciding: str, warned: bool
 ) -> None:
     for name in ("classifier.fd", "classifier.recall", "bits_per_dim"):
-        change("baseline", f"{name}/n", seeds)
+        change("baseline", f"scores/{name}/n", seeds)
     params = Path("params.yaml").read_text()
     Path("params.yaml").write_text(params.replace("metrics: [fid, fd, bits_per_dim]", f"metrics: {deciding}"))
     assert run() == 0
@@ -216,13 +204,13 @@ def test_a_run_that_copies_train_images_fails_though_its_scores_are_better(capsy
 
 
 @pytest.mark.parametrize(
-    "place", ["baseline:classifier.fd/fingerprint", "evaluate:classifier/recall", "baseline:classifier.fd"]
+    "place", ["baseline:comparable/samples", "evaluate:classifier/recall", "baseline:scores/classifier.fd"]
 )
 def test_an_update_is_not_offered_where_the_baseline_does_not_fit_a_run_that_copies(
     capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     name, _, key = place.partition(":")
-    change(name, key, "0" * 64 if key.endswith("fingerprint") else None)
+    change(name, key, None)
     assert refused(capsys).endswith(", or `ddpm gate --update` makes a new one")
     change("evaluate", "memorisation", copying(0.31))
     assert "--update" not in refused(capsys)
@@ -340,19 +328,28 @@ def test_metrics_of_other_code_or_params(
 
 
 def test_a_metric_that_decides_and_that_the_baseline_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    change("baseline", "classifier.fd", None)
+    change("baseline", "scores/classifier.fd", None)
     assert refused(capsys).startswith("metrics/baseline.json: classifier.fd is missing, which gate.metrics lets decide")
 
 
-@pytest.mark.parametrize("sampling", [{"samples": 100}, {"sampling": {"steps": 49}}])
-def test_scores_of_another_number_of_samples_or_sampler(
-    capsys: pytest.CaptureFixture[str], sampling: dict[str, Any]
+@pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        ({"samples": 100}, "samples (1437 there, 100 here)"),
+        ({"sampling": {"steps": 49}}, "sampling.steps (50 there, 49 here)"),
+        ({"images": {"sha256": "0123456789abcdef"}}, "images.sha256 (absent there, 0123456789ab here)"),
+    ],
+)
+def test_what_differs_in_scores_that_are_not_comparable_is_named(
+    capsys: pytest.CaptureFixture[str], sampling: dict[str, Any], said: str
 ) -> None:
     other = COMPARABLE | sampling
     write("fingerprint", {"hash": digest(other), "comparable": other})
-    assert refused(capsys).startswith(
-        f"metrics/baseline.json: its fingerprint {HASH[:12]} is not {digest(other)[:12]} of these scores: other real "
-    )
+    line = refused(capsys)
+    assert said in line
+    assert "`ddpm preset digits_small && dvc repro`" in line
+    change("baseline", "preset", None)
+    assert "ddpm preset" not in refused(capsys)
 
 
 def test_a_fingerprint_whose_content_was_changed_but_for_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,8 +371,6 @@ def test_a_fingerprint_whose_content_was_changed_but_for_its_hash(capsys: pytest
         ("classifier.fd/n", "6"),
         ("classifier.fd/direction", "higher"),
         ("classifier.fd/direction", "up"),
-        ("classifier.fd/fingerprint", "short"),
-        ("classifier.fd/fingerprint", "0" * 64),
         ("classifier.fd/margin", 1.0),
         ("classifier.fd", 0.25),
         ("classifier.fdd", entry("fd", [0.1, 0.2])),
@@ -383,7 +378,7 @@ def test_a_fingerprint_whose_content_was_changed_but_for_its_hash(capsys: pytest
     ],
 )
 def test_a_baseline_that_was_mangled_by_hand(capsys: pytest.CaptureFixture[str], place: str, value: Any) -> None:
-    change("baseline", place, value)
+    change("baseline", f"scores/{place}", value)
     line = refused(capsys)
     assert line.startswith("metrics/baseline.json: ")
     assert "`ddpm gate --update` makes a new one" in line
@@ -446,7 +441,9 @@ def test_update_writes_the_baseline_which_then_gates(runs: list[Run], capsys: py
     assert run("--update") == 0
     text = capsys.readouterr().out
     assert text.startswith("a note of the gathering\nmetrics/baseline.json is written")
-    written = json.loads(Path(BASELINE).read_text())
+    baseline = json.loads(Path(BASELINE).read_text())
+    assert (baseline["preset"], baseline["comparable"]) == ("digits", COMPARABLE)
+    written = baseline["scores"]
     assert written.keys() == {"classifier.fd", "classifier.is_mean", "classifier.recall", "bits_per_dim"}
     expected = entry("classifier.fd", [run["classifier"]["fd"] for run in HONEST])
     assert written["classifier.fd"] == pytest.approx(expected)
@@ -480,7 +477,7 @@ def test_update_takes_no_run_of_other_params_or_of_another_fingerprint(
     runs.append(result(8, far, params={**runs[0].params, "train.batch_size": 7}))
     assert run("--update") == 0
     assert "left out, of another fingerprint: 1" in capsys.readouterr().out
-    written = json.loads(Path(BASELINE).read_text())["classifier.fd"]
+    written = json.loads(Path(BASELINE).read_text())["scores"]["classifier.fd"]
     assert (written["n"], written["mean"]) == (6, pytest.approx(0.275))
 
 
@@ -516,7 +513,7 @@ def test_update_leaves_out_what_not_every_run_has(runs: list[Run], capsys: pytes
     del runs[0].scores["bits_per_dim"]
     assert run("--update") == 0
     assert "bits_per_dim: left out, not every run has it" in capsys.readouterr().out
-    assert "bits_per_dim" not in json.loads(Path(BASELINE).read_text())
+    assert "bits_per_dim" not in json.loads(Path(BASELINE).read_text())["scores"]
 
 
 def experiment(name: str, fd: float, **params: Any) -> Experiment:
@@ -531,7 +528,7 @@ def test_update_reads_the_experiments_that_dvc_keeps(tmp_path: Path) -> None:
     record(tmp_path, [*runs, experiment("longer", 9.0, seed=5, train__steps=24)])
     runs[0].write(tmp_path)
     assert run("--update") == 0
-    written = json.loads(Path(BASELINE).read_text())
+    written = json.loads(Path(BASELINE).read_text())["scores"]
     assert written["classifier.fd"] == pytest.approx(entry("classifier.fd", [1.0, 1.01, 1.02, 1.03, 1.04]))
     assert run() == 0
     change("evaluate", "classifier/fd", 1.2)

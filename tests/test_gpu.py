@@ -42,7 +42,6 @@ def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path: Path, capsys: pytest.Captu
     written = json.loads(out.read_text())
     assert written["checks"] == {check.__name__: "" for check in checks.CHECKS}
     assert {"ours, batch 2", "article: diffusers, batch 2"} <= {key.partition(" [")[0] for key in written["timings"]}
-    assert "cuda_graph" in written["left_out"]["ours, CUDA graph, batch 2"]
     assert "| ours, batch 2" in output
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,18 +102,3 @@ def test_a_masks_rows_and_columns_have_no_bias() -> None:
     for counts in (kept.sum(axis=0), kept.sum(axis=1)):
         chi_squared = ((counts - 1024) ** 2 / 512).sum()
         assert abs(chi_squared - 2048) < 5 * math.sqrt(2 * 2048)
-
-
-def test_a_step_may_be_a_tensor() -> None:
-    index, streams = torch.arange(9), noise.streams(3, ["a", "b"], CPU)
-    for step in (1, 2**32 - 1):
-        counted = torch.tensor(step)
-        assert torch.equal(noise.gaussian(0, "a", index, step, (7,)), noise.gaussian(0, "a", index, counted, (7,)))
-        assert torch.equal(noise.uniform(0, "a", index, step), noise.uniform(0, "a", index, counted))
-        assert torch.equal(noise.words(streams, index, step), noise.words(streams, index, counted))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_fused_draws_are_the_same_and_no_step_compiles_again() -> None:
-    subprocess.run([sys.executable, "-m", "tests.fused_draws"], cwd=ROOT, check=True)

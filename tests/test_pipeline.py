@@ -41,12 +41,6 @@ PARAMS: dict[str, dict[str, Any]] = {
     "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
 }
 STAGES = ["check", "download", "preprocess", "reference", "train", "sample", "evaluate"]
-# bytes on top of the dataset, as `ddpm doctor` reports them
-ESTIMATE = """
-from ddpm.forecast import disk
-from ddpm.params import config
-print(disk.needed(config.load()))
-"""
 
 
 class Clone:
@@ -115,14 +109,10 @@ def ran(output: str) -> list[str]:
 @pytest.mark.slow
 def test_an_experiment_another_and_back(clone: Clone) -> None:
     assert ran(clone.run("dvc", "repro", "preprocess")) == STAGES[:3]
-    estimate, dataset = int(clone.run(sys.executable, "-c", ESTIMATE).split()[-1]), size(clone.folder)
     output = clone.run("dvc", "repro", "reference", "train")
     assert ran(output) == STAGES[3:5]
     assert "is empty" not in output  # data/model/ema and snapshots, which these params do not ask for
-    trained = size(clone.folder)
     assert ran(clone.run("dvc", "repro")) == STAGES[5:]
-    written = max(trained, size(clone.folder)) - dataset
-    assert written <= estimate <= 3 * written
     assert_every_file_of_the_interface(clone.folder)
     assert list((clone.folder / ".ddpm/checkpoints").iterdir()) == []
     cosine = sha256(clone.folder / "data/model/model.safetensors")
@@ -156,10 +146,6 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     assert sha256(clone.folder / "data/model/model.safetensors") == cosine
     assert read_json(clone.folder / "metrics/evaluate.json") == scores
     assert clone.run("git", "status", "--porcelain") == ""
-
-
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def assert_every_file_of_the_interface(folder: Path) -> None:

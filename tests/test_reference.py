@@ -54,12 +54,14 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
     of_all = frechet.statistics(whole.features)
     np.testing.assert_allclose(found.mu, of_all["mu"], rtol=1e-5)
     np.testing.assert_allclose(found.sigma, of_all["sigma"], rtol=1e-4, atol=1e-6)
-    assert len(found.apart) == len(found.nearest.row) == len(reference.load_pixels(tmp_path / "large")[0].row) == 200
-    searched = distances.rows(359, 200)
-    between = torch.cdist(whole.held_out.features[searched].double(), whole.features.double())
+    held_out = whole.held_out.features[distances.rows(359, 200)].double()
+    between = torch.cdist(held_out, found.features.double())
     np.testing.assert_allclose(found.nearest.distance, between.min(1).values, rtol=1e-3, atol=1e-3)
-    apart = torch.cdist(whole.features[found.nearest.row].double(), whole.features.double()).kthvalue(2, dim=1).values
-    np.testing.assert_allclose(found.nearest_apart, apart, rtol=1e-3, atol=1e-3)
+    apart = torch.cdist(found.features.double(), found.features.double()).kthvalue(2, dim=1).values
+    np.testing.assert_allclose(found.apart, apart, rtol=1e-3, atol=1e-3)
+    train, test = (np.array(distances.part(open_split(digits, split)[0], 200)) for split in ("train", "test"))
+    pixels = torch.cdist(*(torch.from_numpy(images).flatten(1).double() for images in (test, train)))
+    np.testing.assert_allclose(reference.load_pixels(tmp_path / "large").distance, pixels.min(1).values, rtol=1e-6)
 
 
 def test_made_twice_it_is_the_same_to_the_byte(digits: Path, folder: Path, tmp_path: Path) -> None:

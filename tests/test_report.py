@@ -48,6 +48,7 @@ SCORES = {
         "classifier": {"share": 0.5, "expected": 0.05, "limit": 0.140625, "ratio": 0.25},
     },
     "real": {"classifier": {"count": 359.0, "fd": 0.1875, "fd_infinity": -0.25, "kid_mean": -0.015625}},
+    "yardsticks": {"gaussian": {"classifier": {"count": 5.0, "fd": 11.5}}},
     "bits_per_dim": 3.5,
     "bits_per_dim_se": 0.25,
 }

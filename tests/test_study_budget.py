@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from ddpm.base.errors import UserError
+from ddpm.forecast import estimate
 from ddpm.forecast.estimate import Measured
 from ddpm.model import flops
 from ddpm.params import config, file
+from ddpm.params.config import Config
 from ddpm.study import budget, plan
 from ddpm.study.plan import Study
 from tests import study_project
@@ -106,8 +108,8 @@ def test_equal_images_is_what_a_plan_means_without_a_budget() -> None:
         ("400", ".inf", "costs.thin: inf is not allowed"),
         ("channels: 16", "channels: 16, train.steps: 3", "variants.wide: train.steps: budget: flops decides it"),
         ("channels: 8", "channels: 8, train.steps: null, train.epochs: 3", "budget: flops needs train.steps"),
-        (COSTS, COSTS + "tune: {train.batch_size: [8, 16], seeds: 1}\n", "tune: train.batch_size: changes what"),
-        (COSTS, COSTS + "tune: {model.unet.blocks: [1, 2], seeds: 1}\n", "tune: model.unet.blocks: changes what"),
+        (COSTS, COSTS + "tune: {train.batch_size: [8, 16], seeds: 4}\n", "tune: train.batch_size: changes what"),
+        (COSTS, COSTS + "tune: {model.unet.blocks: [1, 2], seeds: 4}\n", "tune: model.unet.blocks: changes what"),
     ],
 )  # fmt: skip
 def test_what_is_refused(old: str, new: str, line: str) -> None:
@@ -138,18 +140,20 @@ def test_costs_prints_the_line_that_the_plan_needs(
 def test_seconds_are_the_median_of_interleaved_rounds_and_say_if_they_were_disturbed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    order: list[str] = []
+    order: list[Config] = []
     steps = iter([0.1, 0.2, 0.1, 0.2, 0.16, 0.2])
 
-    def pilot(study: Study, variant: str) -> Measured:
-        order.append(variant)
-        return Measured(next(steps), 0.0, 0, 1, "a test")
+    def pilot(settings: Config) -> Measured:
+        order.append(settings)
+        return Measured(next(steps), 0.0, 0.0, 0.0, 0.0, 0.0, 0, 1, "a test")
 
-    monkeypatch.setattr(budget, "pilot", pilot)
+    monkeypatch.setattr(estimate, "ask_pilot", pilot)
     PLAN.write_text(STUDY.replace(COSTS, "").replace("flops", "seconds"))
     assert study("costs", str(PLAN)) == 0
     said = capsys.readouterr()
-    assert order == ["thin", "wide"] * 3
+    thin, wide = order[:2]
+    assert order == [thin, wide] * 3
+    assert thin != wide
     assert said.out == "costs: {thin: 0.1, wide: 0.2}  # seconds of a training step on a test\n"
     assert "measurements of one variant differ by up to 60%" in said.err
     assert load(STUDY.replace(COSTS, said.out).replace("flops", "seconds")).configs["wide"].train.steps == 6

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.params import config, file, presets
 from ddpm.study import plan
@@ -141,6 +142,53 @@ def test_the_primary_metric_follows_the_first_extractor() -> None:
     assert load(text.replace("looks", "primary: random_conv.fd\nlooks")).plan.primary == "random_conv.fd"
 
 
+@pytest.mark.parametrize(("classes", "primary"), [(5, "classifier.fd"), (1, "random_conv.fd")])
+def test_the_primary_metric_of_prepared_images_is_known(classes: int, primary: str) -> None:
+    text = STUDY.replace("variants:", "common: {data.dataset.name: image_folder, data.source: mine}\nvariants:")
+    manifest = {
+        "dataset": "image_folder", "classes": [f"{k}" for k in range(classes)], "image_size": 16, "channels": 1,
+        "counts": {"train": 10, "test": 10}, "skipped": 0, "sha256": {"train": "a", "test": "b"},
+    }  # fmt: skip
+    path = Path("data/processed/manifest.json")
+    files.write_json(path, manifest)
+    known = load(text.replace("looks", f"primary: {primary}\nlooks"))
+    listed = {"path": str(path), "md5": files.md5(path)}
+
+    def record(source: str) -> None:
+        data = known.params["cosine"]["data"] | {"source": source}
+        stages = {
+            stage: {"params": {"params.yaml": {f"data.{key}": data[key] for key in keys}}, "outs": [listed]}
+            for stage, keys in {"download": ("dataset", "source"), "preprocess": ("dataset", "image_size")}.items()
+        }
+        Path("dvc.lock").write_text(json.dumps({"stages": stages}))
+
+    record("another")
+    with pytest.raises(plan.OpenPrimary):
+        load(text)
+    record("mine")
+    assert (load(text).plan.primary, load(text).hash) == (primary, known.hash)
+    files.write_json(path, manifest | {"skipped": 1})  # not what dvc.lock says: of another checkout
+    with pytest.raises(plan.OpenPrimary):
+        load(text)
+
+
+def test_common_keys_are_those_of_every_variant() -> None:
+    common = load(STUDY.replace("variants:", "common: {train.steps: 7, train.batch_size: 32}\nvariants:"))
+    assert {chosen.train.steps for chosen in common.configs.values()} == {7}
+    spelled_out = STUDY.replace("{diff", "{train.steps: 7, train.batch_size: 32, diff")
+    assert common.hash == load(spelled_out).hash != load(STUDY).hash
+    own = load(
+        STUDY.replace("variants:", "common: {train.steps: 7}\nvariants:").replace("linear}", "linear, train.steps: 9}")
+    )
+    assert [chosen.train.steps for chosen in own.configs.values()] == [7, 9]
+    with pytest.raises(UserError, match="seed: every variant gets the same seeds"):
+        load(STUDY.replace("variants:", "common: {seed: 7}\nvariants:"))
+
+
+def test_a_question_cannot_control_the_terminal() -> None:
+    assert load(STUDY.replace("Which schedule?", '"a\\e[31m\\nb"')).plan.question == r"a\x1b[31m b"
+
+
 NOISE = STUDY.replace("looks", "noise: 4\nlooks")
 
 
@@ -189,6 +237,43 @@ def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixt
     assert study("new", "loss", *vary) == 2
     assert "studies/loss.yaml: exists" in capsys.readouterr().err
     assert Path("studies/loss.yaml").read_text() == before
+
+
+def test_new_takes_what_all_variants_have_in_common_and_says_what_is_open(capsys: pytest.CaptureFixture[str]) -> None:
+    vary = ("--vary", "diffusion.loss.name=simple,min_snr")
+    assert study("new", "mine", *vary, "--base", "photos_small", "--set", "data.source=studies", "train.steps=9") == 0
+    path = Path("studies/mine.yaml")
+    assert study("plan", "mine", "--no-pilot") == 2
+    assert "error: studies/mine.yaml: primary: missing" in capsys.readouterr().err
+    path.write_text(path.read_text().replace("# primary:", "primary:"))
+    found = plan.load(path)
+    assert found.plan.primary == "classifier.fd"
+    assert {(each.data.source, each.train.steps) for each in found.configs.values()} == {("studies", 9)}
+    assert study("plan", "mine", "--no-pilot") == 0
+    for wrong in ("data.source", "=3", "data.sourc=x"):
+        assert study("new", "other", *vary, "--set", wrong) == 2
+        assert not Path("studies/other.yaml").exists()
+
+
+def test_a_study_is_found_by_its_name_and_a_wrong_name_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("studies/schedules.yaml").write_text(STUDY)
+    assert study("status", "schedules") == 0
+    assert study("plan", "schedule", "--no-pilot") == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert "did you mean 'schedules'?" in said
+    assert "preset" not in said
+
+
+@pytest.mark.parametrize("command", [("plan", "--no-pilot"), ("run",)])
+def test_images_that_are_not_there_are_missed_before_anything_runs(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = "common: {data.dataset.name: image_folder, data.source: nowhere}\nprimary: classifier.fd\n"
+    Path("studies/a.yaml").write_text(f"{common}{STUDY}")
+    study_project.commit("a study")
+    assert study(command[0], "a", *command[1:]) == 2
+    assert "studies/a.yaml: cosine: data.source: no such file or folder 'nowhere'" in capsys.readouterr().err
+    assert study_project.ran() == []
 
 
 @pytest.mark.parametrize(

@@ -416,10 +416,23 @@ def test_what_is_not_committed_is_refused(capsys: pytest.CaptureFixture[str]) ->
 def test_a_plan_that_changed_after_results_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert study("run", str(PLAN), "--line", "1") == 0
     PLAN.write_text(STUDY.replace("[2]", "[3]"))
-    commit("other looks")
-    for command in ("run", "status", "push"):
-        line = refused(capsys, command, str(PLAN))
-        assert line.startswith("error: studies/tiny.yaml: the plan is not the one that 1 results were made under")
+    for told in ("`git diff studies/tiny.yaml`", "`git log -p studies/tiny.yaml`"):
+        for command in ("run", "push"):
+            line = refused(capsys, command, str(PLAN))
+            assert line.startswith("error: studies/tiny.yaml: the plan is not the one that 1 results were made under")
+            assert told in line
+        assert study("status", str(PLAN)) == 0
+        said = capsys.readouterr()
+        assert "1 done" in said.out
+        assert told in said.err
+        git("add", "--all")
+        git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--allow-empty", "-m", "looks")
+    PLAN.write_text(STUDY)
+    commit("as before")
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("learning_rate: 0.002", "learning_rate: 0.003"))
+    assert "`git diff params.yaml`" in refused(capsys, "run", str(PLAN))
+    git("checkout", "--", "params.yaml")
     PLAN.write_text(STUDY.replace("Which schedule?", "Which one?"))
     commit("other words")
     assert study("status", str(PLAN)) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.settings import parse
+from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model.file import load_model, write
+from ddpm.model.layers import key_dropout
 from ddpm.params.config import Config
 from ddpm.tracking.previews import Previews
 from ddpm.training.batches import Batches
@@ -112,6 +115,13 @@ def test_the_model_file_says_the_precision_that_auto_came_to(
         monkeypatch.setattr(torch.cpu, name, lambda: fast)
     run(small(train={"steps": 1, "precision": "auto"}), "out")
     assert load_model(Path("out/model.safetensors"), CPU).facts["precision"] == expected
+
+
+def test_the_place_of_each_grid_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    run(small(train={"grid_every": 6}), "out")
+    said = re.findall("grid of images: (.*)", capsys.readouterr().err)
+    assert [Path(path).name for path in said] == ["step-0000006.png", "step-0000012.png"]
+    assert {Path(path).parent for path in said} == {Path(".ddpm/checkpoints/run/grids")}
 
 
 def test_the_folders_of_grids_and_averages_are_there_without_any() -> None:
@@ -264,14 +274,18 @@ def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Ten
     """What a training draws, by source: initial weights; batches of two epochs; epsilon, timesteps and dropout."""
     trainer = Trainer(config.training(), pictures(), CPU)
     found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "order": [], "noise": []}
-    real = trainer.losses
 
-    def losses(x_0: Tensor, epsilon: Tensor, t: Tensor, words: Tensor, *others: Tensor | None) -> Tensor:
+    def noised(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
         found["order"].append(x_0.clone())
-        found["noise"] += [each.clone() for each in (epsilon, t, words)]
-        return real(x_0, epsilon, t, words, *others)
+        found["noise"] += [epsilon.clone(), at.signal.clone()]
+        return q_sample(x_0, epsilon, at)
 
-    monkeypatch.setattr(trainer, "losses", losses)
+    def dropped(network: nn.Module, words: Tensor) -> None:
+        found["noise"].append(words.clone())
+        key_dropout(network, words)
+
+    monkeypatch.setattr("ddpm.training.trainer.q_sample", noised)
+    monkeypatch.setattr("ddpm.training.trainer.key_dropout", dropped)
     for step in range(1, 8):
         trainer.step(step)
     return found

@@ -64,6 +64,7 @@ def test_a_variant_is_immutable(family: str, name: str) -> None:
         ({"name": "cosin"}, r"s\.name: unknown 'cosin' \(did you mean 'cosine'\?\); allowed: constant, cosine, "),
         ({"name": "_layers"}, r"s\.name: unknown '_layers'"),
         ({"name": "../models/unet"}, r"s\.name: unknown '\.\./models/unet'"),
+        ({"name": "linear", "nam": "cosine"}, r"s\.nam: unknown 'nam' \(did you mean 'name'\?\)"),
         ({"name": "linear", "cosin": {}}, r"s\.cosin: unknown 'cosin' \(did you mean 'cosine'\?\)"),
         ({"name": "linear", "linear": 3}, r"s\.linear: 3 is not allowed"),
         (

@@ -6,14 +6,12 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from torch.optim import Optimizer
 
 from ddpm.base.errors import exit_code
 from ddpm.compute import distributed
@@ -21,8 +19,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import Classes
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
-from ddpm.training.sharded import Sharded
-from ddpm.training.trainer import Trainer, train
+from ddpm.training.trainer import train
 from tests.small import Memory, pictures, small
 
 
@@ -47,16 +44,7 @@ def trained(
     config = small(**options).training()
     images, kinds = pictures(), config.model.classes
     classes = Classes(("kind",) * kinds, (1,) * kinds, np.arange(len(images)) % kinds) if kinds else None
-    held: list[Sharded | Optimizer] = []
-
-    def watched(trainer: Trainer, _: Path) -> Callable[[int], None]:
-        held.append(trainer.optimizer)
-        return lambda step: None
-
-    history = train(config, images, device, folder, checkpoints, log or Memory(), [watched], ranks, classes)
-    parts = [one.optim if isinstance(one, Sharded) else one for one in held]
-    size = sum(value.nbytes for part in parts for values in part.state.values() for value in values.values())
-    (folder / f"optimizer-{ranks.rank}.json").write_text(json.dumps(size))
+    history = train(config, images, device, folder, checkpoints, log or Memory(), (), ranks, classes)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps([[row.loss, row.gradient_norm] for row in history.rows]))
 
 

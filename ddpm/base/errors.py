@@ -13,17 +13,21 @@ EXIT_USER_ERROR = 2
 STDOUT, STDERR = 1, 2
 FIX = "check the disk's space and the folder's permissions, and run the same command again"
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+LONGEST = 2000  # characters of a line; what the middle of a longer one quotes helps nobody
 KERNELS = "device-side assert|illegal|misaligned|invalid (?!device)"  # a bug: its traceback is needed
 
 
 class UserError(Exception):
     """One line: the key or file, its value, what is allowed, how to fix it. Never shown with a traceback.
 
-    Passwords are removed, because the line is printed and written into reports and cards.
+    Passwords are removed, because the line is printed and written into reports and cards. Of a line that quotes too
+    much, the middle is left out: the key stands at its beginning, and what to do at its end.
     """
 
     def __init__(self, line: str):
-        super().__init__(masked(line))
+        line = masked(line)
+        cut = f"{line[: LONGEST * 3 // 4]} [...] {line[-LONGEST // 5 :]}"
+        super().__init__(line if len(line) <= LONGEST else cut)
 
 
 def exit_code(main: Callable[[], int | None]) -> int:

@@ -79,17 +79,14 @@ def _holder(path: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def try_lock(path: Path, shared: bool = False) -> int | None:
-    """A descriptor that locks a file or folder, or None if another process holds the lock or has removed it.
-
-    shared: processes that ask for it can hold the lock together.
-    """
+def try_lock(path: Path) -> int | None:
+    """A descriptor that locks a file or folder, or None if another process holds the lock or has removed it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None

@@ -14,6 +14,7 @@ AVERAGES = MODEL / "ema"
 SAMPLES = Path("data/samples")
 EVALUATION = Path("data/evaluation")
 
+STUDIES = Path("studies")
 METRICS = Path("metrics")
 LOSS = METRICS / "loss.csv"
 BASELINE = METRICS / "baseline.json"

@@ -40,6 +40,11 @@ def bar(
     )
 
 
+def say(line: str) -> None:
+    """Print a line on stderr above the bar that is shown, if any."""
+    tqdm.write(line, file=sys.stderr)
+
+
 def duration(seconds: float) -> str:
     """A readable duration: ``6.0 s``, ``35 s``, ``2 min 20 s``, ``5.8 h``, ``12.6 days``."""
     whole = round(seconds)

@@ -176,11 +176,11 @@ def build(family: str, spec: Any, key: str) -> Any:
         raise UserError("; ".join(f"{key}.{line}".replace(".:", ":") for line in refusal.lines)) from refusal
 
 
-def built(family: str, spec: Any) -> Any:
+def built(family: str, spec: Any, besides: tuple[str, ...] = ()) -> Any:
     """Like ``build``. Raises Refusal.
 
     spec: ``{name: N, N: {...}, M: {...}}``. The blocks of other variants are checked too, so that a typo in them is
-    found now.
+    found now. besides: other keys that stand next to these, of which an unknown one may be a misspelling.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise Refusal(f": {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
@@ -188,7 +188,8 @@ def built(family: str, spec: Any) -> Any:
     for name, block in {spec["name"]: {}, **spec}.items():
         if name == "name":
             continue
-        if reason := unknown(family, name):
+        others = () if name == spec["name"] else ("name", *besides)
+        if reason := unknown(family, name, others):
             raise Refusal(f"{'name' if name == spec['name'] else clipped(name)}: {reason}")
         cls = variant_class(family, name)
         try:
@@ -198,8 +199,8 @@ def built(family: str, spec: Any) -> Any:
     return variants[spec["name"]]
 
 
-def unknown(family: str, name: str) -> str:
-    """Why ``name`` is not one of the family's variants; empty if it is one.
+def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
+    """Why ``name`` is not one of the family's variants; empty if it is one. others: what it may be a misspelling of.
 
     DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks: the file may be missing there.
     """
@@ -212,7 +213,7 @@ def unknown(family: str, name: str) -> str:
             f"git does not track {file}, and this run uses a copy of the files that git tracks: `git add {file}`, and "
             "run it again"
         )
-    return f"unknown {shown(name)}{closest(name, known)}; allowed: {', '.join(known)}"
+    return f"unknown {shown(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
 
 
 def check_name(family: str, name: str, key: str) -> None:

@@ -15,7 +15,7 @@ import shtab
 import yaml
 
 from ddpm.base import variant
-from ddpm.base.paths import MODEL_FILE
+from ddpm.base.paths import MODEL_FILE, STUDIES
 from ddpm.params import presets
 from ddpm.sampling.settings import Spacing
 
@@ -28,6 +28,7 @@ exit codes:
   0    done
   1    gate: worse than the baseline allows; doctor: something needed is missing; study run: an experiment failed
   2    a mistake, reported in one line on stderr
+  3    compare, study: both sides of every comparison score worse than a Gaussian, so that it is too early for a verdict
   75   study run: the time of --max-time is over; the same command continues
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`"""
@@ -57,8 +58,15 @@ def _model(text: str) -> Path:
     return path / MODEL_FILE.name if path.is_dir() else path
 
 
+def _plan(text: str) -> Path:
+    """A study's file, or the one in studies/ with that name."""
+    path, named = Path(text), STUDIES / f"{text}.yaml"
+    return named if named.is_file() and not path.is_file() else path
+
+
 TYPES: dict[str, Any] = {
-    "int": int, "float": float, "path": Path, "model": _model, "positive": _positive, "minutes": _minutes,
+    "int": int, "float": float, "path": Path, "model": _model, "plan": _plan, "positive": _positive,
+    "minutes": _minutes,
 }  # fmt: skip
 
 
@@ -81,7 +89,8 @@ def listed() -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(prog="ddpm", description=ABOUT, epilog=EXIT_CODES, formatter_class=form)
-    added = top.add_subparsers(metavar="COMMAND", required=True)
+    top.set_defaults(run="", help=top.format_help)
+    added = top.add_subparsers(metavar="COMMAND")
     for name, about in listed().items():
         _add_command(added, name, about, about["examples"])
     shtab.add_argument_to(top, "--print-completion", help="the script that makes the Tab key complete `ddpm`")
@@ -98,10 +107,10 @@ def _add_command(added: Commands, name: str, about: Mapping[str, Any], examples:
     )
     own = [f"  {line}\n      {use}" for line, use in examples.items() if f"{line} ".startswith(f"{parser.prog} ")]
     parser.epilog = "\n".join(["examples:", *own] if own else [])
-    parser.set_defaults(run=about.get("run", ""))
+    parser.set_defaults(run=about.get("run", ""), help=parser.format_help)
     _add_options(parser, about.get("options", {}))
     if "commands" in about:
-        below = parser.add_subparsers(metavar="COMMAND", required=True)
+        below = parser.add_subparsers(metavar="COMMAND")
         for each, what in about["commands"].items():
             _add_command(below, each, what, examples)
 
@@ -121,13 +130,15 @@ def _add_options(parser: argparse._ActionsContainer, options: Mapping[str, Any])
         action: Any = parser.add_argument(*flags.split(), **settings)
         if words:
             action.complete = shtab.cmd(f"echo {words.replace(',', '')}")
-        elif kind in ("path", "model"):
+        elif kind in ("path", "model", "plan"):
             action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE
 
 
 def function(run: str) -> Callable[[argparse.Namespace], int | None]:
     """What a command does: a function of commands.py or, such as ``study.push``, of another file here, which is
-    imported now, so that no other command waits for it."""
+    imported now, so that no other command waits for it. Without a command, ``run`` is empty: print the help."""
+    if not run:
+        return lambda parsed: print(parsed.help(), end="")
     module, _, name = run.rpartition(".")
     found: Callable[[argparse.Namespace], int | None] = getattr(import_module(f"ddpm.cli.{module or 'commands'}"), name)
     return found

@@ -17,8 +17,6 @@ from ddpm.cli.terminal import answer, picture_path
 from ddpm.params import config, file, presets
 from ddpm.sampling.settings import Guidance, Sample
 
-CHAMPION = "champion"  # alias of the newest model that passed the gate
-
 
 def write_preset(parsed: argparse.Namespace) -> None:
     import pygit2
@@ -132,8 +130,8 @@ def list_runs(parsed: argparse.Namespace) -> None:
     answer(parsed, [run._asdict() for run in found], overview.table(found, terminal.width()))
 
 
-def compare_runs(parsed: argparse.Namespace) -> None:
-    from ddpm.compare import noise_levels, runs, tables, verdict
+def compare_runs(parsed: argparse.Namespace) -> int:
+    from ddpm.compare import noise_levels, runs, tables, too_early, verdict
 
     working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
     if parsed.between:
@@ -152,6 +150,7 @@ def compare_runs(parsed: argparse.Namespace) -> None:
     written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
     table = tables.plain(tables.tables(found), tables.notes(found))
     answer(parsed, tables.to_dict(found), table, *([""] if written else []), *written)
+    return too_early.exit_code(found.verdicts, found.metrics[0])
 
 
 def gate_scores(parsed: argparse.Namespace) -> int:
@@ -159,14 +158,14 @@ def gate_scores(parsed: argparse.Namespace) -> int:
     from ddpm.compare import gate, measured, sanity, snapshots
 
     try:
-        settings, fingerprint, scores = config.load(), measured.fingerprint(), measured.scores()
+        settings, comparable, scores = config.load(), measured.comparable(), measured.scores()
         snapshots.check_metrics()
         decisive = gate.decisive(scores, settings.gate)
         sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
         if parsed.update:
             print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
-        checks = gate.gate(scores, fingerprint, gate.read_baseline(), settings)
+        checks = gate.gate(scores, comparable, gate.read_baseline(), settings)
         text = gate.markdown(checks, settings.gate)
         gate.summarize(text)
     except UserError as error:
@@ -176,14 +175,7 @@ def gate_scores(parsed: argparse.Namespace) -> int:
         gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
         raise
     answer(parsed, {"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]}, text)
-    if gate.failed(checks):
-        return 1
-    if parsed.champion:
-        from ddpm.tracking import serving
-
-        uri = _written(serving.register(parsed.champion, CHAMPION))
-        print(f"{uri} is the {CHAMPION} of {parsed.champion} in MLflow's registry", file=sys.stderr)
-    return 0
+    return 1 if gate.failed(checks) else 0
 
 
 def write_report(parsed: argparse.Namespace) -> None:
@@ -262,18 +254,6 @@ def track_sync(parsed: argparse.Namespace) -> None:
         return
     from ddpm.tracking import tracker
 
-    print(f"MLflow run {_written(tracker.sync())} is complete")
-
-
-def track_register(parsed: argparse.Namespace) -> None:
-    from ddpm.tracking import serving
-
-    uri = _written(serving.register(parsed.name))
-    print(f"{uri}: `mlflow models serve -m {uri} --env-manager local --host 127.0.0.1 -p 5001` draws its images")
-
-
-def _written(answer: str | None) -> str:
-    """The answer. Raises UserError if there is none."""
-    if answer is None:
+    if (run := tracker.sync()) is None:
         raise UserError("MLflow: nothing was written: DDPM_TRACKING is off")
-    return answer
+    print(f"MLflow run {run} is complete")

@@ -18,6 +18,7 @@ from ddpm.cli.terminal import answer
 from ddpm.compare import noise_levels, sanity
 from ddpm.compare.noise_levels import Difference
 from ddpm.compare.runs import some
+from ddpm.compare.too_early import exit_code
 from ddpm.params import file
 from ddpm.study import budget, curves, plan, planning, runner, sharing, status, tuning, verdict
 from ddpm.study.plan import Study
@@ -28,13 +29,15 @@ from ddpm.study.worker import Worker
 
 
 def write_new(parsed: argparse.Namespace) -> None:
-    path = planning.write(parsed.name, parsed.vary, parsed.base, parsed.looks, parsed.spending)
-    print(f"{path}: complete its question, commit it, and `ddpm study plan {path}`")
+    path = planning.write(parsed.name, parsed.vary, parsed.common, parsed.base, parsed.looks, parsed.spending)
+    print(f"{path}: complete it, commit it, and `ddpm study plan {parsed.name}`")
 
 
 def print_plan(parsed: argparse.Namespace) -> None:
     study = plan.load(parsed.file)
     ledger = Ledger(study)
+    if not ledger.all:
+        planning.check_sources(study)
     found = status.of(ledger)
     at_once = _slots(parsed, study)
     cost = planning.cost(found, pilot=not parsed.no_pilot)
@@ -61,6 +64,7 @@ def run(parsed: argparse.Namespace) -> int:
     sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{parsed.file}: blind_to", study.settings)
     ledger = Ledger(study)
     if not ledger.all:
+        planning.check_sources(study)
         budget.check_count(study)
     ledger.fix()
     if ledger.moved:
@@ -84,16 +88,17 @@ def _run(parsed: argparse.Namespace, ledger: Ledger) -> int:
         print(f"failed: {printable(reason)}", file=sys.stderr)
     if share:
         share()  # results that a remote refused earlier
-    return 1 if going.failed else 0
+    return 1 if going.failed else exit_code(findings.findings, findings.primary)
 
 
-def print_verdict(parsed: argparse.Namespace) -> None:
+def print_verdict(parsed: argparse.Namespace) -> int:
     """Raises UserError if no experiment is finished."""
     ledger = Ledger(plan.load(parsed.file))
     if not ledger.done:
         raise UserError(f"{parsed.file}: none of its experiments is finished: `ddpm study run {parsed.file}` runs them")
     findings, written = _write(ledger, runner.Runner(ledger, 1, (), print).judge())
     answer(parsed, verdict.to_dict(findings), verdict.describe(findings), "", *written)
+    return exit_code(findings.findings, findings.primary)
 
 
 def _write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
@@ -152,7 +157,10 @@ def track(path: Path) -> None:
 
 def print_status(parsed: argparse.Namespace) -> None:
     study = plan.load(parsed.file)
-    found, at_once = status.of(Ledger(study)), _slots(parsed, study)
+    ledger = Ledger(study, any_plan=True)
+    if ledger.refusal:
+        print(f"warning: {ledger.refusal}", file=sys.stderr)
+    found, at_once = status.of(ledger), _slots(parsed, study)
     answer(parsed, status.to_dict(found, at_once), status.text(found, at_once))
 
 

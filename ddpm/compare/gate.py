@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 from tabulate import tabulate
@@ -32,6 +32,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import BASELINE, EVALUATE
 from ddpm.base.settings import Section
 from ddpm.compare import measured, metrics, pairing, runs
+from ddpm.params import config, file, presets
 from ddpm.params.config import Config, Gate
 from ddpm.scoring.metric import Direction
 
@@ -45,27 +46,34 @@ REMAKE = "`ddpm gate --update` makes a new one"
 class Expected(Section):
     """What honest training seeds score in one metric.
 
-    mean and sd (with n - 1 in its denominator) are in the metric's own unit, over n seeds; fingerprint is the hash in
-    metrics/fingerprint.json that these scores share.
+    mean and sd (with n - 1 in its denominator) are in the metric's own unit, over n seeds.
     """
 
     mean: float
     sd: Annotated[float, Field(ge=0)]
     n: Annotated[int, Field(ge=MIN_SEEDS)]
     direction: Direction
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-def _right_ways(baseline: dict[str, Expected]) -> dict[str, Expected]:
-    if not baseline:
+def _right_ways(scores: dict[str, Expected]) -> dict[str, Expected]:
+    if not scores:
         raise UserError("names no metric")
-    for name, expected in baseline.items():
+    for name, expected in scores.items():
         if expected.direction != (right := metrics.direction(name)):
             raise UserError(f"{name}.direction: {expected.direction!r} is wrong: {right!r}")
-    return baseline
+    return scores
 
 
-Baseline = Annotated[dict[str, Expected], AfterValidator(_right_ways)]  # by the score's name, such as classifier.fd
+class Baseline(Section):
+    """The content of metrics/baseline.json.
+
+    preset: the one that the runs have the params of, if any. comparable: their fingerprint's content. scores: by the
+    score's name, such as classifier.fd.
+    """
+
+    preset: str | None = None
+    comparable: dict[str, Any]
+    scores: Annotated[dict[str, Expected], AfterValidator(_right_ways)]
 
 
 class Check(BaseModel):
@@ -97,30 +105,34 @@ class Check(BaseModel):
         return f"{name} {arrow}", *before, f"{self.value:.4g}", change, f"{self.limit:.4g}", verdict
 
 
-def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, settings: Config) -> list[Check]:
+def gate(scores: Mapping[str, float], comparable: dict[str, Any], baseline: Baseline, settings: Config) -> list[Check]:
     """Every metric of the baseline, in the order in which scores are shown, then whether train images are copied.
 
-    Raises UserError if the two can't be compared: another fingerprint, a metric of the baseline that the run lacks, or
-    a deciding metric that the baseline lacks.
+    comparable: the content of the scores' fingerprint. Raises UserError if the two can't be compared: another
+    fingerprint, a metric of the baseline that the run lacks, or a deciding metric that the baseline lacks.
     """
     # never for a run that copies: that is a regression whatever the baseline, and no baseline is made from it
     or_remake = "" if metrics.copied(scores) else f", or {REMAKE}"
-    if other := [each.fingerprint for each in baseline.values() if each.fingerprint != fingerprint]:
-        raise UserError(
-            f"{BASELINE}: its fingerprint {other[0][:12]} is not {fingerprint[:12]} of these scores: other real "
-            f"images, extractor weights, number of samples, sampler, precision or metric settings; set them back"
-            f"{or_remake}"
-        )
-    if missing := [name for name in baseline if name not in scores]:
+    if comparable != baseline.comparable:
+        before, now = files.flatten(baseline.comparable), files.flatten(comparable)
+        keys = [key for key in before | now if before.get(key) != now.get(key)]
+        other = runs.some([f"{key} ({_brief(before, key)} there, {_brief(now, key)} here)" for key in keys], 6)
+        of, remedy = "", "set them back"
+        if baseline.preset:
+            of = f"it is of the preset {baseline.preset!r}, and "
+            remedy = f"`ddpm preset {baseline.preset} && dvc repro` makes scores that can be"
+        raise UserError(f"{BASELINE}: {of}these scores cannot be compared with it: {other}: {remedy}{or_remake}")
+    expectations = baseline.scores
+    if missing := [name for name in expectations if name not in scores]:
         raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
     deciding = decisive(scores, settings.gate)
-    if missing := [name for name in deciding if name not in baseline]:
+    if missing := [name for name in deciding if name not in expectations]:
         raise UserError(
             f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
         )
     checks = []
-    for name in metrics.judged(baseline):
-        value, expected, floor = scores[name], baseline[name], metrics.floor(name, settings.compare) or 0.0
+    for name in metrics.judged(expectations):
+        value, expected, floor = scores[name], expectations[name], metrics.floor(name, settings.compare) or 0.0
         allowed = max(settings.gate.k * expected.sd * math.sqrt(1 + 1 / expected.n), floor)
         gain, limit = metrics.gain(name, value - expected.mean), expected.mean - metrics.gain(name, allowed)
         checks.append(
@@ -134,6 +146,11 @@ def gate(scores: Mapping[str, float], fingerprint: str, baseline: Baseline, sett
                   is_worse=found.copies, is_better=False, decides=True)
         )  # fmt: skip
     return checks
+
+
+def _brief(content: Mapping[str, Any], key: str) -> str:
+    """A value of a fingerprint for a message; of a digest, enough to tell it from another."""
+    return str(content.get(key, "absent"))[:12]
 
 
 def decisive(names: Iterable[str], settings: Gate) -> list[str]:
@@ -173,45 +190,55 @@ def read_baseline(path: Path = BASELINE) -> Baseline:
     return measured.read(path, Baseline, REMAKE)
 
 
-def update(config: Config, path: Path = BASELINE) -> list[str]:
+def update(settings: Config, path: Path = BASELINE) -> list[str]:
     """Write the baseline from the recorded runs of these params with any seed; return notes on what was left out.
 
     Raises UserError, and keeps the old one, if fewer than MIN_SEEDS seeds have the current fingerprint, the runs are of
     several versions of the code, a score is not finite, or nothing is left to decide.
     """
     gathered = runs.gather()
-    matching = runs.matching(gathered.runs, config)
-    notes, fingerprint = [*gathered.notes, *matching.notes], measured.fingerprint()
-    comparable = [run for run in matching.runs if run.fingerprint == fingerprint]
-    if others := len(matching.runs) - len(comparable):
+    matching = runs.matching(gathered.runs, settings)
+    notes, comparable = [*gathered.notes, *matching.notes], measured.comparable()
+    fingerprint = files.digest(comparable)
+    alike = [run for run in matching.runs if run.fingerprint == fingerprint]
+    if others := len(matching.runs) - len(alike):
         notes.append(f"left out, of another fingerprint: {others}")
-    for run in comparable:
+    for run in alike:
         measured.finite(run.scores, f"{run.name} (seed {run.seed})")
-    if len(comparable) < MIN_SEEDS:
-        seeds = ", ".join(str(run.seed) for run in comparable) or "none"
+    if len(alike) < MIN_SEEDS:
+        seeds = ", ".join(str(run.seed) for run in alike) or "none"
         raise UserError(
-            f"gate --update: {len(comparable)} training seeds ({seeds}) have these params and fingerprint "
+            f"gate --update: {len(alike)} training seeds ({seeds}) have these params and fingerprint "
             f"{fingerprint[:12]}, {others} runs another; allowed: at least {MIN_SEEDS}: add by `dvc exp run -S seed=N`"
         )
-    for run in comparable:
+    for run in alike:
         if spaces := metrics.copied(run.scores):
             raise UserError(
                 f"gate --update: {run.name} (seed {run.seed}) copies train images ({', '.join(spaces)}): no baseline "
                 "can be made of it; train on more images, for fewer steps, or a smaller network"
             )
-    if odd := pairing.code_differences(comparable):
+    if odd := pairing.code_differences(alike):
         raise UserError(f"gate --update: {'; '.join(odd)}: run the odd ones again, so that one code made all of them")
-    baseline = {}
-    for name in metrics.judged(set().union(*(run.scores for run in comparable))):
-        values = [run.scores[name] for run in comparable if name in run.scores]
-        if len(values) < len(comparable):
+    scores = {}
+    for name in metrics.judged(set().union(*(run.scores for run in alike))):
+        values = [run.scores[name] for run in alike if name in run.scores]
+        if len(values) < len(alike):
             notes.append(f"{name}: left out, not every run has it")
             continue
         way, spread = metrics.direction(name), stdev(values)
-        baseline[name] = Expected(mean=mean(values), sd=spread, n=len(values), direction=way, fingerprint=fingerprint)
-    decisive(baseline, config.gate)
-    files.write_json(path, {name: expected.model_dump() for name, expected in baseline.items()})
+        scores[name] = Expected(mean=mean(values), sd=spread, n=len(values), direction=way)
+    decisive(scores, settings.gate)
+    files.write_json(path, Baseline(preset=_preset(settings), comparable=comparable, scores=scores).model_dump())
     return notes
+
+
+def _preset(settings: Config) -> str | None:
+    """The preset that has these params."""
+    for name in presets.names():
+        of = config.check(file.decode(presets.text(name), name))
+        if not runs.differences(of.flat(), settings.flat()):
+            return name
+    return None
 
 
 def markdown(checks: Sequence[Check], settings: Gate) -> str:

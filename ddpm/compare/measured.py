@@ -61,11 +61,11 @@ def scores(path: Path = EVALUATE) -> dict[str, float]:
     return finite(files.flatten(read(path)), path)
 
 
-def fingerprint(path: Path = FINGERPRINT) -> str:
-    """The fingerprint's hash. Raises UserError, also if the hash is not the digest of the content."""
+def comparable(path: Path = FINGERPRINT) -> dict[str, Any]:
+    """The fingerprint's content. Raises UserError, also if the fingerprint's hash is not the digest of it."""
     found: _Fingerprint = read(path, _Fingerprint)
     if files.digest(found.comparable) != found.hash:
         raise UserError(
             f"{path}: its hash is not that of its content: it was changed by hand; run `dvc repro -f evaluate`"
         )
-    return found.hash
+    return found.comparable

@@ -1,8 +1,8 @@
 """Which scores can be judged, and which direction is better.
 
 A score's name is its place in metrics/evaluate.json: ``<extractor>.<metric>``, such as ``classifier.fd``, or a metric
-alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifier.fd``), or say whether the
-model copies it (``memorisation.pixels.share``).
+alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifier.fd``) or what needs no network
+(``yardsticks.gaussian.classifier.fd``), or say whether the model copies (``memorisation.pixels.share``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from ddpm.params.config import Compare
 from ddpm.scoring import metric
 
 MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
+GAUSSIAN = "yardsticks.gaussian"
+# prefix of the scores of other images than the model's -> what they are
+OTHERS = {GAUSSIAN: "a Gaussian", "yardsticks.class_gaussians": "one per class", "real": "real images"}
+# begins the names of the scores that are kept with a run, besides those that are judged
+RECORDED = (MEMORISATION, *(f"{prefix}." for prefix in OTHERS))
 # by name without the extractor, in the order in which they are shown
 OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
 ALONE = {score.name: score for score in metric.LIKELIHOOD}
@@ -88,6 +93,36 @@ def margin(name: str, baseline: float, settings: Compare) -> float:
 def gain(name: str, difference: float) -> float:
     """The difference, signed so that positive is better."""
     return difference if direction(name) == "higher" else -difference
+
+
+def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int]]:
+    """That score of the yardsticks and of real images, and the number of images, by what they are. Empty for a run that
+    an older version scored."""
+    extractor = name.rpartition(".")[0]
+    return {
+        what: (scores[f"{prefix}.{name}"], int(scores[f"{prefix}.{extractor}.count"]))
+        for prefix, what in OTHERS.items()
+        if f"{prefix}.{name}" in scores and f"{prefix}.{extractor}.count" in scores
+    }
+
+
+def apart(scores: Mapping[str, float], names: Iterable[str], count: int) -> list[str]:
+    """A line for each of the ``others`` of another number of images than ``count``, whose scores must not stand next to
+    those of ``count`` images."""
+    lines: dict[str, list[str]] = {}
+    for name in names:
+        for what, (score, own) in others(scores, name).items():
+            if own != count:
+                lines.setdefault(f"{what}, at N = {own:,}", []).append(f"{name} {score:.4g}")
+    return [f"{what}: {', '.join(shown)}" for what, shown in lines.items()]
+
+
+def gaussian(runs: Iterable[Mapping[str, float]], name: str) -> float | None:
+    """The Gaussian's mean score over the runs, whose scores are given, if the score is a distance and all runs have
+    it. Others decide nothing: a Gaussian of the train images may well have a higher recall than a good model."""
+    found = [scores.get(f"{GAUSSIAN}.{name}") for scores in runs]
+    known = [score for score in found if score is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) and direction(name) == "lower" else None
 
 
 def is_headline(name: str) -> bool:

@@ -144,7 +144,7 @@ def of_logged(run: tracker.Logged) -> Run:
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
     chosen: config.Config = config.check(nested, "its params")
-    names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.MEMORISATION)]
+    names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.RECORDED)]
     scores = {name: run.metrics[name] for name in names}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
     return _run(run, run.started, chosen, scores, numbers, fingerprint, code)

@@ -37,7 +37,7 @@ def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
     other = next(name for name in NEXT if name != settings.diffusion.schedule.name)
     return [
         f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} {data.shape.sides}{took}",
-        f"scores   {', '.join(_scores(measured)) or 'none'}",
+        *_scores(measured),
         *_denoising(),
         *_copies(measured["evaluate"]),
         f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
@@ -71,25 +71,25 @@ def numbers(measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _scores(measured: Mapping[str, Any]) -> Iterator[str]:
-    """Each score next to that of real images that the model never saw; for a Fréchet distance, both numbers of images.
-
-    The distance falls as that number grows: without the numbers the two would look comparable.
-    """
-    evaluate, drawn = measured["evaluate"], measured["sample"].get("count")
+    """A line of the samples' scores, and one each of those of the yardsticks and of real images that the model never
+    saw. Each begins with its number of images: a Fréchet distance falls as that grows."""
+    evaluate = measured["evaluate"]
+    scores = flatten(evaluate)
     extractors = [name for name in evaluate if name in variant.names("extractors")]
-    for extractor in extractors:
-        of = f" by {extractor}" if len(extractors) > 1 else ""
-        found, real = evaluate[extractor], evaluate.get("real", {}).get(extractor, {})
-        for name, called in NAMES.items():
-            if name not in found:
-                continue
-            own, others = f"{called}{of} {found[name]:.3g}", f"{real[name]:.3g}" if name in real else ""
-            if name in metrics.HEADLINE and others:
-                others = f"real images: {others}"
-                if drawn and "count" in real:
-                    own += f" of {drawn:,} samples"
-                    others += f" of {real['count']:,}" + ("; fewer make it larger" if real["count"] != drawn else "")
-            yield own + (f" ({others})" if others else "")
-    for name in metrics.ALONE:
-        if name in evaluate:
-            yield f"{evaluate[name]:.3g} {metrics.title(name)}"
+
+    def listed(prefix: str = "") -> str:
+        shown = []
+        for extractor in extractors:
+            of = f" by {extractor}" if len(extractors) > 1 else ""
+            for name, called in NAMES.items():
+                if (key := f"{prefix}{extractor}.{name}") in scores:
+                    shown.append(f"{called}{of} {scores[key]:.3g}")
+        return ", ".join(shown)
+
+    alone = [f"{scores[name]:.3g} {metrics.title(name)}" for name in metrics.ALONE if name in scores]
+    drawn = f"{measured['sample']['count']:,} samples: " if "count" in measured["sample"] else ""
+    yield f"scores   {drawn}{', '.join(filter(None, [listed(), *alone])) or 'none'}"
+    for prefix, what in metrics.OTHERS.items():
+        count = next((n for name in extractors if (n := scores.get(f"{prefix}.{name}.count"))), None)
+        if count and (shown := listed(f"{prefix}.")):
+            yield f"         {count:,.0f} {what if prefix == 'real' else f'draws of {what}'}: {shown}"

@@ -7,6 +7,9 @@ features (if measured) moved the same way, because KID has no bias and the Fréc
 model (Chong & Forsyth 2020, arXiv:1911.07023). A variant that copies train images is never the better one
 (ddpm/scoring/memorisation.py): copies score like real images.
 
+Two variants that both score worse than a Gaussian fitted to the train images, in the mean of the primary metric over
+their runs, have learned nothing yet: whatever they differ in, it is **too early** for a verdict.
+
 It is **equivalent** if two one-sided t tests reject every gap as large as the margin. Everything else is
 **inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as
 observed, and if it is as near to the margin as the interval allows. Nobody knows which holds: the numbers are not a
@@ -29,17 +32,16 @@ from typing import Any, Literal
 import numpy as np
 
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics, pairing, runs, statistics
+from ddpm.compare import metrics, pairing, runs, statistics, too_early
 from ddpm.compare.pairing import Arm, Pair
 from ddpm.compare.runs import Gathered, Run
 from ddpm.params.config import Compare, Config
 from ddpm.scoring.metric import Direction
 
 # the last two are for a study that continues (ddpm/study/verdict.py)
-Outcome = Literal["better", "worse", "equivalent", "inconclusive", "futile", "not yet"]
+Outcome = Literal["better", "worse", "equivalent", "inconclusive", "too early", "futile", "not yet"]
 ONE_SEED = "one seed proves nothing"
 COPIES = "copies train images"
-FAR = 0.05  # a share of images, such as precision, of variants that drew little but noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,18 @@ class Described:
     @property
     def said(self) -> str:
         """The outcome in words."""
-        return {"not yet": "not decided yet", "futile": "unlikely to be decided"}.get(self.outcome, self.outcome)
+        words = {
+            "not yet": "not decided yet",
+            "futile": "unlikely to be decided",
+            "too early": "too early to be judged",
+        }
+        return words.get(self.outcome, self.outcome)
 
     @property
     def headline(self) -> str:
         """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"."""
+        if self.outcome == "too early":
+            return f"{self.variant} is {self.said}: {self.reason}"
         way = "higher" if self.difference > 0 else "lower"
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
@@ -205,7 +214,7 @@ def _compared(
         metrics=tuple(names),
         arms=tuple(arms),
         verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*code, *budgets, *copies, *filter(None, map(far_from_real, pairs)), *notes),
+        notes=(*code, *budgets, *copies, *notes, *too_early.note(runs, names[0])),
         fingerprint=fingerprint,
         settings=settings,
     )
@@ -213,11 +222,13 @@ def _compared(
 
 def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
     """A verdict for each pair and each metric. A single seed is only described."""
-    return [_at_one_look(metric, pair, len(pairs) * len(names), settings) for pair in pairs for metric in names]
+    return [
+        _at_one_look(metric, pair, names[0], len(pairs) * len(names), settings) for pair in pairs for metric in names
+    ]
 
 
-def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> Verdict:
-    """The verdict on one metric of a pair. verdicts: their number in the table."""
+def _at_one_look(metric: str, pair: Pair, primary: str, verdicts: int, settings: Compare) -> Verdict:
+    """The verdict on one metric of a pair. primary: the table's first metric. verdicts: their number in the table."""
     seen = Verdict(**described(metric, pair, settings))
     if len(seen.seeds) == 1:
         return seen
@@ -227,7 +238,7 @@ def _at_one_look(metric: str, pair: Pair, verdicts: int, settings: Compare) -> V
     differs, excluded = adjusted_p < alpha and flip_p <= alpha, bool(test.equivalence_p <= alpha / verdicts)
     tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
     seen = replace(seen, **tested, adjusted_p=adjusted_p, sign_flip_p=flip_p)
-    outcome, reason = rule(pair, seen, differs, excluded)
+    outcome, reason = rule(pair, primary, seen, differs, excluded)
     if reason or outcome != "inconclusive":
         return replace(seen, outcome=outcome, reason=reason)
     # the first reason that keeps a difference from being a verdict
@@ -264,11 +275,14 @@ def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
     }
 
 
-def rule(pair: Pair, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
+def rule(pair: Pair, primary: str, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
     """The outcome and its reason; inconclusive, without a reason, if neither holds.
 
-    differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
+    primary: the metric that decides whether it is too early for a verdict on any. differs: the tests reject "no
+    difference". excluded: they reject every gap as large as the margin.
     """
+    if early := too_early.reason(pair, primary):
+        return "too early", early
     if differs and abs(seen.difference) > seen.margin:
         if not _kid_agrees(pair, seen):
             return "inconclusive", "KID moved the other way"
@@ -302,17 +316,6 @@ def more(seen: Described, sd: float, family: float, settings: Compare) -> tuple[
         f"about {as_seen} more seed{'s' * (as_seen > 1)} would settle it if the true difference is as seen, "
         f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the margin as the interval allows"
     )
-
-
-def far_from_real(pair: Pair) -> str:
-    """A warning if both variants are so far from real images that a gap between them says little; else nothing."""
-    runs = (*pair.before, *pair.after)
-    for metric in metrics.in_order(set.intersection(*({*filter(metrics.is_judged, run.scores)} for run in runs))):
-        means = [float(scores.mean()) for scores in pair.scores(metric)]
-        if metrics.kind(metric) in metrics.SHARES and max(means) < FAR:
-            what = f"{metric} {means[0]:.2g} and {means[1]:.2g}, where 1 is best"
-            return f"{pair.baseline} and {pair.variant} are both far from real images ({what}): no gap is a finding"
-    return ""
 
 
 def _kid_agrees(pair: Pair, verdict: Described) -> bool:

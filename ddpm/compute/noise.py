@@ -3,13 +3,11 @@
 Image i gets the same noise at any batch size, on any number of devices, and wherever a run was resumed. The generator
 is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), computed on whole tensors.
 Normals are made from it by Box-Muller in float64, so that every device rounds to the same float32.
-
-``step`` may be an int64 tensor of no dimensions on index's device, for a CUDA graph: it then must be below 2**32.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,33 +18,16 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 
 Key = tuple[int, int] | tuple[Tensor, ...]  # two words of 32 bits
-Draw = Callable[[Key, Tensor, int | Tensor, int], Tensor]
 
 
-def draw(key: Key, index: Tensor, step: int | Tensor, blocks: int) -> Tensor:
+def draw(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
     """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
     block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
     low, high = ((index >> shift & MASK)[:, None].expand_as(block) for shift in (0, 32))
-    counted = step.expand_as(block) if isinstance(step, Tensor) else torch.full_like(block, step & MASK)
-    return torch.stack(philox((block, counted, low, high), key))
+    return torch.stack(philox((block, torch.full_like(block, step & MASK), low, high), key))
 
 
-def fused() -> Draw:
-    """``draw`` as one kernel where it is a hundred, with the same numbers. It is compiled for each key, which is a
-    constant in it, and not for each step, which is a tensor: that must be below 2**32."""
-    compiled = torch.compile(draw, dynamic=False)
-
-    def fused_draw(key: Key, index: Tensor, step: int | Tensor, blocks: int) -> Tensor:
-        counted = step if isinstance(step, Tensor) else torch.full((), step, device=index.device)
-        words: Tensor = compiled(key, index, counted, blocks)
-        return words
-
-    return fused_draw
-
-
-def gaussian(
-    seed: int, purpose: str, index: Tensor, step: int | Tensor, shape: tuple[int, ...], draw: Draw = draw
-) -> Tensor:
+def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
     size = math.prod(shape)
     words = draw(_key(seed, purpose), index, step, -(-size // 4))
@@ -56,7 +37,7 @@ def gaussian(
     return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(-1, *shape)
 
 
-def uniform(seed: int, purpose: str, index: Tensor, step: int | Tensor, draw: Draw = draw) -> Tensor:
+def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
     """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
     high, low, _, _ = draw(_key(seed, purpose), index, step, 1)[:, :, 0]
     return (high * 2**21 + (low >> 11)).double() * 2**-53
@@ -68,7 +49,7 @@ def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
     return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
 
 
-def words(streams: Tensor, index: Tensor, step: int | Tensor, draw: Draw = draw) -> Tensor:
+def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
     """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
     if not len(streams):
         return index.new_empty((0, len(index), 2), dtype=torch.int32)

@@ -1,12 +1,8 @@
-"""Reading the processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json.
-
-A split of more than SHARD_BYTES is in images-00000.npy, images-00001.npy, ... instead: ``Shards``.
-"""
+"""Reading the processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -26,16 +22,6 @@ if TYPE_CHECKING:
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MANIFEST = "manifest.json"
-SHARD_BYTES = 10**9  # of a file of images
-
-
-class Shard(BaseModel):
-    """One of the files that a split's images are in: how many, and its sha256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    count: Annotated[int, Field(ge=1, lt=2**48)]
-    sha256: str
 
 
 class Manifest(BaseModel):
@@ -43,7 +29,6 @@ class Manifest(BaseModel):
 
     counts: images in each split; skipped: broken images that were left out.
     sha256: of each split's folder, that is its images and labels; it identifies the real images in every fingerprint.
-    shards: in order, of each split whose images are in more than one file; absent from the file if there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +40,6 @@ class Manifest(BaseModel):
     counts: Annotated[dict[Split, Positive], Field(min_length=len(SPLITS))]
     skipped: NonNegativeInt
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
-    shards: dict[Split, tuple[Shard, ...]] = {}
 
     @property
     def shape(self) -> Shape:
@@ -102,52 +86,6 @@ def called(data: Data, processed: Path) -> str:
     return f"{own}-{read_manifest(processed).digest}" if (processed / MANIFEST).exists() else own
 
 
-class Shards:
-    """Images in numbered files, as one array. A file is open only while it is read, so no page of it stays in memory.
-
-    Reading raises UserError when a file is missing, damaged, or not of ``counts`` images of the ``shape``.
-    """
-
-    def __init__(self, folder: Path, counts: list[int], shape: Shape):
-        self.folder = folder
-        self.ends = np.cumsum(counts)
-        self.shape = (int(self.ends[-1]), *shape)
-        self.nbytes = math.prod(self.shape)
-        for number in range(len(counts)):
-            self._open(number)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | NDArray[np.int64] | list[int], /) -> NDArray[np.uint8]:
-        """A copy of those images."""
-        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows {wanted.min()}..{wanted.max()} of {len(self)} images")
-        found = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        of = np.searchsorted(self.ends, wanted, side="right")
-        for number in np.unique(of):
-            images, here = self._open(number), of == number
-            found[here] = images[wanted[here] - self.ends[number] + len(images)]
-        return found
-
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        return self[:]
-
-    def _open(self, number: int) -> NDArray[np.uint8]:
-        count = self.ends[number] - (self.ends[number - 1] if number else 0)
-        return _load(self.folder / shard_name(number), (int(count), *self.shape[1:]), np.uint8)
-
-
-def shard_name(number: int) -> str:
-    return f"images-{number:05d}.npy"
-
-
-def named(shards: Iterable[Shard]) -> dict[str, str]:
-    """Each file's sha256, by name."""
-    return {shard_name(number): shard.sha256 for number, shard in enumerate(shards)}
-
-
 def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]]:
     """Images (N, C, H, W) and labels (N,), memory-mapped. Images are read-only; what is written to labels reaches no
     file: torch would warn of a tensor that may not be written to.
@@ -156,16 +94,7 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
     """
     manifest = read_manifest(processed)
     count = manifest.counts[split]
-    images: Images
-    if shards := manifest.shards.get(split):
-        images = Shards(processed / split, [shard.count for shard in shards], manifest.shape)
-        if len(images) != count:
-            raise UserError(
-                f"{processed / MANIFEST}: {split} has {count:,} images, and {len(images):,} in its shards; remove it "
-                "and run `dvc repro`"
-            )
-    else:
-        images = _load(processed / split / "images.npy", (count, *manifest.shape), np.uint8)
+    images: Images = _load(processed / split / "images.npy", (count, *manifest.shape), np.uint8)
     labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64, "c"))
     if labels.min() < 0 or labels.max() >= len(manifest.classes):
         raise UserError(
@@ -182,10 +111,7 @@ def check_content(processed: Path, found: Mapping[str, str]) -> None:
         for split in splits:
             path = processed / split
             if found[str(path)] != manifest.sha256[split]:
-                known = named(manifest.shards.get(split, ()))
-                there = (path / name for name in known if (path / name).is_file())
-                first = next((file for file in there if files.sha256(file) != known[file.name]), path)
-                raise UserError(f"{first}: changed since `dvc repro preprocess` made it; run `dvc repro`")
+                raise UserError(f"{path}: changed since `dvc repro preprocess` made it; run `dvc repro`")
 
 
 def train_classes(processed: Path, classes: int) -> Classes | None:

@@ -1,14 +1,14 @@
 """A model's evaluation: its sets' scores, how close they come to train images, and its likelihood.
 
-Each set of samples is scored by itself. evaluate.json holds the mean over the sets, and the scores of real images for
-comparison.
+Each set of samples is scored by itself. evaluate.json holds the mean over the sets and, for comparison, the scores of
+real images and of the yardsticks, at the same number of images where there are as many.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +27,14 @@ from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
 from ddpm.scoring.calibration import Task, scored, scorings
 from ddpm.scoring.extractor import Features
-from ddpm.scoring.limits import check_counts
-from ddpm.scoring.memorisation import Nearest, Space, Vectors
+from ddpm.scoring.limits import check_counts, possible
+from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
 from ddpm.scoring.scores import class_accuracy
 from ddpm.scoring.settings import Evaluate
 
+REAL = "real"  # in evaluate.json: the scores of test images, by extractor
+YARDSTICKS = "yardsticks"  # in evaluate.json: by yardstick and extractor
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
 
 
@@ -76,7 +78,9 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
     reports = [report(drawn, real, job, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
+    others = comparison(real.features, len(next(iter(images.values()))), job)
     floor = {name: found["floor"] for name, found in files.read_json(job.reference / calibration.FILE).items()}
+    floor |= others.pop(REAL, {})
     by_class: Rows = []
     if asked is not None:
         train, test = (open_split(job.processed, split)[1] for split in SPLITS)
@@ -85,7 +89,8 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
             floor[name]["class_accuracy"] = accuracy
         for name, found in real.features.items():
             by_class += classes.rows(found, train, [one.features[name] for one in reports], asked, names)
-    scores = mean([found.scores for found in reports]) | {"real": floor} | bounds.bits_per_dim(terms)
+    scores = mean([found.scores for found in reports]) | {REAL: floor, YARDSTICKS: others}
+    scores |= bounds.bits_per_dim(terms)
     scores |= bounds.ode_bits_per_dim(job)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
@@ -99,6 +104,28 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
         by_class,
         real,
     )
+
+
+def comparison(real: Mapping[str, RealFeatures], count: int, job: Job) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of ``count`` images of each yardstick, or of as many as there are; and of ``REAL`` test images, where
+    there are more than that. By name and extractor, with the number of images, ``count``."""
+    tasks: dict[tuple[str, str, str], Task] = {}
+    sizes = {}
+    for name, features in real.items():
+        sets = features.yardsticks
+        if len(features.held_out.features) > count:
+            sets = {REAL: features.held_out, **sets}
+        for of, drawn in sets.items():
+            some = Features(*(distances.part(part, count) for part in drawn))
+            sizes[of, name] = len(some.features)
+            enough = possible(job.settings, features.extractor, sizes[of, name])
+            tasks |= {(of, name, key): task for key, task in scorings(some, features, enough, job.device).items()}
+    done = job.ranks.each(tasks)
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for (of, name), size in sizes.items():
+        own = {key: values for (*whose, key), values in done.items() if whose == [of, name]}
+        scores.setdefault(of, {})[name] = {"count": size, **scored(own, real[name])[0]}
+    return scores
 
 
 def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
@@ -116,23 +143,22 @@ def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
 class Real(NamedTuple):
     """The real images that samples are compared with.
 
-    train: (M, C, H, W); features: by extractor; held_out: the nearest train image of each test image, by space; new:
-    whether each test image is not a copy of a train image; indexed: the files of the index of the pixels, if there is
-    one.
+    train: (M, C, H, W), at most ``distances.MOST`` of the train split; features: by extractor; held_out: the nearest of
+    those to each test image, by space; new: whether each test image is not a copy of one of those.
     """
 
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
-    indexed: tuple[Path, ...]
 
     @classmethod
     def open(cls, processed: Path, reference: Path, settings: Evaluate) -> Real:
         features = {name: load_features(reference, name) for name in settings.extractors}
-        pixels, index = load_pixels(reference)
+        pixels = load_pixels(reference)
         held_out = {PIXELS: pixels} | {name: found.nearest for name, found in features.items()}
-        return cls(open_split(processed, "train")[0], features, held_out, pixels.distance > 0, index)
+        train = distances.part(open_split(processed, "train")[0], distances.MOST)
+        return cls(train, features, held_out, pixels.distance > 0)
 
 
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -148,18 +174,13 @@ def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | Non
         name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
     }
-    spaces = {PIXELS: Space(real.train, device, real.indexed)}
-    spaces |= {name: found.space(real.train, settings.batch_size, device) for name, found in real.features.items()}
-    queries: dict[str, Vectors] = {PIXELS: images, **{name: found.features for name, found in fakes.items()}}
-    tasks: dict[tuple[str, str], Task] = {
-        (name, "nearest"): partial(space.search, queries[name]) for name, space in spaces.items()
-    }
+    tasks: dict[tuple[str, str], Task] = {(PIXELS, "nearest"): partial(memorisation.search, images, real.train, device)}
+    for name, found in real.features.items():
+        tasks[name, "nearest"] = partial(memorisation.search, fakes[name].features, found.features, device)
     for name, found in real.features.items():
         tasks |= {(name, key): task for key, task in scorings(fakes[name], found, settings, device).items()}
     done = ranks.each(tasks)
-    near = {name: Nearest(**done[name, "nearest"]) for name in spaces}
-    known = {name: partial(found.apart_at, near[name].row, spaces[name]) for name, found in real.features.items()}
-    apart = ranks.each(known)
+    near = {name: Nearest(**done[name, "nearest"]) for name in (PIXELS, *real.features)}
     scores: dict[str, Any] = {}
     curves = {}
     for name, found in real.features.items():
@@ -172,8 +193,8 @@ def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | Non
     closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
     for name, found in real.features.items():
         if closeness[name]:
-            closeness[name]["authentic"] = memorisation.authentic(near[name], apart[name]["apart"])
-            closeness[name]["authentic_expected"] = memorisation.authentic(found.nearest, found.nearest_apart)
+            for key, nearest in {"authentic": near[name], "authentic_expected": found.nearest}.items():
+                closeness[name][key] = memorisation.authentic(nearest, found.apart[nearest.row])
     for space in (space for space, found in closeness.items() if ranks.main and not found):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: found for space, found in closeness.items() if found}

@@ -1,6 +1,6 @@
-"""A few steps of the real training and sampling, on the real ranks.
+"""A few steps of the real training, sampling and scoring, on the real ranks.
 
-Run as ``python -m ddpm.forecast.pilot`` by torchrun, for ``ddpm.forecast.estimate``.
+Run as ``python -m ddpm.forecast.pilot PARAMS OUT`` by torchrun, for ``ddpm.forecast.estimate``.
 """
 
 from __future__ import annotations
@@ -13,47 +13,89 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
+from torch import nn
 
 from ddpm.base.errors import exit_code
 from ddpm.base.files import write_json
+from ddpm.base.paths import REFERENCE
 from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.forecast.estimate import Measured
+from ddpm.forecast.estimate import IMAGES, Measured, manifest
 from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Guidance, Sample
+from ddpm.scoring import extractor
+from ddpm.scoring.reference import WEIGHTS
 from ddpm.training.trainer import Trainer
 
 SECONDS = 1.0  # a batch that takes half of this is large enough
 LONG = 2.0  # seconds: if the first step takes longer, there is no second
 REPEATS = 10  # of a step, at most
+CLASSES = 10  # of images that are not here
 clock = time.perf_counter
 
 
-def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE) -> Measured:
-    """Call it on every rank; all return the same, except for ``evaluation``: the main rank's counts."""
+def measure(settings: Config, device: torch.device, ranks: Ranks = ALONE, start: float = 0.0) -> Measured:
+    """Call it on every rank; all return the same ``step`` and ``memory``; of the others the main rank's count. start:
+    seconds that this process took until it had imported everything."""
     training, whole = settings.training(), settings.train.batch_size
     labels = np.zeros(64, np.int64) if settings.model.classes else None
     pictures = np.random.default_rng(0).integers(0, 256, (64, *settings.data.shape), dtype=np.uint8)
 
     def cost(images: int) -> np.ndarray:
-        options = settings.train.model_copy(update={"batch_size": images, "compile": False, "cuda_graph": False})
+        options = settings.train.model_copy(update={"batch_size": images, "compile": False})
         trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ranks, labels)
         seconds = _typical((trainer.step(number) for number in count(1)), device, ranks)
         return np.array([seconds, ranks.largest(devices.peak_memory(device))])
 
     least = settings.train.accumulate * ranks.size
     step, memory = _grown(min(least, whole), whole, cost)  # Trainer refuses a batch below the least
-    return Measured(step, _evaluation(settings, device), int(memory), ranks.size, devices.describe(device))
+    sample = settings.sample
+    evaluation = bound = _evaluation(settings, sample, device)
+    if settings.evaluate.likelihood.images:
+        options = {"precision": "float32", "batch_size": settings.evaluate.batch_size, "guidance": Guidance()}
+        bound = _evaluation(settings, sample.model_copy(update=options), device)
+    feature, fit = _scoring(settings, device)
+    described = devices.describe(device)
+    return Measured(float(step), evaluation, bound, feature, fit, start, int(memory), ranks.size, described)
 
 
-def _evaluation(settings: Config, device: torch.device) -> float:
-    """Seconds for one image at one step of sampling."""
+def _scoring(settings: Config, device: torch.device) -> tuple[float, float]:
+    """Seconds for the features of one image, and for fitting those extractors that are fitted to the images.
+
+    A pretrained one counts if its weights are here.
+    """
+    known, data = manifest(settings), settings.data
+    classes, images = (len(known.classes), known.counts["train"]) if known else (CLASSES, IMAGES)
+    whole = settings.evaluate.batch_size
+    pictures = np.random.default_rng(0).integers(0, 256, (whole, *data.shape), dtype=np.uint8)
+    feature = fit = 0.0
+    for name in settings.evaluate.chosen(classes).extractors:
+        chosen, weights = extractor.get(name), REFERENCE / name / WEIGHTS
+        trial = chosen.trial(data.dataset.name, pictures, classes, images, device)
+        if trial is None and not weights.exists():
+            continue
+        network = trial.network if trial else chosen.load(weights)
+
+        def cost(images: int, network: nn.Module = network) -> np.ndarray:
+            passes = (extractor.extract(network, pictures[:images], images, device) for _ in count())
+            return np.array([_typical(passes, device, ALONE)])
+
+        feature += float(_grown(1, whole, cost)[0]) / whole
+        if trial and trial.steps:
+            fit += trial.steps * _typical(trial.fit, device, ALONE)
+    return feature, fit
+
+
+def _evaluation(settings: Config, sample: Sample, device: torch.device) -> float:
+    """Seconds for one image at one step of sampling as ``sample`` says."""
     # classes may be asked for by names, which only a trained model knows
-    training, sample = settings.training(), settings.sample.model_copy(update={"classes": None})
+    training, sample = settings.training(), sample.model_copy(update={"classes": None})
     network = build.network(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
@@ -102,14 +144,15 @@ def _typical(steps: Iterator[object], device: torch.device, ranks: Ranks) -> flo
 
 
 def main() -> None:
+    start = time.time() - psutil.Process().create_time()
     devices.reuse_memory()
-    settings = config.load()
+    settings = config.load(Path(sys.argv[1]))
     device = devices.resolve(settings.device)
     with distributed.joined(device):
         ranks = distributed.current()
-        found = measure(settings, device, ranks)
+        found = measure(settings, device, ranks, start)
         if ranks.main:
-            write_json(Path(sys.argv[1]), found._asdict())
+            write_json(Path(sys.argv[2]), found._asdict())
 
 
 if __name__ == "__main__":

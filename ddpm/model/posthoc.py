@@ -53,8 +53,11 @@ class Posthoc(Section):
         return sorted({math.ceil(total * number / self.snapshots) for number in range(1, self.snapshots + 1)})
 
     def weights(self, length: float, total: int) -> Array:
-        """(2, len(steps)): what to multiply the snapshots of each average with, for their sum to be the average of
-        ``length`` at the end of ``total`` steps.
+        """(2, len(steps)), summing to 1: what to multiply the snapshots of each average with, for their sum to be the
+        average of ``length`` at the end of ``total`` steps.
+
+        The least-squares weights sum to 0.998 to 1.002; like the authors' code, this divides them by their sum, so that
+        a weight that training leaves alone is the same in every average.
 
         Raises UserError, with the lengths that are allowed, if the sum's profile would be off by more than TOLERANCE.
         """
@@ -68,7 +71,7 @@ class Posthoc(Section):
                 f"an average of length {length:g} cannot be had from {len(self.steps(total))} snapshots of averages of "
                 f"lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: {ranges}"
             )
-        return weights.reshape(2, -1)
+        return (weights / weights.sum()).reshape(2, -1)
 
     def _solved(self, lengths: Array, total: int) -> tuple[Array, Array]:
         """The least-squares weights for each of the lengths, (2 len(steps), lengths), and the norm of each profile's

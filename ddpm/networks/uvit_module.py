@@ -12,10 +12,12 @@ from ddpm.model.layers import (
     from_patches,
     patch_grid,
     time_features,
+    zeroed,
 )
 from ddpm.variants.networks.uvit import UViT
 
-DEVIATION = 0.02  # of fresh weights and positions
+DEVIATION = 0.02  # of the authors' fresh weights and positions
+AUTHORS_WIDTH = 512  # of their smallest network
 
 
 def network(shape: UViT, image: Shape, outputs: int, classes: int) -> nn.Module:
@@ -32,7 +34,7 @@ class UViTModule(nn.Module):
         rows, columns = patch_grid(image, shape.patch_size)
         self.time_features, self.ends = width, ("patches", "head", "smooth")
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
-        self.classes = ClassEmbedding(classes, width, DEVIATION) if classes else None
+        self.classes = ClassEmbedding(classes, width) if classes else None
         self.tokens = 2 if classes else 1  # before the patches: time, and the class
         self.positions = nn.Parameter(torch.empty(self.tokens + rows * columns, width))
         nn.init.trunc_normal_(self.positions, std=DEVIATION)
@@ -43,6 +45,17 @@ class UViTModule(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = linear(width, outputs * shape.patch_size**2)
         self.smooth = nn.Conv2d(outputs, outputs, 3, padding=1)  # across the edges of patches
+        if shape.init == "scaled" or (shape.init == "auto" and width < AUTHORS_WIDTH):
+            self.scale()
+
+    def scale(self) -> None:
+        """Draw weights and positions such that tokens have a scale of about 1 at any width."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        nn.init.normal_(self.positions)
+        zeroed(self.smooth)
+        nn.init.dirac_(self.smooth.weight)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)

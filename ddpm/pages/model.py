@@ -41,20 +41,31 @@ class Ladder(BaseModel):
     ladder: dict[str, list[dict[str, float]]]
 
 
-def scores() -> list[Part]:
-    """The current scores next to those of real test images."""
+def scores(settings: Config) -> list[Part]:
+    """The current scores next to those of the yardsticks and of real test images at the same number of images; those
+    of another number are apart."""
     found = measured.scores()
     every = metrics.in_order({name for name in found if metrics.is_judged(name)})
     if not every:
         raise UserError(f"{EVALUATE}: holds no score; `dvc repro -f evaluate` makes it again")
+    drawn = settings.sample.count
+    beside = {
+        name: {what: number(score) for what, (score, count) in metrics.others(found, name).items() if count == drawn}
+        for name in every
+    }
+    others = [what for what in metrics.OTHERS.values() if any(what in shown for shown in beside.values())]
     rows = []
     for name in every:
-        error, real = found.get(f"{name}_se"), found.get(f"real.{name}")
+        error = found.get(f"{name}_se")
         shown = number(found[name]) + (f" ± {number(error)}" if error is not None else "")
-        rows.append((name, metrics.direction(name), shown, "" if real is None else number(real)))
+        rows.append((name, metrics.direction(name), shown, *(beside[name].get(what, "") for what in others)))
     return [
-        Table(("score", "better", "this model", "real test images"), rows, text_columns=(0, 1)),
-        Note("± is a standard error. More images make a Fréchet distance smaller: Calibration compares at the same N."),
+        Table(("score", "better", "this model", *others), rows, f"at N = {drawn:,}", text_columns=(0, 1)),
+        *map(Note, metrics.apart(found, every, drawn)),
+        Note(
+            "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More "
+            "images make a Fréchet distance smaller: Calibration compares at the same N."
+        ),
     ]
 
 

@@ -53,7 +53,7 @@ def _write(out: Path, title: str, command: str, shown: Sequence[Chapter]) -> Non
 def chapters(settings: Config, found: Compared) -> list[Chapter]:
     """The page's chapters, in order."""
     return [
-        chapter("Scores", model.scores, model.staleness),
+        chapter("Scores", partial(model.scores, settings), model.staleness),
         chapter("Verdict", partial(compared.verdict, found)),
         chapter("Samples", partial(compared.samples, found)),
         chapter("Curves", partial(compared.curves, found), model.extrapolation),

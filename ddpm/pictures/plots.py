@@ -23,7 +23,7 @@ COLUMNS = 10
 MAX_NAME = 24  # characters
 FAR = 20  # how much farther than most rows of a panel of gaps the farthest may reach on a linear axis
 MARKERS = "osD^vPX*<>"
-OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73"}
+OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73", "too early": "#cc79a7"}
 UNDECIDED = "#888888"
 
 

@@ -24,7 +24,7 @@ from ddpm.scoring.extractor import Features
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
 from ddpm.scoring.reference import RealFeatures, load_features
-from ddpm.scoring.scores import Scores, score
+from ddpm.scoring.scores import Scores, class_accuracy, score
 from ddpm.scoring.settings import Evaluate
 
 FILE = "calibration.json"  # in data/reference/
@@ -32,6 +32,7 @@ CURVE = "curve"
 LADDER_IMAGES = 5000  # of the test split, at most: features are extracted again for each rung
 NOISE_BATCH = 256  # images for which noise is drawn at once
 SEED = 2020
+POOR = 0.5  # of the errors of a guess
 
 Images = NDArray[np.uint8]
 Rung = dict[str, float]
@@ -70,7 +71,8 @@ def calibrate(
     small are left out. A ladder that does not climb gives a warning on stderr and not an error, because the cause may
     be the data, such as images without any detail to blur.
     """
-    images = distances.part(open_split(processed, "test")[0], distances.MOST)
+    test, classes = open_split(processed, "test")
+    images, labels = distances.part(test, distances.MOST), distances.part(classes, distances.MOST)
     found = {}
     for name in settings.extractors:
         real = load_features(reference, name)
@@ -78,10 +80,31 @@ def calibrate(
         scores, _ = scored(ranks.each(scorings(real.held_out, real, enough, device)), real)
         floor = {"count": len(images), **scores}
         rungs = ladder(np.array(images[:LADDER_IMAGES]), real, settings, device, ranks)
-        for line in unseen(rungs, real) if ranks.main else ():
+        doubts = [*unseen(rungs, real), *recognised(real, labels)] if ranks.main else []
+        for line in doubts:
             print(f"warning: {line}", file=sys.stderr)
         found[name] = {"floor": floor, "ladder": rungs}
     return found
+
+
+def recognised(real: RealFeatures, labels: NDArray[np.int64]) -> list[str]:
+    """Print the share of the test images whose class an extractor of the dataset's own classes recognises. Return a
+    line if it makes more than ``POOR`` of the errors of naming the commonest class for each image: then, however many
+    classes there are, it hardly tells them apart.
+
+    labels: (N,), of the images of ``real.held_out``.
+    """
+    if not real.extractor.knows_classes:
+        return []
+    accuracy, guess = class_accuracy(real.held_out, labels), np.bincount(labels).max() / len(labels)
+    name = real.extractor.name
+    print(f"real test split, {name}: it recognises the class of {accuracy:.1%}; the commonest has {guess:.1%}")
+    if 1 - accuracy <= POOR * (1 - guess):
+        return []
+    return [
+        f"evaluate.extractors: {name} recognises the class of only {accuracy:.1%} of real test images, so its scores "
+        "say little about what is in an image: take a pretrained extractor (docs/extractors.md), or more images"
+    ]
 
 
 def scorings(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Task]:

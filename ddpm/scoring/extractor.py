@@ -5,6 +5,7 @@ network from uint8 images to features. torch-fidelity's metrics are functions of
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast
 
@@ -26,14 +27,22 @@ class Features(NamedTuple):
     logits: Tensor
 
 
+class Trial(NamedTuple):
+    """What a forecast times of an extractor whose weights are not made yet: a network of the same cost, and the
+    ``steps`` of its fitting, 0 if it is not fitted, which ``fit`` takes."""
+
+    network: nn.Module
+    steps: int = 0
+    fit: Iterator[None] = iter(())
+
+
 class Extractor(Variant, ABC):
     """Contract of an extractor.
 
     dimensions: D, the number of features. channels: the counts that an image may have; None: any. frechet: the name of
     its Fréchet distance; only Inception's is called FID. has_logits: whether it tells classes apart, as the Inception
     Score needs; else K is 0. knows_classes: whether its logits are of the dataset's own classes, in order. published:
-    the file that its weights come from; None: they are made here. weights_size: an upper bound on the bytes of its
-    weight file.
+    the file that its weights come from; None: they are made here.
     """
 
     dimensions: ClassVar[int]
@@ -42,7 +51,6 @@ class Extractor(Variant, ABC):
     has_logits: ClassVar[bool] = True
     knows_classes: ClassVar[bool] = False
     published: ClassVar[Published | None] = None
-    weights_size: ClassVar[int] = 1_000_000
 
     @abstractmethod
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
@@ -52,6 +60,11 @@ class Extractor(Variant, ABC):
     def load(self, weights: Path) -> nn.Module:
         """The network in eval mode: uint8 (B, C, H, W) to Features."""
 
+    def trial(self, dataset: str, some: Images, classes: int, images: int, device: torch.device) -> Trial | None:
+        """A trial on ``some`` images like the dataset's, which has ``images`` of so many classes to train on. None if
+        the network cannot be had without its published weights."""
+        return None
+
 
 def get(name: str) -> Extractor:
     """The extractor called ``name``, one of ``variants.names("extractors")``."""
@@ -59,33 +72,26 @@ def get(name: str) -> Extractor:
 
 
 def extract(
-    network: nn.Module,
-    images: Images,
-    batch_size: int,
-    device: torch.device,
-    ranks: Ranks = ALONE,
-    rows: range | None = None,
+    network: nn.Module, images: Images, batch_size: int, device: torch.device, ranks: Ranks = ALONE
 ) -> Features:
-    """The features of all images, (N, D) and (N, K) on the CPU, in the images' order, or of those in ``rows``. Each
-    rank processes a share of the batches, and every rank gets the whole.
+    """The features of all images, (N, D) and (N, K) on the CPU, in the images' order. Each rank processes a share of
+    the batches, and every rank gets the whole.
 
     Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
     inputs. Shows a progress bar if it takes longer than a second.
     """
     network = network.to(device)
-    rows = range(len(images)) if rows is None else rows
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     shares = ranks.shares(len(batches))
-    own = batches[shares[ranks.rank]] or [range(1)]  # a rank without a batch needs one image for the shapes
+    own = batches[shares[ranks.rank]] or [images[:1]]  # a rank without a batch needs one image for the shapes
     parts = []
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         progress.bar(len(own), "features", "batch", shown=ranks.main, brief=True) as bar,
     ):
-        for chosen in own:
-            batch = torch.from_numpy(np.array(images[chosen.start : chosen.stop]))
-            parts.append([part.cpu() for part in network(batch.to(device))])
+        for batch in own:
+            parts.append([part.cpu() for part in network(torch.from_numpy(np.array(batch)).to(device))])
             bar.update()
     counts = [sum(map(len, batches[share])) for share in shares]
     whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))

@@ -65,6 +65,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         data=called(found.settings.data, PROCESSED) if found else "",
         images=read_manifest(PROCESSED) if found and (PROCESSED / MANIFEST).exists() else None,
         scores=list(_scores(found)) if found else [],
+        apart=_apart(found) if found else [],
         closeness=metrics.closeness(found.run.scores) if found else [],
         commit=record.environment().get("mlflow.source.git.commit") if found else None,
     )
@@ -94,12 +95,19 @@ def _same_weights(one: Loaded, other: Loaded) -> bool:
     return all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
+def _apart(known: Known) -> list[str]:
+    """The scores of real images and of the yardsticks at another number of images."""
+    own = known.run.scores
+    return metrics.apart(own, metrics.judged(own), known.settings.sample.count)
+
+
 def _scores(known: Known) -> Iterator[tuple[str, ...]]:
     """Name, better direction, this model, real images, and mean (interval) over training seeds."""
     own, level = known.run.scores, known.settings.compare.confidence
     for name in metrics.judged(set.intersection(*(set(run.scores) for run in known.seeds))):
         error = f" ± {own[f'{name}_se']:.2g}" if f"{name}_se" in own else ""
-        real = f"{own[f'real.{name}']:.4g}" if f"real.{name}" in own else ""
+        score, count = metrics.others(own, name).get(metrics.OTHERS["real"], (0.0, 0))
+        real = f"{score:.4g}" if count == known.settings.sample.count else ""
         over = ""
         if len(known.seeds) > 1:
             found = statistics.t_test(np.array([run.scores[name] for run in known.seeds]), 0.0, level)

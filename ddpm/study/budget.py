@@ -8,19 +8,15 @@ of PyTorch; ``costs`` counts or measures it once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import chdir
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.compare import runs
-from ddpm.params import file
 from ddpm.params.config import Config
 
 if TYPE_CHECKING:
-    from ddpm.forecast.estimate import Measured
     from ddpm.study.plan import Plan, Study
 
 Budget = Literal["images", "flops", "seconds"]
@@ -97,20 +93,13 @@ def costs(study: Study, budget: Budget) -> Costs:
     """
     if budget == "flops":
         return Costs(_counted(study.configs), "FLOPs of a training step", 0.0)
-    found = [(variant, pilot(study, variant)) for _ in range(ROUNDS) for variant in study.configs]
+    from ddpm.forecast import estimate
+
+    found = [(name, estimate.ask_pilot(chosen)) for _ in range(ROUNDS) for name, chosen in study.configs.items()]
     times = {variant: [each.step for name, each in found if name == variant] for variant in study.configs}
     spread = max((max(each) - min(each)) / median(each) for each in times.values())
     of = {variant: float(f"{median(each):.4g}") for variant, each in times.items()}
     return Costs(of, f"seconds of a training step on {found[-1][1].device}", spread)
-
-
-def pilot(study: Study, variant: str) -> Measured:
-    """A few steps of a variant's training and sampling."""
-    from ddpm.forecast import estimate
-
-    with TemporaryDirectory(prefix="ddpm-study-") as folder, chdir(folder):
-        file.PATH.write_text(study.texts[variant])
-        return estimate.ask_pilot(study.configs[variant])
 
 
 def check_count(study: Study) -> None:

@@ -30,7 +30,7 @@ from ddpm.study.sequential import Design
 
 DRAWS = 2**14  # of the largest |t|; c is then off by less than 2%
 
-Outcome = Literal["better", "worse", "equivalent", "open"]
+Outcome = Literal["better", "worse", "equivalent", "too early", "open"]
 
 
 class Learned(NamedTuple):
@@ -47,7 +47,7 @@ class Learned(NamedTuple):
 class Point(NamedTuple):
     """A variant minus the baseline after so many images. low, high: the band, None before the first look. outcome:
     better and worse if the band excludes 0 and the difference is above the margin, equivalent if the band is within
-    the margin."""
+    the margin, too early if both means are worse than a Gaussian's score."""
 
     images: int
     difference: float
@@ -93,7 +93,8 @@ def curves(study: Study, found: Mapping[str, Mapping[int, Run]], looks: Mapping[
             continue
         level = float(np.diff(spent, prepend=0)[plan.looks.index(look)]) if look else None
         before, after = (_scores(runs, images, plan.primary) for runs in pairs)
-        points = compared(before, after, images, plan.primary, settings, level)
+        gaussian = metrics.gaussian([run.scores for runs in pairs for run in runs], plan.primary)
+        points = compared(before, after, images, plan.primary, settings, level, gaussian)
         against.append(Against(name, tuple(both), points))
     return Curves(plan.primary, study.baseline, tuple(learned), tuple(against)) if learned else None
 
@@ -105,9 +106,16 @@ def budgets(runs: Sequence[Run], metric: str) -> list[int]:
 
 
 def compared(
-    before: Array, after: Array, images: Sequence[int], metric: str, settings: Compare, level: float | None
+    before: Array,
+    after: Array,
+    images: Sequence[int],
+    metric: str,
+    settings: Compare,
+    level: float | None,
+    gaussian: float | None = None,
 ) -> tuple[Point, ...]:
-    """The points of scores (seeds, budgets), paired by row; ``level``: the error rate of the whole band, if any."""
+    """The points of scores (seeds, budgets), paired by row; ``level``: the error rate of the whole band, if any;
+    ``gaussian``: the yardstick's score, if it has one."""
     gaps = after - before
     means = gaps.mean(0)
     halves = None if level is None else critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
@@ -118,7 +126,9 @@ def compared(
         outcome: Outcome = "open"
         if halves is not None:
             low, high = difference - float(halves[place]), difference + float(halves[place])
-            if (low > 0 or high < 0) and abs(difference) > margin:
+            if gaussian is not None and min(before[:, place].mean(), after[:, place].mean()) > gaussian:
+                outcome = "too early"
+            elif (low > 0 or high < 0) and abs(difference) > margin:
                 outcome = "better" if metrics.gain(metric, difference) > 0 else "worse"
             elif -margin <= low and high <= margin:
                 outcome = "equivalent"
@@ -173,7 +183,7 @@ def crossing(each: Against, baseline: str) -> str:
     leads = [(point.images, names[point.outcome]) for point in each.points if point.outcome in names]
     runs = [(who, [at for at, _ in group]) for who, group in groupby(leads, key=lambda lead: lead[1])]
     parts = [f"{who} leads {_at(images)}" for who, images in runs]
-    for outcome in ("equivalent", "open"):
+    for outcome in ("equivalent", "too early", "open"):
         if rest := [point.images for point in each.points if point.outcome == outcome]:
             parts.append(f"{outcome} {_at(rest) if len(rest) < len(each.points) else 'at every budget'}")
     for (_, before), (_, after) in pairwise(runs):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from itertools import product
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import ConfigDict, PlainValidator, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, model_validator
 
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Section
@@ -17,6 +17,7 @@ from ddpm.params import config, presets
 SECTIONS = ("diffusion", "model", "train", "sample")  # the others say what is measured, or on what data
 SEEDED = ("train.seeds", "sample.seeds")
 MOST = 64  # points of a grid
+FEWEST, FEW = 4, 2  # seeds, and with `few: true`: one seed would not show how much the next one may differ
 FIRST = 2 * 10**6  # above the seeds of any study, and of its runs for noise
 
 
@@ -32,12 +33,15 @@ class Tune(Section):
     """``KEY: [VALUES]`` for one or more keys of params.yaml, which make a grid; and ``seeds``, how many or which.
 
     Every variant is trained at every point of the grid with each of these seeds. It enters the verdict with the values
-    that have the best mean of the primary metric.
+    that have the best mean of the primary metric. few: accept fewer than FEWEST seeds. claim: whether the verdict is
+    about the values chosen, or about each arm's best (ddpm/study/best.py).
     """
 
     model_config = ConfigDict(extra="allow")
 
     seeds: Annotated[Any, PlainValidator(_seeds)]
+    few: bool = Field(default=False, exclude=True)  # no result depends on it, so the plan's hash does not either
+    claim: Literal["chosen", "best"] = "chosen"
 
     @model_validator(mode="after")
     def _grid(self) -> Self:
@@ -51,6 +55,9 @@ class Tune(Section):
                 )
             if not isinstance(values, list) or len(values) < 2 or any(values.count(value) > 1 for value in values):
                 raise ValueError(f"{key}: {values} is not allowed: a list of two or more different values")
+        if len(self.drawn) < (FEW if self.few else FEWEST):
+            allowed = f"{FEWEST} or more, or with `few: true` {FEW} or more"
+            raise ValueError(f"seeds: {len(self.drawn)} cannot tell one value from the next; allowed: {allowed}")
         if (count := len(self.grid)) > MOST:
             raise ValueError(f"{count} combinations of values; allowed: at most {MOST}")
         return self
@@ -58,7 +65,7 @@ class Tune(Section):
     @property
     def values(self) -> dict[str, Any]:
         """Key -> the list of values to try."""
-        return self.model_dump(mode="json", exclude={"seeds"})
+        return self.model_dump(mode="json", exclude={"seeds", "claim"})
 
     @property
     def grid(self) -> list[dict[str, Any]]:

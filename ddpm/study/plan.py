@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, Field
 
 from ddpm.base import files, settings
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
+from ddpm.base.paths import PROCESSED, STUDIES
+from ddpm.base.variant import closest
 from ddpm.compare import metrics, runs, statistics
-from ddpm.params import config, file, presets
+from ddpm.data.processed import MANIFEST, read_manifest
+from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
 from ddpm.scoring import metric
 from ddpm.scoring.settings import AUTO, CHOICE
@@ -61,9 +64,10 @@ def _judged(primary: str) -> str:
 class Plan(settings.Section):
     """The content of a file in studies/. The first of ``variants`` is the baseline.
 
-    variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``base``: a preset or, without one,
-    the checked-out params.yaml. primary: the metric that the verdict is about; by default the Fréchet distance in the
-    features of the baseline's first extractor. blind_to: damage to images that it may overlook, by ``ddpm sanity``.
+    variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all variants,
+    on top of ``base``: a preset or, without one, the checked-out params.yaml. primary: the metric that the verdict is
+    about; by default the Fréchet distance in the features of the baseline's first extractor. blind_to: damage to images
+    that it may overlook, by ``ddpm sanity``.
     looks: numbers of seeds at which it may be decided. spending: how much of the error rate each look may spend
     (ddpm/study/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
@@ -73,8 +77,9 @@ class Plan(settings.Section):
     (ddpm/study/budget.py).
     """
 
-    question: Annotated[str, Field(min_length=1)]
+    question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     base: str | None = None
+    common: dict[str, Any] = Field(default={})
     variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
     primary: Annotated[str, AfterValidator(_judged)] = "classifier.fd"
     blind_to: tuple[metric.Damaged, ...] = ()
@@ -87,12 +92,17 @@ class Plan(settings.Section):
     costs: dict[Name, Annotated[float, Field(gt=0)]] = Field(default={})
 
 
+class OpenPrimary(UserError):
+    """The plan names no primary metric, and the default depends on images that are not here."""
+
+
 class Experiment(NamedTuple):
     """One run of one variant with one seed. base: the variant's params.yaml. config: its params, checked, but for what
     differs by ``source``.
 
     source: what differs from the variant's run with that seed, None in an ordinary run. changed: the params that differ
     from the base, by key, without the seed. tried: the values under test in a run for tuning, None in others.
+    alternative: the place of its values in the grid, in a run that only ``claim: best`` needs.
     """
 
     name: str
@@ -103,6 +113,7 @@ class Experiment(NamedTuple):
     source: Source | None = None
     changed: Mapping[str, Any] = NOTHING
     tried: Mapping[str, Any] | None = None
+    alternative: int | None = None
 
     @property
     def text(self) -> str:
@@ -145,7 +156,7 @@ class Study:
         are added."""
         learned = {variant: _learned(checked, defaults=False) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
-        left_out = {"question", "base", "variants", "noise", "blind_to", *free}
+        left_out = {"question", "base", "common", "variants", "noise", "blind_to", *free}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
@@ -171,13 +182,31 @@ class Study:
             made.append(Experiment(name, variant, seed, self.texts[variant], chosen, changed=changed, tried=values))
         return made
 
+    @property
+    def claims_best(self) -> bool:
+        """Whether the verdict is to hold at each arm's best values, not only at those chosen."""
+        return self.plan.tune is not None and self.plan.tune.claim == "best"
+
+    def alternatives(self, upto: int | None = None) -> list[Experiment]:
+        """With ``claim: best``, every arm at every point of the grid on the verdict's seeds, seed by seed. The verdict
+        needs those that tuning leaves possible and that could overturn it (ddpm/study/best.py)."""
+        if self.plan.tune is None or not self.claims_best:
+            return []
+        first, count = self.plan.first_seed, upto or self.plan.looks[-1]
+        runs = []
+        for seed, place, arm in product(range(first, first + count), range(len(self.plan.tune.grid)), self.points):
+            name, (values, config) = f"{self.name}-{arm}-value-{place + 1}-{seed}", self.points[arm][place]
+            runs.append(Experiment(name, arm, seed, self.texts[arm], config, changed=values, alternative=place))
+        return runs
+
     def settled(self, chosen: Mapping[str, grid.Point]) -> Study:
         """The same study, with these variants at these points."""
         return replace(self, chosen=chosen)
 
     def is_open(self, experiment: Experiment) -> bool:
         """Whether the values that it runs with are not chosen yet."""
-        return self.plan.tune is not None and experiment.tried is None and experiment.variant not in self.chosen
+        fixed = experiment.tried is not None or experiment.alternative is not None
+        return self.plan.tune is not None and not fixed and experiment.variant not in self.chosen
 
     def _experiment(
         self, name: str, variant: str, seed: int, source: Source | None = None, changed: Mapping[str, Any] = NOTHING
@@ -203,12 +232,16 @@ class Study:
 
     def lines(self) -> list[Experiment]:
         """Every experiment, in the order of ``--line``: what chooses values, what a look needs, then what no verdict
-        needs."""
-        return [*self.tuning(), *self.experiments(), *self.noise_runs()]
+        needs, and what ``claim: best`` may need."""
+        return [*self.tuning(), *self.experiments(), *self.noise_runs(), *self.alternatives()]
 
 
 def load(path: Path) -> Study:
     """The study in a file, checked. Raises UserError that names the key, its value and what is allowed."""
+    if not path.exists():
+        known = sorted(each.stem for each in STUDIES.glob("*.yaml"))
+        there = f"; {STUDIES}/ has {', '.join(known)}" if known else ""
+        raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one{there}")
     return parse(file.read(path), path)
 
 
@@ -223,7 +256,9 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
     budget.check(plan, str(path))
     study = Study(path.stem, plan, {}, {}, path=path)
-    for variant, overrides in plan.model_dump(mode="json")["variants"].items():
+    plain = plan.model_dump(mode="json")
+    for variant, own in plain["variants"].items():
+        overrides = plain["common"] | own
         source = f"{path}: variants.{variant}"
         if "seed" in overrides:
             raise UserError(f"{source}: seed: every variant gets the same seeds; first_seed says where they begin")
@@ -238,7 +273,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
                 raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the variant, or out of tune")
             study.points[variant] = grid.points(plan.tune, params, source)
     if "primary" not in plan.model_fields_set:
-        study.plan = plan = plan.model_copy(update={"primary": _headline(study.settings, str(path))})
+        study.plan = plan = plan.model_copy(update={"primary": _headline(study)})
     _distinct(path, study.configs)
     _apart(study)
     alpha = 1 - study.settings.compare.confidence
@@ -264,14 +299,22 @@ def _own_sets(chosen: Config, first: int, number: int) -> list[int]:
     return list(range(first + number * sets, first + (number + 1) * sets))
 
 
-def _headline(chosen: Config, source: str) -> str:
-    """The primary metric of a plan that names none. Raises UserError if the params leave open what it could be."""
-    extractor = chosen.evaluate.extractors[0]
-    if extractor == AUTO:
-        raise UserError(
-            f"{source}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: set it "
-            f"to [{CHOICE[0]}], or to [{CHOICE[1]}] if they have no classes"
-        )
+def _headline(study: Study) -> str:
+    """The primary metric of a plan that names none. Raises OpenPrimary if it depends on images that are not here."""
+    options, params = study.settings.evaluate, study.params[study.baseline]
+    if options.extractors[0] == AUTO:
+        path = PROCESSED / MANIFEST
+        made = {"path": str(path), "md5": files.md5(path)} if path.exists() else {}
+        outs = inputs.recorded("preprocess")[0].get("outs", [])
+        recorded = all(inputs.on_record(stage, params) for stage in ("download", "preprocess"))
+        if not (recorded and any(made.items() <= out.items() for out in outs if made)):
+            raise OpenPrimary(
+                f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images, "
+                f"which are not here: add `primary: {CHOICE[0]}.fd` if they have classes, a folder for each, or else "
+                f"`primary: {CHOICE[1]}.fd`"
+            )
+        options = options.chosen(len(read_manifest(PROCESSED).classes))
+    extractor = options.extractors[0]
     return f"{extractor}.{'fid' if extractor == 'inception' else 'fd'}"
 
 
@@ -313,7 +356,7 @@ def _apart(study: Study) -> None:
             "values are chosen on seeds that the verdict does not use"
         )
     names = {each.name for each in study.experiments()}
-    if same_name := [each for each in study.tuning() if each.name in names]:
+    if same_name := [each for each in (*study.tuning(), *study.alternatives()) if each.name in names]:
         other = same_name[0].name.rpartition("-")[0].removeprefix(f"{study.name}-")
         raise UserError(
             f"{study.path}: variants: {other}: runs for tuning have that name; give the variant another one"

@@ -13,24 +13,31 @@ from tabulate import tabulate
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
+from ddpm.base.paths import STUDIES
 from ddpm.base.progress import duration
 from ddpm.params import file
+from ddpm.scoring.settings import CHOICE
+from ddpm.sources import fetch
 from ddpm.study import budget, plan
-from ddpm.study.plan import Experiment, Spending
+from ddpm.study.plan import Experiment, Spending, Study
 from ddpm.study.status import Status
 from ddpm.study.verdict import Power
 
-STUDIES = Path("studies")
 TEMPLATE = """\
 # Run: ddpm study plan {path}, and ddpm study run {path}
 # Commit this file before the first run: from then on the plan is fixed.
 question: Which of {labels} is better?
-{base}variants:                           # the first is the baseline
+{base}{common}variants:                           # the first is the baseline
 {variants}
-{primary}# what the verdict is about; all other metrics are secondary
+{primary}
 looks: [{looks}]             # numbers of seeds at which it may be decided
 spending: {spending}                    # pocock: early verdicts are easy; obrien_fleming: rare; linear: between
 """
+PRIMARY = "primary: {}            # what the verdict is about; all other metrics are secondary"
+OPEN = """\
+# What the verdict is about depends on the images, which are not here. If they have classes, a folder for each, remove
+# the # below; otherwise write {1}.fd there.
+# primary: {0}.fd"""
 
 
 class Cost(NamedTuple):
@@ -41,7 +48,7 @@ class Cost(NamedTuple):
 
 
 def cost(found: Status, pilot: bool) -> Cost:
-    """From the study's own results, or from a few steps of the baseline's training and sampling."""
+    """From the study's own results, or from a few steps of the baseline's training, sampling and scoring."""
     if found.seconds is not None:
         count = sum(state == "done" for state in found.states.values())
         return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
@@ -49,10 +56,21 @@ def cost(found: Status, pilot: bool) -> Cost:
         return Cost(None, "not measured")
     from ddpm.forecast import estimate
 
-    study = found.study
-    measured = budget.pilot(study, study.baseline)
-    seconds = sum(estimate.seconds(study.configs[study.baseline], measured, None))
-    return Cost(seconds, f"a pilot on {measured.device}, training and sampling alone")
+    settings = found.study.settings
+    measured = estimate.ask_pilot(settings)
+    took = estimate.seconds(settings, measured, estimate.train_images(settings))
+    once = sum(took[stage] for stage in estimate.SHARED)
+    source = f"a pilot on {measured.device}, all stages; the first has about {duration(once)} more, for the images"
+    return Cost(sum(took.values()) - once, source)
+
+
+def check_sources(study: Study) -> None:
+    """Raises UserError if the images of a variant cannot come from where its ``data.source`` says."""
+    for variant, chosen in study.configs.items():
+        try:
+            fetch.origin(chosen.data.dataset, chosen.data.source)
+        except UserError as error:
+            raise UserError(f"{study.path}: {variant}: {error}") from error
 
 
 def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
@@ -62,7 +80,7 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     effects = [f"power, {each.effect:g} sd" for each in power]
 
     def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
-        missing = sum(found.states[each.name] != "done" for each in own)
+        missing = sum(found.states.get(each.name) != "done" for each in own)
         time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
         return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
 
@@ -75,7 +93,10 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
         rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
     if extra := study.noise_runs():
         rows.append(row("noise", len(tuned) + len(planned) + 1, extra, none))
-    names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(study.lines(), 1)]
+    if others := study.alternatives():
+        rows.append(row("best, at most", len(study.lines()) - len(others) + 1, others, none))
+    lines = [(number, each.name) for number, each in enumerate(study.lines(), 1) if each.name in found.states]
+    names = [f"{number:4} {name:40} {found.states[name]}" for number, name in lines]
     each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
     return "\n".join(
         [
@@ -94,7 +115,14 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     )
 
 
-def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int] | None, spending: Spending) -> Path:
+def write(
+    name: str,
+    vary: Sequence[str],
+    common: Sequence[str] | None,
+    base: str | None,
+    looks: Sequence[int] | None,
+    spending: Spending,
+) -> Path:
     """Write studies/NAME.yaml, with a variant for each combination of the values; return its path. Raises UserError if
     it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
@@ -108,19 +136,33 @@ def write(name: str, vary: Sequence[str], base: str | None, looks: Sequence[int]
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same variant twice; leave one out")
         variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
     width = max(map(len, variants))
+    settings = "".join(f"  {key}: {value}\n" for key, value in map(_setting, common or ()))
     text = partial(
         TEMPLATE.format,
         path=path,
         labels=" and ".join(variants) if len(variants) == 2 else ", ".join(variants),
         base=f"base: {base}\n" if base else "",
+        common=f"common:                             # params keys of all variants\n{settings}" if settings else "",
         variants="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in variants.items()),
         looks=", ".join(map(str, looks or plan.Plan.model_fields["looks"].default)),
         spending=spending,
     )
-    found = plan.parse(file.decode(text(primary=""), str(path)), path)
+    value = file.decode(text(primary=""), str(path))
+    try:
+        primary = PRIMARY.format(plan.parse(value, path).plan.primary)
+    except plan.OpenPrimary:
+        plan.parse(value | {"primary": f"{CHOICE[0]}.fd"}, path)  # nothing else is wrong
+        primary = OPEN.format(*CHOICE)
     with atomic_path(path) as temporary:
-        temporary.write_text(text(primary=f"primary: {found.plan.primary}            "))
+        temporary.write_text(text(primary=primary))
     return path
+
+
+def _setting(each: str) -> tuple[str, str]:
+    key, _, value = each.partition("=")
+    if not key or not value.strip():
+        raise UserError(f"--set: {each}: allowed: a params key and its value, such as data.source=photos")
+    return key, value.strip()
 
 
 def _values(each: str) -> tuple[str, list[str]]:

@@ -30,6 +30,7 @@ from ddpm.study.plan import SOURCES, Experiment, Source, Study
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds|Diverged): (\S+)$", re.MULTILINE)
 DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
+UNCHANGED = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)  # since the last commit
 FIRST = "a plan is fixed in git before its first seed"
 FIX = "remove it with `dvc exp remove {}`, or give the study another name"
 
@@ -84,10 +85,11 @@ class Ledger:
     """A study's finished experiments, and the one commit that they all ran.
 
     commit: of the first result, or HEAD before there is one. moved: whether HEAD has moved since. tried: what the runs
-    for tuning found, as of ``settle``.
+    for tuning found, as of ``settle``. refusal: why the results are not of this plan, which raises UserError unless
+    ``any_plan``; empty if they are.
     """
 
-    def __init__(self, study: Study):
+    def __init__(self, study: Study, any_plan: bool = False):
         self.study = study
         self.runs: dict[str, Run] = {}
         self.tried: tuple[tuning.Tried, ...] = ()
@@ -98,12 +100,16 @@ class Ledger:
         known = str(read_json(note)["commit"]) if note.exists() else ""
         self.commit: str = known if known in bases else bases.most_common(1)[0][0] if bases else head
         self.moved = self.commit != head
+        self.refusal = ""
         if changed := [result for result in self.all if result.plan != study.hash]:
-            raise UserError(
+            edited = [path for path in decisive(study, git) if git.status_file(path) not in UNCHANGED]
+            command = f"git diff {' '.join(edited)}" if edited else f"git log -p {study.path}"
+            self.refusal = (
                 f"{study.path}: the plan is not the one that {len(changed)} results were made under, such as "
-                f"{changed[0].name}: `git log -p {study.path}` shows what changed; take it back, or give the study "
-                "another name"
+                f"{changed[0].name}: `{command}` shows what changed; undo it, or give the study another name"
             )
+            if not any_plan:
+                raise UserError(self.refusal)
 
     def update(self) -> None:
         """Read the results again."""
@@ -143,6 +149,14 @@ class Ledger:
         for each in self._finished(self.study.experiments()):
             found[each.variant][each.seed] = self.run(each)
         return found
+
+    def alternatives(self) -> dict[tuple[str, int | None], dict[int, Run]]:
+        """Every finished run that only ``claim: best`` needs, by arm and place in the grid, then by seed. Raises
+        UserError like ``run``."""
+        runs: dict[tuple[str, int | None], dict[int, Run]] = {}
+        for each in self._finished(self.study.alternatives()):
+            runs.setdefault((each.variant, each.alternative), {})[each.seed] = self.run(each)
+        return runs
 
     def by_source(self) -> dict[Source, list[Run]]:
         """Every finished run of each source of noise. Raises UserError like ``run``."""
@@ -186,20 +200,24 @@ def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
     return run
 
 
-def check_committed(study: Study) -> None:
-    """Raises UserError unless the plan, the code and the params are in the last commit."""
-    git = repository()
+def decisive(study: Study, git: pygit2.Repository) -> list[str]:
+    """The files that a plan consists of, in the repository: its own first. Raises UserError if it is elsewhere."""
     try:
         plan = str(study.path.resolve().relative_to(Path(git.workdir).resolve()))
     except ValueError as error:
         raise UserError(f"{study.path}: not in this repository: {FIRST}") from error
-    decisive = [plan, *(str(below(git) / name) for name in DECISIVE)]
-    if study.plan.base is None:
-        decisive.append(str(below(git) / file.PATH))
+    return [plan, *([] if study.plan.base else [str(below(git) / file.PATH)])]
+
+
+def check_committed(study: Study) -> None:
+    """Raises UserError unless the plan, the code and the params are in the last commit."""
+    git = repository()
+    plan, *base = decisive(study, git)
+    files = [plan, *base, *(str(below(git) / name) for name in DECISIVE)]
     if plan not in git.revparse_single("HEAD").peel(pygit2.Commit).tree:
         raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
     for path, flags in git.status().items():
-        if flags != pygit2.enums.FileStatus.IGNORED and any(Path(path).is_relative_to(name) for name in decisive):
+        if flags != pygit2.enums.FileStatus.IGNORED and any(Path(path).is_relative_to(name) for name in files):
             raise UserError(
                 f"{path}: has changes that are not committed: a study runs a commit: commit it, or undo them"
             )
@@ -224,8 +242,8 @@ def publish(
     except KeyError:  # git knows no name
         who = pygit2.Signature("ddpm study", "ddpm@localhost")
     other = f", other {experiment.source}" if experiment.source else ""
-    if experiment.tried is not None:
-        other = f", {named(experiment.tried)}"
+    if experiment.tried is not None or experiment.alternative is not None:
+        other = f", {named(experiment.tried or experiment.changed)}"
     message = (
         f"ddpm study {study.name}: {experiment.variant}, seed {experiment.seed}{other}\n\n"
         f"Study: {study.name}\nPlan: {study.hash}\nSeconds: {seconds:.1f}\n"

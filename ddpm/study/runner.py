@@ -19,7 +19,7 @@ from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
 from ddpm.compare import sanity, tables
 from ddpm.pictures import plots
-from ddpm.study import budget, curves, sources, status, tuning, verdict
+from ddpm.study import best, budget, curves, sources, status, tuning, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
 from ddpm.study.worker import Busy, Worker
@@ -61,13 +61,7 @@ class Runner:
             self._make(left, status.aim("tuning"))
         findings = self.judge()
         for look in self.study.plan.looks:
-            planned = self.study.experiments()
-            broken = {each.variant for each in planned if each.name in self.failed or self.study.is_open(each)}
-            going = set(findings.open) - broken
-            if not going - {baseline} or baseline in broken:
-                break
-            wanted = [each for each in self.study.experiments(look) if each.variant in {baseline, *going}]
-            if left := self.ledger.missing(wanted):
+            while left := self._needed(look, findings):  # again if what was decided has to hold at other values too
                 self._make(left, status.aim(look))
                 findings = self.judge()
                 still = ", ".join(variant for variant in findings.open if variant != baseline)
@@ -79,14 +73,31 @@ class Runner:
             findings = self.judge()
         return findings
 
+    def _needed(self, look: int, findings: verdict.Findings) -> list[Experiment]:
+        """What is missing up to a look for the variants that are open, without those of which an experiment failed."""
+        study, planned, others = self.study, self.study.experiments(), self.study.alternatives()
+        broken = {each.variant for each in planned if each.name in self.failed or study.is_open(each)}
+        lost = {(each.variant, each.alternative) for each in others if each.name in self.failed}
+        broken |= {variant for variant, arm, place in findings.alternatives if (arm, place) in lost}
+        going = set(findings.open) - broken
+        if not going - {study.baseline} or study.baseline in broken:
+            return []
+        needed = {(arm, place) for variant, arm, place in findings.alternatives if variant in going}
+        wanted = [each for each in study.experiments(look) if each.variant in going]
+        wanted += [each for each in study.alternatives(look) if (each.variant, each.alternative) in needed]
+        return self.ledger.missing(wanted)
+
     def judge(self) -> verdict.Findings:
         """The verdict at the last look that all of its runs have reached. Runs nothing."""
         self.ledger.update()
         self.ledger.settle()
         found = self.ledger.found()
         findings = verdict.judge(self.study, found)
-        status.note_look(self.study, findings.open)
-        looks = {each.variant: each.look for each in findings.findings if each.metric == findings.primary}
+        findings = best.claimed(self.study, findings, found, self.ledger.alternatives(), self.ledger.tried)
+        decisive = [each for each in findings.findings if each.metric == findings.primary]
+        outcomes = {each.variant: each.outcome for each in decisive}
+        status.note_look(self.study, findings.open, outcomes, findings.alternatives)
+        looks = {each.variant: each.look for each in decisive}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
         noise = self.study.plan.noise
         shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source()) if noise else ()

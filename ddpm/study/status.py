@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from ddpm.base.files import read_json, write_json
 from ddpm.base.progress import duration
 from ddpm.compare import statistics
 from ddpm.compare.runs import grouped
+from ddpm.pictures.plots import OUTCOMES
 from ddpm.study import results, slots
 from ddpm.study.plan import Experiment, Study
 
@@ -33,13 +34,14 @@ SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missi
 LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
 REFRESH = 0.5  # times a second
 TAIL = 2**16  # bytes of a log, enough to hold what its last stage wrote
-STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "dim"}
+STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "dim", **OUTCOMES}
 
 
 @dataclass(frozen=True)
 class Status:
-    """states: by experiment name. open: the variants not decided at the last look, including the baseline.
-    seconds: mean duration of an experiment, None before the first."""
+    """states: by experiment name, of all that are planned or done. open: the variants not decided at the last look,
+    including the baseline. outcomes: of the others, by the primary metric. alternatives: the arms and places in the
+    grid that ``claim: best`` needs too. seconds: mean duration of an experiment, None before the first."""
 
     study: Study
     commit: str
@@ -47,6 +49,8 @@ class Status:
     failures: Mapping[str, str]
     open: tuple[str, ...]
     seconds: float | None
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    alternatives: frozenset[tuple[str, int | None]] = frozenset()
 
     def wanted(self) -> tuple[Next, list[Experiment]]:
         """What is next, and the experiments missing up to it: tuning, then each look, in seeds; after the last one
@@ -55,6 +59,8 @@ class Status:
             return "tuning", left
         for look in self.study.plan.looks:
             planned = [each for each in self.study.experiments(look) if each.variant in self.open]
+            others = self.study.alternatives(look)
+            planned += [each for each in others if (each.variant, each.alternative) in self.alternatives]
             if left := [each for each in planned if self.states[each.name] != "done"]:
                 return look, left
         return None, [each for each in self.study.noise_runs() if self.states[each.name] != "done"]
@@ -71,21 +77,32 @@ def of(ledger: results.Ledger) -> Status:
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
     note = results.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
-    still = tuple(look["open"] if look.get("plan") == study.hash else study.params)
+    if look.get("plan") != study.hash:
+        look = {"open": study.params}
+    still, outcomes = tuple(look["open"]), look.get("outcomes", {})
+    alternatives = frozenset((arm, place) for _, arm, place in look.get("alternatives", ()))
 
     def state(name: str) -> State:
         if name in done:
             return "done"
         return "running" if name in running else "failed" if name in failures else "missing"
 
-    states = {each.name: state(each.name) for each in study.lines()}
+    states = {
+        each.name: state(each.name)
+        for each in study.lines()
+        if each.alternative is None or each.name in done or (each.variant, each.alternative) in alternatives
+    }
     failed = {name: reason for name, reason in failures.items() if states.get(name) == "failed"}
-    return Status(study, ledger.commit, states, failed, still, ledger.seconds)
+    return Status(study, ledger.commit, states, failed, still, ledger.seconds, outcomes, alternatives)
 
 
-def note_look(study: Study, still: Iterable[str]) -> None:
-    """Record which variants are still open."""
-    write_json(results.state(study) / "look.json", {"plan": study.hash, "open": list(still)})
+def note_look(
+    study: Study, still: Iterable[str], outcomes: Mapping[str, str], alternatives: Iterable[tuple[str, str, int]]
+) -> None:
+    """Record which variants are still open, the outcomes in the primary metric by variant, and
+    ``Findings.alternatives``."""
+    look = {"plan": study.hash, "open": list(still), "outcomes": dict(outcomes), "alternatives": list(alternatives)}
+    write_json(results.state(study) / "look.json", look)
 
 
 def text(found: Status, at_once: int) -> str:
@@ -127,21 +144,23 @@ def time_left(seconds: float | None, count: int, at_once: int) -> str:
 
 
 def rows(found: Status) -> list[list[str]]:
-    """For each variant: its name, a sign per seed, how many are done, and whether it is decided; a row before it for
-    each if they are tuned. Then for each source of noise: a sign per run, and how many are done."""
+    """For each variant: its name, a sign per seed, how many are done, and its outcome if it is decided; a row before it
+    for each if they are tuned. Then for each source of noise: a sign per run, and how many are done."""
     plan, decided = found.study.plan, found.study.params.keys() - set(found.open)
     before_a_look = {plan.first_seed + look - 1 for look in plan.looks[:-1]}
 
     def title(each: Experiment) -> str:
+        if each.alternative is not None:
+            return f"{each.variant}, value {each.alternative + 1}"
         other = f", other {each.source}" if each.source else ""
         return each.variant + (other if each.tried is None else ", tuning")
 
     made = []
-    for name, own in grouped(found.study.lines(), title).items():
+    for name, own in grouped((each for each in found.study.lines() if each.name in found.states), title).items():
         stops = before_a_look if name in found.study.params else ()
         signs = [SIGNS[found.states[each.name]] + "|" * (each.seed in stops) for each in own]
         done = sum(found.states[each.name] == "done" for each in own)
-        made.append([name, "".join(signs), str(done), "decided" if name in decided else ""])
+        made.append([name, "".join(signs), str(done), found.outcomes.get(name, "decided") if name in decided else ""])
     return made
 
 
@@ -166,6 +185,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
                 "reason": found.failures.get(each.name),
             }
             for number, each in enumerate(found.study.lines(), 1)
+            if each.name in found.states
         ],
     }
 
@@ -193,7 +213,7 @@ def _board(ledger: results.Ledger, at_once: int, begun: float) -> Any:
     table = Table("variant", "seeds", "done", f"{found.study.plan.primary}", "from the baseline", box=None)
     for variant, signs, done, decided in rows(found):
         line = Text.assemble(*((sign, STYLES[sign]) for sign in signs))
-        table.add_row(variant, line, done, *_estimate(ledger, variant), decided)
+        table.add_row(variant, line, done, *_estimate(ledger, variant), Text(decided, STYLES.get(decided, "")))
     look, left = found.wanted()
     what = ahead(look, len(left)) if left else "complete"
     speed = f", {duration(found.seconds)} each on {at_once} slots" if found.seconds else ""

@@ -2,7 +2,14 @@
 
 A variant's values are those with the best mean of the primary metric over the tuning seeds; of equal means, those that
 come first in the plan. So everybody who has the same results chooses the same values. The verdict's seeds are others:
-what was lucky on the tuning seeds has no advantage there, and a verdict is as rarely false as without tuning.
+what was lucky on the tuning seeds has no advantage there, and a verdict about the values chosen is as rarely false as
+without tuning. It is no verdict about each arm's best value, because a few seeds often choose another one.
+
+A value is left possible as an arm's best unless training diverged with it, or a one-sided paired t test over the tuning
+seeds shows that the value chosen is better. All those tests together exclude the best value of any arm with a chance of
+at most EXCLUDING times the error rate, for normal differences: each arm has an equal part, which is divided by the
+number of its other values, because any of them might be the one chosen. ``claim: best`` takes that part from the
+verdict's own tests (ddpm/study/best.py).
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpm.compare import metrics
+from ddpm.compare import metrics, statistics
 from ddpm.compare.runs import grouped
 from ddpm.compare.statistics import Array
 from ddpm.compare.tables import Rows
@@ -22,19 +29,23 @@ from ddpm.pictures.plots import Panel
 from ddpm.study.grid import Point, named
 from ddpm.study.plan import Study
 
-CHOSEN = "*"
+CHOSEN, POSSIBLE = "*", "?"
+EXCLUDING = 0.2  # the share of the error rate that excluding values may spend
 VARIANT = attrgetter("variant")
 
 
 class Tried(NamedTuple):
     """A variant at one point of the grid. scores: of the primary metric, by tuning seed; nan where training diverged.
-    mean: nan with such a score."""
+    mean: nan with such a score. behind: the interval of how much worse it is than the point chosen, in the metric's
+    unit; nan where training diverged. possible: whether it may be the variant's best."""
 
     variant: str
     values: Mapping[str, Any]
     scores: tuple[float, ...]
     mean: float
     chosen: bool
+    behind: tuple[float, float] = (math.nan, math.nan)
+    possible: bool = True
 
 
 def best(scores: Array, lower: bool) -> Array:
@@ -46,20 +57,40 @@ def best(scores: Array, lower: bool) -> Array:
     return costs.mean(-1).argmin(-1)
 
 
+def behind(scores: Array, lower: bool, level: float) -> tuple[Array, Array]:
+    """Both ends of the interval of how much worse each point is than the one with the best mean, paired by seed:
+    (..., points, seeds) -> two of (..., points). It is nan where a score is no number.
+
+    level: the chance that the lower end is above the true gap, for normal differences; the same for the upper end.
+    """
+    costs = np.where(np.isfinite(scores), scores if lower else -scores, np.nan)
+    gaps = costs - np.take_along_axis(costs, best(scores, lower).astype(int)[..., None, None], -2)
+    test = statistics.t_test(gaps, 0.0, 1 - 2 * level)
+    return test.low, test.high
+
+
+def level(alpha: float, arms: int, points: int) -> float:
+    """What each test of a value may spend of the error rate alpha, so that all of them exclude no arm's best."""
+    return alpha * EXCLUDING / (arms * (points - 1))
+
+
 def tries(study: Study, scores: Mapping[str, float]) -> tuple[Tried, ...]:
     """Every point of the variants that are done with tuning. scores: experiment -> the primary metric, nan if its
     training diverged."""
     lower, found = metrics.direction(study.plan.primary) == "lower", []
+    alpha = 1 - study.settings.compare.confidence
     for variant, points in study.points.items():
         own = [each for each in study.tuning() if each.variant == variant]
         if not all(each.name in scores for each in own):
             continue
         table = np.array([scores[each.name] for each in own]).reshape(-1, len(points)).T
         place = int(best(table, lower))
+        low, high = behind(table, lower, level(alpha, len(study.points), len(points)))
         for at, (point, row) in enumerate(zip(points, table, strict=True)):
             mean = float(row.mean()) if np.isfinite(row).all() else math.nan
             chosen = at == place and math.isfinite(mean)
-            found.append(Tried(variant, point.values, tuple(row.tolist()), mean, chosen))
+            gap, possible = (float(low[at]), float(high[at])), bool(low[at] <= 0)
+            found.append(Tried(variant, point.values, tuple(row.tolist()), mean, chosen, gap, possible))
     return tuple(found)
 
 
@@ -74,14 +105,18 @@ def chosen(study: Study, found: Sequence[Tried]) -> dict[str, Point]:
 
 
 def headline(found: Sequence[Tried]) -> list[str]:
-    """What a verdict is about, in one sentence; none without tuning."""
+    """What a verdict is about, and what it is not about; none without tuning."""
     if not found:
         return []
     points = _points(found)
     used = "; ".join(f"{each.variant} {_shown(each.values)}" for each in found if each.chosen)
+    others = [f"{each.variant} {_shown(each.values)}" for each in found if each.possible and not each.chosen]
     return [
-        f"each variant at its best {' and '.join(points[0])} of {len(points)}, chosen on {_seeds(found)} that the "
-        f"verdict does not use: {used or 'none yet'}"
+        f"each arm at the value that {_seeds(found)} chose from {len(points)} for {' and '.join(points[0])}: "
+        f"{used or 'none yet'}; the verdict uses other seeds",
+        f"these seeds do not exclude as an arm's best: {'; '.join(others)}"
+        if others
+        else "these seeds exclude all other values as an arm's best",
     ]
 
 
@@ -99,7 +134,7 @@ def notes(found: Sequence[Tried], metric: str) -> list[str]:
             values = [each.values[key] for each in own]
             if all(map(_is_number, values)) and value in (min(values), max(values)):
                 edge = "largest" if value == max(values) else "smallest"
-                lines.append(f"{variant}: best at {key} {value}, the {edge} tried: the grid may be too small")
+                lines.append(f"{variant}: chosen at {key} {value}, the {edge} tried: the grid may be too small")
     return [*lines, *_rankings(found, metric)]
 
 
@@ -118,7 +153,7 @@ def _rankings(found: Sequence[Tried], metric: str) -> list[str]:
     shared = "; ".join(f"{', '.join(order)} at {' or '.join(at)}" for order, at in other.items())
     return [
         f"the ranking of the variants in {metric} depends on the values: best first, it is {', '.join(tuned)} with "
-        f"each at its best, but {shared} (means of {_seeds(found, 'tuning seed')}: no verdict)"
+        f"the values chosen, but {shared} (means of {_seeds(found, 'tuning seed')}: no verdict)"
     ]
 
 
@@ -129,14 +164,16 @@ def _ranked(means: Mapping[str, float], metric: str) -> tuple[str, ...]:
 
 
 def titled(found: Sequence[Tried], metric: str) -> list[tuple[str, Rows]]:
-    """A table with a row for each variant and a column for each point; none without tuning."""
+    """A table with a row for each variant and a column for each point; none without tuning. Next to each mean: the
+    interval of how much worse it is than the one chosen."""
     if not found:
         return []
     points = _points(found)
     rows = [["variant", *map(_shown, points)]]
     for variant, own in grouped(found, VARIANT).items():
-        rows.append([variant, *(_mean(each) + CHOSEN * each.chosen for each in own)])
-    return [(f"{metric} by {' and '.join(points[0])}, means of {_seeds(found, 'tuning seed')} ({CHOSEN} chosen)", rows)]
+        rows.append([variant, *map(_mean, own)])
+    signs = f"{CHOSEN} chosen; how much worse than that, as an interval; {POSSIBLE} possibly the best"
+    return [(f"{metric} by {' and '.join(points[0])}, means of {_seeds(found, 'tuning seed')} ({signs})", rows)]
 
 
 def panels(found: Sequence[Tried], metric: str) -> list[Panel]:
@@ -162,7 +199,8 @@ def panels(found: Sequence[Tried], metric: str) -> list[Panel]:
 def to_dict(found: Sequence[Tried]) -> list[dict[str, Any]]:
     """For JSON, which has no nan."""
     return [
-        {**each._asdict(), "scores": [_number(score) for score in each.scores], "mean": _number(each.mean)}
+        {**each._asdict(), "mean": _number(each.mean)}
+        | {key: [*map(_number, getattr(each, key))] for key in ("scores", "behind")}
         for each in found
     ]
 
@@ -181,7 +219,10 @@ def _shown(values: Mapping[str, Any]) -> str:
 
 
 def _mean(each: Tried) -> str:
-    return f"{each.mean:.4g}" if math.isfinite(each.mean) else "none"
+    if not math.isfinite(each.mean):
+        return "none"
+    gap = CHOSEN if each.chosen else f" ({each.behind[0]:+.3g} to {each.behind[1]:+.3g}){POSSIBLE * each.possible}"
+    return f"{each.mean:.4g}{gap}"
 
 
 def _number(value: float) -> float | None:

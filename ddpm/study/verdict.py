@@ -6,11 +6,12 @@ the variants; the secondary metrics get the rest, in equal parts for variants an
 explains why parts are not passed on, and why the sign-flip test has no part. The rule here is the same, with
 sequential tests instead of tests at one look (ddpm/study/sequential.py).
 
-A variant is done at the first look at which its primary metric is better, worse or equivalent; more seeds change
-nothing. It is futile, and needs no more seeds, if the plan's last look would give a verdict with a chance below FUTILE
-under every hope: that the true difference is one standard error larger than observed (taken as observed, one in seven
-studies of an effect of one sd would stop in vain), that it is as large as the margin, or that it is 0. That stop is not
-binding: no bound relies on it, so if the seeds are run anyway, the looks continue.
+A variant is done at the first look at which its primary metric is better, worse or equivalent, or at which it is too
+early for a verdict; more seeds change nothing. It is futile, and needs no more seeds, if the plan's last look would
+give a verdict with a chance below FUTILE under every hope: that the true difference is one standard error larger than
+observed (taken as observed, one in seven studies of an effect of one sd would stop in vain), that it is as large as the
+margin, or that it is 0. That stop is not binding: no bound relies on it, so if the seeds are run anyway, the looks
+continue.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics, pairing, statistics, tables, verdict
+from ddpm.compare import metrics, pairing, statistics, tables, too_early, verdict
 from ddpm.compare.runs import Run
 from ddpm.study import curves, sources, tuning
 from ddpm.study.curves import Curves
@@ -32,7 +33,7 @@ from ddpm.study.sequential import Design
 from ddpm.study.sources import Share
 from ddpm.study.tuning import Tried
 
-PRIMARY = 0.9  # the primary metric's share of the error rate
+PRIMARY = 0.9  # the primary metric's share of the error rate; with `claim: best`, tuning.EXCLUDING is part of it
 FUTILE = 0.1
 
 
@@ -43,12 +44,18 @@ class Finding(verdict.Described):
     low, high: the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every look, and for all
     findings together. estimate: median-unbiased, unlike the mean difference if a look may end the study. p:
     sequential, and adjusted for the whole table. They are None if no look is complete: then ``seeds`` are the available
-    ones, and nothing is tested.
+    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/study/best.py); then
+    p is the largest of all pairs of values, and the rest is about the values chosen.
     """
 
     look: int | None = None
     estimate: float | None = None
     p: float | None = None
+    at_best: bool = False
+
+    @property
+    def said(self) -> str:
+        return super().said + " at its best" * self.at_best
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Findings:
     more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. noise:
     where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done. curves:
     the primary metric over training, if the runs have snapshots. tuning: what chose the values that the variants
-    have."""
+    have. alternatives: with ``claim: best``, the variants that wait for runs at another value, of which arm,
+    and at which place in the grid."""
 
     study: str
     question: str
@@ -71,6 +79,7 @@ class Findings:
     noise: tuple[Share, ...] = ()
     curves: Curves | None = None
     tuning: tuple[Tried, ...] = ()
+    alternatives: tuple[tuple[str, str, int], ...] = ()
 
 
 class Power(NamedTuple):
@@ -97,6 +106,7 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     if runs:
         pairing.check_fingerprints(runs, sorted({key for arm in arms.values() for key in arm.values}))
         notes = [*pairing.code_differences(runs), *pairing.check_budgets(list(arms.values()), allowed=True)]
+        notes += too_early.note(runs, plan.primary)
     findings: list[Finding] = []
     waiting: dict[str, int] = {}
     for variant in list(plan.variants)[1:]:
@@ -117,7 +127,6 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
             if other.outcome == "not yet" and primary.outcome != "not yet":
                 other = replace(other, outcome="inconclusive", reason="undecided at the primary metric's last look")
             findings.append(other)
-        notes += filter(None, [verdict.far_from_real(pair)])
     return Findings(
         study=study.name,
         question=plan.question,
@@ -192,8 +201,8 @@ def to_dict(found: Findings) -> dict[str, Any]:
 
 def _family(study: Study, is_primary: bool, secondary: int) -> float:
     """One over a finding's part of the error rate. secondary: the number of secondary metrics."""
-    variants = len(study.plan.variants) - 1
-    return variants / PRIMARY if is_primary else variants * secondary / (1 - PRIMARY)
+    variants, tested = len(study.plan.variants) - 1, PRIMARY - tuning.EXCLUDING * study.claims_best
+    return variants / tested if is_primary else variants * secondary / (1 - PRIMARY)
 
 
 def _metrics(study: Study, runs: Sequence[Run]) -> list[str]:
@@ -232,9 +241,8 @@ def _replayed(study: Study, pair: pairing.Pair, metric: str, complete: Sequence[
         equivalence_p.append(min(1.0, 2 * float(test.equivalence_p)))  # one-sided: half of a two-sided design's
         adjusted = min(1.0, float(design.p(np.array(p))[-1]) * family)
         excluded = float(design.p(np.array(equivalence_p))[-1]) / 2 <= level
-        outcome, reason = verdict.rule(
-            so_far, seen, adjusted <= alpha and design.sign_flips(gaps, alpha) is not None, excluded
-        )
+        differs = adjusted <= alpha and design.sign_flips(gaps, alpha) is not None
+        outcome, reason = verdict.rule(so_far, study.plan.primary, seen, differs, excluded)
         half = float(design.bounds(level)[place]) * error
         effect = design.median(level, place, seen.difference / error) * sd if error else seen.difference
         seen = replace(

@@ -6,7 +6,7 @@ import copy
 import math
 from pathlib import Path
 
-from ddpm.base import variant
+from ddpm.base import progress, variant
 from ddpm.pictures import grids
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
@@ -50,4 +50,6 @@ class Previews:
         samples = trainer.ranks.gather(samples, IMAGES)
         if trainer.ranks.main:
             columns = classes if 0 < classes <= MOST_COLUMNS else None
-            grids.save_grid(samples.cpu(), self.folder / f"step-{step:07d}.png", columns)
+            path = self.folder / f"step-{step:07d}.png"
+            grids.save_grid(samples.cpu(), path, columns)
+            progress.say(f"grid of images: {path}")

@@ -15,8 +15,6 @@ from ddpm.base.variant import Variant
 if TYPE_CHECKING:
     from torch import nn
 
-    from ddpm.compute.noise import Draw
-
 
 class Augmentation(Variant, ABC):
     """Contract of an augmentation."""
@@ -36,21 +34,25 @@ class Augmentation(Variant, ABC):
     def layer(self, features: int) -> nn.Module | None:
         """What turns conditions into (B, features), to be added to the network's features of t; None without any.
 
-        It begins as zero and has no bias, so "nothing was done" is always zero: a trained network works without it.
+        It has no bias, so "nothing was done" is always zero: a trained network works without it. It starts as in EDM's
+        DDPM++ (Karras et al. 2022, arXiv:2206.00364), whose layers have Xavier's uniform weights. Starting at zero, it
+        hardly moves in a short training: the network cannot tell changed images from others then, and draws both.
         """
         from torch import nn
 
-        from ddpm.model.layers import zeroed
-
-        return zeroed(nn.Linear(self.conditions, features, bias=False)) if self.draws else None
+        if not self.draws:
+            return None
+        layer = nn.Linear(self.conditions, features, bias=False)
+        nn.init.xavier_uniform_(layer.weight)
+        return layer
 
 
 def augment(
-    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int | Tensor, draw: Draw
+    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int
 ) -> tuple[Tensor, Tensor | None]:
     """Images and conditions of one step; place: (B,) int64, the images' places in the batch."""
     from ddpm.compute import noise
 
     if not augmentation.draws:
         return x_0, None
-    return augmentation(x_0, noise.gaussian(seed, "augmentation", place, step, (augmentation.draws,), draw))
+    return augmentation(x_0, noise.gaussian(seed, "augmentation", place, step, (augmentation.draws,)))

@@ -12,9 +12,6 @@ from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.noise import stream_seed
 from ddpm.diffusion.chain import from_images
-from ddpm.training.order import in_blocks, permuted
-
-HELD = 100_000_000  # images, up to which an epoch's order is held in memory
 
 
 @dataclass(eq=False)
@@ -26,9 +23,8 @@ class Batches:
     dataset is larger than half of the free memory, a thread reads the next batch during the current step.
 
     Images come in an endless chain of shuffled epochs, and step s takes the s-th run of ``batch_size`` of them: a
-    function of (seed, s) needs no state to resume. The order of at most HELD images is held in memory, that of more is
-    ``permuted``. With ``block``, it is that of ``in_blocks``. Only this rank's ``part`` of a batch is read.
-    ``classes``: (N,) int64, the images' own.
+    function of (seed, s) needs no state to resume. Only this rank's ``part`` of a batch is read. ``classes``: (N,)
+    int64, the images' own.
     """
 
     images: Images
@@ -39,8 +35,6 @@ class Batches:
     part: slice = field(default_factory=lambda: slice(None))
     resident: bool | None = None
     classes: np.ndarray | None = None
-    block: int | None = None
-    draw: noise.Draw = noise.draw
 
     def __post_init__(self) -> None:
         if self.resident is None:
@@ -59,7 +53,7 @@ class Batches:
         else:
             x = self._from_file(step) if self.resident else self._read(step)
         if self.flip:
-            flipped = noise.uniform(self.seed, "flip", self.place, step, self.draw) < 0.5
+            flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
         return from_images(x)
 
@@ -93,13 +87,7 @@ class Batches:
         parts = []
         for epoch in range(first // size, (end - 1) // size + 1):
             start = epoch * size
-            places = slice(max(first - start, 0), min(end - start, size))
-            if self.block:
-                parts.append(torch.from_numpy(in_blocks(np.r_[places], size, self.block, self.seed, epoch)))
-            elif size <= HELD:
-                parts.append(self.epoch(epoch)[places].long())
-            else:
-                parts.append(torch.from_numpy(permuted(np.r_[places], size, self.seed, epoch)))
+            parts.append(self.epoch(epoch)[max(first - start, 0) : min(end - start, size)].long())
         return torch.cat(parts)[self.part]
 
     def _shuffled(self, epoch: int) -> Tensor:

@@ -23,14 +23,9 @@ class EMA:
         self.parameters = [parameter.detach() for parameter in network.parameters()]
         self.averages = {name: p.detach().clone().float() for name, p in network.named_parameters()}
 
-    def share(self, step: int) -> float:
-        """What the weights after optimizer step ``step`` (1, 2, ...) count for in the average."""
-        return 1 - self.decay(step)
-
-    def update(self, share: float | Tensor) -> None:
-        """Add the weights, which count for ``share``."""
+    def update(self, step: int) -> None:
+        """Add the weights after optimizer step ``step`` (1, 2, ...)."""
         import torch
 
         averages: list[Tensor] = list(self.averages.values())
-        each = share if isinstance(share, float) else [share] * len(averages)
-        torch._foreach_lerp_(averages, self.parameters, each)
+        torch._foreach_lerp_(averages, self.parameters, 1 - self.decay(step))

@@ -21,10 +21,6 @@ class Optimizer(Variant, ABC):
     averages: ClassVar[bool] = False
     """Whether it averages the weights itself, and its average is shipped. Then it needs ``ema: off``, and a learning
     rate that does not decay."""
-    capturable: ClassVar[bool] = True
-    """Whether a CUDA graph can hold its step: it reads no tensor's value, and its learning rate may be a tensor."""
-    shardable: ClassVar[bool] = True
-    """Whether ranks can share out its state: it has one group, and a parameter's step needs that parameter alone."""
 
     @abstractmethod
     def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -40,19 +40,13 @@ def _chosen(family: str, name: str) -> Any:
     return variant.build(family, {"name": name}, family)
 
 
-MOVED = {"weight_decay": "optimizer.adamw.weight_decay", "adam_betas": "optimizer.adamw.betas"}  # of version 0.1.0
-
-
 class Train(Section):
     """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
 
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
-    a share of epsilon. compile: auto is true on a GPU that Triton supports. cuda_graph: the GPU records one step and
-    then repeats it, without waiting for Python to launch each kernel. shard_optimizer: each rank keeps the optimizer's
-    state of some parameters alone, for models that need the memory; weights have the same bytes. block_shuffle: images
-    in a block, if the order is shuffled by blocks of the file, and not as a whole. profile: steps whose operations
+    a share of epsilon. compile: auto is true on a GPU that Triton supports. profile: steps whose operations
     torch.profiler times, for .ddpm/profile; 0: none.
     """
 
@@ -74,14 +68,10 @@ class Train(Section):
     precision: Precision = "auto"
     timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]
     ema: Annotated[InstanceOf[EMAProfile], Family("emas")]
-    # left out of model files without it, so that these have the bytes of versions that did not know it
+    # left out of files of models without it, as are `snapshots`
     posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
-    # as with posthoc
-    cuda_graph: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    shard_optimizer: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    block_shuffle: Annotated[Positive | None, Field(exclude_if=lambda value: value is None)] = None
     checkpoint_activations: bool = False
     deterministic: bool = True
     checkpoint_every: Positive = 1000
@@ -89,24 +79,15 @@ class Train(Section):
     grid_unit: Literal["steps", "epochs"] = "steps"
     profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
     seeds: Seeds = Seeds()
-    # not written if there are none: a model file then has the bytes that versions without this key wrote
     snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _moved(cls, values: Any) -> Any:
-        if isinstance(values, dict) and (old := MOVED.keys() & values):
-            raise ValueError("; ".join(f"{key} is now {MOVED[key]}: move it there" for key in sorted(old)))
-        return values
 
     def refusals(self) -> Iterator[str]:
         if (self.steps is None) == (self.epochs is None):
             yield "set exactly one of steps and epochs, and the other to null"
         if self.batch_size % self.accumulate:
             yield f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}"
-        for key in ("compile", "cuda_graph"):
-            if getattr(self, key) and self.checkpoint_activations:
-                yield f"{key} and checkpoint_activations do not go together: set one of them to false"
+        if self.compile and self.checkpoint_activations:
+            yield "compile and checkpoint_activations do not go together: set one of them to false"
         chosen = self.optimizer.name
         if self.optimizer.averages and self.ema.decay(1000) > 0:
             yield f"ema: {self.ema.name} averages what optimizer: {chosen} averages already; allowed: off"
@@ -117,12 +98,6 @@ class Train(Section):
                 f"lr_decay: {self.lr_decay} does not go with optimizer: {chosen}, whose average takes its place; "
                 "allowed: constant"
             )
-        for key, trait in (("cuda_graph", "capturable"), ("shard_optimizer", "shardable")):
-            if getattr(self, key) and not getattr(self.optimizer, trait):
-                allowed = variant.having("optimizers", trait, True)
-                yield f"{key} does not go with optimizer: {chosen}; allowed: {allowed}"
-        if self.cuda_graph and self.precision == "float16":
-            yield "cuda_graph does not go with precision: float16; allowed: auto, bfloat16, float32"
         if self.snapshots:
             yield from self._unfair_snapshots()
 

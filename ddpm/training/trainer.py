@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import Classes
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import q_sample
+from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import build
 from ddpm.model.file import save_model
@@ -30,13 +29,11 @@ from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, rec
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
-from ddpm.training.captured import Captured, check_possible
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.posthoc import Posthoc
 from ddpm.training.settings import TrainingConfig
-from ddpm.training.sharded import Sharded
 from ddpm.training.snapshots import Snapshots
 
 
@@ -160,7 +157,6 @@ class Trainer:
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
         forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
         self.forward = ranks.parallel(forward)
-        self.draw = noise.fused() if compiled else noise.draw
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.log_variance = config.diffusion.loss.log_variance()
@@ -169,74 +165,66 @@ class Trainer:
         auxiliary = {"log_variance": self.log_variance, "condition": self.condition}
         self.auxiliary = nn.ModuleDict({name: module for name, module in auxiliary.items() if module}).to(device)
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
-        make = partial(options.optimizer.over, hidden=hidden_weights(self.network), learning_rate=options.learning_rate)
-        sharded = options.shard_optimizer and ranks.size > 1
-        self.optimizer = Sharded(self.parameters, make, ranks) if sharded else make(self.parameters)
+        self.optimizer = options.optimizer.over(self.parameters, hidden_weights(self.network), options.learning_rate)
         self.ema = EMA(self.network, options.ema.decay)
         self.posthoc = Posthoc(self.network, config, self.total)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)
+        self.whole = torch.arange(self.batch_size, device=device)
         self.own = ranks.share(self.batch_size)
+        self.parts = torch.arange(self.own.stop - self.own.start, device=device).tensor_split(options.accumulate)
         self.order = options.seeds.of("order", config.seed)
-        flip, block = options.horizontal_flip, options.block_shuffle
-        self.batches = Batches(
-            pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block, self.draw
-        )
-        self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
-        if options.cuda_graph:
-            check_possible(device, ranks)
-            self.advance = Captured(self.advanced, device)
+        flip = options.horizontal_flip
+        self.batches = Batches(pictures, self.batch_size, self.order, flip, device, self.own, None, labels)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Loss and gradient norm of the whole batch, scalars on the device, for this step. Nothing waits for them.
+        """One step of Algorithm 1, from images to new averages. Each rank learns from its share of the batch.
 
-        Each rank learns from its share: the mean of the ranks' gradients is the whole batch's.
+        Returns the loss and the gradient's norm of the whole batch, scalars on the device: nothing waits for them.
         """
-        return self.advance(*self.inputs(step))
-
-    def inputs(self, step: int) -> tuple[Any, ...]:
-        """All that differs from step to step: the arguments of ``advance``."""
-        shares = tuple(ema.share(step) for ema in (self.ema, *self.posthoc.emas))
-        rate = self.config.train.rate(step, self.total)
-        return step, self.batches(step), self.labels(step), rate, *shares
-
-    def advanced(
-        self,
-        step: int | Tensor,
-        images: Tensor,
-        labels: Tensor | None,
-        learning_rate: float | Tensor,
-        *shares: float | Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Shapes depend on the config alone, so a CUDA graph can hold it. Numbers may be tensors of no dimensions.
-
-        images: (B, C, H, W) in [-1, 1]. shares: what the new weights count for in each average.
-        """
-        diffusion, options, seed, draw = self.config.diffusion, self.config.train, self.seed, self.draw
-        whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
-        uniform = noise.uniform(seed, "timestep", whole, step, draw)
-        t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
-        x_0, condition = augment(options.augmentation, images, self.order, place, step, draw)
-        epsilon = noise.gaussian(seed, "train", place, step, self.shape, draw)
-        noised = epsilon
-        if gamma := options.input_perturbation:
-            noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape, draw)
-        words = noise.words(self.dropout, place, step, draw)
+        diffusion, options, seed, place = self.config.diffusion, self.config.train, self.seed, self.batches.place
+        T, parameterization, variance = diffusion.T, diffusion.parameterization, diffusion.variance
+        x_0, condition = augment(options.augmentation, self.batches(step), self.order, place, step)  # line 2
+        labels, words = self.labels(step), noise.words(self.dropout, place, step)
+        uniform = noise.uniform(seed, "timestep", self.whole, step)
+        t, weight = options.timestep_sampler.draw(uniform, T, self.timesteps)  # line 3, of all ranks
         own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
-        parts = torch.arange(len(place), device=self.device).tensor_split(options.accumulate)
+        epsilon = noised = noise.gaussian(seed, "train", place, step, self.shape)  # line 4
+        if gamma := options.input_perturbation:
+            noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
         losses = []
-        for part in parts:
-            with nullcontext() if part is parts[-1] else self.ranks.alone(self.forward):
-                rest = (None if one is None else one[part] for one in (labels, condition, noised))
-                each = self.losses(x_0[part], epsilon[part], own_t[part], words[:, part], *rest)
-                self.scaler.scale((own_weight[part] * each).sum()).backward()
-            losses.append(each.detach())
-        each = self.ranks.gather(torch.cat(losses), self.batch_size)
-        with torch.no_grad():  # what the network learns from: without u itself
-            learned = each - self.log_variance(self.chain.at(t)) if self.log_variance else each
-        options.timestep_sampler.update(self.timesteps, t, learned)
-        return (weight * each).mean(), self._optimize(learning_rate, *shares)
+        for part in self.parts:  # line 5, from here on
+            at = self.chain.at(own_t[part])
+            x_t = q_sample(x_0[part], noised[part], at).contiguous(memory_format=self.layout)
+            seen = parameterization.seen(x_t, at), own_t[part], *self.shown(labels, condition, part)
+            key_dropout(self.network, words[:, part])
+            with nullcontext() if part is self.parts[-1] else self.ranks.alone(self.forward):
+                with devices.autocast(self.dtype, self.device):
+                    output = self.forward(*seen)
+                output, spread = variance.split(output.float())
+                made = Denoised(output, spread, x_0[part], epsilon[part], x_t, at, T, parameterization, variance)
+                loss = self.uncertain(diffusion.loss(made), at)
+                self.scaler.scale((own_weight[part] * loss).sum()).backward()
+            losses.append(loss.detach())
+        loss = self.ranks.gather(torch.cat(losses), self.batch_size)
+        options.timestep_sampler.update(self.timesteps, t, self.learned(loss, t))
+        for parameter in self.auxiliary.parameters():  # the network's gradients are averaged by its own backward pass
+            if (gradient := parameter.grad) is not None:
+                parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if options.gradient_clip is not None:
+            clip_grads_with_norm_(self.parameters, options.gradient_clip, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.rate(step, self.total)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        for ema in (self.ema, *self.posthoc.emas):
+            ema.update(step)
+        options.optimizer.average(self.optimizer, list(self.ema.averages.values()))
+        return (weight * loss).mean(), norm
 
     def labels(self, step: int) -> Tensor | None:
         """(B,) int64, what the network is shown as the images' classes; None if it has none.
@@ -247,64 +235,30 @@ class Trainer:
         labels = self.batches.labels(step)
         if labels is None:
             return None
-        drawn = noise.uniform(self.seed, "label", self.batches.place, step, self.draw)
+        drawn = noise.uniform(self.seed, "label", self.batches.place, step)
         return labels.masked_fill(drawn < self.config.train.label_dropout, self.config.model.classes)
 
-    def losses(
-        self,
-        x_0: Tensor,
-        epsilon: Tensor,
-        t: Tensor,
-        words: Tensor,
-        labels: Tensor | None = None,
-        condition: Tensor | None = None,
-        noised: Tensor | None = None,
-    ) -> Tensor:
-        """Each image's loss, (B,) float32, for x_t made of x_0 and epsilon, (B, C, H, W) each; t is (B,) int64.
+    def shown(
+        self, labels: Tensor | None, condition: Tensor | None, part: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the network is shown of those images besides x_t and t: their classes, and how they were augmented."""
+        augmented = None if self.condition is None or condition is None else self.condition(condition[part])
+        return None if labels is None else labels[part], augmented
 
-        words: (layers, B, 2) int32, the random bits that choose what each dropout layer drops. labels: (B,) or None.
-        condition: (B, conditions), how the images were augmented. noised: the noise in x_t, if it is not epsilon.
-        """
-        chosen = self.config.diffusion
-        at = self.chain.at(t)
-        key_dropout(self.network, words)
-        x_t = q_sample(x_0, epsilon if noised is None else noised, at).contiguous(memory_format=self.layout)
-        if self.condition is not None and condition is not None:
-            condition = self.condition(condition)
-        with devices.autocast(self.dtype, self.device):
-            output = self.forward(chosen.parameterization.seen(x_t, at), t, labels, condition)
-        output, variance_output = chosen.variance.split(output.float())
-        loss = chosen.loss(
-            Denoised(output, variance_output, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
-        )
+    def uncertain(self, losses: Tensor, at: Coefficients) -> Tensor:
+        """Losses, (B,), by the uncertainty u that was learned of each t: Karras et al. 2023, equation 21."""
         if self.log_variance is None:
-            return loss
+            return losses
         u = self.log_variance(at)
-        return loss / u.exp() + u
+        return losses / u.exp() + u
 
-    def _optimize(self, learning_rate: float | Tensor, *shares: float | Tensor) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        for parameter in self.auxiliary.parameters():  # the network's are averaged by its own backward pass
-            if (gradient := parameter.grad) is not None:
-                parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
-        self.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if self.config.train.gradient_clip is not None:
-            clip_grads_with_norm_(self.parameters, self.config.train.gradient_clip, norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        for ema, share in zip((self.ema, *self.posthoc.emas), shares, strict=True):
-            ema.update(share)
-        self.config.train.optimizer.average(self.optimizer, list(self.ema.averages.values()))
-        return norm
+    @torch.no_grad()
+    def learned(self, losses: Tensor, t: Tensor) -> Tensor:
+        """What the network learns from: those losses, (B,), without u itself."""
+        return losses if self.log_variance is None else losses - self.log_variance(self.chain.at(t))
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on; random numbers are functions of the step and need no state.
-
-        Every rank calls it; with ``train.shard_optimizer``, only the main one gets the optimizer's.
-        """
+        """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = prefixed("network.", self.network.state_dict()) | prefixed("ema.", self.ema.averages)
         tensors |= prefixed("posthoc.", self.posthoc.averages) | prefixed("timesteps.", self.timesteps)
         tensors |= prefixed("auxiliary.", self.auxiliary.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
 
 
 def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
-    found, condition = augment(made, x, 3, torch.arange(len(x)), step, noise.draw)
+    found, condition = augment(made, x, 3, torch.arange(len(x)), step)
     assert condition is not None
     return found, condition
 
@@ -52,7 +53,7 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
     name: str, shape: tuple[int, int, int]
 ) -> None:
     made, x = augmentation(name), images(40, shape)
-    found, condition = augment(made, x, 3, torch.arange(40), 1, noise.draw)
+    found, condition = augment(made, x, 3, torch.arange(40), 1)
     assert found.shape == x.shape
     assert found.dtype == x.dtype
     assert found.abs().max() <= 1
@@ -69,13 +70,13 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
 @AUGMENTATIONS
 def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name: str) -> None:
     made, x, place = augmentation(name), images(), torch.arange(40)
-    whole, condition = augment(made, x, 3, place, 5, noise.draw)
-    part, shown = augment(made, x[7:20], 3, place[7:20], 5, noise.draw)
+    whole, condition = augment(made, x, 3, place, 5)
+    part, shown = augment(made, x[7:20], 3, place[7:20], 5)
     torch.testing.assert_close(part, whole[7:20], rtol=0, atol=1e-6)
     if condition is not None and shown is not None:
         torch.testing.assert_close(shown, condition[7:20], rtol=0, atol=1e-6)
         for seed, step in ((4, 5), (3, 6)):
-            assert not torch.equal(augment(made, x, seed, place, step, noise.draw)[0], whole)
+            assert not torch.equal(augment(made, x, seed, place, step)[0], whole)
 
 
 @AUGMENTATIONS
@@ -179,10 +180,20 @@ def test_every_network_sees_the_condition_and_zero_is_none(name: str, fields: di
     layer = augmentation("non_leaking").layer(network.time_features)
     assert layer is not None
     condition = torch.eye(2, 9)
-    assert torch.equal(network(x, t, None, layer(condition)), network(x, t)), "it begins as no condition"
-    torch.nn.init.normal_(layer.weight)
     assert not torch.allclose(network(x, t, None, layer(condition)), network(x, t), rtol=0, atol=1e-4)
     assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
+
+
+def test_the_layer_starts_as_in_edms_ddpmpp() -> None:
+    """``map_augment`` of its SongUNet has the weights of all its layers, Xavier's: uniform, of variance 2 / (inputs +
+    outputs)."""
+    torch.manual_seed(0)
+    layer = augmentation("non_leaking").layer(1000)
+    assert layer is not None
+    (weight,) = layer.parameters()
+    bound = math.sqrt(6 / (9 + 1000))
+    quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
+    torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)
 
 
 def test_a_model_with_classes_is_shown_both() -> None:
@@ -242,7 +253,8 @@ def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_preven
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert wrong(corners(200)) == 0
-    assert wrong(drawn(True, 300, monkeypatch)) <= 0.03
+    # of a condition that starts at zero it has not learned enough by then: 6.5% are wrong, and 1.5% as it is
+    assert wrong(drawn(True, 180, monkeypatch)) <= 0.04
     assert wrong(drawn(False, 120, monkeypatch)) > 0.2
 
 

@@ -29,7 +29,7 @@ class Again(scored.Experiment):
     schedule: str = "cosine"
 
     def contents(self) -> dict[str, str]:
-        texts = {path: (ROOT / path).read_text() for path in FILES}
+        texts = {path: (ROOT / path).read_bytes().decode() for path in FILES}  # CSV files end lines by \r\n
         scores, lock = texts["metrics/evaluate.json"], texts["dvc.lock"]
         changed = re.sub(r'"fd": .*,', f'"fd": {self.fd},', scores, count=1)
         lock = lock.replace(scored.md5(scores), scored.md5(changed))
@@ -61,7 +61,7 @@ def benches(options: Options) -> Iterator[Bench]:
     record(folder, count)
 
     def ddpm(*arguments: str) -> None:
-        command = [sys.executable, "-m", "ddpm", *arguments]
+        command = [sys.executable, "-c", "from ddpm.cli import main; main()", *arguments]
         subprocess.run(command, cwd=folder, capture_output=True, check=True)
 
     compare = Case(f"ddpm compare, {count:,} runs", "-", lambda: ddpm("compare", "--by", "diffusion.schedule.name"))

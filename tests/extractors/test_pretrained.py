@@ -125,7 +125,6 @@ def test_the_network_is_as_large_as_what_was_published(name: str) -> None:
     size = sum(4 * tensor.numel() for tensor in network.state_dict().values())
 
     assert size == pytest.approx(SIZES[name], rel=1e-3)
-    assert size < chosen.weights_size < 1.1 * size
     assert found.features.shape == (2, chosen.dimensions)
     assert found.logits.shape == (2, 1000 if chosen.has_logits else 0)
 

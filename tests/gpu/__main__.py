@@ -40,9 +40,7 @@ BATCHES = (64, 256)
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, channels_last": {"channels_last": True},
-    "ours, CUDA graph": {"channels_last": True, "cuda_graph": True},
     "ours, compiled": {"channels_last": True, "compile": True},
-    "ours, compiled, CUDA graph": {"channels_last": True, "compile": True, "cuda_graph": True},
 }
 
 

@@ -18,21 +18,14 @@ from tests.small import Memory, pictures, small
 MARGIN = 1.1  # the estimate is a line through two batches
 
 
-def trained(device: torch.device, out: Path, recorded: bool = False) -> str:
+def trained(device: torch.device, out: Path) -> str:
     """The digest of a model that was trained in the working directory."""
-    config = small(train={"cuda_graph": recorded}).training()
-    train(config, pictures(), device, out, Checkpoints(out.name), Memory())
+    train(small().training(), pictures(), device, out, Checkpoints(out.name), Memory())
     return sha256(out / "model.safetensors")
 
 
 def the_same_bytes_twice(device: torch.device, folder: Path) -> None:
     assert trained(device, folder / "a") == trained(device, folder / "b")
-
-
-def a_record_gives_the_same_bytes_twice(device: torch.device, folder: Path) -> None:
-    """As a CUDA graph; a CPU records nothing."""
-    recorded = device.type == "cuda"
-    assert trained(device, folder / "c", recorded) == trained(device, folder / "d", recorded)
 
 
 def resumes_to_the_same_bytes(device: torch.device, folder: Path) -> None:
@@ -78,7 +71,6 @@ def memory_stays_under_the_estimate(device: torch.device, folder: Path) -> None:
 
 CHECKS: tuple[Callable[[torch.device, Path], None], ...] = (
     the_same_bytes_twice,
-    a_record_gives_the_same_bytes_twice,
     resumes_to_the_same_bytes,
     no_step_waits,
     memory_stays_under_the_estimate,

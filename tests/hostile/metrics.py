@@ -28,15 +28,15 @@ def both(scores: bytes, fingerprint: bytes = GOOD) -> None:
 
 
 def read_run() -> None:
-    measured.fingerprint(FINGERPRINT)
+    measured.comparable(FINGERPRINT)
     measured.scores(SCORES)
 
 
 def expected(name: str = "classifier.fd", **changes: str) -> bytes:
     """A baseline of one metric, its fields as JSON text."""
-    fields = {"mean": "1", "sd": "0.1", "n": "5", "direction": '"lower"', "fingerprint": json.dumps("0" * 64)}
+    fields = {"mean": "1", "sd": "0.1", "n": "5", "direction": '"lower"'}
     entry = ", ".join(f'"{key}": {value}' for key, value in (fields | changes).items())
-    return f"{{{json.dumps(name)}: {{{entry}}}}}".encode()
+    return f'{{"comparable": {{}}, "scores": {{{json.dumps(name)}: {{{entry}}}}}}}'.encode()
 
 
 def snapshot(content: bytes) -> None:
@@ -63,7 +63,7 @@ RUNS: list[tuple[str, tuple[bytes, ...], str]] = [
 ]
 BASELINES: list[tuple[str, bytes, str]] = [
     ("a baseline 100,000 brackets deep", DEEP, "Invalid JSON"),
-    ("a baseline of no metric", b"{}", "names no metric"),
+    ("a baseline of no metric", b'{"comparable": {}, "scores": {}}', "names no metric"),
     ("a mean out of any range", expected(mean="1e999"), "is not allowed"),
     ("a negative spread", expected(sd="-1"), "sd: -1 is not allowed"),
     ("seeds of 5,000 digits", expected(n=DIGITS.decode()), "baseline"),

@@ -29,6 +29,7 @@ from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.image_folder import ImageFolder
 from ddpm.variants.extractors.classifier import Classifier
+from ddpm.variants.losses.simple import Simple
 from tests.hostile.case import Case
 from tests.hostile.pictures import data
 from tests.small import Memory, pictures, small
@@ -62,14 +63,14 @@ def poisoned(part: str) -> None:
 def storm() -> None:
     """Train in float16, with a loss whose gradient overflows at any scale."""
     config = small(train={"precision": "float16", "steps": 400, "checkpoint_every": 1000})
-    original = Trainer.losses
+    original = Simple.__call__
 
-    def losses(self: Trainer, *batch: Any) -> torch.Tensor:
-        each = original(self, *batch)
+    def losses(self: Simple, denoised: Any) -> torch.Tensor:
+        each = original(self, denoised)
         each.register_hook(lambda gradient: gradient * torch.inf)
         return each
 
-    with mock.patch.object(Trainer, "losses", losses), mock.patch.object(history, "STORM", 5):
+    with mock.patch.object(Simple, "__call__", losses), mock.patch.object(history, "STORM", 5):
         learn(config)
 
 

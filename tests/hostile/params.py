@@ -114,11 +114,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("guidance from late to early", _guided(interval=[0.9, 0.1]), "[0.9, 0.1] ends before it begins"),
     ("a model that guides, of any content", _guided(model="worse.safetensors"), "set both, by `sha256sum FILE`"),
     ("snapshots that do not rise", {"train": {"snapshots": [64, 32]}}, "train: snapshots: [64, 32] must rise"),
-    (
-        "an optimizer that ranks cannot share out",
-        {"train": {"optimizer": {"name": "muon"}, "shard_optimizer": True}},
-        "shard_optimizer does not go with optimizer: muon",
-    ),
     ("a snapshot inside a batch", {"train": {"snapshots": [12]}}, "12 images are no whole number of batches"),
     ("a snapshot beyond the end", {"train": {"snapshots": [16, 960]}}, "snapshots: 960 is beyond the end of 96 images"),
     (
@@ -133,7 +128,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
         _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine"),
         "takes its place; allowed: constant",
     ),
-    ("where weight decay was", {"train": {"weight_decay": 0.1}}, "weight_decay is now optimizer.adamw.weight_decay"),
     ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
     ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
     ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),

@@ -212,7 +212,6 @@ def test_what_averages_by_itself_takes_no_second_average_and_no_decay(options: d
             {"optimizer": {"name": "sgd"}},
             r"train.optimizer.name: unknown 'sgd'; allowed: adam, adamw, muon, schedule_f",
         ),
-        ({"weight_decay": 0.1}, r"train: weight_decay is now optimizer.adamw.weight_decay: move it there"),
     ],
 )
 def test_what_an_optimizer_does_not_have_is_refused(options: dict[str, Any], message: str) -> None:

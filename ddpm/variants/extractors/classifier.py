@@ -35,7 +35,7 @@ from ddpm.base.images import Images
 from ddpm.base.settings import Positive, Shape
 from ddpm.compute import devices
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.extractor import Extractor, Features, Trial
 
 SHIPPED = Path(__file__).parent / "weights"
 COMMAND = "python -m ddpm.variants.extractors.classifier data/processed FILE"
@@ -74,6 +74,15 @@ class Classifier(Extractor):
                 return
         self.fit(processed, path, device)
 
+    def trial(self, dataset: str, some: Images, classes: int, images: int, device: torch.device) -> Trial:
+        image = Shape(*some.shape[1:])
+        shipped = [read_metadata(file) for file in SHIPPED.glob("*.safetensors")]
+        made = [(about["dataset"], about["channels"], about["image_size"]) for about in shipped]
+        steps = 0 if (dataset, image.channels, image.image_size) in made else self._length(images)
+        network = Network(image, classes).to(device)
+        labels = np.arange(len(some)) % classes
+        return Trial(network.eval(), steps, self._steps(network, some, labels, steps, device))
+
     def load(self, weights: Path) -> nn.Module:
         about = read_metadata(weights)
         network = Network(Shape.of(about["channels"], about["image_size"]), about["classes"])
@@ -93,7 +102,11 @@ class Classifier(Extractor):
         with torch.random.fork_rng(), _one_thread():
             torch.manual_seed(self.seed)
             network = Network(manifest.shape, classes).to(device)
-            self._optimize(network, *open_split(processed, "train"), device)
+            images, labels = open_split(processed, "train")
+            steps = self._length(len(images))
+            with progress.bar(steps, "fit classifier", "step") as bar:
+                for _ in self._steps(network, images, labels, steps, device):
+                    bar.update()
         about = {
             "command": COMMAND,
             "recipe": {field: getattr(self, field) for field in type(self).model_fields},
@@ -108,31 +121,34 @@ class Classifier(Extractor):
             # one key, because safetensors writes several in a random order
             save_file(state, temporary, metadata={METADATA: json.dumps(about, sort_keys=True)})
 
-    def _optimize(self, network: Network, images: Images, labels: NDArray[np.int64], device: torch.device) -> None:
-        """Batches and shifts are drawn on the CPU, so that they are the same on every device."""
-        steps = max(self.min_steps, math.ceil(self.epochs * len(images) / self.batch_size))
+    def _length(self, images: int) -> int:
+        return max(self.min_steps, math.ceil(self.epochs * images / self.batch_size))
+
+    def _steps(
+        self, network: Network, images: Images, labels: NDArray[np.int64], steps: int, device: torch.device
+    ) -> Iterator[None]:
+        """Yield after each step. Batches and shifts are drawn on the CPU, so that they are the same on every device."""
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
         generator = torch.Generator().manual_seed(self.seed)
         photographs = images.shape[1] == RGB
         reach = max(1, min(images.shape[2:]) // 10) if photographs else 1
         network.train()
-        with progress.bar(steps, "fit classifier", "step") as bar:
-            for _ in range(steps):
-                chosen = torch.randint(len(images), (self.batch_size,), generator=generator).numpy()
-                shifts = torch.randint(-reach, reach + 1, (2, self.batch_size, 1), generator=generator)
-                batch = shift(torch.from_numpy(images[chosen]), *shifts)
-                if photographs:
-                    mirrored = torch.rand(self.batch_size, generator=generator) < 0.5
-                    batch[mirrored] = batch[mirrored].flip(3)
-                batch = batch.to(device)
-                target = torch.from_numpy(labels[chosen]).to(device)
-                loss = F.cross_entropy(network(batch).logits, target, label_smoothing=SMOOTHING * photographs)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
-                bar.update()
+        for _ in range(steps):
+            chosen = torch.randint(len(images), (self.batch_size,), generator=generator).numpy()
+            shifts = torch.randint(-reach, reach + 1, (2, self.batch_size, 1), generator=generator)
+            batch = shift(torch.from_numpy(images[chosen]), *shifts)
+            if photographs:
+                mirrored = torch.rand(self.batch_size, generator=generator) < 0.5
+                batch[mirrored] = batch[mirrored].flip(3)
+            batch = batch.to(device)
+            target = torch.from_numpy(labels[chosen]).to(device)
+            loss = F.cross_entropy(network(batch).logits, target, label_smoothing=SMOOTHING * photographs)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            yield
 
 
 class Network(nn.Module):

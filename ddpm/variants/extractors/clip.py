@@ -31,7 +31,6 @@ NAMES = {
 
 class Clip(TransformerExtractor):
     dimensions = 768
-    weights_size = 1_220_000_000
     view = View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
     architecture = Architecture(
         width=1024, depth=24, heads=16, grid=24, eps=1e-5, scaled=False, clip=True, projection=768

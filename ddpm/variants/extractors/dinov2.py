@@ -11,7 +11,6 @@ from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
 
 class DinoV2(TransformerExtractor):
     dimensions = 1024
-    weights_size = 1_220_000_000
     architecture = Architecture(width=1024, depth=24, heads=16)
     published = Published(
         title="DINOv2 ViT-L/14",

@@ -9,7 +9,6 @@ from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
 
 class DinoV2Base(TransformerExtractor):
     dimensions = 768
-    weights_size = 350_000_000
     architecture = Architecture(width=768, depth=12, heads=12)
     published = Published(
         title="DINOv2 ViT-B/14",

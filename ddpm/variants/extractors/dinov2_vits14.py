@@ -9,7 +9,6 @@ from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
 
 class DinoV2Small(TransformerExtractor):
     dimensions = 384
-    weights_size = 90_000_000
     architecture = Architecture(width=384, depth=12, heads=6)
     published = Published(
         title="DINOv2 ViT-S/14",

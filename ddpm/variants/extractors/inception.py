@@ -22,7 +22,6 @@ class Inception(Extractor):
     dimensions = 2048
     channels = (1, 3)  # it was trained on RGB: gray is repeated
     frechet = "fid"
-    weights_size = 100_000_000
     published = Published(
         title="Inception",
         url=URL_INCEPTION_V3,

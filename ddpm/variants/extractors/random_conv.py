@@ -4,6 +4,8 @@ For images without labels, of any size and number of channels; Naeem et al. 2020
 for images far from photographs. They see blur, noise, colours and layout, but hardly what is shown.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch
@@ -11,9 +13,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ddpm.base.images import Images
 from ddpm.compute import noise
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring.extractor import Extractor, Features, extract
+from ddpm.scoring.extractor import Extractor, Features, Trial, extract
 
 SEED = 0
 WIDTH = 16
@@ -38,14 +41,20 @@ class RandomConv(Extractor):
 
     def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
         filters = draw(read_manifest(processed).channels)
-        blank = {"mean": torch.zeros(self.dimensions), "scale": torch.ones(self.dimensions)}
         images, _ = open_split(processed, "train")
         some = images[:: -(-len(images) // SEEN)]
-        features = extract(Network(filters | blank), some, BATCH, device).features.double()
+        features = extract(self._blank(filters), some, BATCH, device).features.double()
         spread = features.std(dim=0, correction=0)
         scale = 2.0 ** spread.clamp(min=LEAST * max(float(spread.median()), STEP)).log2().round()
         mean = (features.mean(dim=0) / scale * 8).round() / 8 * scale
         save_file(filters | {"mean": mean.float(), "scale": scale.float()}, path)
+
+    def _blank(self, filters: dict[str, Tensor]) -> Network:
+        """The network whose features are neither centred nor scaled."""
+        return Network(filters | {"mean": torch.zeros(self.dimensions), "scale": torch.ones(self.dimensions)})
+
+    def trial(self, dataset: str, some: Images, classes: int, images: int, device: torch.device) -> Trial:
+        return Trial(self._blank(draw(some.shape[1])))
 
     def load(self, weights: Path) -> nn.Module:
         return Network(load_file(weights)).eval()

@@ -15,7 +15,6 @@ from ddpm.scoring.published import Published
 
 class Vgg16(Pretrained):
     dimensions = 4096
-    weights_size = 560_000_000
     published = Published(
         title="VGG-16",
         url="https://download.pytorch.org/models/vgg16-397923af.pth",

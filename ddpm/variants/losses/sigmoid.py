@@ -12,15 +12,20 @@ from ddpm.diffusion.loss import Denoised, Loss
 
 class Sigmoid(Loss):
     """On x_0 it is ``soft_min_snr`` of gamma = exp(bias), times -d log SNR / d(t / T). Without that factor the schedule
-    would be part of the objective; with it, the schedule only decides how noisy the estimate is."""
+    would be part of the objective; with it, the schedule only decides how noisy the estimate is.
 
-    trains_zero_snr = False
+    A step stands for the log SNR from the previous step's, which is infinite before the first, down to its own: its
+    weight is the integral of sigmoid(bias - log SNR) sigmoid(log SNR) over them. The second factor makes v's squared
+    error epsilon's, and v's hardly changes within even a long step, such as the first and last of ``laplace``.
+    """
 
     bias: Annotated[float, Field(ge=-20, le=20)] = 2.0
 
     def __call__(self, denoised: Denoised) -> Tensor:
         at = denoised.at
-        slope = denoised.T * at.log_beta.exp() / at.sigma.square()  # d log alpha_bar = -beta dt
-        snr = (at.signal / at.sigma).square()
-        weight = slope * snr / (1 + snr * math.exp(-self.bias)) * denoised.parameterization.x_0_scale(at)
-        return weight.flatten() * denoised.squared_error()
+        noise_prev = (at.sigma_prev / at.signal_prev).square()  # 1 / SNR of the previous step
+        # the antiderivative is log((SNR + 1) / (SNR exp(-bias) + 1)) / slope; its difference, without subtracting
+        slope = -math.expm1(-self.bias)
+        change = at.log_beta.exp() / (math.exp(-self.bias) + noise_prev)
+        integral = (slope * change).log1p() / slope if slope else change
+        return denoised.T * integral.flatten() * denoised.squared_error("v")

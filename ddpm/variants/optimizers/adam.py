@@ -11,5 +11,4 @@ class Adam(Optimizer):
     def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
         import torch
 
-        capturable = parameters[0].is_cuda
-        return torch.optim.Adam(parameters, learning_rate, betas=self.betas, fused=True, capturable=capturable)
+        return torch.optim.Adam(parameters, learning_rate, betas=self.betas, fused=True)

@@ -12,10 +12,5 @@ class AdamW(Optimizer):
         import torch
 
         return torch.optim.AdamW(
-            parameters,
-            learning_rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            fused=True,
-            capturable=parameters[0].is_cuda,
+            parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
         )

@@ -1,8 +1,6 @@
 """Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon."""
 
-from typing import ClassVar
-
 from ddpm.base.errors import UserError
 from ddpm.base.settings import BelowOne
 from ddpm.base.tensor import TorchOptimizer
@@ -16,9 +14,6 @@ class Muon(Optimizer):
     A matrix's learning rate is 0.2 sqrt(its longer side) times train.learning_rate (Liu et al. 2025, arXiv:2502.16982):
     so its steps are as large as AdamW's, and one learning rate suits both.
     """
-
-    capturable: ClassVar[bool] = False
-    shardable: ClassVar[bool] = False
 
     momentum: BelowOne = 0.95
     weight_decay: Decay = 0.01

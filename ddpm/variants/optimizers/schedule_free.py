@@ -13,8 +13,6 @@ class ScheduleFree(Optimizer):
     mix of x and of the fast weights z; the first of ``betas`` is the share of x. train.warmup_steps are as usual."""
 
     averages: ClassVar[bool] = True
-    capturable: ClassVar[bool] = False
-    shardable: ClassVar[bool] = False
 
     weight_decay: Decay = 0.0
     betas: tuple[Fraction, Beta] = (0.9, 0.999)

@@ -1,0 +1,70 @@
+"""What a GPU needs of a step, shown without one: all tensors are on its device, the host looks at no value, and
+it compiles whole."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.backends.debugging import aot_eager
+
+from ddpm.base import variant
+from ddpm.model.file import Loaded
+from ddpm.sampling.generator import Generator
+from ddpm.training.trainer import Trainer
+from tests.small import pictures, small
+from tests.test_combinations import NETWORKS, SHELVES, Row, config_of, is_allowed
+
+CPU, META = torch.device("cpu"), torch.device("meta")  # tensors on META have shapes and no values
+
+
+def rows() -> list[Row]:
+    """Few rows in which every variant occurs."""
+    few: list[Row] = []
+    chance = random.Random(1)  # noqa: S311 (it only chooses what is tested)
+    left = {(family, name) for family, shelf in SHELVES.items() for name in shelf}
+    while left:
+        first = min(left, key=str)
+        tries = ({family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(60))
+        few.append(max(filter(is_allowed, tries), key=lambda row: len(left & set(row.items()))))
+        left -= set(few[-1].items())
+    return few
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row["schedule"])
+def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
+    monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    labels = np.arange(16) % 3 if row["classes"] else None
+    trainer = Trainer(config_of(row).training(), pictures(16), META, labels=labels)
+    for step in (1, 2):
+        loss, norm = trainer.step(step)
+        assert loss.is_meta
+        assert norm.is_meta
+    generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config_of(row).sample, META)
+    with torch.no_grad():
+        *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
+    assert x_0.is_meta
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", variant.names("networks"))
+def test_a_network_compiles_whole_and_only_once(network: str) -> None:
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    torch.compiler.reset()  # what other tests compiled counts too
+    config = small(model={"name": network, network: NETWORKS[network]}).training()
+    plain, compiled = (Trainer(config, pictures(16), CPU) for _ in range(2))
+    assert plain.step(1) == compiled.step(1)  # dropout layers have their keys from here on, as they do in a training
+    compiled.forward = torch.compile(compiled.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
+    for step in (2, 3, 4):
+        torch.testing.assert_close(compiled.step(step), plain.step(step))
+    assert len(graphs) == 1

@@ -1,0 +1,66 @@
+"""Draws of Gaussians fitted to the train images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.scoring import yardsticks
+from ddpm.scoring.yardsticks import GAUSSIAN, PER_CLASS
+
+DRAW = np.random.default_rng(0)
+
+
+def images(count: int, centre: float = 128, sd: float = 8, shape: tuple[int, ...] = (2, 3, 2)) -> np.ndarray:
+    """Images whose pixels are strongly correlated, far from the ends of the range."""
+    shared = DRAW.normal(0, sd, (count, 1, 1, 1))
+    return (centre + 2 * shared + DRAW.normal(0, sd, (count, *shape))).round().clip(0, 255).astype(np.uint8)
+
+
+def test_draws_have_the_mean_and_the_covariance_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yardsticks, "ROWS", 300)  # so that blocks matter
+    train = images(700)
+    drawn = yardsticks.gaussian(train, np.arange(700), torch.arange(20_000), "test")
+    assert (drawn.shape, drawn.dtype) == ((20_000, 2, 3, 2), np.uint8)
+    ours, theirs = (np.cov(part.reshape(len(part), -1).T.astype(float)) for part in (drawn, train))
+    np.testing.assert_allclose(drawn.mean(0), train.mean(0), atol=0.6)
+    np.testing.assert_allclose(ours, theirs, atol=0.04 * theirs.max())
+
+
+def test_with_fewer_images_than_pixels_draws_stay_in_the_space_that_they_span() -> None:
+    train = images(5, sd=4)
+    drawn = yardsticks.gaussian(train, np.arange(5), torch.arange(200), "test").reshape(200, -1).astype(float)
+    mean, deviations = train.reshape(5, -1).mean(0), train.reshape(5, -1) - train.reshape(5, -1).mean(0)
+    rest = (drawn - mean) - (drawn - mean) @ np.linalg.pinv(deviations) @ deviations
+    assert np.abs(rest).max() < 2, "rounding alone"
+    assert drawn.std(0).min() > 1
+
+
+def test_draws_are_clipped_and_one_image_is_its_own_gaussian() -> None:
+    wild = np.where(DRAW.random((50, 1, 4, 4)) < 0.5, 0, 255).astype(np.uint8)
+    drawn = yardsticks.gaussian(wild, np.arange(50), torch.arange(100), "test")
+    assert {0, 255} <= set(np.unique(drawn))
+    alone = yardsticks.gaussian(wild, np.array([7]), torch.arange(3), "test")
+    np.testing.assert_array_equal(alone, wild[[7, 7, 7]])
+
+
+def test_classes_come_in_their_shares_and_each_from_its_own_images() -> None:
+    train = np.concatenate([images(300, centre=60), images(100, centre=190)])
+    labels = np.repeat([3, 5], [300, 100])
+    drawn = yardsticks.draw(train, labels)
+    assert {name: part.shape for name, part in drawn.items()} == dict.fromkeys((GAUSSIAN, PER_CLASS), (1500, 2, 3, 2))
+    bright = drawn[PER_CLASS].mean(axis=(1, 2, 3)) > 125
+    assert bright.mean() == pytest.approx(0.25, abs=0.04)
+    assert drawn[PER_CLASS][~bright].mean() == pytest.approx(60, abs=3)
+    middle = np.abs(drawn[GAUSSIAN].mean(axis=(1, 2, 3)) - 125) < 25
+    assert middle.mean() > 0.2, "one Gaussian of both draws what neither has"
+    assert yardsticks.draw(train, np.zeros(400, np.int64)).keys() == {GAUSSIAN}
+
+
+def test_a_draw_depends_on_its_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, labels = images(40), np.arange(40) % 2
+    whole = yardsticks.draw(train, labels)
+    monkeypatch.setattr(yardsticks, "FEWEST", 70)
+    for name, drawn in yardsticks.draw(train, labels).items():
+        np.testing.assert_array_equal(drawn, whole[name][:70])
