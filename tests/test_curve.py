@@ -16,6 +16,7 @@ from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
 from ddpm.model.file import load_model
 from ddpm.params.config import Config
+from ddpm.runs.record import Provenance
 from ddpm.scoring import calibration
 from ddpm.scoring.reference import load_features
 from ddpm.training.checkpoints import Checkpoints
@@ -108,7 +109,7 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(
     monkeypatch.setattr(evaluation, "load_features", lambda at, name: opened.append(name) or load_features(at, name))
     train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())
     sample.main(config.sample, CPU, ALONE)
-    evaluate.main(config.evaluate, config.sample, CPU, ALONE)
+    evaluate.main(config.evaluate, config.sample, CPU, ALONE, Provenance(config.flat(), {}), "run")
 
     assert opened == ["classifier"]  # the real images' features, for all points
     scores = flatten(read_json(paths.EVALUATE))
@@ -128,7 +129,7 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(
     shutil.rmtree(paths.SAMPLES)
     sample.main(config.sample, CPU, ALONE)
     assert drawn == {path.name: path.read_bytes() for path in paths.SAMPLES.glob("samples*.npy")}
-    evaluate.main(config.evaluate, config.sample, CPU, ALONE)
+    evaluate.main(config.evaluate, config.sample, CPU, ALONE, Provenance(config.flat(), {}), "run")
     with paths.CURVE.open(newline="") as file:
         (alone,) = csv.DictReader(file)
     assert alone == {"images": "48", **second}

@@ -19,6 +19,7 @@ from ddpm.model import averages, build, posthoc
 from ddpm.model.file import Loaded, load_model, read, save_model
 from ddpm.model.posthoc import TOLERANCE
 from ddpm.params.config import Config
+from ddpm.runs.record import Provenance
 from ddpm.sharing import card
 from ddpm.training.ema import EMA
 from ddpm.training.posthoc import Posthoc
@@ -171,7 +172,7 @@ def test_both_stages_use_the_chosen_average(
     with pytest.raises(InterruptedError):
         sample.main(drawing, CPU, ALONE)
     with pytest.raises(InterruptedError):
-        evaluate.main(settings.evaluate, drawing, CPU, ALONE)
+        evaluate.main(settings.evaluate, drawing, CPU, ALONE, Provenance(settings.flat(), {}), "run")
     assert [model.facts.get("ema_length") for model in used] == [said, said]
     assert all(torch.equal(*pair) for pair in zip(*(each.network.parameters() for each in used), strict=True))
 
