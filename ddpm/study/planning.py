@@ -58,7 +58,7 @@ def cost(found: Status, pilot: bool) -> Cost:
 def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
     """The plan for a terminal."""
     study = found.study
-    tuned, planned, looks = study.tuning(), study.experiments(), study.plan.looks
+    tuned, looks = study.tuning(), study.plan.looks
     effects = [f"power, {each.effect:g} sd" for each in power]
 
     def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
@@ -73,8 +73,6 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     for look in looks:
         chances = [f"{each.decided[look]:.2f}" for each in power]
         rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
-    if extra := study.noise_runs():
-        rows.append(row("noise", len(tuned) + len(planned) + 1, extra, none))
     names = [f"{number:4} {each.name:40} {found.states[each.name]}" for number, each in enumerate(study.lines(), 1)]
     each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
     return "\n".join(

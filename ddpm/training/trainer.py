@@ -145,8 +145,8 @@ class Trainer:
         options.check_ranks(ranks.size, len(pictures))
         if options.deterministic:
             devices.make_deterministic(device)
-        self.seed = options.seeds.of("noise", config.seed)
-        torch.manual_seed(noise.stream_seed(options.seeds.of("weights", config.seed), "weights"))
+        self.seed = config.seed
+        torch.manual_seed(noise.stream_seed(config.seed, "weights"))
         self.config = config
         self.device = device
         self.ranks = ranks
@@ -178,10 +178,9 @@ class Trainer:
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)
         self.own = ranks.share(self.batch_size)
-        self.order = options.seeds.of("order", config.seed)
         flip, block = options.horizontal_flip, options.block_shuffle
         self.batches = Batches(
-            pictures, self.batch_size, self.order, flip, device, self.own, None, labels, block, self.draw
+            pictures, self.batch_size, config.seed, flip, device, self.own, None, labels, block, self.draw
         )
         self.advance: Callable[..., tuple[Tensor, Tensor]] = self.advanced
         if options.cuda_graph:
@@ -217,7 +216,7 @@ class Trainer:
         whole, place = torch.arange(self.batch_size, device=self.device), self.batches.place
         uniform = noise.uniform(seed, "timestep", whole, step, draw)
         t, weight = options.timestep_sampler.draw(uniform, diffusion.T, self.timesteps)
-        x_0, condition = augment(options.augmentation, images, self.order, place, step, draw)
+        x_0, condition = augment(options.augmentation, images, seed, place, step, draw)
         epsilon = noise.gaussian(seed, "train", place, step, self.shape, draw)
         noised = epsilon
         if gamma := options.input_perturbation:
