@@ -208,59 +208,6 @@ def test_a_study_whose_experiments_all_fail_ends_in_a_line_for_each(capsys: pyte
     assert json.loads(Path("metrics/studies/tiny/verdict.json").read_text())["findings"] == []
 
 
-WITH_NOISE = STUDY.replace("looks", "noise: 4\nlooks")
-EXTRA = [f"tiny-cosine-{source}-{k}" for source in ("weights", "order", "noise", "sampling") for k in range(1, 5)]
-
-
-@pytest.mark.slow
-def test_runs_for_noise_come_after_the_verdict_and_those_of_sampling_train_nothing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    PLAN.write_text(WITH_NOISE)
-    commit("where the noise comes from")
-    fault = Path("control/fail-cosine-0-order-1000002")
-    fault.write_text("9")
-    assert study("run", str(PLAN), "--slots", "2") == 1
-    assert set(refs()) == {*NAMES, *EXTRA} - {"tiny-cosine-order-2"}
-    captured = capsys.readouterr()
-    assert "failed: tiny-cosine-order-2: train: out of luck" in captured.err
-    assert captured.out.index("tiny-linear-1: ") < captured.out.index("tiny-cosine-weights-1: ")
-    assert study("status", str(PLAN)) == 0
-    said = capsys.readouterr().out
-    assert ["cosine,", "other", "order", "#!##", "3"] in [line.split() for line in said.splitlines()]
-    assert "1 experiment for the sources of noise" in said
-    assert len([line for line in ran() if line.startswith("train") and "order" not in line]) == 4 + 2 * 4
-    fault.unlink()
-    assert study("run", str(PLAN), "--line", "10") == 0  # cosine 0, linear 0, cosine 1, linear 1, weights, order
-    before = ran()
-    assert study("run", str(PLAN)) == 0
-    assert ran() == before
-    assert study("run", str(PLAN), "--line", "21") == 2
-    # none of them is a seed of the verdict, and each is scored as its own params say
-    found = json.loads(Path("metrics/studies/tiny/verdict.json").read_text())
-    assert found["notes"][:2] == ["cosine: 2 runs", "linear: 2 runs"]
-    head = git("rev-parse", "HEAD").strip()
-    assert found["notes"][-1] == f"all runs are of commit {head}, by the plan {plan.load(PLAN).hash}"
-    shares = {each["source"]: each for each in found["noise"]}
-    assert [each["runs"] for each in shares.values()] == [5] * 4
-    assert shares["weights"]["share"] > 0 == shares["order"]["share"] == shares["noise"]["share"]
-    assert shares["sampling"]["low"] < shares["sampling"]["share"] < shares["sampling"]["high"]
-    assert "where the noise of cosine comes from" in Path("metrics/studies/tiny/verdict.md").read_text()
-    run = runs.at_revision("tiny-cosine-weights-3")
-    assert (run.seed, run.params["train.seeds.weights"]) == (0, 1000003)
-
-
-def test_noise_may_be_added_to_a_study_that_has_results() -> None:
-    assert study("run", str(PLAN), "--line", "1") == 0
-    before = refs()
-    PLAN.write_text(WITH_NOISE)
-    commit("where the noise comes from")
-    assert study("run", str(PLAN), "--line", "17") == 0
-    assert set(refs()) == {"tiny-cosine-0", "tiny-cosine-sampling-1"}
-    assert before.items() <= refs().items()
-    assert ran().count("train cosine 0") == 1
-
-
 def test_a_line_is_one_experiment_and_the_second_time_nothing() -> None:
     assert study("run", str(PLAN), "--line", "4") == 0
     before = refs()

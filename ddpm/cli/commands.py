@@ -133,18 +133,18 @@ def list_runs(parsed: argparse.Namespace) -> None:
 def compare_runs(parsed: argparse.Namespace) -> int:
     from ddpm.compare import noise_levels, runs, tables, too_early, verdict
 
-    working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
+    working = config.load()
     if parsed.between:
         from ddpm.compare import two_models
         from ddpm.compute import devices
 
         before, after = map(runs.at_revision, parsed.between)
-        found = verdict.between(before, after, working.compare, *options)
+        found = verdict.between(before, after, working.compare, parsed.metrics)
         images = two_models.lines(before, after, working.evaluate, devices.resolve(working.device))
         found = replace(found, notes=(*found.notes, *images))
     else:
-        all_options = (*options, parsed.allow_code_mismatch, parsed.all_pairs)
-        found = verdict.compare(runs.gather(), parsed.by, working, *all_options)
+        options = parsed.metrics, parsed.may_differ, parsed.all_pairs
+        found = verdict.compare(runs.gather(), parsed.by, working, *options)
     levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
     found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
     written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
@@ -182,7 +182,7 @@ def write_report(parsed: argparse.Namespace) -> None:
     from ddpm.pages import report
     from ddpm.tracking import tracker
 
-    report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch, parsed.allow_code_mismatch)
+    report.write(parsed.out, parsed.by, parsed.may_differ)
     print(f"{parsed.out}: open it in a browser")
     try:
         if run_id := tracker.sync(attached=parsed.out):

@@ -36,8 +36,9 @@ class Run:
     """A trained and scored model.
 
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
-    without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
-    path -> digest of each code file that made and scored it, empty if not known. when: seconds since the epoch, None if
+    without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots.
+    precision: of the training. processor: that trained it. code: path -> digest of each code file that made and scored
+    it, empty if not known. when: seconds since the epoch, None if
     not known. curve: the scores by the images seen, with the end last, empty if not known. excess: metrics/excess.csv,
     empty if it is not at hand.
     """
@@ -55,6 +56,8 @@ class Run:
     sampling_precision: str | None
     code: dict[str, str]
     when: float
+    precision: str | None = None
+    processor: str | None = None
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
     excess: bytes = b""
 
@@ -172,6 +175,8 @@ def _run(
         fingerprint=fingerprint.get("hash"),  # type: ignore[arg-type]
         fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
         sampling_precision=fingerprint.get("comparable.sampling.precision"),
+        precision=fingerprint.get("environment.training_precision"),
+        processor=fingerprint.get("environment.processor"),
         code=code,
         when=when,
     )

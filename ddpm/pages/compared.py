@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,13 +58,7 @@ class Compared:
     answers: Sequence[str] = ()
 
     @classmethod
-    def read(
-        cls,
-        settings: Config,
-        by: Sequence[str] = (),
-        allow_budget_mismatch: bool = False,
-        allow_code_mismatch: bool = False,
-    ) -> Compared:
+    def read(cls, settings: Config, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> Compared:
         """The existing runs, with the working params' ``settings``. Raises UserError if none has a key of ``by``."""
         arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
         if not by:
@@ -76,7 +70,7 @@ class Compared:
             matched = runs.matching(gathered.runs, settings, by)
             ran = {arm.label: arm.runs for arm in pairing.arms(matched.runs, by, settings)}
             arms = of_runs(ran)
-            found = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
+            found = comparison.compare(gathered, by, settings, (), may_differ)
         except UserError as error:
             return cls(arms, refused=str(error))
         levels = noise_levels.differences(ran, settings.compare.confidence)

@@ -6,7 +6,7 @@ If something is missing, the page says how to get it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
@@ -25,15 +25,13 @@ from ddpm.params import config
 from ddpm.params.config import Config
 
 
-def write(
-    out: Path, by: Sequence[str] = (), allow_budget_mismatch: bool = False, allow_code_mismatch: bool = False
-) -> None:
+def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> None:
     """Write the page, with the variants of the params keys ``by``.
 
     Raises UserError if params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
     settings = config.load()
-    found = Compared.read(settings, by, allow_budget_mismatch, allow_code_mismatch)
+    found = Compared.read(settings, by, may_differ)
     _write(out, _title(settings), "ddpm report", chapters(settings, found))
 
 

@@ -25,7 +25,7 @@ from ddpm.compare.snapshots import Snapshot, below, repository
 from ddpm.params import file
 from ddpm.study import tuning
 from ddpm.study.grid import named
-from ddpm.study.plan import SOURCES, Experiment, Source, Study
+from ddpm.study.plan import Experiment, Study
 
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds|Diverged): (\S+)$", re.MULTILINE)
@@ -144,7 +144,7 @@ class Ledger:
         self.study = self.study.settled(tuning.chosen(self.study, self.tried))
 
     def found(self) -> dict[str, dict[int, Run]]:
-        """Every finished ordinary run, by variant and seed. Raises UserError like ``run``."""
+        """Every finished run for the verdict, by variant and seed. Raises UserError like ``run``."""
         found: dict[str, dict[int, Run]] = {variant: {} for variant in self.study.params}
         for each in self._finished(self.study.experiments()):
             found[each.variant][each.seed] = self.run(each)
@@ -157,11 +157,6 @@ class Ledger:
         for each in self._finished(self.study.alternatives()):
             runs.setdefault((each.variant, each.alternative), {})[each.seed] = self.run(each)
         return runs
-
-    def by_source(self) -> dict[Source, list[Run]]:
-        """Every finished run of each source of noise. Raises UserError like ``run``."""
-        over = self._finished(self.study.noise_runs())
-        return {source: [self.run(each) for each in over if each.source == source] for source in SOURCES}
 
     def missing(self, planned: Iterable[Experiment]) -> list[Experiment]:
         """Those that are not done."""
@@ -241,7 +236,7 @@ def publish(
         who = git.default_signature
     except KeyError:  # git knows no name
         who = pygit2.Signature("ddpm study", "ddpm@localhost")
-    other = f", other {experiment.source}" if experiment.source else ""
+    other = ""
     if experiment.tried is not None or experiment.alternative is not None:
         other = f", {named(experiment.tried or experiment.changed)}"
     message = (

@@ -56,6 +56,8 @@ FINGERPRINTS = {
     "ddpm.fingerprint": "hash",
     "ddpm.fingerprint_without_sampling": "hash_without_sampling",
     "ddpm.sampling_precision": "comparable.sampling.precision",
+    "ddpm.training_precision": "environment.training_precision",
+    "ddpm.processor": "environment.processor",
 }
 CODE = "ddpm.code"  # tag: ``inputs.code`` of the stages that make and score a model
 
