@@ -75,7 +75,6 @@ def test_a_base_of_its_own_and_another_first_seed() -> None:
         ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost' is not allowed"),
-        ("linear}", "linear, train.seeds.order: 3}", "variants.linear: train.seeds.order: 3 is not allowed"),
     ],
 )
 def test_what_is_refused(old: str, new: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:

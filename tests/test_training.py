@@ -301,15 +301,6 @@ def test_runs_of_two_seeds_draw_nothing_in_common(monkeypatch: pytest.MonkeyPatc
         assert any(differ) if name == "weights" else all(differ)
 
 
-def test_model_files_keep_the_key_of_versions_with_a_seed_for_each_source_and_params_cannot_set_it() -> None:
-    run(small(), "a")
-    written = load_model(Path("a", "model.safetensors"), CPU).written
-    assert written["train"]["seeds"] == {"noise": None, "order": None, "weights": None}
-    assert parse(written, "model", TrainingConfig)
-    with pytest.raises(UserError, match=r"train.seeds.order: 7 is not allowed"):
-        small(train={"seeds": {"order": 7}})
-
-
 def test_the_loss_falls() -> None:
     options = {"steps": 200, "learning_rate": 5e-3, "lr_decay": "cosine", "checkpoint_every": 200}
     rows = run(small(train=options), "out").rows
