@@ -124,18 +124,6 @@ def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
 
 def of_logged(run: tracker.Logged) -> Run:
     """The run as MLflow has it. Raises UserError if it has no fingerprint, or params that are not this version's."""
-    nested: dict[str, Any] = {}
-    for key, text in run.params.items():
-        *sections, name = key.split(".")
-        block = nested
-        for section in sections:
-            block = block.setdefault(section, {})
-            if not isinstance(block, dict):
-                raise UserError(f"its params have a value at {section} and at {key}")
-        try:
-            block[name] = json.loads(text)
-        except (RecursionError, ValueError):
-            block[name] = text
     fingerprint = {key: run.tags[tag] for tag, key in FINGERPRINTS.items() if tag in run.tags}
     if "hash" not in fingerprint:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
@@ -143,11 +131,29 @@ def of_logged(run: tracker.Logged) -> Run:
         code = measured.parse(run.tags.get(CODE, "{}").encode(), dict[str, str])
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
-    chosen: config.Config = config.check(nested, "its params")
+    chosen: config.Config = config.check(nested(run.params), "its params")
     names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.MEMORISATION)]
     scores = {name: run.metrics[name] for name in names}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
     return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
+
+
+def nested(params: Mapping[str, str]) -> dict[str, Any]:
+    """MLflow's params (``diffusion.schedule.name`` -> JSON) as those of params.yaml. Raises UserError if a section has
+    a value too."""
+    sections: dict[str, Any] = {}
+    for key, text in params.items():
+        *above, name = key.split(".")
+        block = sections
+        for section in above:
+            block = block.setdefault(section, {})
+            if not isinstance(block, dict):
+                raise UserError(f"its params have a value at {section} and at {key}")
+        try:
+            block[name] = json.loads(text)
+        except (RecursionError, ValueError):
+            block[name] = text
+    return sections
 
 
 def _run(
