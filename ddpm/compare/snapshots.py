@@ -257,8 +257,14 @@ def commits(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
 def read(git: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
     """What a commit has."""
     parent = git.get(commit.parent_ids[0]) if commit.parent_ids else None  # None in a shallow clone, too
-    base = _contents(git, parent, (PARAMS,)) if isinstance(parent, pygit2.Commit) else {}
+    base: dict[str, bytes] = _contents(git, parent, (PARAMS,)) if isinstance(parent, pygit2.Commit) else {}
     return Snapshot(name, source, float(commit.commit_time), _contents(git, commit, FILES), base.get(PARAMS, b""))
+
+
+def content(commit: str, path: str) -> bytes | None:
+    """The file in a commit; None if git does not have it."""
+    git = repository()
+    return _contents(git, git[commit].peel(pygit2.Commit), (path,)).get(path)
 
 
 def _contents(git: pygit2.Repository, commit: pygit2.Commit, paths: Iterable[str]) -> dict[str, bytes]:
