@@ -7,6 +7,7 @@ other. A thousand runs of DVC are read in seconds, because only what is shown is
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -154,11 +155,11 @@ def _whole(text: Any) -> int | None:
 
 def _seconds(numbers: Mapping[str, Any]) -> float | None:
     found = [numbers.get(name) for name in ("train.seconds", "sample.seconds")]
-    return sum(float(seconds) for seconds in found if isinstance(seconds, int | float)) or None
+    return sum(seconds for seconds in found if isinstance(seconds, int | float) and math.isfinite(seconds)) or None
 
 
 def _judged(scores: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(scores[name]) for name in metrics.judged(scores) if isinstance(scores[name], int | float)}
+    return {name: scores[name] for name in metrics.judged(scores) if math.isfinite(scores[name])}
 
 
 def _chosen(section: Mapping[str, Any]) -> dict[str, Any]:

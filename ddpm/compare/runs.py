@@ -116,10 +116,11 @@ def of_snapshot(snapshot: Snapshot) -> Run:
 
 def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
     """What the files of metrics/ say, keys joined by dots: the scores, the fingerprint, and the numbers of train.json
-    and sample.json. Raises UserError if one is not JSON."""
+    and sample.json. Raises UserError if one is not JSON, or a score is not a number of sane size."""
     paths = (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
     scores, fingerprint, train, sample = (measured.parse(files.get(path, b"{}")) for path in paths)
-    return flatten(scores), flatten(fingerprint), flatten({"train": train, "sample": sample})
+    judged = measured.finite(flatten(scores), EVALUATE)
+    return judged, flatten(fingerprint), flatten({"train": train, "sample": sample})
 
 
 def of_logged(run: tracker.Logged) -> Run:

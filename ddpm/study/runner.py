@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
@@ -97,6 +97,7 @@ class Runner:
             *findings.notes,
             *((curves.note(self.study),) if learned and learned.against else ()),
             *sources.notes(shares),
+            *(f"left out {printable(reason)}" for reason in self.ledger.damaged.values()),
             f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}",
         )
         return replace(findings, noise=shares, curves=learned, tuning=tried, notes=notes)
