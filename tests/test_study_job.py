@@ -6,21 +6,27 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ddpm.base.errors import UserError
-from ddpm.study import slurm
-from ddpm.study.plan import Plan, Study
-from ddpm.study.status import Status
-from tests.scored import working
+from ddpm.study import plan, slurm
+from ddpm.study.status import State, Status
+from tests.scored import params
 
-NAMES = ("cosine", "linear")
+VARIANTS = {name: {"diffusion.schedule.name": name} for name in ("cosine", "linear")}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(params()))
 
 
 def status(done: int = 0, seconds: float | None = None) -> Status:
-    plan = Plan(question="Which?", variants={name: {"diffusion.schedule.name": name} for name in NAMES}, looks=(8, 12))
-    study = Study("tiny", plan, {}, {name: working(diffusion__schedule={"name": name}) for name in NAMES})
-    states = {each.name: "done" if number < done else "missing" for number, each in enumerate(study.lines())}
-    return Status(study, "0" * 40, states, {}, NAMES, seconds)  # type: ignore[arg-type]
+    study = plan.parse({"question": "Which?", "variants": VARIANTS, "looks": [8, 12]}, Path("studies/tiny.yaml"))
+    states: dict[str, State] = {each.name: "missing" for each in study.lines()}
+    states |= dict.fromkeys(list(states)[:done], "done")
+    return Status(study, "0" * 40, states, {}, tuple(VARIANTS), seconds)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +54,10 @@ def test_it_runs_what_is_missing_up_to_the_next_look(
 
 
 def test_a_folder_with_a_space_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = status()
     (tmp_path / "my study").mkdir()
     monkeypatch.chdir(tmp_path / "my study")
-    assert f"--chdir='{tmp_path}/my study'" in slurm.script(status(), 5, pilot=False)
+    assert f"--chdir='{tmp_path}/my study'" in slurm.script(found, 5, pilot=False)
 
 
 @pytest.mark.parametrize(("done", "says"), [(0, "--time"), (24, "no experiment is missing")])

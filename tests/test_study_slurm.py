@@ -93,7 +93,7 @@ def until(what: Callable[[], object], patience: float) -> None:
 
 
 def submitted(slurm: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch, every: int, *options: str) -> str:
-    """The number of the study's job array, in a clone of the project; its trainings save their state ``every`` steps."""
+    """The number of the study's job array, in a clone of the project; trainings save their state ``every`` steps."""
     study_project.git("clone", "--quiet", str(ROOT), str(folder))
     monkeypatch.chdir(folder)
     for name, value in (slurm | Clone(folder).environment | {"DDPM_TRACKING": "off"}).items():
