@@ -81,6 +81,7 @@ class Experiment:
     when: int = 1_700_000_000
     fingerprint: str = "f" * 64
     code: dict[str, str] = field(default_factory=lambda: dict(CODE))
+    base: str = ""  # the commit that it started from, if that is in the repository
 
     def contents(self) -> dict[str, str]:
         """Path -> text, including a dvc.lock that records that these params made the metrics."""
@@ -141,7 +142,7 @@ def record(folder: Path, experiments: Iterable[Experiment]) -> None:
     for experiment in experiments:
         stream.append(f"commit {reference(experiment.name)}")
         stream.append(f"committer t <t@example.org> {experiment.when} +0000")
-        stream += ["data 0", "deleteall"]
+        stream += ["data 0", *([f"from {experiment.base}"] if experiment.base else []), "deleteall"]
         for path, text in experiment.contents().items():
             stream += [f"M 100644 inline {path}", f"data {len(text.encode())}", text]
     given = "\n".join([*stream, ""]).encode()

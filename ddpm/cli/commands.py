@@ -126,7 +126,7 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
 def list_runs(parsed: argparse.Namespace) -> None:
     from ddpm.compare import overview
 
-    found = overview.gather(config.load(), parsed.mlflow)
+    found = overview.gather(config.load())
     answer(parsed, [run._asdict() for run in found], overview.table(found, terminal.width()))
 
 

@@ -119,26 +119,15 @@ def of_snapshot(snapshot: Snapshot) -> Run:
 
 def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
     """What the files of metrics/ say, keys joined by dots: the scores, the fingerprint, and the numbers of train.json
-    and sample.json. Raises UserError if one is not JSON."""
+    and sample.json. Raises UserError if one is not JSON, or a score is not a number of sane size."""
     paths = (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
     scores, fingerprint, train, sample = (measured.parse(files.get(path, b"{}")) for path in paths)
-    return flatten(scores), flatten(fingerprint), flatten({"train": train, "sample": sample})
+    judged = measured.finite(flatten(scores), EVALUATE)
+    return judged, flatten(fingerprint), flatten({"train": train, "sample": sample})
 
 
 def of_logged(run: tracker.Logged) -> Run:
     """The run as MLflow has it. Raises UserError if it has no fingerprint, or params that are not this version's."""
-    nested: dict[str, Any] = {}
-    for key, text in run.params.items():
-        *sections, name = key.split(".")
-        block = nested
-        for section in sections:
-            block = block.setdefault(section, {})
-            if not isinstance(block, dict):
-                raise UserError(f"its params have a value at {section} and at {key}")
-        try:
-            block[name] = json.loads(text)
-        except (RecursionError, ValueError):
-            block[name] = text
     fingerprint = {key: run.tags[tag] for tag, key in FINGERPRINTS.items() if tag in run.tags}
     if "hash" not in fingerprint:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
@@ -146,11 +135,29 @@ def of_logged(run: tracker.Logged) -> Run:
         code = measured.parse(run.tags.get(CODE, "{}").encode(), dict[str, str])
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
-    chosen: config.Config = config.check(nested, "its params")
+    chosen: config.Config = config.check(nested(run.params), "its params")
     names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.RECORDED)]
     scores = {name: run.metrics[name] for name in names}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
     return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
+
+
+def nested(params: Mapping[str, str]) -> dict[str, Any]:
+    """MLflow's params (``diffusion.schedule.name`` -> JSON) as those of params.yaml. Raises UserError if a section has
+    a value too."""
+    sections: dict[str, Any] = {}
+    for key, text in params.items():
+        *above, name = key.split(".")
+        block = sections
+        for section in above:
+            block = block.setdefault(section, {})
+            if not isinstance(block, dict):
+                raise UserError(f"its params have a value at {section} and at {key}")
+        try:
+            block[name] = json.loads(text)
+        except (RecursionError, ValueError):
+            block[name] = text
+    return sections
 
 
 def _run(

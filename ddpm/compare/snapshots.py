@@ -39,12 +39,14 @@ EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to D
 
 
 class Snapshot(NamedTuple):
-    """A state of the project. files: the contents of those FILES that it has; when: seconds since the epoch."""
+    """A state of the project. files: the contents of those FILES that it has; when: seconds since the epoch; base: the
+    params.yaml of the commit that an experiment started from, if there is one."""
 
     name: str
     source: str
     when: float
     files: dict[str, bytes]
+    base: bytes = b""
 
 
 class _Output(BaseModel):
@@ -169,6 +171,8 @@ def is_checked_out(code: Mapping[str, str]) -> bool:
 @lru_cache(maxsize=1)  # a run's lock is asked for its doubts, then for its code
 def _lock(text: bytes) -> _Lock | None:
     """The content of a dvc.lock; None if the text is not one. Do not change it: it is shared."""
+    if len(text) > file.MAX_BYTES:
+        return None
     try:
         # every scalar stays text here: a YAML 1.1 reader would read some numbers and words differently from DVC
         lock = _Lock.model_validate(block_yaml.read(text.decode()))
@@ -252,8 +256,19 @@ def commits(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
 
 def read(git: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
     """What a commit has."""
+    parent = git.get(commit.parent_ids[0]) if commit.parent_ids else None  # None in a shallow clone, too
+    base: dict[str, bytes] = _contents(git, parent, (PARAMS,)) if isinstance(parent, pygit2.Commit) else {}
+    return Snapshot(name, source, float(commit.commit_time), _contents(git, commit, FILES), base.get(PARAMS, b""))
+
+
+def content(commit: str, path: str) -> bytes | None:
+    """The file in a commit; None if git does not have it."""
+    git = repository()
+    return _contents(git, git[commit].peel(pygit2.Commit), (path,)).get(path)
+
+
+def _contents(git: pygit2.Repository, commit: pygit2.Commit, paths: Iterable[str]) -> dict[str, bytes]:
     folder, tree = below(git), commit.tree
-    entries = {path: str(folder / path) for path in FILES}
+    entries = {path: str(folder / path) for path in paths}
     blobs = {path: tree[entry] for path, entry in entries.items() if entry in tree}
-    held = {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}
-    return Snapshot(name, source, float(commit.commit_time), held)
+    return {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}

@@ -38,7 +38,12 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
 def write_study(out: Path, question: str, found: Compared) -> None:
     """Write the page of a study: its verdicts, and its variants side by side. Raises UserError if ``out`` can't be
     written."""
-    shown = {"Verdict": compared.verdict, "Samples": compared.samples, "Curves": compared.curves}
+    shown = {
+        "Answer": compared.answers,
+        "Samples": compared.samples,
+        "Verdict": compared.verdict,
+        "Curves": compared.curves,
+    }
     _write(out, question, "ddpm study", [chapter(title, partial(part, found)) for title, part in shown.items()])
 
 
@@ -49,11 +54,13 @@ def _write(out: Path, title: str, command: str, shown: Sequence[Chapter]) -> Non
 
 
 def chapters(settings: Config, found: Compared) -> list[Chapter]:
-    """The page's chapters, in order."""
+    """The page's chapters, in order: the answer, the pictures, then all else."""
+    summary = partial(model.summarized, settings), partial(compared.answers, found), model.staleness
     return [
-        chapter("Scores", partial(model.scores, settings), model.staleness),
-        chapter("Verdict", partial(compared.verdict, found)),
+        chapter("Summary", *summary),
         chapter("Samples", partial(compared.samples, found)),
+        chapter("Scores", partial(model.scores, settings)),
+        chapter("Verdict", partial(compared.verdict, found)),
         chapter("Curves", partial(compared.curves, found), model.extrapolation),
         chapter("Convergence", model.convergence),
         chapter("Quality against cost", model.quality_against_cost),

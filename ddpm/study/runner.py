@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
@@ -99,6 +99,7 @@ class Runner:
             *tuning.notes(tried, self.study.plan.primary),
             *findings.notes,
             *((curves.note(self.study),) if learned and learned.against else ()),
+            *(f"left out {printable(reason)}" for reason in self.ledger.damaged.values()),
             f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}",
         )
         return replace(findings, curves=learned, tuning=tried, notes=notes)

@@ -72,7 +72,7 @@ class Status:
 def of(ledger: results.Ledger) -> Status:
     """The status now, from files and locks."""
     study, done = ledger.study, ledger.done
-    failures = results.failures(study)
+    failures = results.failures(study) | ledger.damaged
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
     note = results.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}

@@ -82,6 +82,8 @@ class Worker:
         with slots.locked(lock, slots.PATIENCE) as mine:
             if not mine:
                 raise Busy(f"{experiment.name}: another process runs it ({lock.read_text().strip() or 'just begun'})")
+            if reason := self.ledger.damaged.get(experiment.name):
+                raise UserError(reason)
             if results.exists(self.ledger.commit, experiment.name):
                 return
             _wait_for(lock.read_text())
