@@ -18,7 +18,6 @@ from typing import NoReturn
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
-from ddpm.compute.distributed import Machines
 from ddpm.data.processed import check_content
 from ddpm.params import config, file, inputs
 from ddpm.params.config import Config
@@ -120,13 +119,13 @@ STAGES: Mapping[str, Stage] = {
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
-def run(name: str, machines: Machines = distributed.HERE) -> NoReturn:
+def run(name: str) -> NoReturn:
     """Run the stage and exit, with 2 if an input changed while it ran (``Start.check``).
 
-    A shared stage runs on every rank, of all ``machines``; a process that torchrun started is one of them.
+    A shared stage runs on every rank; a process that torchrun started is one of them.
     """
     if name in SHARED:
-        # before torch is imported: of a lost machine it says what the stage's own line says, in 50 lines of C++
+        # before torch is imported: of a lost rank it says what the stage's own line says, in 50 lines of C++
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         devices.reuse_memory()
     if distributed.is_rank():
@@ -134,14 +133,14 @@ def run(name: str, machines: Machines = distributed.HERE) -> NoReturn:
         die_with_parent(int(launcher) if launcher else None)
         sys.exit(exit_code(lambda: _rank(name)))
     die_with_parent()
-    sys.exit(exit_code(lambda: _launch(name, machines)))
+    sys.exit(exit_code(lambda: _launch(name)))
 
 
-def _launch(name: str, machines: Machines) -> int | None:
+def _launch(name: str) -> int | None:
     whole, start = begin(name)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
-    if count > 1 or machines != distributed.HERE:
-        return distributed.launch(["-m", "stages", name], count, start.to_json(), machines)
+    if count > 1:
+        return distributed.launch(["-m", "stages", name], count, start.to_json())
     STAGES[name](whole.only(start.inputs.params), start)
     return None
 
@@ -193,9 +192,6 @@ def _line(text: str) -> tuple[int, int]:
 def main(arguments: list[str]) -> NoReturn:
     parser = argparse.ArgumentParser("python -m stages", description="Run one stage of dvc.yaml, as DVC does.")
     parser.add_argument("stage", choices=STAGES)
-    machines = parser.add_argument_group("several machines", f"for {', '.join(sorted(SHARED))}; as torchrun's own")
-    machines.add_argument("--nnodes", type=int, default=1, metavar="N", help="how many run the stage together")
-    machines.add_argument("--rdzv-endpoint", metavar="HOST:PORT", help="where they meet: one of them, and a free port")
     shards = parser.add_argument_group("preprocess, shared out", "over machines that see this folder")
     shards.add_argument("--line", type=_line, metavar="K/N", help="only every N-th shard, from the K-th on")
     chosen = parser.parse_args(arguments)
@@ -204,9 +200,7 @@ def main(arguments: list[str]) -> NoReturn:
             parser.error(f"argument --line: {chosen.stage} has no shards to make; it is for preprocess")
         die_with_parent()
         sys.exit(exit_code(lambda: preprocess_line(*chosen.line)))
-    if chosen.stage not in SHARED and chosen.nnodes != 1:
-        parser.error(f"argument --nnodes: {chosen.stage} runs on one machine")
-    run(chosen.stage, Machines(chosen.nnodes, chosen.rdzv_endpoint or distributed.HERE.endpoint))
+    run(chosen.stage)
 
 
 if __name__ == "__main__":
