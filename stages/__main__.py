@@ -19,7 +19,7 @@ from ddpm.base.errors import UserError, exit_code
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import check_content
-from ddpm.params import config, file, inputs
+from ddpm.params import config, credit, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
 
@@ -31,21 +31,18 @@ def check(settings: Config, start: Start) -> None:
 
     _, before = inputs.recorded(start.stage)
     check.main(settings, start.params, before)
-    start.check()
 
 
 def download(settings: Config, start: Start) -> None:
     from stages import download
 
     download.main(settings.data.dataset, settings.data.source)
-    start.check()
 
 
 def preprocess(settings: Config, start: Start) -> None:
     from stages import preprocess
 
     preprocess.main(settings.data, _parts(start))
-    start.check()
 
 
 def preprocess_line(line: int, lines: int) -> None:
@@ -63,10 +60,7 @@ def _parts(start: Start) -> Path:
 def reference(settings: Config, start: Start) -> None:
     from stages import reference
 
-    ranks = distributed.current()
-    reference.main(settings.evaluate, devices.resolve(settings.device), ranks)
-    if ranks.main:
-        start.check()
+    reference.main(settings.evaluate, devices.resolve(settings.device), distributed.current())
 
 
 def train(settings: Config, start: Start) -> None:
@@ -140,8 +134,12 @@ def _launch(name: str) -> int | None:
     whole, start = begin(name)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
     if count > 1:
-        return distributed.launch(["-m", "stages", name], count, start.to_json())
-    STAGES[name](whole.only(start.inputs.params), start)
+        code = distributed.launch(["-m", "stages", name], count, start.to_json())
+        if code:
+            return code
+    else:
+        STAGES[name](whole.only(start.inputs.params), start)
+    start.check()  # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
     return None
 
 
@@ -164,6 +162,9 @@ def begin(name: str) -> tuple[Config, Start]:
     inputs.check_variants(name, params)
     start = Start(name, params, inputs.read(name, params=params))
     check_content(PROCESSED, start.inputs.files)
+    if name in {"sample", "evaluate"}:
+        samples = credit.recorded(["sample"]) if name == "evaluate" else {}
+        credit.check(whole, {"train": credit.of_model(MODEL_FILE), **samples})
     return whole, start
 
 
