@@ -384,6 +384,28 @@ def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str
     assert git("rev-parse", f"{refs()['tiny-linear-0']}^") == first
 
 
+def test_results_from_elsewhere_do_not_choose_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """As after fetching a bundle: the parent of a result is a commit that is on no branch here."""
+    assert study("run", str(PLAN), "--line", "1") == 0
+    name, made = next(iter(refs().items()))
+    head, tree = git("rev-parse", "HEAD"), git("rev-parse", f"{made}^{{tree}}")
+    Path("stages/stage.py").write_text("import os, pathlib; pathlib.Path(os.environ['DVC_ROOT'], 'PWNED').touch()")
+    commit("other code")
+    evil = git("rev-parse", "HEAD")
+    git("reset", "--quiet", "--hard", head)
+    message = git("log", "-1", "--format=%B", made)
+    foreign = git("-c", "user.name=t", "-c", "user.email=t@e", "commit-tree", tree, "-p", evil, "-m", message)
+    git("update-ref", "-d", results.reference(head, name))
+    git("update-ref", results.reference(evil, name), foreign)
+    before = ran()
+    assert evil[:10] in refused(capsys, "run", str(PLAN))
+    assert evil[:10] in refused(capsys, "run", str(PLAN), "--line", "2", "--commit", "HEAD")
+    assert ran() == before
+    assert not Path("PWNED").exists()
+    assert study("run", str(PLAN), "--line", "2", "--commit", evil[:10]) == 2  # its stages make nothing
+    assert Path("PWNED").exists()
+
+
 def test_before_the_first_result_a_study_takes_the_commit_that_is_there() -> None:
     Path("control/fail-cosine-0").write_text("9")
     assert study("run", str(PLAN), "--line", "1") == 2

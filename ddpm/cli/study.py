@@ -62,7 +62,7 @@ def run(parsed: argparse.Namespace) -> int:
     ledger = Ledger(study)
     if not ledger.all:
         budget.check_count(study)
-    ledger.fix()
+    ledger.fix(parsed.commit)
     if ledger.moved:
         print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     with runner.within(parsed.max_time):
