@@ -6,9 +6,7 @@ change a value that a stage computes (tests/stages/test_start.py).
 """
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ddpm.base.errors import UserError, exit_code
+from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import check_content
@@ -166,21 +165,6 @@ def begin(name: str) -> tuple[Config, Start]:
         samples = credit.recorded(["sample"]) if name == "evaluate" else {}
         credit.check(whole, {"train": credit.of_model(MODEL_FILE), **samples})
     return whole, start
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """On Linux, get SIGTERM when the parent process dies, so that a killed ``dvc repro`` leaves nothing running.
-
-    Raises SystemExit if the parent died while this process was starting: then its parent is not ``parent`` any more
-    or, under DVC, not in DVC's process group, because the process that adopts orphans never is.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    now = os.getppid()
-    orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
-    if orphan:
-        sys.exit(128 + signal.SIGTERM)
 
 
 def _line(text: str) -> tuple[int, int]:
