@@ -19,7 +19,7 @@ from ddpm.scoring.settings import Evaluate
 
 def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks) -> None:
     index = read_reference(paths.REFERENCE)
-    settings = index.resolved(settings)
+    identity, settings = settings.identity(), index.resolved(settings)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     job = Job(model, paths.PROCESSED, paths.REFERENCE, settings, device, ranks)
@@ -46,4 +46,4 @@ def main(settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks)
     nearest = torch.from_numpy(found.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
-    write_json(paths.FINGERPRINT, comparable)
+    write_json(paths.FINGERPRINT, comparable | {"config": identity})

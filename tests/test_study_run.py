@@ -6,8 +6,10 @@ A stand-in takes DVC's place in the workers, except in the tests with the fixtur
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -246,9 +248,20 @@ def test_two_workers_on_one_experiment(capsys: pytest.CaptureFixture[str]) -> No
     assert study("run", str(PLAN), "--line", "1") == 2
     Path("control/sleep").unlink()
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: tiny-cosine-0: another process runs it (")
+    assert line.startswith("error: tiny-cosine-0: another process runs it")
     assert other.wait() == 0
     assert ran().count("train cosine 0") == 1
+
+
+@pytest.mark.slow
+def test_a_process_id_that_is_used_again_delays_nothing() -> None:
+    """What versions before wrote into the lock, for a group of processes that is another one by now."""
+    lock = results.state(plan.load(PLAN)) / f"{NAMES[0]}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(f"{socket.gethostname()} {os.getpgrp()}")
+    started = time.monotonic()
+    assert study("run", str(PLAN), "--line", "1") == 0
+    assert time.monotonic() - started < 100
 
 
 @pytest.mark.slow
@@ -329,6 +342,28 @@ def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str
     assert f"goes on with commit {first[:10]}" in capsys.readouterr().err
     assert runs.at_revision("tiny-linear-0").scores == {"classifier.fd": 3.0}
     assert git("rev-parse", f"{refs()['tiny-linear-0']}^") == first
+
+
+def test_results_from_elsewhere_do_not_choose_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """As after fetching a bundle: the parent of a result is a commit that is on no branch here."""
+    assert study("run", str(PLAN), "--line", "1") == 0
+    name, made = next(iter(refs().items()))
+    head, tree = git("rev-parse", "HEAD"), git("rev-parse", f"{made}^{{tree}}")
+    Path("stages/stage.py").write_text("import os, pathlib; pathlib.Path(os.environ['DVC_ROOT'], 'PWNED').touch()")
+    commit("other code")
+    evil = git("rev-parse", "HEAD")
+    git("reset", "--quiet", "--hard", head)
+    message = git("log", "-1", "--format=%B", made)
+    foreign = git("-c", "user.name=t", "-c", "user.email=t@e", "commit-tree", tree, "-p", evil, "-m", message)
+    git("update-ref", "-d", results.reference(head, name))
+    git("update-ref", results.reference(evil, name), foreign)
+    before = ran()
+    assert evil[:10] in refused(capsys, "run", str(PLAN))
+    assert evil[:10] in refused(capsys, "run", str(PLAN), "--line", "2", "--commit", "HEAD")
+    assert ran() == before
+    assert not Path("PWNED").exists()
+    assert study("run", str(PLAN), "--line", "2", "--commit", evil[:10]) == 2  # its stages make nothing
+    assert Path("PWNED").exists()
 
 
 def test_before_the_first_result_a_study_takes_the_commit_that_is_there() -> None:

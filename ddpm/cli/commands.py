@@ -14,7 +14,7 @@ from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
 from ddpm.base.settings import section
 from ddpm.cli import terminal
 from ddpm.cli.terminal import answer, picture_path
-from ddpm.params import config, file, presets
+from ddpm.params import config, credit, file, presets
 from ddpm.sampling.settings import Guidance, Sample
 
 
@@ -221,6 +221,8 @@ def print_summary(parsed: argparse.Namespace) -> None:
     measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     try:
         snapshots.check_metrics()
+    except credit.Miscredited:
+        raise
     except UserError as error:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
     if parsed.json:

@@ -66,7 +66,7 @@ def run(parsed: argparse.Namespace) -> int:
     if not ledger.all:
         planning.check_sources(study)
         budget.check_count(study)
-    ledger.fix()
+    ledger.fix(parsed.commit)
     if ledger.moved:
         print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     with runner.within(parsed.max_time):

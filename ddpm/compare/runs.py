@@ -17,13 +17,13 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
 from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, PARAMS, SAMPLE, TRAIN, Snapshot
-from ddpm.params import config, file
+from ddpm.params import config, credit, file
 from ddpm.tracking import tracker
 from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
+from ddpm.training.settings import TrainingConfig
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
-MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations", "train.checkpoint_every",
-              "train.grid_every", "train.grid_unit", "train.profile", "train.snapshots", "sample.batch_size",
+MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
               "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
 T = TypeVar("T")
@@ -106,6 +106,7 @@ def of_snapshot(snapshot: Snapshot) -> Run:
     if reason := snapshots.why_stale(files, raw):
         raise UserError(reason)
     chosen: config.Config = config.check(raw, PARAMS)
+    credit.check(chosen, credit.recorded(files=files))
     code = snapshots.code(files, KEYED)
     try:
         scores, fingerprint, numbers = recorded(files)

@@ -22,7 +22,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import md5
 from ddpm.compare import block_yaml
 from ddpm.compare.interrupted import RUNNING, RUNS, lives, read_note
-from ddpm.params import file, inputs
+from ddpm.params import config, credit, file, inputs
 
 Unfinished = Literal["queued", "failed", "running"]
 
@@ -136,7 +136,7 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
 
 
 def check_metrics() -> None:
-    """Raises UserError unless the checked-out params and code made metrics/.
+    """Raises UserError unless the checked-out params and code made metrics/: Miscredited if DVC believes that they did.
 
     dvc.lock, which is in git too, records what made them: DVC's cache is not needed.
     """
@@ -148,6 +148,8 @@ def check_metrics() -> None:
         raise UserError(
             f"{paths.METRICS}/ are not of the params and code that are checked out: {reason}; run `dvc repro`"
         )
+    if any((identities := credit.recorded(files=files)).values()):
+        credit.check(config.check(params), identities)
 
 
 def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The ``evaluate`` section of params.yaml."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, NonNegativeInt
 
@@ -29,6 +29,8 @@ class Likelihood(Section):
 class Evaluate(Section):
     """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``chosen`` when
     the images are known."""
+
+    MECHANICAL: ClassVar = ("batch_size",)
 
     extractors: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "isc", "kid", "prc")

@@ -136,10 +136,27 @@ class Ledger:
         """Mean duration of the experiments done; None before the first."""
         return fmean(took) if (took := [result.seconds for result in self.done.values()]) else None
 
-    def fix(self) -> None:
-        """Record which commit the study runs. Raises UserError unless git has everything that it depends on."""
+    def fix(self, trusted: str | None = None) -> None:
+        """Record which commit the study runs. Raises UserError unless git has everything that it depends on, and HEAD
+        or a local branch contains the commit, or ``trusted`` names it: results may come from anybody, and the code that
+        runs must not."""
         if not self.all:
             check_committed(self.study)
+        git = repository()
+        tips = [git.head.target, *(git.branches.local[name].peel(pygit2.Commit).id for name in git.branches.local)]
+        if trusted:
+            try:
+                tips = [git.revparse_single(trusted).peel(pygit2.Commit).id]
+            except (KeyError, ValueError, pygit2.GitError) as error:
+                raise UserError(f"--commit: {trusted} is not a commit here; allowed: {self.commit[:10]}") from error
+        if not any(
+            str(tip) == self.commit or git.descendant_of(tip, self.commit) for tip in tips if self.commit in git
+        ):
+            raise UserError(
+                f"{self.study.path}: results that somebody made elsewhere ask for the code of commit "
+                f"{self.commit[:10]}, which no branch here contains; read `git diff HEAD {self.commit[:10]}`, and run "
+                f"it by --commit {self.commit[:10]}, or remove the results by `dvc exp remove`"
+            )
         write_json(state(self.study) / "study.json", {"commit": self.commit, "plan": self.study.hash})
 
     def settle(self) -> None:

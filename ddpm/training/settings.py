@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
 
@@ -136,5 +136,10 @@ class Train(Section):
 
 class TrainingConfig(ModelConfig):
     """Everything that shapes a trained model; a model file's metadata holds it."""
+
+    MECHANICAL: ClassVar = tuple(
+        f"train.{field}"
+        for field in ("checkpoint_activations", "checkpoint_every", "grid_every", "grid_unit", "profile", "snapshots")
+    )
 
     train: Train
