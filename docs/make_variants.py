@@ -1,7 +1,7 @@
 """Make what docs/variants.md shows of the code: three pictures, and the table of what goes together.
 
-``python -m docs.make_variants`` draws schedules.png, forward.png and samplers.png into docs/, the last one on the
-current model, and prints the table.
+``python -m docs.make_variants`` prints the table, and draws schedules.png, forward.png and samplers.png into docs/, the
+last one on the current model.
 """
 
 from __future__ import annotations
@@ -127,11 +127,11 @@ def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndar
 
 
 def main() -> None:
+    print(f"{table()}\n", flush=True)
     device = devices.resolve("auto")
     images, _ = open_split(PROCESSED, "test")
     for path in draw(load_model(MODEL_FILE, device), images, Path(__file__).parent, device):
         print(path)
-    print(f"\n{table()}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ change a value that a stage computes (tests/stages/test_start.py).
 """
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,11 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from ddpm.base.errors import UserError, exit_code
+from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
-from ddpm.compute.distributed import Machines
 from ddpm.data.processed import check_content
-from ddpm.params import config, file, inputs
+from ddpm.params import config, credit, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
 
@@ -32,30 +30,24 @@ def check(settings: Config, start: Start) -> None:
 
     _, before = inputs.recorded(start.stage)
     check.main(settings, start.params, before)
-    start.check()
 
 
 def download(settings: Config, start: Start) -> None:
     from stages import download
 
     download.main(settings.data.dataset, settings.data.source)
-    start.check()
 
 
 def preprocess(settings: Config, start: Start) -> None:
     from stages import preprocess
 
     preprocess.main(settings.data)
-    start.check()
 
 
 def reference(settings: Config, start: Start) -> None:
     from stages import reference
 
-    ranks = distributed.current()
-    reference.main(settings.evaluate, devices.resolve(settings.device), ranks)
-    if ranks.main:
-        start.check()
+    reference.main(settings.evaluate, devices.resolve(settings.device), distributed.current())
 
 
 def train(settings: Config, start: Start) -> None:
@@ -112,13 +104,13 @@ WORKSPACE = "workspace"  # the name of a run that is no experiment of DVC
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
-def run(name: str, machines: Machines = distributed.HERE) -> NoReturn:
+def run(name: str) -> NoReturn:
     """Run the stage and exit, with 2 if an input changed while it ran (``Start.check``).
 
-    A shared stage runs on every rank, of all ``machines``; a process that torchrun started is one of them.
+    A shared stage runs on every rank; a process that torchrun started is one of them.
     """
     if name in SHARED:
-        # before torch is imported: of a lost machine it says what the stage's own line says, in 50 lines of C++
+        # before torch is imported: of a lost rank it says what the stage's own line says, in 50 lines of C++
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         devices.reuse_memory()
     if distributed.is_rank():
@@ -126,15 +118,19 @@ def run(name: str, machines: Machines = distributed.HERE) -> NoReturn:
         die_with_parent(int(launcher) if launcher else None)
         sys.exit(exit_code(lambda: _rank(name)))
     die_with_parent()
-    sys.exit(exit_code(lambda: _launch(name, machines)))
+    sys.exit(exit_code(lambda: _launch(name)))
 
 
-def _launch(name: str, machines: Machines) -> int | None:
+def _launch(name: str) -> int | None:
     whole, start = begin(name)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
-    if count > 1 or machines != distributed.HERE:
-        return distributed.launch(["-m", "stages", name], count, start.to_json(), machines)
-    STAGES[name](whole.only(start.inputs.params), start)
+    if count > 1:
+        code = distributed.launch(["-m", "stages", name], count, start.to_json())
+        if code:
+            return code
+    else:
+        STAGES[name](whole.only(start.inputs.params), start)
+    start.check()  # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
     return None
 
 
@@ -157,34 +153,17 @@ def begin(name: str) -> tuple[Config, Start]:
     inputs.check_variants(name, params)
     start = Start(name, params, inputs.read(name, params=params))
     check_content(PROCESSED, start.inputs.files)
+    if name in {"sample", "evaluate"}:
+        samples = credit.recorded(["sample"]) if name == "evaluate" else {}
+        credit.check(whole, {"train": credit.of_model(MODEL_FILE), **samples})
     return whole, start
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """On Linux, get SIGTERM when the parent process dies, so that a killed ``dvc repro`` leaves nothing running.
-
-    Raises SystemExit if the parent died while this process was starting: then its parent is not ``parent`` any more
-    or, under DVC, not in DVC's process group, because the process that adopts orphans never is.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    now = os.getppid()
-    orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
-    if orphan:
-        sys.exit(128 + signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> NoReturn:
     parser = argparse.ArgumentParser("python -m stages", description="Run one stage of dvc.yaml, as DVC does.")
     parser.add_argument("stage", choices=STAGES)
-    machines = parser.add_argument_group("several machines", f"for {', '.join(sorted(SHARED))}; as torchrun's own")
-    machines.add_argument("--nnodes", type=int, default=1, metavar="N", help="how many run the stage together")
-    machines.add_argument("--rdzv-endpoint", metavar="HOST:PORT", help="where they meet: one of them, and a free port")
     chosen = parser.parse_args(arguments)
-    if chosen.stage not in SHARED and chosen.nnodes != 1:
-        parser.error(f"argument --nnodes: {chosen.stage} runs on one machine")
-    run(chosen.stage, Machines(chosen.nnodes, chosen.rdzv_endpoint or distributed.HERE.endpoint))
+    run(chosen.stage)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main(
     """provenance: of the run, for its record; name: of the run."""
     started = time.perf_counter()
     index = read_reference(paths.REFERENCE)
-    settings = index.resolved(settings)
+    identity, settings = settings.identity(), index.resolved(settings)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     job = Job(model, paths.PROCESSED, paths.REFERENCE, settings, device, ranks)
@@ -54,7 +54,7 @@ def main(
     nearest = torch.from_numpy(found.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     write_json(paths.EVALUATE, found.scores)
-    write_json(paths.FINGERPRINT, comparable)
+    write_json(paths.FINGERPRINT, comparable | {"config": identity})
     trained, drawn = read_json(paths.TRAIN_FACTS), read_json(paths.SAMPLE_FACTS)
     seconds = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": time.perf_counter() - started}
     run = Record(

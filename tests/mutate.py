@@ -21,8 +21,8 @@ LIMIT = 1800  # seconds for the tests of a room; a mutation that takes longer is
 ROOMS = {  # name: the code's files; its tests, those that are quick and likely to fail first
     "diffusion": "diffusion/*; test_diffusion.py schedules parameterizations variances losses test_mixture.py",
     "model": "model/*; models test_dropout.py test_posthoc.py test_config.py",
-    "training": "training/*; test_training.py test_order.py test_posthoc.py test_classes.py emas optimizers "
-    "timestep_samplers augmentations",
+    "training": "training/*; test_training.py test_waits.py test_order.py test_posthoc.py test_classes.py emas "
+    "optimizers timestep_samplers augmentations",
     "sampling": "sampling/*; test_sampling.py samplers test_guidance.py test_classes.py test_samples.py",
     "scoring": "scoring/*; test_frechet.py test_scores.py test_reference.py test_neighbours.py test_memorisation.py "
     "test_calibration.py metrics extractors",

@@ -58,6 +58,8 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
         "images_seen": 96,
         "parameters": 1000,
         "evaluations": 5,
+        "precision": "float32",
+        "processor": "a CPU",
         "fingerprint": "f" * 64,
         "fingerprint_without_sampling": "e" * 64,
         "sampling_precision": "float32",
@@ -69,7 +71,8 @@ def result(schedule: str = "cosine", seed: int = 0, fd: float = 1.0, **fields: A
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is unusual in a DVC experiment: params as ``params()`` takes them; files replace; None leaves one out."""
+    """What is unusual in a DVC experiment: params as ``params()`` takes them; made_by: those that the stages ran with,
+    if others; files replace; None leaves one out."""
 
     name: str
     fd: float = 1.0
@@ -79,19 +82,32 @@ class Experiment:
     when: int = 1_700_000_000
     fingerprint: str = "f" * 64
     code: dict[str, str] = field(default_factory=lambda: dict(CODE))
+    base: str = ""  # the commit that it started from, if that is in the repository
+    made_by: dict[str, Any] | None = None
 
     def contents(self) -> dict[str, str]:
         """Path -> text, including a dvc.lock that records that these params made the metrics."""
-        ran = params(**self.params)
+        ran, made_by = params(**self.params), working(**(self.params if self.made_by is None else self.made_by))
         metrics: dict[str, Any] = {
             "metrics/evaluate.json": {"classifier": {"fd": self.fd, "kid_mean": self.fd / 100}},
             "metrics/fingerprint.json": {
                 "hash": self.fingerprint,
                 "hash_without_sampling": "e" * 64,
                 "comparable": {"sampling": {"precision": "float32"}},
+                "environment": {"training_precision": "float32", "processor": "a CPU"},
+                "config": made_by.evaluate.identity(),
             },
-            "metrics/train.json": {"images_seen": 96, "parameters": 1000, "device": "cpu"},
-            "metrics/sample.json": {"evaluations_per_image": self.evaluations, "seconds": 0.5},
+            "metrics/train.json": {
+                "images_seen": 96,
+                "parameters": 1000,
+                "device": "cpu",
+                "config": made_by.training().identity(),
+            },
+            "metrics/sample.json": {
+                "evaluations_per_image": self.evaluations,
+                "seconds": 0.5,
+                "config": made_by.sample.identity(),
+            },
         }
         texts = {path: json.dumps(value) for path, value in metrics.items()}
         outs = [{"path": path, "md5": md5(text), "hash": "md5"} for path, text in texts.items()]
@@ -138,7 +154,7 @@ def record(folder: Path, experiments: Iterable[Experiment]) -> None:
     for experiment in experiments:
         stream.append(f"commit {reference(experiment.name)}")
         stream.append(f"committer t <t@example.org> {experiment.when} +0000")
-        stream += ["data 0", "deleteall"]
+        stream += ["data 0", *([f"from {experiment.base}"] if experiment.base else []), "deleteall"]
         for path, text in experiment.contents().items():
             stream += [f"M 100644 inline {path}", f"data {len(text.encode())}", text]
     given = "\n".join([*stream, ""]).encode()

@@ -95,14 +95,6 @@ def test_some_labels_are_dropped_as_a_function_of_seed_place_and_step() -> None:
     assert not torch.equal(made.labels(1) == COUNT, made.labels(2) == COUNT)
 
 
-def test_labels_are_dropped_by_the_seed_of_noise() -> None:
-    """Else a training with another ``train.seeds.noise`` would share a part of its noise."""
-    plain, same = trainer(label_dropout=0.5), trainer(label_dropout=0.5, seeds={"weights": 4, "order": 0})
-    other = trainer(label_dropout=0.5, seeds={"noise": 4})
-    assert torch.equal(plain.labels(1), same.labels(1))  # type: ignore[arg-type]
-    assert not torch.equal(plain.labels(1), other.labels(1))  # type: ignore[arg-type]
-
-
 def test_a_rank_drops_the_labels_that_one_alone_would() -> None:
     whole = trainer(label_dropout=0.5).labels(3)
     rank = trainer(label_dropout=0.5)

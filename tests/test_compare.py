@@ -106,8 +106,10 @@ def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys:
         )
     by = ("compare", "--by", "sample.steps")
     line = refused(capsys, *by)
-    assert line.startswith("budgets differ: evaluations: 5 5, 9 9; spend the same, or pass --allow-budget-mismatch")
-    assert run(*by, "--allow-budget-mismatch") == 0
+    assert line.startswith("evaluations differ: 5 5, 9 9: a gap may be theirs")
+    assert "--may-differ evaluations" in line
+    assert run(*by, "--may-differ", "parameters", "code") == 2
+    assert run(*by, "--may-differ", "evaluations") == 0
     assert "9             6      96           1,000       9" in capsys.readouterr().out
 
 
@@ -120,14 +122,14 @@ def test_other_code_is_a_note_where_it_is_allowed(
     line = refused(capsys, *BY)
     says = "code differs in ddpm/training: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2"
     assert line.startswith(says)
-    assert run(*BY, "--allow-code-mismatch") == 0
+    assert run(*BY, "--may-differ", "code") == 0
     assert says in capsys.readouterr().out
     monkeypatch.setattr(report, "chapters", lambda settings, found: [chapter("", partial(verdict, found))])
-    for flags in ([], ["--allow-code-mismatch"]):
+    for flags in ([], ["--may-differ", "code"]):
         assert run("report", "--by", "diffusion.schedule.name", "--out", "report.html", *flags) == 0
         shown = Path("report.html").read_text()
         assert says in shown
-        assert ("or pass --allow-code-mismatch" in shown) == (not flags)
+        assert ("--may-differ code" in shown) == (not flags)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,9 @@ def test_mistakes_are_one_line(
 
 def test_a_score_that_is_no_number_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(folder, [*grid({"cosine": 1}, range(3)), *grid({"linear": float("nan")}, range(3))])
-    assert "linear-0 (dvc), seed 0: classifier.fd is nan" in refused(capsys, *BY, "--out", "out")
+    said = refused(capsys, *BY, "--out", "out")
+    assert "left out linear-0" in said
+    assert "classifier.fd: nan" in said
     assert not Path("out").exists()
 
 

@@ -158,6 +158,23 @@ def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_nothing_listens_on_the_network(tmp_path: Path) -> None:
+    """torchrun unpickles what its store holds, so whoever reached a port of the launcher could run code in it."""
+    launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
+    wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
+    launcher = psutil.Process(launched.pid)
+    ports = {
+        process.pid: [at.laddr.ip for at in process.net_connections() if at.status == psutil.CONN_LISTEN]
+        for process in (launcher, *launcher.children(recursive=True))
+    }
+    launched.send_signal(signal.SIGTERM)
+    finish(launched)
+    assert len(ports) == 3
+    assert ports.pop(launched.pid) == []
+    assert {ip for ips in ports.values() for ip in ips} == {"127.0.0.1"}  # gloo's, for tensors
+
+
+@pytest.mark.slow
 def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path: Path) -> None:
     code, said = finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes"))
     assert code == 2
@@ -186,8 +203,7 @@ def test_the_rank_that_failed_first_is_the_cause(
     ends: dict[int, tuple[int, int]], said: str | int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ends: exit code and second of each rank's end."""
-    for name in (distributed.ERROR_FILE, distributed.START, distributed.LAUNCHER):
-        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
 
     def run(*_: object) -> NoReturn:
         failures = {}

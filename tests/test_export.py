@@ -581,11 +581,15 @@ def test_the_card_gives_scores_with_the_interval_over_seeds(scored: Callable[...
     assert f"`{'f' * 64}`" in text
 
 
-def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(scored: Callable[..., str]) -> None:
+@pytest.mark.parametrize(("count", "beside", "apart"), [(12, "0.125", ""), (359, "", "N = 359: classifier.fd 0.125")])
+def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(
+    scored: Callable[..., str], count: int, beside: str, apart: str
+) -> None:
     memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
-    scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125}
+    scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
     text = scored(1.5, **scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
-    assert "| classifier.fd | lower | 1.5 ± 0.25 | 0.125 |" in text
+    assert f"| classifier.fd | lower | 1.5 ± 0.25 | {beside} |" in text
+    assert apart in text
     assert "one training seed" in text
     assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text
     assert "12.5 s on a certain GPU" in text

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import yaml
 
 from ddpm import cli
 from ddpm.compare import interrupted, overview
+from ddpm.params import presets
 from ddpm.tracking.tracker import Logged
-from tests.scored import BASELINE, Experiment, git, grid, params, record, reference
+from tests.scored import BASELINE, Experiment, git, grid, params, record, reference, working
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,10 +39,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rows(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, dict[str, Any]]:
+def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     """The table's rows by name, in order."""
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["runs", "--json", *options])
+        cli.main(["runs", "--json"])
     return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
 
 
@@ -98,6 +100,40 @@ def test_of_what_leaves_results_alone_nothing_is_said(folder: Path, capsys: pyte
     }
 
 
+@pytest.mark.parametrize("preset", presets.names())
+def test_the_working_folder_does_not_differ_from_itself(
+    preset: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Experiment("here").write(folder)
+    Path("params.yaml").write_text(presets.text(preset))
+    assert rows(capsys)["workspace"]["variant"] == {}
+
+
+def test_a_default_and_a_section_that_is_off_show_where_the_working_folder_has_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(folder, [Experiment("plain"), Experiment("same", params={"train__compile": True})])
+    averaged = {"train__posthoc": {"lengths": [0.05, 0.2], "snapshots": 4}, "train__compile": True}
+    Path("params.yaml").write_text(yaml.safe_dump(params(**averaged)))
+    found, off = rows(capsys), {"train.posthoc.lengths": "null", "train.posthoc.snapshots": "null"}
+    assert found["same"]["variant"] == off
+    assert found["plain"]["variant"] == {"train.compile": "false", **off}
+
+
+def test_what_an_experiment_was_started_with_shows_when_the_working_folder_has_it_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`dvc exp run -S` leaves its values in params.yaml."""
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "as it was")
+    linear = {"diffusion__schedule": {"name": "linear"}}
+    record(folder, [Experiment("one", params=linear, base=git("rev-parse", "HEAD"))])
+    Experiment("", params=linear).write(folder)
+    found = rows(capsys)
+    assert found["one"]["variant"] == {"diffusion.schedule.name": "linear"}
+    assert found["workspace"]["variant"] == {}
+
+
 @pytest.mark.parametrize("columns", [40, 80, 100, 120, 300])
 def test_the_table_fits_the_terminal(
     folder: Path, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -142,9 +178,37 @@ def test_each_state_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     ]
     assert "stage evaluate ran with another train" in found["stale"]["why"]
     assert found["stale"]["scores"] == {}
-    assert found["broken"]["why"] == "its params.yaml can't be read"
+    assert found["broken"]["why"].startswith("params.yaml: not valid YAML")
     assert found["torn"]["why"] == "no dvc.lock"
     assert table(capsys)[-1] == "5 runs: 1 scored, 2 stale, 2 unscored"
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{one}: &{one} [{','.join([f'*{other}'] * 9)}]\n" for other, one in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "why"),
+    [
+        ({"params.yaml": BOMB}, "unscored", "params.yaml: stands for more than"),
+        ({"params.yaml": "#" * 1_000_000}, "unscored", "params.yaml: larger than"),
+        (
+            {"dvc.lock": f"{BOMB}stages: {{evaluate: {{params: {{params.yaml: {{seed: *j}}}}}}}}"},
+            "stale",
+            "dvc.lock can't",
+        ),
+        ({"dvc.lock": "#" * 1_000_000}, "stale", "dvc.lock can't be read"),
+    ],
+)
+def test_an_experiment_too_large_to_read_is_said_to_be(
+    folder: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str | None], state: str, why: str
+) -> None:
+    record(folder, [Experiment("fine"), Experiment("bomb", files=files)])
+    found = rows(capsys)
+    assert found["fine"]["state"] == "scored"
+    assert found["bomb"]["state"] == state
+    assert found["bomb"]["why"].startswith(why)
 
 
 def test_a_value_that_yaml_spells_otherwise_is_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +317,7 @@ def test_runs_that_mlflow_alone_has(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(folder, [Experiment("both", 0.5, when=2)])
-    told = {"seed": "0", "diffusion.schedule.name": "cosine"}
+    told = {key: json.dumps(value) for key, value in working().flat().items()}
     values = {
         "classifier.fd": 0.5,
         "classifier.kid_mean": 0.005,
@@ -267,14 +331,16 @@ def test_runs_that_mlflow_alone_has(
         Logged("the same, of dvc repro", told, values, same, 9.0),
         Logged("another", told | {"seed": "7", "train.steps": "3"}, values | {"classifier.fd": 0.25}, same, 1.0),
         Logged("half", told, {"train.seconds": 4.0}, {}, 3.0),
+        Logged("older", {"seed": "0", "hue": '"red"'}, values, same | {"ddpm.fingerprint": "e" * 64}, 4.0),
     ]
+    record(folder, [Experiment("waits", files={"metrics/evaluate.json": None}, when=2)])
     monkeypatch.setattr(overview.tracker, "logged", lambda: runs)
-    assert list(rows(capsys)) == ["both"]
-    found = rows(capsys, "--mlflow")
-    assert list(found) == ["another", "both", "half"]
+    found = rows(capsys)
+    assert list(found) == ["another", "both", "waits", "half", "older"]
     assert (found["another"]["seconds"], found["another"]["variant"]) == (5.0, {"train.steps": "3"})
     assert found["another"]["scores"] == {"classifier.fd": 0.25, "classifier.kid_mean": 0.005}
-    assert found["half"]["state"] == "unscored"
+    assert (found["half"]["state"], found["half"]["variant"]) == ("unscored", {})
+    assert found["older"]["variant"]["hue"] == "red"
 
 
 # --- a thousand

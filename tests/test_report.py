@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -36,7 +37,7 @@ from ddpm.pages.parts import Chapter, Figure, Note, Strip, Table
 from ddpm.params import config
 from ddpm.pictures import plots
 from ddpm.tracking import store
-from tests import test_tracking
+from tests import scored, test_tracking
 from tests.small import small
 
 SETTINGS = small(data={"image_size": 16}, model={"unet": {"base_channels": 8, "multipliers": [1, 2]}})
@@ -48,7 +49,7 @@ SCORES = {
         "classifier": {"share": 0.5, "expected": 0.05, "limit": 0.140625, "ratio": 0.25},
     },
     "real": {"classifier": {"count": 359.0, "fd": 0.1875, "fd_infinity": -0.25, "kid_mean": -0.015625}},
-    "yardsticks": {"gaussian": {"classifier": {"count": 5.0, "fd": 11.5}}},
+    "yardsticks": {"gaussian": {"classifier": {"count": 12.0, "fd": 11.5}}},
     "bits_per_dim": 3.5,
     "bits_per_dim_se": 0.25,
 }
@@ -206,7 +207,7 @@ def test_the_title_says_which_of_ones_own_images_it_is_of(complete: Path) -> Non
 def test_where_nothing_has_run_each_section_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     shown = Page(Path("report.html").read_text())
-    titles = ["Scores", "Verdict", "Samples", "Curves", "Convergence", "Quality against cost", "Calibration"]
+    titles = ["Summary", "Samples", "Scores", "Verdict", "Curves", "Convergence", "Quality against cost", "Calibration"]
     assert re.findall(r"<h2>([^<]*)</h2>", Path("report.html").read_text()) == [*titles, "Memorisation", "Provenance"]
     for lacking, command in (
         ("metrics/evaluate.json", "dvc repro"),
@@ -231,8 +232,9 @@ def test_a_complete_folder_leaves_nothing_missing_but_variants(complete: Path) -
     assert any("no dvc.lock" in line for line in shown.missing)
     for value in ("blind (0.55)", "sees (1.00)", "classifier.fd: blind to blur"):  # sanity
         assert value in shown.text
-    for value in ("1.250", "0.7500 ± 0.1250", "0.1875", "-0.2500", "3.500 ± 0.2500", "lower", "higher"):  # scores
+    for value in ("1.250", "0.7500 ± 0.1250", "3.500 ± 0.2500", "lower", "higher", "a Gaussian", "11.50"):  # scores
         assert value in shown.text
+    assert "real images, at N = 359: classifier.fd 0.1875" in shown.text, "apart, not in a column"
     for value in ("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"):
         assert value in shown.text
     for value in ("f" * 64, "a certain GPU", "256000", "cosine", "1437"):  # provenance
@@ -241,6 +243,24 @@ def test_a_complete_folder_leaves_nothing_missing_but_variants(complete: Path) -
     assert "Limited by capacity or by too little training around t =" in shown.text
     assert "No sign of memorising" in shown.text
     assert f"This model at the same number of images: {parts.number(0.75 + 500 / 359)}" in shown.text
+
+
+def test_a_page_begins_with_what_the_summary_says_and_the_pictures(complete: Path) -> None:
+    text = page().text
+    places = [
+        text.index(word) for word in ("trained  unet", "scores   ", "copies   of train images", "real test images")
+    ]
+    assert places == sorted(places)
+    assert places[-1] < text.index("this model", places[-1])  # the heads of the first table
+
+
+def test_a_page_of_a_study_begins_with_its_answers_and_the_pictures(complete: Path) -> None:
+    found = Compared(
+        {"cosine": {0: Revision("workspace", "workspace")}}, answers=["cosine is better"], refused="no runs"
+    )
+    report.write_study(Path("page.html"), "Which?", found)
+    shown = Page(Path("page.html").read_text())
+    assert shown.text.index("cosine is better") < shown.text.index("Training seed 0") < shown.text.index("no runs")
 
 
 def test_it_needs_nothing_but_itself(complete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,6 +565,15 @@ def test_files_of_a_revision_come_from_git_and_from_the_cache(experiment: Path) 
     shutil.rmtree(experiment / ".dvc/cache")
     with pytest.raises(UserError, match=r"before: data/samples/samples\.npy is not kept here; `dvc pull`"):
         Revision("before", "git").images("data/samples/samples.npy")
+
+
+def test_what_git_has_of_an_experiment_is_read_without_dvc(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored.git("update-ref", scored.reference("one"), "before", cwd=experiment)
+    one = result("cosine", 0, 1.0, source="dvc")
+    (files,) = compared.of_runs({"cosine": {0: replace(one, name="one")}})["cosine"].values()
+    np.testing.assert_array_equal(files.images("data/samples/samples.npy"), pictures(30))
+    monkeypatch.setattr("dvc.api.DVCFileSystem", None)
+    np.testing.assert_array_equal(files.columns("metrics/loss.csv", "loss", "step"), [[0.5, 1], [0.25, 2]])
 
 
 def test_a_revision_whose_folder_the_cache_lacks_is_a_line(experiment: Path) -> None:

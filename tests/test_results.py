@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from mlflow.entities import Metric, Param, RunTag
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
-from ddpm.compare import metrics, runs
+from ddpm.cli import commands as cli
+from ddpm.compare import metrics, runs, snapshots
 from ddpm.compare.runs import Run
 from ddpm.params import config
+from ddpm.params.credit import Miscredited
 from ddpm.tracking.store import SETTINGS
 from tests.scored import CODE, Experiment, git, grid, md5, params, record, reference, result, working
 
@@ -73,6 +76,29 @@ def names(found: runs.Gathered) -> set[str]:
 
 
 # --- DVC's experiments
+
+
+@pytest.mark.parametrize(
+    ("stage", "edit"),
+    [
+        ("train", {"train__learning_rate": 0.5}),
+        ("sample", {"sample__clip_denoised": False}),
+        ("evaluate", {"evaluate__kid_subsets": 7}),
+    ],
+)
+def test_results_of_other_params_than_dvc_credits_are_refused(folder: Path, stage: str, edit: dict[str, Any]) -> None:
+    """DVC records params as they are when a stage has gone: an edit just before gives a dvc.lock like this one."""
+    mechanical = {"train__checkpoint_every": 7, "sample__batch_size": 3, "evaluate__batch_size": 3}
+    right, wrong = Experiment("right", made_by=mechanical), Experiment("wrong", params=edit, made_by={})
+    record(folder, [right, wrong])
+    found = runs.gather()
+    assert [run.name for run in found.runs] == ["right"]
+    assert f"dvc repro --force {stage}" in found.notes[0]
+    wrong.write(folder)
+    Path("dvc.yaml").write_text("stages: {}")
+    for check in (snapshots.check_metrics, lambda: cli.print_summary(argparse.Namespace(json=True))):
+        with pytest.raises(Miscredited, match=stage):
+            check()
 
 
 def test_an_experiment_is_read_from_git(folder: Path) -> None:
@@ -217,11 +243,12 @@ def test_dvcs_spelling_of_a_number_is_no_other_number(folder: Path, spelled: str
 
 
 def test_a_word_that_yaml_1_1_takes_for_a_boolean_stays_a_word(folder: Path) -> None:
-    contents = Experiment("x", params={"train__ema": {"name": "off"}}).contents()
+    made = Experiment("a", params={"train__ema": {"name": "off"}})
+    contents = made.contents()
     unquoted: dict[str, str | None] = {
         path: contents[path].replace("'off'", "off") for path in ("params.yaml", "dvc.lock")
     }
-    record(folder, [Experiment("a", files=unquoted)])
+    record(folder, [replace(made, files=unquoted)])
     assert runs.gather().runs[0].params["train.ema.name"] == "off"
 
 

@@ -69,14 +69,12 @@ def test_the_bounds_spend_the_error_rate_look_by_look(spending: str, looks: tupl
 
 
 @pytest.mark.parametrize("spending", list(SPENDING))
-def test_a_sequential_p_says_at_which_levels_the_design_rejects(spending: str) -> None:
+def test_the_p_of_a_look_says_at_which_levels_it_rejects(spending: str) -> None:
     design = Design(LOOKS, spending)
     t = np.abs(t_at(LOOKS, draw(2000) + 0.5))
     p = design.p(2 * stats.t.sf(t, np.array(LOOKS) - 1))
-    assert (np.diff(p, axis=1) <= 0).all()
     for level in (0.05, 0.01, 0.001):
-        rejects = np.logical_or.accumulate(t >= design.bounds(level), axis=1)
-        np.testing.assert_array_equal(p <= level * (1 + 1e-9), rejects)
+        np.testing.assert_array_equal(p <= level * (1 + 1e-9), t >= design.bounds(level))
 
 
 @pytest.mark.parametrize("spending", list(SPENDING))
@@ -114,9 +112,8 @@ def test_both_tests_have_the_power_that_was_planned_with(effect: float, expected
     design, trials = Design(LOOKS, "pocock"), 400
     differences = draw(trials) + effect
     t = np.abs(t_at(LOOKS, differences)) >= design.bounds(ALPHA)
-    first = np.where(t.any(1), np.array(LOOKS)[t.argmax(1)], 99)
-    flips = [design.sign_flips(each, ALPHA) or 99 for each in differences]
-    both = np.maximum(first, flips)
+    flips = np.array([[look in design.sign_flips(each, ALPHA) for look in LOOKS] for each in differences])
+    both = np.where((t & flips).any(1), np.array(LOOKS)[(t & flips).argmax(1)], 99)
     assert (both <= 20).mean() == pytest.approx(expected, abs=0.025)
     assert np.minimum(both, 20).mean() == pytest.approx(seeds, abs=0.5)
     assert design.power(ALPHA, effect)[-1] == pytest.approx(expected, abs=0.02)
@@ -150,7 +147,7 @@ def test_sign_flips_are_those_of_brute_force(spending: str, ties: bool) -> None:
     differences = draw(40, design.looks) + np.linspace(0, 2, 40)[:, None]
     if ties:
         differences = np.round(differences)
-    found = [design.sign_flips(each, 0.2) for each in differences]
+    found = [next(iter(design.sign_flips(each, 0.2)), None) for each in differences]
     assert found == [brute_force(design, each, 0.2) for each in differences]
     assert {5, 7, 8, None} <= {*found, 7, 8}
 
@@ -161,7 +158,7 @@ def test_sign_flips_reject_what_does_not_differ_as_rarely_as_they_may(spending: 
     random, shape = np.random.default_rng(5), (2000, 11)
     differences = random.standard_normal(shape) if kind == "normal" else random.standard_t(2, shape)
     design = Design((6, 8, 11), spending)
-    rate = np.mean([design.sign_flips(each, 0.1) is not None for each in differences])
+    rate = np.mean([design.sign_flips(each, 0.1) != [] for each in differences])
     assert 0.06 < rate <= 0.1 + 3 * math.sqrt(0.09 / len(differences))
 
 
@@ -171,7 +168,7 @@ def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same() -> None:
     # half of the seeds of the longer design may spend half of its rate
     agree = [exact.sign_flips(each[:16], 0.05) == drawn.sign_flips(each[:16], 0.1) for each in differences]
     assert np.mean(agree) > 0.9
-    assert drawn.sign_flips(np.ones(8), 0.1) == 8
+    assert drawn.sign_flips(np.ones(8), 0.1) == [8]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +181,7 @@ def test_the_fewest_seeds_with_which_signs_can_decide(
     assert Design(looks, spending).fewest(ALPHA) == fewest
     for n in range(4, 12):
         first = Design((n, max(looks[-1], n + 1)), spending)
-        clear = first.sign_flips(np.arange(1.0, n + 1), ALPHA) == n
+        clear = first.sign_flips(np.arange(1.0, n + 1), ALPHA) == [n]
         if looks == LOOKS:
             assert clear == (n >= (fewest or 0))
 
@@ -241,5 +238,5 @@ def test_a_gap_of_the_margin_is_rarely_called_equivalent_at_any_look(spending: s
     trials, margin = 20_000, 1.0
     design, differences = Design(LOOKS, spending), draw(trials) + margin
     one_sided = [statistics.t_test(differences[:, :n], margin, 0.9).equivalence_p for n in LOOKS]
-    p = design.p(np.minimum(1, 2 * np.stack(one_sided, -1)))[:, -1] / 2
+    p = design.p(np.minimum(1, 2 * np.stack(one_sided, -1))).min(-1) / 2
     assert 0.035 < (p <= ALPHA).mean() <= ALPHA + 3 * math.sqrt(0.0475 / trials)

@@ -138,6 +138,16 @@ def test_a_crossing_is_said_where_the_bands_support_it() -> None:
     )
 
 
+def test_where_a_gaussian_beats_both_it_is_too_early() -> None:
+    given = found([2.0, 1.5, 1.2, 1.1], [1.5, 1.3, 1.205, 1.3])
+    for run in [run for runs in given.values() for run in runs.values()]:
+        run.scores[f"yardsticks.gaussian.{FD}"] = 1.4
+    made = curves.curves(study("linear"), given, {"linear": SEEDS})
+    assert made
+    assert outcomes(made) == ["too early", "better", "open", "worse"]
+    assert "too early at 16 images" in curves.crossing(made.against[0], "cosine")
+
+
 def test_a_crossing_of_the_means_alone_is_open() -> None:
     made = judged(LEVEL, [1.95, 1.47, 1.25, 1.15], noise=0.5)
     line = curves.crossing(made.against[0], "cosine")

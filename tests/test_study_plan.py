@@ -74,14 +74,7 @@ def test_a_base_of_its_own_and_another_first_seed() -> None:
         ("looks", "primary: classifier.class_accuracy\nlooks", "its model.classes is 0"),
         ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
-        ("looks", "noise: 1\nlooks", "noise: 1 is not allowed: 0, or 4 or more runs for each source of noise"),
-        ("looks", "noise: -4\nlooks", "noise: -4 is not allowed"),
-        (
-            "linear}",
-            "linear, train.seeds.order: 3}\nnoise: 4",
-            "noise: 4: linear sets train.seeds, so its seeds do not",
-        ),
-        ("linear}", "linear, train.seeds.order: -3}", "variants.linear: train.seeds.order: -3 is not allowed"),
+        ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost' is not allowed"),
     ],
 )
 def test_what_is_refused(old: str, new: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,9 +98,10 @@ def test_the_hash_is_of_what_decides() -> None:
     assert load(STUDY.replace("Which", "What")).hash == here
     assert load(STUDY.replace("looks", "spending: pocock\nlooks")).hash == here
     # a key that is added later has a default, and so must a plan written before it stay the plan that it was
-    spelled_out = "linear, diffusion.schedule.linear.beta_end: 0.02, train.seeds.order: null"
+    spelled_out = "linear, diffusion.schedule.linear.beta_end: 0.02"
     assert load(STUDY.replace("name: linear", f"name: {spelled_out}")).hash == here
     assert load(STUDY.replace("looks", "blind_to: [blur]\nlooks")).hash == here
+    assert load(STUDY.replace("looks", "may_differ: [evaluations]\nlooks")).hash == here
     for old, new in (
         ("12]", "16]"),
         ("name: linear", "name: sigmoid"),
@@ -189,43 +183,6 @@ def test_a_question_cannot_control_the_terminal() -> None:
     assert load(STUDY.replace("Which schedule?", '"a\\e[31m\\nb"')).plan.question == r"a\x1b[31m b"
 
 
-NOISE = STUDY.replace("looks", "noise: 4\nlooks")
-
-
-def test_noise_adds_runs_of_the_baseline_in_which_one_source_differs() -> None:
-    found = load(NOISE.replace("looks", "first_seed: 20\nlooks"))
-    runs = found.noise_runs()
-    sources = ("weights", "order", "noise", "sampling")
-    assert [each.name for each in runs] == [f"a-cosine-{source}-{k}" for source in sources for k in range(1, 5)]
-    assert found.lines() == [*found.experiments(), *runs]
-    plain, drawn = found.configs["cosine"].flat(), set[tuple[str, int]]()
-    for each in runs:
-        chosen = config.check(file.decode(each.text, "text"))
-        differ = {key: value for key, value in chosen.flat().items() if value is not None and plain.get(key) != value}
-        key = "sample.seeds" if each.source == "sampling" else f"train.seeds.{each.source}"
-        assert (chosen.seed, list(differ)) == (20, [key])
-        drawn.add((key, differ[key][0] if each.source == "sampling" else differ[key]))
-    assert len(drawn) == len(runs)
-    assert min(seed for _, seed in drawn) > 200 + 20  # no ordinary run draws any of it
-
-
-def test_each_set_of_a_run_of_sampling_is_new() -> None:
-    several = NOISE.replace("  cosine: {", "  cosine: {sample.seeds: [0, 1, 2], ")
-    runs = [each for each in load(several).noise_runs() if each.source == "sampling"]
-    sets = [config.check(file.decode(each.text, "text")).sample.seeds for each in runs]
-    assert [len(each) for each in sets] == [3] * 4
-    assert len({0, 1, 2}.union(*sets)) == 15
-
-
-def test_noise_may_be_asked_for_at_any_time_and_its_names_are_its_own() -> None:
-    assert load(NOISE).hash == load(STUDY).hash
-    assert load(NOISE).lines()[:24] == load(STUDY).lines()
-    other = NOISE.replace("  linear:", "  cosine-order:")
-    with pytest.raises(UserError, match="variants: cosine-order: runs for noise have that name"):
-        load(other)
-    load(other.replace("noise: 4\n", ""))
-
-
 def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixture[str]) -> None:
     vary = ("--vary", "diffusion.loss.name=simple,min_snr", "train.batch_size=64,128")
     assert study("new", "loss", *vary, "--base", "digits_small", "--looks", "8", "10") == 0
@@ -303,19 +260,8 @@ def test_plan_shows_names_lines_and_what_each_look_takes(capsys: pytest.CaptureF
     assert study("plan", "studies/a.yaml", "--no-pilot", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["experiments"][23] | {"reason": None} == {
-        "line": 24, "name": "a-linear-11", "variant": "linear", "seed": 11, "source": None, "tried": None,
+        "line": 24, "name": "a-linear-11", "variant": "linear", "seed": 11, "tried": None,
         "state": "missing", "reason": None,
     }  # fmt: skip
     assert found["cost"]["seconds"] is None
     assert study("plan", "studies/a.yaml", "--slots", "0") == 2
-
-
-def test_plan_counts_the_runs_for_noise(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("studies/a.yaml").write_text(NOISE)
-    assert study("plan", "studies/a.yaml", "--no-pilot") == 0
-    said = capsys.readouterr().out
-    assert "  25 a-cosine-weights-1" in said
-    assert ["noise", "25-40", "16", "16", "-"] in [line.split()[:5] for line in said.splitlines()]
-    assert study("plan", "studies/a.yaml", "--no-pilot", "--json") == 0
-    last = json.loads(capsys.readouterr().out)["experiments"][-1]
-    assert (last["line"], last["name"], last["source"]) == (40, "a-cosine-sampling-4", "sampling")

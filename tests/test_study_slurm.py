@@ -1,4 +1,5 @@
-"""A study as a Slurm array on two nodes, one of which dies: with real Slurm daemons, both nodes on this machine.
+"""A study as a Slurm array on two nodes: one dies, a job's time ends, another is cancelled. With real Slurm daemons,
+both nodes on this machine.
 
 It needs Debian's slurmctld, slurmd, slurm-client and munge, and takes some minutes: pytest -m slurm.
 """
@@ -10,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,10 +92,8 @@ def until(what: Callable[[], object], patience: float) -> None:
         time.sleep(1)
 
 
-def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
-    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "project"
+def submitted(slurm: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch, every: int, *options: str) -> str:
+    """The number of the study's job array, in a clone of the project; trainings save their state ``every`` steps."""
     study_project.git("clone", "--quiet", str(ROOT), str(folder))
     monkeypatch.chdir(folder)
     for name, value in (slurm | Clone(folder).environment | {"DDPM_TRACKING": "off"}).items():
@@ -104,36 +102,38 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
     for section, values in PARAMS.items():
         params[section].update(values)
     params["model"]["unet"].pop("patch_size", None)
-    params["train"].update(steps=300, checkpoint_every=10, grid_every=0)
+    params["train"].update(steps=300, checkpoint_every=every, grid_every=0)
     params["sample"].update(count=100, seeds=[0])
     params["evaluate"].update(metrics=["fid"], likelihood={"images": 0})
     params["compare"]["confidence"] = 0.5
     YAML().dump(params, Path("params.yaml"))
     study_project.PLAN.write_text(STUDY)
     commit("a small study")
-    Path(".venv").symlink_to(Path(sys.executable).parents[1])
+    Path("job.sh").write_text(study_project.run("ddpm", "study", "slurm", str(study_project.PLAN), "--time", "60"))
+    return study_project.run("sbatch", "--parsable", *options, "job.sh")
 
-    [script] = re.findall(r"```sh\n(#!/bin/bash\n#SBATCH.*?)```", (ROOT / "docs/machines.md").read_text(), re.S)
-    script = script.replace("1-24", "1-6").replace("studies/schedule.yaml", str(study_project.PLAN))
-    Path("job.sh").write_text(script)
-    Path(".ddpm").mkdir()
-    study_project.run("sbatch", "job.sh")
 
-    def log(line: int) -> str:
-        name = study_project.NAMED[line - 1]
-        path = Path(f".ddpm/studies/tiny/{name}.log")
-        return path.read_text() if path.exists() else ""
+def log(line: int) -> str:
+    path = Path(f".ddpm/studies/tiny/{study_project.NAMED[line - 1]}.log")
+    return path.read_text() if path.exists() else ""
 
-    def training(line: int) -> bool:
-        saved = {path.parent for path in Path(".ddpm/checkpoints").glob("*/*.safetensors")}
-        return "train: " in log(line) and len(saved) >= 2  # both have something to go on from
 
-    until(lambda: training(1) and training(2), 600)
+def saved() -> set[Path]:
+    """The trainings that have saved their state."""
+    return {path.parent for path in Path(".ddpm/checkpoints").glob("*/*.safetensors")}
+
+
+def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
+    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(slurm, tmp_path / "project", monkeypatch, 10)
+    # both have something to go on from
+    until(lambda: "train: " in log(1) and "train: " in log(2) and len(saved()) >= 2, 600)
     running = study_project.run("squeue", "-h", "-t", "R", "-o", "%N %K %A").splitlines()
     on = {node: (int(line), own) for node, line, own in map(str.split, running)}
     (dies, _), (ends, job) = on["b"], on["a"]
     # as Slurm does a minute before the time limit; scancel asks again while the job is being put back
-    cancelling = subprocess.Popen(["scancel", "--signal=TERM", "--batch", job], stderr=subprocess.DEVNULL)
+    cancelling = subprocess.Popen(["scancel", "--signal=USR1", "--batch", job], stderr=subprocess.DEVNULL)
     victims = [
         process for process in psutil.process_iter(["environ"])
         if "SLURMD_NODENAME=b" in (f"{k}={v}" for k, v in (process.info["environ"] or {}).items())
@@ -154,3 +154,21 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
     assert set(study_project.refs()) == set(study_project.NAMED)
     for line in (dies, ends):
         assert re.search(r"^resuming after step [1-9]\d* of 300$", log(line), re.MULTILINE), log(line)
+
+
+def test_a_cancelled_job_saves_its_state_and_does_not_come_back(
+    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(slurm, tmp_path / "project", monkeypatch, 1000, "--array=1")
+    until(lambda: re.search(r"train: +\d+%\|.* [1-9]\d*/300", log(1)), 600)
+    assert not saved()
+    study_project.run("scancel", job)
+
+    def shown() -> str:
+        return study_project.run("scontrol", "show", "job", f"{job}_1")
+
+    until(lambda: "JobState=RUNNING" not in shown() and "JobState=COMPLETING" not in shown(), 120)
+    assert "JobState=CANCELLED" in shown()
+    assert "Restarts=0" in shown()
+    assert len(saved()) == 1
+    assert not study_project.refs()

@@ -137,7 +137,7 @@ RATES = "train.learning_rate: [0.001, 0.01]"
         ("{train.learning_rat: [1, 5], seeds: 4}", "train.learning_rat: unknown key (did you mean 'learning_rate'?)"),
         ("{train.steps.x: [1, 2], seeds: 4}", "train.steps.x: steps is a value, no section"),
         ("{seed: [1, 2], seeds: 4}", "tune: seed: cannot be tuned; allowed: keys of diffusion, model, train, sample"),
-        ("{train.seeds.order: [1, 2], seeds: 4}", "tune: train.seeds.order: cannot be tuned"),
+        ("{sample.seeds: [[1], [2]], seeds: 4}", "tune: sample.seeds: cannot be tuned"),
         ("{sample.batch_size: [1, 2], seeds: 4}", "tune: sample.batch_size: cannot be tuned"),
         ("{evaluate.kid_subsets: [1, 2], seeds: 4}", "tune: evaluate.kid_subsets: cannot be tuned"),
         ("{diffusion.schedule.name: [a, b], seeds: 4}", "variants.cosine: diffusion.schedule.name: tune chooses it"),
@@ -280,13 +280,6 @@ def test_a_variant_for_which_nothing_works_is_left_out_and_says_so(
     assert "linear: left out: it has no classifier.fd at any of the values tried" in capsys.readouterr().out
     assert study("run", str(PLAN), "--line", "10") == 2
     assert "no value tried for linear gave a classifier.fd" in capsys.readouterr().err
-
-
-def test_runs_for_noise_have_the_baselines_chosen_values() -> None:
-    found = load(STUDY + "noise: 4\n")
-    chosen = found.settled({"cosine": found.points["cosine"][1]})
-    assert [each.config.train.learning_rate for each in chosen.noise_runs()] == [0.01] * 16
-    assert all(found.is_open(each) and not chosen.is_open(each) for each in chosen.noise_runs())
 
 
 def test_what_training_says_when_it_diverges_is_known() -> None:

@@ -6,12 +6,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from ddpm.base.errors import UserError
 from ddpm.compare import statistics, too_early
@@ -20,14 +18,13 @@ from ddpm.compare.statistics import Array
 from ddpm.pages import compared
 from ddpm.pages.compared import Compared
 from ddpm.pages.parts import Figure, Table
-from ddpm.study import plan as plans
-from ddpm.study import sources, tuning, verdict
+from ddpm.study import tuning, verdict
 from ddpm.study.grid import Point
 from ddpm.study.plan import Plan, Study
 from ddpm.study.sequential import Design
 from ddpm.study.tuning import Tried
 from ddpm.study.verdict import PRIMARY, Finding, Findings
-from tests.scored import params, result, working
+from tests.scored import result, working
 
 FD = "classifier.fd"
 METRICS = (FD, "classifier.kid_mean", "classifier.is_mean", "classifier.precision", "classifier.recall", "bits_per_dim")
@@ -214,6 +211,77 @@ def test_secondary_metrics_end_with_the_primary_one() -> None:
     assert bits.reason == "undecided at the primary metric's last look"
 
 
+@pytest.mark.parametrize("variable", ["precision", "processor", "evaluations", "parameters", "images_seen", "code"])
+def test_what_the_plan_does_not_let_differ_is_refused(variable: str) -> None:
+    others = {"precision": "bfloat16", "processor": "a GPU", "code": {"ddpm/training": "other"}}
+    found = arms(CLEAR[:8])
+    found["linear"] = {
+        seed: replace(run, **{variable: others.get(variable, 7)}) for seed, run in found["linear"].items()
+    }
+    with pytest.raises(UserError, match=rf"`may_differ: \[{variable}\]` in the plan"):
+        verdict.judge(study("linear"), found)
+    judged = verdict.judge(study("linear", may_differ=(variable,)), found)
+    assert primary(judged).outcome == "worse"
+    assert any("differ" in note for note in judged.notes)
+
+
+def test_with_a_budget_of_operations_images_seen_may_differ() -> None:
+    found = arms(CLEAR[:8])
+    found["linear"] = {seed: replace(run, images_seen=7) for seed, run in found["linear"].items()}
+    asked = study("linear", budget="flops", costs={"cosine": 1.0, "linear": 2.0})
+    assert primary(verdict.judge(asked, found)).outcome == "worse"
+
+
+# --- direction, size, interval and significance are those of one look
+
+
+def test_what_an_earlier_look_rejected_does_not_decide_a_later_one() -> None:
+    """Both crossed at 8 seeds, where something else kept them from a verdict, and no longer do at 12."""
+    within = -0.0195 + 0.0012 * noise(8)  # of the margin, which is 0.02, but too near to it to be equivalent
+    assert primary(verdict.judge(study("linear"), arms(within))).outcome == "not yet"
+    one = primary(verdict.judge(study("linear"), arms([*within, 0.5, 0.1, 0.9, 0.3])))
+    assert (one.look, one.outcome) == (12, "not yet")
+    assert one.p is not None
+    assert one.p > ALPHA
+    found = arms([-0.30, -0.34, -0.28, -0.36, -0.31, -0.33, -0.29, -0.35, 0.9, -0.2, 0.8, 0.6], kid_mean=0.0)
+    for seed, run in found["linear"].items():  # KID agrees from the ninth seed on
+        run.scores["classifier.kid_mean"] += 0.01 if seed < 8 else -0.05
+    assert primary(verdict.judge(study("linear"), found)).outcome in ("not yet", "futile")
+
+
+@pytest.mark.parametrize("spending", PLANNED)
+def test_no_verdict_stands_beside_an_interval_that_contains_zero(spending: str) -> None:
+    """Whatever the effect, its drift from look to look, and a KID that disagrees now and then."""
+    random, decided = np.random.default_rng(8), 0
+    asked = study("linear", spending=spending)
+    for _ in range(150):
+        drift = np.repeat(random.normal(0, 0.1, 5), 4)
+        gaps = random.normal(0, 0.2) + drift + 0.06 * random.standard_normal(20)
+        found = arms(gaps, kid_mean=0.0)
+        for seed, run in found["linear"].items():
+            run.scores["classifier.kid_mean"] += float(0.02 * random.standard_normal() + 0.1 * gaps[seed])
+        for each in verdict.judge(asked, found).findings:
+            assert each.low is not None
+            assert each.high is not None
+            assert each.p is not None
+            if each.outcome in ("better", "worse"):
+                decided += 1
+                assert each.low * each.high > 0
+                assert each.low * each.difference > 0
+                assert each.p <= ALPHA
+            assert (each.p > ALPHA) == (each.low <= 0 <= each.high)
+    assert decided > 50
+
+
+def test_equivalence_needs_the_sign_flips_of_the_shifted_differences_too() -> None:
+    """Of exponential differences whose true mean is the margin, 0.02: the t tests alone exclude it."""
+    gaps = [0.0252, 0.0141, 0.01, 0.0189, 0.0172, 0.0146, 0.016, 0.0106]
+    test, alone = statistics.t_test(np.array(gaps), 0.02, 0.95), Design(LOOKS, "pocock")
+    assert alone.p(np.array([2 * test.equivalence_p]))[0] / 2 <= ALPHA * PRIMARY
+    assert primary(verdict.judge(study("linear"), arms(gaps))).outcome == "not yet"
+    assert primary(verdict.judge(study("linear"), arms([gap - 0.003 for gap in gaps]))).outcome == "equivalent"
+
+
 # --- the error rate of the whole table
 
 CORRELATION = np.array(
@@ -287,73 +355,7 @@ def test_a_studys_p_are_those_of_these_simulations(spending: str) -> None:
             assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
 
 
-# --- where the noise comes from
-
-PARTS = {"weights": 0.5, "order": 0.3, "noise": 0.15, "sampling": 0.05}  # variances; together 1
-
-
-def normals(trials: int, seeds: int, runs: int) -> tuple[Array, dict[str, Array]]:
-    """Scores that are sums of independent sources: between seeds, (trials, seeds), and for each source those of the run
-    with the first seed and of ``runs`` in which that source is drawn again, (trials, 1 + runs)."""
-    random = np.random.default_rng(0)
-    parts = {source: math.sqrt(part) * random.standard_normal((trials, seeds)) for source, part in PARTS.items()}
-    between = sum(parts.values(), np.zeros((trials, seeds)))
-    again = {source: math.sqrt(part) * random.standard_normal((trials, runs)) for source, part in PARTS.items()}
-    first = between[:, :1]
-    return between, {
-        source: np.concatenate([first, first - parts[source][:, :1] + again[source]], axis=1) for source in PARTS
-    }
-
-
-@pytest.mark.parametrize(("seeds", "runs"), [(8, 4), (20, 20)])
-@pytest.mark.parametrize("source", PARTS)
-def test_intervals_of_shares_cover_what_they_say(source: str, seeds: int, runs: int) -> None:
-    """All runs of a source share the first seed's run with the others: that moves the coverage up, to 95.5% at most."""
-    trials = 20_000
-    between, within = normals(trials, seeds, runs)
-    share, low, high = sources.interval(within[source], between, 0.95)
-    covered = ((low <= PARTS[source]) & (high >= PARTS[source])).mean()
-    error = 3 * math.sqrt(0.0475 / trials)
-    assert 0.95 - error < covered < 0.956 + error
-    below, above = (high < PARTS[source]).mean(), (low > PARTS[source]).mean()
-    assert max(below, above) < 0.025 + error
-    assert np.median(share) == pytest.approx(PARTS[source], rel=0.2)
-
-
-def noisy(seeds: int = 8, runs: int = 4, **scores: float) -> tuple[Runs, dict[plans.Source, list[Run]]]:
-    """Runs of the baseline, and of each source, with the first trial's scores."""
-    between, within = normals(1, seeds, runs)
-    ordinary = {seed: scored("cosine", seed, {FD: float(fd), **scores}) for seed, fd in enumerate(between[0])}
-    return ordinary, {
-        source: [scored("cosine", 0, {FD: float(fd), **scores}) for fd in within[source][0, 1:]]
-        for source in plans.SOURCES
-    }
-
-
-def test_shares_are_those_of_the_runs_and_are_said_in_words_and_numbers() -> None:
-    ordinary, by_source = noisy(bits_per_dim=3.0)
-    asked = study("linear", noise=4)
-    found = sources.shares(asked, ordinary, by_source)
-    assert [(each.metric, each.source) for each in found] == [(FD, source) for source in PARTS]  # the bits do not vary
-    spread = np.var([run.scores[FD] for run in ordinary.values()], ddof=1)
-    for each in found:
-        own = np.var([ordinary[0].scores[FD], *(run.scores[FD] for run in by_source[each.source])], ddof=1)
-        assert each.share == pytest.approx(own / spread)
-        assert (each.runs, each.seeds) == (5, 8)
-        assert each.low < each.share < each.high
-    judged = verdict.judge(asked, arms(CLEAR[:8]))
-    assert verdict.to_dict(judged)["noise"] == []
-    whole = replace(judged, noise=found, notes=tuple(sources.notes(found)))
-    [line] = [line for line in verdict.headlines(whole) if line.startswith(f"of the variance of {FD} between seeds, ")]
-    largest = max(found, key=lambda each: each.share)
-    shown = f"{100 * largest.share:.0f}% ({100 * largest.low:.0f} to {100 * largest.high:.0f})"
-    assert line.startswith(f"of the variance of {FD} between seeds, about {shown} from {sources.NAMES[largest.source]}")
-    assert "where the noise of cosine comes from" in verdict.describe(whole)
-    assert "need not add up to 100%" in verdict.markdown(whole)
-    page = compared.verdict(Compared({}, whole.findings, list(verdict.titled(whole)), whole.notes))
-    assert "where the noise of cosine comes from" in [part.caption for part in page if isinstance(part, Table)]
-    said = json.loads(json.dumps(verdict.to_dict(whole)))["noise"]
-    assert [each["share"] for each in said] == [each.share for each in found]
+# --- tuning
 
 
 def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
@@ -398,66 +400,6 @@ def test_variants_that_were_tuned_to_sample_differently_may_be_compared() -> Non
     assert primary(verdict.judge(tuned, found)).outcome == "worse"
 
 
-def test_a_source_that_a_metric_does_not_depend_on_has_no_share_of_it() -> None:
-    ordinary, by_source = noisy()
-    for each in by_source["sampling"]:
-        each.scores[FD] = ordinary[0].scores[FD] = 0.11  # the mean of five of them is not quite 0.11
-    *_, last = sources.shares(study("linear", noise=4), ordinary, by_source)
-    assert (last.source, last.share, last.low, last.high) == ("sampling", 0, 0, 0)
-    assert sources.rows([last])[1] == [FD, "0%"]
-
-
-def test_shares_need_the_first_look_and_enough_runs_of_a_source() -> None:
-    ordinary, by_source = noisy()
-    asked = study("linear", noise=4)
-    assert sources.shares(asked, {seed: ordinary[seed] for seed in range(7)}, by_source) == ()
-    by_source["order"].pop()
-    assert [each.source for each in sources.shares(asked, ordinary, by_source)] == ["weights", "noise", "sampling"]
-
-
-def test_shares_of_runs_that_were_not_scored_alike_are_refused_and_of_no_number_left_out() -> None:
-    ordinary, by_source = noisy(bits_per_dim=3.0)
-    by_source["order"][0].scores[FD] = math.nan
-    assert sources.shares(study("linear", noise=4), ordinary, by_source) == ()
-    by_source["noise"][0] = replace(by_source["noise"][0], fingerprint="a" * 64)
-    with pytest.raises(UserError, match="fingerprints differ"):
-        sources.shares(study("linear", noise=4), ordinary, by_source)
-
-
-# --- what else is said
-
-
-def test_a_plan_says_its_power() -> None:
-    rows = verdict.power(study("linear"))
-    assert [row.effect for row in rows] == [1, 1.5, 2]
-    assert [list(row.decided) for row in rows] == [list(LOOKS)] * 3
-    assert rows[0].decided[20] == pytest.approx(0.96, abs=0.02)
-    (many,) = verdict.power(study("linear", "sigmoid", "jsd"), [1])
-    assert many.decided[20] < rows[0].decided[20]
-
-
-def test_findings_are_plain_text_and_json() -> None:
-    found = verdict.judge(study("linear"), arms(CLEAR[:8], recall=0.2))
-    lines = verdict.describe(found).splitlines()
-    assert lines[0] == "Which?"
-    assert lines[1].startswith("linear is worse: FD 30% higher, 8 of 8 seeds (pairing by seed left ")
-    assert any(line.startswith("classifier.recall") and "better" in line for line in lines)
-    said = json.loads(json.dumps(verdict.to_dict(found)))
-    assert (said["plan_hash"], said["findings"][0]["outcome"]) == (study("linear").hash, "worse")
-    assert said["findings"][0]["pairing"] == pytest.approx(primary(found).pairing)
-
-
-def test_pairing_is_worth_the_noise_that_the_seeds_share() -> None:
-    shared, own = np.random.default_rng(0).standard_normal((2, 8))
-    found = arms(0.1 * own)
-    for seed, common in enumerate(3 * shared):
-        for name in found:
-            found[name][seed].scores[FD] += float(common)
-    gain = primary(verdict.judge(study("linear"), found)).pairing
-    assert gain is not None
-    assert gain < 0.01
-
-
 @pytest.mark.parametrize(
     ("gaussian", "outcome"), [(0.9, "too early"), (1.1, "worse"), (2.0, "worse"), (None, "worse"), (math.inf, "worse")]
 )
@@ -484,53 +426,3 @@ def test_a_run_without_a_yardstick_is_said_once() -> None:
     assert primary(judged).outcome == "worse"
     (note,) = [note for note in judged.notes if "no yardstick" in note]
     assert "linear-0" in note
-
-
-def test_other_budgets_and_other_code_are_said() -> None:
-    found = arms(CLEAR[:8])
-    found["linear"] = {
-        seed: replace(run, images_seen=97, code={"ddpm/x": "1"}) for seed, run in found["linear"].items()
-    }
-    found["linear"][7] = replace(found["linear"][7], code={"ddpm/x": "2"})
-    notes = verdict.judge(study("linear"), found).notes
-    assert any(note.startswith("code differs in ddpm/x") for note in notes)
-    assert any(note.startswith("budgets differ: images seen") for note in notes)
-
-
-def test_runs_that_were_not_scored_alike_or_lack_the_primary_metric_are_refused() -> None:
-    found = arms(CLEAR[:8])
-    found["linear"][3] = replace(found["linear"][3], fingerprint="a" * 64)
-    with pytest.raises(UserError, match="fingerprints differ"):
-        verdict.judge(study("linear"), found)
-    with pytest.raises(UserError, match=r"schedules: primary: cosine-0 has no bits_per_dim; allowed: .*classifier.fd"):
-        verdict.judge(study("linear", primary="bits_per_dim"), arms(CLEAR[:8]))
-
-
-def test_a_plan_without_an_end_may_be_extended() -> None:
-    short, long = (study("linear", spending="evalue", looks=looks) for looks in ((8, 12), (8, 12, 30)))
-    assert short.hash == long.hash
-    gaps = arms(0.1 + 0.1 * noise(12))
-    one, same = (primary(verdict.judge(each, gaps)) for each in (short, long))
-    assert (one.outcome, same.outcome) == ("inconclusive", "not yet")
-    assert (one.p, one.low) == (same.p, same.low)
-    assert primary(verdict.judge(short, arms(CLEAR[:8]))).outcome == "worse"
-
-
-@pytest.mark.parametrize(("spending", "fewest"), [("pocock", 7), ("obrien_fleming", 10)])
-def test_a_first_look_at_which_nothing_can_be_decided_is_refused(
-    spending: str, fewest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(params()))
-    variants = {name: {"diffusion.schedule.name": name} for name in ("cosine", "linear")}
-
-    def load(first: int) -> Study:
-        plan = {"question": "Which?", "variants": variants, "looks": [first, 20], "spending": spending}
-        Path("which.yaml").write_text(yaml.safe_dump(plan))
-        return plans.load(Path("which.yaml"))
-
-    assert load(fewest).plan.looks[0] == fewest
-    with pytest.raises(
-        UserError, match=rf"looks: {fewest - 1} seeds cannot decide anything; allowed: {fewest} or more"
-    ):
-        load(fewest - 1)

@@ -71,7 +71,7 @@ def test_bash_completes_commands_names_and_options(tmp_path: Path) -> None:
         "ddpm sample --sampler dp": ["dpmpp_2m"],
         "ddpm study plan para": ["params.yaml"],
         "ddpm use vary --images para": ["params.yaml"],
-        "ddpm compare --all": ["--all-pairs", "--allow-budget-mismatch"],
+        "ddpm compare --all": ["--all-pairs"],
     }.items():
         words = typed.split()
         line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_ddpm; echo ${{COMPREPLY[@]}}"

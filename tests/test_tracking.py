@@ -11,13 +11,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
@@ -154,7 +156,8 @@ def everything(run_id: str) -> dict[str, Any]:
 def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path: Path) -> None:
     """Two processes create the store at the same time."""
     write_folder(tmp_path)
-    command = [sys.executable, "-c", "from ddpm.tracking import tracker; print(tracker.sync('train'))"]
+    program = "from ddpm.tracking import store, tracker; store.LOCK_SECONDS = 60; print(tracker.sync('train'))"
+    command = [sys.executable, "-c", program]
     options: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
@@ -397,27 +400,52 @@ def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
     assert "sample.images_per_second" not in client().get_run(run_id).data.metrics
 
 
-@pytest.mark.parametrize("answers", [False, True], ids=["refuses", "hangs"])
+def drip(server: socket.socket) -> None:
+    """Answer a byte now and then, which no timeout of a socket notices."""
+    with suppress(OSError):
+        connection, _ = server.accept()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            connection.sendall(b" ")
+            time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", ["refuses", "hangs", "drips"])
 def test_a_server_that_is_down_costs_one_warning(
-    answers: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    answers: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        if not answers:
+        if answers == "refuses":
             server.close()
+        if answers == "drips":
+            threading.Thread(target=drip, args=[server], daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        started = time.monotonic()
         with tracker.Live(file.read()) as log:
             for row in ROWS:
                 log.log(row)
                 log.flush()
         assert log.store.off
+        assert time.monotonic() - started < 15
     warning = capfd.readouterr().err
     assert warning.count("\n") == 1
     assert f"http://***@127.0.0.1:{port}" in warning
     assert "ddpm track sync" in warning
     assert "hunter2" not in warning
+
+
+@pytest.mark.slow
+def test_a_lock_that_another_process_holds_costs_one_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(".ddpm/mlflow.lock"):
+        started = time.monotonic()
+        assert tracker.sync("train") is None
+        assert time.monotonic() - started < 15
+    assert "mlflow.lock" in one_warning(capsys)
+    assert tracker.sync("train")
 
 
 @pytest.mark.parametrize("when", ["before it is asked", "right after"])

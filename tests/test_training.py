@@ -291,28 +291,14 @@ def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Ten
     return found
 
 
-def test_the_seed_of_one_source_changes_what_it_says_and_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It draws what a run with that seed draws: so runs that differ in all three have nothing in common."""
-    sources = ("weights", "order", "noise")
-    plain, other, *mixed = (
-        drawn(small(train={"horizontal_flip": True, **changed}).model_copy(update={"seed": seed}), monkeypatch)
-        for seed, changed in ((3, {}), (4, {}), *((3, {"seeds": {source: 4}}) for source in sources))
+def test_runs_of_two_seeds_draw_nothing_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, other = (
+        drawn(small(train={"horizontal_flip": True}).model_copy(update={"seed": seed}), monkeypatch) for seed in (3, 4)
     )
     for name in plain:
-        for source, found in zip(sources, mixed, strict=True):
-            expected = other if name == source else plain
-            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
         # each epsilon, timestep, dropout and batch; of the weights all but those that begin as constants
         differ = [not torch.equal(a, b) for a, b in zip(plain[name], other[name], strict=True)]
         assert any(differ) if name == "weights" else all(differ)
-
-
-def test_seeds_that_are_not_set_or_are_the_run_s_own_change_nothing() -> None:
-    run(small(), "a")
-    run(small(train={"seeds": {"weights": 0, "order": 0, "noise": 0}}), "b")
-    plain, spelled_out = (load_model(Path(name, "model.safetensors"), CPU) for name in "ab")
-    assert parse(spelled_out.written, "model", TrainingConfig).train.seeds.order == 0
-    torch.testing.assert_close(plain.network.state_dict(), spelled_out.network.state_dict(), rtol=0, atol=0)
 
 
 def test_the_loss_falls() -> None:

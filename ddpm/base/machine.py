@@ -1,8 +1,26 @@
-"""What this machine has."""
+"""What this machine has, and how its processes end."""
 
+import ctypes
 import os
+import signal
+import sys
 
 
 def cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux, get SIGTERM when the parent process dies, so that a killed ``dvc repro`` leaves nothing running.
+
+    Raises SystemExit if the parent died while this process was starting: then its parent is not ``parent`` any more
+    or, under DVC, not in DVC's process group, because the process that adopts orphans never is.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    now = os.getppid()
+    orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
+    if orphan:
+        sys.exit(128 + signal.SIGTERM)

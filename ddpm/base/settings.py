@@ -1,5 +1,6 @@
 """The building blocks of every room's settings, and how they are made from plain values."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.files import digest
 from ddpm.base.variant import Family, Member
 
 S = TypeVar("S", bound="Section")
@@ -66,6 +68,15 @@ ImageSize = Annotated[
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     inlined: ClassVar[str] = ""  # a field whose keys stand in the section itself
+    MECHANICAL: ClassVar[tuple[str, ...]] = ()  # fields that change results by rounding at most
+
+    def identity(self) -> str:
+        """Twelve digits that are equal for settings that differ only in mechanical fields."""
+        value = json.loads(self.model_dump_json(serialize_as_any=True))
+        for field in self.MECHANICAL:
+            section, _, name = field.rpartition(".")
+            (value[section] if section else value).pop(name, None)
+        return digest(value)[:12]
 
     def refusals(self) -> Iterator[str]:
         """Why its values cannot work together, if they cannot."""

@@ -14,7 +14,7 @@ from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
 from ddpm.base.settings import section
 from ddpm.cli import terminal
 from ddpm.cli.terminal import answer, picture_path
-from ddpm.params import config, file, presets
+from ddpm.params import config, credit, file, presets
 from ddpm.sampling.settings import Guidance, Sample
 
 
@@ -126,25 +126,25 @@ def draw_frontier(parsed: argparse.Namespace) -> None:
 def list_runs(parsed: argparse.Namespace) -> None:
     from ddpm.compare import overview
 
-    found = overview.gather(config.load(), parsed.mlflow)
+    found = overview.gather(config.load())
     answer(parsed, [run._asdict() for run in found], overview.table(found, terminal.width()))
 
 
 def compare_runs(parsed: argparse.Namespace) -> int:
     from ddpm.compare import noise_levels, runs, tables, too_early, verdict
 
-    working, options = config.load(), (parsed.metrics, parsed.allow_budget_mismatch)
+    working = config.load()
     if parsed.between:
         from ddpm.compare import two_models
         from ddpm.compute import devices
 
         before, after = map(runs.at_revision, parsed.between)
-        found = verdict.between(before, after, working.compare, *options)
+        found = verdict.between(before, after, working.compare, parsed.metrics)
         images = two_models.lines(before, after, working.evaluate, devices.resolve(working.device))
         found = replace(found, notes=(*found.notes, *images))
     else:
-        all_options = (*options, parsed.allow_code_mismatch, parsed.all_pairs)
-        found = verdict.compare(runs.gather(), parsed.by, working, *all_options)
+        options = parsed.metrics, parsed.may_differ, parsed.all_pairs
+        found = verdict.compare(runs.gather(), parsed.by, working, *options)
     levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
     found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
     written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
@@ -182,7 +182,7 @@ def write_report(parsed: argparse.Namespace) -> None:
     from ddpm.pages import report
     from ddpm.tracking import tracker
 
-    report.write(parsed.out, parsed.by, parsed.allow_budget_mismatch, parsed.allow_code_mismatch)
+    report.write(parsed.out, parsed.by, parsed.may_differ)
     print(f"{parsed.out}: open it in a browser")
     try:
         if run_id := tracker.sync(attached=parsed.out):
@@ -221,6 +221,8 @@ def print_summary(parsed: argparse.Namespace) -> None:
     measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     try:
         snapshots.check_metrics()
+    except credit.Miscredited:
+        raise
     except UserError as error:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
     if parsed.json:

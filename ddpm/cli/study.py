@@ -20,7 +20,7 @@ from ddpm.compare.noise_levels import Difference
 from ddpm.compare.runs import some
 from ddpm.compare.too_early import exit_code
 from ddpm.params import file
-from ddpm.study import budget, curves, plan, planning, runner, sharing, status, tuning, verdict
+from ddpm.study import budget, curves, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
 from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 from ddpm.study.runner import Share
@@ -66,7 +66,7 @@ def run(parsed: argparse.Namespace) -> int:
     if not ledger.all:
         planning.check_sources(study)
         budget.check_count(study)
-    ledger.fix()
+    ledger.fix(parsed.commit)
     if ledger.moved:
         print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     with runner.within(parsed.max_time):
@@ -162,6 +162,12 @@ def print_status(parsed: argparse.Namespace) -> None:
         print(f"warning: {ledger.refusal}", file=sys.stderr)
     found, at_once = status.of(ledger), _slots(parsed, study)
     answer(parsed, status.to_dict(found, at_once), status.text(found, at_once))
+
+
+def print_job(parsed: argparse.Namespace) -> None:
+    study = plan.load(parsed.file)
+    print(slurm.script(status.of(Ledger(study)), parsed.time, pilot=not parsed.no_pilot), end="")
+    results.state(study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
 
 
 def push(parsed: argparse.Namespace) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -15,7 +15,9 @@ from ddpm.base.paths import EVALUATE, FINGERPRINT
 
 REMEDY = "`dvc repro` makes it"
 ADAPTER: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-FLAT = TypeAdapter(dict[str, FiniteFloat], config=ConfigDict(strict=True))
+LARGEST = 1e100  # of a score: the squares of larger ones overflow
+Score = Annotated[FiniteFloat, Field(ge=-LARGEST, le=LARGEST)]
+FLAT = TypeAdapter(dict[str, Score], config=ConfigDict(strict=True))
 
 
 class _Fingerprint(BaseModel):
@@ -49,7 +51,7 @@ def refusal(error: ValidationError) -> str:
 
 
 def finite(scores: Mapping[str, Any], source: object) -> dict[str, float]:
-    """The flat scores. Raises UserError, which begins with ``source``, if one is not a finite number."""
+    """The flat scores. Raises UserError, which begins with ``source``, if one is not a number of sane size."""
     try:
         return FLAT.validate_python(scores)
     except ValidationError as error:

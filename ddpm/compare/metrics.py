@@ -30,6 +30,7 @@ SHARES = tuple(name for name, score in SCORES.items() if score.is_share)
 # a relative change of these does not show what a gap is worth
 ABSOLUTE = (*SHARES, metric.CLASS_ACCURACY.name, *ALONE)
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
+UNIFORM = 8.0  # bits per dimension of a uniform guess among the 256 values of a uint8
 # another view of a score, not another score
 EXTRAPOLATED = tuple(name for name, score in OF_EXTRACTOR.items() if score.of)
 
@@ -88,6 +89,11 @@ def margin(name: str, baseline: float, settings: Compare) -> float:
     if least is not None and kind(name) in ABSOLUTE:
         return least
     return max(settings.threshold * abs(baseline), least or 0.0)
+
+
+def is_useless(name: str, score: float) -> bool:
+    """Whether a likelihood is no better than a uniform guess's."""
+    return name in ALONE and score >= UNIFORM
 
 
 def gain(name: str, difference: float) -> float:

@@ -1,25 +1,27 @@
 """Every run in one table: what differs in it, how it scored, and its state.
 
 It is a list, not a comparison: one seed is not a verdict, and scores of different fingerprints stand next to each
-other. A thousand runs are read in seconds, because only what is shown is read from each file.
+other. A thousand runs of DVC are read in seconds, because only what is shown is read from each file.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, Self
 
-import yaml
 from tabulate import tabulate
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import flatten
-from ddpm.compare import block_yaml, metrics, runs, snapshots
+from ddpm.compare import metrics, runs, snapshots
 from ddpm.compare.snapshots import EVALUATE, PARAMS, Snapshot, Unfinished
-from ddpm.params import file
+from ddpm.params import config, file
 from ddpm.params.config import Config
-from ddpm.params.inputs import spelled
 from ddpm.tracking import tracker
 
 State = Literal["scored", "stale", "unscored"] | Unfinished
@@ -34,9 +36,9 @@ HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim", "bits_per_dim
 class Listed(NamedTuple):
     """A row of the table. source: dvc | workspace | mlflow.
 
-    variant: the params keys in which it differs from params.yaml, with its values, without the seed and keys that do
-    not change results. scores: the judged ones; none if they are another configuration's, and then ``why`` says so.
-    seconds: of training and sampling. when: since the epoch.
+    variant: the params keys in which it differs from params.yaml, or from the commit that the experiment started from,
+    with its values, without the seed and keys that do not change results. scores: the judged ones; none if they are
+    another configuration's, and then ``why`` says so. seconds: of training and sampling. when: since the epoch.
     """
 
     name: str
@@ -51,40 +53,74 @@ class Listed(NamedTuple):
     why: str | None = None
 
 
-def gather(working: Config, mlflow: bool = False) -> list[Listed]:
-    """All of DVC's experiments, oldest first, then the working folder if it has scores; with ``mlflow`` also the runs
-    that only MLflow has. Raises UserError outside a repository."""
-    here = {key: spelled(value) for key, value in working.flat().items()}
-    found = [_of_snapshot(snapshot, here) for snapshot in snapshots.experiments()]
-    names = {run.name for run in found}
+class _Params(NamedTuple):
+    """Params as one flat mapping: with all defaults, and only what differs from them."""
+
+    complete: dict[str, Any]
+    changed: dict[str, Any]
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Self:
+        """For plain values; those that this version refuses are taken as they are."""
+        try:
+            return cls.checked(config.check(dict(params)))
+        except UserError:
+            flat = flatten(_chosen(params))
+            return cls(flat, flat)
+
+    @classmethod
+    def checked(cls, params: Config) -> Self:
+        return cls(params.flat(), params.flat(defaults=False))
+
+    def variant(self, *others: Self) -> dict[str, str]:
+        """The keys whose values differ from those of any other: choices by name first, hyperparameters of another
+        variant last."""
+        shown: dict[str, tuple[bool, bool]] = {}
+        for other in others:
+            keys = {key for key in self.complete if self.complete[key] != other.complete.get(key, self.complete[key])}
+            keys |= self.changed.keys() - other.complete.keys()
+            # a section, such as train.posthoc, that only the other has; not the hyperparameters of the other's variant
+            keys |= {key for key in other.changed.keys() - self.complete.keys() if not _is_hyperparameter(key, other)}
+            shown |= {key: (key not in other.complete, not key.endswith(".name")) for key in keys}
+        unlike = [key for key in shown if not runs.is_in(key, (*runs.MECHANICAL, runs.SEED))]
+        return {key: _text(self.complete.get(key)) for key in sorted(unlike, key=lambda key: (shown[key], key))}
+
+
+def gather(working: Config) -> list[Listed]:
+    """All of DVC's experiments and the runs that only MLflow has, oldest first, then the working folder if it has
+    scores. Raises UserError outside a repository."""
+    here = _Params.checked(working)
+    listed = [_of_snapshot(snapshot, here) for snapshot in snapshots.experiments()]
+    names = {run.name for run in listed}
     waiting = [(state, snapshot) for state, snapshot in snapshots.unfinished() if snapshot.name not in names]
-    found += [_of_snapshot(snapshot, here, state) for state, snapshot in waiting]
+    listed += [_of_snapshot(snapshot, here, state) for state, snapshot in waiting]
     workspace = snapshots.workspace()
     last = [_of_snapshot(workspace, here)] if EVALUATE in workspace.files else []
-    if mlflow:
-        known = [(run.seed, run.fingerprint, run.scores) for run in (*found, *last)]
-        logged = [_of_logged(run, here) for run in tracker.logged() if run.tags.get("dvc.exp.name") not in names]
-        found += [run for run in logged if (run.seed, run.fingerprint, run.scores) not in known]
-    return [*sorted(found, key=lambda run: run.when), *last]
+    scored = [(run.seed, run.fingerprint, run.scores) for run in (*listed, *last) if run.scores]
+    logged = [_of_logged(run, here) for run in tracker.logged() if run.tags.get("dvc.exp.name") not in names]
+    listed += [run for run in logged if (run.seed, run.fingerprint, run.scores) not in scored]
+    return [*sorted(listed, key=lambda run: run.when), *last]
 
 
-def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished | None = None) -> Listed:
+def _of_snapshot(snapshot: Snapshot, here: _Params, state: Unfinished | None = None) -> Listed:
     files = snapshot.files
-    text = files.get(PARAMS, b"").decode(errors="replace")
     run = Listed(snapshot.name, snapshot.source, state or "unscored", None, {}, {}, None, None, snapshot.when)
     try:
-        params = block_yaml.read(text)
-        flat = flatten(_chosen(params))
-    except (AttributeError, yaml.YAMLError, RecursionError, ValueError):
-        return run._replace(why=f"its {PARAMS} can't be read")
-    run = run._replace(seed=_whole(flat.get(runs.SEED)), variant=_variant(flat, here))
+        params = _read(files.get(PARAMS, b""))
+    except UserError as error:
+        return run._replace(why=str(error))
+    others = [here]
+    if snapshot.base:
+        with suppress(UserError):  # it started from a commit with params that can't be read
+            others.append(_flat(snapshot.base))
+    flat = _Params.of(params)
+    seed = flat.complete.get(runs.SEED)
+    run = run._replace(seed=seed if isinstance(seed, int) else None, variant=flat.variant(*others))
     if EVALUATE not in files:
         return run
-    why = snapshots.why_stale(files, params)
+    if why := snapshots.why_stale(files, params):
+        return run._replace(state="stale", why=why)
     try:
-        # YAML 1.2 words with several spellings, such as True, are equal only to its own reader, which is slow
-        if why and (why := snapshots.why_stale(files, file.decode(text, PARAMS, runs.in_parts))):
-            return run._replace(state="stale", why=why)
         scores, fingerprint, numbers = runs.recorded(files)
     except UserError as error:
         return run._replace(why=f"its files can't be read: {error}")
@@ -92,11 +128,24 @@ def _of_snapshot(snapshot: Snapshot, here: Mapping[str, Any], state: Unfinished 
     return run._replace(state="scored", scores=_judged(scores), seconds=_seconds(numbers), fingerprint=hashed)
 
 
-def _of_logged(run: tracker.Logged, here: Mapping[str, Any]) -> Listed:
+def _read(text: bytes) -> dict[str, Any]:
+    return file.decode(text.decode(errors="replace"), PARAMS, runs.in_parts)
+
+
+@lru_cache(maxsize=2**7)  # many experiments start from one commit
+def _flat(text: bytes) -> _Params:
+    return _Params.of(_read(text))
+
+
+def _of_logged(run: tracker.Logged, here: _Params) -> Listed:
+    try:
+        params = _Params.of(runs.nested(run.params))
+    except UserError:
+        params = _Params(dict(run.params), dict(run.params))
     scores = _judged(run.metrics)
     return Listed(
         run.name, "mlflow", "scored" if scores else "unscored", _whole(run.params.get(runs.SEED)),
-        _variant(run.params, here), scores, _seconds(run.metrics), run.tags.get("ddpm.fingerprint"), run.started,
+        params.variant(here), scores, _seconds(run.metrics), run.tags.get("ddpm.fingerprint"), run.started,
     )  # fmt: skip
 
 
@@ -106,11 +155,11 @@ def _whole(text: Any) -> int | None:
 
 def _seconds(numbers: Mapping[str, Any]) -> float | None:
     found = [numbers.get(name) for name in ("train.seconds", "sample.seconds")]
-    return sum(float(seconds) for seconds in found if isinstance(seconds, int | float)) or None
+    return sum(seconds for seconds in found if isinstance(seconds, int | float) and math.isfinite(seconds)) or None
 
 
 def _judged(scores: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(scores[name]) for name in metrics.judged(scores) if isinstance(scores[name], int | float)}
+    return {name: scores[name] for name in metrics.judged(scores) if math.isfinite(scores[name])}
 
 
 def _chosen(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,16 +169,14 @@ def _chosen(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _chosen(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
-def _variant(flat: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
-    """The keys with different values: choices by name first, hyperparameters of another variant last."""
-    differing = [key for key, value in flat.items() if key not in here or spelled(value) != here[key]]
-    shown = [key for key in differing if not runs.is_in(key, (*runs.MECHANICAL, runs.SEED))]
-    ordered = sorted(shown, key=lambda key: (key not in here, not key.endswith(".name")))
-    return {key: _text(flat[key]) for key in ordered}
+def _is_hyperparameter(key: str, of: _Params) -> bool:
+    """Whether the key is in the block of a variant, such as ``diffusion.schedule.linear.beta_end``."""
+    parts = key.split(".")
+    return any(f"{'.'.join(parts[:end])}.name" in of.complete for end in range(1, len(parts) - 1))
 
 
 def _text(value: Any) -> str:
-    return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def table(listed: Sequence[Listed], width: int) -> str:

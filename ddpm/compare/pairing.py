@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ddpm.base import files
 from ddpm.base import variant as variants
 from ddpm.base.errors import UserError
+from ddpm.base.settings import Shape
 from ddpm.compare import metrics
 from ddpm.compare import runs as scored
 from ddpm.compare.runs import Run, some
@@ -20,6 +21,9 @@ from ddpm.params.config import Config
 
 # what a run cost -> its name; a variant is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
+# fields of Run in which partners are alike, unless a plan or the user lets them differ
+Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
+ALIKE: tuple[Alike, ...] = get_args(Alike)
 
 
 class Arm(NamedTuple):
@@ -29,8 +33,8 @@ class Arm(NamedTuple):
     values: dict[str, Any]
     runs: dict[int, Run]
 
-    def spent(self, budget: str) -> list[int]:
-        """Every known amount of one of BUDGETS, in ascending order."""
+    def spent(self, budget: str) -> list[Any]:
+        """Every known value of one of ALIKE, in ascending order; not of code."""
         return sorted({getattr(run, budget) for run in self.runs.values()} - {None})
 
 
@@ -108,15 +112,58 @@ def check_fingerprints(runs: Iterable[Run], by: Sequence[str]) -> str:
     return next(iter(alike))[0]
 
 
-def check_budgets(found: Sequence[Arm], allowed: bool) -> list[str]:
-    """A note for each budget that differs. Raises UserError instead unless ``allowed``."""
-    notes = []
-    for budget, title in BUDGETS.items():
-        if len({amount for arm in found for amount in arm.spent(budget)}) > 1:
-            spent = [f"{arm.label} {' or '.join(f'{n:,}' for n in arm.spent(budget)) or 'unknown'}" for arm in found]
-            notes.append(f"budgets differ: {title}: {', '.join(spent)}")
-    if notes and not allowed:
-        raise UserError(f"{'; '.join(notes)}; spend the same, or pass --allow-budget-mismatch to see it as a column")
+def setting(metric: str, pair: Pair) -> str:
+    """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
+
+    Where the two differ it is "the variant's against the baseline's".
+    """
+    sides = pair.after[-1], pair.before[-1]
+
+    def of(form: Callable[[Run], str]) -> str:
+        return " against ".join(dict.fromkeys(map(form, sides)))
+
+    def count(name: str, what: str) -> str:
+        return f"{of(lambda run: format(getattr(run, name) or math.nan, ','))} {what}"
+
+    run, extractor = sides[0], metric.rpartition(".")[0]
+    shape = Shape.of(run.params["data.channels"], run.params["data.image_size"])
+    parts = [f"{run.params['data.dataset.name']} {shape.sides}"]
+    parts += [count("images_seen", "images seen in training"), count("parameters", "parameters")]
+    if not extractor:
+        return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
+    samples = run.params["sample.count"]
+    parts.append(of(lambda run: f"{run.params['sample.sampler.name']} in {run.params['sample.steps']} steps"))
+    parts += [f"{samples:,} samples", f"features of {extractor}"]
+    if (real := run.scores.get(f"real.{metric}")) is not None:
+        others = round(run.scores.get(f"real.{extractor}.count", samples))
+        parts.append(f"where {'' if others == samples else f'{others:,} '}real images have {real:.4g}")
+    return ", ".join(parts)
+
+
+def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
+    """A note for each of ALIKE in which runs differ. Raises UserError if partners, which have one seed, differ in one
+    that ``may_differ`` does not name. Seeds that differ in all arms alike favour none; code is the same everywhere."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    notes, refused = code_differences(runs), {}
+    if notes and "code" not in may_differ:
+        refused["code"] = "; ".join(notes)
+    for name in ALIKE[:-1]:
+        if len({value for arm in arms for value in arm.spent(name)}) < 2:
+            continue
+        shown = (" or ".join(f"{n:,}" if isinstance(n, int) else n for n in arm.spent(name)) for arm in arms)
+        parts = (f"{arm.label} {values or 'unknown'}" for arm, values in zip(arms, shown, strict=True))
+        notes.append(f"{name.replace('_', ' ')} differ: {', '.join(parts)}")
+        by_seed = scored.grouped(runs, lambda run: run.seed).values()
+        if name not in may_differ and any(len({getattr(run, name) for run in alike} - {None}) > 1 for alike in by_seed):
+            refused[name] = notes[-1]
+    if refused:
+        names = ", ".join(refused)
+        raise UserError(
+            f"{'; '.join(refused.values())}: a gap may be theirs: run the odd ones again, or allow it by `may_differ: "
+            f"[{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
+        )
+    if not any(run.code for run in runs):
+        notes.append("the code that made these runs is not known: an older version recorded them")
     return notes
 
 
@@ -133,18 +180,6 @@ def code_differences(runs: Sequence[Run]) -> list[str]:
     if unknown and len(unknown) < len(runs):
         lines.append(f"of unknown code, by an older version: {some(unknown)}")
     return lines
-
-
-def check_code(runs: Sequence[Run], allowed: bool) -> list[str]:
-    """Notes if the runs' code differs, or is not known. Raises UserError for a difference that is not allowed."""
-    notes = code_differences(runs)
-    if notes and not allowed:
-        raise UserError(
-            f"{'; '.join(notes)}: a gap may be the code's; run the odd ones again, or pass --allow-code-mismatch"
-        )
-    if not any(run.code for run in runs):
-        notes.append("the code that made these runs is not known: an older version recorded them")
-    return notes
 
 
 def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:

@@ -10,20 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
+from ddpm.compare import snapshots
 from ddpm.compare.snapshots import WORKSPACE
 
 
 class Revision(NamedTuple):
-    """Reads a run's files. name: an experiment's, a git revision, or ``workspace``.
+    """Reads a run's files. name: an experiment's, a git revision, or ``workspace``. commit: its id, if known: what git
+    has of it is then read without DVC, which takes 0.05 s of a core to open.
 
     Each method raises UserError if the file is not kept or is damaged.
     """
 
     name: str
     source: str
+    commit: str = ""
 
     def read(self, path: str) -> io.BytesIO:
-        """The file's bytes, from DVC's remote if the cache does not have them."""
+        """The file's bytes: git's, else DVC's, from its remote if the cache does not have them."""
+        if self.commit and (content := snapshots.content(self.commit, path)) is not None:
+            return io.BytesIO(content)
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
         from dvc.repo.data import DataIndexDirError
@@ -31,10 +36,10 @@ class Revision(NamedTuple):
 
         if self.source == "mlflow":
             raise UserError(f"{self.name}: only MLflow has this run, and {path} is not there; run it here to see it")
-        here = self.source == WORKSPACE
+        here, revision = self.source == WORKSPACE, self.commit or self.name
         try:
             with map_scm_exception():
-                return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=self.name).read_bytes(path))
+                return io.BytesIO(Path(path).read_bytes() if here else DVCFileSystem(rev=revision).read_bytes(path))
         except (OSError, DvcException, SCMError, DataIndexDirError) as error:
             fix = "`dvc repro` makes it" if here else "`dvc pull` it, or run the experiment again"
             raise UserError(f"{self.name}: {path} is not kept here; {fix}") from error

@@ -17,13 +17,13 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
 from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, PARAMS, SAMPLE, TRAIN, Snapshot
-from ddpm.params import config, file
+from ddpm.params import config, credit, file
 from ddpm.tracking import tracker
 from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
+from ddpm.training.settings import TrainingConfig
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
-MECHANICAL = ("device", "launch", "data.source", "train.checkpoint_activations", "train.checkpoint_every",
-              "train.grid_every", "train.grid_unit", "train.profile", "train.snapshots", "sample.batch_size",
+MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
               "evaluate.batch_size", "compare", "gate")  # fmt: skip
 SEED = "seed"
 T = TypeVar("T")
@@ -36,8 +36,9 @@ class Run:
     """A trained and scored model.
 
     source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
-    without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots. code:
-    path -> digest of each code file that made and scored it, empty if not known. when: seconds since the epoch, None if
+    without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots.
+    precision: of the training. processor: that trained it. code: path -> digest of each code file that made and scored
+    it, empty if not known. when: seconds since the epoch, None if
     not known. curve: the scores by the images seen, with the end last, empty if not known. excess: metrics/excess.csv,
     empty if it is not at hand.
     """
@@ -55,6 +56,8 @@ class Run:
     sampling_precision: str | None
     code: dict[str, str]
     when: float
+    precision: str | None = None
+    processor: str | None = None
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
     excess: bytes = b""
 
@@ -103,6 +106,7 @@ def of_snapshot(snapshot: Snapshot) -> Run:
     if reason := snapshots.why_stale(files, raw):
         raise UserError(reason)
     chosen: config.Config = config.check(raw, PARAMS)
+    credit.check(chosen, credit.recorded(files=files))
     code = snapshots.code(files, KEYED)
     try:
         scores, fingerprint, numbers = recorded(files)
@@ -116,26 +120,15 @@ def of_snapshot(snapshot: Snapshot) -> Run:
 
 def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
     """What the files of metrics/ say, keys joined by dots: the scores, the fingerprint, and the numbers of train.json
-    and sample.json. Raises UserError if one is not JSON."""
+    and sample.json. Raises UserError if one is not JSON, or a score is not a number of sane size."""
     paths = (EVALUATE, FINGERPRINT, TRAIN, SAMPLE)
     scores, fingerprint, train, sample = (measured.parse(files.get(path, b"{}")) for path in paths)
-    return flatten(scores), flatten(fingerprint), flatten({"train": train, "sample": sample})
+    judged = measured.finite(flatten(scores), EVALUATE)
+    return judged, flatten(fingerprint), flatten({"train": train, "sample": sample})
 
 
 def of_logged(run: tracker.Logged) -> Run:
     """The run as MLflow has it. Raises UserError if it has no fingerprint, or params that are not this version's."""
-    nested: dict[str, Any] = {}
-    for key, text in run.params.items():
-        *sections, name = key.split(".")
-        block = nested
-        for section in sections:
-            block = block.setdefault(section, {})
-            if not isinstance(block, dict):
-                raise UserError(f"its params have a value at {section} and at {key}")
-        try:
-            block[name] = json.loads(text)
-        except (RecursionError, ValueError):
-            block[name] = text
     fingerprint = {key: run.tags[tag] for tag, key in FINGERPRINTS.items() if tag in run.tags}
     if "hash" not in fingerprint:
         raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
@@ -143,11 +136,29 @@ def of_logged(run: tracker.Logged) -> Run:
         code = measured.parse(run.tags.get(CODE, "{}").encode(), dict[str, str])
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
-    chosen: config.Config = config.check(nested, "its params")
+    chosen: config.Config = config.check(nested(run.params), "its params")
     names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.RECORDED)]
     scores = {name: run.metrics[name] for name in names}
     numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
     return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
+
+
+def nested(params: Mapping[str, str]) -> dict[str, Any]:
+    """MLflow's params (``diffusion.schedule.name`` -> JSON) as those of params.yaml. Raises UserError if a section has
+    a value too."""
+    sections: dict[str, Any] = {}
+    for key, text in params.items():
+        *above, name = key.split(".")
+        block = sections
+        for section in above:
+            block = block.setdefault(section, {})
+            if not isinstance(block, dict):
+                raise UserError(f"its params have a value at {section} and at {key}")
+        try:
+            block[name] = json.loads(text)
+        except (RecursionError, ValueError):
+            block[name] = text
+    return sections
 
 
 def _run(
@@ -172,6 +183,8 @@ def _run(
         fingerprint=fingerprint.get("hash"),  # type: ignore[arg-type]
         fingerprint_without_sampling=fingerprint.get("hash_without_sampling"),
         sampling_precision=fingerprint.get("comparable.sampling.precision"),
+        precision=fingerprint.get("environment.training_precision"),
+        processor=fingerprint.get("environment.processor"),
         code=code,
         when=when,
     )

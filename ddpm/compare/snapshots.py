@@ -22,7 +22,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import md5
 from ddpm.compare import block_yaml
 from ddpm.compare.interrupted import RUNNING, RUNS, lives, read_note
-from ddpm.params import file, inputs
+from ddpm.params import config, credit, file, inputs
 
 Unfinished = Literal["queued", "failed", "running"]
 
@@ -39,12 +39,14 @@ EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to D
 
 
 class Snapshot(NamedTuple):
-    """A state of the project. files: the contents of those FILES that it has; when: seconds since the epoch."""
+    """A state of the project. files: the contents of those FILES that it has; when: seconds since the epoch; base: the
+    params.yaml of the commit that an experiment started from, if there is one."""
 
     name: str
     source: str
     when: float
     files: dict[str, bytes]
+    base: bytes = b""
 
 
 class _Output(BaseModel):
@@ -134,7 +136,7 @@ def why_stale(files: Mapping[str, bytes], params: dict[str, Any]) -> str | None:
 
 
 def check_metrics() -> None:
-    """Raises UserError unless the checked-out params and code made metrics/.
+    """Raises UserError unless the checked-out params and code made metrics/: Miscredited if DVC believes that they did.
 
     dvc.lock, which is in git too, records what made them: DVC's cache is not needed.
     """
@@ -146,6 +148,8 @@ def check_metrics() -> None:
         raise UserError(
             f"{paths.METRICS}/ are not of the params and code that are checked out: {reason}; run `dvc repro`"
         )
+    if any((identities := credit.recorded(files=files)).values()):
+        credit.check(config.check(params), identities)
 
 
 def code(files: Mapping[str, bytes], stages: Iterable[str]) -> dict[str, str]:
@@ -169,6 +173,8 @@ def is_checked_out(code: Mapping[str, str]) -> bool:
 @lru_cache(maxsize=1)  # a run's lock is asked for its doubts, then for its code
 def _lock(text: bytes) -> _Lock | None:
     """The content of a dvc.lock; None if the text is not one. Do not change it: it is shared."""
+    if len(text) > file.MAX_BYTES:
+        return None
     try:
         # every scalar stays text here: a YAML 1.1 reader would read some numbers and words differently from DVC
         lock = _Lock.model_validate(block_yaml.read(text.decode()))
@@ -252,8 +258,19 @@ def commits(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
 
 def read(git: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:
     """What a commit has."""
+    parent = git.get(commit.parent_ids[0]) if commit.parent_ids else None  # None in a shallow clone, too
+    base: dict[str, bytes] = _contents(git, parent, (PARAMS,)) if isinstance(parent, pygit2.Commit) else {}
+    return Snapshot(name, source, float(commit.commit_time), _contents(git, commit, FILES), base.get(PARAMS, b""))
+
+
+def content(commit: str, path: str) -> bytes | None:
+    """The file in a commit; None if git does not have it."""
+    git = repository()
+    return _contents(git, git[commit].peel(pygit2.Commit), (path,)).get(path)
+
+
+def _contents(git: pygit2.Repository, commit: pygit2.Commit, paths: Iterable[str]) -> dict[str, bytes]:
     folder, tree = below(git), commit.tree
-    entries = {path: str(folder / path) for path in FILES}
+    entries = {path: str(folder / path) for path in paths}
     blobs = {path: tree[entry] for path, entry in entries.items() if entry in tree}
-    held = {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}
-    return Snapshot(name, source, float(commit.commit_time), held)
+    return {path: blob.data for path, blob in blobs.items() if isinstance(blob, pygit2.Blob)}

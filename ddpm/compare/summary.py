@@ -30,19 +30,26 @@ NEXT = ("linear", "cosine")  # the schedule to try: the first that was not used
 
 def lines(settings: Config, measured: Mapping[str, Any]) -> list[str]:
     """The summary's lines. measured: the content of metrics/ by stage. What is missing there or on disk is left out."""
+    pictures = [f"{path}{what}" for path, what in PICTURES.items() if path.exists()]
+    other = next(name for name in NEXT if name != settings.diffusion.schedule.name)
+    return [
+        *results(settings, measured),
+        f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
+        "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
+        f"next     `dvc exp run -S diffusion.schedule.name={other}`, then `ddpm runs`",
+    ]
+
+
+def results(settings: Config, measured: Mapping[str, Any]) -> list[str]:
+    """The lines about the model itself."""
     data, train = settings.data, measured["train"]
     facts = [f"{train[name]:,} {name}" for name in ("parameters", "steps") if name in train]
     took = f" in {duration(train['seconds'])}" if "seconds" in train else ""
-    pictures = [f"{path}{what}" for path, what in PICTURES.items() if path.exists()]
-    other = next(name for name in NEXT if name != settings.diffusion.schedule.name)
     return [
         f"trained  {', '.join([settings.model.name, *facts])} on {data.dataset.name} {data.shape.sides}{took}",
         *_scores(measured),
         *_denoising(),
         *_copies(measured["evaluate"]),
-        f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
-        "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
-        f"next     `dvc exp run -S diffusion.schedule.name={other}`, then `ddpm runs`",
     ]
 
 

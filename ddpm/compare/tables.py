@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tabulate import tabulate
 
 from ddpm.base.files import atomic_path, write_json
-from ddpm.compare import metrics
+from ddpm.compare import citation, metrics
 from ddpm.compare.pairing import BUDGETS, Arm, named
 from ddpm.compare.runs import grouped
 from ddpm.compare.verdict import Comparison, Described, Verdict
@@ -46,7 +46,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
     for arm in comparison.arms:
         named_runs = {"seeds": list(arm.runs), "runs": [run.name for run in arm.runs.values()]}
         arms.append({"label": arm.label, "values": arm.values, **named_runs, **_spent(arm)})
-    verdicts = [each.to_dict() for each in comparison.verdicts]
+    verdicts = [each.to_dict() | citation.to_dict(each) for each in comparison.verdicts]
     settings = comparison.settings.model_dump(mode="json")
     return {**vars(comparison), "settings": settings, "arms": arms, "verdicts": verdicts}
 
@@ -57,7 +57,8 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
     paths = [folder / f"verdict.{suffix}" for suffix in ("md", "csv", "json", "png")]
     with atomic_path(paths[0]) as temporary:
-        temporary.write_text(markdown(tables(comparison), notes(comparison)))
+        page = markdown(tables(comparison), notes(comparison))
+        temporary.write_text(page + citation.markdown(comparison.verdicts, comparison.metrics[0]))
     spent = {arm.label: _spent(arm) for arm in comparison.arms}
     rows = []
     for verdict in comparison.verdicts:
@@ -128,23 +129,19 @@ def notes(comparison: Comparison) -> list[str]:
     together = f"all {count} verdicts together, and their intervals," if count > 1 else "the verdict and its interval"
     return [
         *headlines(comparison.verdicts, comparison.metrics[0]),
+        *citation.sentences(comparison.verdicts, comparison.metrics[0]),
         *representations(comparison.verdicts, comparison.metrics[0]),
         *comparison.notes,
         f"better or worse: adjusted p below and sign-flip p at most {1 - settings.confidence:.3g}, a gap above the "
-        "metric's margin, and KID agreeing; equivalent: two one-sided tests exclude a gap as large",
-        f"{together} hold with the chance {settings.confidence:.4g}, if these seeds were chosen beforehand; where some "
-        "were added after a look, less often: a study (`ddpm study`) keeps the chance",
+        "metric's margin, and KID agreeing; equivalent: one-sided tests of both kinds exclude a gap as large",
+        f"{together} hold with the chance {settings.confidence:.4g} for symmetric differences, if these seeds were "
+        "chosen beforehand; where some were added after a look, less often: a study (`ddpm study`) keeps the chance",
     ]
 
 
 def headlines(verdicts: Iterable[Described], metric: str) -> list[str]:
-    """For that metric, a line per pair, with what pairing gained."""
-    lines = []
-    for seen in verdicts:
-        if seen.metric == metric:
-            paired = "" if seen.pairing is None else f" (pairing by seed left {seen.pairing:.0%} of the variance)"
-            lines.append(seen.headline + paired)
-    return lines
+    """For that metric, a line per pair."""
+    return [seen.headline for seen in verdicts if seen.metric == metric]
 
 
 def representations(verdicts: Iterable[Described], metric: str) -> list[str]:

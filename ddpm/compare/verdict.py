@@ -10,22 +10,22 @@ model (Chong & Forsyth 2020, arXiv:1911.07023). A variant that copies train imag
 Two variants that both score worse than a Gaussian fitted to the train images, in the mean of the primary metric over
 their runs, have learned nothing yet: whatever they differ in, it is **too early** for a verdict.
 
-It is **equivalent** if two one-sided t tests reject every gap as large as the margin. Everything else is
-**inconclusive**, with a reason and with the number of seeds that would settle it: if the true difference is as
-observed, and if it is as near to the margin as the interval allows. Nobody knows which holds: the numbers are not a
-forecast.
+It is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the margin. A
+likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with a reason and with
+the number of seeds that would settle it: if the true difference is as observed, and if it is as near to the margin as
+the interval allows. Nobody knows which holds: the numbers are not a forecast.
 
-One minus ``compare.confidence`` is the chance that any verdict of the table is false, whichever kind it is: each gets
-an equal part of it (Bonferroni). Parts are not passed on as in Holm's procedure: a variant that is worse by the margin
-can still be called equivalent by mistake, and the part it passed on would be spent twice (6.1% instead of 5% with two
-variants). Only the t tests are adjusted, because an adjusted sign-flip test could reject nothing with so few seeds. All
-this is for one look at a fixed number of seeds; ddpm/study/verdict.py is for several.
+One minus ``compare.confidence`` is the chance that any verdict of the table is false, whichever kind it is, for
+symmetric differences (docs/concepts.md has skewed ones): each gets an equal part of it (Bonferroni). Parts are not
+passed on as in Holm's procedure: a variant that is worse by the margin can still be called equivalent by mistake, and
+the part it passed on would be spent twice (6.1% instead of 5% with two variants). Only the t tests are adjusted, as
+an adjusted sign-flip test could reject nothing with so few seeds. ddpm/study/verdict.py is for several looks.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -39,7 +39,9 @@ from ddpm.params.config import Compare, Config
 from ddpm.scoring.metric import Direction
 
 # the last two are for a study that continues (ddpm/study/verdict.py)
-Outcome = Literal["better", "worse", "equivalent", "inconclusive", "too early", "futile", "not yet"]
+Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
+DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
+SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
 ONE_SEED = "one seed proves nothing"
 COPIES = "copies train images"
 
@@ -49,7 +51,8 @@ class Described:
     """A variant's scores next to a baseline's in one metric; differences are variant minus baseline, seed by seed.
 
     relative: the mean difference as a share of the baseline's |mean|. margin: the gap that matters, in the metric's
-    unit. low, high: the interval of the mean difference, None if there is none.
+    unit. low, high: the interval of the mean difference, None if there is none. coverage: how sure it is, and what it
+    is adjusted for. setting: what was trained and how it was scored (``pairing.setting``).
     """
 
     metric: str
@@ -68,6 +71,8 @@ class Described:
     high: float | None = None
     outcome: Outcome = "inconclusive"
     reason: str = ""
+    coverage: str = ""
+    setting: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -144,14 +149,14 @@ def compare(
     by: Sequence[str],
     working: Config,
     chosen: Sequence[str] = (),
-    allow_budget_mismatch: bool = False,
-    allow_code_mismatch: bool = False,
+    may_differ: Collection[str] = (),
     all_pairs: bool = False,
 ) -> Comparison:
     """Every variant of the params keys ``by`` against the baseline, or every pair of variants.
 
     The baseline is the working params' variant if it was run, else the first. chosen: metrics; by default those that
-    all runs have. Raises UserError if runs can't be compared.
+    all runs have. may_differ: of ``pairing.ALIKE``, what partners need not have in common. Raises UserError if runs
+    can't be compared.
     """
     by = tuple(dict.fromkeys(by))
     pairing.check_keys(by, gathered.runs, working)
@@ -169,15 +174,13 @@ def compare(
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *gathered.notes])) from error
     notes = [*gathered.notes, *matched.notes, *dropped]
-    return _compared(by, arms, pairs, notes, working.compare, chosen, allow_budget_mismatch, allow_code_mismatch)
+    return _compared(by, arms, pairs, notes, working.compare, chosen, may_differ)
 
 
-def between(
-    before: Run, after: Run, settings: Compare, chosen: Sequence[str] = (), allow_budget_mismatch: bool = False
-) -> Comparison:
+def between(before: Run, after: Run, settings: Compare, chosen: Sequence[str] = ()) -> Comparison:
     """Two runs, whatever they differ in: means and differences. With one seed each it is always inconclusive.
 
-    That is why their code may differ: you can look at two commits without a verdict.
+    That is why anything may differ: you can look at two commits without a verdict.
     """
     differences = runs.differences(before.params, after.params)
     # a hyperparameter that only one of them has follows from its variant's name
@@ -186,7 +189,7 @@ def between(
     pair = Pair(before.name, after.name, (before,), (after,))
     seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
     notes = [*seeds, f"{ONE_SEED}: training with another one moves scores as much as many variants do"]
-    return _compared(by, arms, [pair], notes, settings, chosen, allow_budget_mismatch, allow_code_mismatch=True)
+    return _compared(by, arms, [pair], notes, settings, chosen, pairing.ALIKE)
 
 
 def _compared(
@@ -196,25 +199,24 @@ def _compared(
     notes: Sequence[str],
     settings: Compare,
     chosen: Sequence[str],
-    allow_budget_mismatch: bool,
-    allow_code_mismatch: bool,
+    may_differ: Collection[str],
 ) -> Comparison:
     runs = [run for arm in arms for run in arm.runs.values()]
     fingerprint = pairing.check_fingerprints(runs, by)
-    code = pairing.check_code(runs, allow_code_mismatch)
-    budgets = pairing.check_budgets(arms, allow_budget_mismatch)
+    differing = pairing.check_alike(arms, may_differ)
     names = pairing.choose_metrics(runs, chosen)
     copies = []
     for arm in arms:
         if seeds := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
             spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
             copies.append(f"{arm.label} {COPIES} ({', '.join(spaces)}) with {pairing.named(seeds)}")
+    verdicts = judge(pairs, names, settings)
     return Comparison(
         by=by,
         metrics=tuple(names),
         arms=tuple(arms),
-        verdicts=tuple(judge(pairs, names, settings)),
-        notes=(*code, *budgets, *copies, *notes, *too_early.note(runs, names[0])),
+        verdicts=tuple(verdicts),
+        notes=(*differing, *copies, *details(verdicts, names[0]), *notes, *too_early.note(runs, names[0])),
         fingerprint=fingerprint,
         settings=settings,
     )
@@ -235,8 +237,11 @@ def _at_one_look(metric: str, pair: Pair, primary: str, verdicts: int, settings:
     gaps, alpha = np.array(seen.differences), 1 - settings.confidence
     test = statistics.t_test(gaps, seen.margin, 1 - alpha / verdicts)
     adjusted_p, flip_p = min(1.0, float(test.p) * verdicts), float(statistics.sign_flip_p(gaps))
-    differs, excluded = adjusted_p < alpha and flip_p <= alpha, bool(test.equivalence_p <= alpha / verdicts)
+    differs = adjusted_p < alpha and flip_p <= alpha
+    shifted_p = statistics.shifted_flip_p(gaps, seen.margin)
+    excluded = bool(statistics.is_equivalent(test.equivalence_p * verdicts, shifted_p, alpha))
     tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
+    tested["coverage"] = f"{100 * settings.confidence:g}% interval, adjusted for a table of {verdicts}"
     seen = replace(seen, **tested, adjusted_p=adjusted_p, sign_flip_p=flip_p)
     outcome, reason = rule(pair, primary, seen, differs, excluded)
     if reason or outcome != "inconclusive":
@@ -272,7 +277,24 @@ def described(metric: str, pair: Pair, settings: Compare) -> dict[str, Any]:
         "difference": difference,
         "relative": difference / abs(baseline) if baseline else None,
         "margin": metrics.margin(metric, baseline, settings),
+        "setting": pairing.setting(metric, pair),
     }
+
+
+def details(seen: Sequence[Described], primary: str) -> Iterable[str]:
+    """Which verdicts rest on skewed differences, and what pairing by seed gained in the primary metric."""
+    skewed = []
+    for each in seen:
+        skewness, share = statistics.skewness_p(np.array(each.differences))
+        if each.outcome in DECIDED and share < SKEWED:
+            skewed.append(f"{each.variant} in {each.metric} ({skewness:+.1f} over {len(each.seeds)} seeds)")
+        if each.metric == primary and each.pairing is not None:
+            yield f"pairing by seed left {each.pairing:.0%} of the variance of {each.variant} - {each.baseline}"
+    if skewed:
+        yield (
+            f"skewed differences, as fewer than {SKEWED:.0%} of normal samples are: {', '.join(skewed)}: the error "
+            "rate is that of symmetric ones"
+        )
 
 
 def rule(pair: Pair, primary: str, seen: Described, differs: bool, excluded: bool) -> tuple[Outcome, str]:
@@ -283,6 +305,8 @@ def rule(pair: Pair, primary: str, seen: Described, differs: bool, excluded: boo
     """
     if early := too_early.reason(pair, primary):
         return "too early", early
+    if metrics.is_useless(seen.metric, seen.variant_mean):
+        return "useless", f"a uniform guess needs {metrics.UNIFORM:g} bits"
     if differs and abs(seen.difference) > seen.margin:
         if not _kid_agrees(pair, seen):
             return "inconclusive", "KID moved the other way"
@@ -291,9 +315,7 @@ def rule(pair: Pair, primary: str, seen: Described, differs: bool, excluded: boo
         if spaces := sorted({space for run in runs for space in metrics.copied(run.scores)}):
             return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
         return outcome, ""
-    if excluded:
-        return "equivalent", f"any gap is below {seen.margin:.3g}"
-    return "inconclusive", ""
+    return ("equivalent", f"any gap is below {seen.margin:.3g}") if excluded else ("inconclusive", "")
 
 
 def more(seen: Described, sd: float, family: float, settings: Compare) -> tuple[tuple[int, int | None] | None, str]:

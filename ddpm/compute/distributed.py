@@ -10,19 +10,19 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code
+from ddpm.base.errors import EXIT_USER_ERROR, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,6 @@ LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
 LOST = 75  # exit code of a rank that lost another; only ``launch`` sees it
 REASON = 400  # characters shown of a message from gloo or NCCL
 LOST_SUFFIX = ".lost"  # of the file next to ERROR_FILE to which such a rank writes its line
-AGAIN = "run the same command again on each machine, or on another number of them: it resumes"
 PATIENCE = timedelta(days=1)  # how long to wait for other ranks' scores: gloo's 30 minutes are too few at 50,000 images
 
 K = TypeVar("K")
@@ -64,104 +63,58 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
-class Machines(NamedTuple):
-    """How many machines run a stage together, and the address at which they meet: HOST:PORT, HOST being one of them."""
-
-    nodes: int = 1
-    endpoint: str = "127.0.0.1:0"
-
-    def check(self) -> None:
-        """Raises UserError if they cannot meet."""
-        host, _, port = self.endpoint.rpartition(":")
-        if self.nodes < 1:
-            raise UserError(
-                f"--nnodes: {self.nodes} is not allowed: how many machines run the stage together, at least 1"
-            )
-        if self.nodes > 1 and not (port.isdecimal() and 0 < int(port) < 2**16):
-            raise UserError(
-                f"--rdzv-endpoint: {self.endpoint} is not where {self.nodes} machines can meet; allowed: HOST:PORT, "
-                "the name of one of them and a free port of it"
-            )
-        try:
-            socket.getaddrinfo(host, port)
-        except OSError as error:
-            raise UserError(f"--rdzv-endpoint: {self.endpoint}: no such machine ({error.strerror})") from error
-
-
-HERE = Machines()
-
-
-def launch(program: Sequence[str], count: int, start: str, machines: Machines = HERE) -> int:
+def launch(program: Sequence[str], count: int, start: str) -> int:
     """Run Python with the arguments ``program`` on ``count`` ranks of this machine with torchrun; returns an exit code.
 
-    The ranks read ``start`` from the file that START names. If one rank fails, the others are ended. On several
-    machines, each of them calls this. Raises UserError with the failed rank's line, with the signal that killed it, or,
-    if no rank failed by itself, with what ended the ranks of another machine, or with the message of gloo or NCCL.
+    The ranks read ``start`` from the file that START names. If one rank fails, the others are ended. Nothing listens on
+    the network: the ranks meet in files of a folder that only this user can read. Raises UserError with the failed
+    rank's line, with the signal that killed it, or, if no rank failed by itself, with the message of gloo or NCCL.
     """
-    import psutil
-    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from ddpm.compute.heartbeat import watched
-
-    machines.check()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # this function reports failures itself
-    os.environ[LAUNCHER] = str(os.getpid())
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
         ranks = LaunchConfig(
-            min_nodes=machines.nodes,
-            max_nodes=machines.nodes,
+            min_nodes=1,
+            max_nodes=1,
             nproc_per_node=count,
-            run_id="ddpm",
+            run_id=uuid.uuid4().hex,
             rdzv_backend="c10d",
-            rdzv_endpoint=machines.endpoint,
-            rdzv_configs={"keep_alive_max_attempt": 120},  # of 5 s: it compares clocks, which may differ
-            local_addr="127.0.0.1" if machines == HERE else None,
+            rdzv_endpoint=f"{folder}/rendezvous",
+            # a file, because torchrun unpickles what it reads from its store; its keep-alives, each 5 s, are only
+            # missed by a machine that was asleep
+            rdzv_configs={"store_type": "file", "keep_alive_max_attempt": 120},
+            local_addr="127.0.0.1",
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=folder),  # else it leaves torchelastic_* in /tmp forever
         )
         line, given = Path(folder) / "error", Path(folder) / "start.json"
         given.write_text(start)
-        os.environ[ERROR_FILE], os.environ[START] = str(line), str(given)
-        host, _, port = machines.endpoint.rpartition(":")
-
-        def apart(reason: str) -> NoReturn:
-            raise UserError(
-                f"{machines.nodes} machines at {machines.endpoint} did not meet, or lost each other ({reason}): {AGAIN}"
-            )
-
-        def lost(reason: str) -> None:  # the main thread and the ranks may be waiting where no signal reaches them
-            print(file=sys.stderr)  # a rank may have left a progress bar in the line
-            code = exit_code(lambda: apart(reason))
-            shutil.rmtree(folder, ignore_errors=True)
-            for rank in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    rank.kill()
-            os._exit(code)
-
+        os.environ |= {
+            ERROR_FILE: str(line),
+            START: str(given),
+            LAUNCHER: str(os.getpid()),
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else torchrun serves a store to the ranks, on all interfaces
+            "GLOO_SOCKET_IFNAME": loopback,
+            "NCCL_SOCKET_IFNAME": loopback,
+        }
         try:
-            with watched(host, int(port), lost) if machines.nodes > 1 else nullcontext():
-                elastic_launch(ranks, sys.executable)(*program)
+            elastic_launch(ranks, sys.executable)(*program)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:
             if line.exists():
                 raise UserError(line.read_text()) from error
-            code = _failed(error.failures, line.with_suffix(LOST_SUFFIX), machines.nodes * count)
-            if code > 128 and machines.nodes > 1:  # all ranks stop after the same step, and this launcher got no signal
-                raise UserError(f"another machine stopped, and so did this one: {AGAIN}") from error
-            return code
-        except (RendezvousError, DistError) as error:
-            apart(_reason(error.__cause__ or error) or type(error).__name__)
+            return _failed(error.failures, line.with_suffix(LOST_SUFFIX), count)
     return 0
 
 
 def _reason(error: BaseException) -> str:
-    """What gloo, NCCL or torchrun says, without gloo's source location and its advice."""
+    """The message of gloo or NCCL, without gloo's source location and its advice."""
     return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
 
@@ -195,8 +148,15 @@ def joined(device: torch.device) -> Iterator[None]:
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
+    store = None  # torchrun's own, at MASTER_ADDR, unless ``launch`` started this rank
+    if START in os.environ:
+        path = Path(os.environ[START]).with_name("store")
+        store = dist.FileStore(str(path), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined]  # is public
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(
+            backend, store=store, rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+        )
         last = dist.new_group(timeout=PATIENCE, backend="gloo")
         yield
         dist.barrier(last)  # torchrun waits 5 minutes for the ranks of other machines, and then says that all went well

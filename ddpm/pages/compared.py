@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, LIKELIHOOD, LOSS, PROCESSED, SAMPLES
-from ddpm.compare import noise_levels, pairing, runs, tables
+from ddpm.compare import noise_levels, pairing, runs, snapshots, tables
 from ddpm.compare import verdict as comparison
 from ddpm.compare.noise_levels import Difference
 from ddpm.compare.revisions import Revision
@@ -44,7 +44,7 @@ class Compared:
     requested or none was run. tables: title, and rows of cells, the heads first. refused: why there are no verdicts.
     levels: where in the noise the variants differ. learning: draws the variants' scores over training, with the bands
     of their differences. tuned: curves of what each variant was tuned on. answers: what the verdicts come to, in words,
-    which begins the chapter.
+    which begins the page.
     """
 
     arms: dict[str, dict[int, Revision]]
@@ -58,13 +58,7 @@ class Compared:
     answers: Sequence[str] = ()
 
     @classmethod
-    def read(
-        cls,
-        settings: Config,
-        by: Sequence[str] = (),
-        allow_budget_mismatch: bool = False,
-        allow_code_mismatch: bool = False,
-    ) -> Compared:
+    def read(cls, settings: Config, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> Compared:
         """The existing runs, with the working params' ``settings``. Raises UserError if none has a key of ``by``."""
         arms = {"this model": {settings.seed: Revision(WORKSPACE, WORKSPACE)}}
         if not by:
@@ -76,7 +70,7 @@ class Compared:
             matched = runs.matching(gathered.runs, settings, by)
             ran = {arm.label: arm.runs for arm in pairing.arms(matched.runs, by, settings)}
             arms = of_runs(ran)
-            found = comparison.compare(gathered, by, settings, (), allow_budget_mismatch, allow_code_mismatch)
+            found = comparison.compare(gathered, by, settings, (), may_differ)
         except UserError as error:
             return cls(arms, refused=str(error))
         levels = noise_levels.differences(ran, settings.compare.confidence)
@@ -87,14 +81,24 @@ class Compared:
 
 def of_runs(arms: Mapping[str, Mapping[int, Run]]) -> dict[str, dict[int, Revision]]:
     """Their files."""
-    return {label: {seed: Revision(run.name, run.source) for seed, run in arm.items()} for label, arm in arms.items()}
+    in_git = any(run.source == "dvc" for arm in arms.values() for run in arm.values())
+    ids = {name: str(commit.id) for name, commit in snapshots.commits(snapshots.repository())} if in_git else {}
+    return {
+        label: {seed: Revision(run.name, run.source, ids.get(run.name, "")) for seed, run in arm.items()}
+        for label, arm in arms.items()
+    }
+
+
+def answers(found: Compared) -> list[Part]:
+    """What the verdicts come to."""
+    return [Note(answer) for answer in found.answers]
 
 
 def verdict(found: Compared) -> list[Part]:
     """The verdicts, and the runs behind them."""
     if not found.verdicts:
         raise UserError(found.refused)
-    parts: list[Part] = [Note(answer) for answer in found.answers]
+    parts: list[Part] = []
     for title, (heads, *rows) in found.tables:
         if heads[-1] != "verdict":
             parts.append(Table(heads, rows, title))

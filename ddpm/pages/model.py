@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
-from ddpm.compare import excess, frontier, measured, metrics, snapshots
+from ddpm.compare import excess, frontier, measured, metrics, snapshots, summary
 from ddpm.compare import sanity as noticed
 from ddpm.compare.excess import LOG_SNR, Levels
 from ddpm.compare.revisions import Revision
@@ -39,6 +39,13 @@ class Ladder(BaseModel):
 
     floor: dict[str, float]
     ladder: dict[str, list[dict[str, float]]]
+
+
+def summarized(settings: Config) -> list[Part]:
+    """What `ddpm summary` prints about the model."""
+    measured.scores()  # raises UserError if one is not a number
+    of_stages = {stage: measured.read(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
+    return [Note(line) for line in summary.results(settings, of_stages)]
 
 
 def scores(settings: Config) -> list[Part]:

@@ -6,7 +6,7 @@ If something is missing, the page says how to get it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
@@ -25,22 +25,25 @@ from ddpm.params import config
 from ddpm.params.config import Config
 
 
-def write(
-    out: Path, by: Sequence[str] = (), allow_budget_mismatch: bool = False, allow_code_mismatch: bool = False
-) -> None:
+def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> None:
     """Write the page, with the variants of the params keys ``by``.
 
     Raises UserError if params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
     settings = config.load()
-    found = Compared.read(settings, by, allow_budget_mismatch, allow_code_mismatch)
+    found = Compared.read(settings, by, may_differ)
     _write(out, _title(settings), "ddpm report", chapters(settings, found))
 
 
 def write_study(out: Path, question: str, found: Compared) -> None:
     """Write the page of a study: its verdicts, and its variants side by side. Raises UserError if ``out`` can't be
     written."""
-    shown = {"Verdict": compared.verdict, "Samples": compared.samples, "Curves": compared.curves}
+    shown = {
+        "Answer": compared.answers,
+        "Samples": compared.samples,
+        "Verdict": compared.verdict,
+        "Curves": compared.curves,
+    }
     _write(out, question, "ddpm study", [chapter(title, partial(part, found)) for title, part in shown.items()])
 
 
@@ -51,11 +54,13 @@ def _write(out: Path, title: str, command: str, shown: Sequence[Chapter]) -> Non
 
 
 def chapters(settings: Config, found: Compared) -> list[Chapter]:
-    """The page's chapters, in order."""
+    """The page's chapters, in order: the answer, the pictures, then all else."""
+    summary = partial(model.summarized, settings), partial(compared.answers, found), model.staleness
     return [
-        chapter("Scores", partial(model.scores, settings), model.staleness),
-        chapter("Verdict", partial(compared.verdict, found)),
+        chapter("Summary", *summary),
         chapter("Samples", partial(compared.samples, found)),
+        chapter("Scores", partial(model.scores, settings)),
+        chapter("Verdict", partial(compared.verdict, found)),
         chapter("Curves", partial(compared.curves, found), model.extrapolation),
         chapter("Convergence", model.convergence),
         chapter("Quality against cost", model.quality_against_cost),

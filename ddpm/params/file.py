@@ -12,7 +12,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import CollectionNode
 
 from ddpm.base.errors import UserError
 
@@ -24,9 +23,8 @@ MAX_VALUES = 10_000  # in a params file; each alias counts as what it stands for
 def read(path: Path = PATH) -> dict[str, Any]:
     """The params file as plain values. Raises UserError unless it is a YAML mapping of sane size."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_BYTES + 1)  # ``decode`` refuses that many
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -39,6 +37,8 @@ def decode(text: str, source: str, reader: Callable[[str], Any] | None = None) -
 
     reader: one that returns and raises the same as ``plain``, the default.
     """
+    if len(text) > MAX_BYTES:
+        raise UserError(f"{source}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
     try:
         value = (reader or plain)(text)
     except UserError as error:
@@ -59,19 +59,20 @@ def plain(text: str) -> Any:
     """The values of any YAML text. Raises UserError if it stands for too many values, and whatever ruamel.yaml
     raises."""
     yaml = YAML(typ="safe")
-    if _values(node := yaml.compose(text), {}) > MAX_VALUES:
+    if values(node := yaml.compose(text), {}) > MAX_VALUES:
         raise UserError(f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases")
     return yaml.constructor.construct_document(node) if node else None
 
 
-def _values(node: Any, known: dict[int, int]) -> int:
-    """The number of values that a composed node stands for, at most MAX_VALUES + 1; ``known``: of nodes seen, by id.
+def values(node: Any, known: dict[int, int]) -> int:
+    """The number of values that a node composed by ruamel.yaml or PyYAML stands for, at most MAX_VALUES + 1; ``known``:
+    of nodes seen, by id.
 
-    A node that contains itself counts as none there: ``parse`` refuses it.
+    A node that contains itself counts as none there: a config of it is refused.
     """
     if id(node) not in known:
         known[id(node)] = 0
-        children = node.value if isinstance(node, CollectionNode) else ()
+        children = node.value if node and isinstance(node.value, list) else ()
         parts = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
-        known[id(node)] = min(1 + sum(_values(part, known) for part in parts), MAX_VALUES + 1)
+        known[id(node)] = min(1 + sum(values(part, known) for part in parts), MAX_VALUES + 1)
     return known[id(node)]

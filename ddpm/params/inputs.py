@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import yaml
+from yaml.constructor import BaseConstructor
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -116,9 +117,12 @@ def check_variants(name: str, params: dict[str, Any]) -> None:
 def as_text(text: str) -> Any:
     """YAML in which every scalar stays text: a YAML 1.1 reader would read some numbers and words differently from DVC.
 
-    Raises yaml.YAMLError.
+    Raises yaml.YAMLError, also if it stands for too many values.
     """
-    return yaml.load(text, yaml.CBaseLoader)  # noqa: S506 (safer than safe_load: it makes nothing but text)
+    node = yaml.compose(text, yaml.CBaseLoader)
+    if file.values(node, {}) > file.MAX_VALUES:
+        raise yaml.YAMLError(f"stands for more than {file.MAX_VALUES:,} values")
+    return BaseConstructor().construct_document(node) if node else None  # it makes nothing but text
 
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The ``evaluate`` section of params.yaml."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, NonNegativeInt
 
@@ -11,6 +11,7 @@ from ddpm.base.variant import Member
 AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second
 CHOICE = ("classifier", "random_conv")
 Extracting = Annotated[str, Member("extractors", (AUTO,))]
+Measuring = Annotated[str, Member("metrics")]
 
 
 class Likelihood(Section):
@@ -31,13 +32,10 @@ class Evaluate(Section):
     """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``chosen`` when
     the images are known."""
 
+    MECHANICAL: ClassVar = ("batch_size",)
+
     extractors: Annotated[tuple[Extracting, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[Annotated[str, Member("metrics")], ...], Field(min_length=1)] = (
-        "fid",
-        "isc",
-        "kid",
-        "prc",
-    )
+    metrics: Annotated[tuple[Measuring, ...], Field(min_length=1)] = ("fid", "isc", "kid", "prc")
     batch_size: Positive = 64
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000

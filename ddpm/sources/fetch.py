@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import util
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ddpm.base import progress
 from ddpm.base.errors import UserError, masked, reason
@@ -30,13 +30,15 @@ MIN_BYTES_PER_S = 1000
 def origin(dataset: Dataset, source: str | None) -> str:
     """Where the images will be fetched from: an address, or a path on this disk; "" if they come with a package.
 
-    Raises UserError if there is no such place.
+    Raises UserError if there is no such place, or its address holds a secret, which DVC would record.
     """
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
         raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
     if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
         raise UserError(f"data.source: {masked(where)} needs kagglehub: pip install 'ddpm[kaggle]'")
+    if where.startswith(ADDRESSES[1:]):
+        _parts(where)
     return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))
 
 
@@ -70,18 +72,25 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], fold
     return known[0] if known else path
 
 
-def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
+def _parts(source: str) -> SplitResult:
+    """The parts of an address. Raises UserError if it is not valid, or may hold a secret."""
     try:
         parts = urlsplit(source)
     except ValueError as error:
         raise UserError(f"data.source: {source!r} is not a valid address ({error})") from error
     # urllib would not use them anyway: it takes them for a part of the host's name
-    if "@" in parts.netloc or ("@" in source and not HOST.fullmatch(parts.netloc)):
+    user = "@" in parts.netloc or ("@" in source and not HOST.fullmatch(parts.netloc))
+    if user or parts.query:
+        what = "a user name or password" if user else "a query, which may be a token"
         raise UserError(
-            f"data.source: {source} contains a user name or password, and params.yaml is not secret: "
+            f"data.source: {source} contains {what}, and params.yaml is not secret: "
             "fetch it by hand, and set data.source to its folder or archive"
         )
-    path = PurePosixPath(parts.path)
+    return parts
+
+
+def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
+    path = PurePosixPath(_parts(source).path)
     if is_archive(path.name):
         download(source, scratch / path.name)
         return (path.name,)

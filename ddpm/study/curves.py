@@ -5,7 +5,8 @@ quantile of the largest |t| over the budgets (max-t: Hothorn, Bretz & Westfall 2
 differences with the observed correlation between budgets, shrunk by 1 / seeds because few seeds estimate it: budgets of
 one training are much alike, so c is well below Bonferroni's. The variants share the error rate equally, and the looks
 as the plan's ``spending`` says, each with what it adds, so that a band holds whichever look it is read at. This error
-rate is the curves' own: the study's verdict is about the end alone, and its rule does not depend on them.
+rate is the curves' own: the study's verdict is about the end alone, and its rule does not depend on them. So the chance
+that anything on the page is false is up to twice that of the verdict alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ddpm.study.sequential import Design
 
 DRAWS = 2**14  # of the largest |t|; c is then off by less than 2%
 
-Outcome = Literal["better", "worse", "equivalent", "too early", "open"]
+Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "open"]
 
 
 class Learned(NamedTuple):
@@ -47,7 +48,8 @@ class Learned(NamedTuple):
 class Point(NamedTuple):
     """A variant minus the baseline after so many images. low, high: the band, None before the first look. outcome:
     better and worse if the band excludes 0 and the difference is above the margin, equivalent if the band is within
-    the margin, too early if both means are worse than a Gaussian's score."""
+    the margin, too early if both means are worse than a Gaussian's score, useless for a likelihood that a uniform guess
+    would have."""
 
     images: int
     difference: float
@@ -132,6 +134,8 @@ def compared(
                 outcome = "better" if metrics.gain(metric, difference) > 0 else "worse"
             elif -margin <= low and high <= margin:
                 outcome = "equivalent"
+        if metrics.is_useless(metric, float(after[:, place].mean())):
+            outcome = "useless"
         points.append(Point(at, difference, margin, low, high, outcome))
     return tuple(points)
 
@@ -183,7 +187,7 @@ def crossing(each: Against, baseline: str) -> str:
     leads = [(point.images, names[point.outcome]) for point in each.points if point.outcome in names]
     runs = [(who, [at for at, _ in group]) for who, group in groupby(leads, key=lambda lead: lead[1])]
     parts = [f"{who} leads {_at(images)}" for who, images in runs]
-    for outcome in ("equivalent", "too early", "open"):
+    for outcome in ("equivalent", "too early", "useless", "open"):
         if rest := [point.images for point in each.points if point.outcome == outcome]:
             parts.append(f"{outcome} {_at(rest) if len(rest) < len(each.points) else 'at every budget'}")
     for (_, before), (_, after) in pairwise(runs):
@@ -213,7 +217,8 @@ def note(study: Study) -> str:
     confidence = study.settings.compare.confidence
     return (
         f"by budget: the bands hold with the chance {confidence:.4g} at all budgets together (max-t), for all variants "
-        "and at all looks of the plan; this is apart from the verdict, which is about the end of training alone"
+        "and at all looks of the plan; the verdict, which is about the end of training alone, has an error rate of its "
+        f"own: the chance that either is false is up to {2 * (1 - confidence):.2g}"
     )
 
 

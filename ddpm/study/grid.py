@@ -15,10 +15,10 @@ from ddpm.compare import runs
 from ddpm.params import config, presets
 
 SECTIONS = ("diffusion", "model", "train", "sample")  # the others say what is measured, or on what data
-SEEDED = ("train.seeds", "sample.seeds")
+SEEDED = ("sample.seeds",)
 MOST = 64  # points of a grid
 FEWEST, FEW = 4, 2  # seeds, and with `few: true`: one seed would not show how much the next one may differ
-FIRST = 2 * 10**6  # above the seeds of any study, and of its runs for noise
+FIRST = 2 * 10**6  # above the seeds of any study
 
 
 def _seeds(value: object) -> int | tuple[int, ...]:

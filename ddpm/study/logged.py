@@ -69,7 +69,7 @@ def _add(store: Store, parent: str, result: Result) -> None:
     from dvc.exceptions import CheckoutError, DvcException
     from dvc.repo import Repo
 
-    with slots.slot(result.commit) as folder, chdir(folder / below(repository())):
+    with slots.slot(result.commit) as (folder, _), chdir(folder / below(repository())):
         try:
             with Repo() as repo, redirect_stderr(StringIO()):  # DVC's bars would scroll the study's own away
                 repo.checkout(force=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -18,6 +18,7 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import PROCESSED, STUDIES
 from ddpm.base.variant import closest
 from ddpm.compare import metrics, runs, statistics
+from ddpm.compare.pairing import Alike
 from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
@@ -26,7 +27,6 @@ from ddpm.scoring.settings import AUTO, CHOICE
 from ddpm.study import budget, grid
 from ddpm.study.budget import Budget
 from ddpm.study.sequential import Design
-from ddpm.training.settings import Seeds
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
@@ -34,23 +34,13 @@ Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 MADE_BY = metric.makers()
 Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
-Source = Literal["weights", "order", "noise", "sampling"]
-SOURCES: tuple[Source, ...] = get_args(Source)
-FEWEST_RUNS = 4  # of a source of noise: fewer give an interval that says nothing
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-FRESH = 10**6  # above the seeds of any study: a run of a source must not draw what an ordinary run draws
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     if list(looks) != sorted(set(looks)):
         raise ValueError("must rise")
     return looks
-
-
-def _enough(noise: int) -> int:
-    if 0 < noise < FEWEST_RUNS:
-        raise ValueError(f"0, or {FEWEST_RUNS} or more runs for each source of noise")
-    return noise
 
 
 def _judged(primary: str) -> str:
@@ -71,7 +61,7 @@ class Plan(settings.Section):
     looks: numbers of seeds at which it may be decided. spending: how much of the error rate each look may spend
     (ddpm/study/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
-    noise: runs of the baseline for each source of noise (``Study.noise_runs``); no verdict depends on them.
+    may_differ: what the runs of one seed need not have in common (``pairing.check_alike``); everything else is refused.
     tune: values to try for each variant, on seeds that the verdict does not use (``Study.tuning``).
     budget: what all variants have equal; costs: of a training step, by variant, where that is not images
     (ddpm/study/budget.py).
@@ -86,7 +76,7 @@ class Plan(settings.Section):
     looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (8, 12, 16, 20)
     spending: Spending = "pocock"
     first_seed: Annotated[int, Field(ge=0)] = 0
-    noise: Annotated[int, Field(ge=0, le=200), AfterValidator(_enough)] = 0
+    may_differ: tuple[Alike, ...] = ()
     tune: grid.Tune | None = None
     budget: Budget = "images"
     costs: dict[Name, Annotated[float, Field(gt=0)]] = Field(default={})
@@ -97,12 +87,10 @@ class OpenPrimary(UserError):
 
 
 class Experiment(NamedTuple):
-    """One run of one variant with one seed. base: the variant's params.yaml. config: its params, checked, but for what
-    differs by ``source``.
+    """One run of one variant with one seed. base: the variant's params.yaml. config: its params, checked.
 
-    source: what differs from the variant's run with that seed, None in an ordinary run. changed: the params that differ
-    from the base, by key, without the seed. tried: the values under test in a run for tuning, None in others.
-    alternative: the place of its values in the grid, in a run that only ``claim: best`` needs.
+    changed: the params that differ from the base, by key, without the seed. tried: the values under test in a run for
+    tuning, None in others. alternative: the place of its values in the grid, in a run that only ``claim: best`` needs.
     """
 
     name: str
@@ -110,7 +98,6 @@ class Experiment(NamedTuple):
     seed: int
     base: str
     config: Config
-    source: Source | None = None
     changed: Mapping[str, Any] = NOTHING
     tried: Mapping[str, Any] | None = None
     alternative: int | None = None
@@ -152,11 +139,11 @@ class Study:
     @cached_property
     def hash(self) -> str:
         """Digest of the plan and of all params of its variants that affect what is learned and scored; without
-        ``noise`` and ``blind_to``, which affect no verdict, and without defaults, so that it stays the same when keys
-        are added."""
+        ``blind_to`` and ``may_differ``, which affect no number, and without defaults, so that it stays the same when
+        keys are added."""
         learned = {variant: _learned(checked, defaults=False) for variant, checked in self.configs.items()}
         free = {"looks"} if self.plan.spending == "evalue" else set()
-        left_out = {"question", "base", "common", "variants", "noise", "blind_to", *free}
+        left_out = {"question", "base", "common", "variants", "may_differ", "blind_to", *free}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "variants": learned, "order": list(learned)})
 
@@ -208,32 +195,15 @@ class Study:
         fixed = experiment.tried is not None or experiment.alternative is not None
         return self.plan.tune is not None and not fixed and experiment.variant not in self.chosen
 
-    def _experiment(
-        self, name: str, variant: str, seed: int, source: Source | None = None, changed: Mapping[str, Any] = NOTHING
-    ) -> Experiment:
+    def _experiment(self, name: str, variant: str, seed: int) -> Experiment:
         """One that runs with the variant's chosen values."""
         point = self.chosen.get(variant) or grid.Point({}, self.configs[variant])
-        return Experiment(name, variant, seed, self.texts[variant], point.config, source, {**point.values, **changed})
-
-    def noise_runs(self) -> list[Experiment]:
-        """For each source of noise, ``plan.noise`` runs of the baseline with the first seed, but for that source.
-
-        Those of sampling train nothing: they take the model of the run with the first seed out of DVC's cache.
-        """
-        baseline, first = self.baseline, self.plan.first_seed
-        made = []
-        for source, number in product(SOURCES, range(1, self.plan.noise + 1)):
-            changed: dict[str, Any] = {f"train.seeds.{source}": FRESH + number}
-            if source == "sampling":
-                changed = {"sample.seeds": _own_sets(self.settings, FRESH, number)}
-            name = f"{self.name}-{baseline}-{source}-{number}"
-            made.append(self._experiment(name, baseline, first, source, changed))
-        return made
+        return Experiment(name, variant, seed, self.texts[variant], point.config, point.values)
 
     def lines(self) -> list[Experiment]:
-        """Every experiment, in the order of ``--line``: what chooses values, what a look needs, then what no verdict
-        needs, and what ``claim: best`` may need."""
-        return [*self.tuning(), *self.experiments(), *self.noise_runs(), *self.alternatives()]
+        """Every experiment, in the order of ``--line``: what chooses values, what a look needs, and what ``claim:
+        best`` may need."""
+        return [*self.tuning(), *self.experiments(), *self.alternatives()]
 
 
 def load(path: Path) -> Study:
@@ -283,13 +253,6 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     for variant, chosen in study.configs.items():
         if missing := _missing(plan.primary, chosen):
             raise UserError(f"{path}: primary: no run of {variant} will have {plan.primary}: {missing}")
-        if plan.noise and chosen.train.seeds != Seeds():
-            raise UserError(
-                f"{path}: noise: {plan.noise}: {variant} sets train.seeds, so its seeds do not vary all sources: take "
-                "train.seeds out of the variant or its base, or noise out of the plan"
-            )
-    if plan.noise and (same := {f"{study.baseline}-{source}" for source in SOURCES} & plan.variants.keys()):
-        raise UserError(f"{path}: variants: {min(same)}: runs for noise have that name; give the variant another one")
     return study
 
 

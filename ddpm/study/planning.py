@@ -76,7 +76,7 @@ def check_sources(study: Study) -> None:
 def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
     """The plan for a terminal."""
     study = found.study
-    tuned, planned, looks = study.tuning(), study.experiments(), study.plan.looks
+    tuned, looks = study.tuning(), study.plan.looks
     effects = [f"power, {each.effect:g} sd" for each in power]
 
     def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
@@ -91,8 +91,6 @@ def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str
     for look in looks:
         chances = [f"{each.decided[look]:.2f}" for each in power]
         rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
-    if extra := study.noise_runs():
-        rows.append(row("noise", len(tuned) + len(planned) + 1, extra, none))
     if others := study.alternatives():
         rows.append(row("best, at most", len(study.lines()) - len(others) + 1, others, none))
     lines = [(number, each.name) for number, each in enumerate(study.lines(), 1) if each.name in found.states]

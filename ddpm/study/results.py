@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -25,7 +25,7 @@ from ddpm.compare.snapshots import Snapshot, below, repository
 from ddpm.params import file
 from ddpm.study import tuning
 from ddpm.study.grid import named
-from ddpm.study.plan import SOURCES, Experiment, Source, Study
+from ddpm.study.plan import Experiment, Study
 
 FOLDER = Path(".ddpm/studies")
 TRAILER = re.compile(r"^(Study|Plan|Seconds|Diverged): (\S+)$", re.MULTILINE)
@@ -58,22 +58,33 @@ def state(study: Study) -> Path:
     return FOLDER / study.name
 
 
-def recorded(study: Study) -> list[Result]:
-    """Every finished experiment of the study, whatever commit made it.
+class Damaged(UserError):
+    """An experiment's commit that is not what ``publish`` writes."""
+
+
+def recorded(study: Study) -> tuple[list[Result], dict[str, str]]:
+    """Every finished experiment of the study, whatever commit made it, and why others are left out, by name.
 
     Raises UserError if another study or plan, or a person, made one of the same name.
     """
-    names, found = {experiment.name for experiment in study.lines()}, []
+    names, found, damaged = {experiment.name for experiment in study.lines()}, [], {}
     for name, commit in snapshots.commits(repository()):
         if name not in names:
             continue
-        trailers = dict(TRAILER.findall(commit.message))
+        trailers = dict(TRAILER.findall(commit.raw_message.decode(errors="replace")))
         if trailers.get("Study") != study.name:
             owner = f"study {trailers['Study']}" if "Study" in trailers else "`dvc exp run`"
             raise UserError(f"{name}: {owner} made an experiment of this name: {FIX.format(name)}")
-        base, seconds = str(commit.parent_ids[0]), float(trailers["Seconds"])
-        found.append(Result(name, str(commit.id), base, trailers["Plan"], seconds, "Diverged" in trailers))
-    return found
+        try:
+            if not 0 <= (seconds := float(trailers["Seconds"])) < math.inf:
+                raise ValueError("Seconds")
+            base, plan = str(commit.parent_ids[0]), trailers["Plan"]
+        except (LookupError, ValueError):
+            reason = "its commit lacks a parent, or Plan or Seconds in its message"
+            damaged[name] = f"{name}: {reason}: {FIX.format(name)}"
+            continue
+        found.append(Result(name, str(commit.id), base, plan, seconds, "Diverged" in trailers))
+    return found, damaged
 
 
 def exists(base: str, name: str) -> bool:
@@ -84,9 +95,9 @@ def exists(base: str, name: str) -> bool:
 class Ledger:
     """A study's finished experiments, and the one commit that they all ran.
 
-    commit: of the first result, or HEAD before there is one. moved: whether HEAD has moved since. tried: what the runs
-    for tuning found, as of ``settle``. refusal: why the results are not of this plan, which raises UserError unless
-    ``any_plan``; empty if they are.
+    commit: of the first result, or HEAD before there is one. moved: whether HEAD has moved since. damaged: why
+    experiments are left out, by name. tried: what the runs for tuning found, as of ``settle``. refusal: why the results
+    are not of this plan, which raises UserError unless ``any_plan``; empty if they are.
     """
 
     def __init__(self, study: Study, any_plan: bool = False):
@@ -113,7 +124,7 @@ class Ledger:
 
     def update(self) -> None:
         """Read the results again."""
-        self.all = recorded(self.study)
+        self.all, self.damaged = recorded(self.study)
 
     @property
     def done(self) -> dict[str, Result]:
@@ -125,10 +136,27 @@ class Ledger:
         """Mean duration of the experiments done; None before the first."""
         return fmean(took) if (took := [result.seconds for result in self.done.values()]) else None
 
-    def fix(self) -> None:
-        """Record which commit the study runs. Raises UserError unless git has everything that it depends on."""
+    def fix(self, trusted: str | None = None) -> None:
+        """Record which commit the study runs. Raises UserError unless git has everything that it depends on, and HEAD
+        or a local branch contains the commit, or ``trusted`` names it: results may come from anybody, and the code that
+        runs must not."""
         if not self.all:
             check_committed(self.study)
+        git = repository()
+        tips = [git.head.target, *(git.branches.local[name].peel(pygit2.Commit).id for name in git.branches.local)]
+        if trusted:
+            try:
+                tips = [git.revparse_single(trusted).peel(pygit2.Commit).id]
+            except (KeyError, ValueError, pygit2.GitError) as error:
+                raise UserError(f"--commit: {trusted} is not a commit here; allowed: {self.commit[:10]}") from error
+        if not any(
+            str(tip) == self.commit or git.descendant_of(tip, self.commit) for tip in tips if self.commit in git
+        ):
+            raise UserError(
+                f"{self.study.path}: results that somebody made elsewhere ask for the code of commit "
+                f"{self.commit[:10]}, which no branch here contains; read `git diff HEAD {self.commit[:10]}`, and run "
+                f"it by --commit {self.commit[:10]}, or remove the results by `dvc exp remove`"
+            )
         write_json(state(self.study) / "study.json", {"commit": self.commit, "plan": self.study.hash})
 
     def settle(self) -> None:
@@ -144,24 +172,20 @@ class Ledger:
         self.study = self.study.settled(tuning.chosen(self.study, self.tried))
 
     def found(self) -> dict[str, dict[int, Run]]:
-        """Every finished ordinary run, by variant and seed. Raises UserError like ``run``."""
+        """Every finished run for the verdict, by variant and seed, without damaged ones. Raises UserError like
+        ``run``."""
         found: dict[str, dict[int, Run]] = {variant: {} for variant in self.study.params}
-        for each in self._finished(self.study.experiments()):
-            found[each.variant][each.seed] = self.run(each)
+        for each, run in self._readable(self.study.experiments()):
+            found[each.variant][each.seed] = run
         return found
 
     def alternatives(self) -> dict[tuple[str, int | None], dict[int, Run]]:
-        """Every finished run that only ``claim: best`` needs, by arm and place in the grid, then by seed. Raises
-        UserError like ``run``."""
+        """Every finished run that only ``claim: best`` needs, by arm and place in the grid, then by seed, without
+        damaged ones. Raises UserError like ``run``."""
         runs: dict[tuple[str, int | None], dict[int, Run]] = {}
-        for each in self._finished(self.study.alternatives()):
-            runs.setdefault((each.variant, each.alternative), {})[each.seed] = self.run(each)
+        for each, run in self._readable(self.study.alternatives()):
+            runs.setdefault((each.variant, each.alternative), {})[each.seed] = run
         return runs
-
-    def by_source(self) -> dict[Source, list[Run]]:
-        """Every finished run of each source of noise. Raises UserError like ``run``."""
-        over = self._finished(self.study.noise_runs())
-        return {source: [self.run(each) for each in over if each.source == source] for source in SOURCES}
 
     def missing(self, planned: Iterable[Experiment]) -> list[Experiment]:
         """Those that are not done."""
@@ -172,6 +196,14 @@ class Ledger:
         """Those that are done, if the values that they run with are known."""
         done = self.done
         return [each for each in planned if each.name in done and not self.study.is_open(each)]
+
+    def _readable(self, planned: Iterable[Experiment]) -> Iterator[tuple[Experiment, Run]]:
+        """The finished ones with their runs; others are noted as damaged."""
+        for each in self._finished(planned):
+            try:
+                yield each, self.run(each)
+            except Damaged as error:
+                self.damaged[each.name] = str(error)
 
     def run(self, experiment: Experiment) -> Run:
         """The run of a finished experiment. Raises UserError if it can't be read or has other params."""
@@ -184,11 +216,12 @@ class Ledger:
 
 
 def checked(study: Study, experiment: Experiment, snapshot: Snapshot) -> Run:
-    """The run in a snapshot. Raises UserError if its files are not those of a finished run with these params."""
+    """The run in a snapshot. Raises UserError if its files are not those of a finished run with these params, and
+    Damaged if they can't be read."""
     try:
         run = runs.of_snapshot(snapshot)
     except UserError as error:
-        raise UserError(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
+        raise Damaged(f"{experiment.name}: {error}: {FIX.format(experiment.name)}") from error
     if (primary := study.plan.primary) not in run.scores:
         raise UserError(f"{experiment.name}: it has no {primary}, which {study.path} is about")
     planned = experiment.config.flat() | dict(experiment.changed)
@@ -241,7 +274,7 @@ def publish(
         who = git.default_signature
     except KeyError:  # git knows no name
         who = pygit2.Signature("ddpm study", "ddpm@localhost")
-    other = f", other {experiment.source}" if experiment.source else ""
+    other = ""
     if experiment.tried is not None or experiment.alternative is not None:
         other = f", {named(experiment.tried or experiment.changed)}"
     message = (

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path, write_json
 from ddpm.base.paths import METRICS
 from ddpm.base.progress import duration
 from ddpm.compare import sanity, tables
 from ddpm.pictures import plots
-from ddpm.study import best, budget, curves, sources, status, tuning, verdict
+from ddpm.study import best, budget, curves, status, tuning, verdict
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.results import Ledger
 from ddpm.study.worker import Busy, Worker
@@ -54,8 +54,7 @@ class Runner:
         return self.ledger.study
 
     def run(self) -> verdict.Findings:
-        """Tune the variants. Continue until all are decided, the plan ends, or everything left has failed. Then run
-        what shows where the noise comes from."""
+        """Tune the variants. Continue until all are decided, the plan ends, or everything left has failed."""
         baseline = self.study.baseline
         if left := self.ledger.missing(self.study.tuning()):
             self._make(left, status.aim("tuning"))
@@ -66,11 +65,6 @@ class Runner:
                 findings = self.judge()
                 still = ", ".join(variant for variant in findings.open if variant != baseline)
                 self.say(f"look at {look} seeds: {f'still open: {still}' if still else 'all are decided'}")
-        first = [each for each in self.study.experiments(self.study.plan.looks[0]) if each.variant == baseline]
-        left = self.ledger.missing(self.study.noise_runs())
-        if left and not self.ledger.missing(first):
-            self._make(left, status.aim(None))
-            findings = self.judge()
         return findings
 
     def _needed(self, look: int, findings: verdict.Findings) -> list[Experiment]:
@@ -99,18 +93,16 @@ class Runner:
         status.note_look(self.study, findings.open, outcomes, findings.alternatives)
         looks = {each.variant: each.look for each in decisive}
         learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
-        noise = self.study.plan.noise
-        shares = sources.shares(self.study, found[self.study.baseline], self.ledger.by_source()) if noise else ()
         notes = (
             *sanity.of_primary(self.study.plan.primary, self.study.settings),
             *budget.notes(self.study),
             *tuning.notes(tried, self.study.plan.primary),
             *findings.notes,
             *((curves.note(self.study),) if learned and learned.against else ()),
-            *sources.notes(shares),
+            *(f"left out {printable(reason)}" for reason in self.ledger.damaged.values()),
             f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}",
         )
-        return replace(findings, noise=shares, curves=learned, tuning=tried, notes=notes)
+        return replace(findings, curves=learned, tuning=tried, notes=notes)
 
     def _make(self, left: list[Experiment], aim: str) -> None:
         """Run them; retry each failed one once, after the others."""

@@ -1,9 +1,10 @@
 """Tests of paired differences at several looks: the looks that a plan names, and no others.
 
 The error rate is spent look by look (Lan & DeMets 1983). The bounds are exact for the paired t statistic of normal
-differences at any number of seeds; a normal approximation would inflate the rate at so few (Rom & McTague 2020). A
-sequential p value is the smallest error rate at which the design would have rejected by now (Liu & Anderson 2008), so
-it can be adjusted for a family of tests like any other p value.
+differences at any number of seeds; a normal approximation would inflate the rate at so few (Rom & McTague 2020). The p
+of a look is the smallest error rate at which that look would reject. The smallest of all looks so far is the sequential
+p value (Liu & Anderson 2008); that of one look alone is never smaller, so it is as valid, and can be adjusted for a
+family of tests like any other p value.
 
 Bounds are simulated backwards. With no effect, the direction of the vector of differences is uniform whatever its
 length. So it is drawn given the last look's t, which runs evenly over the tail, and the earlier looks' t follow from
@@ -67,22 +68,25 @@ class Design:
         return -stdtrit(np.array(self.looks) - 1, self.nominal(level) / 2)
 
     def p(self, nominal: Array) -> Array:
-        """The sequential p value at each look. nominal: the t test's two-sided p at the looks so far.
+        """The p of each look, two-sided. nominal: the t test's two-sided p at the looks so far.
 
-        (..., looks so far) -> the same shape, two-sided; it never rises. Below LEVELS it is their first, above them 1.
+        (..., looks so far) -> the same shape. Below LEVELS it is their first, above them 1.
         """
         table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
         columns = [np.interp(seen[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
-        return np.minimum.accumulate(np.exp(np.stack(columns, -1)), axis=-1)
+        return np.exp(np.stack(columns, -1))
 
-    def sign_flips(self, differences: Array, level: float) -> int | None:
-        """The number of seeds at the first look at which the sign-flip test rejects; None if none has so far.
+    def sign_flips(self, differences: Array, level: float) -> list[int]:
+        """The looks, in seeds, at which the sign-flip test rejects, of those up to now.
 
         differences: (n,), of which the looks up to n are used. Given the sizes, all patterns of signs are equally
-        likely if nothing differs. Each look rejects the most extreme patterns that no earlier look rejected, as many as
-        it may spend. Exact if the last look has EXACT_UP_TO seeds or fewer; beyond, the observed pattern is compared
-        with RANDOM_FLIPS drawn from a fixed seed, which is as valid.
+        likely if nothing differs. Each look spends its part of the error rate on the most extreme patterns that no
+        earlier look rejected; the least extreme of these is its bound, beyond which a pattern is rejected there,
+        whether or not it was before. So the chance that any look rejects is the error rate. Exact if the last look has
+        EXACT_UP_TO seeds or fewer; beyond, the observed pattern is compared with RANDOM_FLIPS drawn from a fixed seed,
+        which is as valid.
         """
+        rejecting = []
         exact = self.looks[-1] <= EXACT_UP_TO
         random = np.random.default_rng(0)
         sums = differences[:1] if exact else np.full(RANDOM_FLIPS, differences[0])
@@ -103,11 +107,10 @@ class Design:
             sizes = np.where(open_, np.abs(sums), -1.0)
             if budget > 0:
                 last_out = np.partition(sizes, -budget - 1)[-budget - 1] if budget < open_.sum() else -0.5
-                rejected = sizes > last_out + rounding
-                if rejected[0]:
-                    return look
-                open_ &= ~rejected
-        return None
+                if abs(sums[0]) > last_out + rounding:
+                    rejecting.append(look)
+                open_ &= sizes <= last_out + rounding
+        return rejecting
 
     def fewest(self, level: float) -> int | None:
         """The fewest seeds, up to the last look, at which the sign-flip test can reject: its p is 2 / 2^n at best."""

@@ -40,7 +40,7 @@ def pull(study: Study, remote: str = ORIGIN) -> list[str]:
     """
     names = {experiment.name for experiment in study.lines()}
     there = {ref: commit for ref, commit in _listed(remote).items() if ref.rpartition("/")[2] in names}
-    here = {results.reference(result.base, result.name): result.commit for result in results.recorded(study)}
+    here = {results.reference(result.base, result.name): result.commit for result in results.recorded(study)[0]}
     new = [ref for ref in there if ref not in here]
     if new:
         git("fetch", "--quiet", "--no-tags", remote, *(f"{ref}:{ref}" for ref in new))

@@ -34,16 +34,16 @@ PATIENCE = 1.0  # seconds: a process that only checks whether a lock is held hol
 
 
 @contextmanager
-def locked(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold a file's lock while this process lives, creating the file if needed; False if another process holds it for
-    ``patience`` seconds."""
+def locked(path: Path, patience: float = 0.0) -> Iterator[int | None]:
+    """Hold a file's lock, creating the file if needed; None if another process holds it for ``patience`` seconds. It
+    lasts while a process has the descriptor, this one or one that it was handed to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     until = time.monotonic() + patience
     while (lock := try_lock(path)) is None and time.monotonic() < until:
         time.sleep(0.05)
     try:
-        yield lock is not None
+        yield lock
     finally:
         if lock is not None:
             os.close(lock)
@@ -60,17 +60,18 @@ def held(path: Path) -> bool:
 
 
 @contextmanager
-def slot(commit: str) -> Iterator[Path]:
-    """The root of a free clone on this machine, with the commit checked out and no other files that git sees.
+def slot(commit: str) -> Iterator[tuple[Path, int]]:
+    """The root of a free clone on this machine, with the commit checked out and no other files that git sees, and the
+    descriptor of its lock.
 
     Raises UserError if git or the disk fails.
     """
     for number in count():
         folder = SLOTS / f"{socket.gethostname()}-{number}"
-        with locked(folder.with_suffix(".lock")) as mine:
-            if mine:
+        with locked(folder.with_suffix(".lock")) as lock:
+            if lock is not None:
                 _prepare(folder.absolute(), commit)
-                yield folder.absolute()
+                yield folder.absolute(), lock
                 return
 
 

@@ -28,7 +28,7 @@ from ddpm.study import results, slots
 from ddpm.study.plan import Experiment, Study
 
 State = Literal["done", "running", "failed", "missing"]
-# a look, in seeds, or what comes before and after all looks; None if the study is complete
+# a look, in seeds, or what comes before all looks; None if the study is complete
 Next = int | Literal["tuning"] | None
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
 LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
@@ -53,8 +53,7 @@ class Status:
     alternatives: frozenset[tuple[str, int | None]] = frozenset()
 
     def wanted(self) -> tuple[Next, list[Experiment]]:
-        """What is next, and the experiments missing up to it: tuning, then each look, in seeds; after the last one
-        None, and the missing runs for noise."""
+        """What is next, and the experiments missing up to it: tuning, then each look, in seeds; at last None."""
         if left := [each for each in self.study.tuning() if self.states[each.name] != "done"]:
             return "tuning", left
         for look in self.study.plan.looks:
@@ -63,7 +62,7 @@ class Status:
             planned += [each for each in others if (each.variant, each.alternative) in self.alternatives]
             if left := [each for each in planned if self.states[each.name] != "done"]:
                 return look, left
-        return None, [each for each in self.study.noise_runs() if self.states[each.name] != "done"]
+        return None, []
 
     def left(self, at_once: int) -> float | None:
         """Seconds that ``wanted`` takes; None if no experiment has been measured."""
@@ -73,7 +72,7 @@ class Status:
 def of(ledger: results.Ledger) -> Status:
     """The status now, from files and locks."""
     study, done = ledger.study, ledger.done
-    failures = results.failures(study)
+    failures = results.failures(study) | ledger.damaged
     running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
     note = results.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
@@ -132,9 +131,7 @@ def ahead(look: Next, left: int) -> str:
 
 
 def aim(look: Next) -> str:
-    if look == "tuning":
-        return "for tuning"
-    return "for the sources of noise" if look is None else f"up to the look at {look} seeds"
+    return "for tuning" if look == "tuning" else f"up to the look at {look} seeds"
 
 
 def time_left(seconds: float | None, count: int, at_once: int) -> str:
@@ -145,15 +142,14 @@ def time_left(seconds: float | None, count: int, at_once: int) -> str:
 
 def rows(found: Status) -> list[list[str]]:
     """For each variant: its name, a sign per seed, how many are done, and its outcome if it is decided; a row before it
-    for each if they are tuned. Then for each source of noise: a sign per run, and how many are done."""
+    for each if they are tuned."""
     plan, decided = found.study.plan, found.study.params.keys() - set(found.open)
     before_a_look = {plan.first_seed + look - 1 for look in plan.looks[:-1]}
 
     def title(each: Experiment) -> str:
         if each.alternative is not None:
             return f"{each.variant}, value {each.alternative + 1}"
-        other = f", other {each.source}" if each.source else ""
-        return each.variant + (other if each.tried is None else ", tuning")
+        return each.variant + ("" if each.tried is None else ", tuning")
 
     made = []
     for name, own in grouped((each for each in found.study.lines() if each.name in found.states), title).items():
@@ -180,7 +176,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
         "experiments": [
             {
                 "line": number,
-                **{key: getattr(each, key) for key in ("name", "variant", "seed", "source", "tried")},
+                **{key: getattr(each, key) for key in ("name", "variant", "seed", "tried")},
                 "state": found.states[each.name],
                 "reason": found.failures.get(each.name),
             }
@@ -225,7 +221,7 @@ def _board(ledger: results.Ledger, at_once: int, begun: float) -> Any:
 
 def _estimate(ledger: results.Ledger, variant: str) -> tuple[str, str]:
     """The primary metric's mean, and the mean and interval of its differences from the baseline, over the runs read;
-    nothing for a source of noise."""
+    nothing for tuning."""
     study, metric = ledger.study, ledger.study.plan.primary
     if variant not in study.params:
         return "", ""

@@ -1,10 +1,12 @@
 """The verdict of a study's runs, look by look, for each variant against the baseline.
 
 One minus ``compare.confidence`` is the chance that anything in a study's whole table is false, whether it is called
-better, worse or equivalent, and however early. The primary metric gets PRIMARY of that error rate, in equal parts for
-the variants; the secondary metrics get the rest, in equal parts for variants and metrics. ddpm/compare/verdict.py
-explains why parts are not passed on, and why the sign-flip test has no part. The rule here is the same, with
-sequential tests instead of tests at one look (ddpm/study/sequential.py).
+better, worse or equivalent, and however early, for symmetric differences. The primary metric gets PRIMARY of that error
+rate, in equal parts for the variants; the secondary metrics get the rest, in equal parts for variants and metrics.
+ddpm/compare/verdict.py explains why parts are not passed on, and why the sign-flip test has no part. The rule here is
+the same, with sequential tests instead of tests at one look (ddpm/study/sequential.py). The look that decides passes
+all of them itself: a verdict has the direction, size, interval and p of one look. So fewer studies decide than the
+bounds allow, and the error rate holds.
 
 A variant is done at the first look at which its primary metric is better, worse or equivalent, or at which it is too
 early for a verdict; more seeds change nothing. It is futile, and needs no more seeds, if the plan's last look would
@@ -24,13 +26,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics, pairing, statistics, tables, too_early, verdict
+from ddpm.compare import citation, metrics, pairing, statistics, tables, too_early, verdict
 from ddpm.compare.runs import Run
-from ddpm.study import curves, sources, tuning
+from ddpm.study import curves, tuning
 from ddpm.study.curves import Curves
 from ddpm.study.plan import Study
 from ddpm.study.sequential import Design
-from ddpm.study.sources import Share
 from ddpm.study.tuning import Tried
 
 PRIMARY = 0.9  # the primary metric's share of the error rate; with `claim: best`, tuning.EXCLUDING is part of it
@@ -42,10 +43,10 @@ class Finding(verdict.Described):
     """One variant in one metric. look: the number of seeds at which it was decided, or else of its last look.
 
     low, high: the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every look, and for all
-    findings together. estimate: median-unbiased, unlike the mean difference if a look may end the study. p:
-    sequential, and adjusted for the whole table. They are None if no look is complete: then ``seeds`` are the available
-    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/study/best.py); then
-    p is the largest of all pairs of values, and the rest is about the values chosen.
+    findings together. estimate: median-unbiased, unlike the mean difference if a look may end the study. p: of that
+    look, and adjusted for the whole table and all looks. They are None if no look is complete: then ``seeds`` are the
+    available ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values
+    (ddpm/study/best.py); then p is the largest of all pairs of values, and the rest is about the values chosen.
     """
 
     look: int | None = None
@@ -61,8 +62,7 @@ class Finding(verdict.Described):
 @dataclass(frozen=True)
 class Findings:
     """findings: by variant, the primary metric first; none for a variant without seeds. open: the variants that need
-    more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. noise:
-    where the variance between the baseline's seeds comes from, if the plan asks for it and its runs are done. curves:
+    more seeds, including the baseline; none if all are decided. next_look: in seeds; None if the study is over. curves:
     the primary metric over training, if the runs have snapshots. tuning: what chose the values that the variants
     have. alternatives: with ``claim: best``, the variants that wait for runs at another value, of which arm,
     and at which place in the grid."""
@@ -76,7 +76,6 @@ class Findings:
     open: tuple[str, ...]
     next_look: int | None
     notes: tuple[str, ...]
-    noise: tuple[Share, ...] = ()
     curves: Curves | None = None
     tuning: tuple[Tried, ...] = ()
     alternatives: tuple[tuple[str, str, int], ...] = ()
@@ -93,7 +92,7 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     """The findings from the runs (variant -> seed -> run) at the latest look that is complete for the open variants.
 
     Each variant's looks are replayed in order, from the plan's first seed. Raises UserError if runs were not scored in
-    the same way, or lack the primary metric.
+    the same way, lack the primary metric, or differ in what ``plan.may_differ`` does not name.
     """
     plan = study.plan
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
@@ -105,7 +104,8 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
     names, notes = _metrics(study, runs), []
     if runs:
         pairing.check_fingerprints(runs, sorted({key for arm in arms.values() for key in arm.values}))
-        notes = [*pairing.code_differences(runs), *pairing.check_budgets(list(arms.values()), allowed=True)]
+        planned_to = [] if plan.budget == "images" else ["images_seen"]
+        notes = pairing.check_alike(list(arms.values()), [*plan.may_differ, *planned_to])
         notes += too_early.note(runs, plan.primary)
     findings: list[Finding] = []
     waiting: dict[str, int] = {}
@@ -136,7 +136,7 @@ def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
         findings=tuple(findings),
         open=(study.baseline, *waiting) if waiting else (),
         next_look=min(waiting.values(), default=None),
-        notes=tuple(notes),
+        notes=(*notes, *verdict.details(findings, plan.primary)),
     )
 
 
@@ -153,46 +153,40 @@ def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
 
 
 def headlines(found: Findings) -> list[str]:
-    """A line for each variant, and one each about what they were tuned on, what comes next, and where the noise comes
-    from."""
+    """A line for each variant, and one each about what they were tuned on and what comes next."""
     ahead = [f"next look: {found.next_look} seeds of {', '.join(found.open)}"] if found.next_look else []
     decided = tables.headlines(found.findings, found.primary)
     decided += tables.representations(found.findings, found.primary)
     by_budget = curves.headlines(found.curves) if found.curves else []
-    noise = sources.headline(found.noise, found.primary)
-    return [*decided, *tuning.headline(found.tuning), *by_budget, *ahead, *noise]
+    return [*decided, *tuning.headline(found.tuning), *by_budget, *ahead]
 
 
 def titled(found: Findings) -> Iterator[tuple[str, tables.Rows]]:
-    """A table for each variant, one of the values tried, and one of the sources of noise: its title, and rows of cells,
-    the heads first."""
+    """A table for each variant, and one of the values tried: its title, and rows of cells, the heads first."""
     yield from tables.of_pairs(
         found.findings, ["estimate", "p"], lambda each: [f"{each.estimate:+.3g}", f"{each.p:.2g}"]
     )
     if found.curves:
         yield from curves.titled(found.curves)
     yield from tuning.titled(found.tuning, found.primary)
-    if found.noise:
-        yield f"where the noise of {found.baseline} comes from", sources.rows(found.noise)
 
 
 def describe(found: Findings) -> str:
-    """For a terminal: the question, the headlines, a table for each variant, and notes."""
-    return "\n".join([found.question, *headlines(found), "", tables.plain(titled(found), found.notes)])
+    """For a terminal: the question, the headlines, a sentence and a table for each variant, and notes."""
+    sentences = citation.sentences(found.findings, found.primary)
+    return "\n".join([found.question, *headlines(found), "", tables.plain(titled(found), [*sentences, *found.notes])])
 
 
 def markdown(found: Findings) -> str:
-    """The same."""
-    return "\n".join(
-        [f"# {found.question}", "", tables.listed(headlines(found)), tables.markdown(titled(found), found.notes)]
-    )
+    """The same, with the sentences for BibTeX."""
+    blocks = tables.listed(headlines(found)), tables.markdown(titled(found), found.notes)
+    return "\n".join([f"# {found.question}", "", *blocks, citation.markdown(found.findings, found.primary)])
 
 
 def to_dict(found: Findings) -> dict[str, Any]:
     """For JSON."""
     parts = {
-        "findings": [each.to_dict() for each in found.findings],
-        "noise": [each._asdict() for each in found.noise],
+        "findings": [each.to_dict() | citation.to_dict(each) for each in found.findings],
         "curves": curves.to_dict(found.curves) if found.curves else None,
         "tuning": tuning.to_dict(found.tuning),
     }
@@ -228,6 +222,9 @@ def _replayed(study: Study, pair: pairing.Pair, metric: str, complete: Sequence[
     level = alpha / family
     p: list[float] = []
     equivalence_p: list[float] = []
+    table = f"{len(study.plan.variants) - 1} comparisons in {secondary + 1} metrics"
+    looks = " ".join(map(str, study.plan.looks))
+    coverage = f"{100 * settings.confidence:g}% interval, adjusted for {table} and for looks at {looks} seeds"
     for place, look in enumerate(complete):
         so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
         if odd := [run for run in (*so_far.before, *so_far.after) if not math.isfinite(run.scores[metric])]:
@@ -240,10 +237,12 @@ def _replayed(study: Study, pair: pairing.Pair, metric: str, complete: Sequence[
         p.append(float(test.p))
         equivalence_p.append(min(1.0, 2 * float(test.equivalence_p)))  # one-sided: half of a two-sided design's
         adjusted = min(1.0, float(design.p(np.array(p))[-1]) * family)
-        excluded = float(design.p(np.array(equivalence_p))[-1]) / 2 <= level
-        differs = adjusted <= alpha and design.sign_flips(gaps, alpha) is not None
-        outcome, reason = verdict.rule(so_far, study.plan.primary, seen, differs, excluded)
         half = float(design.bounds(level)[place]) * error
+        differs = abs(seen.difference) > half and look in design.sign_flips(gaps, alpha)
+        excluded = float(design.p(np.array(equivalence_p))[-1]) / 2 <= level and all(
+            look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-seen.margin, seen.margin)
+        )
+        outcome, reason = verdict.rule(so_far, study.plan.primary, seen, differs, excluded)
         effect = design.median(level, place, seen.difference / error) * sd if error else seen.difference
         seen = replace(
             seen,
@@ -253,6 +252,7 @@ def _replayed(study: Study, pair: pairing.Pair, metric: str, complete: Sequence[
             p=adjusted,
             outcome=outcome,
             reason=reason,
+            coverage=coverage,
         )
         if outcome != "inconclusive" or verdict.COPIES in reason:
             return seen

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,24 +18,46 @@ import pygit2
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import digest
+from ddpm.base.machine import die_with_parent
 from ddpm.compare import measured
 from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot, below, repository
 from ddpm.params import file, inputs
 from ddpm.study import results, slots
 from ddpm.study.plan import Experiment, Study
 
-# dvc ends with the process that started it, as stages end with dvc; a stage that gets SIGTERM saves its state first
-DVC = """
+# Ends with the process that started it, and keeps the locks that it was handed until dvc and its stages have ended: dvc
+# gives them no descriptors, and a stage that gets SIGTERM saves its state first.
+DVC = f"""
 import ctypes, os, signal, sys
+
+{inspect.getsource(die_with_parent)}
+def end(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, end)
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit(128 + signal.SIGTERM)
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: it inherits stages whose dvc was killed
+die_with_parent(int(sys.argv[1]))
+keeper = os.getpid()
+if child := os.fork():
+    code, left = 0, True
+    while left:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            left = False
+        else:
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                end()
+    sys.exit(code if code >= 0 else 128 - code)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+die_with_parent(keeper)
 from dvc.cli import main
 sys.exit(main(sys.argv[2:]))
 """
 SHARED = "reference"  # the last stage that experiments have in common
-SAVING = 120.0  # seconds that a training may take to save its state
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 LINES = 20  # of a log that may hold the reason
@@ -78,15 +100,15 @@ class Worker:
         if self.study.is_open(experiment):
             raise UserError(f"{experiment.name}: {experiment.variant} has to be tuned first")
         state = results.state(self.study)
-        lock = state / f"{experiment.name}.lock"
-        with slots.locked(lock, slots.PATIENCE) as mine:
-            if not mine:
-                raise Busy(f"{experiment.name}: another process runs it ({lock.read_text().strip() or 'just begun'})")
+        with slots.locked(state / f"{experiment.name}.lock", slots.PATIENCE) as mine:
+            if mine is None:
+                raise Busy(f"{experiment.name}: another process runs it")
+            if reason := self.ledger.damaged.get(experiment.name):
+                raise UserError(reason)
             if results.exists(self.ledger.commit, experiment.name):
                 return
-            _wait_for(lock.read_text())
-            with _training(experiment, patience):
-                self._attempt(experiment, lock)
+            with _training(experiment, patience) as model:
+                self._attempt(experiment, model)
             (state / f"{experiment.name}.failed").unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -96,12 +118,12 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
 
-    def _attempt(self, experiment: Experiment, lock: Path) -> None:
+    def _attempt(self, experiment: Experiment, model: int) -> None:
         """Run the experiment in a free slot; note a failure, unless its training diverged with values under test."""
         started = time.monotonic()
         try:
-            with slots.slot(self.ledger.commit) as folder:
-                self._make(experiment, folder / below(repository()), lock)
+            with slots.slot(self.ledger.commit) as (folder, lock):
+                self._make(experiment, folder / below(repository()), (model, lock))
         except UserError as error:
             if self.stopped.is_set():
                 raise
@@ -112,11 +134,12 @@ class Worker:
             seconds = time.monotonic() - started
             results.publish(experiment, self.study, self.ledger.commit, {}, seconds, diverged=str(error))
 
-    def _make(self, experiment: Experiment, folder: Path, lock: Path) -> None:
+    def _make(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
+        """locks: descriptors that hold the model and the slot until all that was started in it has ended."""
         started = time.monotonic()
         (folder / file.PATH).write_text(experiment.text)
-        self._prepare(experiment, folder, lock)
-        self._dvc(experiment, folder, lock, "repro")
+        self._prepare(experiment, folder, locks)
+        self._dvc(experiment, folder, locks, "repro")
         if not self.stopped.is_set():
             changed = _changed(folder)
             read = {path: (folder / path).read_bytes() for path in FILES if (folder / path).is_file()}
@@ -125,7 +148,7 @@ class Worker:
             seconds = max(time.monotonic() - started, _recorded(read))
             results.publish(experiment, self.study, self.ledger.commit, changed, seconds)
 
-    def _prepare(self, experiment: Experiment, folder: Path, lock: Path) -> None:
+    def _prepare(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
         """The first experiment makes the shared data; the others take it from the cache."""
         params = self.study.params[experiment.variant]
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
@@ -134,13 +157,14 @@ class Worker:
             return
         while not self.stopped.is_set():
             with slots.locked(made, slots.PATIENCE) as mine:
-                if mine and not made.read_text():
-                    self._dvc(experiment, folder, lock, "repro", SHARED)
+                if mine is None:
+                    continue
+                if not made.read_text():
+                    self._dvc(experiment, folder, (*locks, mine), "repro", SHARED)
                     made.write_text("made\n")
-                if mine:
-                    return
+                return
 
-    def _dvc(self, experiment: Experiment, folder: Path, lock: Path, *arguments: str) -> None:
+    def _dvc(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *arguments: str) -> None:
         log = results.state(self.study) / f"{experiment.name}.log"
         begin = log.stat().st_size if log.exists() else 0
         device = self.devices.pop() if self.devices else None
@@ -162,14 +186,13 @@ class Worker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # its stages too, so that all of them can be ended
+                pass_fds=locks,
             )
         self.running.add(process)
         try:
-            lock.write_text(f"{socket.gethostname()} {process.pid}")
             if self.stopped.is_set():  # since it was last asked
                 self.stop()
             code = process.wait()
-            _wait_for(lock.read_text())
         finally:
             self.running.discard(process)
             if device:
@@ -181,28 +204,18 @@ class Worker:
 
 
 @contextlib.contextmanager
-def _training(experiment: Experiment, patience: float) -> Iterator[None]:
-    """Hold the experiment's model: one process trains it, then the others take it from DVC's cache.
+def _training(experiment: Experiment, patience: float) -> Iterator[int]:
+    """Hold the experiment's model, by a lock with this descriptor: one process trains it, then the others take it from
+    DVC's cache.
 
     Raises Busy if another process holds it for ``patience`` seconds.
     """
     params = file.decode(experiment.text, experiment.name)
     learned = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
     with slots.locked(results.FOLDER / f"model-{digest(learned)[:12]}.lock", patience) as mine:
-        if not mine:
+        if mine is None:
             raise Busy(f"{experiment.name}: its model is being trained for another experiment")
-        yield
-
-
-def _wait_for(note: str) -> None:
-    """Wait until the processes left by a killed worker have saved their state: the kill did not reach them."""
-    host, _, group = note.partition(" ")
-    until = time.monotonic() + SAVING
-    if host == socket.gethostname() and group.isdecimal():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            while time.monotonic() < until:
-                os.killpg(int(group), 0)
-                time.sleep(0.1)
+        yield mine
 
 
 def _changed(folder: Path) -> dict[str, bytes]:

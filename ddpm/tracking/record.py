@@ -23,7 +23,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import CURVE, FINGERPRINT, GRIDS, LOSS, METRICS, PROCESSED
 from ddpm.data.processed import Manifest, called, read_manifest
-from ddpm.params import config, inputs
+from ddpm.params import config, credit, inputs
 
 KEYED = ("reference", "train", "sample", "evaluate")
 DERIVED = ("data/reference", "data/model", "data/samples")
@@ -56,6 +56,8 @@ FINGERPRINTS = {
     "ddpm.fingerprint": "hash",
     "ddpm.fingerprint_without_sampling": "hash_without_sampling",
     "ddpm.sampling_precision": "comparable.sampling.precision",
+    "ddpm.training_precision": "environment.training_precision",
+    "ddpm.processor": "environment.processor",
 }
 CODE = "ddpm.code"  # tag: ``inputs.code`` of the stages that make and score a model
 
@@ -124,6 +126,7 @@ def read(upto: str | None, settings: dict[str, Any]) -> Record:
     facts = {key.rpartition(".")[2]: params[f"{key}.name"] for key in VARIANTS}
     facts |= {"seed": params["seed"], "dataset": called(chosen.data, PROCESSED)}
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
+    credit.check(chosen, credit.recorded(done))
     scores: dict[str, float] = {}
     for stage in done:
         # evaluate.json is nested by extractor; the others get their stage's name, because both have images/s

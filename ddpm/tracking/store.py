@@ -2,7 +2,8 @@
 
 The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI. The experiment is
 "ddpm", or MLFLOW_EXPERIMENT_NAME. ``DDPM_TRACKING=off`` switches all of it off. MLflow itself waits minutes for a
-server or a database that is down: here a wait ends after ``TIMEOUT`` seconds.
+server or a database that is down: here a wait ends after ``TIMEOUT`` seconds, and whatever a stage does with the store
+after ``DEADLINE`` seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -31,7 +34,9 @@ T = TypeVar("T")
 
 SQLITE = "sqlite:///"
 VIEW = "mlflow.sharedViewState.ddpm"  # the view that the runs' page offers under Views
-LOCK_SECONDS = 60.0
+# Seconds that a stage waits for the store, whatever it does, and before that for the lock. A server that trickles bytes
+# never hits TIMEOUT.
+DEADLINE, LOCK_SECONDS = 10.0, 8.0
 MOST_RUNS = 50_000  # the most that MLflow lists at once
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # whole seconds; MLflow applies it to servers only
 # A store that hangs costs a run 10 seconds in all: training waits at most twice, for itself and for the monitor of
@@ -54,6 +59,7 @@ class Store:
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
+        self.deadline = None if strict else DEADLINE
         for name, value in (SETTINGS | ({TIMEOUT: COMMAND_SECONDS} if strict else {})).items():
             os.environ.setdefault(name, value)
         self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
@@ -61,6 +67,8 @@ class Store:
         self.database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
         self.off = os.environ.get("DDPM_TRACKING") == "off"
+        lock = self.root / ".ddpm" / "mlflow.lock"
+        self.lock = FileLock(lock, float(COMMAND_SECONDS) if strict else LOCK_SECONDS, thread_local=False)
 
     @property
     def absent(self) -> bool:
@@ -68,13 +76,30 @@ class Store:
         return self.database is not None and not self.database.exists()
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """Do it and return its result; None if tracking is off or fails."""
+        """Do it in a thread, which is left to itself at the deadline, and return its result; None if tracking is off
+        or fails."""
         if self.off:
             return None
+        outcome: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                if not self.absent:  # opening a missing database would create it
+                    probe(self.uri)
+                outcome.set_result(action())
+            except Exception as error:
+                outcome.set_exception(error)
+
         try:
-            if not self.absent:  # opening a missing database would create it
-                probe(self.uri)
-            return action()
+            import mlflow  # noqa: F401  # before the clock runs: this takes seconds, and nobody else is waited for
+
+            # to make a database takes seconds of this machine, more if it is busy
+            deadline = float(COMMAND_SECONDS) if self.deadline and self.absent else self.deadline
+            threading.Thread(target=work, daemon=True).start()
+            if not wait([outcome], deadline).done:
+                self.lock.release(force=True)
+                raise TimeoutError(f"no end after {deadline:g} seconds")
+            return outcome.result()
         except Exception as error:
             self.off = True
             line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error, self.uri)})"
@@ -87,9 +112,8 @@ class Store:
 
     def locked(self) -> FileLock:
         """One process at a time; raises filelock.Timeout, an OSError."""
-        lock = self.root / ".ddpm" / "mlflow.lock"
-        lock.parent.mkdir(exist_ok=True)
-        return FileLock(lock, timeout=LOCK_SECONDS)
+        (self.root / ".ddpm").mkdir(exist_ok=True)
+        return self.lock
 
     @cached_property
     def client(self) -> MlflowClient:

@@ -15,7 +15,7 @@ from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.tracking import record
 from ddpm.tracking.record import Point
-from ddpm.tracking.store import Store
+from ddpm.tracking.store import COMMAND_SECONDS, Store
 
 if TYPE_CHECKING:
     from ddpm.training.history import Row  # it imports torch
@@ -64,6 +64,7 @@ class Logged(NamedTuple):
 def logged() -> list[Logged]:
     """The experiment's runs, newest first; none if tracking is off, or the store is absent or fails."""
     store = Store()
+    store.deadline = float(COMMAND_SECONDS)
 
     def read() -> list[Logged]:
         found = ((run.info, run.data) for run in store.runs())

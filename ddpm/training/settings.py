@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive, Precision, Section, Seed, Share
+from ddpm.base.settings import Positive, Precision, Section, Share
 from ddpm.base.variant import Family
 from ddpm.model.posthoc import Posthoc
 from ddpm.model.settings import ModelConfig
@@ -16,23 +16,6 @@ from ddpm.training.augmentation import Augmentation
 from ddpm.training.ema import EMAProfile
 from ddpm.training.optimizer import Optimizer
 from ddpm.training.timesteps import TimestepSampler
-
-
-class Seeds(Section):
-    """A seed for one source of a training's randomness alone; null: the run's ``seed``.
-
-    weights: the initial weights. order: which images each step sees, and which of them are flipped or augmented, and
-    how. noise: epsilon, timesteps, dropout, and which images are shown without their class.
-    """
-
-    weights: Seed | None = None
-    order: Seed | None = None
-    noise: Seed | None = None
-
-    def of(self, source: Literal["weights", "order", "noise"], seed: int) -> int:
-        """The seed of that source in a run with that ``seed``."""
-        own: int | None = getattr(self, source)
-        return seed if own is None else own
 
 
 def _chosen(family: str, name: str) -> Any:
@@ -78,7 +61,6 @@ class Train(Section):
     grid_every: NonNegativeInt = 0
     grid_unit: Literal["steps", "epochs"] = "steps"
     profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
-    seeds: Seeds = Seeds()
     snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
 
     def refusals(self) -> Iterator[str]:
@@ -156,5 +138,10 @@ class Train(Section):
 
 class TrainingConfig(ModelConfig):
     """Everything that shapes a trained model; a model file's metadata holds it."""
+
+    MECHANICAL: ClassVar = tuple(
+        f"train.{field}"
+        for field in ("checkpoint_activations", "checkpoint_every", "grid_every", "grid_unit", "profile", "snapshots")
+    )
 
     train: Train

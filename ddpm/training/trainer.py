@@ -142,8 +142,8 @@ class Trainer:
         options.check_ranks(ranks.size, len(pictures))
         if options.deterministic:
             devices.make_deterministic(device)
-        self.seed = options.seeds.of("noise", config.seed)
-        torch.manual_seed(noise.stream_seed(options.seeds.of("weights", config.seed), "weights"))
+        self.seed = config.seed
+        torch.manual_seed(noise.stream_seed(config.seed, "weights"))
         self.config = config
         self.device = device
         self.ranks = ranks
@@ -174,9 +174,8 @@ class Trainer:
         self.whole = torch.arange(self.batch_size, device=device)
         self.own = ranks.share(self.batch_size)
         self.parts = torch.arange(self.own.stop - self.own.start, device=device).tensor_split(options.accumulate)
-        self.order = options.seeds.of("order", config.seed)
         flip = options.horizontal_flip
-        self.batches = Batches(pictures, self.batch_size, self.order, flip, device, self.own, None, labels)
+        self.batches = Batches(pictures, self.batch_size, config.seed, flip, device, self.own, None, labels)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One step of Algorithm 1, from images to new averages. Each rank learns from its share of the batch.
@@ -185,7 +184,7 @@ class Trainer:
         """
         diffusion, options, seed, place = self.config.diffusion, self.config.train, self.seed, self.batches.place
         T, parameterization, variance = diffusion.T, diffusion.parameterization, diffusion.variance
-        x_0, condition = augment(options.augmentation, self.batches(step), self.order, place, step)  # line 2
+        x_0, condition = augment(options.augmentation, self.batches(step), seed, place, step)  # line 2
         labels, words = self.labels(step), noise.words(self.dropout, place, step)
         uniform = noise.uniform(seed, "timestep", self.whole, step)
         t, weight = options.timestep_sampler.draw(uniform, T, self.timesteps)  # line 3, of all ranks

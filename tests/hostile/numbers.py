@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ddpm.compute.distributed import Machines, Ranks
+from ddpm.compute.distributed import Ranks
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.file import save_model
 from ddpm.params.config import Config
@@ -142,8 +142,6 @@ CASES = [
     Case("numbers", "more ranks than images", lambda: None,
          partial(Trainer, small(train={"batch_size": 64}).training(), pictures(), CPU, Ranks(0, 31)),
          "31 ranks are more than the 30 train images"),
-    Case("numbers", "two machines that have nowhere to meet", lambda: None, Machines(2, "node0").check,
-         "--rdzv-endpoint: node0 is not where"),
     Case("numbers", "a folder without images", partial(Path("photos").mkdir), partial(ImageFolder().download, "photos",
          Path("raw")), "no images in"),
     Case("numbers", "one image", partial(photos, "a/1.png"),

@@ -74,6 +74,7 @@ def raw_tar(content: bytes) -> None:
     Path("raw/images.tar").write_bytes(content)
 
 
+EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 UNREADABLE = "not a readable model file of safetensors"
 FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a pickle that runs a command", lambda: PATH.write_bytes(pickle.dumps(Attack())), UNREADABLE),
@@ -89,6 +90,8 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a tensor larger than its bytes", partial(raw, tensor(0, 4, [1000]), content=bytes(4)), UNREADABLE),
     ("a tensor whose shape overflows", partial(raw, tensor(0, 4, [2**40, 2**40]), content=bytes(4)), UNREADABLE),
     ("a tensor of an unknown type", partial(raw, tensor(0, 4, [1], "OBJ"), content=bytes(4)), UNREADABLE),
+    ("a million empty tensors", partial(raw, json.dumps(dict.fromkeys(map(str, range(10**6)), EMPTY)).encode()),
+     "a header of"),
     ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
     ("a config that is a list", partial(metadata, "[]"), "its metadata is not a mapping"),

@@ -69,7 +69,7 @@ try:
 except UserError as error:
     refused = str(error)
 print(json.dumps({
-    "listed": "mine" in catalogue.members("metrics"),
+    "listed": "mine" in variant.members("metrics"),
     "schema": "mine" in json.dumps(schema.params_schema()["$defs"]["Evaluate"]),
     "floor": metrics.floor(spread, Compare()),
     "title": metrics.title(spread),

@@ -49,6 +49,17 @@ def checked() -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.parametrize("secret", ["me:hunter2@host/x.zip", "host/x.zip?token=hunter2"])
+def test_a_secret_in_the_source_is_refused_before_dvc_records_it(
+    project: Path, secret: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_param("data.source", f"https://{secret}")
+    assert checked() == 2
+    assert "data.source" in (said := capsys.readouterr().err)
+    assert "hunter2" not in said
+    assert not CHECKED.exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
