@@ -44,7 +44,8 @@ from ddpm.compare import gate, metrics
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
-from ddpm.params import catalogue, config, schema
+from ddpm.base import variant
+from ddpm.params import config, schema
 from ddpm.params.config import Compare
 from ddpm.scoring import calibration, limits, reference
 from ddpm.study import plan
