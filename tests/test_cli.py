@@ -150,7 +150,6 @@ def test_good_params_pass_and_the_networks_size_is_told(repository: Path, capsys
             },
             "attention_heads: 3 must divide the 8 channels",
         ),
-        ({"model": {"name": "unet", "unet": {"base": 8}}}, "model.unet.base: unknown key"),
         ({"sample": {"count": 99}}, "sample.count: 99 images are too few for evaluate.metrics 'isc'"),
     ],
 )

@@ -163,14 +163,14 @@ def _adamw(**fields: Any) -> dict[str, Any]:
         ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
         ("sample", {"count": 0}, "sample.count: 0 is not allowed"),
         ("evaluate", {"extractors": []}, "evaluate.extractors: () is not allowed: Tuple should have at least 1 item"),
-        ("evaluate", {"extractors": ["clasifier"]}, "evaluate.extractors.0: unknown 'clasifier' (did you mean 'cl"),
+        ("evaluate", {"extractors": ["clasifier"]}, "evaluate.extractors: unknown 'clasifier' (did you mean 'class"),
         (
             "evaluate",
             {"extractors": ["classifier"] * 2},
             "evaluate: extractors: [classifier, classifier] names one twice",
         ),
         ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] names one"),
-        ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics.0: unknown 'fidd' (did you mean 'fid'?); allowed: "),
+        ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics: unknown 'fidd' (did you mean 'fid'?); allowed: "),
     ],
 )
 def test_a_mistake_names_key_value_and_what_is_allowed(section: str, values: dict[str, Any], message: str) -> None:

@@ -102,7 +102,8 @@ def test_the_listing_ends_in_what_is_missing(capsys: pytest.CaptureFixture[str])
         ({"dataset": {"name": "mnist"}}, "fetch", "mnist from http"),
         ({"dataset": {"name": "mnist"}, "source": "nowhere"}, "missing", "no such file or folder 'nowhere'"),
         ({"dataset": {"name": "mnist"}, "source": "downloads"}, "ok", "mnist in downloads"),
-        ({"dataset": {"name": "mnist"}, "source": "https://me:secret@example.org/m"}, "fetch", "https://***@example"),
+        ({"dataset": {"name": "mnist"}, "source": "https://example.org/m"}, "fetch", "https://example.org/m"),
+        ({"dataset": {"name": "mnist"}, "source": "https://me:secret@example.org/m"}, "missing", "https://***@example"),
     ],
 )
 def test_images_are_where_the_source_says_or_not(

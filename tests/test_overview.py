@@ -86,17 +86,17 @@ def test_classes_and_the_likelihood_by_the_ode_have_columns_if_a_run_has_them() 
 
 def test_of_what_leaves_results_alone_nothing_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = {"seed": 1, "launch__processes": 1, "train__checkpoint_every": 7, "data__source": "elsewhere",
-            "train__learning_rate": 0.001, "diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.5}},
+            "train__learning_rate": 0.001, "diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.05}},
             "train__epochs": None}  # fmt: skip
     record(folder, [
         Experiment("same", params=same),
-        Experiment("shaped", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.5}}}),
+        Experiment("shaped", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.05}}}),
     ])  # fmt: skip
     found = rows(capsys)
     assert found["same"]["variant"] == {}
     assert found["shaped"]["variant"] == {
         "diffusion.schedule.name": "linear",
-        "diffusion.schedule.linear.beta_end": "0.5",
+        "diffusion.schedule.linear.beta_end": "0.05",
     }
 
 

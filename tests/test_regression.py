@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ddpm.compare import gate, metrics
-from ddpm.compare.gate import Check, Expected
+from ddpm.compare.gate import Baseline, Check, Expected
 from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import Constant
 from tests.scored import working
 
-HASH = "0" * 64
+COMPARABLE = {"samples": 720}
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
 BASE = working()
 
@@ -38,7 +38,7 @@ Scores = dict[str, float]
 
 def expected(name: str, values: Runs | list[float]) -> Expected:
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-    return Expected(mean=mean, sd=sd, n=len(values), direction=metrics.direction(name), fingerprint=HASH)
+    return Expected(mean=mean, sd=sd, n=len(values), direction=metrics.direction(name))
 
 
 def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
@@ -46,7 +46,7 @@ def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
 
 
 def checks(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> list[Check]:
-    return gate.gate(scores, HASH, baseline, settings)
+    return gate.gate(scores, COMPARABLE, Baseline(comparable=COMPARABLE, scores=baseline), settings)
 
 
 def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> bool:
@@ -59,7 +59,7 @@ def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_
 @given(mean=positive, sd=positive, n=st.integers(5, 30), k=st.floats(0.5, 6))
 def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: int, k: float) -> None:
     """SciPy decides which ``k`` belongs to which level."""
-    one = Expected(mean=mean, sd=sd, n=n, direction="lower", fingerprint=HASH)
+    one = Expected(mean=mean, sd=sd, n=n, direction="lower")
     level = 1 - 2 * stats.t.sf(k, n - 1)
     _, high = stats.t.interval(level, n - 1, loc=mean, scale=sd * math.sqrt(1 + 1 / n))
     (check,) = checks({FD: mean}, {FD: one}, rule(k=k))
@@ -69,7 +69,7 @@ def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: 
 @given(sd=positive, offset=st.floats(0, 10))
 def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offset: float) -> None:
     for name, bad in ((FD, 1), (PRECISION, -1)):
-        one = Expected(mean=5.0, sd=sd, n=5, direction="lower" if bad > 0 else "higher", fingerprint=HASH)
+        one = Expected(mean=5.0, sd=sd, n=5, direction="lower" if bad > 0 else "higher")
         settings = rule(metrics=("fd", "precision"))
         reach = 3 * sd * math.sqrt(1.2)
         assert passes({name: 5.0 - bad * offset}, {name: one}, settings)
@@ -79,7 +79,7 @@ def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offse
 
 @given(sd=st.floats(0, 0.01), floor=st.floats(0.1, 1))
 def test_a_change_below_the_floor_never_fails(sd: float, floor: float) -> None:
-    one = Expected(mean=1.0, sd=sd, n=5, direction="lower", fingerprint=HASH)
+    one = Expected(mean=1.0, sd=sd, n=5, direction="lower")
     settings = rule({"fd": floor})
     assert passes({FD: 1 + 0.999 * floor}, {FD: one}, settings)
     assert not passes({FD: 1 + 1.001 * floor}, {FD: one}, settings)
@@ -151,7 +151,7 @@ def test_the_bound_is_the_sum_of_students_tails(seeds: list[int], k: float) -> N
 
 @pytest.mark.parametrize(("deciding", "n", "k"), [(1, 5, 3), (2, 5, 3), (3, 5, 3), (3, 6, 3), (8, 11, 3), (2, 50, 1)])
 def test_above_one_in_twenty_more_seeds_are_advised(deciding: int, n: int, k: float) -> None:
-    one = Expected(mean=1.0, sd=0.1, n=n, direction="lower", fingerprint=HASH)
+    one = Expected(mean=1.0, sd=0.1, n=n, direction="lower")
     baseline, settings = {f"extractor{number}.fd": one for number in range(deciding)}, rule(k=k)
     text = gate.markdown(checks(dict.fromkeys(baseline, 1.0), baseline, settings), settings.gate)
     advice = "That is more than 5%: take a baseline of more seeds, a larger gate.k, or fewer gate.metrics."

@@ -123,7 +123,7 @@ def test_what_is_refused(old: str, new: str, line: str) -> None:
 def test_costs_prints_the_line_that_the_plan_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(flops, "per_image", lambda chosen: 100 * chosen.model.unet["base_channels"])
+    monkeypatch.setattr(flops, "per_image", lambda chosen: 100 * chosen.model.architecture.base_channels)
     PLAN.write_text(STUDY.replace(COSTS, ""))
     assert study("costs", str(PLAN)) == 0
     line = capsys.readouterr().out

@@ -55,8 +55,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     ran: list[str] = []
 
     @contextmanager
-    def slot(_: str) -> Iterator[Path]:
-        yield tmp_path
+    def slot(_: str) -> Iterator[tuple[Path, int]]:
+        yield tmp_path, 0
 
     def make(self: Worker, experiment: Experiment, folder: Path, lock: Path) -> None:
         written = file.decode(experiment.text, "test")

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -14,12 +13,11 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
-from ddpm.base.variant import Family, Member
+from ddpm.base.variant import Family, Members
 
 S = TypeVar("S", bound="Section")
 Positive = Annotated[int, Field(ge=1)]
@@ -149,18 +147,12 @@ def families(kind: type[Section], prefix: str = "") -> dict[str, str]:
     folders = {}
     for name, field in kind.model_fields.items():
         key = prefix.strip(".") if name == kind.inlined else f"{prefix}{name}"
-        marks = [mark for mark in _marks(field) if isinstance(mark, Family | Member)]
+        marks = [mark for mark in field.metadata if isinstance(mark, Family | Members)]
         if marks:
             folders[key] = marks[0].folder
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             folders |= families(field.annotation, f"{key}.")
     return folders
-
-
-def _marks(field: FieldInfo) -> list[Any]:
-    """The annotations of a field, and of the items of its list."""
-    items = (getattr(item, "__metadata__", ()) for item in get_args(field.annotation))
-    return [*field.metadata, *chain.from_iterable(items)]
 
 
 def section(kind: type[S], value: dict[str, Any]) -> S:

@@ -107,9 +107,8 @@ class Family(NamedTuple):
         return value if isinstance(value, Variant) else built(self.folder, value)
 
 
-class Member(NamedTuple):
-    """Marks a field, or an item of a list, that holds the name of one of the family's variants. besides: other words
-    that are allowed there."""
+class Members(NamedTuple):
+    """Marks a field that lists names of the family's variants. besides: other words that are allowed there."""
 
     folder: str
     besides: tuple[str, ...] = ()
@@ -117,14 +116,16 @@ class Member(NamedTuple):
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.known, handler(source))
 
-    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"oneOf": [*({"const": word} for word in self.besides), *constants(self.folder)]}
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        items = {"oneOf": [*({"const": word} for word in self.besides), *constants(self.folder)]}
+        return {**handler(schema), "items": items}
 
-    def known(self, name: str) -> str:
-        """The name. Raises Refusal for one that is not in the folder."""
-        if name not in self.besides and (reason := unknown(self.folder, name)):
-            raise Refusal(f": {reason}")
-        return name
+    def known(self, listed: tuple[str, ...]) -> tuple[str, ...]:
+        """The names. Raises Refusal for one that is not in the folder."""
+        for name in listed:
+            if name not in self.besides and (reason := unknown(self.folder, name)):
+                raise Refusal(f": {reason}")
+        return listed
 
 
 def names(family: str, package: Path = PACKAGE) -> list[str]:

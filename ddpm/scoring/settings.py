@@ -6,12 +6,10 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, NonNegativeInt
 
 from ddpm.base.settings import Positive, Section
-from ddpm.base.variant import Member
+from ddpm.base.variant import Members
 
 AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second
 CHOICE = ("classifier", "random_conv")
-Extracting = Annotated[str, Member("extractors", (AUTO,))]
-Measuring = Annotated[str, Member("metrics")]
 
 
 class Likelihood(Section):
@@ -34,8 +32,8 @@ class Evaluate(Section):
 
     MECHANICAL: ClassVar = ("batch_size",)
 
-    extractors: Annotated[tuple[Extracting, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[Measuring, ...], Field(min_length=1)] = ("fid", "isc", "kid", "prc")
+    extractors: Annotated[tuple[str, ...], Field(min_length=1), Members("extractors", (AUTO,))]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1), Members("metrics")] = ("fid", "isc", "kid", "prc")
     batch_size: Positive = 64
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000
