@@ -67,6 +67,8 @@ TAGS = {
     "ddpm.fingerprint": "f" * 64,
     "ddpm.fingerprint_without_sampling": "e" * 64,
     "ddpm.sampling_precision": "float32",
+    "ddpm.training_precision": "float32",
+    "ddpm.processor": "a CPU",
     "ddpm.code": json.dumps(CODE),
 }
 

@@ -26,7 +26,7 @@ from ddpm.data.processed import Manifest, called, read_manifest
 from ddpm.params import config, credit, inputs
 
 KEYED = ("reference", "train", "sample", "evaluate")
-DERIVED = ("data/reference", "data/model", "data/samples")
+DERIVED = ("data/reference", "data/model", "data/samples", "metrics/train.json", "metrics/sample.json")
 
 # stage -> the files that people look at
 PICTURES = {
