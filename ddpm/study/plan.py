@@ -140,8 +140,13 @@ class Study:
     def hash(self) -> str:
         """Digest of the plan and of all params of its variants that affect what is learned and scored; without
         ``blind_to`` and ``may_differ``, which affect no number, and without defaults, so that it stays the same when
-        keys are added."""
+        keys are added. A network's hyperparameters count as they are written."""
         learned = {variant: _learned(checked, defaults=False) for variant, checked in self.configs.items()}
+        for variant, checked in self.configs.items():
+            block = f"model.{checked.model.name}"
+            written = files.flatten({block: self.params[variant]["model"].get(checked.model.name) or {}})
+            learned[variant] = {key: value for key, value in learned[variant].items() if not runs.under(key, block)}
+            learned[variant] |= written
         free = {"looks"} if self.plan.spending == "evalue" else set()
         left_out = {"question", "base", "common", "variants", "may_differ", "blind_to", *free}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)

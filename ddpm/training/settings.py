@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
 
@@ -16,11 +17,6 @@ from ddpm.training.augmentation import Augmentation
 from ddpm.training.ema import EMAProfile
 from ddpm.training.optimizer import Optimizer
 from ddpm.training.timesteps import TimestepSampler
-
-
-def _chosen(family: str, name: str) -> Any:
-    """What a params file without the key has chosen."""
-    return variant.build(family, {"name": name}, family)
 
 
 class Train(Section):
@@ -40,11 +36,13 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     lr_decay: Literal["constant", "cosine"] = "constant"
     warmup_steps: NonNegativeInt = 0
-    optimizer: Annotated[InstanceOf[Optimizer], Family("optimizers")] = Field({"name": "adamw"}, validate_default=True)
+    optimizer: Annotated[InstanceOf[Optimizer], Family("optimizers")] = Field(
+        default_factory=partial(variant.built, "optimizers", {"name": "adamw"})
+    )
     gradient_clip: PositiveFloat | None = None
     horizontal_flip: bool = False
     augmentation: Annotated[InstanceOf[Augmentation], Family("augmentations")] = Field(
-        {"name": "none"}, validate_default=True
+        default_factory=partial(variant.built, "augmentations", {"name": "none"})
     )
     input_perturbation: Share = 0.0
     label_dropout: Share = 0.1
