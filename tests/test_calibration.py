@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm.scoring import calibration, extractor, frechet, scores
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -27,7 +27,7 @@ def test_the_floor_is_what_held_out_images_score_by_the_metrics_that_they_suffic
 
     found = calibration.calibrate(settings, digits, classifier_reference, CPU)
 
-    fake = extractor.extract(real.network, held_out, 64, CPU)
+    fake = extract(real.network, held_out, 64, CPU)
     possible = settings.model_copy(update={"metrics": ("fid", "isc", "prc")})
     assert found["classifier"]["floor"] == {"count": len(held_out), **scores.score(fake, real, possible)}
 
