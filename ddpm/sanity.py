@@ -25,9 +25,9 @@ from ddpm.compare.sanity import PATH, PICTURE, Noticed, Row, Sanity, data_params
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.data.settings import Data
 from ddpm.pictures import grids
-from ddpm.scoring import extractor, memorisation
+from ddpm.scoring import memorisation
 from ddpm.scoring.calibration import Images, blurred, noised
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible
 from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.metric import HARMLESS, STATIC
@@ -160,7 +160,7 @@ def of_extractor(
     """The rows of one extractor's scores, and of how near the images come to train images. train: some of those."""
 
     def sets(of: Images) -> Sets:
-        features = extractor.extract(real.network, of, settings.batch_size, device)
+        features = extract(real.network, of, settings.batch_size, device)
         return Sets(features, memorisation.nearest(features.features, real.features, device))
 
     whole, copies = sets(images), sets(train)

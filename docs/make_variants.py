@@ -117,7 +117,7 @@ def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndar
         sampler = variant.build("samplers", {"name": name}, "sampler")
         drawn = []
         for evaluations in EVALUATIONS:
-            options = Sample(count=IMAGES, sampler=sampler, steps=1, spacing=frontier.few_steps(name))
+            options = Sample(count=IMAGES, sampler=sampler, steps=1, spacing=sampler.few_steps)
             steps = frontier.steps_within(options, evaluations, model.config.diffusion)
             options = options.model_copy(update={"steps": steps})
             generator = Generator.of(model, options, device)

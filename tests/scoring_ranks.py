@@ -20,10 +20,10 @@ from ddpm.evaluation.bounds import Job
 from ddpm.model import build
 from ddpm.model.file import Loaded
 from ddpm.scoring import calibration, distances, memorisation, metric
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.classifier_network import Network
+from ddpm.scoring.features import Features
 from ddpm.scoring.reference import make_reference
 from ddpm.scoring.settings import Evaluate
-from ddpm.variants.extractors.classifier import Network
 from tests.small import small
 
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpm.scoring import calibration, extractor, frechet, scores
-from ddpm.scoring.extractor import Features
+from ddpm.scoring import calibration, frechet, scores
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -27,7 +27,7 @@ def test_the_floor_is_what_held_out_images_score_by_the_metrics_that_they_suffic
 
     found = calibration.calibrate(settings, digits, classifier_reference, CPU)
 
-    fake = extractor.extract(real.network, held_out, 64, CPU)
+    fake = extract(real.network, held_out, 64, CPU)
     possible = settings.model_copy(update={"metrics": ("fid", "isc", "prc")})
     assert found["classifier"]["floor"] == {"count": len(held_out), **scores.score(fake, real, possible)}
 
@@ -113,7 +113,7 @@ def test_an_image_has_its_own_noise(held_out: NDArray[np.uint8], monkeypatch: py
 
 
 def test_the_limit_is_named_after_the_distance_and_left_out_where_images_are_few(real: RealFeatures) -> None:
-    many = extractor.Features(real.features, torch.zeros(len(real.features), 10))
+    many = Features(real.features, torch.zeros(len(real.features), 10))
     curve = calibration.fd_curve(many, real, SETTINGS, CPU)
     assert isinstance(curve, frechet.Curve)
     assert calibration.extrapolated(real, curve).keys() == {"fd_infinity", "fd_infinity_se"}

@@ -22,7 +22,7 @@ from ddpm.params.config import Config
 from ddpm.sampling import samples
 from ddpm.sampling.classes import Classes, by_shares
 from ddpm.sampling.generator import Generator, write_samples
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints

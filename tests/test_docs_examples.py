@@ -20,7 +20,8 @@ from ddpm.model.file import load_model
 from ddpm.sampling import generator as sampling
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Sample
-from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.extractor import Extractor
+from ddpm.scoring.features import Features
 from ddpm.scoring.metric import Metric
 from ddpm.scoring.settings import Evaluate
 from ddpm.sources.dataset import Dataset
@@ -35,7 +36,7 @@ MODULES = [block for block in FILES if block not in EXAMPLES]
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
     """The variant that a block defines, as if its file existed."""
     family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
-    with_module = [block for block in MODULES if block.mark.endswith(f"/{name}_module.py")]
+    with_module = [block for block in MODULES if f"/{name}_" in block.mark]
     for block in (request.param, *with_module):
         path = block.mark.removeprefix("file: ").removesuffix(".py")
         module = ModuleType(path.replace("/", "."))

@@ -33,7 +33,8 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.sampler import Sampler
 from ddpm.sampling.settings import Spacing
-from ddpm.scoring import extractor, scores
+from ddpm.scoring import scores
+from ddpm.scoring.features import extract
 from ddpm.scoring.reference import load_features, make_reference
 from tests.small import small
 
@@ -110,7 +111,7 @@ def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write
     sampling.write_samples(generator, options.sample, model.config.seed, model.image_shape, Path("samples"))
     real = load_features(Path("data/reference"), "classifier")
     drawn = [samples.read_samples(path) for path in samples.set_paths(Path("samples"), (0, 3)).values()]
-    scored = [scores.score(extractor.extract(real.network, one, 64, CPU), real, options.evaluate) for one in drawn]
+    scored = [scores.score(extract(real.network, one, 64, CPU), real, options.evaluate) for one in drawn]
 
     point = measuring(sample={"seeds": [0, 3]}).points([DDIM], [5], None).iloc[0]
 

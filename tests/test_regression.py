@@ -178,7 +178,8 @@ def score(digits: Path, tmp_path: Path) -> Score:
     from ddpm.params import config
     from ddpm.sampling.generator import Generator
     from ddpm.sampling.samples import noise_seed
-    from ddpm.scoring import extractor, reference, scores
+    from ddpm.scoring import reference, scores
+    from ddpm.scoring.features import extract
     from ddpm.scoring.settings import Evaluate, Likelihood
     from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
@@ -213,7 +214,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
         drawn = generator.images(range(options.sample.count), noise_seed(seed, 0), model.image_shape).numpy()
         # just as preprocessing made the 16x16 digits from the 8x8 ones
         large = [Image.fromarray(image[0]).resize((16, 16), Image.Resampling.BICUBIC) for image in drawn]
-        fake = extractor.extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
+        fake = extract(real.network, np.stack(large)[:, None], settings.batch_size, cpu)
         found = scores.score(fake, real, settings)
         job = bounds.Job(model, tmp_path / "processed", tmp_path, settings, cpu)
         bits = bounds.bits_per_dim(bounds.likelihoods(job))

@@ -13,8 +13,8 @@ from torch_fidelity.defaults import DEFAULTS
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import extractor, limits, metric, scores
-from ddpm.scoring.extractor import Features
+from ddpm.scoring import limits, metric, scores
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -28,7 +28,7 @@ def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:
 
 
 def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
-    fake = extractor.extract(real.network, images, SETTINGS.batch_size, CPU)
+    fake = extract(real.network, images, SETTINGS.batch_size, CPU)
     return scores.score(fake, real, SETTINGS.model_copy(update={"metrics": metrics}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,27 @@ def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(famil
     contract = type(variant).__mro__[1]
     assert contract is not Variant
     assert not contract.__module__.startswith("ddpm.variants")
+
+
+DECLARATIONS = {
+    "params": "from ddpm.params import config; config.load()",
+    "list": "from ddpm.cli import arguments as a; own = a.parser().parse_args(['variants']); a.function(own.run)(own)",
+    "variants": f"from ddpm.base.variant import variant_class; [variant_class(*each)() for each in {ALL}]",
+    "studies": "import pathlib; from ddpm.study import plan; [*map(plan.load, pathlib.Path('studies').glob('*.yaml'))]",
+    "limits": (
+        "from ddpm.params import config; from ddpm.scoring import limits; own = config.load(); "
+        "limits.check_channels(own.evaluate, own.data.channels); limits.check_suited(own.evaluate); "
+        "limits.check_counts(own.evaluate, {'sample.count': own.sample.count})"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DECLARATIONS)
+def test_what_a_variant_declares_is_read_without_torch(what: str) -> None:
+    heavy = {"torch", "torchvision", "torch_fidelity", "safetensors.torch"}
+    code = f"{DECLARATIONS[what]}; import sys; sys.exit(', '.join({heavy} & sys.modules.keys()) or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("family", "name"), ALL)

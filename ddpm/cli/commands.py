@@ -38,8 +38,6 @@ def write_preset(parsed: argparse.Namespace) -> None:
 
 def check_params(parsed: argparse.Namespace) -> None:
     from ddpm import doctor
-    from ddpm.forecast import estimate
-    from ddpm.model import build
     from ddpm.scoring import limits
 
     checked = config.load()
@@ -49,6 +47,10 @@ def check_params(parsed: argparse.Namespace) -> None:
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")
+
+    from ddpm.forecast import estimate
+    from ddpm.model import build  # torch takes a second: after what is checked without
+
     network = build.network(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)

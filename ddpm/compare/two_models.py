@@ -23,7 +23,8 @@ from ddpm.compare import measured
 from ddpm.compare.revisions import Revision
 from ddpm.compare.runs import Run
 from ddpm.compare.verdict import ONE_SEED
-from ddpm.scoring import distances, extractor
+from ddpm.scoring import distances
+from ddpm.scoring.features import extract
 from ddpm.scoring.reference import load_features, read_reference
 from ddpm.scoring.settings import Evaluate
 
@@ -88,7 +89,7 @@ def lines(before: Run, after: Run, settings: Evaluate, device: torch.device) -> 
         found = []
         for name in read_reference(REFERENCE).resolved(settings).extractors:
             real = load_features(REFERENCE, name)
-            each = (extractor.extract(real.network, images, settings.batch_size, device).features for images in drawn)
+            each = (extract(real.network, images, settings.batch_size, device).features for images in drawn)
             found.append(said(before.name, after.name, name, relative_mmd(distances.part(real.features, MOST), *each)))
     except UserError as error:
         return [f"these two models' images are not compared: {error}"]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm.base.files import Rows
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features
 from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.scores import class_accuracy

@@ -26,7 +26,7 @@ from ddpm.evaluation.bounds import Job
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
 from ddpm.scoring.calibration import Task, scored, scorings
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import check_counts, possible
 from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
@@ -171,7 +171,7 @@ def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | Non
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
     settings, device, ranks = job.settings, job.device, job.ranks
     fakes = {
-        name: extractor.extract(found.network, images, settings.batch_size, device, ranks)
+        name: extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
     }
     tasks: dict[tuple[str, str], Task] = {(PIXELS, "nearest"): partial(memorisation.search, images, real.train, device)}

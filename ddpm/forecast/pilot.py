@@ -30,6 +30,7 @@ from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Guidance, Sample
 from ddpm.scoring import extractor
+from ddpm.scoring.features import extract
 from ddpm.scoring.reference import WEIGHTS
 from ddpm.training.trainer import Trainer
 
@@ -83,7 +84,7 @@ def _scoring(settings: Config, device: torch.device) -> tuple[float, float]:
         network = trial.network if trial else chosen.load(weights)
 
         def cost(images: int, network: nn.Module = network) -> np.ndarray:
-            passes = (extractor.extract(network, pictures[:images], images, device) for _ in count())
+            passes = (extract(network, pictures[:images], images, device) for _ in count())
             return np.array([_typical(passes, device, ALONE)])
 
         feature += float(_grown(1, whole, cost)[0]) / whole

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
@@ -79,7 +79,14 @@ def sde_step(x: Tensor, x_0: Tensor, step: Step, eta: float, noise: Noise) -> Te
 
 
 class Sampler(Variant, ABC):
-    """Contract of a sampler."""
+    """Contract of a sampler.
+
+    few_steps: the spacing that suits it at few steps. Measured on the digits preset's network at 5 to 20 evaluations:
+    no other spacing was better than trailing for any solver of the probability-flow ODE, and log_snr was far worse at
+    5, because its first steps are too long on a cosine schedule.
+    """
+
+    few_steps: ClassVar[Literal["uniform", "trailing"]] = "trailing"
 
     @abstractmethod
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:

@@ -19,8 +19,8 @@ from scipy.ndimage import gaussian_filter
 from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split
-from ddpm.scoring import distances, extractor, frechet, metric
-from ddpm.scoring.extractor import Features
+from ddpm.scoring import distances, frechet, metric
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
 from ddpm.scoring.reference import RealFeatures, load_features
@@ -161,7 +161,7 @@ def ladder(
     tasks: dict[tuple[str, float], Task] = {("", 0.0): partial(score, clean, real, chosen)}
     for kind, (spoil, levels) in SPOILING.items():
         for level in levels:
-            fake = extractor.extract(real.network, spoil(images, level), settings.batch_size, device, ranks)
+            fake = extract(real.network, spoil(images, level), settings.batch_size, device, ranks)
             tasks[kind, level] = partial(score, fake, real, chosen)
     done = ranks.each(tasks)
     return {

@@ -15,7 +15,7 @@ from ddpm.base.variant import Variant, closest, names, variant_class
 from ddpm.scoring.settings import Evaluate
 
 if TYPE_CHECKING:
-    from ddpm.scoring.extractor import Features
+    from ddpm.scoring.features import Features
     from ddpm.scoring.reference import RealFeatures
 else:
     Features = RealFeatures = Any  # for annotations: importing torch takes a second

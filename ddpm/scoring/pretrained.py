@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
-from ddpm.scoring.extractor import Extractor, Features
+from ddpm.base.tensor import Device, Module, Tensor
+from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.published import Published
 
 METADATA = "ddpm_view"
@@ -32,6 +29,9 @@ class View:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) to float32 (B, 3, size, size); gray is repeated."""
+        import torch
+        from PIL import Image
+
         rows = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         shape = (self.size, self.size)
         pictures = (Image.fromarray(row).resize(shape, Image.Resampling.BICUBIC) for row in rows)
@@ -50,18 +50,20 @@ class Pretrained(Extractor, ABC):
     view: ClassVar[View] = View()
 
     @abstractmethod
-    def network(self) -> nn.Module:
+    def network(self) -> Module:
         """Without its weights: normalised (B, 3, size, size) to Features."""
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The published tensors under the names of ``network``; those it lacks are left out later."""
         return state
 
-    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
+    def write_weights(self, processed: Path, path: Path, device: Device) -> None:
         """Convert the published weights from torch.hub's cache, downloading them there first if necessary.
 
         Raises UserError when they cannot be downloaded, are not the published bytes, or are another network's.
         """
+        from safetensors.torch import save_file
+
         state, kept = self.renamed(self.published.read(self.name)), {}
         for name, blank in self._blank().state_dict().items():
             found = tuple(state[name].shape) if name in state else None
@@ -73,23 +75,17 @@ class Pretrained(Extractor, ABC):
             kept[name] = state[name].float().contiguous()
         save_file(kept, path, metadata={METADATA: json.dumps(asdict(self.view), sort_keys=True)})
 
-    def load(self, weights: Path) -> nn.Module:
+    def load(self, weights: Path) -> Module:
+        from safetensors.torch import load_file
+
+        from ddpm.scoring.viewed import Viewed
+
         network = self._blank()
         network.load_state_dict(load_file(weights), assign=True)
         return Viewed(self.view, network).eval()
 
-    def _blank(self) -> nn.Module:
+    def _blank(self) -> Module:
+        import torch
+
         with torch.device("meta"):
             return self.network()
-
-
-class Viewed(nn.Module):
-    """uint8 (B, 1 or 3, H, W) to Features, through ``view``."""
-
-    def __init__(self, view: View, network: nn.Module):
-        super().__init__()
-        self.view, self.network = view, network
-
-    def forward(self, images: Tensor) -> Features:
-        found: Features = self.network(self.view(images))
-        return found

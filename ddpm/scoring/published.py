@@ -5,11 +5,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from ddpm.base import files, progress
 from ddpm.base.errors import UserError
+from ddpm.base.tensor import Tensor
 
 TIMEOUT_S = 30
 CHUNK = 2**20
@@ -30,6 +28,8 @@ class Published:
     @property
     def cached(self) -> Path:
         """Where torch.hub keeps the file, and where it can be put by hand."""
+        import torch
+
         return Path(torch.hub.get_dir()) / "checkpoints" / (self.file or self.url.rpartition("/")[2])
 
     @property
@@ -43,6 +43,8 @@ class Published:
         extractor: its name, for messages. Raises UserError when they cannot be downloaded or are not the published
         bytes.
         """
+        import torch
+
         source = self.cached
         if not source.exists():
             self._download(source, extractor)

@@ -27,7 +27,8 @@ from ddpm.base.settings import Shape
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, memorisation, yardsticks
-from ddpm.scoring.extractor import Extractor, Features
+from ddpm.scoring.extractor import Extractor
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.settings import AUTO, Evaluate
 
@@ -124,8 +125,7 @@ def make_reference(
             network = chosen.load(Path(bytes(made[name]["path"]).decode()))
             features, statistics = _of_train(network, images, settings.batch_size, device, ranks)
             test, *others = (
-                extractor.extract(network, some, settings.batch_size, device, ranks)
-                for some in (held_out, *drawn.values())
+                extract(network, some, settings.batch_size, device, ranks) for some in (held_out, *drawn.values())
             )
             searches = {
                 NEAR: partial(memorisation.search, test.features, features, device),
@@ -169,12 +169,12 @@ def _of_train(
 ) -> tuple[Tensor, dict[str, NDArray[np.floating]]]:
     """The features of the part that is compared, and ``frechet.statistics`` of all, a few of which are in memory."""
     if len(images) <= distances.MOST:
-        features = extractor.extract(network, images, batch_size, device, ranks).features
+        features = extract(network, images, batch_size, device, ranks).features
         return features, frechet.statistics(features)
     compared, moments, parts = distances.rows(len(images), distances.MOST), frechet.Moments(), []
     step = -(-AT_ONCE // batch_size) * batch_size
     for first in range(0, len(images), step):
-        features = extractor.extract(network, images[first : first + step], batch_size, device, ranks).features
+        features = extract(network, images[first : first + step], batch_size, device, ranks).features
         moments.add(features)
         parts.append(features[compared[(compared >= first) & (compared < first + step)] - first])
     return torch.cat(parts), moments.statistics()

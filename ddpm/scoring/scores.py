@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.scoring import metric
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features
 from ddpm.scoring.limits import suited
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate

@@ -1,19 +1,10 @@
-"""The vision transformer of Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 and CLIP have it.
-
-The names of its weights are those of DINOv2's published files.
-"""
+"""The vision transformer of Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 and CLIP have it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from ddpm.scoring.extractor import Features
+from ddpm.base.tensor import Module
 from ddpm.scoring.pretrained import Pretrained
-
-OFFSET = 0.1  # DINOv2 adds it to the new grid's side; published features depend on it
 
 
 @dataclass(frozen=True)
@@ -42,86 +33,7 @@ class TransformerExtractor(Pretrained):
     has_logits = False
     architecture: ClassVar[Architecture]
 
-    def network(self) -> nn.Module:
+    def network(self) -> Module:
+        from ddpm.scoring.vision_transformer_network import VisionTransformer
+
         return VisionTransformer(self.architecture)
-
-
-class VisionTransformer(nn.Module):
-    """(B, 3, H, W), sides in whole patches, to Features: (B, width), or (B, projection) of length 1."""
-
-    def __init__(self, made: Architecture):
-        super().__init__()
-        self.projection = nn.Linear(made.width, made.projection, bias=False) if made.projection else None
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, made.width, made.patch, made.patch, bias=not made.clip)})
-        self.cls_token = nn.Parameter(torch.empty(1, 1, made.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + made.grid**2, made.width))
-        self.pre_norm = nn.LayerNorm(made.width, made.eps) if made.clip else nn.Identity()
-        self.blocks = nn.Sequential(*(Block(made) for _ in range(made.depth)))
-        self.norm = nn.LayerNorm(made.width, made.eps)
-
-    def forward(self, images: Tensor) -> Features:
-        patches = self.patch_embed["proj"](images)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
-        tokens = self.pre_norm(tokens + self.positions(*patches.shape[2:]))
-        features = self.norm(self.blocks(tokens)[:, 0])
-        if self.projection is not None:
-            features = F.normalize(self.projection(features), dim=1)
-        return Features(features, features[:, :0])
-
-    def positions(self, rows: int, columns: int) -> Tensor:
-        """(1, 1 + rows * columns, width): the trained grid of positions, resized to that of these images."""
-        side = int((self.pos_embed.shape[1] - 1) ** 0.5)
-        if rows == columns == side:
-            return self.pos_embed
-        grid = self.pos_embed[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        scale = ((rows + OFFSET) / side, (columns + OFFSET) / side)
-        resized = F.interpolate(grid, scale_factor=scale, mode="bicubic")
-        return torch.cat([self.pos_embed[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
-
-
-class Block(nn.Module):
-    """Attention, then a two-layer network, each on normalised tokens (B, N, width) and added to them."""
-
-    def __init__(self, made: Architecture):
-        super().__init__()
-        self.norm1, self.norm2 = (nn.LayerNorm(made.width, made.eps) for _ in range(2))
-        self.attn = Attention(made.width, made.heads)
-        self.mlp = Perceptron(made.width, made.clip)
-        self.ls1, self.ls2 = (Scale(made.width) if made.scaled else nn.Identity() for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-class Perceptron(nn.Module):
-    def __init__(self, width: int, clip: bool):
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-        self.clip = clip
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)
-        return self.fc2(hidden * torch.sigmoid(1.702 * hidden) if self.clip else F.gelu(hidden))
-
-
-class Scale(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.empty(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma

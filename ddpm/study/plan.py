@@ -22,7 +22,7 @@ from ddpm.compare.pairing import Alike
 from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
-from ddpm.scoring import metric
+from ddpm.scoring import extractor, metric
 from ddpm.scoring.settings import AUTO, CHOICE
 from ddpm.study import budget, grid
 from ddpm.study.budget import Budget
@@ -282,24 +282,25 @@ def _headline(study: Study) -> str:
                 f"`primary: {CHOICE[1]}.fd`"
             )
         options = options.chosen(len(read_manifest(PROCESSED).classes))
-    extractor = options.extractors[0]
-    return f"{extractor}.{'fid' if extractor == 'inception' else 'fd'}"
+    first = options.extractors[0]
+    return f"{first}.{extractor.get(first).frechet}"
 
 
 def _missing(score: str, chosen: Config) -> str:
     """Why a run with these params will not have the score; empty if it will."""
-    extractor, _, kind = score.rpartition(".")
+    features, _, kind = score.rpartition(".")
     options = chosen.evaluate
-    if not extractor:
+    if not features:
         return "" if options.likelihood.images else "its evaluate.likelihood.images is 0"
-    if extractor not in options.extractors and not (AUTO in options.extractors and extractor in CHOICE):
+    if features not in options.extractors and not (AUTO in options.extractors and features in CHOICE):
         return f"its evaluate.extractors are {', '.join(options.extractors)}"
     if kind == metric.CLASS_ACCURACY.name:
         return "" if chosen.model.classes else "its model.classes is 0"
     if MADE_BY[kind] not in options.metrics:
         return f"its evaluate.metrics are {', '.join(options.metrics)}"
-    if metrics.estimated(score) in metrics.HEADLINE and kind.startswith("fid") != (extractor == "inception"):
-        return "the Fréchet distance is called fid in Inception's features alone, elsewhere fd"
+    frechet = extractor.get(features).frechet
+    if metrics.estimated(score) in metrics.HEADLINE and metrics.estimated(score) != frechet:
+        return f"the Fréchet distance of {features} is called {frechet}"
     return ""
 
 

@@ -22,7 +22,7 @@ from ddpm.compute import devices
 from ddpm.model.file import Loaded, load_model
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.settings import Sample
-from ddpm.scoring import extractor
+from ddpm.scoring.features import extract
 from ddpm.scoring.reference import RealFeatures, load_features
 from tests.benchmarks.harness import Bench, Case, Goal, Options, Spread, faster
 
@@ -100,7 +100,7 @@ def _no_worse(
 
 def frechet(images: NDArray[np.uint8], real: RealFeatures, device: torch.device) -> float:
     """The distance of uint8 (N, C, H, W) images from the real train split, in the classifier's features."""
-    found = extractor.extract(real.network, images, 64, device).features
+    found = extract(real.network, images, 64, device).features
     statistics = fid_features_to_statistics(found)
     distance = fid_statistics_to_metric(statistics, {"mu": real.mu, "sigma": real.sigma}, verbose=False)
     return float(next(iter(distance.values())))

@@ -13,8 +13,9 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.settings import Shape
 from ddpm.data.processed import open_split
-from ddpm.scoring import extractor
-from ddpm.variants.extractors.classifier import SHIPPED, Classifier, Network, read_metadata, shift
+from ddpm.scoring.classifier_network import Network, shift
+from ddpm.scoring.features import extract
+from ddpm.variants.extractors.classifier import SHIPPED, Classifier, read_metadata
 
 CPU = torch.device("cpu")
 QUICK = Classifier(min_steps=30, epochs=1)
@@ -41,7 +42,7 @@ def test_shipped_weights_know_held_out_digits(digits: Path, tmp_path: Path) -> N
     images, labels = open_split(digits, "test")
     assert files.sha256(tmp_path / "weights.safetensors") == files.sha256(SHIPPED / "digits16.safetensors")
 
-    found = extractor.extract(network, images, 64, CPU)
+    found = extract(network, images, 64, CPU)
 
     assert found.features.shape == (len(images), Classifier.dimensions)
     assert np.mean(found.logits.argmax(1).numpy() == labels) >= 0.985
@@ -96,7 +97,7 @@ def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
     Classifier(min_steps=150, epochs=1).fit(digits, tmp_path / "weights", CPU)
     images, labels = open_split(digits, "test")
 
-    logits = extractor.extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
+    logits = extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
 
     assert np.mean(logits.argmax(1).numpy() == labels) > 0.9
 
@@ -158,7 +159,7 @@ def test_it_learns_images_of_any_shape(tmp_path: Path, channels: int, height: in
     processed = made(tmp_path / "processed", channels, height, width)
     QUICK.write_weights(processed, tmp_path / "weights.safetensors", CPU)
     images, labels = open_split(processed, "test")
-    found = extractor.extract(Classifier().load(tmp_path / "weights.safetensors"), images, 16, CPU)
+    found = extract(Classifier().load(tmp_path / "weights.safetensors"), images, 16, CPU)
     assert found.features.shape == (40, Classifier.dimensions)
     assert np.mean(found.logits.argmax(1).numpy() == labels) > 0.8
 
@@ -191,5 +192,5 @@ def test_photographs_are_learned_mirrored_and_nothing_else_is(tmp_path: Path, ch
 
     QUICK.fit(processed, tmp_path / "weights", CPU)
 
-    logits = extractor.extract(Classifier().load(tmp_path / "weights"), images, 16, CPU).logits
+    logits = extract(Classifier().load(tmp_path / "weights"), images, 16, CPU).logits
     assert (np.mean(logits.argmax(1).numpy() == labels) > 0.9) == told_apart

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
 from ddpm.data.processed import Manifest
-from ddpm.scoring import extractor, limits, reference, scores
+from ddpm.scoring import limits, reference, scores
+from ddpm.scoring.features import extract
 from ddpm.scoring.settings import Evaluate
 from ddpm.variants.extractors.inception import Inception
 
@@ -53,6 +54,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "torch/hub/checkpoints"
     folder.mkdir(parents=True)
     return folder
+
+
+def test_the_weights_are_those_of_torch_fidelity() -> None:
+    assert Inception.published.url == URL_INCEPTION_V3
 
 
 def test_offline_says_where_to_put_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +123,9 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     real = reference.load_features(tmp_path / "reference", "inception")
     torch.testing.assert_close(real.features, features)
     assert features.std(dim=0).mean() > 0.01 * features.mean()
-    fake = extractor.extract(real.network, gray[:, :, ::-1] // 2, 4, CPU)
+    fake = extract(real.network, gray[:, :, ::-1] // 2, 4, CPU)
     assert scores.score(fake, real, settings)["kid_mean"] > 0
-    found = extractor.extract(real.network, gray[:1], 1, CPU)
+    found = extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
 
 

@@ -21,11 +21,11 @@ from torchvision.models.vgg import make_layers
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.scoring import extractor as extractors
-from ddpm.scoring import limits, reference
+from ddpm.scoring import limits, reference, vgg16_network
+from ddpm.scoring.features import extract
 from ddpm.scoring.pretrained import Pretrained, View
 from ddpm.scoring.settings import Evaluate
 from ddpm.scoring.vision_transformer import TransformerExtractor
-from ddpm.variants.extractors import vgg16
 from tests.extractors.test_classifier import made
 
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
             small |= {"projection": outputs} if chosen.architecture.projection else {}
             monkeypatch.setattr(kind, "architecture", dataclasses.replace(chosen.architecture, **small))
         else:
-            monkeypatch.setattr(vgg16, "vgg16", Small)
+            monkeypatch.setattr(vgg16_network, "vgg16", Small)
         monkeypatch.setattr(kind, "dimensions", outputs)
         monkeypatch.setattr(kind, "view", dataclasses.replace(chosen.view, size=SIDE))
         torch.manual_seed(0)
@@ -138,7 +138,7 @@ def test_published_weights_are_converted_once_and_give_the_features_of_their_net
 
     for path in ("one", "two"):
         chosen.write_weights(tmp_path, tmp_path / path, CPU)
-    found = extractors.extract(chosen.load(tmp_path / "one"), images, 2, CPU)
+    found = extract(chosen.load(tmp_path / "one"), images, 2, CPU)
 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert load_file(tmp_path / "one").keys() == state.keys()

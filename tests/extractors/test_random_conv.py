@@ -12,7 +12,8 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
-from ddpm.scoring import calibration, extractor, limits, reference, scores
+from ddpm.scoring import calibration, limits, reference, scores
+from ddpm.scoring.features import extract
 from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
@@ -40,7 +41,7 @@ def test_it_sees_images_of_any_shape_that_have_no_classes(
     processed = made(tmp_path / "processed", channels, height, width)
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     images, _ = open_split(processed, "train")
-    found = extractor.extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU)
+    found = extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU)
     assert found.features.shape == (40, RandomConv.dimensions)
     assert found.logits.shape == (40, 0)
     assert found.features.isfinite().all()
@@ -77,7 +78,7 @@ def test_images_that_are_all_the_same_have_finite_features(tmp_path: Path) -> No
         np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     images, _ = open_split(processed, "test")
-    assert extractor.extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
+    assert extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
 
 
 def test_its_features_of_the_train_split_are_on_one_scale(real: RealFeatures) -> None:
@@ -126,9 +127,9 @@ def test_the_images_that_are_passed_together_change_no_bit(tmp_path: Path, size:
     processed = made(tmp_path / "processed", 3, size, size)
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     network, (images, _) = RandomConv().load(tmp_path / "weights"), open_split(processed, "train")
-    whole = extractor.extract(network, images, 40, CPU).features
+    whole = extract(network, images, 40, CPU).features
     for together in (1, 3, 7, 21):
-        assert torch.equal(extractor.extract(network, images, together, CPU).features, whole), together
+        assert torch.equal(extract(network, images, together, CPU).features, whole), together
 
 
 def test_every_step_of_blur_and_noise_is_further_away(real: RealFeatures, held_out: np.ndarray) -> None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.scoring.vision_transformer import Architecture, VisionTransformer
+from ddpm.scoring.vision_transformer import Architecture
+from ddpm.scoring.vision_transformer_network import VisionTransformer
 
 WIDTH, DEPTH, HEADS = 24, 2, 3
 

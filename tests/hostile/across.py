@@ -41,8 +41,8 @@ def measure(precision: str) -> None:
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples
-    from ddpm.scoring import extractor as extractors
     from ddpm.scoring import frechet
+    from ddpm.scoring.features import extract
     from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
     from ddpm.variants.extractors.classifier import Classifier
@@ -67,8 +67,8 @@ def measure(precision: str) -> None:
     extractor = Classifier()
     extractor.write_weights(Path("processed"), Path("weights.safetensors"), cpu)
     network = extractor.load(Path("weights.safetensors"))
-    real = extractors.extract(network, images, 64, cpu).features.double().numpy()
-    fake = extractors.extract(network, samples.read_samples(Path("samples.npy")), 64, cpu).features
+    real = extract(network, images, 64, cpu).features.double().numpy()
+    fake = extract(network, samples.read_samples(Path("samples.npy")), 64, cpu).features
     found = {
         "model": files.sha256(Path("model/model.safetensors")),
         "samples": files.sha256(Path("samples.npy")),
@@ -88,8 +88,8 @@ def draw(project: Path, precision: str) -> None:
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples
-    from ddpm.scoring import extractor as extractors
     from ddpm.scoring import frechet, reference
+    from ddpm.scoring.features import extract
 
     cpu = torch.device("cpu")
     settings = config.load(project / "params.yaml")
@@ -100,7 +100,7 @@ def draw(project: Path, precision: str) -> None:
     sampling.write_set(generator, options, seed, model.image_shape, Path("samples.npy"))
     real = reference.load_features(project / REFERENCE, "classifier")
     drawn = samples.read_samples(Path("samples.npy"))
-    fake = extractors.extract(real.network, drawn, settings.evaluate.batch_size, cpu).features
+    fake = extract(real.network, drawn, settings.evaluate.batch_size, cpu).features
     found = {
         "model": files.sha256(project / MODEL_FILE),
         "samples": files.sha256(Path("samples.npy")),

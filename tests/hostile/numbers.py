@@ -20,7 +20,7 @@ from ddpm.params.config import Config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import limits
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features
 from ddpm.scoring.scores import score
 from ddpm.scoring.settings import Evaluate
 from ddpm.tracking.previews import Previews

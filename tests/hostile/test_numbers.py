@@ -18,7 +18,7 @@ from ddpm.params import config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import distances, memorisation
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.scores import score
 from ddpm.training.history import STORM, History

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import calibration, distances, extractor, frechet, limits, metric, scores
-from ddpm.scoring.extractor import Features
+from ddpm.scoring import calibration, distances, frechet, limits, metric, scores
+from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.settings import Evaluate
 
@@ -50,7 +50,7 @@ def clean(real: RealFeatures) -> Clean:
 def spoiled(digits: Path, real: RealFeatures, held_out: Images) -> Callable[[str], Features]:
     """Their features, by damage, extracted once."""
     labels = open_split(digits, "test")[1]
-    return cache(lambda damage: extractor.extract(real.network, DAMAGE[damage](held_out, labels), 64, CPU))
+    return cache(lambda damage: extract(real.network, DAMAGE[damage](held_out, labels), 64, CPU))
 
 
 def judged(name: str, real: RealFeatures) -> list[metric.Score]:

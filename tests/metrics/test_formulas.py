@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import betabinom, multivariate_normal
 
 from ddpm.scoring import distances, metric
-from ddpm.scoring.extractor import Features
+from ddpm.scoring.features import Features
 from ddpm.scoring.settings import Evaluate
 from ddpm.variants.metrics import cmmd, density_coverage, fld, mind
 from ddpm.variants.metrics.cmmd import Cmmd

@@ -201,6 +201,7 @@ def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
     [
         ("seed", 9, False),
         ("diffusion.schedule.name", "linear", False),
+        ("evaluate.extractors", ["classifier", "random_conv"], False),
         ("model.unet.groups", 4, True),
     ],
 )

@@ -7,9 +7,7 @@ Weights: OpenAI, MIT, a 1.7 GB file of which the image half is kept. Made for GP
 import itertools
 import re
 
-import torch
-from torch import Tensor
-
+from ddpm.base.tensor import Tensor
 from ddpm.scoring.pretrained import View
 from ddpm.scoring.published import Published
 from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
@@ -44,6 +42,8 @@ class Clip(TransformerExtractor):
     )
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        import torch
+
         found = {}
         for name, tensor in state.items():
             for theirs, ours in NAMES.items():

@@ -4,31 +4,12 @@ For images without labels, of any size and number of channels; Naeem et al. 2020
 for images far from photographs. They see blur, noise, colours and layout, but hardly what is shown.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from ddpm.base.images import Images
-from ddpm.compute import noise
-from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring.extractor import Extractor, Features, Trial, extract
-
-SEED = 0
-WIDTH = 16
-KERNEL = 3
-SCALES = (1, 4)  # the image, and its means over blocks of 4 x 4 pixels
-GRID = 2  # means are taken over each quarter of the image
-BATCH = 256
-SEEN = 5000  # images that means and scales come from, at most: each takes a pass of its own
-LEAST = 1 / 16  # of the median scale: a feature that hardly varies in the train split must not outweigh the others
-STEP = 2.0**-8  # of a response, for images that are all the same
-CACHED = 2**14  # pixels of as many images as a CPU passes at once: their WIDTH responses, 1 MiB, stay in its cache
-LANES = 4  # a CPU's kernels round the last few images of a batch differently, unless there are a multiple of so many
+from ddpm.base.tensor import Device, Module
+from ddpm.data.processed import open_split
+from ddpm.scoring.extractor import Extractor, Trial
 
 
 class RandomConv(Extractor):
@@ -36,66 +17,24 @@ class RandomConv(Extractor):
     another machine's rounding errors do not change the bytes.
     """
 
-    dimensions = len(SCALES) * WIDTH * (GRID**2 + 1)
+    dimensions = 160  # 2 scales of 16 filters: 4 quarters' means and a deviation
     has_logits = False
 
-    def write_weights(self, processed: Path, path: Path, device: torch.device) -> None:
-        filters = draw(read_manifest(processed).channels)
-        images, _ = open_split(processed, "train")
-        some = images[:: -(-len(images) // SEEN)]
-        features = extract(self._blank(filters), some, BATCH, device).features.double()
-        spread = features.std(dim=0, correction=0)
-        scale = 2.0 ** spread.clamp(min=LEAST * max(float(spread.median()), STEP)).log2().round()
-        mean = (features.mean(dim=0) / scale * 8).round() / 8 * scale
-        save_file(filters | {"mean": mean.float(), "scale": scale.float()}, path)
+    def write_weights(self, processed: Path, path: Path, device: Device) -> None:
+        from safetensors.torch import save_file
 
-    def _blank(self, filters: dict[str, Tensor]) -> Network:
-        """The network whose features are neither centred nor scaled."""
-        return Network(filters | {"mean": torch.zeros(self.dimensions), "scale": torch.ones(self.dimensions)})
+        from ddpm.scoring.random_conv_network import fitted
 
-    def trial(self, dataset: str, some: Images, classes: int, images: int, device: torch.device) -> Trial:
-        return Trial(self._blank(draw(some.shape[1])))
+        save_file(fitted(open_split(processed, "train")[0], device), path)
 
-    def load(self, weights: Path) -> nn.Module:
+    def trial(self, dataset: str, some: Images, classes: int, images: int, device: Device) -> Trial:
+        from ddpm.scoring.random_conv_network import blank, draw
+
+        return Trial(blank(draw(some.shape[1])))
+
+    def load(self, weights: Path) -> Module:
+        from safetensors.torch import load_file
+
+        from ddpm.scoring.random_conv_network import Network
+
         return Network(load_file(weights)).eval()
-
-
-def draw(channels: int) -> dict[str, Tensor]:
-    """Two layers of filters for each scale, (WIDTH, channels or WIDTH, KERNEL, KERNEL)."""
-    filters = {}
-    for scale in SCALES:
-        for layer, inputs in enumerate((channels, WIDTH)):
-            normals = noise.gaussian(SEED, f"{scale}/{layer}", torch.arange(WIDTH), 0, (inputs, KERNEL, KERNEL))
-            filters[f"filters.{scale}.{layer}"] = normals * (2 / (inputs * KERNEL**2)) ** 0.5
-    return filters
-
-
-class Network(nn.Module):
-    """uint8 (B, C, H, W) to Features: at each scale, the means of WIDTH responses over each part of the image, and
-    their standard deviations over the whole."""
-
-    def __init__(self, tensors: dict[str, Tensor]):
-        super().__init__()
-        for name, tensor in tensors.items():
-            self.register_buffer(name.replace(".", "_"), tensor)
-
-    def forward(self, images: Tensor) -> Features:
-        filled = F.pad(images, [0] * 7 + [-len(images) % LANES])
-        at_once = len(filled) if images.is_cuda else max(1, CACHED // images[0, 0].numel() // LANES) * LANES
-        responses = torch.cat([self._responses(part) for part in filled.split(at_once)])[: len(images)]
-        features = (responses - self.get_buffer("mean")) / self.get_buffer("scale")
-        return Features(features, features[:, :0])
-
-    def _responses(self, images: Tensor) -> Tensor:
-        pixels = images.float() / 127.5 - 1
-        parts = []
-        for scale in SCALES:
-            responses = F.avg_pool2d(pixels, scale, ceil_mode=True)
-            for layer in range(2):
-                padded = F.pad(responses, [KERNEL // 2] * 4, mode="replicate")
-                responses = F.conv2d(padded, self.get_buffer(f"filters_{scale}_{layer}")).relu_()
-            places = responses.flatten(2)
-            # Tensor.std is several times slower
-            spread = torch.linalg.vector_norm(places - places.mean(2, keepdim=True), dim=2) / places.shape[2] ** 0.5
-            parts += [F.adaptive_avg_pool2d(responses, GRID).flatten(1), spread]
-        return torch.cat(parts, dim=1)

@@ -1,0 +1,45 @@
+"""Features: what an extractor's network makes of images."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpm.base import progress
+from ddpm.base.images import Images
+from ddpm.compute.distributed import ALONE, Ranks
+
+
+class Features(NamedTuple):
+    """A network's output for B images, float32: ``features`` (B, D), and ``logits`` (B, K) of its K classes, if any."""
+
+    features: Tensor
+    logits: Tensor
+
+
+def extract(
+    network: nn.Module, images: Images, batch_size: int, device: torch.device, ranks: Ranks = ALONE
+) -> Features:
+    """The features of all images, (N, D) and (N, K) on the CPU, in the images' order. Each rank processes a share of
+    the batches, and every rank gets the whole.
+
+    Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
+    inputs. Shows a progress bar if it takes longer than a second.
+    """
+    network = network.to(device)
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    shares = ranks.shares(len(batches))
+    own = batches[shares[ranks.rank]] or [images[:1]]  # a rank without a batch needs one image for the shapes
+    parts = []
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        progress.bar(len(own), "features", "batch", shown=ranks.main, brief=True) as bar,
+    ):
+        for batch in own:
+            parts.append([part.cpu() for part in network(torch.from_numpy(np.array(batch)).to(device))])
+            bar.update()
+    counts = [sum(map(len, batches[share])) for share in shares]
+    whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))
+    return Features(*(ranks.join(part, counts) for part in whole))
