@@ -33,7 +33,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 MADE_BY = metric.makers()
-Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
+Spending = Literal["pocock", "evalue"]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
