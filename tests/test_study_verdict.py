@@ -227,7 +227,7 @@ def test_what_the_plan_does_not_let_differ_is_refused(variable: str) -> None:
 def test_with_a_budget_of_operations_images_seen_may_differ() -> None:
     found = arms(CLEAR[:8])
     found["linear"] = {seed: replace(run, images_seen=7) for seed, run in found["linear"].items()}
-    asked = study("linear", budget="flops", costs={"cosine": 1.0, "linear": 2.0})
+    asked = study("linear", budget="flops")
     assert primary(verdict.judge(asked, found)).outcome == "worse"
 
 
