@@ -562,7 +562,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         runs[0].scores.update(scores)
         stranger = result(seed=99, fd=77.0, fingerprint="a" * 64)
         alike = results.Gathered((*runs, stranger), ())
-        monkeypatch.setattr(results, "at_revision", lambda name: runs[0])
+        monkeypatch.setattr(results, "of_snapshot", lambda name: runs[0])
         monkeypatch.setattr(results, "gather", lambda: alike)
         monkeypatch.setattr(results, "matching", lambda found, working: alike)
         Path("metrics").mkdir()

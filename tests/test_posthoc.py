@@ -188,7 +188,7 @@ def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path: Path, mon
     settings = kept()
     drawn = settings.model_copy(update={"sample": settings.sample.model_copy(update={"ema_length": 0.075})})
     monkeypatch.setattr(card.config, "load", lambda: drawn)
-    monkeypatch.setattr(card.runs, "at_revision", scores)
+    monkeypatch.setattr(card.runs, "of_snapshot", scores)
     averages.save(MODEL, 0.075, tmp_path / "scored")
     averages.save(MODEL, 0.12, tmp_path / "other")
     with pytest.raises(Found):

@@ -295,7 +295,7 @@ def test_the_same_scores_by_other_code_are_another_run(folder: Path, other: dict
     assert names(runs.gather()) == ({"a", "b"} if other else {"a"})
 
 
-# --- the working folder, and revisions
+# --- the working folder
 
 
 def test_the_working_folder_counts_where_it_is_no_experiment_yet(folder: Path) -> None:
@@ -314,27 +314,6 @@ def test_a_working_folder_whose_params_were_set_since_is_left_out(folder: Path) 
     found = runs.gather()
     assert names(found) == {"a"}
     assert found.notes == ("left out workspace: stage evaluate ran with another seed than params.yaml says",)
-
-
-def test_a_run_is_named_by_experiment_revision_or_workspace(folder: Path) -> None:
-    record(folder, [Experiment("a", 3.0)])
-    Experiment("b", 4.0).write(folder)
-    commit = git("rev-parse", reference("a"))
-    scores = {name: runs.at_revision(name).scores["classifier.fd"] for name in ("a", commit[:10], "workspace")}
-    assert scores == {"a": 3.0, commit[:10]: 3.0, "workspace": 4.0}
-
-
-@pytest.mark.parametrize("name", ["nothing", "--all", "HEAD"])
-def test_an_unknown_name_is_refused(folder: Path, name: str) -> None:
-    record(folder, [Experiment("a")])
-    with pytest.raises(UserError, match=f"^{name}: neither an experiment nor a git revision"):
-        runs.at_revision(name)
-
-
-def test_a_revision_that_was_never_scored_is_refused(folder: Path) -> None:
-    record(folder, [Experiment("a", files={"metrics/evaluate.json": None})])
-    with pytest.raises(UserError, match=r"^a: metrics/evaluate.json is missing"):
-        runs.at_revision("a")
 
 
 # --- MLflow

@@ -136,17 +136,8 @@ def compare_runs(parsed: argparse.Namespace) -> int:
     from ddpm.compare import noise_levels, runs, tables, too_early, verdict
 
     working = config.load()
-    if parsed.between:
-        from ddpm.compare import two_models
-        from ddpm.compute import devices
-
-        before, after = map(runs.at_revision, parsed.between)
-        found = verdict.between(before, after, working.compare, parsed.metrics)
-        images = two_models.lines(before, after, working.evaluate, devices.resolve(working.device))
-        found = replace(found, notes=(*found.notes, *images))
-    else:
-        options = parsed.metrics, parsed.may_differ, parsed.all_pairs
-        found = verdict.compare(runs.gather(), parsed.by, working, *options)
+    options = parsed.metrics, parsed.may_differ, parsed.all_pairs
+    found = verdict.compare(runs.gather(), parsed.by, working, *options)
     levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
     found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
     written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []

@@ -19,8 +19,7 @@ from ddpm.compare import noise_levels, sanity
 from ddpm.compare.noise_levels import Difference
 from ddpm.compare.runs import some
 from ddpm.compare.too_early import exit_code
-from ddpm.params import file
-from ddpm.study import budget, curves, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
+from ddpm.study import curves, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
 from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 from ddpm.study.runner import Share
@@ -46,18 +45,6 @@ def print_plan(parsed: argparse.Namespace) -> None:
     answer(parsed, status.to_dict(found, at_once) | costs, planning.text(found, at_once, cost, power))
 
 
-def print_costs(parsed: argparse.Namespace) -> None:
-    value, kind = budget.without(file.read(parsed.file), parsed.file)
-    found = budget.costs(plan.parse(value, parsed.file), kind)
-    print(budget.line(found))
-    if found.spread > budget.NOISY:
-        print(
-            f"warning: measurements of one variant differ by up to {found.spread:.0%}: something else runs on this "
-            "machine: stop it, and measure again",
-            file=sys.stderr,
-        )
-
-
 def run(parsed: argparse.Namespace) -> int:
     """Exit code 1 if an experiment failed."""
     study = plan.load(parsed.file)
@@ -65,7 +52,6 @@ def run(parsed: argparse.Namespace) -> int:
     ledger = Ledger(study)
     if not ledger.all:
         planning.check_sources(study)
-        budget.check_count(study)
     ledger.fix(parsed.commit)
     if ledger.moved:
         print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)

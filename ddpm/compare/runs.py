@@ -88,15 +88,6 @@ def gather() -> Gathered:
     return Gathered(_once(found), notes)
 
 
-def at_revision(name: str) -> Run:
-    """The run of an experiment by name, of a git revision, or of the ``workspace``. Raises UserError."""
-    snapshot = snapshots.revision(name)
-    try:
-        return of_snapshot(snapshot)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
-
-
 def of_snapshot(snapshot: Snapshot) -> Run:
     """The run in a snapshot. Raises UserError if a file is missing or unreadable, or the scores are of other params."""
     files = snapshot.files

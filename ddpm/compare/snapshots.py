@@ -98,24 +98,6 @@ def unfinished() -> list[tuple[Unfinished, Snapshot]]:
     return sorted(found, key=lambda each: each[1].when)
 
 
-def revision(name: str) -> Snapshot:
-    """An experiment by name, a git revision, or ``workspace``. Raises UserError if there is none."""
-    if name == WORKSPACE:
-        return workspace()
-    named = [snapshot for snapshot in experiments() if snapshot.name == name]
-    if len(named) > 1:
-        raise UserError(f"{name}: {len(named)} experiments have this name; give one's commit (`dvc exp show --sha`)")
-    if named:
-        return named[0]
-    git = repository()
-    try:
-        return read(git, name, "git", git.revparse_single(name).peel(pygit2.Commit))
-    except (KeyError, ValueError, pygit2.GitError) as error:
-        raise UserError(
-            f"{name}: neither an experiment nor a git revision; `dvc exp show` and `git log --oneline` list them"
-        ) from error
-
-
 def workspace() -> Snapshot:
     """The working folder as it is."""
     files = {path: Path(path).read_bytes() for path in FILES if Path(path).is_file()}

@@ -34,7 +34,7 @@ import numpy as np
 from ddpm.base.errors import UserError
 from ddpm.compare import metrics, pairing, runs, statistics, too_early
 from ddpm.compare.pairing import Arm, Pair
-from ddpm.compare.runs import Gathered, Run
+from ddpm.compare.runs import Gathered
 from ddpm.params.config import Compare, Config
 from ddpm.scoring.metric import Direction
 
@@ -42,7 +42,6 @@ from ddpm.scoring.metric import Direction
 Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
-ONE_SEED = "one seed proves nothing"
 COPIES = "copies train images"
 
 
@@ -116,18 +115,17 @@ class Verdict(Described):
     """The result of one look.
 
     low, high: t intervals, which all hold together with probability ``compare.confidence``. p: of the paired t test;
-    adjusted_p: multiplied by the number of verdicts; equivalence_p: of the two one-sided tests. They are None with only
-    one seed. more_seeds: how many would settle it with probability ``compare.power``, if the true difference is as
-    observed, and if it is as near to the margin as the interval allows. The second is None for more than
-    statistics.MOST_SEEDS, as always if the interval contains the margin. Both are None if there is nothing to settle,
-    or if even the observed difference would take more than that.
+    adjusted_p: multiplied by the number of verdicts; equivalence_p: of the two one-sided tests. more_seeds: how many
+    would settle it with probability ``compare.power``, if the true difference is as observed, and if it is as near to
+    the margin as the interval allows. The second is None for more than statistics.MOST_SEEDS, as always if the interval
+    contains the margin. Both are None if there is nothing to settle, or if even the observed difference would take more
+    than that.
     """
 
-    p: float | None = None
-    adjusted_p: float | None = None
-    sign_flip_p: float | None = None
-    equivalence_p: float | None = None
-    reason: str = ONE_SEED
+    p: float
+    adjusted_p: float
+    sign_flip_p: float
+    equivalence_p: float
     more_seeds: tuple[int, int | None] | None = None
 
 
@@ -173,57 +171,30 @@ def compare(
         pairs, dropped = pairing.paired(wanted, by)
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *gathered.notes])) from error
-    notes = [*gathered.notes, *matched.notes, *dropped]
-    return _compared(by, arms, pairs, notes, working.compare, chosen, may_differ)
-
-
-def between(before: Run, after: Run, settings: Compare, chosen: Sequence[str] = ()) -> Comparison:
-    """Two runs, whatever they differ in: means and differences. With one seed each it is always inconclusive.
-
-    That is why anything may differ: you can look at two commits without a verdict.
-    """
-    differences = runs.differences(before.params, after.params)
-    # a hyperparameter that only one of them has follows from its variant's name
-    by = tuple(key for key in differences if key in before.params and key in after.params)
-    arms = [Arm(run.name, {key: run.params.get(key) for key in by}, {run.seed: run}) for run in (before, after)]
-    pair = Pair(before.name, after.name, (before,), (after,))
-    seeds = [f"{run.name}'s seed is {run.seed}" for run in (before, after)] if before.seed != after.seed else []
-    notes = [*seeds, f"{ONE_SEED}: training with another one moves scores as much as many variants do"]
-    return _compared(by, arms, [pair], notes, settings, chosen, pairing.ALIKE)
-
-
-def _compared(
-    by: tuple[str, ...],
-    arms: Sequence[Arm],
-    pairs: Sequence[Pair],
-    notes: Sequence[str],
-    settings: Compare,
-    chosen: Sequence[str],
-    may_differ: Collection[str],
-) -> Comparison:
-    runs = [run for arm in arms for run in arm.runs.values()]
-    fingerprint = pairing.check_fingerprints(runs, by)
+    scored = [run for arm in arms for run in arm.runs.values()]
+    fingerprint = pairing.check_fingerprints(scored, by)
     differing = pairing.check_alike(arms, may_differ)
-    names = pairing.choose_metrics(runs, chosen)
+    names = pairing.choose_metrics(scored, chosen)
     copies = []
     for arm in arms:
         if seeds := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
             spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
             copies.append(f"{arm.label} {COPIES} ({', '.join(spaces)}) with {pairing.named(seeds)}")
-    verdicts = judge(pairs, names, settings)
+    verdicts = judge(pairs, names, working.compare)
+    notes = [*gathered.notes, *matched.notes, *dropped]
     return Comparison(
         by=by,
         metrics=tuple(names),
         arms=tuple(arms),
         verdicts=tuple(verdicts),
-        notes=(*differing, *copies, *details(verdicts, names[0]), *notes, *too_early.note(runs, names[0])),
+        notes=(*differing, *copies, *details(verdicts, names[0]), *notes, *too_early.note(scored, names[0])),
         fingerprint=fingerprint,
-        settings=settings,
+        settings=working.compare,
     )
 
 
 def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> list[Verdict]:
-    """A verdict for each pair and each metric. A single seed is only described."""
+    """A verdict for each pair, of two seeds or more, and each metric."""
     return [
         _at_one_look(metric, pair, names[0], len(pairs) * len(names), settings) for pair in pairs for metric in names
     ]
@@ -231,18 +202,16 @@ def judge(pairs: Sequence[Pair], names: Sequence[str], settings: Compare) -> lis
 
 def _at_one_look(metric: str, pair: Pair, primary: str, verdicts: int, settings: Compare) -> Verdict:
     """The verdict on one metric of a pair. primary: the table's first metric. verdicts: their number in the table."""
-    seen = Verdict(**described(metric, pair, settings))
-    if len(seen.seeds) == 1:
-        return seen
-    gaps, alpha = np.array(seen.differences), 1 - settings.confidence
-    test = statistics.t_test(gaps, seen.margin, 1 - alpha / verdicts)
+    scores, alpha = described(metric, pair, settings), 1 - settings.confidence
+    gaps, margin = np.subtract(scores["variant_scores"], scores["baseline_scores"]), scores["margin"]
+    test = statistics.t_test(gaps, margin, 1 - alpha / verdicts)
     adjusted_p, flip_p = min(1.0, float(test.p) * verdicts), float(statistics.sign_flip_p(gaps))
     differs = adjusted_p < alpha and flip_p <= alpha
-    shifted_p = statistics.shifted_flip_p(gaps, seen.margin)
+    shifted_p = statistics.shifted_flip_p(gaps, margin)
     excluded = bool(statistics.is_equivalent(test.equivalence_p * verdicts, shifted_p, alpha))
     tested: dict[str, Any] = {name: float(getattr(test, name)) for name in ("low", "high", "p", "equivalence_p")}
     tested["coverage"] = f"{100 * settings.confidence:g}% interval, adjusted for a table of {verdicts}"
-    seen = replace(seen, **tested, adjusted_p=adjusted_p, sign_flip_p=flip_p)
+    seen = Verdict(**scores, **tested, adjusted_p=adjusted_p, sign_flip_p=flip_p)
     outcome, reason = rule(pair, primary, seen, differs, excluded)
     if reason or outcome != "inconclusive":
         return replace(seen, outcome=outcome, reason=reason)

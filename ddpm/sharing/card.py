@@ -17,7 +17,7 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json, sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
-from ddpm.compare import metrics, runs, statistics
+from ddpm.compare import metrics, runs, snapshots, statistics
 from ddpm.compare.runs import Run
 from ddpm.data.processed import MANIFEST, called, read_manifest
 from ddpm.model import averages
@@ -81,7 +81,7 @@ def known(source: Path, model: Loaded) -> Known:
         raise UserError(f"{MODEL_FILE} is another model")
     if length is not None and not _same_weights(model, averages.load(MODEL_FILE, length, torch.device("cpu"))):
         raise UserError(f"its scores here are of the model that `ddpm ema --length {length:g}` writes")
-    own = runs.at_revision("workspace")
+    own = runs.of_snapshot(snapshots.workspace())
     try:
         alike = runs.matching(runs.gather().runs, settings).runs
     except UserError:

@@ -33,7 +33,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 MADE_BY = metric.makers()
-Spending = Literal["pocock", "obrien_fleming", "linear", "evalue"]
+Spending = Literal["pocock", "evalue"]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -63,8 +63,7 @@ class Plan(settings.Section):
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check_alike``); everything else is refused.
     tune: values to try for each variant, on seeds that the verdict does not use (``Study.tuning``).
-    budget: what all variants have equal; costs: of a training step, by variant, where that is not images
-    (ddpm/study/budget.py).
+    budget: what all variants have equal (ddpm/study/budget.py).
     """
 
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
@@ -79,7 +78,6 @@ class Plan(settings.Section):
     may_differ: tuple[Alike, ...] = ()
     tune: grid.Tune | None = None
     budget: Budget = "images"
-    costs: dict[Name, Annotated[float, Field(gt=0)]] = Field(default={})
 
 
 class OpenPrimary(UserError):
@@ -115,7 +113,8 @@ class Study:
 
     name: of the file. params: variant -> its complete params as plain values, with the first seed. configs: the same,
     checked. texts: the same, as written. points: the same, checked, with all values to try; empty without ``tune``.
-    chosen: variant -> the point at which it enters the verdict, once that is known.
+    chosen: variant -> the point at which it enters the verdict, once that is known. flops: variant -> operations of a
+    training step; empty without ``budget: flops``.
     """
 
     name: str
@@ -126,6 +125,7 @@ class Study:
     path: Path = Path("studies")
     points: dict[str, Sequence[grid.Point]] = field(default_factory=dict)
     chosen: Mapping[str, grid.Point] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:
@@ -238,8 +238,11 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         if "seed" in overrides:
             raise UserError(f"{source}: seed: every variant gets the same seeds; first_seed says where they begin")
         changes = {**overrides, "seed": plan.first_seed}
-        if plan.budget != "images" and variant != study.baseline:
-            changes["train.steps"] = budget.steps(plan, variant, study.settings, str(path))
+        if plan.budget == "flops":
+            trial = file.decode(grid.overridden(base, changes, source), source)
+            study.flops[variant] = budget.per_step(config.check(trial, source))
+            if variant != study.baseline:
+                changes["train.steps"] = budget.steps(study, variant)
         study.texts[variant] = grid.overridden(base, changes, source)
         params = study.params[variant] = file.decode(study.texts[variant], source)
         study.configs[variant] = config.check(params, source)

@@ -31,7 +31,7 @@ question: Which of {labels} is better?
 {variants}
 {primary}
 looks: [{looks}]             # numbers of seeds at which it may be decided
-spending: {spending}                    # pocock: early verdicts are easy; obrien_fleming: rare; linear: between
+spending: {spending}                    # pocock; evalue: looks may be changed and added at any time
 """
 PRIMARY = "primary: {}            # what the verdict is about; all other metrics are secondary"
 OPEN = """\

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from ddpm.compare.statistics import Array, t_test
 
@@ -33,15 +33,9 @@ EFFECTS = np.linspace(0, 4, 33)  # in standard deviations; estimates are interpo
 FUTURES = 2000  # simulated continuations of a study
 
 
-def _obrien_fleming(level: Array, seeds: Array) -> Array:
-    return 2 * ndtr(ndtri(level / 2) / np.sqrt(seeds / seeds[-1]))
-
-
 # name -> the share of error rates (..., 1) that may be spent up to each look, by its number of seeds: (..., looks)
 SPENDING: dict[str, Callable[[Array, Array], Array]] = {
     "pocock": lambda level, seeds: level * np.log1p((math.e - 1) * seeds / seeds[-1]),
-    "obrien_fleming": _obrien_fleming,
-    "linear": lambda level, seeds: level * seeds / seeds[-1],
     # for the sign-flip test alone, whatever the last look is; the t test's e-value needs no plan (``_evalues``)
     "evalue": lambda level, seeds: level * seeds / (seeds + 12),
 }
@@ -196,7 +190,7 @@ def _nominals(design: Design) -> Array:
         return _evalues(np.array(design.looks))
     random = np.random.default_rng(0)
     draws = DRAWS // math.ceil(len(design.looks) / 5)
-    spent = np.maximum(design.spent(LEVELS), NEVER)
+    spent = design.spent(LEVELS)
     found = spent.copy()
     for k, n in enumerate(design.looks[1:], 1):
         parts = random.standard_normal((draws, n))
