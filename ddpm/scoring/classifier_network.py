@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,39 +22,35 @@ SMOOTHING = 0.1  # of the labels of photographs
 SMALL = 4  # pixels of a side: with more, it is halved; with fewer, it is not shifted
 
 
+class Recipe(NamedTuple):
+    """The numbers of ``fitting``."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
 def fitted(
-    images: Images,
-    labels: NDArray[np.int64],
-    classes: int,
-    device: torch.device,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
+    images: Images, labels: NDArray[np.int64], classes: int, recipe: Recipe, device: torch.device
 ) -> dict[str, Tensor]:
-    """The weights of a Network after so many steps of ``fitting``, on the CPU."""
+    """The weights of a Network after ``fitting``, on the CPU."""
     devices.make_deterministic(device)
     with torch.random.fork_rng(), _one_thread():
-        torch.manual_seed(seed)
+        torch.manual_seed(recipe.seed)
         network = Network(Shape(*images.shape[1:]), classes).to(device)
-        with progress.bar(steps, "fit classifier", "step") as bar:
-            for _ in fitting(network, images, labels, device, steps, batch_size, learning_rate, seed):
+        with progress.bar(recipe.steps, "fit classifier", "step") as bar:
+            for _ in fitting(network, images, labels, recipe, device):
                 bar.update()
     return {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
 
 
 def fitting(
-    network: nn.Module,
-    images: Images,
-    labels: NDArray[np.int64],
-    device: torch.device,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
+    network: nn.Module, images: Images, labels: NDArray[np.int64], recipe: Recipe, device: torch.device
 ) -> Iterator[None]:
     """Fit to images, (N, C, H, W), and labels, (N,), and yield after each step. Batches and shifts are drawn on the
     CPU, so that they are the same on every device."""
+    steps, batch_size, learning_rate, seed = recipe
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)

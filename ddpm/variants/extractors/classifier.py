@@ -62,7 +62,7 @@ class Classifier(Extractor):
         self.fit(processed, path, device)
 
     def trial(self, dataset: str, some: Images, classes: int, images: int, device: Device) -> Trial:
-        from ddpm.scoring.classifier_network import Network, fitting
+        from ddpm.scoring.classifier_network import Network, Recipe, fitting
 
         image = Shape(*some.shape[1:])
         shipped = [read_metadata(file) for file in SHIPPED.glob("*.safetensors")]
@@ -70,8 +70,8 @@ class Classifier(Extractor):
         steps = 0 if (dataset, image.channels, image.image_size) in made else self._length(images)
         network = Network(image, classes).to(device)
         labels = np.arange(len(some)) % classes
-        fit = fitting(network, some, labels, device, steps, self.batch_size, self.learning_rate, self.seed)
-        return Trial(network.eval(), steps, fit)
+        recipe = Recipe(steps, self.batch_size, self.learning_rate, self.seed)
+        return Trial(network.eval(), steps, fitting(network, some, labels, recipe, device))
 
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
@@ -87,7 +87,7 @@ class Classifier(Extractor):
         """Fit on the train split and write the weights; the metadata says how and from what they were made."""
         from safetensors.torch import save_file
 
-        from ddpm.scoring.classifier_network import fitted
+        from ddpm.scoring.classifier_network import Recipe, fitted
 
         manifest = read_manifest(processed)
         classes = len(manifest.classes)
@@ -97,8 +97,8 @@ class Classifier(Extractor):
                 "use auto or inception, or sort the images into a folder per class"
             )
         images, labels = open_split(processed, "train")
-        steps = self._length(len(images))
-        state = fitted(images, labels, classes, device, steps, self.batch_size, self.learning_rate, self.seed)
+        recipe = Recipe(self._length(len(images)), self.batch_size, self.learning_rate, self.seed)
+        state = fitted(images, labels, classes, recipe, device)
         about = {
             "command": COMMAND,
             "recipe": {field: getattr(self, field) for field in type(self).model_fields},
