@@ -121,7 +121,8 @@ def complete(folder: Path, digits: Path) -> Path:
         {"classifier": {"floor": SCORES["real"]["classifier"], "ladder": {"blur": RUNGS, "noise": RUNGS}}},
     )
     row = {"whole": 0.5, "noticed": {"blur": {"mean": 0.6, "worse": 0.55}, "noise": {"mean": 2.0, "worse": 1.0}}}
-    write_json(Path("metrics/sanity.json"), {"images": 179, "sets": 8, "data": {}, "scores": {"classifier.fd": row}})
+    found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
+    write_json(Path("metrics/sanity.json"), found)
     for split in ("train", "test"):
         shutil.copytree(digits / split, Path("data/processed") / split)
     shutil.copy(digits / "manifest.json", "data/processed")

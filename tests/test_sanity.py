@@ -182,8 +182,6 @@ def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(tmp_path: Pa
     for scores in (("other.fd",), ("bits_per_dim",), ("classifier.recall",), ("classifier.is_mean",)):
         assert decides(path, *scores) == ""
     assert decides(path, "classifier.fd", count=1000) == ""  # a table of another size says nothing certain
-    path.write_text(found.model_copy(update={"samples": None}).model_dump_json())  # of an older version
-    assert decides(path, "classifier.fd") == ""
     assert decides(tmp_path / "none.json", "classifier.fd") == ""
 
 

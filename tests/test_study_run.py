@@ -152,7 +152,8 @@ def test_a_study_says_what_its_primary_metric_does_not_notice(capsys: pytest.Cap
     row = {"whole": 1.0, "noticed": {"blur": {"mean": 1.0, "worse": 0.5}, "noise": {"mean": 2.0, "worse": 1.0}}}
     data = sanity.data_params(plan.load(PLAN).configs["cosine"].data)
     sanity.PATH.parent.mkdir(exist_ok=True)
-    write_json(sanity.PATH, {"images": 50, "sets": 8, "data": data, "scores": {"classifier.fd": row}})
+    found = {"images": 50, "samples": 50, "sets": 8, "data": data, "scores": {"classifier.fd": row}}
+    write_json(sanity.PATH, found)
     assert study("run", str(PLAN), "--slots", "2") == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert line.startswith("warning: classifier.fd is blind to what it should see in real images of this data (at 50 ")

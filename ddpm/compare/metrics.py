@@ -102,8 +102,8 @@ def gain(name: str, difference: float) -> float:
 
 
 def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int]]:
-    """That score of the yardsticks and of real images, and the number of images, by what they are. Empty for a run that
-    an older version scored."""
+    """That score of the yardsticks and of real images, and the number of images, by what they are; without those
+    that have no such score, as of a likelihood."""
     extractor = name.rpartition(".")[0]
     return {
         what: (scores[f"{prefix}.{name}"], int(scores[f"{prefix}.{extractor}.count"]))
@@ -157,7 +157,7 @@ class Closeness(NamedTuple):
 
 
 def closeness(scores: Mapping[str, float]) -> list[Closeness]:
-    """One for each space in the scores; none for a run that an older version scored, without limits."""
+    """One for each space in the scores."""
     found = []
     for name in sorted(scores):
         if name.startswith(MEMORISATION) and name.endswith(".limit"):

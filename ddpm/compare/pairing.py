@@ -162,24 +162,18 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
             f"{'; '.join(refused.values())}: a gap may be theirs: run the odd ones again, or allow it by `may_differ: "
             f"[{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
         )
-    if not any(run.code for run in runs):
-        notes.append("the code that made these runs is not known: an older version recorded them")
     return notes
 
 
 def code_differences(runs: Sequence[Run]) -> list[str]:
-    """Lines that name the code files in which the runs differ, and the runs of unknown code."""
+    """A line that names the code files in which the runs differ, if any."""
     versions = Counter(path for path, _ in {version for run in runs for version in run.code.items()})
-    lines = []
-    if differing := sorted(path for path, count in versions.items() if count > 1):
-        known = [run for run in runs if run.code]
-        alike = scored.grouped(known, lambda run: files.digest([run.code.get(path) for path in differing]))
-        names = "; ".join(some([run.name for run in group]) for group in alike.values())
-        lines.append(f"code differs in {some(differing)}: {names}")
-    unknown = [run.name for run in runs if not run.code]
-    if unknown and len(unknown) < len(runs):
-        lines.append(f"of unknown code, by an older version: {some(unknown)}")
-    return lines
+    differing = sorted(path for path, count in versions.items() if count > 1)
+    if not differing:
+        return []
+    alike = scored.grouped(runs, lambda run: files.digest([run.code.get(path) for path in differing]))
+    names = "; ".join(some([run.name for run in group]) for group in alike.values())
+    return [f"code differs in {some(differing)}: {names}"]
 
 
 def choose_metrics(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:

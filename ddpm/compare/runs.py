@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
@@ -119,12 +118,12 @@ def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
 
 
 def of_logged(run: tracker.Logged) -> Run:
-    """The run as MLflow has it. Raises UserError if it has no fingerprint, or params that are not this version's."""
+    """The run as MLflow has it. Raises UserError if it has no fingerprint or code, or params that are not allowed."""
     fingerprint = {key: run.tags[tag] for tag, key in FINGERPRINTS.items() if tag in run.tags}
     if "hash" not in fingerprint:
-        raise UserError("no tag ddpm.fingerprint: logged by an older version, or evaluated elsewhere")
+        raise UserError("no tag ddpm.fingerprint: not evaluated by this project")
     try:
-        code = measured.parse(run.tags.get(CODE, "{}").encode(), dict[str, str])
+        code = measured.parse(run.tags.get(CODE, "").encode(), dict[str, str])
     except UserError as error:
         raise UserError(f"its tag {CODE} can't be read") from error
     chosen: config.Config = config.check(nested(run.params), "its params")
@@ -188,9 +187,6 @@ def matching(found: Iterable[Run], working: config.Config, by: Iterable[str] = (
     their scores differ. Raises UserError if there is none; it names the keys in which the most similar run differs.
     """
     by, here, runs = tuple(by), working.flat(), list(found)
-    if any(under(key, "model") for run in runs for key in run.params.keys() ^ here.keys()):
-        here = _with_model_defaults(here)
-        runs = [replace(run, params=_with_model_defaults(run.params)) for run in runs]
     close = (run for run in runs if not differences(run.params, here, by))
     same = grouped(close, lambda run: _key(run.params, by))
     if not same:
@@ -251,31 +247,11 @@ def _key(params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
 
 
 def _once(found: Iterable[Run]) -> tuple[Run, ...]:
-    """Each run once: runs with the same params, scores, fingerprint and code become one, with its first name and time.
+    """Runs with the same params, scores, fingerprint and code become one, with the first name and time."""
 
-    A run of unknown code, such as an older version's in MLflow, counts as equal to any run with all else in common.
-    """
-
-    def made(run: Run) -> str:
+    def identity(run: Run) -> str:
         scores = {name: repr(score) for name, score in run.scores.items() if metrics.is_judged(name)}
-        return digest([_key(run.params), scores, run.fingerprint])
+        return digest([_key(run.params), scores, run.fingerprint, run.code])
 
-    kept = []
-    for runs in grouped(found, made).values():
-        alike = grouped(runs, lambda run: digest(run.code))
-        if len(alike) > 1:
-            alike.pop(digest({}), None)
-        kept += [replace(group[0], when=min(run.when for run in group)) for group in alike.values()]
-    return tuple(kept)
-
-
-def _with_model_defaults(params: dict[str, Any]) -> dict[str, Any]:
-    """The params with all hyperparameters of the network. Only its own module knows them, and that imports torch."""
-    name = params["model.name"]
-    block = {key.removeprefix(f"model.{name}."): value for key, value in params.items() if under(key, f"model.{name}")}
-    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
-    try:
-        architecture = variant.build("networks", {"name": name, name: frozen}, "model")
-    except UserError:
-        return params  # an older version's hyperparameters, which then differ
-    return params | flatten({"model": json.loads(architecture.model_dump_json())})
+    groups = grouped(found, identity).values()
+    return tuple(replace(group[0], when=min(run.when for run in group)) for group in groups)

@@ -45,7 +45,7 @@ class Sanity(BaseModel):
     ``classifier.fd``."""
 
     images: int
-    samples: int | None = None
+    samples: int
     sets: int
     data: dict[str, Any]
     scores: dict[str, Row]

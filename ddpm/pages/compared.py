@@ -159,7 +159,7 @@ def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part
 
 
 def _learning(found: Compared) -> list[Figure]:
-    """The Fréchet distance over training, if all runs have snapshots; runs of older versions have no curve at all."""
+    """The Fréchet distance over training, if all runs have snapshots."""
     for metric in DISTANCES:
         lacking: list[Part] = []
         means = _means(found, CURVE, ("images", metric), lacking)

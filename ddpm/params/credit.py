@@ -42,8 +42,8 @@ def check(config: Config, identities: Mapping[str, Any]) -> None:
 
 
 def recorded(stages: Iterable[str] = LEFT, files: Mapping[str, bytes] | None = None) -> dict[str, Any]:
-    """Stage -> identity, from metrics/, or ``files`` by path; None if an older version wrote the file, or it is not
-    readable, which whoever reads its numbers reports."""
+    """Stage -> identity, from metrics/, or ``files`` by path; None if it is not there or not readable,
+    which whoever reads its numbers reports."""
     found = dict.fromkeys(stages)
     for stage in found:
         with suppress(OSError, LookupError, TypeError, ValueError, RecursionError):

@@ -136,7 +136,7 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("an average out of the snapshots' range", _posthoc(0.25), "sample.ema_length: an average of length 0.25 cannot"),
     ("an average longer than all", _posthoc(0.5), "sample.ema_length: 0.5 is not allowed"),
     ("a metric that does not exist", {"evaluate": {"metrics": ["fidd"]}}, "unknown 'fidd' (did you mean 'fid'?)"),
-    ("a metric named as a path", {"evaluate": {"metrics": ["../fid"]}}, "evaluate.metrics: unknown '../fid'"),
+    ("a metric named as a path", {"evaluate": {"metrics": ["../fid"]}}, "unknown '../fid'"),
     ("no images to draw", {"sample": {"count": 0}}, "sample.count: 0 is not allowed"),
 ]
 
