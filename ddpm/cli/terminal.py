@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -17,9 +16,9 @@ def width() -> int:
     return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
 
 
-def answer(parsed: argparse.Namespace, value: object, *lines: object) -> None:
-    """Print ``lines`` or, with --json, ``value`` as one JSON document; NaN and infinity in it raise ValueError."""
-    print(*([json.dumps(value, indent=2, allow_nan=False)] if parsed.json else lines), sep="\n")
+def answer(as_json: bool, value: object, *lines: object) -> None:
+    """Print ``lines`` or, as JSON, ``value`` as one document; NaN and infinity in it raise ValueError."""
+    print(*([json.dumps(value, indent=2, allow_nan=False)] if as_json else lines), sep="\n")
 
 
 def picture_path(path: Path) -> None:

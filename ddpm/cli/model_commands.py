@@ -1,0 +1,127 @@
+"""The commands of ``ddpm`` that draw from, average and share model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.base.paths import MODEL_FILE
+from ddpm.base.settings import section
+from ddpm.cli.app import MODELS, Device, Model, Picture, Steps, app
+from ddpm.cli.terminal import picture_path
+
+
+@app.command(group=MODELS)
+def sample(
+    *,
+    model: Model = MODEL_FILE,
+    count: Annotated[int, Parameter(("--count", "-n"), help="images")] = 64,
+    out: Picture = Path("grid.png"),
+    seed: Annotated[int, Parameter(help="one of sample.seeds draws that set again")] = 0,
+    sampler: Annotated[str, Parameter(help=", ".join(variant.names("samplers")))] = "ddim",
+    steps: Steps = 50,
+    spacing: Annotated[str, Parameter(help="as sample.spacing")] = "uniform",
+    classes: Annotated[tuple[str, ...], Parameter("--class", help="numbers or names, in turn (all)")] = (),
+    guidance: Annotated[float, Parameter(metavar="WEIGHT", help="1: none")] = 1.0,
+    guide: Annotated[Path | None, Parameter(help="a worse model to guide away from (the model without class)")] = None,
+    batch_size: int = 256,
+    device: Device = "auto",
+) -> None:
+    """Draw images from a model file, anywhere.
+
+    examples:
+      ddpm sample -n 16 --out digits.png     # 16 images of the current model
+      ddpm sample --class 3 --guidance 2     # one class, more clearly, of a model with classes
+      ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250
+    """
+    import torch
+
+    from ddpm.compute import devices
+    from ddpm.model.file import load_model
+    from ddpm.pictures import grids
+    from ddpm.sampling.generator import Generator
+    from ddpm.sampling.samples import noise_seed
+    from ddpm.sampling.settings import Guidance, Sample
+
+    picture_path(out)
+    if guide and not guide.is_file():
+        raise UserError(f"--guide: {guide}: no such model file")
+    guided = {"weight": guidance, "model": str(guide) if guide else None, "sha256": sha256(guide) if guide else None}
+    given: dict[str, object] = {
+        "count": count,
+        "batch_size": batch_size,
+        "steps": steps,
+        "spacing": spacing,
+        "classes": classes or None,
+    }
+    given |= {"seeds": (seed,), "sampler": variant.build("samplers", {"name": sampler}, "--sampler")}
+    options = section(Sample, given | {"guidance": section(Guidance, guided)})
+    on = devices.resolve(device)
+    loaded = load_model(model, on)
+    generator = Generator.of(loaded, options, on)
+    noise = noise_seed(loaded.config.seed, seed)
+    batches = generator.batches(count, batch_size, noise, loaded.image_shape)
+    grids.save_grid(torch.cat([batch for _, batch in batches]), out)
+    print(f"{out}: {count} images, {generator.evaluations} evaluations each")
+
+
+@app.command(group=MODELS)
+def ema(
+    *,
+    length: Annotated[float, Parameter(help="as in sample.ema_length: the paper's sigma_rel")],
+    model: Annotated[Model, Parameter(help="with the folder ema/ next to it")] = MODEL_FILE,
+    out: Annotated[Path, Parameter(help="a new file")] = Path("ema.safetensors"),
+) -> None:
+    """Write a model file with another average of the weights (train.posthoc).
+
+    examples:
+      ddpm ema --length 0.075  # from the snapshots of train.posthoc
+    """
+    from ddpm.model import averages
+
+    averages.save(model, length, out)
+    print(f"{out}: the average of length {length:g}; `ddpm sample --model {out}` draws from it")
+
+
+@app.command(name="export", group=MODELS)
+def export_model(
+    *,
+    model: Model = MODEL_FILE,
+    out: Annotated[Path, Parameter(help="folder to write, a new one")] = Path("export"),
+    form: Annotated[Literal["ddpm", "diffusers"], Parameter("--format")] = "ddpm",
+) -> None:
+    """Write the model and its card to a folder, to share.
+
+    examples:
+      ddpm export --out shared
+    """
+    from ddpm.sharing import exchange
+
+    exchange.export_model(model, out, form)
+    print(f"{out}: {model} as a folder to share; read its README.md before you do")
+
+
+@app.command(name="import", group=MODELS)
+def import_model(
+    source: Annotated[Path, Parameter(help="a folder, or a model file")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="a new file")] = Path("model.safetensors"),
+) -> None:
+    """Make a model file from a folder that export or diffusers wrote.
+
+    examples:
+      ddpm import shared --out other.safetensors  # for `ddpm sample --model other.safetensors`
+    """
+    from ddpm.sharing import exchange
+
+    imported = exchange.import_model(source, out)
+    unknown = imported.facts.get("imported", {}).get("unknown", [])
+    print(f"{out}: {imported.config.model.name} for {'x'.join(map(str, imported.image_shape))} images")
+    if unknown:
+        print(f"its config has stand-ins for what {source} does not say: {', '.join(unknown)}")

@@ -1,0 +1,311 @@
+"""The commands of ``ddpm study``."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import App, Group, Parameter
+from cyclopts.validators import Number
+
+from ddpm.base.errors import UserError, printable
+from ddpm.base.machine import cores
+from ddpm.base.progress import duration
+from ddpm.cli.app import Json, NoPilot, Plan
+from ddpm.cli.terminal import answer
+from ddpm.compare import noise_levels, sanity
+from ddpm.compare.noise_levels import Difference
+from ddpm.compare.runs import some
+from ddpm.compare.too_early import exit_code
+from ddpm.params import file as params_file
+from ddpm.study import budget, curves, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
+from ddpm.study.plan import Study
+from ddpm.study.results import Ledger
+from ddpm.study.runner import Share
+from ddpm.study.verdict import Findings
+from ddpm.study.worker import Worker
+
+app = App(name="study")
+LOOP = Group("From a question to a verdict", sort_key=1)
+ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
+Slots: TypeAlias = Annotated[
+    int | None, Parameter(validator=Number(gte=1), help="experiments at a time (one per core or GPU)")
+]
+Remote: TypeAlias = Annotated[str, Parameter(help="of git")]
+
+
+@app.command(group=LOOP)
+def new(
+    name: str,
+    /,
+    *,
+    vary: Annotated[tuple[str, ...], Parameter(metavar="KEY=A,B", help="params keys and their values")],
+    base: Annotated[str | None, Parameter(help="a preset (params.yaml)")] = None,
+    common: Annotated[tuple[str, ...], Parameter("--set", metavar="KEY=VALUE", help="params keys of all arms")] = (),
+    looks: Annotated[tuple[int, ...], Parameter(help="seeds at which it may be decided (8 12 16 20)")] = (),
+    spending: Annotated[Literal["pocock", "evalue"], Parameter(help="how the looks share the error rate")] = "pocock",
+) -> None:
+    """Write a study's file, with comments.
+
+    examples:
+      ddpm study new loss --vary diffusion.loss.name=simple,min_snr
+    """
+    path = planning.write(name, vary, common, base, looks, spending)
+    print(f"{path}: complete it, commit it, and `ddpm study plan {name}`")
+
+
+@app.command(name="plan", group=LOOP)
+def print_plan(file: Plan, /, *, slots: Slots = None, json: Json = False, no_pilot: NoPilot = False) -> None:
+    """Show its experiments, what exists, the cost, the power at each look.
+
+    examples:
+      ddpm study plan studies/loss.yaml
+    """
+    study = plan.load(file)
+    ledger = Ledger(study)
+    if not ledger.all:
+        planning.check_sources(study)
+    state, at_once = status.of(ledger), _slots(slots, study)
+    cost = planning.cost(state, pilot=not no_pilot)
+    power = verdict.power(study)
+    costs = {"cost": cost._asdict(), "power": [row._asdict() for row in power]}
+    answer(json, status.to_dict(state, at_once) | costs, planning.text(state, at_once, cost, power))
+
+
+@app.command(name="costs", group=ELSEWHERE)
+def print_costs(file: Plan, /) -> None:
+    """Count or measure a training step of each arm, for the plan's costs.
+
+    examples:
+      ddpm study costs studies/networks.yaml  # FLOPs or seconds of a step, for arms at equal cost
+    """
+    value, kind = budget.without(params_file.read(file), file)
+    found = budget.costs(plan.parse(value, file), kind)
+    print(budget.line(found))
+    if found.spread > budget.NOISY:
+        print(
+            f"warning: measurements of one variant differ by up to {found.spread:.0%}: something else runs on this "
+            "machine: stop it, and measure again",
+            file=sys.stderr,
+        )
+
+
+@app.command(group=LOOP)
+def run(
+    file: Plan,
+    /,
+    *,
+    slots: Slots = None,
+    json: Json = False,
+    line: Annotated[int | None, Parameter(help="only this experiment of the plan, for job arrays")] = None,
+    max_time: Annotated[
+        float | None, Parameter(validator=Number(gt=0, lt=math.inf), help="minutes; then stop (exit code 75)")
+    ] = None,
+    commit: Annotated[
+        str | None, Parameter(help="run the code of this commit, which made the first results, off all branches")
+    ] = None,
+    push: Annotated[bool, Parameter(help="push each result to the git remote origin, as `push` does")] = False,
+) -> int:
+    """Run what is missing, and decide; after any stop, the same command continues.
+
+    Exit code 1 if an experiment failed.
+
+    examples:
+      ddpm study run studies/loss.yaml
+      ddpm study run studies/loss.yaml --line 3  # one experiment, for job arrays
+    """
+    study = plan.load(file)
+    sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.settings)
+    ledger = Ledger(study)
+    if not ledger.all:
+        planning.check_sources(study)
+        budget.check_count(study)
+    ledger.fix(commit)
+    if ledger.moved:
+        print(f"{study.name} goes on with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
+    share = (lambda: sharing.push(study, list(ledger.done.values()))) if push else None
+    with runner.within(max_time):
+        if line is not None:
+            return _run_line(line, ledger, runner.gpus(study), share)
+        return _run(ledger, _slots(slots, study), share, json)
+
+
+def _run(ledger: Ledger, at_once: int, share: Share | None, json: bool) -> int:
+    with status.shown(ledger, at_once, plain=json) as say:
+        going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say, share)
+        findings = going.run()
+    findings, written = _write(ledger, findings)
+    answer(json, verdict.to_dict(findings) | {"failed": going.failed}, verdict.describe(findings), "", *written)
+    for reason in going.failed.values():
+        print(f"failed: {printable(reason)}", file=sys.stderr)
+    if share:
+        share()  # results that a remote refused earlier
+    return 1 if going.failed else exit_code(findings.findings, findings.primary)
+
+
+@app.command(name="verdict", group=LOOP)
+def print_verdict(file: Plan, /, *, json: Json = False) -> int:
+    """Judge what is finished by now, and run nothing.
+
+    examples:
+      ddpm study verdict studies/loss.yaml
+    """
+    ledger = Ledger(plan.load(file))
+    if not ledger.done:
+        raise UserError(f"{file}: none of its experiments is finished: `ddpm study run {file}` runs them")
+    findings, written = _write(ledger, runner.Runner(ledger, 1, (), print).judge())
+    answer(json, verdict.to_dict(findings), verdict.describe(findings), "", *written)
+    return exit_code(findings.findings, findings.primary)
+
+
+def _write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
+    """Write the verdict, its pictures and its page, and log them; return the verdict with all its notes, and the paths
+    of the files."""
+    ledger.update()
+    levels = noise_levels.differences(ledger.found(), ledger.study.settings.compare.confidence)
+    findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
+    pictured = noise_levels.draw(levels, runner.paths(ledger.study)[0].parent)
+    written = [*runner.write(ledger.study, findings), *pictured, _report(ledger, findings, levels)]
+    _log(ledger, written)
+    return findings, written
+
+
+def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) -> Path:
+    """Write the study's page; return its path."""
+    from ddpm.pages import compared, report  # torch comes with them
+
+    study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
+    arms = compared.of_runs({variant: runs for variant, runs in ledger.found().items() if runs})
+    found = compared.Compared(
+        arms,
+        findings.findings,
+        list(verdict.titled(findings)),
+        findings.notes,
+        "no experiment is finished",
+        levels,
+        partial(curves.draw, findings.curves) if findings.curves else None,
+        tuning.panels(findings.tuning, findings.primary),
+        verdict.headlines(findings),
+    )
+    report.write_study(path, study.plan.question, found)
+    return path
+
+
+def _log(ledger: Ledger, written: list[Path]) -> None:
+    """Log the study in MLflow; a failure there fails nothing here."""
+    from ddpm.study import logged
+
+    if os.environ.get("DDPM_TRACKING") != "off":
+        try:
+            logged.sync(ledger, written)
+        except UserError as error:
+            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
+            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+
+
+def track(path: Path) -> None:
+    """``ddpm track sync --study``."""
+    from ddpm.study import logged
+
+    ledger = Ledger(plan.load(path))
+    sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
+    print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
+
+
+@app.command(name="status", group=LOOP)
+def print_status(file: Plan, /, *, slots: Slots = None, json: Json = False) -> None:
+    """Show what is done, running, failed and missing, and the time left.
+
+    examples:
+      ddpm study status studies/loss.yaml  # from another terminal, while it runs
+    """
+    study = plan.load(file)
+    ledger = Ledger(study, any_plan=True)
+    if ledger.refusal:
+        print(f"warning: {ledger.refusal}", file=sys.stderr)
+    state, at_once = status.of(ledger), _slots(slots, study)
+    answer(json, status.to_dict(state, at_once), status.text(state, at_once))
+
+
+@app.command(name="slurm", group=ELSEWHERE)
+def print_job(
+    file: Plan,
+    /,
+    *,
+    time: Annotated[
+        float | None,
+        Parameter(validator=Number(gt=0, lt=math.inf), help="limit of one job in minutes (twice the forecast)"),
+    ] = None,
+    no_pilot: NoPilot = False,
+) -> None:
+    """Print a job script for Slurm that runs what is missing up to the next look.
+
+    examples:
+      ddpm study slurm studies/loss.yaml | sbatch  # an experiment a job, as an array
+    """
+    study = plan.load(file)
+    print(slurm.script(status.of(Ledger(study)), time, pilot=not no_pilot), end="")
+    results.state(study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
+
+
+@app.command(name="push", group=ELSEWHERE)
+def push_results(file: Plan, /, *, remote: Remote = sharing.ORIGIN) -> None:
+    """Send the results to a git remote, and their data to DVC's remote.
+
+    examples:
+      ddpm study push studies/loss.yaml
+    """
+    study = plan.load(file)
+    sent = sharing.push(study, list(Ledger(study).done.values()), remote)
+    print(f"{remote}: {len(sent)} experiments sent")
+
+
+@app.command(group=ELSEWHERE)
+def pull(file: Plan, /, *, remote: Remote = sharing.ORIGIN) -> None:
+    """Take what other machines pushed.
+
+    examples:
+      ddpm study pull studies/loss.yaml
+    """
+    taken = sharing.pull(plan.load(file), remote)
+    print(f"{remote}: {len(taken)} experiments taken; `ddpm study status {file}`")
+
+
+def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Share | None) -> int:
+    """Raises UserError if there is no such line, or its variant has to be tuned first."""
+    planned = ledger.study.lines()
+    if not 1 <= number <= len(planned):
+        raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
+    if ledger.study.is_open(planned[number - 1]):
+        ledger.settle()
+    experiment = ledger.study.lines()[number - 1]
+    if ledger.study.is_open(experiment):
+        raise UserError(f"--line: {number}: {experiment.name}: {_untuned(experiment.variant, ledger)}")
+    worker = Worker(ledger, devices[:1])
+    with runner.stopping(worker):
+        worker.run(experiment, patience=math.inf)
+    ledger.update()
+    if share:
+        share()
+    print(f"{experiment.name}: done in {duration(ledger.done[experiment.name].seconds)}")
+    return 0
+
+
+def _untuned(variant: str, ledger: Ledger) -> str:
+    """Why a variant has no values yet."""
+    done = ledger.done
+    own = [(k, each) for k, each in enumerate(ledger.study.tuning(), 1) if each.variant == variant]
+    missing = [str(k) for k, each in own if each.name not in done]
+    if missing:
+        return f"{variant} has to be tuned first: --line {some(missing, 8, ' ')}"
+    return f"no value tried for {variant} gave a {ledger.study.plan.primary}"
+
+
+def _slots(given: int | None, study: Study) -> int:
+    return given or len(runner.gpus(study)) or cores()
