@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ from safetensors.torch import save_file
 
 from ddpm import cli
 from ddpm.base import variant
+from ddpm.cli import commands
 from ddpm.cli.app import app
+from ddpm.compare import pairing
 from ddpm.model import build
 from ddpm.model.file import load_model, save_model
 from ddpm.params import presets
@@ -247,7 +249,8 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
 def test_a_wrong_option_is_refused(
     model_file: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    line = refused(capsys, "sample", "--model", model_file, "--steps", "5", *options)
+    given = {"--model": str(model_file), "--steps": "5"} | dict(zip(options[::2], options[1::2], strict=True))
+    line = refused(capsys, "sample", *(word for option in given.items() for word in option))
     assert line.startswith(message)
     assert not list(Path().iterdir())
 
@@ -360,9 +363,8 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback() -> None:
 def test_without_a_command_the_commands_are_listed(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*group) == 0
     said = capsys.readouterr().out
-    commands = (app[group[0]] if group else app).resolved_commands()
-    assert len(commands) > 1
-    assert all(f"│ {command} " in said for command in commands if not command.startswith("-"))
+    listed = (app[group[0]] if group else app).resolved_commands()
+    assert all(f"│ {command} " in said for command in listed if not command.startswith("-"))
 
 
 def test_the_help_lists_the_main_loop_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -382,7 +384,8 @@ def test_the_help_lists_the_main_loop_first(capsys: pytest.CaptureFixture[str]) 
         (["compare"], "ddpm compare: "),
         (["compare", "--by"], "ddpm compare: "),
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
-        (["summary", "--all", "--json"], "ddpm summary: "),
+        (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
+        (["gate", "--update", "--json"], "ddpm gate: "),
         (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "ddpm use invert: "),
         (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
         (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
@@ -396,15 +399,16 @@ def test_a_mistake_in_the_arguments_is_one_line(
     assert refused(capsys, *arguments).startswith(message)
 
 
+def test_what_may_differ_is_what_the_verdict_compares() -> None:
+    assert get_args(commands.Alike) == get_args(pairing.Alike)
+
+
 def test_git_ignores_what_commands_write_by_default() -> None:
     root = Path(__file__).parents[1]
-    commands = [*app.resolved_commands().values(), *app["use"].resolved_commands().values()]
-    options = [
-        option for command in commands if command.default_command for option in command.assemble_argument_collection()
-    ]
-    paths = [
-        str(option.field_info.default) for option in options if option.name == "--out" and option.field_info.default
-    ]
+    functions = [one for group in (app, app["use"]) for name, one in group.resolved_commands().items() if name[0] != "-"]
+    options = [option for one in functions if one.default_command for option in one.assemble_argument_collection()]
+    defaults = [option.field_info.default for option in options if option.name == "--out"]
+    paths = [str(default) for default in defaults if isinstance(default, Path)]
     paths += ["metrics/frontier.csv", "metrics/frontier.png"]
     assert {"grid.png", "inpaint.png", "ema.safetensors", "export", "report.html"} <= set(paths)
     ask = subprocess.run(["git", "check-ignore", *paths, "export/"], cwd=root, capture_output=True, text=True)

@@ -89,14 +89,6 @@ def test_the_files_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]
         assert picture.size[0] > 300
 
 
-def test_two_experiments_are_set_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record(folder, grid({"cosine": 1, "linear": 2}, [0]))
-    assert run("compare", "--between", "cosine-0", "linear-0", "--out", "out") == 0
-    shown = capsys.readouterr().out
-    assert "inconclusive: one seed proves nothing" in shown
-    assert json.loads(Path("out/verdict.json").read_text())["verdicts"][0]["low"] is None
-
-
 def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for steps, fd in ((5, 1.0), (9, 2.0)):
         ran = {"sample__steps": steps}
@@ -137,7 +129,6 @@ def test_other_code_is_a_note_where_it_is_allowed(
     [
         (("--by", "diffusion.schedul.name"), "no run has the key 'diffusion.schedul.name' (did you mean"),
         (("--by", "diffusion.schedule.name", "--metrics", "classifier.fdd"), "(did you mean 'classifier.fd'?)"),
-        (("--between", "cosine-0", "nothing"), "nothing: neither an experiment nor a git revision"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -156,7 +147,7 @@ def test_a_score_that_is_no_number_is_refused(folder: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_what_dvc_itself_ran_is_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_dvc_itself_ran_is_compared(folder: Path) -> None:
     """The layout of refs and of dvc.lock is DVC's own, not this test's idea of it."""
     contents = Experiment("x").contents()
     (folder / "score.py").write_text(
@@ -190,5 +181,3 @@ def test_what_dvc_itself_ran_is_compared(folder: Path, capsys: pytest.CaptureFix
     found = runs.gather()
     assert [(each.name, each.source) for each in found.runs] == [("a", "dvc"), ("b", "dvc")]
     assert found.notes[0].startswith("left out workspace: stage evaluate ran with another diffusion than")
-    assert run("compare", "--between", "a", "b") == 0
-    assert "+1 (+100.0%)" in capsys.readouterr().out

@@ -42,6 +42,7 @@ RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: 
 NEEDS = {
     "needs: the pipeline",
     "needs: a GPU",
+    "needs: a home folder",
     "needs: the internet",
     "needs: other machines",
     "needs: a server",

@@ -60,22 +60,11 @@ app = App(
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
-    verbose=False,
 )
 app["--help"].group = PROJECT
-app.command(
-    "ddpm.cli.study_commands:app",
-    name="study",
-    help="Take a question to a verdict: plan, run and judge a study.",
-    group=MAIN,
-    sort_key=5,
-)
-app.command(
-    "ddpm.cli.use_commands:app",
-    name="use",
-    help="Change given images with the model: inpaint, vary, interpolate, invert.",
-    group=MODELS,
-)
+app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
+app.command("ddpm.cli.use_commands:app", name="use", help="Change given images with the model.", group=MODELS)
+app.register_install_completion_command(help="Make the Tab key complete `ddpm`.", group=PROJECT)
 
 
 def run(arguments: Sequence[str] | None) -> int | None:
@@ -113,6 +102,8 @@ def _plan(_: type, tokens: Sequence[Token]) -> Path:
 Json: TypeAlias = Annotated[bool, Parameter(help="as JSON, for a program")]
 Model: TypeAlias = Annotated[Path, Parameter(converter=_model, help="model file, or its folder")]
 Plan: TypeAlias = Annotated[Path, Parameter(converter=_plan, help="the study's file, or its name in studies/")]
+Names: TypeAlias = tuple[str, ...]
+Classes: TypeAlias = Annotated[Names, Parameter("--class")]
 Device: TypeAlias = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N")]
 Steps: TypeAlias = Annotated[int, Parameter(help="steps of the chain to visit")]
 Picture: TypeAlias = Annotated[Path, Parameter(help="picture to write")]

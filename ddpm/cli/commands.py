@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -14,26 +14,18 @@ from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, MODEL_FILE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Model, NoPilot, Plan, app
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Model, Names, NoPilot, Plan, app
 from ddpm.cli.terminal import answer
 from ddpm.params import presets
 
-By: TypeAlias = Annotated[tuple[str, ...], Parameter(metavar="KEY", help="params keys, as diffusion.schedule.name")]
-MayDiffer: TypeAlias = Annotated[
-    tuple[Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"], ...],
-    Parameter(help="compare runs that differ in it"),
-]
+Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
 app.command(track)
 
 
 @app.command(group=MAIN, sort_key=1)
 def preset(
-    name: Annotated[str, Parameter(help=", ".join(presets.names()))],
-    /,
-    *,
-    on: Annotated[str, Parameter(help="preset that data, network and budget are taken from")] = presets.BASE,
-    force: Annotated[bool, Parameter(help="overwrite uncommitted changes of params.yaml")] = False,
+    name: Annotated[str, Parameter(help=", ".join(presets.names()))], /, *, on: str = presets.BASE, force: bool = False
 ) -> None:
     """Write a preset over params.yaml.
 
@@ -43,6 +35,10 @@ def preset(
       ddpm preset fashion_mnist      # refused if params.yaml has uncommitted changes
       ddpm preset digits --force     # overwrites them
       ddpm preset edm --on cifar10   # the method of one preset on the data, network and budget of another
+
+    Args:
+        on: preset that data, network and budget are taken from
+        force: overwrite uncommitted changes of params.yaml
     """
     import pygit2
 
@@ -91,16 +87,15 @@ def check(*, no_pilot: NoPilot = False) -> None:
 
 
 @app.command(group=MAIN, sort_key=3)
-def summary(
-    *,
-    everything: Annotated[bool, Parameter("--all", group=ONE_OF, help="every number, by stage")] = False,
-    json: Annotated[Json, Parameter(group=ONE_OF)] = False,
-) -> None:
+def summary(*, everything: Annotated[bool, Parameter("--all")] = False, json: Json = False) -> None:
     """Show the current model in five lines: its scores, and where to look.
 
     examples:
       ddpm summary        # scores next to those of real images, pictures, what to try
       ddpm summary --all  # every number
+
+    Args:
+        everything: every number, by stage, as --json prints them
     """
     from ddpm.compare import snapshots, summary
     from ddpm.params import config, credit
@@ -136,11 +131,11 @@ def runs(*, json: Json = False) -> None:
 @app.command(group=SCORES)
 def compare(
     *,
-    by: By,
-    metrics: Annotated[tuple[str, ...], Parameter(help="(those that all runs have)")] = (),
-    all_pairs: Annotated[bool, Parameter(help="every pair, not only each against the baseline")] = False,
-    may_differ: MayDiffer = (),
-    out: Annotated[Path | None, Parameter(help="folder for verdict.md, .json and .png")] = None,
+    by: Names,
+    metrics: Names = (),
+    all_pairs: bool = False,
+    may_differ: tuple[Alike, ...] = (),
+    out: Path | None = None,
     json: Json = False,
 ) -> int:
     """Say which arm is better, from runs paired by training seed.
@@ -148,6 +143,13 @@ def compare(
     examples:
       ddpm compare --by diffusion.schedule.name  # every schedule that was run against that of params.yaml
       ddpm compare --by sample.sampler sample.steps --all-pairs --may-differ evaluations  # each against each
+
+    Args:
+        by: params keys, as diffusion.schedule.name
+        metrics: metrics to compare (those that all runs have)
+        all_pairs: every pair, not only each against the baseline
+        may_differ: compare runs that differ in it
+        out: folder for verdict.md, .json and .png
     """
     from ddpm.compare import noise_levels, runs, tables, too_early, verdict
     from ddpm.params import config
@@ -163,16 +165,16 @@ def compare(
 
 
 @app.command(group=SCORES)
-def report(
-    *,
-    by: By = (),
-    may_differ: MayDiffer = (),
-    out: Annotated[Path, Parameter(help="page to write")] = Path("report.html"),
-) -> None:
+def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Path("report.html")) -> None:
     """Write one HTML file about the current model.
 
     examples:
-      ddpm report --by diffusion.schedule.name  # with the schedules side by side, as in `ddpm compare`
+      ddpm report --by diffusion.schedule.name  # with the schedules side by side
+
+    Args:
+        by: params keys, whose arms are added, as in `ddpm compare`
+        may_differ: compare runs that differ in it
+        out: page to write
     """
     from ddpm.pages import report
     from ddpm.tracking import tracker
@@ -211,14 +213,19 @@ def sanity(*, json: Json = False) -> None:
 def frontier(
     *,
     model: Model = MODEL_FILE,
-    samplers: Annotated[tuple[str, ...], Parameter(help="(all)")] = (),
-    evaluations: Annotated[tuple[int, ...], Parameter(help="of the network (5 10 20 50 100)")] = (),
-    weights: Annotated[tuple[float, ...], Parameter(help="weights of guidance (params.yaml's)")] = (),
+    samplers: Names = (),
+    evaluations: tuple[int, ...] = (),
+    weights: tuple[float, ...] = (),
 ) -> None:
     """Measure quality against cost, over samplers and evaluations.
 
     examples:
       ddpm frontier --samplers ddim heun --evaluations 10 20 50
+
+    Args:
+        samplers: (all)
+        evaluations: of the network (5 10 20 50 100)
+        weights: weights of guidance (params.yaml's)
     """
     from tabulate import tabulate
 
@@ -241,11 +248,7 @@ def frontier(
 
 @app.command(group=SCORES)
 def gate(
-    *,
-    update: Annotated[
-        bool, Parameter(group=ONE_OF, help="write the baseline, from runs of five seeds or more")
-    ] = False,
-    json: Annotated[Json, Parameter(group=ONE_OF)] = False,
+    *, update: Annotated[bool, Parameter(group=ONE_OF)] = False, json: Annotated[Json, Parameter(group=ONE_OF)] = False
 ) -> int:
     """Compare the scores with metrics/baseline.json.
 
@@ -254,6 +257,9 @@ def gate(
     examples:
       ddpm gate           # in CI: fails if scores are worse than another seed would explain
       ddpm gate --update  # makes the runs of these params the new baseline
+
+    Args:
+        update: write the baseline, from runs of five seeds or more
     """
     from ddpm.compare import gate, measured, sanity, snapshots
     from ddpm.params import config
@@ -293,15 +299,14 @@ def variants(*, json: Json = False) -> None:
 
 
 @app.command(group=PROJECT)
-def doctor(
-    *,
-    offline: Annotated[bool, Parameter(help="count what has to be downloaded as missing")] = False,
-    json: Json = False,
-) -> int:
+def doctor(*, offline: bool = False, json: Json = False) -> int:
     """Show what is here and what is missing; exit code 1 if something is.
 
     examples:
       ddpm doctor --offline
+
+    Args:
+        offline: count what has to be downloaded as missing
     """
     from ddpm import doctor
 
@@ -313,13 +318,14 @@ def doctor(
 
 
 @app.command(group=PROJECT)
-def schema(
-    *, out: Annotated[Path | None, Parameter(help="(the one in the package, which params.yaml names)")] = None
-) -> None:
+def schema(*, out: Path | None = None) -> None:
     """Write the JSON schema of params.yaml, for editors.
 
     examples:
       ddpm schema  # after a new variant
+
+    Args:
+        out: (the one in the package, which params.yaml names)
     """
     from ddpm.params import schema
 
@@ -327,16 +333,14 @@ def schema(
 
 
 @track.command
-def sync(
-    *,
-    of_study: Annotated[
-        Plan | None, Parameter("--study", help="write the runs of that study, also of other machines")
-    ] = None,
-) -> None:
+def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> None:
     """Write the run of the current results, or complete it.
 
     examples:
       ddpm track sync  # after a training whose MLflow server was down
+
+    Args:
+        of_study: write the runs of that study, also of other machines
     """
     if of_study:
         from ddpm.cli import study_commands

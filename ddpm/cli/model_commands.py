@@ -12,7 +12,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE
 from ddpm.base.settings import section
-from ddpm.cli.app import MODELS, Device, Model, Picture, Steps, app
+from ddpm.cli.app import MODELS, Classes, Device, Model, Picture, Steps, app
 from ddpm.cli.terminal import picture_path
 
 
@@ -20,15 +20,15 @@ from ddpm.cli.terminal import picture_path
 def sample(
     *,
     model: Model = MODEL_FILE,
-    count: Annotated[int, Parameter(("--count", "-n"), help="images")] = 64,
+    count: Annotated[int, Parameter(("--count", "-n"))] = 64,
     out: Picture = Path("grid.png"),
-    seed: Annotated[int, Parameter(help="one of sample.seeds draws that set again")] = 0,
+    seed: int = 0,
     sampler: Annotated[str, Parameter(help=", ".join(variant.names("samplers")))] = "ddim",
     steps: Steps = 50,
-    spacing: Annotated[str, Parameter(help="as sample.spacing")] = "uniform",
-    classes: Annotated[tuple[str, ...], Parameter("--class", help="numbers or names, in turn (all)")] = (),
-    guidance: Annotated[float, Parameter(metavar="WEIGHT", help="1: none")] = 1.0,
-    guide: Annotated[Path | None, Parameter(help="a worse model to guide away from (the model without class)")] = None,
+    spacing: str = "uniform",
+    classes: Classes = (),
+    guidance: float = 1.0,
+    guide: Path | None = None,
     batch_size: int = 256,
     device: Device = "auto",
 ) -> None:
@@ -38,6 +38,15 @@ def sample(
       ddpm sample -n 16 --out digits.png     # 16 images of the current model
       ddpm sample --class 3 --guidance 2     # one class, more clearly, of a model with classes
       ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250
+
+    Args:
+        count: images
+        seed: one of sample.seeds draws that set again
+        spacing: of the steps, as sample.spacing
+        classes: numbers or names, in turn (all)
+        guidance: weight of the guidance; 1 is none
+        guide: guide away from this worse model (the model without a class)
+        batch_size: images at a time
     """
     import torch
 
@@ -71,16 +80,16 @@ def sample(
 
 
 @app.command(group=MODELS)
-def ema(
-    *,
-    length: Annotated[float, Parameter(help="as in sample.ema_length: the paper's sigma_rel")],
-    model: Annotated[Model, Parameter(help="with the folder ema/ next to it")] = MODEL_FILE,
-    out: Annotated[Path, Parameter(help="a new file")] = Path("ema.safetensors"),
-) -> None:
+def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safetensors")) -> None:
     """Write a model file with another average of the weights (train.posthoc).
 
     examples:
       ddpm ema --length 0.075  # from the snapshots of train.posthoc
+
+    Args:
+        length: as in sample.ema_length: the paper's sigma_rel
+        model: with the folder ema/ next to it
+        out: a new file
     """
     from ddpm.model import averages
 
@@ -92,13 +101,16 @@ def ema(
 def export_model(
     *,
     model: Model = MODEL_FILE,
-    out: Annotated[Path, Parameter(help="folder to write, a new one")] = Path("export"),
+    out: Path = Path("export"),
     form: Annotated[Literal["ddpm", "diffusers"], Parameter("--format")] = "ddpm",
 ) -> None:
     """Write the model and its card to a folder, to share.
 
     examples:
       ddpm export --out shared
+
+    Args:
+        out: folder to write, a new one
     """
     from ddpm.sharing import exchange
 
@@ -107,16 +119,15 @@ def export_model(
 
 
 @app.command(name="import", group=MODELS)
-def import_model(
-    source: Annotated[Path, Parameter(help="a folder, or a model file")],
-    /,
-    *,
-    out: Annotated[Path, Parameter(help="a new file")] = Path("model.safetensors"),
-) -> None:
+def import_model(source: Path, /, *, out: Path = Path("model.safetensors")) -> None:
     """Make a model file from a folder that export or diffusers wrote.
 
     examples:
       ddpm import shared --out other.safetensors  # for `ddpm sample --model other.safetensors`
+
+    Args:
+        source: a folder, or a model file
+        out: a new file
     """
     from ddpm.sharing import exchange
 

@@ -16,27 +16,23 @@ from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
-from ddpm.base.progress import duration
-from ddpm.cli.app import Json, NoPilot, Plan
+from ddpm.cli.app import Json, Names, NoPilot, Plan
 from ddpm.cli.terminal import answer
 from ddpm.compare import noise_levels, sanity
 from ddpm.compare.noise_levels import Difference
-from ddpm.compare.runs import some
 from ddpm.compare.too_early import exit_code
 from ddpm.params import file as params_file
-from ddpm.study import budget, curves, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
+from ddpm.study import budget, curves, lines, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
 from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 from ddpm.study.runner import Share
 from ddpm.study.verdict import Findings
-from ddpm.study.worker import Worker
 
 app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
-Slots: TypeAlias = Annotated[
-    int | None, Parameter(validator=Number(gte=1), help="experiments at a time (one per core or GPU)")
-]
+Slots: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="at a time (one per core or GPU)")]
+Minutes: TypeAlias = Annotated[float | None, Parameter(validator=Number(gt=0, lt=math.inf))]
 Remote: TypeAlias = Annotated[str, Parameter(help="of git")]
 
 
@@ -45,16 +41,23 @@ def new(
     name: str,
     /,
     *,
-    vary: Annotated[tuple[str, ...], Parameter(metavar="KEY=A,B", help="params keys and their values")],
-    base: Annotated[str | None, Parameter(help="a preset (params.yaml)")] = None,
-    common: Annotated[tuple[str, ...], Parameter("--set", metavar="KEY=VALUE", help="params keys of all arms")] = (),
-    looks: Annotated[tuple[int, ...], Parameter(help="seeds at which it may be decided (8 12 16 20)")] = (),
-    spending: Annotated[Literal["pocock", "evalue"], Parameter(help="how the looks share the error rate")] = "pocock",
+    vary: Names,
+    base: str | None = None,
+    common: Annotated[Names, Parameter("--set")] = (),
+    looks: tuple[int, ...] = (),
+    spending: Literal["pocock", "evalue"] = "pocock",
 ) -> None:
     """Write a study's file, with comments.
 
     examples:
       ddpm study new loss --vary diffusion.loss.name=simple,min_snr
+
+    Args:
+        vary: params keys and their values, as KEY=A,B
+        base: a preset (params.yaml)
+        common: params keys of all arms, as KEY=VALUE
+        looks: seeds at which it may be decided (8 12 16 20)
+        spending: how the looks share the error rate
     """
     path = planning.write(name, vary, common, base, looks, spending)
     print(f"{path}: complete it, commit it, and `ddpm study plan {name}`")
@@ -103,14 +106,10 @@ def run(
     *,
     slots: Slots = None,
     json: Json = False,
-    line: Annotated[int | None, Parameter(help="only this experiment of the plan, for job arrays")] = None,
-    max_time: Annotated[
-        float | None, Parameter(validator=Number(gt=0, lt=math.inf), help="minutes; then stop (exit code 75)")
-    ] = None,
-    commit: Annotated[
-        str | None, Parameter(help="run the code of this commit, which made the first results, off all branches")
-    ] = None,
-    push: Annotated[bool, Parameter(help="push each result to the git remote origin, as `push` does")] = False,
+    line: int | None = None,
+    max_time: Minutes = None,
+    commit: str | None = None,
+    push: bool = False,
 ) -> int:
     """Run what is missing, and decide; after any stop, the same command continues.
 
@@ -119,6 +118,12 @@ def run(
     examples:
       ddpm study run studies/loss.yaml
       ddpm study run studies/loss.yaml --line 3  # one experiment, for job arrays
+
+    Args:
+        line: only this experiment of the plan, for job arrays
+        max_time: minutes; then stop (exit code 75)
+        commit: run the code of this commit, which made the first results, off all branches
+        push: push each result to the git remote origin, as `push` does
     """
     study = plan.load(file)
     sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.settings)
@@ -132,7 +137,7 @@ def run(
     share = (lambda: sharing.push(study, list(ledger.done.values()))) if push else None
     with runner.within(max_time):
         if line is not None:
-            return _run_line(line, ledger, runner.gpus(study), share)
+            return lines.run(line, ledger, runner.gpus(study), share)
         return _run(ledger, _slots(slots, study), share, json)
 
 
@@ -234,20 +239,14 @@ def print_status(file: Plan, /, *, slots: Slots = None, json: Json = False) -> N
 
 
 @app.command(name="slurm", group=ELSEWHERE)
-def print_job(
-    file: Plan,
-    /,
-    *,
-    time: Annotated[
-        float | None,
-        Parameter(validator=Number(gt=0, lt=math.inf), help="limit of one job in minutes (twice the forecast)"),
-    ] = None,
-    no_pilot: NoPilot = False,
-) -> None:
+def print_job(file: Plan, /, *, time: Minutes = None, no_pilot: NoPilot = False) -> None:
     """Print a job script for Slurm that runs what is missing up to the next look.
 
     examples:
       ddpm study slurm studies/loss.yaml | sbatch  # an experiment a job, as an array
+
+    Args:
+        time: limit of one job in minutes (twice the forecast)
     """
     study = plan.load(file)
     print(slurm.script(status.of(Ledger(study)), time, pilot=not no_pilot), end="")
@@ -275,36 +274,6 @@ def pull(file: Plan, /, *, remote: Remote = sharing.ORIGIN) -> None:
     """
     taken = sharing.pull(plan.load(file), remote)
     print(f"{remote}: {len(taken)} experiments taken; `ddpm study status {file}`")
-
-
-def _run_line(number: int, ledger: Ledger, devices: tuple[str, ...], share: Share | None) -> int:
-    """Raises UserError if there is no such line, or its variant has to be tuned first."""
-    planned = ledger.study.lines()
-    if not 1 <= number <= len(planned):
-        raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
-    if ledger.study.is_open(planned[number - 1]):
-        ledger.settle()
-    experiment = ledger.study.lines()[number - 1]
-    if ledger.study.is_open(experiment):
-        raise UserError(f"--line: {number}: {experiment.name}: {_untuned(experiment.variant, ledger)}")
-    worker = Worker(ledger, devices[:1])
-    with runner.stopping(worker):
-        worker.run(experiment, patience=math.inf)
-    ledger.update()
-    if share:
-        share()
-    print(f"{experiment.name}: done in {duration(ledger.done[experiment.name].seconds)}")
-    return 0
-
-
-def _untuned(variant: str, ledger: Ledger) -> str:
-    """Why a variant has no values yet."""
-    done = ledger.done
-    own = [(k, each) for k, each in enumerate(ledger.study.tuning(), 1) if each.variant == variant]
-    missing = [str(k) for k, each in own if each.name not in done]
-    if missing:
-        return f"{variant} has to be tuned first: --line {some(missing, 8, ' ')}"
-    return f"no value tried for {variant} gave a {ledger.study.plan.primary}"
 
 
 def _slots(given: int | None, study: Study) -> int:
