@@ -405,7 +405,8 @@ def test_what_may_differ_is_what_the_verdict_compares() -> None:
 
 def test_git_ignores_what_commands_write_by_default() -> None:
     root = Path(__file__).parents[1]
-    functions = [one for group in (app, app["use"]) for name, one in group.resolved_commands().items() if name[0] != "-"]
+    named = [*app.resolved_commands().items(), *app["use"].resolved_commands().items()]
+    functions = [one for name, one in named if not name.startswith("-")]
     options = [option for one in functions if one.default_command for option in one.assemble_argument_collection()]
     defaults = [option.field_info.default for option in options if option.name == "--out"]
     paths = [str(default) for default in defaults if isinstance(default, Path)]

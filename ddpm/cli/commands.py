@@ -343,9 +343,11 @@ def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> No
         of_study: write the runs of that study, also of other machines
     """
     if of_study:
-        from ddpm.cli import study_commands
+        from ddpm.study import logged, plan, results, runner
 
-        study_commands.track(of_study)
+        ledger = results.Ledger(plan.load(of_study))
+        sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
+        print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
         return
     from ddpm.tracking import tracker
 

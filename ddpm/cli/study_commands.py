@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import App, Group, Parameter
@@ -18,15 +13,13 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.cli.app import Json, Names, NoPilot, Plan
 from ddpm.cli.terminal import answer
-from ddpm.compare import noise_levels, sanity
-from ddpm.compare.noise_levels import Difference
+from ddpm.compare import sanity
 from ddpm.compare.too_early import exit_code
 from ddpm.params import file as params_file
-from ddpm.study import budget, curves, lines, plan, planning, results, runner, sharing, slurm, status, tuning, verdict
+from ddpm.study import budget, lines, plan, planning, results, runner, sharing, slurm, status, verdict
 from ddpm.study.plan import Study
 from ddpm.study.results import Ledger
 from ddpm.study.runner import Share
-from ddpm.study.verdict import Findings
 
 app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
@@ -142,10 +135,12 @@ def run(
 
 
 def _run(ledger: Ledger, at_once: int, share: Share | None, json: bool) -> int:
+    from ddpm.pages import publication
+
     with status.shown(ledger, at_once, plain=json) as say:
         going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say, share)
         findings = going.run()
-    findings, written = _write(ledger, findings)
+    findings, written = publication.write(ledger, findings)
     answer(json, verdict.to_dict(findings) | {"failed": going.failed}, verdict.describe(findings), "", *written)
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
@@ -161,66 +156,14 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
     examples:
       ddpm study verdict studies/loss.yaml
     """
+    from ddpm.pages import publication
+
     ledger = Ledger(plan.load(file))
     if not ledger.done:
         raise UserError(f"{file}: none of its experiments is finished: `ddpm study run {file}` runs them")
-    findings, written = _write(ledger, runner.Runner(ledger, 1, (), print).judge())
+    findings, written = publication.write(ledger, runner.Runner(ledger, 1, (), print).judge())
     answer(json, verdict.to_dict(findings), verdict.describe(findings), "", *written)
     return exit_code(findings.findings, findings.primary)
-
-
-def _write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
-    """Write the verdict, its pictures and its page, and log them; return the verdict with all its notes, and the paths
-    of the files."""
-    ledger.update()
-    levels = noise_levels.differences(ledger.found(), ledger.study.settings.compare.confidence)
-    findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
-    pictured = noise_levels.draw(levels, runner.paths(ledger.study)[0].parent)
-    written = [*runner.write(ledger.study, findings), *pictured, _report(ledger, findings, levels)]
-    _log(ledger, written)
-    return findings, written
-
-
-def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) -> Path:
-    """Write the study's page; return its path."""
-    from ddpm.pages import compared, report  # torch comes with them
-
-    study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
-    arms = compared.of_runs({variant: runs for variant, runs in ledger.found().items() if runs})
-    found = compared.Compared(
-        arms,
-        findings.findings,
-        list(verdict.titled(findings)),
-        findings.notes,
-        "no experiment is finished",
-        levels,
-        partial(curves.draw, findings.curves) if findings.curves else None,
-        tuning.panels(findings.tuning, findings.primary),
-        verdict.headlines(findings),
-    )
-    report.write_study(path, study.plan.question, found)
-    return path
-
-
-def _log(ledger: Ledger, written: list[Path]) -> None:
-    """Log the study in MLflow; a failure there fails nothing here."""
-    from ddpm.study import logged
-
-    if os.environ.get("DDPM_TRACKING") != "off":
-        try:
-            logged.sync(ledger, written)
-        except UserError as error:
-            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
-            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
-
-
-def track(path: Path) -> None:
-    """``ddpm track sync --study``."""
-    from ddpm.study import logged
-
-    ledger = Ledger(plan.load(path))
-    sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
-    print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
 
 
 @app.command(name="status", group=LOOP)
