@@ -386,7 +386,7 @@ def test_the_help_lists_the_main_loop_first(capsys: pytest.CaptureFixture[str]) 
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
         (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
         (["gate", "--update", "--json"], "ddpm gate: "),
-        (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "ddpm use invert: "),
+        (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
         (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
         (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
         (["study", "plan", "plan.yaml", "--slots", "0"], "ddpm study plan: invalid value "),

@@ -1,7 +1,19 @@
-"""The program ``ddpm``: the groups of its commands, the options that several commands take, and its exit codes.
+"""Presets, checks, verdicts, sampling, tracking. DVC runs the stages.
 
-A command is a function, whose signature holds its options; cyclopts makes the parser and the help of it.
+exit codes:
+  0    done
+  1    gate: worse than the baseline allows; study run: an experiment failed;
+       doctor: something needed is missing
+  2    a mistake, reported in one line on stderr
+  3    compare, study: too early for a verdict, because both sides of every
+       comparison score worse than a Gaussian
+  75   study run: the time of --max-time is over; the same command continues
+  130  stopped by Ctrl-C; any other signal N: 128 + N
+  141  nobody reads the output any more, as with `| head`
 """
+
+# The text above is what `ddpm --help` prints. Here are the groups of the commands, and the options that several take: a
+# command is a function, whose signature holds its options, and from which cyclopts makes the parser and the help.
 
 from __future__ import annotations
 
@@ -17,24 +29,11 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE, STUDIES
 from ddpm.base.variant import closest
 
-HELP = """\
-Presets, checks, verdicts, sampling, tracking. DVC runs the stages.
-
-exit codes:
-  0    done
-  1    gate: worse than the baseline allows; study run: an experiment failed;
-       doctor: something needed is missing
-  2    a mistake, reported in one line on stderr
-  3    compare, study: too early for a verdict, because both sides of every
-       comparison score worse than a Gaussian
-  75   study run: the time of --max-time is over; the same command continues
-  130  stopped by Ctrl-C; any other signal N: 128 + N
-  141  nobody reads the output any more, as with `| head`"""
-
 MAIN = Group("The main loop", sort_key=1)
 SCORES = Group("Scores and verdicts", sort_key=2)
 MODELS = Group("Models", sort_key=3)
 PROJECT = Group("The project", sort_key=4)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 ONE_OF = Group("One of", validator=mutually_exclusive)  # options of which at most one may be given
 
 
@@ -52,7 +51,7 @@ def _default(value: object) -> str | None:
 
 app = App(
     name="ddpm",
-    help=HELP,
+    help=__doc__,
     help_format="plaintext",
     version_flags=(),
     default_parameter=Parameter(negative=(), consume_multiple=1, show_default=_default),
@@ -63,7 +62,6 @@ app = App(
 )
 app["--help"].group = PROJECT
 app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
-app.command("ddpm.cli.use_commands:app", name="use", help="Change given images with the model.", group=MODELS)
 app.register_install_completion_command(help="Make the Tab key complete `ddpm`.", group=PROJECT)
 
 
@@ -99,12 +97,15 @@ def _plan(_: type, tokens: Sequence[Token]) -> Path:
     return named if named.is_file() and not path.is_file() else path
 
 
+def _check_picture(_: type, path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--out: {path} does not end in a picture's suffix; allowed: {', '.join(SUFFIXES)}")
+
+
 Json: TypeAlias = Annotated[bool, Parameter(help="as JSON, for a program")]
 Model: TypeAlias = Annotated[Path, Parameter(converter=_model, help="model file, or its folder")]
 Plan: TypeAlias = Annotated[Path, Parameter(converter=_plan, help="the study's file, or its name in studies/")]
 Names: TypeAlias = tuple[str, ...]
 Classes: TypeAlias = Annotated[Names, Parameter("--class")]
-Device: TypeAlias = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N")]
-Steps: TypeAlias = Annotated[int, Parameter(help="steps of the chain to visit")]
-Picture: TypeAlias = Annotated[Path, Parameter(help="picture to write")]
+Picture: TypeAlias = Annotated[Path, Parameter(validator=_check_picture, help="picture to write")]
 NoPilot: TypeAlias = Annotated[bool, Parameter(help="skip the few steps that measure time and memory")]

@@ -107,10 +107,8 @@ def summary(*, everything: Annotated[bool, Parameter("--all")] = False, json: Js
         raise
     except UserError as error:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
-    if json:
-        answer(json, measured)
-    else:
-        print(*(summary.numbers(measured) if everything else summary.lines(config.load(), measured)), sep="\n")
+    lines = [] if json else summary.numbers(measured) if everything else summary.lines(config.load(), measured)
+    answer(json, measured, *lines)
 
 
 @app.command(group=MAIN, sort_key=4)

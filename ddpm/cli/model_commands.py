@@ -12,8 +12,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE
 from ddpm.base.settings import section
-from ddpm.cli.app import MODELS, Classes, Device, Model, Picture, Steps, app
-from ddpm.cli.terminal import picture_path
+from ddpm.cli.app import MODELS, Classes, Model, Picture, app
 
 
 @app.command(group=MODELS)
@@ -24,13 +23,13 @@ def sample(
     out: Picture = Path("grid.png"),
     seed: int = 0,
     sampler: Annotated[str, Parameter(help=", ".join(variant.names("samplers")))] = "ddim",
-    steps: Steps = 50,
+    steps: int = 50,
     spacing: str = "uniform",
     classes: Classes = (),
     guidance: float = 1.0,
     guide: Path | None = None,
     batch_size: int = 256,
-    device: Device = "auto",
+    device: str = "auto",
 ) -> None:
     """Draw images from a model file, anywhere.
 
@@ -42,11 +41,13 @@ def sample(
     Args:
         count: images
         seed: one of sample.seeds draws that set again
+        steps: steps of the chain to visit
         spacing: of the steps, as sample.spacing
         classes: numbers or names, in turn (all)
         guidance: weight of the guidance; 1 is none
         guide: guide away from this worse model (the model without a class)
         batch_size: images at a time
+        device: auto, cpu, cuda or cuda:N
     """
     import torch
 
@@ -57,18 +58,12 @@ def sample(
     from ddpm.sampling.samples import noise_seed
     from ddpm.sampling.settings import Guidance, Sample
 
-    picture_path(out)
     if guide and not guide.is_file():
         raise UserError(f"--guide: {guide}: no such model file")
     guided = {"weight": guidance, "model": str(guide) if guide else None, "sha256": sha256(guide) if guide else None}
-    given: dict[str, object] = {
-        "count": count,
-        "batch_size": batch_size,
-        "steps": steps,
-        "spacing": spacing,
-        "classes": classes or None,
-    }
-    given |= {"seeds": (seed,), "sampler": variant.build("samplers", {"name": sampler}, "--sampler")}
+    given: dict[str, object] = {"count": count, "batch_size": batch_size, "steps": steps, "spacing": spacing}
+    given |= {"classes": classes or None, "seeds": (seed,)}
+    given["sampler"] = variant.build("samplers", {"name": sampler}, "--sampler")
     options = section(Sample, given | {"guidance": section(Guidance, guided)})
     on = devices.resolve(device)
     loaded = load_model(model, on)

@@ -1,4 +1,4 @@
-"""Images to change, and the parts of them to draw, from files and from the test split."""
+"""The model and the images that a request names, the parts of them to draw, and the picture of the results."""
 
 from __future__ import annotations
 
@@ -9,14 +9,48 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.paths import PROCESSED
-from ddpm.base.settings import Shape
+from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.settings import Shape, section
+from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split
+from ddpm.diffusion.chain import from_images, to_images
+from ddpm.model.file import load_model
+from ddpm.pictures import grids
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.settings import Sample
 from ddpm.sources.photos import FORMATS
+from ddpm.use.request import Request
 
 ROWS = 8  # of the test split, if no images are given
+
+
+def opened(request: Request, sampler: str, classes: Sequence[str] = (), *, clip: bool) -> tuple[Generator, Tensor]:
+    """The model's generator, of ``classes`` or of none, and the given images, (B, C, H, W) float32 on its device.
+
+    Raises UserError for a wrong option, or a model or image that cannot be read.
+    """
+    if request.images and request.rows:
+        raise UserError("--images and --rows: give one of them")
+    chosen = variant.build("samplers", {"name": sampler}, "sampler")
+    drawn = {"count": 1, "steps": request.steps, "sampler": chosen, "clip_denoised": clip}
+    options = section(Sample, drawn | ({"classes": tuple(classes)} if classes else {}))
+    device = devices.resolve(request.device)
+    model = load_model(request.model / MODEL_FILE.name if request.model.is_dir() else request.model, device)
+    shape = model.image_shape
+    images = pictures(request.images, shape, "--images") if request.images else rows(request.rows, shape)
+    generator = Generator.of(model, options, device)
+    if not classes:  # and not of all
+        generator.classes = None
+    return generator, from_images(torch.stack(list(images)).to(device))
+
+
+def save(rows: Iterable[Tensor], path: Path) -> None:
+    """Write a picture of rows of images, each (B, C, H, W) in [-1, 1]."""
+    shown = torch.stack(list(rows))
+    grids.save_grid(to_images(shown.flatten(0, 1)), path, columns=shown.shape[1])
 
 
 def pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
