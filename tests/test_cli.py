@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ from safetensors.torch import save_file
 
 from ddpm import cli
 from ddpm.base import variant
-from ddpm.cli import arguments
+from ddpm.cli import commands
+from ddpm.cli.app import app
+from ddpm.compare import pairing
 from ddpm.model import build
 from ddpm.model.file import load_model, save_model
 from ddpm.params import presets
@@ -246,7 +248,8 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
 def test_a_wrong_option_is_refused(
     model_file: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    line = refused(capsys, "sample", "--model", model_file, "--steps", "5", *options)
+    given = {"--model": str(model_file), "--steps": "5"} | dict(zip(options[::2], options[1::2], strict=True))
+    line = refused(capsys, "sample", *(word for option in given.items() for word in option))
     assert line.startswith(message)
     assert not list(Path().iterdir())
 
@@ -359,28 +362,63 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback() -> None:
 def test_without_a_command_the_commands_are_listed(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*group) == 0
     said = capsys.readouterr().out
-    listed = arguments.listed()
-    commands = listed[group[0]]["commands"] if group else listed
-    assert all(f"\n    {command}" in said for command in commands)
+    listed = (app[group[0]] if group else app).resolved_commands()
+    assert all(f"│ {command} " in said for command in listed if not command.startswith("-"))
+
+
+def test_the_help_lists_the_main_loop_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    listed = re.findall(r"^│ (\w+) ", capsys.readouterr().out, re.M)
+    assert listed[:5] == ["preset", "check", "summary", "runs", "study"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["summry"], "ddpm: unknown command 'summry' (did you mean 'summary'?); allowed: "),
+        (["study", "plann"], "ddpm study: unknown command 'plann' (did you mean 'plan'?)"),
+        (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
+        (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
+        (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
+        (["compare"], "ddpm compare: "),
+        (["compare", "--by"], "ddpm compare: "),
+        (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
+        (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
+        (["gate", "--update", "--json"], "ddpm gate: "),
+        (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
+        (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
+        (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
+        (["study", "plan", "plan.yaml", "--slots", "0"], "ddpm study plan: invalid value "),
+        (["study", "new", "x", "--vary", "seed=0,1", "--spending", "linear"], "ddpm study new: invalid value "),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert refused(capsys, *arguments).startswith(message)
+
+
+def test_what_may_differ_is_what_the_verdict_compares() -> None:
+    assert get_args(commands.Alike) == get_args(pairing.Alike)
 
 
 def test_git_ignores_what_commands_write_by_default() -> None:
     root = Path(__file__).parents[1]
-
-    def defaults(commands: Any) -> Iterator[str]:
-        for about in commands.values():
-            yield from defaults(about.get("commands", {}))
-            if path := about.get("options", {}).get("--out", {}).get("default"):
-                yield path
-
-    paths = [*defaults(arguments.listed()), "metrics/frontier.csv", "metrics/frontier.png"]
+    named = [*app.resolved_commands().items(), *app["use"].resolved_commands().items()]
+    functions = [one for name, one in named if not name.startswith("-")]
+    options = [option for one in functions if one.default_command for option in one.assemble_argument_collection()]
+    defaults = [option.field_info.default for option in options if option.name == "--out"]
+    paths = [str(default) for default in defaults if isinstance(default, Path)]
+    paths += ["metrics/frontier.csv", "metrics/frontier.png"]
     assert {"grid.png", "inpaint.png", "ema.safetensors", "export", "report.html"} <= set(paths)
     ask = subprocess.run(["git", "check-ignore", *paths, "export/"], cwd=root, capture_output=True, text=True)
     assert [path for path in paths if path not in ask.stdout.split() and f"{path}/" not in ask.stdout.split()] == []
 
 
-def test_help_names_every_command_and_the_light_ones_import_no_torch() -> None:
-    code = "import sys; from ddpm import cli; print(cli.parser().format_help()); sys.exit('torch' in sys.modules)"
+def test_the_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from ddpm.cli.app import run; from ddpm import cli; run(['--help']); "
+        "sys.exit(bool({'mlflow', 'numpy', 'pandas', 'torch'} & sys.modules.keys()))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert all(command in result.stdout for command in ("preset", "check", "sample", "summary", "track"))

@@ -27,6 +27,7 @@ import yaml
 from ddpm import cli, doctor
 from ddpm.base import variant
 from ddpm.base.files import digest
+from ddpm.cli.app import app
 from ddpm.compare import gate, runs
 from ddpm.params import config, file, presets, schema
 from ddpm.study import plan
@@ -40,6 +41,7 @@ RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: 
 NEEDS = {
     "needs: the pipeline",
     "needs: a GPU",
+    "needs: a home folder",
     "needs: the internet",
     "needs: other machines",
     "needs: a server",
@@ -173,13 +175,10 @@ def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def parses_ddpm(arguments: list[str]) -> None:
-    if arguments[0] == "--print-completion":
-        assert arguments[1:] in (["bash"], ["zsh"])
-        return
-    parsed = cli.parser().parse_args(arguments)
-    for key in getattr(parsed, "by", None) or ():
+    given = app.parse_args(arguments)[1].arguments
+    for key in given.get("by", ()):
         assert any(runs.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
-    for name in getattr(parsed, "samplers", None) or ():
+    for name in given.get("samplers", ()):
         variant.check_name("samplers", name, "--samplers")
 
 

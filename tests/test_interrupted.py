@@ -78,7 +78,7 @@ def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> Non
     shutil.rmtree(".dvc")
     subprocess.run(["dvc", "init", "--quiet"], check=True)
     Path("dvc.yaml").write_text(STAGE)
-    commands.write_preset(cli.parser().parse_args(["preset", "digits", "--force"]))
+    commands.preset("digits", force=True)
     git("add", "--all")
     git(*COMMIT, "three")
     command = ["dvc", "exp", "run", "--set-param", "seed=7"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
-from ddpm.cli import commands as cli
+from ddpm.cli import commands
 from ddpm.compare import metrics, runs, snapshots
 from ddpm.compare.runs import Run
 from ddpm.params import config
@@ -98,7 +97,7 @@ def test_results_of_other_params_than_dvc_credits_are_refused(folder: Path, stag
     assert f"dvc repro --force {stage}" in found.notes[0]
     wrong.write(folder)
     Path("dvc.yaml").write_text("stages: {}")
-    for check in (snapshots.check_metrics, lambda: cli.print_summary(argparse.Namespace(json=True))):
+    for check in (snapshots.check_metrics, lambda: commands.summary(json=True)):
         with pytest.raises(Miscredited, match=stage):
             check()
 

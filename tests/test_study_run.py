@@ -89,7 +89,9 @@ def test_a_study_whose_time_is_over_says_so_and_goes_on_later() -> None:
 @pytest.mark.parametrize("minutes", ["0", "-1", "soon", "nan", "inf"])
 def test_a_time_that_is_none_is_refused(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert study("run", str(PLAN), "--max-time", minutes) == 2
-    assert f"{minutes} is not a number of minutes above 0" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ddpm study run: invalid value ")
+    assert "--max-time" in line
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,74 +16,59 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import App
 
 from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import exit_code
 from ddpm.base.files import digest
 from ddpm.base.paths import BASELINE
-from ddpm.cli import arguments, terminal
+from ddpm.cli import terminal
+from ddpm.cli.app import app
 from ddpm.params import catalogue
 from tests.scored import grid, params, record, settle
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = [action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(found.choices)
+def commands(group: App = app, words: str = "") -> dict[str, App]:
+    """Every command, by the words that name it."""
+    if group.default_command:
+        return {words.strip(): group}
+    below = {name: one for name, one in group.resolved_commands().items() if not name.startswith("-")}
+    return {name: one for word in below for name, one in commands(below[word], f"{words} {word}").items()}
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_help_of_every_command_ends_in_examples_that_it_takes(command: str) -> None:
-    examples = arguments.listed()[command]["examples"]
+def test_the_help_of_every_command_ends_in_examples_that_it_takes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = re.findall(r"^ +ddpm (.*)$", str(commands()[command].default_command.__doc__), re.M)
     assert examples
-    for line in examples:
-        program, *words = shlex.split(line)
-        assert program == "ddpm"
-        assert words[0] == command
-        assert callable(arguments.function(cli.parser().parse_args(words).run))
-        assert line in commands()[command].format_help()
-
-
-def test_every_command_of_a_group_has_a_function() -> None:
-    groups = [about["commands"] for about in arguments.listed().values() if "commands" in about]
-    assert all(callable(arguments.function(about["run"])) for group in groups for about in group.values())
-
-
-def test_what_is_listed_of_a_command_has_a_known_key() -> None:
-    listed = arguments.listed().values()
-    for about in [*listed, *(below for group in listed for below in group.get("commands", {}).values())]:
-        assert about.keys() <= {"what", "about", "run", "options", "examples", "commands", "shared"}
-
-
-def test_the_help_tells_the_exit_codes() -> None:
-    assert arguments.EXIT_CODES in cli.parser().format_help()
+    for example in examples:
+        words = shlex.split(example.partition(" | ")[0], comments=True)
+        assert " ".join(words).startswith(command)
+        assert app.parse_args(words)[0] is commands()[command].default_command
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*command.split(), "--help"])
+    assert f"  ddpm {command}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_bash_completes_commands_names_and_options(tmp_path: Path) -> None:
     script = tmp_path / "ddpm.bash"
-    program = [sys.executable, "-c", "from ddpm.cli import main; main()"]
-    script.write_text(subprocess.run([*program, "--print-completion", "bash"], text=True, capture_output=True).stdout)
+    script.write_text(app.generate_completion(shell="bash"))  # noqa: S604
     (tmp_path / "params.yaml").touch()
     for typed, offered in {
         "ddpm pre": ["preset"],
-        "ddpm preset fash": ["fashion_mnist"],
-        "ddpm sample --sampler dp": ["dpmpp_2m"],
+        "ddpm report --may-differ pre": ["precision"],
         "ddpm study plan para": ["params.yaml"],
         "ddpm use vary --images para": ["params.yaml"],
         "ddpm compare --all": ["--all-pairs"],
     }.items():
         words = typed.split()
-        line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_ddpm; echo ${{COMPREPLY[@]}}"
+        line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _ddpm; echo ${{COMPREPLY[@]}}"
         shown = subprocess.run(["bash", "-c", f"source {script}; {line}"], text=True, capture_output=True, cwd=tmp_path)
         assert set(shown.stdout.split()) >= set(offered[:1]), (typed, shown)
         assert all(word.startswith(words[-1]) for word in shown.stdout.split()), (typed, shown)
-
-
-def test_zsh_gets_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["--print-completion", "zsh"])
-    assert capsys.readouterr().out.startswith("#compdef ddpm")
 
 
 # --- JSON
@@ -192,9 +177,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str], unb
         text=True,
     )
     os.close(write_end)
-    # argparse itself swallows the error if nothing is buffered
-    expected = 0 if unbuffered and arguments == ["--help"] else 128 + signal.SIGPIPE
-    assert (ended.returncode, ended.stderr) == (expected, "")
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_verdicts_that_are_cut_short_by_head(folder: Path) -> None:
@@ -231,4 +214,4 @@ def test_another_pipe_that_breaks_is_no_reader_that_has_gone() -> None:
 
 def test_json_has_no_place_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        terminal.answer(argparse.Namespace(json=True), {"fd": float("nan")})
+        terminal.answer(True, {"fd": float("nan")})

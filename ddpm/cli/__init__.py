@@ -5,14 +5,9 @@ from __future__ import annotations
 import sys
 
 from ddpm.base.errors import exit_code
-from ddpm.cli.arguments import function, parser
+from ddpm.cli import app, commands, model_commands, use_commands  # noqa: F401 (which register the commands)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; exits with 0, or 2 after one line on stderr that says what to fix."""
-
-    def run() -> int | None:
-        parsed = parser().parse_args(arguments)
-        return function(parsed.run)(parsed)
-
-    sys.exit(exit_code(run))
+    sys.exit(exit_code(lambda: app.run(arguments)))

@@ -1,30 +1,52 @@
-"""What each command of ``ddpm`` does. Only the commands that need torch, MLflow and others import them."""
+"""The commands of ``ddpm`` about params, scores, verdicts and the project; torch is imported where it is needed."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
-from ddpm.base.files import atomic_path, read_json, sha256
+from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
-from ddpm.base.settings import section
 from ddpm.cli import terminal
-from ddpm.cli.terminal import answer, picture_path
-from ddpm.params import config, credit, file, presets
-from ddpm.sampling.settings import Guidance, Sample
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app
+from ddpm.cli.terminal import answer
+from ddpm.params import presets
+
+Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
+track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
+app.command(track)
 
 
-def write_preset(parsed: argparse.Namespace) -> None:
+@app.command(group=MAIN, sort_key=1)
+def preset(
+    name: Annotated[str, Parameter(help=", ".join(presets.names()))], /, *, on: str = presets.BASE, force: bool = False
+) -> None:
+    """Write a preset over params.yaml.
+
+    Each states its cost and expected scores in its first lines.
+
+    examples:
+      ddpm preset fashion_mnist      # refused if params.yaml has uncommitted changes
+      ddpm preset digits --force     # overwrites them
+      ddpm preset edm --on cifar10   # the method of one preset on the data, network and budget of another
+
+    Args:
+        on: preset that data, network and budget are taken from
+        force: overwrite uncommitted changes of params.yaml
+    """
     import pygit2
 
     from ddpm.compare import snapshots
+    from ddpm.params import file
 
-    text = presets.text(parsed.name, parsed.on)
-    git = None if parsed.force else snapshots.repository()
+    text = presets.text(name, on)
+    git = None if force else snapshots.repository()
     as_committed = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)
     if git and file.PATH.exists() and git.status_file(str(snapshots.below(git) / file.PATH)) not in as_committed:
         raise UserError(
@@ -32,12 +54,20 @@ def write_preset(parsed: argparse.Namespace) -> None:
         )
     with atomic_path(file.PATH) as temporary:
         temporary.write_text(text)
-    on = "" if parsed.on == presets.BASE else f" on {parsed.on!r}"
-    print(f"{file.PATH} is now the preset {parsed.name!r}{on}; run it by `dvc repro`")
+    on = "" if on == presets.BASE else f" on {on!r}"
+    print(f"{file.PATH} is now the preset {name!r}{on}; run it by `dvc repro`")
 
 
-def check_params(parsed: argparse.Namespace) -> None:
+@app.command(group=MAIN, sort_key=2)
+def check(*, no_pilot: NoPilot = False) -> None:
+    """Check params.yaml, and estimate the time and memory of the next run.
+
+    examples:
+      ddpm check             # before hours of training: is params.yaml possible, and how long will it take
+      ddpm check --no-pilot  # only: is it possible
+    """
     from ddpm import doctor
+    from ddpm.params import config, file
     from ddpm.scoring import limits
 
     checked = config.load()
@@ -54,162 +84,23 @@ def check_params(parsed: argparse.Namespace) -> None:
     network = build.network(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
-    if not parsed.no_pilot:
+    if not no_pilot:
         print(*estimate.report(checked), sep="\n")
 
 
-def check_scores(parsed: argparse.Namespace) -> None:
-    from ddpm import sanity as measurement
-    from ddpm.compare import sanity, tables
-    from ddpm.compute import devices
+@app.command(group=MAIN, sort_key=3)
+def summary(*, everything: Annotated[bool, Parameter("--all")] = False, json: Json = False) -> None:
+    """Show the current model in five lines: its scores, and where to look.
 
-    checked = config.load()
-    device = devices.resolve(checked.device)
-    found = measurement.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
-    measurement.write(found, PROCESSED)
-    lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
-    table = tables.plain([(sanity.title(found), sanity.table(found))], lines)
-    answer(parsed, found.model_dump(mode="json"), table)
+    examples:
+      ddpm summary        # scores next to those of real images, pictures, what to try
+      ddpm summary --all  # every number
 
-
-def list_variants(parsed: argparse.Namespace) -> None:
-    from ddpm.params import catalogue
-
-    shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}
-    answer(parsed, shelves, catalogue.listing())
-
-
-def sample_from_file(parsed: argparse.Namespace) -> None:
-    import torch
-
-    from ddpm.compute import devices
-    from ddpm.model.file import load_model
-    from ddpm.pictures import grids
-    from ddpm.sampling.generator import Generator
-    from ddpm.sampling.samples import noise_seed
-
-    picture_path(parsed.out)
-    given = {name: getattr(parsed, name) for name in ("count", "batch_size", "steps", "spacing")}
-    sampler = variant.build("samplers", {"name": parsed.sampler}, "--sampler")
-    given["classes"] = tuple(parsed.classes) if parsed.classes else None
-    if parsed.guide and not Path(parsed.guide).is_file():
-        raise UserError(f"--guide: {parsed.guide}: no such model file")
-    guide = {"model": parsed.guide, "sha256": sha256(Path(parsed.guide)) if parsed.guide else None}
-    guided = section(Guidance, {"weight": parsed.guidance, **guide})
-    options = section(Sample, {**given, "seeds": (parsed.seed,), "sampler": sampler, "guidance": guided})
-    device = devices.resolve(parsed.device)
-    model = load_model(parsed.model, device)
-    generator = Generator.of(model, options, device)
-    seed = noise_seed(model.config.seed, options.seeds[0])
-    batches = generator.batches(options.count, options.batch_size, seed, model.image_shape)
-    grids.save_grid(torch.cat([batch for _, batch in batches]), parsed.out)
-    print(f"{parsed.out}: {options.count} images, {generator.evaluations} evaluations each")
-
-
-def draw_frontier(parsed: argparse.Namespace) -> None:
-    from tabulate import tabulate
-
-    from ddpm.compare import frontier
-    from ddpm.compute import devices
-    from ddpm.pictures import plots
-
-    settings = config.load()
-    samplers = frontier.chosen_samplers(parsed.samplers or variant.names("samplers"))
-    measured = frontier.Frontier(parsed.model, REFERENCE, settings, devices.resolve(settings.device))
-    points = measured.points(samplers, parsed.evaluations or frontier.EVALUATIONS, parsed.spacing, parsed.weights)
-    frontier.write_csv(METRICS / "frontier.csv", points)
-    plots.lines(METRICS / "frontier.png", frontier.panels(points))
-    print(f"{frontier.title(points)}\n")
-    print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
-    print(f"\n{frontier.CLOCKS_SAY}")
-    print(f"{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
-
-
-def list_runs(parsed: argparse.Namespace) -> None:
-    from ddpm.compare import overview
-
-    found = overview.gather(config.load())
-    answer(parsed, [run._asdict() for run in found], overview.table(found, terminal.width()))
-
-
-def compare_runs(parsed: argparse.Namespace) -> int:
-    from ddpm.compare import noise_levels, runs, tables, too_early, verdict
-
-    working = config.load()
-    options = parsed.metrics, parsed.may_differ, parsed.all_pairs
-    found = verdict.compare(runs.gather(), parsed.by, working, *options)
-    levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
-    found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
-    written = [*tables.write(found, parsed.out), *noise_levels.draw(levels, parsed.out)] if parsed.out else []
-    table = tables.plain(tables.tables(found), tables.notes(found))
-    answer(parsed, tables.to_dict(found), table, *([""] if written else []), *written)
-    return too_early.exit_code(found.verdicts, found.metrics[0])
-
-
-def gate_scores(parsed: argparse.Namespace) -> int:
-    """Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible."""
-    from ddpm.compare import gate, measured, sanity, snapshots
-
-    try:
-        settings, comparable, scores = config.load(), measured.comparable(), measured.scores()
-        snapshots.check_metrics()
-        decisive = gate.decisive(scores, settings.gate)
-        sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
-        if parsed.update:
-            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
-            return 0
-        checks = gate.gate(scores, comparable, gate.read_baseline(), settings)
-        text = gate.markdown(checks, settings.gate)
-        gate.summarize(text)
-    except UserError as error:
-        line = printable(masked(str(error)))
-        if parsed.json:
-            answer(parsed, {"passed": None, "error": line})
-        gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
-        raise
-    answer(parsed, {"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]}, text)
-    return 1 if gate.failed(checks) else 0
-
-
-def write_report(parsed: argparse.Namespace) -> None:
-    from ddpm.pages import report
-    from ddpm.tracking import tracker
-
-    report.write(parsed.out, parsed.by, parsed.may_differ)
-    print(f"{parsed.out}: open it in a browser")
-    try:
-        if run_id := tracker.sync(attached=parsed.out):
-            print(f"and an artifact of MLflow run {run_id}")
-    except UserError as error:
-        print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
-
-
-def write_average(parsed: argparse.Namespace) -> None:
-    from ddpm.model import averages
-
-    averages.save(parsed.model, parsed.length, parsed.out)
-    print(f"{parsed.out}: the average of length {parsed.length:g}; `ddpm sample --model {parsed.out}` draws from it")
-
-
-def export_model(parsed: argparse.Namespace) -> None:
-    from ddpm.sharing import exchange
-
-    exchange.export_model(parsed.model, parsed.out, parsed.format)
-    print(f"{parsed.out}: {parsed.model} as a folder to share; read its README.md before you do")
-
-
-def import_model(parsed: argparse.Namespace) -> None:
-    from ddpm.sharing import exchange
-
-    model = exchange.import_model(parsed.source, parsed.out)
-    unknown = model.facts.get("imported", {}).get("unknown", [])
-    print(f"{parsed.out}: {model.config.model.name} for {'x'.join(map(str, model.image_shape))} images")
-    if unknown:
-        print(f"its config has stand-ins for what {parsed.source} does not say: {', '.join(unknown)}")
-
-
-def print_summary(parsed: argparse.Namespace) -> None:
+    Args:
+        everything: every number, by stage, as --json prints them
+    """
     from ddpm.compare import snapshots, summary
+    from ddpm.params import config, credit
 
     measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     try:
@@ -218,34 +109,208 @@ def print_summary(parsed: argparse.Namespace) -> None:
         raise
     except UserError as error:
         print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
-    if parsed.json:
-        answer(parsed, measured)
-    else:
-        print(*(summary.numbers(measured) if parsed.all else summary.lines(config.load(), measured)), sep="\n")
+    lines = [] if json else summary.numbers(measured) if everything else summary.lines(config.load(), measured)
+    answer(json, measured, *lines)
 
 
-def examine(parsed: argparse.Namespace) -> int:
-    """Exit code 1 if something needed is missing."""
+@app.command(group=MAIN, sort_key=4)
+def runs(*, json: Json = False) -> None:
+    """List all runs: what differs in each, its scores, its state.
+
+    examples:
+      ddpm runs         # a line each: what is special about it, seed, scores, seconds, state
+      ddpm runs --json  # for a program, with every score
+    """
+    from ddpm.compare import overview
+    from ddpm.params import config
+
+    found = overview.gather(config.load())
+    answer(json, [run._asdict() for run in found], overview.table(found, terminal.width()))
+
+
+@app.command(group=SCORES)
+def compare(
+    *,
+    by: Names,
+    metrics: Names = (),
+    all_pairs: bool = False,
+    may_differ: tuple[Alike, ...] = (),
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Say which arm is better, from runs paired by training seed.
+
+    examples:
+      ddpm compare --by diffusion.schedule.name  # every schedule that was run against that of params.yaml
+      ddpm compare --by sample.sampler sample.steps --all-pairs --may-differ evaluations  # each against each
+
+    Args:
+        by: params keys, as diffusion.schedule.name
+        metrics: metrics to compare (those that all runs have)
+        all_pairs: every pair, not only each against the baseline
+        may_differ: compare runs that differ in it
+        out: folder for verdict.md, .json and .png
+    """
+    from ddpm.compare import noise_levels, runs, tables, too_early, verdict
+    from ddpm.params import config
+
+    working = config.load()
+    found = verdict.compare(runs.gather(), by, working, metrics, may_differ, all_pairs)
+    levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
+    found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
+    written = [*tables.write(found, out), *noise_levels.draw(levels, out)] if out else []
+    table = tables.plain(tables.tables(found), tables.notes(found))
+    answer(json, tables.to_dict(found), table, *([""] if written else []), *written)
+    return too_early.exit_code(found.verdicts, found.metrics[0])
+
+
+@app.command(group=SCORES)
+def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Path("report.html")) -> None:
+    """Write one HTML file about the current model.
+
+    examples:
+      ddpm report --by diffusion.schedule.name  # with the schedules side by side
+
+    Args:
+        by: params keys, whose arms are added, as in `ddpm compare`
+        may_differ: compare runs that differ in it
+        out: page to write
+    """
+    from ddpm.pages import report
+    from ddpm.tracking import tracker
+
+    report.write(out, by, may_differ)
+    print(f"{out}: open it in a browser")
+    try:
+        if run_id := tracker.sync(attached=out):
+            print(f"and an artifact of MLflow run {run_id}")
+    except UserError as error:
+        print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
+
+
+@app.command(group=SCORES)
+def sanity(*, json: Json = False) -> None:
+    """Damage real test images, and see which scores notice it.
+
+    examples:
+      ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
+    """
+    from ddpm import sanity as measurement
+    from ddpm.compare import sanity, tables
+    from ddpm.compute import devices
+    from ddpm.params import config
+
+    checked = config.load()
+    device = devices.resolve(checked.device)
+    found = measurement.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
+    measurement.write(found, PROCESSED)
+    lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
+    table = tables.plain([(sanity.title(found), sanity.table(found))], lines)
+    answer(json, found.model_dump(mode="json"), table)
+
+
+@app.command(group=SCORES)
+def gate(
+    *, update: Annotated[bool, Parameter(group=ONE_OF)] = False, json: Annotated[Json, Parameter(group=ONE_OF)] = False
+) -> int:
+    """Compare the scores with metrics/baseline.json.
+
+    Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible.
+
+    examples:
+      ddpm gate           # in CI: fails if scores are worse than another seed would explain
+      ddpm gate --update  # makes the runs of these params the new baseline
+
+    Args:
+        update: write the baseline, from runs of five seeds or more
+    """
+    from ddpm.compare import gate, measured, sanity, snapshots
+    from ddpm.params import config
+
+    try:
+        settings, comparable, scores = config.load(), measured.comparable(), measured.scores()
+        snapshots.check_metrics()
+        decisive = gate.decisive(scores, settings.gate)
+        sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
+        if update:
+            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
+            return 0
+        checks = gate.gate(scores, comparable, gate.read_baseline(), settings)
+        text = gate.markdown(checks, settings.gate)
+        gate.summarize(text)
+    except UserError as error:
+        line = printable(masked(str(error)))
+        if json:
+            answer(json, {"passed": None, "error": line})
+        gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
+        raise
+    answer(json, {"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]}, text)
+    return 1 if gate.failed(checks) else 0
+
+
+@app.command(group=PROJECT)
+def variants(*, json: Json = False) -> None:
+    """List what you can choose, with its papers.
+
+    examples:
+      ddpm variants  # every schedule, loss, sampler and so on
+    """
+    from ddpm.params import catalogue
+
+    shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}
+    answer(json, shelves, catalogue.listing())
+
+
+@app.command(group=PROJECT)
+def doctor(*, offline: bool = False, json: Json = False) -> int:
+    """Show what is here and what is missing; exit code 1 if something is.
+
+    examples:
+      ddpm doctor --offline
+
+    Args:
+        offline: count what has to be downloaded as missing
+    """
     from ddpm import doctor
 
     findings = doctor.examine()
-    lacking = doctor.lacking(findings, parsed.offline)
+    lacking = doctor.lacking(findings, offline)
     found = {"ok": not lacking, "findings": [found._asdict() for found in findings]}
-    answer(parsed, found, doctor.listing(findings, parsed.offline))
+    answer(json, found, doctor.listing(findings, offline))
     return 1 if lacking else 0
 
 
-def write_schema(parsed: argparse.Namespace) -> None:
+@app.command(group=PROJECT)
+def schema(*, out: Path | None = None) -> None:
+    """Write the JSON schema of params.yaml, for editors.
+
+    examples:
+      ddpm schema  # after a new variant
+
+    Args:
+        out: (the one in the package, which params.yaml names)
+    """
     from ddpm.params import schema
 
-    print(f"{schema.write(parsed.out or schema.PATH)}: name it in the first line of a params file, or in your editor")
+    print(f"{schema.write(out or schema.PATH)}: name it in the first line of a params file, or in your editor")
 
 
-def track_sync(parsed: argparse.Namespace) -> None:
-    if parsed.study:
-        from ddpm.cli import study
+@track.command
+def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> None:
+    """Write the run of the current results, or complete it.
 
-        study.track(parsed.study)
+    examples:
+      ddpm track sync  # after a training whose MLflow server was down
+
+    Args:
+        of_study: write the runs of that study, also of other machines
+    """
+    if of_study:
+        from ddpm.study import logged, plan, results, runner
+
+        ledger = results.Ledger(plan.load(of_study))
+        sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
+        print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
         return
     from ddpm.tracking import tracker
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-from pathlib import Path
-
-from ddpm.base.errors import UserError
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def width() -> int:
@@ -17,12 +11,6 @@ def width() -> int:
     return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
 
 
-def answer(parsed: argparse.Namespace, value: object, *lines: object) -> None:
-    """Print ``lines`` or, with --json, ``value`` as one JSON document; NaN and infinity in it raise ValueError."""
-    print(*([json.dumps(value, indent=2, allow_nan=False)] if parsed.json else lines), sep="\n")
-
-
-def picture_path(path: Path) -> None:
-    """Raises UserError unless the path ends in a picture's suffix."""
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise UserError(f"--out: {path} does not end in a picture's suffix; allowed: {', '.join(PICTURE_SUFFIXES)}")
+def answer(as_json: bool, value: object, *lines: object) -> None:
+    """Print ``lines`` or, as JSON, ``value`` as one document; NaN and infinity in it raise ValueError."""
+    print(*([json.dumps(value, indent=2, allow_nan=False)] if as_json else lines), sep="\n")

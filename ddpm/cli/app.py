@@ -1,0 +1,111 @@
+"""Presets, checks, verdicts, sampling, tracking. DVC runs the stages.
+
+exit codes:
+  0    done
+  1    gate: worse than the baseline allows; study run: an experiment failed;
+       doctor: something needed is missing
+  2    a mistake, reported in one line on stderr
+  3    compare, study: too early for a verdict, because both sides of every
+       comparison score worse than a Gaussian
+  75   study run: the time of --max-time is over; the same command continues
+  130  stopped by Ctrl-C; any other signal N: 128 + N
+  141  nobody reads the output any more, as with `| head`
+"""
+
+# The text above is what `ddpm --help` prints. Here are the groups of the commands, and the options that several take: a
+# command is a function, whose signature holds its options, and from which cyclopts makes the parser and the help.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from cyclopts import App, CycloptsError, Group, Parameter, Token, UnknownCommandError, UnusedCliTokensError
+from cyclopts.validators import mutually_exclusive
+from rich.console import Console
+
+from ddpm.base.errors import UserError
+from ddpm.base.paths import MODEL_FILE, STUDIES
+from ddpm.base.variant import closest
+
+MAIN = Group("The main loop", sort_key=1)
+SCORES = Group("Scores and verdicts", sort_key=2)
+MODELS = Group("Models", sort_key=3)
+PROJECT = Group("The project", sort_key=4)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+ONE_OF = Group("One of", validator=mutually_exclusive)  # options of which at most one may be given
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # `errors.exit_code` ends the program as for any other output
+
+
+def _default(value: object) -> str | None:
+    """The default of an option as its help shows it."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or None
+    return None if value is None or value is False else str(value)
+
+
+app = App(
+    name="ddpm",
+    help=__doc__,
+    help_format="plaintext",
+    version_flags=(),
+    default_parameter=Parameter(negative=(), consume_multiple=1, show_default=_default),
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+app["--help"].group = PROJECT
+app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
+app.register_install_completion_command(help="Make the Tab key complete `ddpm`.", group=PROJECT)
+
+
+def run(arguments: Sequence[str] | None) -> int | None:
+    """Run the command that ``arguments``, or sys.argv, name; return its exit code. Raises UserError for a mistake."""
+    try:
+        code: int | None = app(arguments, console=_Terminal())
+    except CycloptsError as error:
+        raise UserError(f"{' '.join(['ddpm', *(error.command_chain or ())])}: {_mistake(error)}") from error
+    return code
+
+
+def _mistake(error: CycloptsError) -> str:
+    unused = (error.unused_tokens or [""])[0]
+    if isinstance(error, UnknownCommandError) and error.app:
+        names = [name for name in error.app if not name.startswith("-")]
+        return f"unknown command {unused!r}{closest(unused, names)}; allowed: {', '.join(names)}"
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected argument {unused!r}; --help lists what is allowed"
+    text = str(error)
+    return text[:1].lower() + text[1:]
+
+
+def _model(_: type, tokens: Sequence[Token]) -> Path:
+    """A model file, or the one in a folder."""
+    path = Path(tokens[0].value)
+    return path / MODEL_FILE.name if path.is_dir() else path
+
+
+def _plan(_: type, tokens: Sequence[Token]) -> Path:
+    """A study's file, or the one in studies/ with that name."""
+    path, named = Path(tokens[0].value), STUDIES / f"{tokens[0].value}.yaml"
+    return named if named.is_file() and not path.is_file() else path
+
+
+def _check_picture(_: type, path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--out: {path} does not end in a picture's suffix; allowed: {', '.join(SUFFIXES)}")
+
+
+Json: TypeAlias = Annotated[bool, Parameter(help="as JSON, for a program")]
+Model: TypeAlias = Annotated[Path, Parameter(converter=_model, help="model file, or its folder")]
+Plan: TypeAlias = Annotated[Path, Parameter(converter=_plan, help="the study's file, or its name in studies/")]
+Names: TypeAlias = tuple[str, ...]
+Classes: TypeAlias = Annotated[Names, Parameter("--class")]
+Picture: TypeAlias = Annotated[Path, Parameter(validator=_check_picture, help="picture to write")]
+NoPilot: TypeAlias = Annotated[bool, Parameter(help="skip the few steps that measure time and memory")]

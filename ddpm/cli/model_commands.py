@@ -1,0 +1,170 @@
+"""The commands of ``ddpm`` that draw from, average and share model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.base.paths import METRICS, MODEL_FILE, REFERENCE
+from ddpm.base.settings import section
+from ddpm.cli.app import MODELS, SCORES, Classes, Model, Names, Picture, app
+
+
+@app.command(group=MODELS)
+def sample(
+    *,
+    model: Model = MODEL_FILE,
+    count: Annotated[int, Parameter(("--count", "-n"))] = 64,
+    out: Picture = Path("grid.png"),
+    seed: int = 0,
+    sampler: Annotated[str, Parameter(help=", ".join(variant.names("samplers")))] = "ddim",
+    steps: int = 50,
+    spacing: str = "uniform",
+    classes: Classes = (),
+    guidance: float = 1.0,
+    guide: Path | None = None,
+    batch_size: int = 256,
+    device: str = "auto",
+) -> None:
+    """Draw images from a model file, anywhere.
+
+    examples:
+      ddpm sample -n 16 --out digits.png     # 16 images of the current model
+      ddpm sample --class 3 --guidance 2     # one class, more clearly, of a model with classes
+      ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250
+
+    Args:
+        count: images
+        seed: one of sample.seeds draws that set again
+        steps: steps of the chain to visit
+        spacing: of the steps, as sample.spacing
+        classes: numbers or names, in turn (all)
+        guidance: weight of the guidance; 1 is none
+        guide: guide away from this worse model (the model without a class)
+        batch_size: images at a time
+        device: auto, cpu, cuda or cuda:N
+    """
+    import torch
+
+    from ddpm.compute import devices
+    from ddpm.model.file import load_model
+    from ddpm.pictures import grids
+    from ddpm.sampling.generator import Generator
+    from ddpm.sampling.samples import noise_seed
+    from ddpm.sampling.settings import Guidance, Sample
+
+    if guide and not guide.is_file():
+        raise UserError(f"--guide: {guide}: no such model file")
+    guided = {"weight": guidance, "model": str(guide) if guide else None, "sha256": sha256(guide) if guide else None}
+    given: dict[str, object] = {"count": count, "batch_size": batch_size, "steps": steps, "spacing": spacing}
+    given |= {"classes": classes or None, "seeds": (seed,)}
+    given["sampler"] = variant.build("samplers", {"name": sampler}, "--sampler")
+    options = section(Sample, given | {"guidance": section(Guidance, guided)})
+    on = devices.resolve(device)
+    loaded = load_model(model, on)
+    generator = Generator.of(loaded, options, on)
+    noise = noise_seed(loaded.config.seed, seed)
+    batches = generator.batches(count, batch_size, noise, loaded.image_shape)
+    grids.save_grid(torch.cat([batch for _, batch in batches]), out)
+    print(f"{out}: {count} images, {generator.evaluations} evaluations each")
+
+
+@app.command(group=MODELS)
+def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safetensors")) -> None:
+    """Write a model file with another average of the weights (train.posthoc).
+
+    examples:
+      ddpm ema --length 0.075  # from the snapshots of train.posthoc
+
+    Args:
+        length: as in sample.ema_length: the paper's sigma_rel
+        model: with the folder ema/ next to it
+        out: a new file
+    """
+    from ddpm.model import averages
+
+    averages.save(model, length, out)
+    print(f"{out}: the average of length {length:g}; `ddpm sample --model {out}` draws from it")
+
+
+@app.command(name="export", group=MODELS)
+def export_model(
+    *,
+    model: Model = MODEL_FILE,
+    out: Path = Path("export"),
+    form: Annotated[Literal["ddpm", "diffusers"], Parameter("--format")] = "ddpm",
+) -> None:
+    """Write the model and its card to a folder, to share.
+
+    examples:
+      ddpm export --out shared
+
+    Args:
+        out: folder to write, a new one
+    """
+    from ddpm.sharing import exchange
+
+    exchange.export_model(model, out, form)
+    print(f"{out}: {model} as a folder to share; read its README.md before you do")
+
+
+@app.command(name="import", group=MODELS)
+def import_model(source: Path, /, *, out: Path = Path("model.safetensors")) -> None:
+    """Make a model file from a folder that export or diffusers wrote.
+
+    examples:
+      ddpm import shared --out other.safetensors  # for `ddpm sample --model other.safetensors`
+
+    Args:
+        source: a folder, or a model file
+        out: a new file
+    """
+    from ddpm.sharing import exchange
+
+    imported = exchange.import_model(source, out)
+    unknown = imported.facts.get("imported", {}).get("unknown", [])
+    print(f"{out}: {imported.config.model.name} for {'x'.join(map(str, imported.image_shape))} images")
+    if unknown:
+        print(f"its config has stand-ins for what {source} does not say: {', '.join(unknown)}")
+
+
+@app.command(group=SCORES)
+def frontier(
+    *,
+    model: Model = MODEL_FILE,
+    samplers: Names = (),
+    evaluations: tuple[int, ...] = (),
+    weights: tuple[float, ...] = (),
+) -> None:
+    """Measure quality against cost, over samplers and evaluations.
+
+    examples:
+      ddpm frontier --samplers ddim heun --evaluations 10 20 50
+
+    Args:
+        samplers: (all)
+        evaluations: of the network (5 10 20 50 100)
+        weights: weights of guidance (params.yaml's)
+    """
+    from tabulate import tabulate
+
+    from ddpm.compare import frontier
+    from ddpm.compute import devices
+    from ddpm.params import config
+    from ddpm.pictures import plots
+
+    settings = config.load()
+    chosen = frontier.chosen_samplers(samplers or variant.names("samplers"))
+    measured = frontier.Frontier(model, REFERENCE, settings, devices.resolve(settings.device))
+    points = measured.points(chosen, evaluations or frontier.EVALUATIONS, None, weights)
+    frontier.write_csv(METRICS / "frontier.csv", points)
+    plots.lines(METRICS / "frontier.png", frontier.panels(points))
+    print(f"{frontier.title(points)}\n")
+    print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
+    print(f"\n{frontier.CLOCKS_SAY}")
+    print(f"{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
