@@ -183,6 +183,19 @@ def test_a_question_cannot_control_the_terminal() -> None:
     assert load(STUDY.replace("Which schedule?", '"a\\e[31m\\nb"')).plan.question == r"a\x1b[31m b"
 
 
+@pytest.mark.parametrize(
+    ("vary", "names"),
+    [
+        ("train.learning_rate=1e-3,2e-3", ["learning_rate_1e-3", "learning_rate_2e-3"]),
+        ("train.horizontal_flip=true,false", ["horizontal_flip_true", "horizontal_flip_false"]),
+        ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
+    ],
+)
+def test_new_names_an_arm_in_words_where_its_value_is_not_a_word(vary: str, names: list[str]) -> None:
+    assert study("new", "values", "--vary", vary, "--base", "digits_small") == 0
+    assert list(plan.load(Path("studies/values.yaml")).plan.variants) == names
+
+
 def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixture[str]) -> None:
     vary = ("--vary", "diffusion.loss.name=simple,min_snr", "train.batch_size=64,128")
     assert study("new", "loss", *vary, "--base", "digits_small", "--looks", "8", "10") == 0

@@ -130,6 +130,8 @@ def write(
     variants = {}
     for values in product(*(values for _, values in keys)):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.lower()) for value in values)
+        if not isinstance(file.plain(label), str):  # a number, true or null
+            label = f"{keys[0][0].rpartition('.')[2]}_{label}"
         if label in variants:
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same variant twice; leave one out")
         variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
