@@ -342,7 +342,7 @@ def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str
     stage.write_text(stage.read_text().replace("2 + 0.1", "7 + 0.1"))
     commit("other code")
     assert study("run", str(PLAN), "--line", "2") == 0
-    assert f"goes on with commit {first[:10]}" in capsys.readouterr().err
+    assert f"continues with commit {first[:10]}" in capsys.readouterr().err
     assert {run.name: run.scores for run in runs.gather().runs}["tiny-linear-0"] == {"classifier.fd": 3.0}
     assert git("rev-parse", f"{refs()['tiny-linear-0']}^") == first
 
