@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ddpm.data.processed import open_split
+from ddpm.scoring import yardsticks
 
 ROOT = Path(__file__).parents[2]
 MINE = '''\
@@ -61,10 +62,10 @@ found = evaluation.evaluate({0: images}, Job(scoring_ranks.model(), processed, r
 scores = flatten(found.scores)
 about = fingerprint(reference.read_reference(real), evaluate, options.sample, "float32", "float32", cpu)
 spread = "classifier.spread"
-entry = {"mean": 9.0, "sd": 0.1, "n": 5, "direction": "higher", "fingerprint": about["hash"]}
-baseline = {spread: gate.Expected(**entry)}
+expected = gate.Expected(mean=9.0, sd=0.1, n=5, direction="higher")
+baseline = gate.Baseline(comparable=about["comparable"], scores={spread: expected})
 rule = options.model_copy(update={"gate": config.Gate(metrics=("spread",))})
-checks = gate.gate(scores, about["hash"], baseline, rule)
+checks = gate.gate(scores, about["comparable"], baseline, rule)
 try:
     limits.check_counts(evaluate.model_copy(update={"metrics": ("mine",)}), {"sample.count": 6, "the train split": 99})
 except UserError as error:
@@ -104,7 +105,9 @@ def test_adding_a_metric_is_adding_a_file(digits: Path, classifier_reference: Pa
         "floor": 0.5,
         "title": "relative spread",
         "judged": ["classifier.fd", "classifier.spread"],
-        "scores": ["classifier.spread", "real.classifier.spread"],
+        "scores": [
+            f"{of}classifier.spread" for of in ("", "real.", *(f"yardsticks.{name}." for name in yardsticks.NAMES))
+        ],
         "made by": "mine",
         "fingerprint": {"power": 2},
         "failed": ["classifier.spread"],
