@@ -84,12 +84,12 @@ def sample(settings: Config, start: Start) -> None:
 
 
 def evaluate(settings: Config, start: Start) -> None:
-    from ddpm.runs import provenance
+    from ddpm.runs import library, provenance
     from ddpm.tracking import tracker
     from stages import evaluate
 
     ranks = distributed.current()
-    name = os.environ.get("DVC_EXP_NAME") or WORKSPACE
+    name = os.environ.get("DVC_EXP_NAME") or library.WORKSPACE
     made = provenance.of(start)
     evaluate.main(settings.evaluate, settings.sample, devices.resolve(settings.device), ranks, made, name)
     if ranks.main:
@@ -100,7 +100,6 @@ def evaluate(settings: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
-WORKSPACE = "workspace"  # the name of a run that is no experiment of DVC
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 

@@ -42,13 +42,13 @@ def preset(
     """
     import pygit2
 
-    from ddpm.compare import snapshots
     from ddpm.params import file
+    from ddpm.runs import library
 
     text = presets.text(name, on)
-    git = None if force else snapshots.repository()
+    git = None if force else library.repository()
     as_committed = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)
-    if git and file.PATH.exists() and git.status_file(str(snapshots.below(git) / file.PATH)) not in as_committed:
+    if git and file.PATH.exists() and git.status_file(str(library.below(git) / file.PATH)) not in as_committed:
         raise UserError(
             f"{file.PATH}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.compare import snapshots
-from ddpm.compare.snapshots import WORKSPACE
+from ddpm.runs.library import WORKSPACE
 
 
 class Revision(NamedTuple):

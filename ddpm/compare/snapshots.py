@@ -23,6 +23,8 @@ from ddpm.base.files import md5
 from ddpm.compare import block_yaml
 from ddpm.compare.interrupted import RUNNING, RUNS, lives, read_note
 from ddpm.params import config, credit, file, inputs
+from ddpm.runs import library
+from ddpm.runs.library import WORKSPACE, below, repository
 
 Unfinished = Literal["queued", "failed", "running"]
 
@@ -31,11 +33,9 @@ EVALUATE, FINGERPRINT, CURVE, EXCESS = map(str, (paths.EVALUATE, paths.FINGERPRI
 TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
 PARAMS = str(file.PATH)
 FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE, CURVE, EXCESS)
-WORKSPACE = "workspace"
 STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
 STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}
 MERGE = "refs/exps/exec/EXEC_MERGE"  # what runs in the working folder
-EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to DVC's stashes and locks
 
 
 class Snapshot(NamedTuple):
@@ -67,7 +67,9 @@ class _Lock(BaseModel):
 def experiments() -> list[Snapshot]:
     """All experiments of the repository, whatever commit they started from, oldest first. Raises UserError."""
     git = repository()
-    return sorted((read(git, name, "dvc", commit) for name, commit in commits(git)), key=lambda found: found.when)
+    return sorted(
+        (read(git, name, "dvc", commit) for name, commit in library.experiments(git)), key=lambda found: found.when
+    )
 
 
 def unfinished() -> list[tuple[Unfinished, Snapshot]]:
@@ -214,26 +216,6 @@ def _changes(lock: _Lock, params: dict[str, Any]) -> Iterator[str]:
 def _md5(path: str) -> str | None:
     """The md5 of a file; None if there is no such file."""
     return md5(Path(path)) if Path(path).exists() else None
-
-
-def repository() -> pygit2.Repository:
-    """The one that has the working folder. Raises UserError."""
-    try:
-        return pygit2.Repository(".")
-    except pygit2.GitError as error:
-        raise UserError(f"{Path.cwd()}: not a git repository ({error}); run this in the project's clone") from error
-
-
-def below(git: pygit2.Repository) -> Path:
-    """The project's folder, relative to its repository."""
-    return Path.cwd().relative_to(Path(git.workdir).resolve())
-
-
-def commits(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
-    """Name and commit of each experiment."""
-    for reference in git.references.iterator():
-        if match := EXPERIMENT.fullmatch(reference.name):
-            yield match[1], reference.peel(pygit2.Commit)
 
 
 def read(git: pygit2.Repository, name: str, source: str, commit: pygit2.Commit) -> Snapshot:

@@ -13,8 +13,8 @@ from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
 from ddpm.compare import excess, metrics
 from ddpm.compare.revisions import Revision
-from ddpm.compare.snapshots import WORKSPACE
 from ddpm.params.config import Config
+from ddpm.runs.library import WORKSPACE
 
 PICTURES = {
     SAMPLES / "grid.png": "",

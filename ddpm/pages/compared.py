@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, LIKELIHOOD, LOSS, PROCESSED, SAMPLES
-from ddpm.compare import noise_levels, pairing, runs, snapshots, tables
+from ddpm.compare import noise_levels, pairing, runs, tables
 from ddpm.compare import verdict as comparison
 from ddpm.compare.noise_levels import Difference
 from ddpm.compare.revisions import Revision
 from ddpm.compare.runs import Run
-from ddpm.compare.snapshots import WORKSPACE
 from ddpm.compare.tables import Rows
 from ddpm.compare.verdict import Described
 from ddpm.data.processed import open_split
 from ddpm.pages.parts import COLUMNS, Figure, Note, Part, Table, attempted, figure, strip
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
+from ddpm.runs import library
+from ddpm.runs.library import WORKSPACE
 
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
 DISTANCES = ("classifier.fd", "random_conv.fd", "inception.fid")
@@ -82,7 +83,7 @@ class Compared:
 def of_runs(arms: Mapping[str, Mapping[int, Run]]) -> dict[str, dict[int, Revision]]:
     """Their files."""
     in_git = any(run.source == "dvc" for arm in arms.values() for run in arm.values())
-    ids = {name: str(commit.id) for name, commit in snapshots.commits(snapshots.repository())} if in_git else {}
+    ids = {name: str(commit.id) for name, commit in library.experiments(library.repository())} if in_git else {}
     return {
         label: {seed: Revision(run.name, run.source, ids.get(run.name, "")) for seed, run in arm.items()}
         for label, arm in arms.items()

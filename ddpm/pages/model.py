@@ -15,10 +15,10 @@ from ddpm.compare import excess, frontier, measured, metrics, snapshots, summary
 from ddpm.compare import sanity as noticed
 from ddpm.compare.excess import LOG_SNR, Levels
 from ddpm.compare.revisions import Revision
-from ddpm.compare.snapshots import WORKSPACE
 from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
+from ddpm.runs.library import WORKSPACE
 from ddpm.tracking import record
 
 FRONTIER = METRICS / "frontier.csv"

@@ -12,8 +12,8 @@ from io import StringIO
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
-from ddpm.compare.snapshots import below, repository
 from ddpm.params import file
+from ddpm.runs.library import below, repository
 from ddpm.study import slots
 from ddpm.study.plan import Study
 from ddpm.study.results import Ledger, Result

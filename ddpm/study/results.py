@@ -21,8 +21,9 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import read_json, write_json
 from ddpm.compare import pairing, runs, snapshots
 from ddpm.compare.runs import Run
-from ddpm.compare.snapshots import Snapshot, below, repository
+from ddpm.compare.snapshots import Snapshot
 from ddpm.params import file
+from ddpm.runs.library import below, experiments, repository
 from ddpm.study import tuning
 from ddpm.study.grid import named
 from ddpm.study.plan import Experiment, Study
@@ -68,7 +69,7 @@ def recorded(study: Study) -> tuple[list[Result], dict[str, str]]:
     Raises UserError if another study or plan, or a person, made one of the same name.
     """
     names, found, damaged = {experiment.name for experiment in study.lines()}, [], {}
-    for name, commit in snapshots.commits(repository()):
+    for name, commit in experiments(repository()):
         if name not in names:
             continue
         trailers = dict(TRAILER.findall(commit.raw_message.decode(errors="replace")))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path, digest, try_lock
-from ddpm.compare.snapshots import below, repository
+from ddpm.runs.library import below, repository
 from ddpm.study import results
 
 SLOTS = results.FOLDER / "slots"

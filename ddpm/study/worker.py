@@ -20,8 +20,9 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.files import digest
 from ddpm.base.machine import die_with_parent
 from ddpm.compare import measured
-from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot, below, repository
+from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot
 from ddpm.params import file, inputs
+from ddpm.runs.library import below, repository
 from ddpm.study import results, slots
 from ddpm.study.plan import Experiment, Study
 
