@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -400,13 +400,14 @@ def test_without_a_stage_dvc_is_asked_what_is_up_to_date(folder: Path) -> None:
     assert "sample.images_per_second" not in client().get_run(run_id).data.metrics
 
 
-def drip(server: socket.socket, over: threading.Event) -> None:
+def drip(server: socket.socket) -> None:
     """Answer a byte now and then, which no timeout of a socket notices."""
-    connection, _ = server.accept()
-    with connection:
+    with suppress(OSError):
+        connection, _ = server.accept()
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
-        while not over.wait(0.2):
+        while True:
             connection.sendall(b" ")
+            time.sleep(0.2)
 
 
 @pytest.mark.slow
@@ -414,13 +415,12 @@ def drip(server: socket.socket, over: threading.Event) -> None:
 def test_a_server_that_is_down_costs_one_warning(
     answers: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if answers == "refuses":
             server.close()
         if answers == "drips":
-            threading.Thread(target=drip, args=[server, over], daemon=True).start()
+            threading.Thread(target=drip, args=[server], daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -431,7 +431,6 @@ def test_a_server_that_is_down_costs_one_warning(
                 log.flush()
         assert log.store.off
         assert time.monotonic() - started < 15
-    over.set()
     warning = capfd.readouterr().err
     assert warning.count("\n") == 1
     assert f"http://***@127.0.0.1:{port}" in warning
@@ -464,7 +463,7 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
         other.execute("ROLLBACK")
     warning = capfd.readouterr().err
     assert warning.count("\n") == 1
-    assert ("database is locked" if when == "before it is asked" else "no end after 10 seconds") in warning
+    assert "database is locked" in warning
     assert tracker.sync("train")
 
 

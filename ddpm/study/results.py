@@ -144,11 +144,15 @@ class Ledger:
         if not self.all:
             check_committed(self.study)
         git = repository()
-        tips = [git.head.target, *(git.branches.local[name].target for name in git.branches.local)]
-        made_here = self.commit in git and any(
-            str(tip) == self.commit or git.descendant_of(tip, self.commit) for tip in tips
-        )
-        if not made_here and not (trusted and self.commit.startswith(trusted)):
+        tips = [git.head.target, *(git.branches.local[name].peel(pygit2.Commit).id for name in git.branches.local)]
+        if trusted:
+            try:
+                tips = [git.revparse_single(trusted).peel(pygit2.Commit).id]
+            except (KeyError, ValueError, pygit2.GitError) as error:
+                raise UserError(f"--commit: {trusted} is not a commit here; allowed: {self.commit[:10]}") from error
+        if not any(
+            str(tip) == self.commit or git.descendant_of(tip, self.commit) for tip in tips if self.commit in git
+        ):
             raise UserError(
                 f"{self.study.path}: results that somebody made elsewhere ask for the code of commit "
                 f"{self.commit[:10]}, which no branch here contains; read `git diff HEAD {self.commit[:10]}`, and run "

@@ -29,7 +29,7 @@ from ddpm.study.plan import Experiment, Study
 # Ends with the process that started it, and keeps the locks that it was handed until dvc and its stages have ended: dvc
 # gives them no descriptors, and a stage that gets SIGTERM saves its state first.
 DVC = f"""
-import contextlib, ctypes, os, signal, sys
+import ctypes, os, signal, sys
 
 {inspect.getsource(die_with_parent)}
 def end(*_):
@@ -42,11 +42,16 @@ if sys.platform == "linux":
 die_with_parent(int(sys.argv[1]))
 keeper = os.getpid()
 if child := os.fork():
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    end()
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
+    code, left = 0, True
+    while left:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            left = False
+        else:
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                end()
     sys.exit(code if code >= 0 else 128 - code)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 die_with_parent(keeper)

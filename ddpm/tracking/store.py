@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -118,6 +118,7 @@ class Store:
     @cached_property
     def client(self) -> MlflowClient:
         """First used under ``locked``: two processes that set up the database at once leave it unusable."""
+        import sqlalchemy
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -128,6 +129,7 @@ class Store:
             # whole or not at all: MLflow cannot open a database with half of its tables, which a kill could leave
             with files.atomic_path(self.database) as temporary:
                 MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", _bounded, retval=True)
         client = MlflowClient(tracking_uri=self.uri)
         client.get_experiment_by_name(self.experiment_name)
         return client
@@ -167,6 +169,15 @@ def seconds() -> int:
     if not text.isdecimal():
         raise UserError(f"{TIMEOUT}: {text!r} is not a whole number of seconds; unset it for {STAGE_SECONDS}")
     return int(text)
+
+
+def _bounded(
+    connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool
+) -> tuple[str, Any]:
+    """Called before each SQL statement: MLflow starts its SQLite sessions with a wait of its own, 20 s."""
+    if statement.startswith("PRAGMA busy_timeout"):
+        statement = f"PRAGMA busy_timeout = {1000 * seconds()}"
+    return statement, parameters
 
 
 def _reason(error: BaseException, uri: str) -> str:
