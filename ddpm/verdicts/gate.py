@@ -29,12 +29,14 @@ from tabulate import tabulate
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.base.paths import BASELINE, EVALUATE
+from ddpm.base.paths import BASELINE, RUN
 from ddpm.base.settings import Section
-from ddpm.compare import measured, metrics, pairing, runs
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config, Gate
+from ddpm.runs import alike, library, measured
+from ddpm.runs.record import Record
 from ddpm.scoring.metric import Direction
+from ddpm.verdicts import metrics, pairing
 
 SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub shows on a workflow run's page
 MIN_SEEDS = 5
@@ -105,45 +107,45 @@ class Check(BaseModel):
         return f"{name} {arrow}", *before, f"{self.value:.4g}", change, f"{self.limit:.4g}", verdict
 
 
-def gate(scores: Mapping[str, float], comparable: dict[str, Any], baseline: Baseline, settings: Config) -> list[Check]:
+def gate(run: Record, baseline: Baseline, config: Config) -> list[Check]:
     """Every metric of the baseline, in the order in which scores are shown, then whether train images are copied.
 
-    comparable: the content of the scores' fingerprint. Raises UserError if the two can't be compared: another
-    fingerprint, a metric of the baseline that the run lacks, or a deciding metric that the baseline lacks.
+    Raises UserError if the two can't be compared: another fingerprint, a metric of the baseline that the run lacks, or
+    a deciding metric that the baseline lacks.
     """
+    scores, comparable, expectations = run.scores, run.fingerprint.comparable, baseline.scores
     # never for a run that copies: that is a regression whatever the baseline, and no baseline is made from it
     or_remake = "" if metrics.copied(scores) else f", or {REMAKE}"
     if comparable != baseline.comparable:
         before, now = files.flatten(baseline.comparable), files.flatten(comparable)
         keys = [key for key in before | now if before.get(key) != now.get(key)]
-        other = runs.some([f"{key} ({_brief(before, key)} there, {_brief(now, key)} here)" for key in keys], 6)
+        other = alike.some([f"{key} ({_brief(before, key)} there, {_brief(now, key)} here)" for key in keys], 6)
         of, remedy = "", "set them back"
         if baseline.preset:
             of = f"it is of the preset {baseline.preset!r}, and "
             remedy = f"`ddpm preset {baseline.preset} && dvc repro` makes scores that can be"
         raise UserError(f"{BASELINE}: {of}these scores cannot be compared with it: {other}: {remedy}{or_remake}")
-    expectations = baseline.scores
     if missing := [name for name in expectations if name not in scores]:
-        raise UserError(f"{EVALUATE}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
-    deciding = decisive(scores, settings.gate)
+        raise UserError(f"{RUN}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
+    deciding = decisive(scores, config.gate)
     if missing := [name for name in deciding if name not in expectations]:
         raise UserError(
             f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
         )
     checks = []
     for name in metrics.judged(expectations):
-        value, expected, floor = scores[name], expectations[name], metrics.floor(name, settings.compare) or 0.0
-        allowed = max(settings.gate.k * expected.sd * math.sqrt(1 + 1 / expected.n), floor)
+        value, expected, floor = scores[name], expectations[name], metrics.floor(name, config.compare) or 0.0
+        allowed = max(config.gate.k * expected.sd * math.sqrt(1 + 1 / expected.n), floor)
         gain, limit = metrics.gain(name, value - expected.mean), expected.mean - metrics.gain(name, allowed)
         checks.append(
             Check(name=name, value=value, expected=expected, tolerance=allowed, limit=limit, is_worse=gain < -allowed,
                   is_better=gain > allowed, decides=name in deciding)
         )  # fmt: skip
-    for found in metrics.closeness(scores):
-        name, tolerance = f"{metrics.MEMORISATION}{found.space}.share", found.limit - found.expected
+    for space in metrics.closeness(scores):
+        name, tolerance = f"{metrics.MEMORISATION}{space.space}.share", space.limit - space.expected
         checks.append(
-            Check(name=name, value=found.share, expected=None, tolerance=tolerance, limit=found.limit,
-                  is_worse=found.copies, is_better=False, decides=True)
+            Check(name=name, value=space.share, expected=None, tolerance=tolerance, limit=space.limit,
+                  is_worse=space.copies, is_better=False, decides=True)
         )  # fmt: skip
     return checks
 
@@ -153,21 +155,21 @@ def _brief(content: Mapping[str, Any], key: str) -> str:
     return str(content.get(key, "absent"))[:12]
 
 
-def decisive(names: Iterable[str], settings: Gate) -> list[str]:
+def decisive(names: Iterable[str], gate: Gate) -> list[str]:
     """The scores that decide, by ``gate.metrics``.
 
     Raises UserError if a name in ``gate.metrics`` is not a metric, or nothing is left to decide.
     """
-    if unknown := [name for name in settings.metrics if name not in METRICS]:
+    if unknown := [name for name in gate.metrics if name not in METRICS]:
         hint = variant.closest(unknown[0], METRICS)
         raise UserError(f"gate.metrics: unknown {unknown[0]!r}{hint}; allowed: {', '.join(METRICS)}")
     known = metrics.judged(names)
-    found = [name for name in known if metrics.kind(name) in settings.metrics]
-    if not found:
+    deciding = [name for name in known if metrics.kind(name) in gate.metrics]
+    if not deciding:
         raise UserError(
-            f"gate.metrics: none of {', '.join(settings.metrics)} is among the scores ({', '.join(known) or 'none'})"
+            f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known) or 'none'})"
         )
-    return found
+    return deciding
 
 
 def failed(checks: Iterable[Check]) -> list[str]:
@@ -190,68 +192,63 @@ def read_baseline(path: Path = BASELINE) -> Baseline:
     return measured.read(path, Baseline, REMAKE)
 
 
-def update(settings: Config, path: Path = BASELINE) -> list[str]:
+def update(of: Config, path: Path = BASELINE) -> list[str]:
     """Write the baseline from the recorded runs of these params with any seed; return notes on what was left out.
 
-    Raises UserError, and keeps the old one, if fewer than MIN_SEEDS seeds have the current fingerprint, the runs are of
-    several versions of the code, a score is not finite, or nothing is left to decide.
+    Raises UserError, and keeps the old one, if fewer than MIN_SEEDS seeds have the working folder's fingerprint, the
+    runs are of several versions of the code, or nothing is left to decide.
     """
-    gathered = runs.gather()
-    matching = runs.matching(gathered.runs, settings)
-    notes, comparable = [*gathered.notes, *matching.notes], measured.comparable()
-    fingerprint = files.digest(comparable)
-    alike = [run for run in matching.runs if run.fingerprint == fingerprint]
-    if others := len(matching.runs) - len(alike):
+    listing, fingerprint = library.everywhere(), library.workspace().fingerprint.hash
+    matching = alike.matching(listing.records, of)
+    notes = [*listing.notes, *matching.notes]
+    runs = [run for run in matching.records if run.fingerprint.hash == fingerprint]
+    if others := len(matching.records) - len(runs):
         notes.append(f"left out, of another fingerprint: {others}")
-    for run in alike:
-        measured.finite(run.scores, f"{run.name} (seed {run.seed})")
-    if len(alike) < MIN_SEEDS:
-        seeds = ", ".join(str(run.seed) for run in alike) or "none"
+    if len(runs) < MIN_SEEDS:
+        seeds = ", ".join(str(run.seed) for run in runs) or "none"
         raise UserError(
-            f"gate --update: {len(alike)} training seeds ({seeds}) have these params and fingerprint "
+            f"gate --update: {len(runs)} training seeds ({seeds}) have these params and fingerprint "
             f"{fingerprint[:12]}, {others} runs another; allowed: at least {MIN_SEEDS}: add by `dvc exp run -S seed=N`"
         )
-    for run in alike:
+    for run in runs:
         if spaces := metrics.copied(run.scores):
             raise UserError(
                 f"gate --update: {run.name} (seed {run.seed}) copies train images ({', '.join(spaces)}): no baseline "
                 "can be made of it; train on more images, for fewer steps, or a smaller network"
             )
-    if odd := pairing.code_differences(alike):
+    if odd := pairing.code_differences(runs):
         raise UserError(f"gate --update: {'; '.join(odd)}: run the odd ones again, so that one code made all of them")
     scores = {}
-    for name in metrics.judged(set().union(*(run.scores for run in alike))):
-        values = [run.scores[name] for run in alike if name in run.scores]
-        if len(values) < len(alike):
+    for name in metrics.judged(set().union(*(run.scores for run in runs))):
+        values = [run.scores[name] for run in runs if name in run.scores]
+        if len(values) < len(runs):
             notes.append(f"{name}: left out, not every run has it")
             continue
         way, spread = metrics.direction(name), stdev(values)
         scores[name] = Expected(mean=mean(values), sd=spread, n=len(values), direction=way)
-    decisive(scores, settings.gate)
-    files.write_json(path, Baseline(preset=_preset(settings), comparable=comparable, scores=scores).model_dump())
+    decisive(scores, of.gate)
+    baseline = Baseline(preset=_preset(runs[0]), comparable=runs[0].fingerprint.comparable, scores=scores)
+    files.write_json(path, baseline.model_dump())
     return notes
 
 
-def _preset(settings: Config) -> str | None:
-    """The preset that has these params."""
-    for name in presets.names():
-        of = config.check(file.decode(presets.text(name), name))
-        if not runs.differences(of.flat(), settings.flat()):
-            return name
-    return None
+def _preset(run: Record) -> str | None:
+    """The preset that has the run's params."""
+    flat = {name: config.check(file.decode(presets.text(name), name)).flat() for name in presets.names()}
+    return next((name for name, params in flat.items() if not alike.differences(run, library.relevant(params))), None)
 
 
-def markdown(checks: Sequence[Check], settings: Gate) -> str:
+def markdown(checks: Sequence[Check], gate: Gate) -> str:
     """The verdict, a table and what it means, for a terminal and for a workflow run's page."""
     bad = failed(checks)
     heads = ("metric", "baseline", "sd", "n", "now", "change", "worst allowed", "verdict")
-    alarms = false_alarms([check.expected.n for check in checks if check.decides and check.expected], settings.k)
+    alarms = false_alarms([check.expected.n for check in checks if check.decides and check.expected], gate.k)
     lines = [
         f"### ddpm gate: {'regression in ' + ', '.join(bad) if bad else 'pass'}",
         "",
         tabulate([check.row for check in checks], heads, tablefmt="github", disable_numparse=True),
         "",
-        f"Bold metrics decide: one fails when it is worse than the mean by more than max({settings.k:g} sd √(1 + 1/n), "
+        f"Bold metrics decide: one fails when it is worse than the mean by more than max({gate.k:g} sd √(1 + 1/n), "
         f"floor). At most {alarms:.1%} of honest runs with another seed fail, if scores are normal.",
     ]
     if alarms > HONEST_FAIL:

@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from ddpm.compare.statistics import Array, t_test
+from ddpm.verdicts.statistics import Array, t_test
 
 DRAWS = 2**15  # per design of up to five looks; its bounds are then off by less than 1% of the error rate
 LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; others are interpolated
@@ -120,9 +120,10 @@ class Design:
         before: it is the effect for which half of all simulated studies give more. The median is met to 1.5 points.
         Only stops by the t test's bounds are considered.
         """
+        if place == 0:
+            return t / math.sqrt(self.looks[0])
         effects, ts = _medians(self, level)
-        found = float(np.interp(abs(t), ts[:, place], effects))
-        return math.copysign(found if place else abs(t) / math.sqrt(self.looks[0]), t)
+        return math.copysign(float(np.interp(abs(t), ts[:, place], effects)), t)
 
     def chance(self, level: float, seen: Array, effect: float, margin: float) -> float:
         """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given ``seen``.
