@@ -30,7 +30,7 @@ from tabulate import tabulate
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import BASELINE, EVALUATE
-from ddpm.base.settings import Section
+from ddpm.base.sections import Section
 from ddpm.compare import measured, metrics, pairing, runs
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config, Gate

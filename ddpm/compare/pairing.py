@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ddpm.base import files
 from ddpm.base import variant as variants
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compare import metrics
 from ddpm.compare import runs as scored
 from ddpm.compare.runs import Run, some

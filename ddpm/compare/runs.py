@@ -19,7 +19,7 @@ from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, PARAMS,
 from ddpm.params import config, credit, file
 from ddpm.tracking import tracker
 from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",

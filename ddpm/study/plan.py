@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from ddpm.base import files, settings
+from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import PROCESSED, STUDIES
 from ddpm.base.variant import closest
@@ -23,7 +23,7 @@ from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
-from ddpm.scoring.settings import AUTO, CHOICE
+from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study import budget, grid
 from ddpm.study.budget import Budget
 from ddpm.study.sequential import Design
@@ -51,7 +51,7 @@ def _judged(primary: str) -> str:
     return primary
 
 
-class Plan(settings.Section):
+class Plan(sections.Section):
     """The content of a file in studies/. The first of ``variants`` is the baseline.
 
     variants: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all variants,
@@ -227,7 +227,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
             "`ddpm study new NAME` writes one"
         )
-    plan = settings.parse(value, str(path), Plan)
+    plan = sections.parse(value, str(path), Plan)
     base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
     budget.check(plan, str(path))
     study = Study(path.stem, plan, {}, {}, path=path)
