@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import data, gpu, growth, runs, table
 from tests.benchmarks.extracted import Seen

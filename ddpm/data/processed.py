@@ -14,10 +14,10 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import NO_ARRAY
 from ddpm.base.images import Images
-from ddpm.base.settings import Channels, ImageSize, Positive, Shape
+from ddpm.base.sections import Channels, ImageSize, Positive, Shape
 
 if TYPE_CHECKING:
-    from ddpm.data.settings import Data
+    from ddpm.data.data_params import Data
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -57,7 +57,7 @@ class Manifest(BaseModel):
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
 
-class Classes(NamedTuple):
+class TrainClasses(NamedTuple):
     """names: of the K classes; counts: their images in the train split; labels: (N,) of them, int64 in 0..K - 1."""
 
     names: tuple[str, ...]
@@ -114,13 +114,13 @@ def check_content(processed: Path, found: Mapping[str, str]) -> None:
                 raise UserError(f"{path}: changed since `dvc repro preprocess` made it; run `dvc repro`")
 
 
-def train_classes(processed: Path, classes: int) -> Classes | None:
+def train_classes(processed: Path, classes: int) -> TrainClasses | None:
     """The train split's, for a model of so many ``classes``; None for 0. Raises UserError for another number."""
     if not classes:
         return None
     names = check_classes(processed, classes)
     _, labels = open_split(processed, "train")
-    return Classes(names, tuple(np.bincount(labels, minlength=classes).tolist()), labels)
+    return TrainClasses(names, tuple(np.bincount(labels, minlength=classes).tolist()), labels)
 
 
 def check_classes(processed: Path, classes: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from ddpm.params.config import Config
 from ddpm.runs import library
 from ddpm.runs.library import Listing
 from ddpm.runs.record import SEED, Record
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section, Seed
+from ddpm.base.sections import Section, Seed
 
 FORMAT = 1
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ddpm.base.errors import UserError, masked
 from ddpm.base.files import atomic_path
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.base.variant import Variant
 from ddpm.sources.archives import SUFFIXES
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import ConfigDict, Field, PlainValidator, model_validator
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section
+from ddpm.base.sections import Section
 from ddpm.params import config, presets
 from ddpm.runs import alike
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ddpm.base import files, settings
+from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.base.paths import PROCESSED, STUDIES
 from ddpm.base.variant import closest
@@ -14,7 +14,7 @@ from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
-from ddpm.scoring.settings import AUTO, CHOICE
+from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study import budget, grid
 from ddpm.study.experiments import Study, learned
 from ddpm.study.plan import NAME, Plan, Program
@@ -44,7 +44,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
             "`ddpm study new NAME` writes one"
         )
-    plan = settings.parse(value, str(path), Plan)
+    plan = sections.parse(value, str(path), Plan)
     base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
     budget.check(plan, str(path))
     study = Study(path.stem, plan, {}, {}, path=path)
@@ -52,7 +52,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     for arm, values in plain["arms"].items():
         source = f"{path}: arms.{arm}"
         if "program" in values:
-            study.programs[arm] = settings.parse(values, source, Program)
+            study.programs[arm] = sections.parse(values, source, Program)
             _check_program(study, source)
         overrides = plain["common"] | ({} if arm in study.programs else values)
         if "seed" in overrides:

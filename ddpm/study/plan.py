@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from ddpm.base import files, settings
+from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
 from ddpm.runs.record import Costs
 from ddpm.scoring import metric
@@ -48,7 +48,7 @@ def _command(program: str) -> str:
     return program
 
 
-class Plan(settings.Section):
+class Plan(sections.Section):
     """The content of a file in studies/. The first of ``arms`` is the baseline.
 
     arms: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all arms, on top
@@ -77,7 +77,7 @@ class Plan(settings.Section):
     budget: Budget = "images"
 
 
-class Program(settings.Section):
+class Program(sections.Section):
     """Another trainer as an arm.
 
     program: a command, run in a clone of the project, in which {train} and {test} are the processed images

@@ -16,7 +16,7 @@ from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
 from ddpm.base.progress import duration
 from ddpm.params import file
-from ddpm.scoring.settings import CHOICE
+from ddpm.scoring.evaluate_params import CHOICE
 from ddpm.sources import fetch
 from ddpm.study import budget, loading
 from ddpm.study.experiments import Experiment, Study

@@ -30,7 +30,7 @@ from tabulate import tabulate
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import BASELINE, RUN
-from ddpm.base.settings import Section
+from ddpm.base.sections import Section
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library, measured

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs.alike import grouped, is_in, some, under

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from ddpm.base.errors import exit_code
-from ddpm.base.settings import section
+from ddpm.base.sections import section
 from ddpm.compute import devices
 from ddpm.model import build
-from ddpm.model.settings import Model
+from ddpm.model.model_params import Model
 from ddpm.params.config import Config
 from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data import preprocessing
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.sources import packed
 from ddpm.sources.dataset import Records
 from tests.datasets.conftest import encoded, write_tar

@@ -37,7 +37,7 @@ def measure(precision: str) -> None:
     from ddpm.base import files
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
-    from ddpm.model.file import load_model
+    from ddpm.model.model_file import load_model
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples
@@ -84,7 +84,7 @@ def draw(project: Path, precision: str) -> None:
 
     from ddpm.base import files
     from ddpm.base.paths import MODEL_FILE, REFERENCE
-    from ddpm.model.file import load_model
+    from ddpm.model.model_file import load_model
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples

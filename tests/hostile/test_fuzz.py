@@ -20,7 +20,7 @@ from ddpm.base.errors import UserError
 from ddpm.compare import gate
 from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.params import config, file
 from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives

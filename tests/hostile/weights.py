@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.model import build
-from ddpm.model.file import FORMAT, METADATA, load_model
+from ddpm.model.model_file import FORMAT, METADATA, load_model
 from ddpm.scoring import extractor, limits
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.arrays import Attack
 from tests.hostile.case import Case

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import NO_ARRAY
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
 from ddpm.sources.dataset import CLASSLESS, Dataset, Records

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, digest
-from ddpm.base.settings import Shape, parse
+from ddpm.base.sections import Shape, parse
 from ddpm.model import build
-from ddpm.model.settings import ModelConfig
+from ddpm.model.model_params import ModelConfig
 
 FORMAT = "ddpm-1"
 METADATA = "ddpm"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import InstanceOf, NonNegativeInt
 
-from ddpm.base.settings import Fraction, ImageShape
+from ddpm.base.sections import Fraction, ImageShape
 from ddpm.base.variant import Family
 from ddpm.sources.dataset import Dataset
 

@@ -9,10 +9,10 @@ from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive, Precision, Section, Share
+from ddpm.base.sections import Positive, Precision, Section, Share
 from ddpm.base.variant import Family
+from ddpm.model.model_params import ModelConfig
 from ddpm.model.posthoc import Posthoc
-from ddpm.model.settings import ModelConfig
 from ddpm.training.augmentation import Augmentation
 from ddpm.training.ema import EMAProfile
 from ddpm.training.optimizer import Optimizer

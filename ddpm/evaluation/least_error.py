@@ -49,8 +49,8 @@ from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.data.processed import Split, open_split
 from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.diffusion.settings import Diffusion
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.likelihood import Array, Asked, Bound

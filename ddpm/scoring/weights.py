@@ -14,7 +14,7 @@ CHUNK = 2**20
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """A file of weights that others published.
 
     title: whose weights they are, for messages. file: its name in the cache; by default the last part of ``url``.

@@ -9,10 +9,10 @@ from ddpm.base.files import digest
 from ddpm.model import posthoc
 from ddpm.model.averages import write_snapshot
 from ddpm.training.ema import EMA
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 
 
-class Posthoc:
+class PowerAverages:
     """averages: those of the first length under ``0.NAME``, of the second under ``1.NAME``; without ``train.posthoc``
     there are none."""
 

@@ -13,9 +13,9 @@ from pydantic import (
 )
 
 from ddpm.base import variant
-from ddpm.base.settings import ImageShape, Section, Seed
+from ddpm.base.sections import ImageShape, Section, Seed
 from ddpm.base.variant import Family
-from ddpm.diffusion.settings import Diffusion
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model.architecture import Architecture
 
 MAX_CLASSES = 100_000

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, NonNegativeInt
 
-from ddpm.base.settings import Positive, Section
+from ddpm.base.sections import Positive, Section
 from ddpm.base.variant import Members
 
 AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second

@@ -8,7 +8,7 @@ from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive, Precision, Section, Seed, Share
+from ddpm.base.sections import Positive, Precision, Section, Seed, Share
 from ddpm.base.variant import Family
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.posthoc import Length

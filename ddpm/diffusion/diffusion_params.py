@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
-from ddpm.base.settings import Section
+from ddpm.base.sections import Section
 from ddpm.base.variant import Family
 from ddpm.diffusion.loss import Loss
 from ddpm.diffusion.parameterization import Parameterization
