@@ -17,7 +17,7 @@ from ddpm.compare.runs import Run
 from ddpm.compare.statistics import Array
 from ddpm.pages import compared
 from ddpm.pages.compared import Compared
-from ddpm.pages.parts import Figure, Table
+from ddpm.report.blocks import Figure, Table
 from ddpm.study import tuning, verdict
 from ddpm.study.grid import Point
 from ddpm.study.plan import Plan, Study

@@ -1,14 +1,16 @@
-"""The building blocks of a page: chapters of notes, tables, strips of images and figures; and numbers in words."""
+"""Blocks, of which all that is shown is made: notes, tables, figures and strips of images, in chapters.
+
+Blocks are data. Figures and strips are drawn by the renderers that show them, so a terminal's text costs no drawing.
+"""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,7 @@ class Note:
 class Table:
     """Cells of text by rows; the first cell of each row is its head.
 
-    text_columns: the columns that hold words; folded: hidden under the caption until a reader opens it.
+    text_columns: the columns that hold words, not numbers. folded: hidden on a page until a reader opens it.
     """
 
     columns: Sequence[str]
@@ -46,48 +48,62 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """A named row of images as a data URI."""
-
-    name: str
-    picture: str
-
-
-@dataclass(frozen=True)
 class Figure:
-    """A picture as a data URI. Consecutive ones stand next to each other, a ``wide`` one by itself."""
+    """Panels of curves, or a picture that ``drawing`` writes to a given path. name: of its file beside a Markdown page;
+    wide: takes a page's whole width, while others stand next to each other."""
 
     caption: str
-    picture: str
+    drawing: Sequence[Panel] | Callable[[Path], object]
+    name: str = "figure"
     wide: bool = False
 
+    def png(self) -> bytes:
+        """Draw it; return the content of a PNG file."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "figure.png"
+            if callable(self.drawing):
+                self.drawing(path)
+            else:
+                plots.lines(path, self.drawing)
+            return path.read_bytes()
 
-Part = Note | Table | Strip | Figure
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """A named row of the first COLUMNS of uint8 (N, C, H, W) images."""
+
+    name: str
+    images: NDArray[np.uint8]
+
+    def png(self) -> bytes:
+        """Draw it; return the content of a PNG file."""
+        content = io.BytesIO()
+        Image.fromarray(tiles(self.images)).save(content, "PNG", optimize=True)
+        return content.getvalue()
+
+
+Block: TypeAlias = Note | Table | Figure | Strip
 
 
 @dataclass(frozen=True)
 class Chapter:
+    """Blocks under a title; without a heading if that is empty."""
+
     title: str
-    parts: Sequence[Part]
+    blocks: Sequence[Block]
 
 
-def attempted(build: Callable[..., Iterable[Part]], *arguments: Any) -> list[Part]:
-    """The parts that ``build`` returns, or the line of the UserError that it raises."""
+def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
+    """The blocks of all ``builders``, without arguments."""
+    return Chapter(title, [block for build in builders for block in attempted(build)])
+
+
+def attempted(build: Callable[..., Iterable[Block]], *arguments: Any) -> list[Block]:
+    """The blocks that ``build`` returns, or the line of the UserError that it raises."""
     try:
         return list(build(*arguments))
     except UserError as error:
         return [Note(str(error), missing=True)]
-
-
-def chapter(title: str, *builders: Callable[[], Iterable[Part]]) -> Chapter:
-    return Chapter(title, [part for build in builders for part in attempted(build)])
-
-
-def strip(name: str, images: NDArray[np.uint8]) -> Strip:
-    """A strip of the first of uint8 (N, C, H, W) images."""
-    picture = io.BytesIO()
-    Image.fromarray(tiles(images)).save(picture, "PNG", optimize=True)
-    return Strip(name, data_uri(picture.getvalue()))
 
 
 def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -100,21 +116,6 @@ def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     flat = picture.reshape(height, -1, 4)[:, :-1]
     scale = max(1, min(-(-STRIP_WIDTH // flat.shape[1]), STRIP_WIDTH // height))  # tall images make no tower
     return flat.repeat(scale, 0).repeat(scale, 1)
-
-
-def data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def figure(draw: Callable[[Path], None] | Panel, caption: str, wide: bool = False) -> Figure:
-    """The figure that ``draw`` writes to a given path, or the curves of a panel."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.png"
-        if isinstance(draw, Panel):
-            plots.lines(path, [draw])
-        else:
-            draw(path)
-        return Figure(caption, data_uri(path.read_bytes()), wide)
 
 
 def number(value: float) -> str:
