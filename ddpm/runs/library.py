@@ -15,7 +15,8 @@ import pygit2
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import RUN, SCORED
+from ddpm.base.paths import METRICS, RUN, SCORED
+from ddpm.params.config import Config
 from ddpm.runs import record
 from ddpm.runs.record import Record
 
@@ -54,6 +55,14 @@ def folder(path: Path) -> Listing:
 def workspace() -> Record:
     """The working folder's record. Raises UserError."""
     return _named(record.read(RUN), WORKSPACE)
+
+
+def current(config: Config) -> Record:
+    """The working folder's record. Raises UserError unless the checked-out params and code made it."""
+    run = workspace()
+    if why := why_stale(run, config.flat()):
+        raise UserError(f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`")
+    return run
 
 
 def revision(name: str) -> Record:

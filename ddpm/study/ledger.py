@@ -112,9 +112,9 @@ class Ledger:
         if study.plan.tune:
             alpha = 1 - study.config.compare.confidence
             self.tried = tuning.tries(study.plan.tune.grid, scores, study.plan.primary, alpha, len(study.points))
-            points = {row.arm: point for row in self.tried if row.chosen
+            settled = {row.arm: point for row in self.tried if row.chosen
                       for point in study.points[row.arm] if point.values == row.values}  # fmt: skip
-            self.study = study.settled(points)
+            self.study = study.settled(settled)
             self.update()
 
     def arms(self) -> tuple[Arm, ...]:

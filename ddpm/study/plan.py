@@ -52,9 +52,9 @@ class Plan(sections.Section):
     """The content of a file in studies/. The first of ``arms`` is the baseline.
 
     arms: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all arms, on top
-    of ``base``: a preset or, without one, the checked-out params.yaml; or a ``Program``. primary: the metric that the verdict is
-    about; by default the Fréchet distance in the features of the baseline's first extractor. blind_to: damage to images
-    that it may overlook, by ``ddpm sanity``.
+    of ``base``: a preset or, without one, the checked-out params.yaml; or a ``Program``. primary: the metric that the
+    verdict is about; by default the Fréchet distance in the features of the baseline's first extractor. blind_to:
+    damage to images that it may overlook, by ``ddpm sanity``.
     looks: numbers of seeds at which it may be decided. spending: how much of the error rate each look may spend
     (ddpm/study/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
