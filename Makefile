@@ -51,7 +51,7 @@ bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; 
 gpu:  ## what only a GPU can show, in 10 minutes: checks, then steps against other libraries; it installs nothing
 	@python -m tests.gpu $(ARGS)
 
-faults: $(READY)  ## kill the pipeline 200 times, fill its disk, take its server away: hours; make faults ARGS='repro --kills 6'
+faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='repro --kills 6'
 	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)
 
 setup: $(READY)  ## the environment, .venv; each target above makes it too
