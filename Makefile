@@ -1,6 +1,7 @@
 # Each target sets up .venv by itself when it is missing or stale.
 PYTHON ?= python3
 PORT ?= 5000
+TESTS ?= not slow and not long
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
@@ -17,8 +18,8 @@ repro: $(READY)  ## run the pipeline: only what changed runs again
 	dvc repro
 	@ddpm summary
 
-test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'; CI: make test TESTS='not long'
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "$(TESTS)" $(ARGS)
 
 test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal $(ARGS)

@@ -95,7 +95,8 @@ def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
             process.kill()
         pytest.fail(f"hung for {limit} seconds")
 
-    limit = SLOW_LIMIT if request.node.get_closest_marker("slow") else LIMIT
+    slow = any(request.node.get_closest_marker(name) for name in ("slow", "long"))
+    limit = SLOW_LIMIT if slow else LIMIT
     before = signal.signal(signal.SIGALRM, end)
     signal.alarm(limit)
     yield

@@ -86,7 +86,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path: Path) -> None:
     start = Victim(tmp_path / "start", {})
     start.run("dvc", "repro", "reference")

@@ -32,7 +32,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'cuda' is not there" in error
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gpu.json"
     with pytest.raises(SystemExit) as end:

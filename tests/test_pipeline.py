@@ -338,7 +338,7 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         clone.run("git", "checkout", "--quiet", "params.yaml")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone: Clone) -> None:
     """DVC would record the file of the variant that was named when it started."""
     check = clone.folder / "stages/check.py"
@@ -384,7 +384,7 @@ def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None
     assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_digits_are_learned_by_heart(clone: Clone) -> None:
     """The preset overfit. The bounds are below what came of faults that were made on purpose: with one wrong power of
     sigma in q_sample the loss was 0.11, and with the coefficients of posterior_mean exchanged the ratio was 0.11."""

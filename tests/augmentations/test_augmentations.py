@@ -248,7 +248,7 @@ def drawn(show: bool, steps: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
     return generator.images(range(200), 0, trainer.shape).numpy()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_prevents_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -170,7 +170,7 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
     assert found.data.params["sample.steps"] == "5"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_profile_of_the_main_rank_is_with_the_run_in_mlflow(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +203,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     assert not Path("data/model").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) -> None:
     """As with ``dvc repro --allow-missing`` after pulling only the model."""
     Path("data/reference").mkdir()
@@ -215,7 +215,7 @@ def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) 
     assert run("sample") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> None:
     """They are edited while the ranks are still importing torch."""
     Path("data/reference").mkdir()
