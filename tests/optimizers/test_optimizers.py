@@ -47,11 +47,7 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
 
 @OPTIMIZERS
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_resumed_training_goes_on_to_the_same_bytes(
-    name: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+def test_a_resumed_training_goes_on_to_the_same_bytes(name: str, precision: str, folder: Path) -> None:
     options = {"precision": precision, "warmup_steps": 4, "augmentation": {"name": "non_leaking"}}
     whole, checkpoints = trainer(name, **options), Checkpoints("run")
     checkpoints.folder.mkdir(parents=True)

@@ -23,11 +23,9 @@ from safetensors import safe_open
 
 from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE, SAMPLES
-from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE
 from ddpm.params import config
 from ddpm.tracking import tracker
-from ddpm.tracking.store import SETTINGS
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from stages import __main__ as runner
@@ -49,10 +47,6 @@ SMALL: dict[str, dict[str, Any]] = {
 def project(tmp_path: Path, digits: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
-    launched = (distributed.ERROR_FILE, distributed.START, distributed.LAUNCHER)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *SETTINGS, *launched):
-        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
-        monkeypatch.delenv(name)
     for name in ("ddpm", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "data").mkdir()
