@@ -274,9 +274,3 @@ def test_perturbed_inputs_keep_their_target_and_their_epsilon(monkeypatch: pytes
     extra = (perturbed.x_t - plain.x_t) / plain.at.sigma
     assert float(extra.std()) == pytest.approx(0.1, rel=0.05)
     assert abs(float((extra * plain.epsilon).mean())) < 0.01
-
-
-@pytest.mark.parametrize("gamma", [-0.1, 1.5, True, "0.1"])
-def test_a_gamma_that_is_none_is_refused(gamma: Any) -> None:
-    with pytest.raises(UserError, match=r"train.input_perturbation: .* is not allowed"):
-        small(train={"input_perturbation": gamma})
