@@ -9,14 +9,16 @@ Families: repro late temp queue ranks, the ways to run the pipeline (late: only 
 their number in all. --patience 10 suits a machine that others keep busy: what may take a minute on a quiet one, may
 then take ten.
 
-Writes faults.json and faults.md to --out after every trial; the exit code is 1 when anything was lost.
+Writes faults.json to --out after every trial; the exit code is 1 when anything was lost.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,9 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm.base.errors import UserError, exit_code
-from tests.faults import kills, table
+from ddpm.base.files import write_json
+from tests.faults import kills
+from tests.faults.kills import Trial
 from tests.faults.project import Victim
-from tests.faults.table import Trial
 
 SHARES = {"repro": 0.3, "late": 0.2, "temp": 0.2, "queue": 0.1, "ranks": 0.2}  # of the kills
 
@@ -50,17 +53,20 @@ def run(parsed: argparse.Namespace) -> int:
     if unknown := [family for family in chosen if family not in SHARES]:
         raise UserError(f"family: unknown {unknown[0]!r}; allowed: {', '.join(SHARES)}")
     scratch = Path(tempfile.mkdtemp(prefix="ddpm-faults-", dir=parsed.scratch))
-    about = {"seed": parsed.seed, "families": ", ".join(chosen)}
     trials: list[Trial] = []
     try:
         for found in all_trials(chosen, parsed.kills, parsed.seed, scratch, parsed.patience):
             trials += found
-            table.write(parsed.out, about, trials)
+            write_json(parsed.out / "faults.json", [trial._asdict() for trial in trials])
             for trial in found:
                 print(f"{trial.family}: {trial.fault} in {trial.where}: {'; '.join(trial.lost) or 'ok'}", flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(table.markdown(trials))
+    for fault, kind in itertools.groupby(sorted(trials), lambda trial: trial[:2]):
+        same = list(kind)
+        recovery = statistics.median(trial.recovery or 0.0 for trial in same)
+        lost, by_hand = (sum(map(bool, column)) for column in zip(*((t.lost, t.by_hand) for t in same), strict=True))
+        print(f"{', '.join(fault)}: {len(same)} tried, {lost} lost, {by_hand} by hand, {recovery:.1f} s to recover")
     return 1 if any(trial.lost for trial in trials) else 0
 
 
