@@ -112,7 +112,7 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: 
     assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_they_do_where_a_part_of_a_large_split_is_compared(digits: Path, tmp_path: Path) -> None:
     outs = on_ranks(digits, tmp_path, 700)
 

@@ -85,7 +85,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adding_a_metric_is_adding_a_file(digits: Path, classifier_reference: Path, tmp_path: Path) -> None:
     for part in ("ddpm", "tests"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
