@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ddpm.compare.gate import Baseline, Check, Expected
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
 from ddpm.compare import gate, metrics
-from ddpm.compare.gate import Baseline, Check, Expected
 from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import ConstantEMA
 from tests.scored import working

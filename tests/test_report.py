@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from ddpm.compare.runs import Gathered, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,7 +27,6 @@ from ddpm.base.files import write_json
 from ddpm.base.paths import LOSS
 from ddpm.compare import frontier, runs
 from ddpm.compare.revisions import Revision
-from ddpm.compare.runs import Gathered, Run
 from ddpm.data.processed import read_manifest
 from ddpm.pages import compared, model, report
 from ddpm.pages.compared import Compared
