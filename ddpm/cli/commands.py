@@ -154,7 +154,7 @@ def compare(
     """
     from ddpm.params import config
     from ddpm.report import judgement as shown
-    from ddpm.report import publication, render
+    from ddpm.report import render
     from ddpm.runs import library
     from ddpm.verdicts import comparison, verdict
 
