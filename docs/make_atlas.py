@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ddpm.base.files import atomic_path, read_json
-from ddpm.compare import metrics, overview
+from ddpm.compare import metrics
 from ddpm.model import build
 from ddpm.pictures import plots
+from ddpm.report import overview
 from ddpm.study import plan
 
 PAGE, PICTURE = Path("docs/atlas.md"), Path("docs/atlas.png")

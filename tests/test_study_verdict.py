@@ -15,9 +15,9 @@ from ddpm.base.errors import UserError
 from ddpm.compare import statistics, too_early
 from ddpm.compare.runs import Run
 from ddpm.compare.statistics import Array
-from ddpm.pages import compared
-from ddpm.pages.compared import Compared
+from ddpm.report import compared
 from ddpm.report.blocks import Figure, Table
+from ddpm.report.compared import Compared
 from ddpm.study import tuning, verdict
 from ddpm.study.grid import Point
 from ddpm.study.plan import Plan, Study

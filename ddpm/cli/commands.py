@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
-from ddpm.base.files import atomic_path, read_json
-from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
+from ddpm.base.files import atomic_path
+from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app
 from ddpm.cli.terminal import answer
@@ -89,28 +89,23 @@ def check(*, no_pilot: NoPilot = False) -> None:
 
 
 @app.command(group=MAIN, sort_key=3)
-def summary(*, everything: Annotated[bool, Parameter("--all")] = False, json: Json = False) -> None:
+def summary(*, json: Json = False) -> None:
     """Show the current model in five lines: its scores, and where to look.
 
     examples:
-      ddpm summary        # scores next to those of real images, pictures, what to try
-      ddpm summary --all  # every number
-
-    Args:
-        everything: every number, by stage, as --json prints them
+      ddpm summary         # scores next to those of real images, pictures, what to try
+      ddpm summary --json  # every number, as in metrics/run.json
     """
-    from ddpm.compare import snapshots, summary
-    from ddpm.params import config, credit
+    from ddpm.params import config
+    from ddpm.report import summary
+    from ddpm.runs import library
 
-    measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
+    run = library.workspace()
     try:
-        snapshots.check_metrics()
-    except credit.Miscredited:
-        raise
+        summary.check_current(run, config.load())
     except UserError as error:
-        print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
-    lines = [] if json else summary.numbers(measured) if everything else summary.lines(config.load(), measured)
-    answer(json, measured, *lines)
+        print(f"warning: {printable(str(error))}", file=sys.stderr)
+    answer(json, run.model_dump(mode="json"), *summary.lines(run))
 
 
 @app.command(group=MAIN, sort_key=4)
@@ -121,11 +116,13 @@ def runs(*, json: Json = False) -> None:
       ddpm runs         # a line each: what is special about it, seed, scores, seconds, state
       ddpm runs --json  # for a program, with every score
     """
-    from ddpm.compare import overview
     from ddpm.params import config
+    from ddpm.report import overview, render
+    from ddpm.report.blocks import Chapter
 
-    found = overview.gather(config.load())
-    answer(json, [run._asdict() for run in found], overview.table(found, terminal.width()))
+    listed, notes = overview.gather(config.load())
+    blocks = [] if json else overview.shown(listed, notes, terminal.width())
+    answer(json, [run._asdict() for run in listed], render.text([Chapter("", blocks)]))
 
 
 @app.command(group=SCORES)
@@ -151,14 +148,15 @@ def compare(
         may_differ: compare runs that differ in it
         out: folder for verdict.md, .json and .png
     """
-    from ddpm.compare import noise_levels, runs, tables, too_early, verdict
+    from ddpm.compare import runs, tables, too_early, verdict
     from ddpm.params import config
+    from ddpm.report import compared
 
     working = config.load()
     found = verdict.compare(runs.gather(), by, working, metrics, may_differ, all_pairs)
-    levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
-    found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
-    written = [*tables.write(found, out), *noise_levels.draw(levels, out)] if out else []
+    levels = compared.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
+    found = replace(found, notes=(*found.notes, *filter(None, (level.sentence() for level in levels))))
+    written = [*tables.write(found, out), *compared.draw_levels(levels, out)] if out else []
     table = tables.plain(tables.tables(found), tables.notes(found))
     answer(json, tables.to_dict(found), table, *([""] if written else []), *written)
     return too_early.exit_code(found.verdicts, found.metrics[0])
@@ -176,10 +174,10 @@ def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Pa
         may_differ: compare runs that differ in it
         out: page to write
     """
-    from ddpm.pages import report
+    from ddpm.report import page
     from ddpm.tracking import tracker
 
-    report.write(out, by, may_differ)
+    page.write(out, by, may_differ)
     print(f"{out}: open it in a browser")
     try:
         if run_id := tracker.sync(attached=out):
@@ -195,18 +193,19 @@ def sanity(*, json: Json = False) -> None:
     examples:
       ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
     """
-    from ddpm import sanity as measurement
-    from ddpm.compare import sanity, tables
+    from ddpm.compare.sanity import PATH, PICTURE
     from ddpm.compute import devices
     from ddpm.params import config
+    from ddpm.report import noticed, render
+    from ddpm.report.blocks import Chapter, Note
+    from ddpm.tools import damage
 
     checked = config.load()
     device = devices.resolve(checked.device)
-    found = measurement.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
-    measurement.write(found, PROCESSED)
-    lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
-    table = tables.plain([(sanity.title(found), sanity.table(found))], lines)
-    answer(json, found.model_dump(mode="json"), table)
+    found = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
+    damage.write(found, PROCESSED)
+    blocks = [*noticed.shown(found), Note(f"{PATH}, {PICTURE}")]
+    answer(json, found.model_dump(mode="json"), render.text([Chapter("", blocks)]))
 
 
 @app.command(group=SCORES)

@@ -115,7 +115,7 @@ def run(
 
 
 def _run(ledger: Ledger, at_once: int, share: Share | None, json: bool) -> int:
-    from ddpm.pages import publication
+    from ddpm.study import publication
 
     with status.shown(ledger, at_once, plain=json) as say:
         going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say, share)
@@ -136,7 +136,7 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
     examples:
       ddpm study verdict studies/loss.yaml
     """
-    from ddpm.pages import publication
+    from ddpm.study import publication
 
     ledger = Ledger(plan.load(file))
     if not ledger.done:

@@ -7,11 +7,10 @@ hundred times as long.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pygit2
 import yaml
@@ -21,21 +20,15 @@ from ddpm.base import paths
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
 from ddpm.compare import block_yaml
-from ddpm.compare.interrupted import RUNNING, RUNS, lives, read_note
 from ddpm.params import config, credit, file, inputs
 from ddpm.runs import library
 from ddpm.runs.library import WORKSPACE, below, repository
-
-Unfinished = Literal["queued", "failed", "running"]
 
 LOCK = "dvc.lock"
 EVALUATE, FINGERPRINT, CURVE, EXCESS = map(str, (paths.EVALUATE, paths.FINGERPRINT, paths.CURVE, paths.EXCESS))
 TRAIN, SAMPLE = (f"{paths.METRICS}/{stage}.json" for stage in ("train", "sample"))
 PARAMS = str(file.PATH)
 FILES = (PARAMS, LOCK, EVALUATE, FINGERPRINT, TRAIN, SAMPLE, CURVE, EXCESS)
-STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
-STASHES: dict[Unfinished, str] = {"queued": "refs/exps/celery/stash", "failed": "refs/exps/celery/failed"}
-MERGE = "refs/exps/exec/EXEC_MERGE"  # what runs in the working folder
 
 
 class Snapshot(NamedTuple):
@@ -70,34 +63,6 @@ def experiments() -> list[Snapshot]:
     return sorted(
         (read(git, name, "dvc", commit) for name, commit in library.experiments(git)), key=lambda found: found.when
     )
-
-
-def unfinished() -> list[tuple[Unfinished, Snapshot]]:
-    """Experiments that wait in DVC's queue, failed there, or are running, oldest first, with params but without scores.
-
-    Killed ones are in none of DVC's lists. Raises UserError.
-    """
-    git = repository()
-    revisions: list[tuple[Unfinished, str, str]] = []
-    for state, reference in STASHES.items():
-        entries = git.references.get(reference)
-        for entry in entries.log() if entries else ():
-            if named := STASHED.fullmatch(entry.message):
-                revisions.append((state, named[1], str(entry.oid_new)))
-    for note in RUNS.glob("run/*/*.json"):
-        info = read_note(note.with_suffix(".run"))
-        if lives(read_note(note), note) and isinstance(name := info.get("name"), str):
-            revisions.append(("running", name, MERGE if note == RUNNING else note.stem))
-    found = []
-    for state, name, revision in revisions:
-        try:
-            commit = git.revparse_single(revision).peel(pygit2.Commit)
-        except (KeyError, ValueError, pygit2.GitError):  # it has just started or ended
-            continue
-        snapshot = read(git, name, "dvc", commit)
-        params = {path: text for path, text in snapshot.files.items() if path == PARAMS}
-        found.append((state, snapshot._replace(files=params)))
-    return sorted(found, key=lambda each: each[1].when)
 
 
 def workspace() -> Snapshot:

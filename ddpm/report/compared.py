@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,27 +14,26 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, LIKELIHOOD, LOSS, PROCESSED, SAMPLES
-from ddpm.compare import noise_levels, pairing, runs, tables
+from ddpm.compare import pairing, runs, tables
 from ddpm.compare import verdict as comparison
-from ddpm.compare.noise_levels import Difference
 from ddpm.compare.revisions import Revision
 from ddpm.compare.runs import Run
 from ddpm.compare.tables import Rows
 from ddpm.compare.verdict import Described
 from ddpm.data.processed import open_split
 from ddpm.params.config import Config
+from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.report import noise_levels
 from ddpm.report.blocks import COLUMNS, Block, Figure, Note, Strip, Table, attempted
-from ddpm.runs import library
+from ddpm.report.noise_levels import Difference
+from ddpm.runs import library, record
 from ddpm.runs.library import WORKSPACE
+from ddpm.runs.record import Record
 
 BOUND_COLUMNS = ("vlb_test", "vlb_train", "mse_test", "mse_train")
 DISTANCES = ("classifier.fd", "random_conv.fd", "inception.fid")
 BINS = 100  # points of a loss curve
-LEVELS = (
-    "Where in the noise a variant denoises held-out images better or worse than the baseline: the mean over the "
-    f"training seeds and, from {noise_levels.FEWEST} seeds on, a band that holds at all noise levels together."
-)
 
 Array = NDArray[np.float64]
 
@@ -74,10 +75,32 @@ class Compared:
             found = comparison.compare(gathered, by, settings, (), may_differ)
         except UserError as error:
             return cls(arms, refused=str(error))
-        levels = noise_levels.differences(ran, settings.compare.confidence)
-        notes = [*tables.notes(found), *noise_levels.lines(levels)]
+        levels = differences(ran, settings.compare.confidence)
+        notes = tables.notes(found)
         answers = tables.headlines(found.verdicts, found.metrics[0])
         return cls(arms, found.verdicts, list(tables.tables(found)), notes, levels=levels, answers=answers)
+
+
+def differences(arms: Mapping[str, Mapping[int, Run]], confidence: float) -> list[Difference]:
+    """Where in the noise the arms differ, by each run's metrics/excess.csv."""
+
+    def levels(run: Run) -> Record:
+        try:
+            table = record.table(csv.DictReader(io.StringIO(run.excess.decode())))
+        except ValueError:
+            table = None
+        return Record.model_construct(name=run.name, noise_levels=table)
+
+    records = {label: {seed: levels(run) for seed, run in arm.items()} for label, arm in arms.items()}
+    return noise_levels.differences(records, confidence)
+
+
+def draw_levels(levels: Sequence[Difference], folder: Path) -> list[Path]:
+    """Write noise_levels.png in the folder, if there is something to draw; return its path."""
+    path = folder / "noise_levels.png"
+    if levels:
+        plots.lines(path, [noise_levels.panel(levels)])
+    return [path] if levels else []
 
 
 def of_runs(arms: Mapping[str, Mapping[int, Run]]) -> dict[str, dict[int, Revision]]:
@@ -112,8 +135,7 @@ def verdict(found: Compared) -> list[Block]:
         parts.append(
             Figure("The score over training, and each difference from the baseline.", found.learning, wide=True)
         )
-    if found.levels:
-        parts.append(Figure(LEVELS, [noise_levels.panel(found.levels)]))
+    parts += noise_levels.shown(found.levels)
     parts += [Figure("What each variant was tuned on: means over the tuning seeds.", [panel]) for panel in found.tuned]
     return [*parts, *(Note(note) for note in found.notes if note not in found.answers)]
 

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
-from ddpm.compare import noise_levels
-from ddpm.compare.noise_levels import Difference
-from ddpm.pages import compared, report
+from ddpm.report import compared, render
+from ddpm.report.blocks import chapter
+from ddpm.report.noise_levels import Difference
 from ddpm.study import curves, logged, runner, tuning, verdict
 from ddpm.study.results import Ledger
 from ddpm.study.verdict import Findings
@@ -22,9 +22,10 @@ def write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
     """Write the verdict, its pictures and its page, and log them; return the verdict with all its notes, and the paths
     of the files."""
     ledger.update()
-    levels = noise_levels.differences(ledger.found(), ledger.study.settings.compare.confidence)
-    findings = replace(findings, notes=(*findings.notes, *noise_levels.lines(levels)))
-    pictured = noise_levels.draw(levels, runner.paths(ledger.study)[0].parent)
+    levels = compared.differences(ledger.found(), ledger.study.settings.compare.confidence)
+    where = filter(None, (difference.sentence() for difference in levels))
+    findings = replace(findings, notes=(*findings.notes, *where))
+    pictured = compared.draw_levels(levels, runner.paths(ledger.study)[0].parent)
     written = [*runner.write(ledger.study, findings), *pictured, _report(ledger, findings, levels)]
     _log(ledger, written)
     return findings, written
@@ -38,14 +39,21 @@ def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) ->
         arms,
         findings.findings,
         list(verdict.titled(findings)),
-        findings.notes,
+        [note for note in findings.notes if not note.startswith("where in the noise")],
         "no experiment is finished",
         levels,
         partial(curves.draw, findings.curves) if findings.curves else None,
         tuning.panels(findings.tuning, findings.primary),
         verdict.headlines(findings),
     )
-    report.write_study(path, study.plan.question, found)
+    shown = {
+        "Answer": compared.answers,
+        "Samples": compared.samples,
+        "Verdict": compared.verdict,
+        "Curves": compared.curves,
+    }
+    chapters = [chapter(title, partial(builder, found)) for title, builder in shown.items()]
+    render.write_html(path, study.plan.question, "ddpm study", chapters)
     return path
 
 
