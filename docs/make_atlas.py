@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ddpm.base.files import atomic_path, read_json
-from ddpm.report import overview
 from ddpm.model import build
 from ddpm.pictures import plots
+from ddpm.report import overview
 from ddpm.study import loading
 from ddpm.study.experiments import Study
 from ddpm.verdicts import metrics

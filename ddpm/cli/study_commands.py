@@ -14,13 +14,13 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.cli.app import Json, Names, NoPilot, Plan
 from ddpm.cli.terminal import answer
-from ddpm.compare import sanity
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.study import judging, loading, planning, publication, runner, slurm, status
 from ddpm.study import slots as files
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
+from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.verdict import exit_code
 
@@ -81,7 +81,7 @@ def run(
         max_time: minutes; then stop (exit code 75)
     """
     study = loading.load(file)
-    sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
+    sensitivity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
     ledger = Ledger(study)
     if not ledger.records:
         planning.check_sources(study)
