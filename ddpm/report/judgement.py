@@ -15,12 +15,11 @@ from ddpm.pictures.plots import Panel
 from ddpm.report import noise_levels
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table
 from ddpm.runs.alike import grouped
-from ddpm.study.grid import named
 from ddpm.verdicts import citation, metrics, pairing, tuning, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.curves import Against, Curves, Learned
 from ddpm.verdicts.pairing import BUDGETS
-from ddpm.verdicts.tuning import Tried
+from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
 
 CHOSEN, POSSIBLE = "*", "?"
