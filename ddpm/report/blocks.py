@@ -22,6 +22,7 @@ from ddpm.pictures.channels import visible
 from ddpm.pictures.plots import Panel
 
 COLUMNS = 12  # images in a strip
+COLOURS = 64  # of a figure
 STRIP_WIDTH = 1000  # pixels at least, reached by whole enlargement
 
 
@@ -58,14 +59,17 @@ class Figure:
     wide: bool = False
 
     def png(self) -> bytes:
-        """Draw it; return the content of a PNG file."""
+        """Draw it; return the content of a PNG file, of at most COLOURS, which takes a third of the space."""
+        content = io.BytesIO()
         with TemporaryDirectory() as folder:
             path = Path(folder) / "figure.png"
             if callable(self.drawing):
                 self.drawing(path)
             else:
                 plots.lines(path, self.drawing)
-            return path.read_bytes()
+            with Image.open(path) as picture:
+                picture.convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
+        return content.getvalue()
 
 
 @dataclass(frozen=True, eq=False)

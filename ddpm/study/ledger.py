@@ -26,6 +26,7 @@ from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
 
 DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
+ERRORS = ("t", "steps", "log_snr", "error_train", "error_test")  # what is kept by noise level: half of a record else
 UNCHANGED = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)  # since the last commit
 FIRST = "a plan is fixed in git before its first seed"
 
@@ -148,6 +149,7 @@ class Ledger:
                 "name": f"{self.study.name}-{experiment.name}",
                 "plan": self.study.hash,
                 "revision": self.commit,
+                "noise_levels": run.noise_levels and run.noise_levels.only(*ERRORS),
             }
         )
         check(experiment, run, str(path), self.study.plan.primary)
