@@ -22,7 +22,7 @@ from ddpm import cli
 from ddpm.base import variant
 from ddpm.cli import commands
 from ddpm.cli.app import app
-from ddpm.compare import pairing
+from ddpm.verdicts import pairing
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.params import presets

@@ -17,7 +17,7 @@ import torch
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, sha256, write_json, write_rows
-from ddpm.compare import metrics
+from ddpm.verdicts import metrics
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm.base import variant
-from ddpm.compare import statistics
+from ddpm.verdicts import statistics
 from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics
+from ddpm.verdicts import metrics
 from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddpm.compare import gate, metrics
-from ddpm.compare.gate import Baseline, Check, Expected
+from ddpm.verdicts import gate, metrics
+from ddpm.verdicts.gate import Baseline, Check, Expected
 from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import ConstantEMA
 from tests.scored import working

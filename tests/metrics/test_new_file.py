@@ -41,7 +41,7 @@ import torch
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, write_json
-from ddpm.compare import gate, metrics
+from ddpm.verdicts import gate, metrics
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
