@@ -17,6 +17,8 @@ from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
 from ddpm.runs.record import Record
+from ddpm.study.experiments import Study
+from ddpm.study.plan import Plan
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
@@ -84,8 +86,17 @@ def result(
 
 def rescored(run: Record, seed: int, scores: dict[str, float]) -> Record:
     """The run with another seed and other scores, unchecked: checking takes longer than anything else here."""
-    name = f"{run.name.rpartition('-')[0]}-{seed}"
+    name = run.name.rpartition("-")[0] + f"-{seed}"
     return run.model_copy(update={"name": name, "seed": seed, "scores": scores, "params": run.params | {"seed": seed}})
+
+
+def study(*schedules: str, **plan: Any) -> Study:
+    """A study of these schedules, with cosine as the baseline."""
+    names = ("cosine", *schedules)
+    arms = {name: {"diffusion.schedule.name": name} for name in names}
+    configs = {name: working(diffusion__schedule={"name": name}) for name in names}
+    plan = {"question": "Which?", "arms": arms, **plan}
+    return Study("schedules", Plan(**plan), dict.fromkeys(names, params()), configs)
 
 
 def grid(schedules: dict[str, float], seeds: Iterable[int], spread: float = 0.01) -> list[Record]:

@@ -129,7 +129,7 @@ def test_bytes_that_are_no_json_object_are_refused(text: bytes) -> None:
 
 
 def test_a_file_of_a_million_keys_is_refused_unread(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps(dict.fromkeys(map(str, range(10**6)), 0)))
+    (tmp_path / "run.json").write_text("{" + '"a": 0, ' * 10**6)
     with pytest.raises(UserError, match="at most 100,000 bytes"):
         record.read(tmp_path / "run.json")
 
