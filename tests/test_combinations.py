@@ -103,7 +103,7 @@ def is_allowed(row: Row) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_only_these_pairs_are_never_allowed() -> None:
     trains = {name: variant.build("losses", {"name": name}, "l").trains_variance for name in SHELVES["loss"]}
     learned = {name: variant.build("variances", {"name": name}, "v").outputs == 2 for name in SHELVES["variance"]}
@@ -116,7 +116,7 @@ def test_only_these_pairs_are_never_allowed() -> None:
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), ("weight", 2.0)])}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("schedule", SHELVES["schedule"])
 def test_every_pair_trains_and_draws(schedule: str) -> None:
     for row in (row for row in rows()[0] if row["schedule"] == schedule):

@@ -29,10 +29,7 @@ from tests.small import Memory, pictures, small
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(config: Config, out: str, checkpoints: Checkpoints | None = None, log: Memory | None = None) -> Path:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddpm.verdicts import gate, metrics
-from ddpm.verdicts.gate import Baseline, Check, Expected
 from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import ConstantEMA
+from ddpm.verdicts import gate, metrics
+from ddpm.verdicts.gate import Baseline, Check, Expected
 from tests.scored import working
 
 COMPARABLE = {"samples": 720}

@@ -51,7 +51,7 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row: Row, mo
     assert x_0.is_meta
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("network", variant.names("networks"))
 def test_a_network_compiles_whole_and_only_once(network: str) -> None:
     graphs = []
