@@ -553,7 +553,7 @@ def test_names_from_outside_stay_text_wherever_they_are_shown() -> None:
     both = [*runs("cosine", 1), *runs("linear", 2)]
     for run in both[6:]:
         run.params["diffusion.schedule.name"] = "<script>\x1b[31mlinear"
-    page = shown.chapters(compare(*both), {})
+    page = shown.chapters(compare(*both), [])
     assert "\x1b" not in (text := render.text(page))
     assert "linear is worse" in text
     assert "<script>" not in render.markdown(page) + render.html("title", "command", page[2:])

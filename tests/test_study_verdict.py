@@ -394,7 +394,7 @@ def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
         "it is linear, cosine with the values chosen, but cosine, linear at train.learning_rate 0.002",
     ):
         assert any(line in each for each in said), line
-    (chapter,) = [each for each in shown.chapters(whole, {}) if each.title == "Tuning"]
+    (chapter,) = [each for each in shown.chapters(whole, []) if each.title == "Tuning"]
     (table,) = [block for block in chapter.blocks if isinstance(block, Table)]
     assert [*map(list, table.rows)] == [
         ["cosine", "2 (-1 to +2.5)", "1*", "1.5 (-1 to +2.5)?"],
