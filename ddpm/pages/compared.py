@@ -22,7 +22,8 @@ from ddpm.compare.verdict import Described
 from ddpm.data.processed import open_split
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
-from ddpm.report.blocks import COLUMNS, Block, Figure, Note, Strip, Table, attempted
+from ddpm.pictures.strips import COLUMNS
+from ddpm.report.blocks import Block, Figure, Note, Strip, Table, attempted
 from ddpm.runs import library
 from ddpm.runs.library import WORKSPACE
 
