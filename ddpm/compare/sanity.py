@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import METRICS
-from ddpm.compare import measured, metrics
-from ddpm.compare.tables import Rows
 from ddpm.data.data_params import Data
 from ddpm.params.config import Config
+from ddpm.runs import measured
 from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
+from ddpm.verdicts import metrics
 
 PATH = METRICS / "sanity.json"
 PICTURE = PATH.with_suffix(".png")
@@ -68,7 +68,7 @@ def verdict(worse: float) -> str:
     return "misled" if worse <= 1 - SEES else "partly" if worse >= BLIND else "blind"
 
 
-def table(found: Sanity) -> Rows:
+def table(found: Sanity) -> list[list[str]]:
     """A row for each score, a column for each damage: the verdict and the share behind it."""
     done = [damage for damage in DAMAGE if any(damage in row.noticed for row in found.scores.values())]
     rows = [["score", "whole", *(DAMAGE[damage].head for damage in done)]]
