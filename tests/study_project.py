@@ -1,15 +1,15 @@
 """A project with stages that take no time, to test what ``ddpm study`` does around the runs.
 
-The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains, unless
-that file is removed. Each stage that runs adds a line to ``control/ran``, with sample.seeds if that is set.
+The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains,
+unless that file is removed. Each stage that runs adds a line to ``control/ran``, with sample.seeds if that is set.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,9 @@ elif stage == "train":
     if fault.exists() and int(fault.read_text()):
         fault.write_text(str(int(fault.read_text()) - 1))
         sys.exit("error: train: out of luck")
-    pathlib.Path("data/model").write_text(f"{arm} {seed}{other}")
+    if params["train"]["learning_rate"] > 0.5:
+        sys.exit("error: train: the loss or its gradient is not finite at step 3")
+    pathlib.Path("data/model").write_text(f"{arm} {seed} {params['train']}")
 else:
     import numpy as np
     from ddpm.base import files
@@ -49,7 +51,7 @@ else:
     from ddpm.runs import images, library, record
 
     images.PATH.parent.mkdir(parents=True, exist_ok=True)
-    np.save(images.PATH, np.full((12, 1, 8, 8), 10 * seed, np.uint8))
+    np.save(images.PATH, np.full((12, 1, 16, 16), 10 * (seed % 9), np.uint8))
     score = 2 + 0.1 * seed + (arm == "linear") * (-1) ** seed - (arm == "sigmoid") + (0.01 * sets[0]) % 1
     comparable = {"samples": 12, "sampling": {"count": 12}}
     run = record.Record(
@@ -119,19 +121,32 @@ PLAN = Path("studies/tiny.yaml")
 RESULTS = Path("metrics/studies/tiny")
 NAMED = [f"{arm}-{seed}" for seed in range(3) for arm in ("cosine", "linear")]
 NAMES = NAMED[:4]
+ROOT = str(Path(__file__).parent.parent)
+START = """
+import signal, sys
+
+sys.path.insert(0, {root!r})
+from tests import study_project
+
+if {quick}:
+    study_project.quick()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+study_project.main(["study", "run", *sys.argv[1:]])
+"""
 ASK_DVC, DVC = slots.dvc, worker.REPRO
 
 
 def make(folder: Path) -> None:
     """The project with its study, committed."""
     params = yaml.safe_load(presets.text("digits_small"))
+    params["compare"]["confidence"], params["sample"]["count"] = 0.5, 12
     texts = {
-        "params.yaml": yaml.safe_dump(params | {"compare": params["compare"] | {"confidence": 0.5}}),
+        "params.yaml": yaml.safe_dump(params),
         "dvc.yaml": PIPELINE,
         "stages/stage.py": STAGE,
         ".dvc/config": "[core]\n    analytics = false\n",
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-        ".gitignore": "/.ddpm/\n/control\n",
+        ".gitignore": "/.ddpm/\n/control\n*.lock\n",
         "data/.gitignore": "/reference\n/model\n/samples\n/program\n",
         "metrics/.gitkeep": "",
         str(PLAN): STUDY,
@@ -192,6 +207,20 @@ def thorough(monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC itself."""
     monkeypatch.setattr(worker, "REPRO", DVC)
     monkeypatch.setattr(slots, "dvc", ASK_DVC)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """``ddpm study run`` as another process, with the same DVC or stand-in as here."""
+    command = [sys.executable, "-c", START.format(root=ROOT, quick=worker.REPRO != DVC), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until(what: str, patience: float = 300) -> None:
+    """Wait until a stage has run."""
+    end = time.monotonic() + patience
+    while what not in ran():
+        assert time.monotonic() < end, ran()
+        time.sleep(0.02)
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ class Worker:
         samples = folder / SAMPLES
         shutil.rmtree(samples.parent, ignore_errors=True)  # of another run
         samples.parent.mkdir(parents=True)
-        places = {split: str(folder / PROCESSED / split / "images.npy") for split in SPLITS}
+        places: dict[str, str] = {split: str(folder / PROCESSED / split / "images.npy") for split in SPLITS}
         places |= {"seed": str(experiment.seed), "samples": str(samples)}
         begin = time.monotonic()
         self._start(experiment, folder, locks, *(part.format_map(places) for part in shlex.split(program.program)))
