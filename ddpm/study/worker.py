@@ -150,7 +150,7 @@ class Worker:
                 if self.study.leaves_picture(experiment):
                     from ddpm.pictures import strips
 
-                    strips.write(_read(folder / samples), self.study.results / f"{experiment.arm}.png")
+                    strips.write(_read(experiment, folder / samples), self.study.results / f"{experiment.arm}.png")
                 self.ledger.write(experiment, run)
         except OtherCode:
             raise
@@ -203,7 +203,7 @@ class Worker:
         begin = time.monotonic()
         self._start(experiment, folder, locks, *(part.format_map(places) for part in shlex.split(program.program)))
         seconds = {"program": round(time.monotonic() - begin, 1)}
-        drawn, data = _read(samples), experiment.config.data
+        drawn, data = _read(experiment, samples), experiment.config.data
         if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
             raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
         named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={RUN}"]
@@ -283,13 +283,13 @@ def _diverged(experiment: Experiment, said: re.Match[str] | None) -> Record:
     )
 
 
-def _read(samples: Path) -> NDArray[np.uint8]:
-    """Raises UserError if there are no images."""
+def _read(experiment: Experiment, samples: Path) -> NDArray[np.uint8]:
+    """The images that an experiment drew. Raises UserError if there are none."""
     try:
         with samples.open("rb") as file:
             return images.read(file)
     except NO_ARRAY as error:
-        raise UserError(f"{samples}: not an .npy file of uint8 N×C×H×W: {printable(str(error))}") from error
+        raise UserError(f"{experiment.name}: {samples}: not an .npy file of uint8 N×C×H×W ({error})") from error
 
 
 def _reason(log: Path, begin: int, code: int) -> str:
