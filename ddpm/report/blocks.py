@@ -5,6 +5,7 @@ Blocks are data. Figures and strips are drawn by the renderers that show them, s
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
