@@ -377,8 +377,8 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capf
         threading.Thread(target=never_answer, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         store = tracking.Store()
-        assert store.attempt(store.runs) is None
-        assert store.attempt(store.runs) is None
+        assert store.attempt(lambda: store.experiment) is None
+        assert store.attempt(lambda: store.experiment) is None
         time.sleep(0.1)
     assert len(waits) == 1
     assert waits[0] < float(tracking.STAGE_SECONDS) + 2

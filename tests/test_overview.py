@@ -17,8 +17,7 @@ import yaml
 from ddpm import cli
 from ddpm.compare import interrupted, overview
 from ddpm.params import presets
-from ddpm.tracking.tracker import Logged
-from tests.scored import BASELINE, Experiment, git, grid, params, record, reference, working
+from tests.scored import BASELINE, Experiment, git, grid, params, record, reference
 
 ROOT = Path(__file__).parent.parent
 
@@ -308,39 +307,6 @@ def test_the_queue_of_dvc_itself(folder: Path, capsys: pytest.CaptureFixture[str
         "grid-1": ("queued", 4),
         "grid-2": ("queued", 5),
     }
-
-
-# --- MLflow
-
-
-def test_runs_that_mlflow_alone_has(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record(folder, [Experiment("both", 0.5, when=2)])
-    told = {key: json.dumps(value) for key, value in working().flat().items()}
-    values = {
-        "classifier.fd": 0.5,
-        "classifier.kid_mean": 0.005,
-        "train.seconds": 3.0,
-        "sample.seconds": 2.0,
-        "loss": 1.0,
-    }
-    same = {"ddpm.fingerprint": "f" * 64}
-    runs = [
-        Logged("the experiment's", told, values, same | {"dvc.exp.name": "both"}, 9.0),
-        Logged("the same, of dvc repro", told, values, same, 9.0),
-        Logged("another", told | {"seed": "7", "train.steps": "3"}, values | {"classifier.fd": 0.25}, same, 1.0),
-        Logged("half", told, {"train.seconds": 4.0}, {}, 3.0),
-        Logged("older", {"seed": "0", "hue": '"red"'}, values, same | {"ddpm.fingerprint": "e" * 64}, 4.0),
-    ]
-    record(folder, [Experiment("waits", files={"metrics/evaluate.json": None}, when=2)])
-    monkeypatch.setattr(overview.tracker, "logged", lambda: runs)
-    found = rows(capsys)
-    assert list(found) == ["another", "both", "waits", "half", "older"]
-    assert (found["another"]["seconds"], found["another"]["variant"]) == (5.0, {"train.steps": "3"})
-    assert found["another"]["scores"] == {"classifier.fd": 0.25, "classifier.kid_mean": 0.005}
-    assert (found["half"]["state"], found["half"]["variant"]) == ("unscored", {})
-    assert found["older"]["variant"]["hue"] == "red"
 
 
 # --- a thousand

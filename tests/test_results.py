@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import flatten
 from ddpm.cli import commands
-from ddpm.compare import metrics, runs, snapshots
+from ddpm.compare import runs, snapshots
 from ddpm.compare.runs import Run
 from ddpm.params import config
 from ddpm.params.credit import Miscredited
@@ -34,42 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DDPM_TRACKING", "off")
     record(tmp_path, [])
     return tmp_path
-
-
-@pytest.fixture
-def store(folder: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    (folder / "mlflow.db").write_bytes(empty_store)
-    for name in ("DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-    client.create_experiment("ddpm")
-    return client
-
-
-def log(client: MlflowClient, experiment: Experiment, tags: dict[str, str] | None = None) -> None:
-    """Log the run that the stages would log for this experiment."""
-    files = {path: json.loads(text) for path, text in experiment.contents().items() if path.endswith(".json")}
-    stages = {stage: files[f"metrics/{stage}.json"] for stage in ("train", "sample")}
-    scores = flatten(files["metrics/evaluate.json"] | stages)
-    numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
-    plain = working(**experiment.params).flat()
-    made = client.create_run(client.get_experiment_by_name("ddpm").experiment_id, run_name=f"run-{experiment.name}")
-    client.log_batch(
-        made.info.run_id,
-        [Metric(name, value, 0, 0) for name, value in {**numbers, "loss": 0.1, "system/cpu": 3.0}.items()],
-        [Param(name, value if isinstance(value, str) else json.dumps(value)) for name, value in plain.items()],
-        [RunTag(key, value) for key, value in (TAGS if tags is None else tags).items()],
-    )
-
-
-TAGS = {
-    "ddpm.fingerprint": "f" * 64,
-    "ddpm.fingerprint_without_sampling": "e" * 64,
-    "ddpm.sampling_precision": "float32",
-    "ddpm.training_precision": "float32",
-    "ddpm.processor": "a CPU",
-    "ddpm.code": json.dumps(CODE),
-}
 
 
 def names(found: runs.Gathered) -> set[str]:
@@ -312,55 +272,6 @@ def test_a_working_folder_whose_params_were_set_since_is_left_out(folder: Path) 
     found = runs.gather()
     assert names(found) == {"a"}
     assert found.notes == ("left out workspace: stage evaluate ran with another seed than params.yaml says",)
-
-
-# --- MLflow
-
-
-def test_a_logged_run_is_the_experiment_that_logged_it(store: MlflowClient, folder: Path) -> None:
-    experiment = Experiment("linear-3", 0.7, {"diffusion__schedule": {"name": "linear"}, "seed": 3})
-    log(store, experiment)
-    (alone,) = runs.gather().runs
-    assert (alone.source, alone.name) == ("mlflow", "run-linear-3")
-    record(folder, [experiment])
-    (both,) = runs.gather().runs
-    assert (both.source, both.name) == ("dvc", "linear-3")
-    assert replace(alone, name=both.name, source=both.source, when=both.when) == both
-
-
-def test_a_logged_run_tells_whether_it_copies_train_images(store: MlflowClient, folder: Path) -> None:
-    scores = {"classifier": {"fd": 1.0}, "memorisation": {"pixels": {"share": 0.4, "limit": 0.14}}}
-    log(store, Experiment("a", files={"metrics/evaluate.json": json.dumps(scores)}))
-    (run,) = runs.gather().runs
-    assert metrics.copied(run.scores) == ["pixels"]
-
-
-@pytest.mark.parametrize("tag", ["", "{", "[]", '{"ddpm/compute/noise.py": 3}', "null"])
-def test_a_logged_run_whose_code_cannot_be_read_is_left_out(store: MlflowClient, folder: Path, tag: str) -> None:
-    record(folder, [Experiment("a")])
-    log(store, Experiment("b", 2.0), TAGS | {"ddpm.code": tag})
-    found = runs.gather()
-    assert names(found) == {"a"}
-    assert found.notes == ("left out run-b: its tag ddpm.code can't be read",)
-
-
-def test_runs_that_are_nowhere_else_are_taken_from_mlflow(store: MlflowClient, folder: Path) -> None:
-    record(folder, [Experiment("a")])
-    log(store, Experiment("b", 2.0, {"seed": 1}))
-    assert names(runs.gather()) == {"a", "run-b"}
-
-
-def test_a_logged_run_without_a_fingerprint_or_of_other_params_is_left_out(store: MlflowClient, folder: Path) -> None:
-    record(folder, [Experiment("a")])
-    log(store, Experiment("old", 2.0), tags={})
-    run_id = store.create_run(store.get_experiment_by_name("ddpm").experiment_id, run_name="strange").info.run_id
-    store.log_batch(
-        run_id, [Metric("x.fd", 1.0, 0, 0)], [Param("colour", "red")], [RunTag(*tag) for tag in TAGS.items()]
-    )
-    store.create_run(store.get_experiment_by_name("ddpm").experiment_id, run_name="unfinished")
-    found = runs.gather()
-    assert names(found) == {"a"}
-    assert [note.partition(":")[0] for note in found.notes] == ["left out strange", "left out run-old"]
 
 
 def test_reading_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

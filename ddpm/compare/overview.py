@@ -22,7 +22,6 @@ from ddpm.compare import metrics, runs, snapshots
 from ddpm.compare.snapshots import EVALUATE, PARAMS, Snapshot, Unfinished
 from ddpm.params import config, file
 from ddpm.params.config import Config
-from ddpm.tracking import tracker
 
 State = Literal["scored", "stale", "unscored"] | Unfinished
 
@@ -87,7 +86,7 @@ class _Params(NamedTuple):
 
 
 def gather(working: Config) -> list[Listed]:
-    """All of DVC's experiments and the runs that only MLflow has, oldest first, then the working folder if it has
+    """All of DVC's experiments, oldest first, then the working folder if it has
     scores. Raises UserError outside a repository."""
     here = _Params.checked(working)
     listed = [_of_snapshot(snapshot, here) for snapshot in snapshots.experiments()]
@@ -96,9 +95,6 @@ def gather(working: Config) -> list[Listed]:
     listed += [_of_snapshot(snapshot, here, state) for state, snapshot in waiting]
     workspace = snapshots.workspace()
     last = [_of_snapshot(workspace, here)] if EVALUATE in workspace.files else []
-    scored = [(run.seed, run.fingerprint, run.scores) for run in (*listed, *last) if run.scores]
-    logged = [_of_logged(run, here) for run in tracker.logged() if run.tags.get("dvc.exp.name") not in names]
-    listed += [run for run in logged if (run.seed, run.fingerprint, run.scores) not in scored]
     return [*sorted(listed, key=lambda run: run.when), *last]
 
 
@@ -135,22 +131,6 @@ def _read(text: bytes) -> dict[str, Any]:
 @lru_cache(maxsize=2**7)  # many experiments start from one commit
 def _flat(text: bytes) -> _Params:
     return _Params.of(_read(text))
-
-
-def _of_logged(run: tracker.Logged, here: _Params) -> Listed:
-    try:
-        params = _Params.of(runs.nested(run.params))
-    except UserError:
-        params = _Params(dict(run.params), dict(run.params))
-    scores = _judged(run.metrics)
-    return Listed(
-        run.name, "mlflow", "scored" if scores else "unscored", _whole(run.params.get(runs.SEED)),
-        params.variant(here), scores, _seconds(run.metrics), run.tags.get("ddpm.fingerprint"), run.started,
-    )  # fmt: skip
-
-
-def _whole(text: Any) -> int | None:
-    return int(text) if isinstance(text, str) and text.isdecimal() else None
 
 
 def _seconds(numbers: Mapping[str, Any]) -> float | None:

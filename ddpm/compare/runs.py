@@ -1,8 +1,8 @@
-"""Scored runs, wherever they were recorded: DVC's experiments, the working folder, MLflow."""
+"""Scored runs, wherever they were recorded: DVC's experiments, the working folder."""
 
 from __future__ import annotations
 
-import json
+import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -17,13 +17,12 @@ from ddpm.base.files import digest, flatten
 from ddpm.compare import block_yaml, measured, metrics, snapshots
 from ddpm.compare.snapshots import CURVE, EVALUATE, EXCESS, FINGERPRINT, PARAMS, SAMPLE, TRAIN, Snapshot
 from ddpm.params import config, credit, file
-from ddpm.tracking import tracker
-from ddpm.tracking.record import CODE, FINGERPRINTS, KEYED, by_images
 from ddpm.training.settings import TrainingConfig
 
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
               "evaluate.batch_size", "compare", "gate")  # fmt: skip
+KEYED = ("reference", "train", "sample", "evaluate")
 SEED = "seed"
 T = TypeVar("T")
 K = TypeVar("K")
@@ -34,7 +33,7 @@ in_parts = partial(block_yaml.read, reader=file.plain)
 class Run:
     """A trained and scored model.
 
-    source: dvc | workspace | mlflow | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
+    source: dvc | workspace | git. params: key (``diffusion.schedule.name``) -> plain value, with defaults,
     without the blocks of variants that are not chosen. scores: as in metrics/evaluate.json, keys joined by dots.
     precision: of the training. processor: that trained it. code: path -> digest of each code file that made and scored
     it, empty if not known. when: seconds since the epoch, None if
@@ -69,20 +68,18 @@ class Gathered(NamedTuple):
 
 
 def gather() -> Gathered:
-    """Every scored run of the repository and of its MLflow store. Raises UserError if there is none."""
+    """Every scored run of the repository. Raises UserError if there is none."""
     kept = [*snapshots.experiments(), snapshots.workspace()]
-    scored: list[Snapshot | tracker.Logged] = [at for at in kept if EVALUATE in at.files]
-    scored += [run for run in tracker.logged() if any(map(metrics.is_judged, run.metrics))]
     found, left_out = [], []
-    for each in scored:
+    for each in (at for at in kept if EVALUATE in at.files):
         try:
-            found.append(of_snapshot(each) if isinstance(each, Snapshot) else of_logged(each))
+            found.append(of_snapshot(each))
         except UserError as error:
             left_out.append((str(error), each.name))
     reasons = grouped(left_out, lambda pair: pair[0])
     notes = tuple(f"left out {', '.join(name for _, name in pairs)}: {why}" for why, pairs in reasons.items())
     if not found:
-        why = "; ".join(notes) or "none in DVC's experiments, metrics/ and MLflow"
+        why = "; ".join(notes) or "none in DVC's experiments and metrics/"
         raise UserError(f"no scored run: {why}; `dvc exp run -S seed=1` makes one")
     return Gathered(_once(found), notes)
 
@@ -117,42 +114,22 @@ def recorded(files: Mapping[str, bytes]) -> tuple[dict[str, Any], ...]:
     return judged, flatten(fingerprint), flatten({"train": train, "sample": sample})
 
 
-def of_logged(run: tracker.Logged) -> Run:
-    """The run as MLflow has it. Raises UserError if it has no fingerprint or code, or params that are not allowed."""
-    fingerprint = {key: run.tags[tag] for tag, key in FINGERPRINTS.items() if tag in run.tags}
-    if "hash" not in fingerprint:
-        raise UserError("no tag ddpm.fingerprint: not evaluated by this project")
+def by_images(text: bytes) -> dict[int, dict[str, float]]:
+    """metrics/curve.csv: images seen -> name -> score, without those that are empty. Raises UserError."""
+    found: dict[int, dict[str, float]] = {}
     try:
-        code = measured.parse(run.tags.get(CODE, "").encode(), dict[str, str])
-    except UserError as error:
-        raise UserError(f"its tag {CODE} can't be read") from error
-    chosen: config.Config = config.check(nested(run.params), "its params")
-    names = [name for name in run.metrics if metrics.is_judged(name) or name.startswith(metrics.RECORDED)]
-    scores = {name: run.metrics[name] for name in names}
-    numbers = {name: round(value) for name, value in run.metrics.items() if math.isfinite(value)}
-    return _run(run, run.started, chosen, scores, numbers, fingerprint, code)
-
-
-def nested(params: Mapping[str, str]) -> dict[str, Any]:
-    """MLflow's params (``diffusion.schedule.name`` -> JSON) as those of params.yaml. Raises UserError if a section has
-    a value too."""
-    sections: dict[str, Any] = {}
-    for key, text in params.items():
-        *above, name = key.split(".")
-        block = sections
-        for section in above:
-            block = block.setdefault(section, {})
-            if not isinstance(block, dict):
-                raise UserError(f"its params have a value at {section} and at {key}")
-        try:
-            block[name] = json.loads(text)
-        except (RecursionError, ValueError):
-            block[name] = text
-    return sections
+        for row in csv.DictReader(text.decode().splitlines(), strict=True):
+            images = int(row.pop("images"))
+            found[images] = {name: float(score) for name, score in row.items() if score}
+            if any(not math.isfinite(score) for score in found[images].values()):
+                raise ValueError(f"not a number after {images} images")
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{CURVE}: not scores by images seen ({error})") from error
+    return found
 
 
 def _run(
-    of: Snapshot | tracker.Logged,
+    of: Snapshot,
     when: float,
     chosen: config.Config,
     scores: dict[str, float],
@@ -163,7 +140,7 @@ def _run(
     """numbers: from train.json and sample.json; fingerprint: from fingerprint.json; keys joined by dots."""
     return Run(
         name=of.name,
-        source="mlflow" if isinstance(of, tracker.Logged) else of.source,
+        source=of.source,
         params=chosen.flat(),
         scores=scores,
         seed=chosen.seed,

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import CURVE, EVALUATE, EVALUATION, FD_N, FINGERPRINT, METRICS, MODEL_FILE, REFERENCE
-from ddpm.compare import excess, frontier, measured, metrics, snapshots, summary
+from ddpm.compare import excess, frontier, measured, metrics, runs, snapshots, summary
 from ddpm.compare import sanity as noticed
 from ddpm.compare.excess import LOG_SNR, Levels
 from ddpm.compare.revisions import Revision
@@ -19,7 +19,7 @@ from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.runs.library import WORKSPACE
-from ddpm.tracking import record
+from ddpm.tracking import origin
 
 FRONTIER = METRICS / "frontier.csv"
 CALIBRATION = REFERENCE / "calibration.json"
@@ -237,7 +237,7 @@ def _authentic(space: str, scores: Mapping[str, float]) -> str:
 
 def _since() -> list[str]:
     """When the training began to copy; nothing without snapshots."""
-    curve = record.by_images(CURVE.read_bytes()) if CURVE.exists() else {}
+    curve = runs.by_images(CURVE.read_bytes()) if CURVE.exists() else {}
     if len(curve) < 2:
         return []
     first, *_, last = sorted(curve)
@@ -259,7 +259,7 @@ def comparability() -> list[Part]:
 
 def environment() -> list[Part]:
     """The commit, the software, and what the stages recorded."""
-    rows = sorted(record.environment().items())
+    rows = sorted(origin.tags().items())
     for stage in ("train", "sample"):
         path = METRICS / f"{stage}.json"
         if path.exists():

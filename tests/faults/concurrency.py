@@ -13,7 +13,7 @@ from tests.faults.project import Victim, stage
 from tests.faults.table import Trial
 
 TIMES = 3
-SET_UP = "from ddpm.tracking import tracker; print(tracker.sync('evaluate'))"
+SET_UP = "from ddpm.params import file; from ddpm.tracking import tracker; print(tracker.sync(file.read()))"
 
 
 def trials(blank: Victim, scratch: Path, generator: random.Random) -> Iterator[Trial]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from ddpm.base import files
 from ddpm.compare import frontier, gate, measured, runs, sanity, snapshots
 from ddpm.compare.snapshots import Snapshot
-from ddpm.tracking import record
 from tests.hostile.case import Case
 from tests.hostile.params import write as write_params
 from tests.scored import md5, working
@@ -85,8 +84,6 @@ CASES += [
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "an experiment's scores, 100,000 brackets deep", lambda: None, partial(snapshot, DEEP),
          "its metrics/ can't be read", frozenset({"params.yaml"})),
-    Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
-         partial(record._curve, Path("loss.csv")), "not a loss curve"),
     Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
          partial(frontier.read_csv, Path("frontier.csv")), "not a frontier"),
 ]  # fmt: skip
