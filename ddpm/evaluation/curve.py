@@ -31,7 +31,7 @@ def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], sample
     for images, sets in snapshots.items():
         drawn = [read_set(path, index, job.settings) for path in sets.values()]
         labels = read_labels(samples, len(drawn[0]), count) if count else None
-        reports = [report(each, found.real, job, labels) for each in drawn]
+        reports = [report(each, found.real, job.settings, job.device, job.ranks, labels) for each in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(found.scores)
     points[end] = {name: scores[name] for name in found.sets[0] if name in scores}

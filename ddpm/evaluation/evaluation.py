@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
+from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, classes, excess
 from ddpm.evaluation.bounds import Job
@@ -76,7 +78,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     images = {seed: read_set(path, index, job.settings) for seed, path in sets.items()}
     real = Real.open(job.processed, job.reference, job.settings)
     asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
-    reports = [report(drawn, real, job, asked) for drawn in images.values()]
+    reports = [report(drawn, real, job.settings, job.device, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)
     floor = {name: found["floor"] for name, found in files.read_json(job.reference / calibration.FILE).items()}
@@ -167,9 +169,15 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
     return {name: class_accuracy(features[name], labels) for name in knowing}
 
 
-def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | None) -> Report:
+def report(
+    images: Images,
+    real: Real,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    labels: NDArray[np.int64] | None = None,
+) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
-    settings, device, ranks = job.settings, job.device, job.ranks
     fakes = {
         name: extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()
