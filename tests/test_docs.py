@@ -24,13 +24,14 @@ import pygit2
 import pytest
 import yaml
 
-from ddpm import cli, doctor
+from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.files import digest
 from ddpm.cli.app import app
 from ddpm.compare import gate, runs
 from ddpm.params import config, file, presets, schema
 from ddpm.study import plan
+from ddpm.tools import doctor
 from tests.scored import grid, params, record, settle
 
 ROOT = Path(__file__).parents[1]
@@ -260,9 +261,8 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settle()
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
-    # pip takes seconds, and so does another process with torch: both are checked in tests/test_doctor.py
+    # pip takes seconds: it is checked in tests/test_doctor.py
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
-    monkeypatch.setattr(doctor, "torch_starts", lambda: [doctor.Finding("torch", "ok", "starts")])
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)

@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddpm import cli, doctor
+from ddpm import cli
 from ddpm.cli import commands
 from ddpm.compare import interrupted
 from ddpm.params import file
+from ddpm.tools import doctor
 from tests.scored import git
 
 COMMIT = ("commit", "--quiet", "--allow-empty", "--message")

@@ -66,9 +66,9 @@ def check(*, no_pilot: NoPilot = False) -> None:
       ddpm check             # before hours of training: is params.yaml possible, and how long will it take
       ddpm check --no-pilot  # only: is it possible
     """
-    from ddpm import doctor
     from ddpm.params import config, file
     from ddpm.scoring import limits
+    from ddpm.tools import doctor
 
     checked = config.load()
     limits.check_channels(checked.evaluate, checked.data.channels)
@@ -78,14 +78,14 @@ def check(*, no_pilot: NoPilot = False) -> None:
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")
 
-    from ddpm.forecast import estimate
     from ddpm.model import build  # torch takes a second: after what is checked without
+    from ddpm.tools import forecast
 
     network = build.network(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*estimate.report(checked), sep="\n")
+        print(*forecast.report(checked), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)
@@ -126,6 +126,39 @@ def runs(*, json: Json = False) -> None:
 
     found = overview.gather(config.load())
     answer(json, [run._asdict() for run in found], overview.table(found, terminal.width()))
+
+
+@app.command(group=SCORES)
+def score(
+    samples: Path,
+    /,
+    *,
+    seed: int,
+    name: str | None = None,
+    param: Names = (),
+    cost: Names = (),
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Score images that any program drew, and write their run's record.
+
+    examples:
+      ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
+
+    Args:
+        samples: folder or archive of pictures, .npy, .npz, Parquet, WebDataset
+        seed: of the training that drew them, by which runs are paired
+        name: of the run (the name of the file)
+        param: what made them, as KEY=VALUE
+        cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
+        out: a .json file (metrics/scored/NAME-SEED.json)
+    """
+    from ddpm.tools import score
+
+    params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
+    run = score.score(samples, seed, name or samples.resolve().stem, params, costs)
+    path = score.write(run, out)
+    answer(json, run.scores, *(f"{key:32} {value:.6g}" for key, value in run.scores.items()), "", path)
 
 
 @app.command(group=SCORES)
@@ -271,7 +304,7 @@ def doctor(*, offline: bool = False, json: Json = False) -> int:
     Args:
         offline: count what has to be downloaded as missing
     """
-    from ddpm import doctor
+    from ddpm.tools import doctor
 
     findings = doctor.examine()
     lacking = doctor.lacking(findings, offline)
@@ -310,7 +343,7 @@ def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> No
 
         ledger = results.Ledger(plan.load(of_study))
         sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
-        print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
+        print(f"MLflow: the study {ledger.study.name} is complete; {sent} runs below it")
         return
     from ddpm.tracking import tracker
 

@@ -54,12 +54,12 @@ def cost(found: Status, pilot: bool) -> Cost:
         return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
     if not pilot:
         return Cost(None, "not measured")
-    from ddpm.forecast import estimate
+    from ddpm.tools import forecast
 
     settings = found.study.settings
-    measured = estimate.ask_pilot(settings)
-    took = estimate.seconds(settings, measured, estimate.train_images(settings))
-    once = sum(took[stage] for stage in estimate.SHARED)
+    measured = forecast.measure(settings)
+    took = forecast.seconds(settings, measured, forecast.train_images(settings))
+    once = sum(took[stage] for stage in forecast.SHARED)
     source = f"a pilot on {measured.device}, all stages; the first has about {duration(once)} more, for the images"
     return Cost(sum(took.values()) - once, source)
 
