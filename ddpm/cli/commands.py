@@ -9,14 +9,12 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app, listed
 from ddpm.cli.terminal import answer
-from ddpm.params import presets
 
 Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
@@ -25,7 +23,7 @@ app.command(track)
 
 @app.command(group=MAIN, sort_key=1)
 def preset(
-    name: Annotated[str, Parameter(help=", ".join(presets.names()))], /, *, on: str = presets.BASE, force: bool = False
+    name: Annotated[str, Parameter(help=listed("presets"))], /, *, on: str = "digits", force: bool = False
 ) -> None:
     """Write a preset over params.yaml.
 
@@ -42,7 +40,7 @@ def preset(
     """
     import pygit2
 
-    from ddpm.params import file
+    from ddpm.params import file, presets
     from ddpm.runs import library
 
     text = presets.text(name, on)
@@ -66,14 +64,11 @@ def check(*, no_pilot: NoPilot = False) -> None:
       ddpm check             # before hours of training: is params.yaml possible, and how long will it take
       ddpm check --no-pilot  # only: is it possible
     """
-    from ddpm.params import config, file
-    from ddpm.scoring import limits
+    from ddpm.params import config, file, possible
     from ddpm.tools import doctor
 
     checked = config.load()
-    limits.check_channels(checked.evaluate, checked.data.channels)
-    limits.check_suited(checked.evaluate)
-    limits.check_counts(checked.evaluate, {"sample.count": checked.sample.count})
+    possible.check_scores(checked)
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")
@@ -288,6 +283,7 @@ def variants(*, json: Json = False) -> None:
     examples:
       ddpm variants  # every schedule, loss, sampler and so on
     """
+    from ddpm.base import variant
     from ddpm.params import catalogue
 
     shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}

@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, REFERENCE
-from ddpm.base.settings import section
-from ddpm.cli.app import MODELS, SCORES, Classes, Model, Names, Picture, app
+from ddpm.cli.app import MODELS, SCORES, Classes, Model, Names, Picture, app, listed
 
 
 @app.command(group=MODELS)
@@ -22,7 +20,7 @@ def sample(
     count: Annotated[int, Parameter(("--count", "-n"))] = 64,
     out: Picture = Path("grid.png"),
     seed: int = 0,
-    sampler: Annotated[str, Parameter(help=", ".join(variant.names("samplers")))] = "ddim",
+    sampler: Annotated[str, Parameter(help=listed("variants/samplers"))] = "ddim",
     steps: int = 50,
     spacing: str = "uniform",
     classes: Classes = (),
@@ -51,6 +49,8 @@ def sample(
     """
     import torch
 
+    from ddpm.base import variant
+    from ddpm.base.settings import section
     from ddpm.compute import devices
     from ddpm.model.file import load_model
     from ddpm.pictures import grids
@@ -153,6 +153,7 @@ def frontier(
     """
     from tabulate import tabulate
 
+    from ddpm.base import variant
     from ddpm.compare import frontier
     from ddpm.compute import devices
     from ddpm.params import config

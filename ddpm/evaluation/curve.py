@@ -11,8 +11,6 @@ from ddpm.evaluation.evaluation import Evaluation, mean, read_set, report
 from ddpm.sampling.samples import read_labels
 from ddpm.scoring.reference import read_reference
 
-HEADS = ["images"]
-
 
 def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job) -> Rows:
     """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by

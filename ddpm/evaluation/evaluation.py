@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpm.base import files
+from ddpm.base import files, paths
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
@@ -25,6 +25,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, classes, excess
 from ddpm.evaluation.bounds import Job
+from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
 from ddpm.scoring.calibration import Task, scored, scorings
@@ -56,6 +57,20 @@ class Evaluation(NamedTuple):
     nearest: NDArray[np.uint8]
     classes: Rows
     real: Real
+
+
+def write(found: Evaluation, points: Rows) -> None:
+    """Write the scores' files in metrics/ and data/evaluation/. points: ``curve.curve``."""
+    files.write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
+    files.write_rows(paths.CURVE, points, ["images"])
+    files.write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
+    files.write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
+    files.write_rows(paths.EXCESS, found.excess, ["t", "steps", "log_snr"])
+    if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
+        files.write_rows(paths.EVALUATION / "classes.csv", found.classes)
+    nearest = torch.from_numpy(found.nearest)
+    grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
+    files.write_json(paths.EVALUATE, found.scores)
 
 
 class Report(NamedTuple):
