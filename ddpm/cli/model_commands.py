@@ -92,8 +92,8 @@ def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safet
     print(f"{out}: the average of length {length:g}; `ddpm sample --model {out}` draws from it")
 
 
-@app.command(name="export", group=MODELS)
-def export_model(
+@app.command(group=MODELS)
+def export(
     *,
     model: Model = MODEL_FILE,
     out: Path = Path("export"),
@@ -111,26 +111,6 @@ def export_model(
 
     exchange.export_model(model, out, form)
     print(f"{out}: {model} as a folder to share; read its README.md before you do")
-
-
-@app.command(name="import", group=MODELS)
-def import_model(source: Path, /, *, out: Path = Path("model.safetensors")) -> None:
-    """Make a model file from a folder that export or diffusers wrote.
-
-    examples:
-      ddpm import shared --out other.safetensors  # for `ddpm sample --model other.safetensors`
-
-    Args:
-        source: a folder, or a model file
-        out: a new file
-    """
-    from ddpm.sharing import exchange
-
-    imported = exchange.import_model(source, out)
-    unknown = imported.facts.get("imported", {}).get("unknown", [])
-    print(f"{out}: {imported.config.model.name} for {'x'.join(map(str, imported.image_shape))} images")
-    if unknown:
-        print(f"its config has stand-ins for what {source} does not say: {', '.join(unknown)}")
 
 
 @app.command(group=SCORES)

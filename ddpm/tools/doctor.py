@@ -109,6 +109,7 @@ def folder() -> Iterator[Finding]:
     if locked := [str(path) for path in written if not os.access(path, os.W_OK)]:
         fix = "if another user made them, such as root in a container: `sudo chown -R $USER .`"
         yield Finding("folder", "missing", f"{', '.join(locked)} cannot be written", fix)
+    yield Finding("disk", "ok", f"{shutil.disk_usage(os.environ.get('DVC_ROOT', '.')).free / GIB:,.1f} GiB free")
     english = {**os.environ, "LC_ALL": "C"}
     status = shutil.which("git") and subprocess.run(["git", "status"], capture_output=True, check=False, env=english)
     if status and b"dubious ownership" in status.stderr:
@@ -183,36 +184,28 @@ def mlflow(settings: Config) -> Iterator[Finding]:
 
     store = Store()
     store.strict = True  # it raises, and waits no longer than a stage would
-    where = masked(store.uri)
     if store.off:
         yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
-    elif store.absent:
-        yield Finding("mlflow", "ok", f"{where}, which the first run makes")
-    else:
-        try:
+        return
+    try:
+        if not store.absent:
             store.attempt(lambda: store.client)
-            yield Finding("mlflow", "ok", f"{where} answers")
-        except UserError as error:
-            later = "`ddpm track sync` logs later what was run"
-            upgrade = f"made by another version of MLflow: copy it, then `mlflow db upgrade {where}`; {later}"
-            yield Finding("mlflow", "note", str(error), upgrade if "db upgrade" in str(error) else later)
+        yield Finding("mlflow", "ok", f"{masked(store.uri)}{', which the first run makes' * store.absent}")
+    except UserError as error:
+        yield Finding("mlflow", "note", str(error), "`ddpm track sync` logs later what was run")
 
 
 def dataset(settings: Config) -> Iterator[Finding]:
     """The images: processed already, or where they will come from."""
     from ddpm.data.processed import MANIFEST, read_manifest
 
-    data = settings.data
-    if (PROCESSED / MANIFEST).exists():
-        made = read_manifest(PROCESSED)
-        shown = f"{made.dataset} {made.shape.sides}x{made.channels}"
-        same = (made.dataset, made.shape) == (data.dataset.name, data.shape)
-        if same and fetched():
-            yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {made.counted()} images")
+    if fetched() and (PROCESSED / MANIFEST).exists():
+        manifest, data = read_manifest(PROCESSED), settings.data
+        if (manifest.dataset, manifest.shape) == (data.dataset.name, data.shape):
+            shown = f"{manifest.dataset} {manifest.shape.sides}x{manifest.channels}, {manifest.counted()} images"
+            yield Finding("dataset", "ok", f"{PROCESSED}: {shown}")
             return
-        shown += ", from another data.source" * same
-        yield Finding("dataset", "note", f"{PROCESSED} holds {shown}", "`dvc repro` makes that of params.yaml")
-    yield source(data)
+    yield source(settings.data)
 
 
 def fetched() -> bool:
@@ -234,23 +227,20 @@ def source(data: Data) -> Finding:
 
 
 def weights(settings: Config) -> Iterator[Finding]:
-    """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
+    """The published weights of extractors: here, or to be downloaded."""
     from ddpm.scoring import extractor
     from ddpm.scoring.reference import WEIGHTS
     from ddpm.scoring.settings import AUTO
 
     for name in settings.evaluate.extractors:
         published = None if name == AUTO else extractor.get(name).published
-        kept = REFERENCE / name / WEIGHTS
-        if kept.exists():
-            yield Finding("weights", "ok", f"{name}: {kept}")
-        elif published is None:
-            yield Finding("weights", "ok", f"{name}: made by the reference stage, nothing to download")
-        elif not published.cached.exists():
-            fix = f"without a network: put the file at {published.cached}"
-            yield Finding("weights", "fetch", f"{name}: {published.url}", fix)
+        if published is None or (REFERENCE / name / WEIGHTS).exists():
+            continue
+        if not published.cached.exists():
+            by_hand = f"without a network: put the file at {published.cached}"
+            yield Finding("weights", "fetch", f"{name}: {published.url}", by_hand)
         elif not published.intact:
-            fix = "remove it, or put the published file there"
-            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", fix)
+            by_hand = "remove it, or put the published file there"
+            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", by_hand)
         else:
             yield Finding("weights", "ok", f"{name}: {published.cached}")

@@ -33,9 +33,9 @@ from ddpm.tracking import previews
 from ddpm.training.trainer import Trainer
 
 # seconds that a stage takes that has next to nothing to do: imports, digests of its inputs, films, pictures, MLflow,
-# and DVC's own share, on a core of 2024 (docs/speed.md has the measurement)
+# and DVC's own share (docs/speed.md says on what)
 START = {
-    "check": 3, "download": 3, "preprocess": 3, "reference": 5, "train": 9, "sample": 6, "evaluate": 8,
+    "check": 2.5, "download": 2.2, "preprocess": 2.5, "reference": 4.2, "train": 7.8, "sample": 5.6, "evaluate": 7.3,
 }  # fmt: skip
 SHARED = ("download", "preprocess", "reference")  # stages that all models of a dataset have in common
 ODE = 3  # evaluations that one with its derivative takes as long as
