@@ -51,7 +51,7 @@ def reference(settings: Config, start: Start) -> None:
 
 
 def train(settings: Config, start: Start) -> None:
-    from ddpm.tracking import profile, tracker
+    from ddpm.tracking import tracker
     from ddpm.tracking.previews import Previews
     from ddpm.training.checkpoints import Checkpoints
     from stages import train
@@ -59,12 +59,9 @@ def train(settings: Config, start: Start) -> None:
     device, ranks = devices.resolve(settings.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint(), inputs.on_record("train", start.params))
     with tracker.Live(start.params, start.fingerprint(), ranks.main) as log:
-        watches = (Previews, lambda trainer, _: profile.Profile(trainer))
-        train.main(settings.training(), device, ranks, checkpoints, log, watches)
+        train.main(settings.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
             start.check()
-        if ranks.main and settings.train.profile and profile.folder().exists():
-            log.attach(profile.folder())
 
 
 def sample(settings: Config, start: Start) -> None:

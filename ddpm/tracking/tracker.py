@@ -180,10 +180,6 @@ class Live:
             self.store.attempt(self._flush)
             self.waiting = []
 
-    def attach(self, path: Path) -> None:
-        """Log a file or folder with the run."""
-        self.store.attempt(lambda: self.store.client.log_artifact(self.run.info.run_id, str(path)))
-
     def _open(self) -> None:
         flat = config.check(self.params).flat()
         known = {key: value for key, value in flat.items() if key.partition(".")[0] not in (*LATER, *OUTSIDE)}

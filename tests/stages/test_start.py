@@ -169,22 +169,6 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
 
 
 @pytest.mark.slow
-def test_the_profile_of_the_main_rank_is_with_the_run_in_mlflow(
-    project: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    Path("data/reference").mkdir()
-    set_params(train={"profile": 3}, launch={"processes": 2})
-    assert run("train") == 0
-    assert capfd.readouterr().err.count("train.profile: steps 6 to 8 are in .ddpm/profile") == 1
-    (found,) = tracked()
-    client = MlflowClient(f"sqlite:///{Path('mlflow.db').resolve()}")
-    logged = {file.path: file.file_size for file in client.list_artifacts(found.info.run_id, "profile")}
-    assert logged == {
-        f"profile/{name}": Path(".ddpm/profile", name).stat().st_size for name in ("operations.txt", "trace.json.gz")
-    }
-
-
-@pytest.mark.slow
 def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project: Path) -> None:
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
