@@ -46,10 +46,10 @@ def test_the_table_of_digits(found: Sanity) -> None:
     assert words["classifier.precision"]["copies"] == "misled"  # copies are as precise as can be
     assert words["memorisation.classifier.share"] == {"copies": "sees", HARMLESS: "blind"}
     assert found.scores["memorisation.classifier.share"].whole == pytest.approx(0.05, abs=0.02)
-    lines = noticed.findings(found)
-    assert any(line.startswith("classifier.precision: blind to") and "misled by train images" in line for line in lines)
-    assert "classifier.fd: moved by the number of images alone" in [line.replace("blind to JPEG compression; ", "")
-                                                                   for line in lines]  # fmt: skip
+    table, *_ = noticed.shown(found)
+    row = next(row for row in table.rows if row[0] == "classifier.fd")
+    assert row[-1].startswith("moves")
+    assert row[2].startswith("sees")
 
 
 def test_it_is_the_same_every_time(found: Sanity, digits: Path, classifier_reference: Path) -> None:
