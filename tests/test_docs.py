@@ -34,6 +34,7 @@ from ddpm.study import plan
 from ddpm.tools import doctor
 from ddpm.verdicts import gate
 from tests.scored import grid, params, record, settle
+from tests.test_record import run
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
@@ -259,6 +260,7 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "metrics").mkdir()
         for name, value in written.items():
             (folder / f"metrics/{name}.json").write_text(json.dumps(value))
+        (folder / "metrics/run.json").write_text(run().text())
         settle()
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
