@@ -66,7 +66,7 @@ def main(
         fingerprint=Fingerprint(hash=comparable["hash"], comparable=comparable["comparable"]),
         scores=flatten(found.scores),
         curve=record.table(points),
-        noise_levels=record.table(found.excess, digits=6),
+        noise_levels=record.table(found.excess, digits=4),
         costs=Costs(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from ddpm.verdicts import statistics
-from ddpm.verdicts.statistics import Array
 from ddpm.verdicts.sequential import SPENDING, Design
+from ddpm.verdicts.statistics import Array
 
 ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)

@@ -68,6 +68,12 @@ class Table(Section):
             raise ValueError(f"rows: {len(odd)} cells under {len(self.columns)} columns")
         return self
 
+    def only(self, *columns: str) -> Table:
+        """The table with those of the columns that it has."""
+        places = [place for place, column in enumerate(self.columns) if column in columns]
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return Table(columns=tuple(self.columns[place] for place in places), rows=rows)
+
     def dicts(self) -> list[dict[str, float]]:
         """A mapping for each row, without its empty cells."""
         pairs = (zip(self.columns, row, strict=True) for row in self.rows)

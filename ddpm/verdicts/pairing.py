@@ -147,7 +147,7 @@ def setting(metric: str, pair: Pair) -> str:
     parts += [count("images_seen", "images seen in training"), count("parameters", "parameters")]
     if not extractor:
         return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
-    samples = int(run.fingerprint.comparable["samples"])
+    samples: int = run.fingerprint.comparable["samples"]
     parts.append(of(_sampler))
     parts += [f"{samples:,} samples", f"features of {extractor}"]
     if (real := run.scores.get(f"real.{metric}")) is not None:
