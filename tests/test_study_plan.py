@@ -171,9 +171,7 @@ def test_common_keys_are_those_of_every_arm() -> None:
     assert {chosen.train.steps for chosen in common.configs.values()} == {7}
     spelled_out = STUDY.replace("{diff", "{train.steps: 7, train.batch_size: 32, diff")
     assert common.hash == load(spelled_out).hash != load(STUDY).hash
-    own = load(
-        STUDY.replace("arms:", "common: {train.steps: 7}\narms:").replace("linear}", "linear, train.steps: 9}")
-    )
+    own = load(STUDY.replace("arms:", "common: {train.steps: 7}\narms:").replace("linear}", "linear, train.steps: 9}"))
     assert [chosen.train.steps for chosen in own.configs.values()] == [7, 9]
     with pytest.raises(UserError, match="seed: every arm gets the same seeds"):
         load(STUDY.replace("arms:", "common: {seed: 7}\narms:"))
