@@ -20,7 +20,7 @@ from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.paths import PROCESSED, RAW, REFERENCE
 from ddpm.compare import interrupted
 from ddpm.compare.snapshots import LOCK
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
@@ -302,8 +302,8 @@ def source(data: Data) -> Finding:
 def weights(settings: Config) -> Iterator[Finding]:
     """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
     from ddpm.scoring import extractor
+    from ddpm.scoring.evaluate_params import AUTO
     from ddpm.scoring.reference import WEIGHTS
-    from ddpm.scoring.settings import AUTO
 
     for name in settings.evaluate.extractors:
         published = None if name == AUTO else extractor.get(name).published

@@ -15,10 +15,10 @@ from ddpm.pictures import grids
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
 from ddpm.sampling import guidance
+from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.samples import read_precision, set_paths, snapshot_paths
-from ddpm.sampling.settings import Sample
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.reference import read_reference
-from ddpm.scoring.settings import Evaluate
 
 
 def main(

@@ -144,8 +144,8 @@ def classifier_reference(digits: Path, once: Once) -> Path:
     """Their reference folder, for the classifier alone. Read only."""
     import torch
 
+    from ddpm.scoring.evaluate_params import Evaluate
     from ddpm.scoring.reference import make_reference
-    from ddpm.scoring.settings import Evaluate
 
     chosen, cpu = Evaluate(extractors=("classifier",)), torch.device("cpu")
     made = once("reference", lambda folder: make_reference(chosen, digits, folder / "reference", cpu))

@@ -14,10 +14,10 @@ import torch
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Spacing
+from ddpm.sampling.sample_params import Spacing
 from ddpm.training.trainer import Trainer
 from tests.small import PARAMS, loss_at, pictures, small
 

@@ -18,7 +18,7 @@ from ddpm import cli
 from ddpm.compare import runs
 from ddpm.pages import report
 from ddpm.pages.compared import verdict
-from ddpm.pages.parts import chapter
+from ddpm.report.blocks import chapter
 from ddpm.tracking.store import SETTINGS
 from tests.scored import Experiment, grid, params, record
 

@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, read_json, sha256, write_json
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
 from ddpm.scoring import calibration

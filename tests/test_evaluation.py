@@ -23,10 +23,10 @@ from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.scoring import calibration, distances, reference
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.scoring.reference import make_reference
-from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.variants.extractors.classifier import Classifier
 from tests import scoring_ranks
 from tests.small import small

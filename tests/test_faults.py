@@ -27,7 +27,7 @@ from sqlalchemy.exc import OperationalError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, exit_code, storage_fault
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.params import inputs
 from ddpm.tracking import store as tracking
 from ddpm.training import checkpoints
@@ -52,7 +52,7 @@ def array():
     with files.atomic_path(Path("out")) as path, path.open("wb") as file: np.save(file, np.zeros(5000))
 def tensors():
     import torch
-    from ddpm.model import file as model_file
+    from ddpm.model import model_file
     model_file.write(Path("out"), {"x": torch.zeros(5000)}, {})
 def plain(): Path("out").write_bytes(bytes(9000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))

@@ -26,13 +26,13 @@ from ddpm.compare import frontier
 from ddpm.compare.frontier import Frontier
 from ddpm.compute import devices
 from ddpm.model import build
-from ddpm.model.file import load_model, save_model
+from ddpm.model.model_file import load_model, save_model
 from ddpm.params import inputs
 from ddpm.params.config import Config
 from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
+from ddpm.sampling.sample_params import Spacing
 from ddpm.sampling.sampler import Sampler
-from ddpm.sampling.settings import Spacing
 from ddpm.scoring import scores
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import load_features, make_reference

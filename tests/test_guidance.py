@@ -14,14 +14,14 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.settings import Diffusion
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import build
-from ddpm.model.file import Loaded, load_model, save_model
+from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.params.config import Config
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser, Guide
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Guidance
+from ddpm.sampling.sample_params import Guidance
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")

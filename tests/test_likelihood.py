@@ -23,9 +23,9 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Asked, Bound, Denoises
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from tests.small import small
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ddpm.base import variant
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from docs import make_variants
 from tests.small import pictures
 

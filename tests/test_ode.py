@@ -20,9 +20,9 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, ode
 from ddpm.evaluation.likelihood import Asked, Denoises
 from ddpm.model import build
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params.config import Compare
-from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.sources.gaussian_mixture import GaussianMixture
 from ddpm.variants.datasets.mixture import Mixture
 from tests.small import pictures, small

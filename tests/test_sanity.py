@@ -21,8 +21,8 @@ from ddpm.data.processed import open_split
 from ddpm.pages import model as page
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import DAMAGE, HARMLESS
-from ddpm.scoring.settings import Evaluate
 from tests.scored import params
 
 ROOT = Path(__file__).parents[1]

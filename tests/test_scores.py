@@ -14,9 +14,9 @@ from torch_fidelity.defaults import DEFAULTS
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.scoring import limits, metric, scores
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
-from ddpm.scoring.settings import Evaluate
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)

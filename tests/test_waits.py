@@ -13,7 +13,7 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 
 from ddpm.base import variant
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.small import pictures, small

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -135,6 +134,7 @@ def compare(
     metrics: Names = (),
     all_pairs: bool = False,
     may_differ: tuple[Alike, ...] = (),
+    runs: Annotated[tuple[Path, ...], Parameter("--from")] = (),
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -149,19 +149,20 @@ def compare(
         metrics: metrics to compare (those that all runs have)
         all_pairs: every pair, not only each against the baseline
         may_differ: compare runs that differ in it
+        runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and .png
     """
-    from ddpm.compare import noise_levels, runs, tables, too_early, verdict
     from ddpm.params import config
+    from ddpm.report import judgement as shown
+    from ddpm.report import publication, render
+    from ddpm.runs import library
+    from ddpm.verdicts import comparison, verdict
 
-    working = config.load()
-    found = verdict.compare(runs.gather(), by, working, metrics, may_differ, all_pairs)
-    levels = noise_levels.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
-    found = replace(found, notes=(*found.notes, *noise_levels.lines(levels)))
-    written = [*tables.write(found, out), *noise_levels.draw(levels, out)] if out else []
-    table = tables.plain(tables.tables(found), tables.notes(found))
-    answer(json, tables.to_dict(found), table, *([""] if written else []), *written)
-    return too_early.exit_code(found.verdicts, found.metrics[0])
+    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ, all_pairs)
+    written = publication.write(judgement, out, {}) if out else []
+    text = render.text(shown.chapters(judgement, {}))
+    answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
+    return verdict.exit_code(judgement.verdicts, judgement.primary)
 
 
 @app.command(group=SCORES)
@@ -224,19 +225,20 @@ def gate(
     Args:
         update: write the baseline, from runs of five seeds or more
     """
-    from ddpm.compare import gate, measured, sanity, snapshots
-    from ddpm.params import config
+    from ddpm.compare import sanity
+    from ddpm.params import config as params
+    from ddpm.runs import library
+    from ddpm.verdicts import gate
 
     try:
-        settings, comparable, scores = config.load(), measured.comparable(), measured.scores()
-        snapshots.check_metrics()
-        decisive = gate.decisive(scores, settings.gate)
-        sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
+        config = params.load()
+        run = library.current(config)
+        sanity.check_decisive(gate.decisive(run.scores, config.gate), config.gate.blind_to, "gate.blind_to", config)
         if update:
-            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
+            print(*gate.update(config), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
-        checks = gate.gate(scores, comparable, gate.read_baseline(), settings)
-        text = gate.markdown(checks, settings.gate)
+        checks = gate.gate(run, gate.read_baseline(), config)
+        text = gate.markdown(checks, config.gate)
         gate.summarize(text)
     except UserError as error:
         line = printable(masked(str(error)))
@@ -306,10 +308,11 @@ def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> No
         of_study: write the runs of that study, also of other machines
     """
     if of_study:
-        from ddpm.study import logged, plan, results, runner
+        from ddpm.study import loading, logged
+        from ddpm.study.ledger import Ledger
 
-        ledger = results.Ledger(plan.load(of_study))
-        sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
+        ledger = Ledger(loading.load(of_study))
+        sent = logged.sync(ledger)
         print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
         return
     from ddpm.tracking import tracker

@@ -12,7 +12,7 @@ from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import METRICS
 from ddpm.compare import measured, metrics
 from ddpm.compare.tables import Rows
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.params.config import Config
 from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
 

@@ -20,9 +20,9 @@ from ddpm.compare.runs import Run
 from ddpm.compare.tables import Rows
 from ddpm.compare.verdict import Described
 from ddpm.data.processed import open_split
-from ddpm.pages.parts import COLUMNS, Figure, Note, Part, Table, attempted, figure, strip
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
+from ddpm.report.blocks import COLUMNS, Block, Figure, Note, Strip, Table, attempted
 from ddpm.runs import library
 from ddpm.runs.library import WORKSPACE
 
@@ -90,16 +90,16 @@ def of_runs(arms: Mapping[str, Mapping[int, Run]]) -> dict[str, dict[int, Revisi
     }
 
 
-def answers(found: Compared) -> list[Part]:
+def answers(found: Compared) -> list[Block]:
     """What the verdicts come to."""
     return [Note(answer) for answer in found.answers]
 
 
-def verdict(found: Compared) -> list[Part]:
+def verdict(found: Compared) -> list[Block]:
     """The verdicts, and the runs behind them."""
     if not found.verdicts:
         raise UserError(found.refused)
-    parts: list[Part] = []
+    parts: list[Block] = []
     for title, (heads, *rows) in found.tables:
         if heads[-1] != "verdict":
             parts.append(Table(heads, rows, title))
@@ -107,18 +107,18 @@ def verdict(found: Compared) -> list[Part]:
         split = [(*row[:-1], *row[-1].partition(": ")[::2]) for row in rows]
         parts.append(Table([*heads, "why"], split, title, text_columns=(0, 7, 8)))
     caption = "Each training seed's difference from the baseline, the mean and its interval."
-    parts.append(figure(partial(tables.draw, found.verdicts), caption, wide=True))
+    parts.append(Figure(caption, partial(tables.draw, found.verdicts), wide=True))
     if found.learning:
         parts.append(
-            figure(found.learning, "The score over training, and each difference from the baseline.", wide=True)
+            Figure("The score over training, and each difference from the baseline.", found.learning, wide=True)
         )
     if found.levels:
-        parts.append(figure(noise_levels.panel(found.levels), LEVELS))
-    parts += [figure(panel, "What each variant was tuned on: means over the tuning seeds.") for panel in found.tuned]
+        parts.append(Figure(LEVELS, [noise_levels.panel(found.levels)]))
+    parts += [Figure("What each variant was tuned on: means over the tuning seeds.", [panel]) for panel in found.tuned]
     return [*parts, *(Note(note) for note in found.notes if note not in found.answers)]
 
 
-def samples(found: Compared) -> list[Part]:
+def samples(found: Compared) -> list[Block]:
     """The first images of each variant, drawn from the same noise, above real ones. Raises UserError without runs."""
     if not found.arms:
         raise UserError("no run has finished, so there are no images")
@@ -128,22 +128,22 @@ def samples(found: Compared) -> list[Part]:
         raise UserError(f"no training seed in common, so no noise either ({seeds}): run the variants with one seed")
     seed = min(shared)
     same = "the images of a column were drawn from the same noise" if len(found.arms) > 1 else "the first of the set"
-    shown: list[Part] = [Note(f"Training seed {seed}; {same}.")]
+    shown: list[Block] = [Note(f"Training seed {seed}; {same}.")]
     for label, arm in found.arms.items():
-        shown += attempted(lambda label, run: [strip(label, run.images(f"{SAMPLES}/samples.npy"))], label, arm[seed])
-    return shown + attempted(lambda: [strip("real test images", open_split(PROCESSED, "test")[0][:COLUMNS])])
+        shown += attempted(lambda label, run: [Strip(label, run.images(f"{SAMPLES}/samples.npy"))], label, arm[seed])
+    return shown + attempted(lambda: [Strip("real test images", open_split(PROCESSED, "test")[0][:COLUMNS])])
 
 
-def curves(found: Compared) -> list[Part]:
+def curves(found: Compared) -> list[Block]:
     """For each variant, loss over training and the likelihood bound's terms over t; means over seeds."""
-    lacking: list[Part] = []
+    lacking: list[Block] = []
     losses = _means(found, LOSS, ("step", "loss"), lacking)
     bounds = _means(found, LIKELIHOOD, ("t", *BOUND_COLUMNS), lacking)
     scores = [] if found.learning else _learning(found)  # a study's page has them next to its verdicts
     return [*(_loss(losses) if losses else ()), *scores, *(_bound(bounds) if bounds else ()), *lacking]
 
 
-def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part]) -> dict[str, Array]:
+def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Block]) -> dict[str, Array]:
     """label -> the mean of these columns over the variant's seeds, row by row, as long as the shortest; notes on what
     cannot be read are added to ``lacking``."""
     means = {}
@@ -162,13 +162,13 @@ def _means(found: Compared, path: Path, names: Sequence[str], lacking: list[Part
 def _learning(found: Compared) -> list[Figure]:
     """The Fréchet distance over training, if all runs have snapshots."""
     for metric in DISTANCES:
-        lacking: list[Part] = []
+        lacking: list[Block] = []
         means = _means(found, CURVE, ("images", metric), lacking)
         if not lacking and any(len(mean) > 1 for mean in means.values()):
             caption = f"{metric} of the model at its snapshots and at the end: mean over the training seeds."
             ticks = sorted({round(at) for mean in means.values() for at in mean[:, 0]})
             panel = Panel("score over training", "images seen", metric, means, log="x", points=True, ticks=ticks)
-            return [figure(panel, caption)]
+            return [Figure(caption, [panel])]
     return []
 
 
@@ -180,7 +180,7 @@ def _loss(means: dict[str, Array]) -> list[Figure]:
     caption = f"Training loss: mean over the training seeds, in at most {BINS} averages of successive rows."
     if len(smooth) > 1:
         caption += " Losses of different targets or weightings have different scales."
-    return [figure(Panel("training loss", "step", "loss", smooth, log="y"), caption)]
+    return [Figure(caption, [Panel("training loss", "step", "loss", smooth, log="y")])]
 
 
 def _bound(means: dict[str, Array]) -> list[Figure]:
@@ -192,12 +192,12 @@ def _bound(means: dict[str, Array]) -> list[Figure]:
         terms = {"test": own[:-1, [0, 1]], "train": own[:-1, [0, 2]]}
     errors = {"test": own[:-1, [0, 3]], "train": own[:-1, [0, 4]]}
     return [
-        figure(
-            Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", terms, log="y"),
+        Figure(
             "The variational bound's terms by t; over all t, and with L_T, they add up to bits_per_dim.",
+            [Panel(f"bound on the likelihood{split}", "t", "bits per dimension, each step", terms, log="y")],
         ),
-        figure(
-            Panel(f"denoising error{of}", "t", "mean squared error of epsilon", errors, log="y"),
+        Figure(
             "On held-out and on train images: a gap between the two is overfitting.",
+            [Panel(f"denoising error{of}", "t", "mean squared error of epsilon", errors, log="y")],
         ),
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,9 @@ from ddpm.compare import excess, frontier, measured, metrics, snapshots, summary
 from ddpm.compare import sanity as noticed
 from ddpm.compare.excess import LOG_SNR, Levels
 from ddpm.compare.revisions import Revision
-from ddpm.pages.parts import Figure, Note, Part, Table, data_uri, figure, number, plain
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
+from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
 from ddpm.runs.library import WORKSPACE
 from ddpm.tracking import record
 
@@ -41,14 +43,14 @@ class Ladder(BaseModel):
     ladder: dict[str, list[dict[str, float]]]
 
 
-def summarized(settings: Config) -> list[Part]:
+def summarized(settings: Config) -> list[Block]:
     """What `ddpm summary` prints about the model."""
     measured.scores()  # raises UserError if one is not a number
     of_stages = {stage: measured.read(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
     return [Note(line) for line in summary.results(settings, of_stages)]
 
 
-def scores(settings: Config) -> list[Part]:
+def scores(settings: Config) -> list[Block]:
     """The current scores next to those of the yardsticks and of real test images at the same number of images; those
     of another number are apart."""
     found = measured.scores()
@@ -76,18 +78,18 @@ def scores(settings: Config) -> list[Part]:
     ]
 
 
-def staleness() -> list[Part]:
+def staleness() -> list[Block]:
     """Whether the working folder's metrics belong to its params and code."""
     snapshots.check_metrics()
     return []
 
 
-def extrapolation() -> list[Part]:
+def extrapolation() -> list[Block]:
     """The Fréchet distance against 1 / N with its limit, for each extractor."""
     distances, found = _distances(), measured.scores()
     if not distances:
         raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
-    figures: list[Part] = []
+    figures: list[Block] = []
     for extractor, rows in distances.items():
         limit = next((n for key in metrics.EXTRAPOLATED if (n := f"{extractor}.{key}") in found), None)
         curve = np.stack([1 / rows[:, 0], rows[:, 1]], axis=1)[::-1]
@@ -100,7 +102,7 @@ def extrapolation() -> list[Part]:
             "models at the same N, or at the limit."
         )
         panel = Panel(f"{extractor}: distance by N", "1 / N", "Fréchet distance", drawn, levels, points=True)
-        figures.append(figure(panel, caption))
+        figures.append(Figure(caption, [panel]))
     return figures
 
 
@@ -117,7 +119,7 @@ def _distances() -> dict[str, NDArray[np.float64]]:
         raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it again") from error
 
 
-def quality_against_cost() -> list[Part]:
+def quality_against_cost() -> list[Block]:
     """The frontier of the current model."""
     points = frontier.read_csv(FRONTIER)
     first = points.iloc[0]
@@ -128,11 +130,11 @@ def quality_against_cost() -> list[Part]:
         f"{frontier.title(points)}. Means over {first.sets} sets of {first.images:,} images, drawn on {first.device}; "
         f"{frontier.CLOCKS_SAY}"
     )
-    figures = [figure(panel, f"{panel.title}. Both axes are logarithmic.") for panel in frontier.panels(points)]
+    figures = [Figure(f"{panel.title}. Both axes are logarithmic.", [panel]) for panel in frontier.panels(points)]
     return [*figures, Table(heads, rows, caption, text_columns=(0, 3))]
 
 
-def convergence() -> list[Part]:
+def convergence() -> list[Block]:
     """The model's error next to the smallest possible one, by noise level, and what that says. Raises UserError if the
     errors are not there."""
     levels = Levels.read(Revision(WORKSPACE, WORKSPACE))
@@ -150,19 +152,19 @@ def convergence() -> list[Part]:
         above[name] = np.column_stack([x, shares])[seen]
     return [
         *map(Note, excess.diagnose(levels).sentences()),
-        figure(Panel("error and optimum", LOG_SNR, UNIT, shown, log="y"), GOAL),
-        figure(
-            Panel("excess over the optimum", LOG_SNR, "% of the model's error", above, {"optimum": 0.0}),
+        Figure(GOAL, [Panel("error and optimum", LOG_SNR, UNIT, shown, log="y")]),
+        Figure(
             "The model's error minus the optimum's, with two standard errors, as a share of the error; 100% is an "
             "optimum of 0. Above 0 on both: too small a network, or too little training. Above 0 on train and below 0 "
             "on held-out images: the optimum has memorised, and the model has not.",
+            [Panel("excess over the optimum", LOG_SNR, "% of the model's error", above, {"optimum": 0.0})],
         ),
     ]
 
 
-def calibration() -> list[Part]:
+def calibration() -> list[Block]:
     """What a distance means: blurred and noised real test images, and where this model lies among them."""
-    figures: list[Part] = []
+    figures: list[Block] = []
     for extractor, found in measured.read(CALIBRATION, dict[str, Ladder]).items():
         metric = next((name for name in metrics.HEADLINE if name in found.floor), None)
         if metric is None:
@@ -179,7 +181,7 @@ def calibration() -> list[Part]:
             f"This model at the same number of images: {'not measured' if own is None else number(own)}."
         )
         panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
-        figures.append(figure(panel, caption))
+        figures.append(Figure(caption, [panel]))
     return figures
 
 
@@ -191,17 +193,17 @@ def at_count(extractor: str, count: int) -> float | None:
     return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
 
 
-def sanity() -> list[Part]:
+def sanity() -> list[Block]:
     """The table of damages, what follows from it, and a picture of the damages."""
     found = noticed.read()
     heads, *rows = noticed.table(found)
     table = Table(heads, rows, f"{noticed.title(found)}. {noticed.explanation(found)}", text_columns=(0,))
     shown = "The damages to the images themselves: real test images, and below them each damage to the same images."
-    pictures = [Figure(shown, data_uri(noticed.PICTURE.read_bytes()), wide=True)] if noticed.PICTURE.exists() else []
+    pictures = [Figure(shown, partial(shutil.copyfile, noticed.PICTURE), wide=True)] if noticed.PICTURE.exists() else []
     return [table, *map(Note, noticed.findings(found)), *pictures]
 
 
-def memorisation() -> list[Part]:
+def memorisation() -> list[Block]:
     """How near the samples come to train images, compared with held-out real images."""
     scores = measured.scores()
     found = metrics.closeness(scores)
@@ -223,10 +225,10 @@ def memorisation() -> list[Part]:
         "other (arXiv:2102.08921), next to that of held-out images."
     )
     table = Table(heads, rows, caption, text_columns=(0, 4))
-    nearest: Part = Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)
+    nearest: Block = Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)
     if NEAREST.exists():
         shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
-        nearest = Figure(shown, data_uri(NEAREST.read_bytes()), wide=True)
+        nearest = Figure(shown, partial(shutil.copyfile, NEAREST), wide=True)
     return [table, *map(Note, _since()), nearest]
 
 
@@ -246,7 +248,7 @@ def _since() -> list[str]:
     return [f"Of {budgets}: train images are copied {', '.join(since)}." if since else f"No copies at {budgets}."]
 
 
-def comparability() -> list[Part]:
+def comparability() -> list[Block]:
     """Which other scores these may be compared with."""
     found = {key: plain(value) for key, value in files.flatten(measured.read(FINGERPRINT)).items()}
     hashes = {key: value for key, value in found.items() if key.startswith("hash")}
@@ -257,7 +259,7 @@ def comparability() -> list[Part]:
     ]
 
 
-def environment() -> list[Part]:
+def environment() -> list[Block]:
     """The commit, the software, and what the stages recorded."""
     rows = sorted(record.environment().items())
     for stage in ("train", "sample"):
@@ -267,7 +269,7 @@ def environment() -> list[Part]:
     return [Table(("made by", ""), rows, text_columns=(0, 1))]
 
 
-def params(settings: Config) -> list[Part]:
+def params(settings: Config) -> list[Block]:
     """Every key of params.yaml."""
     rows = [(key, errors.masked(plain(value))) for key, value in settings.flat().items()]
     return [Table(("key", "value"), rows, "params.yaml with every default", text_columns=(0, 1), folded=True)]

@@ -7,22 +7,17 @@ If something is missing, the page says how to get it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-from ddpm.base import files
 from ddpm.base.paths import PROCESSED
 from ddpm.data.processed import called
 from ddpm.pages import compared, model
 from ddpm.pages.compared import Compared
-from ddpm.pages.parts import Chapter, chapter
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.report import render
+from ddpm.report.blocks import Chapter, chapter
 
 
 def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> None:
@@ -32,7 +27,7 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
     """
     settings = config.load()
     found = Compared.read(settings, by, may_differ)
-    _write(out, _title(settings), "ddpm report", chapters(settings, found))
+    render.write_html(out, _title(settings), "ddpm report", chapters(settings, found))
 
 
 def write_study(out: Path, question: str, found: Compared) -> None:
@@ -44,13 +39,9 @@ def write_study(out: Path, question: str, found: Compared) -> None:
         "Verdict": compared.verdict,
         "Curves": compared.curves,
     }
-    _write(out, question, "ddpm study", [chapter(title, partial(part, found)) for title, part in shown.items()])
-
-
-def _write(out: Path, title: str, command: str, shown: Sequence[Chapter]) -> None:
-    page = render(title, command, shown)
-    with files.atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    render.write_html(
+        out, question, "ddpm study", [chapter(title, partial(part, found)) for title, part in shown.items()]
+    )
 
 
 def chapters(settings: Config, found: Compared) -> list[Chapter]:
@@ -68,21 +59,6 @@ def chapters(settings: Config, found: Compared) -> list[Chapter]:
         chapter("Memorisation", model.memorisation),
         chapter("Provenance", model.comparability, model.environment, partial(model.params, settings)),
     ]
-
-
-def render(title: str, command: str, shown: Sequence[Chapter]) -> str:
-    """The page as HTML, with all text escaped. command: the command that makes the page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm.pages", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["kind"] = lambda part: type(part).__name__
-    css = Markup((resources.files("ddpm.pages") / "report.css").read_text())  # noqa: S704 (our own file)
-    made = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
-    return environment.get_template("report.html").render(title=title, subtitle=made, css=css, chapters=shown)
 
 
 def _title(settings: Config) -> str:

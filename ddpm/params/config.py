@@ -8,17 +8,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from ddpm.base import files, settings, variant
+from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Count, ImageShape, Section
+from ddpm.base.sections import Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.params import file
-from ddpm.sampling.settings import Sample, class_number
+from ddpm.sampling.sample_params import Sample, class_number
 from ddpm.scoring import metric
+from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.metric import Damaged
-from ddpm.scoring.settings import AUTO, Evaluate
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 
 
 class Launch(Section):
@@ -158,4 +158,4 @@ def load(path: Path = file.PATH) -> Config:
 
 def check(values: dict[str, Any], source: str = str(file.PATH)) -> Config:
     """The config for plain ``values``; ``source`` begins every message. Raises UserError like ``load``."""
-    return settings.parse(values, source, Config)
+    return sections.parse(values, source, Config)

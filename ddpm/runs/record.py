@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section, Seed
+from ddpm.base.sections import Section, Seed
 
 FORMAT = 1
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
@@ -34,8 +34,11 @@ def _plain(name: str) -> str:
 Key = Annotated[str, Field(pattern=r"^[\w./ -]+$", max_length=LONGEST)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_plain)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{20}([0-9a-f]{32})?)?$")]
+Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+Line = Annotated[str, Field(max_length=LONGEST), AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
+Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger ones overflow
 Row = tuple[float | None, ...]
 
 
@@ -100,30 +103,55 @@ class Record(Section):
 
     format: Literal[1] = Field(default=1, description="of this file; another number is another layout")
     name: Name = Field(description="for tables and messages")
-    seed: Seed = Field(description="of the training; runs of two arms are paired by it")
+    seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
+    program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
     finished: datetime = Field(description="when the scores were computed, UTC")
     params: dict[Key, Any] = Field(description="every parameter that results depend on: dotted key -> plain value")
     code: dict[Key, Digest] = Field(default={}, description="path -> md5 of the code that made the run; empty: unknown")
     fingerprint: Fingerprint
-    scores: dict[Key, float] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
+    scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: Table | None = Field(default=None, description="the same scores by `images` seen, the end last")
     noise_levels: Table | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
     costs: Costs = Costs()
     environment: dict[Key, str | int | float | bool | None] = Field(
         default={}, description="processor, precision, versions"
     )
+    plan: Digest | None = Field(default=None, description="hash of the study's plan that asked for the run")
+    revision: Revision | None = Field(default=None, description="git commit whose code a study ran")
+    diverged: Line = Field(default="", description="what training said when it diverged: then there are no scores")
 
     @model_validator(mode="after")
-    def _one_seed(self) -> Self:
+    def _consistent(self) -> Self:
+        if not self.diverged and not self.scores:
+            raise ValueError("scores: there are none")
         if self.params.get(SEED, self.seed) != self.seed:
             raise ValueError(f"params: its seed is {self.params[SEED]}, the record's is {self.seed}")
         return self
+
+    @property
+    def precision(self) -> str | None:
+        """Of the training; None if unknown."""
+        return self._known("training_precision")
+
+    @property
+    def processor(self) -> str | None:
+        """That trained and scored it; None if unknown."""
+        return self._known("processor")
+
+    @property
+    def seconds(self) -> float:
+        """Of training, sampling and scoring, as far as they are known."""
+        return sum(self.costs.seconds.values())
 
     @property
     def learned(self) -> dict[int, dict[str, float]]:
         """The scores by images seen; empty for a training without snapshots."""
         rows = self.curve.dicts() if self.curve else []
         return {int(row.pop("images")): row for row in rows}
+
+    def _known(self, name: str) -> str | None:
+        value = self.environment.get(name)
+        return None if value is None else str(value)
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""

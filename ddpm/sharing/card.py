@@ -21,7 +21,7 @@ from ddpm.compare import metrics, runs, snapshots, statistics
 from ddpm.compare.runs import Run
 from ddpm.data.processed import MANIFEST, called, read_manifest
 from ddpm.model import averages
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling import classes

@@ -16,19 +16,21 @@ from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
 from ddpm.base.progress import duration
 from ddpm.params import file
-from ddpm.scoring.settings import CHOICE
+from ddpm.scoring.evaluate_params import CHOICE
 from ddpm.sources import fetch
-from ddpm.study import budget, plan
-from ddpm.study.plan import Experiment, Spending, Study
+from ddpm.study import budget, loading
+from ddpm.study.experiments import Experiment, Study
+from ddpm.study.judging import Power
+from ddpm.study.loading import OpenPrimary
+from ddpm.study.plan import Plan, Spending
 from ddpm.study.status import Status
-from ddpm.study.verdict import Power
 
 TEMPLATE = """\
 # Run: ddpm study plan {path}, and ddpm study run {path}
 # Commit this file before the first run: from then on the plan is fixed.
 question: Which of {labels} is better?
-{base}{common}variants:                           # the first is the baseline
-{variants}
+{base}{common}arms:                           # the first is the baseline
+{arms}
 {primary}
 looks: [{looks}]             # numbers of seeds at which it may be decided
 spending: {spending}                    # pocock; evalue: looks may be changed and added at any time
@@ -56,7 +58,7 @@ def cost(found: Status, pilot: bool) -> Cost:
         return Cost(None, "not measured")
     from ddpm.forecast import estimate
 
-    settings = found.study.settings
+    settings = found.study.config
     measured = estimate.ask_pilot(settings)
     took = estimate.seconds(settings, measured, estimate.train_images(settings))
     once = sum(took[stage] for stage in estimate.SHARED)
@@ -65,12 +67,12 @@ def cost(found: Status, pilot: bool) -> Cost:
 
 
 def check_sources(study: Study) -> None:
-    """Raises UserError if the images of a variant cannot come from where its ``data.source`` says."""
-    for variant, chosen in study.configs.items():
+    """Raises UserError if the images of a arm cannot come from where its ``data.source`` says."""
+    for arm, chosen in study.configs.items():
         try:
             fetch.origin(chosen.data.dataset, chosen.data.source)
         except UserError as error:
-            raise UserError(f"{study.path}: {variant}: {error}") from error
+            raise UserError(f"{study.path}: {arm}: {error}") from error
 
 
 def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
@@ -121,37 +123,37 @@ def write(
     looks: Sequence[int] | None,
     spending: Spending,
 ) -> Path:
-    """Write studies/NAME.yaml, with a variant for each combination of the values; return its path. Raises UserError if
+    """Write studies/NAME.yaml, with a arm for each combination of the values; return its path. Raises UserError if
     it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
     keys = [_values(each) for each in vary]
-    variants = {}
+    arms = {}
     for values in product(*(values for _, values in keys)):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.lower()) for value in values)
         if not isinstance(file.plain(label), str):  # a number, true or null
             label = f"{keys[0][0].rpartition('.')[2]}_{label}"
-        if label in variants:
-            raise UserError(f"--vary: {', '.join(values)}: {label} would name the same variant twice; leave one out")
-        variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
-    width = max(map(len, variants))
+        if label in arms:
+            raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
+        arms[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
+    width = max(map(len, arms))
     settings = "".join(f"  {key}: {value}\n" for key, value in map(_setting, common or ()))
     text = partial(
         TEMPLATE.format,
         path=path,
-        labels=" and ".join(variants) if len(variants) == 2 else ", ".join(variants),
+        labels=" and ".join(arms) if len(arms) == 2 else ", ".join(arms),
         base=f"base: {base}\n" if base else "",
-        common=f"common:                             # params keys of all variants\n{settings}" if settings else "",
-        variants="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in variants.items()),
-        looks=", ".join(map(str, looks or plan.Plan.model_fields["looks"].default)),
+        common=f"common:                             # params keys of all arms\n{settings}" if settings else "",
+        arms="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in arms.items()),
+        looks=", ".join(map(str, looks or Plan.model_fields["looks"].default)),
         spending=spending,
     )
     value = file.decode(text(primary=""), str(path))
     try:
-        primary = PRIMARY.format(plan.parse(value, path).plan.primary)
-    except plan.OpenPrimary:
-        plan.parse(value | {"primary": f"{CHOICE[0]}.fd"}, path)  # nothing else is wrong
+        primary = PRIMARY.format(loading.parse(value, path).plan.primary)
+    except OpenPrimary:
+        loading.parse(value | {"primary": f"{CHOICE[0]}.fd"}, path)  # nothing else is wrong
         primary = OPEN.format(*CHOICE)
     with atomic_path(path) as temporary:
         temporary.write_text(text(primary=primary))

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.study import planning, results
+from ddpm.study import planning, slots
 from ddpm.study.status import Status
 
 SLACK = 2  # times the forecast, which knows neither the node nor its neighbours
@@ -52,7 +52,7 @@ def script(found: Status, limit: float | None, pilot: bool) -> str:
         hours=hours,
         minutes=minutes,
         folder=shlex.quote(str(Path.cwd())),
-        log=results.state(study) / "slurm-%a.txt",
+        log=slots.state(study) / "slurm-%a.txt",
         ddpm=shlex.quote(str(Path(sys.executable).with_name("ddpm"))),
         plan=shlex.quote(str(study.path)),
     )

@@ -1,7 +1,5 @@
 """The state of a study: which experiments are done, running, failed or missing, and how long the rest takes. While it
 runs: one live table on a terminal, plain lines elsewhere.
-
-It reads names and messages of commits but no results: a thousand finished runs take a second.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,11 +19,13 @@ from tabulate import tabulate
 from ddpm.base.errors import printable
 from ddpm.base.files import read_json, write_json
 from ddpm.base.progress import duration
-from ddpm.compare import statistics
-from ddpm.compare.runs import grouped
 from ddpm.pictures.plots import OUTCOMES
-from ddpm.study import results, slots
-from ddpm.study.plan import Experiment, Study
+from ddpm.runs.alike import grouped
+from ddpm.study import slots
+from ddpm.study.experiments import Experiment, Study
+from ddpm.study.ledger import Ledger
+from ddpm.verdicts import statistics
+from ddpm.verdicts.comparison import Judgement
 
 State = Literal["done", "running", "failed", "missing"]
 # a look, in seeds, or what comes before all looks; None if the study is complete
@@ -39,7 +39,7 @@ STYLES = {"#": "green", ">": "bold yellow", "!": "bold red", ".": "dim", "|": "d
 
 @dataclass(frozen=True)
 class Status:
-    """states: by experiment name, of all that are planned or done. open: the variants not decided at the last look,
+    """states: by experiment name, of all that are planned or done. open: the arms not decided at the last look,
     including the baseline. outcomes: of the others, by the primary metric. alternatives: the arms and places in the
     grid that ``claim: best`` needs too. seconds: mean duration of an experiment, None before the first."""
 
@@ -57,9 +57,9 @@ class Status:
         if left := [each for each in self.study.tuning() if self.states[each.name] != "done"]:
             return "tuning", left
         for look in self.study.plan.looks:
-            planned = [each for each in self.study.experiments(look) if each.variant in self.open]
+            planned = [each for each in self.study.experiments(look) if each.arm in self.open]
             others = self.study.alternatives(look)
-            planned += [each for each in others if (each.variant, each.alternative) in self.alternatives]
+            planned += [each for each in others if (each.arm, each.alternative) in self.alternatives]
             if left := [each for each in planned if self.states[each.name] != "done"]:
                 return look, left
         return None, []
@@ -69,12 +69,12 @@ class Status:
         return None if self.seconds is None else self.seconds * len(self.wanted()[1]) / at_once
 
 
-def of(ledger: results.Ledger) -> Status:
+def of(ledger: Ledger) -> Status:
     """The status now, from files and locks."""
-    study, done = ledger.study, ledger.done
-    failures = results.failures(study) | ledger.damaged
-    running = {path.stem for path in results.state(study).glob("*.lock") if slots.held(path)}
-    note = results.state(study) / "look.json"
+    study, done = ledger.study, ledger.records
+    failures = slots.failures(study) | ledger.refused
+    running = {path.stem for path in slots.state(study).glob("*.lock") if slots.held(path)}
+    note = slots.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
     if look.get("plan") != study.hash:
         look = {"open": study.params}
@@ -89,19 +89,17 @@ def of(ledger: results.Ledger) -> Status:
     states = {
         each.name: state(each.name)
         for each in study.lines()
-        if each.alternative is None or each.name in done or (each.variant, each.alternative) in alternatives
+        if each.alternative is None or each.name in done or (each.arm, each.alternative) in alternatives
     }
     failed = {name: reason for name, reason in failures.items() if states.get(name) == "failed"}
     return Status(study, ledger.commit, states, failed, still, ledger.seconds, outcomes, alternatives)
 
 
-def note_look(
-    study: Study, still: Iterable[str], outcomes: Mapping[str, str], alternatives: Iterable[tuple[str, str, int]]
-) -> None:
-    """Record which variants are still open, the outcomes in the primary metric by variant, and
-    ``Findings.alternatives``."""
-    look = {"plan": study.hash, "open": list(still), "outcomes": dict(outcomes), "alternatives": list(alternatives)}
-    write_json(results.state(study) / "look.json", look)
+def note_look(study: Study, judgement: Judgement) -> None:
+    """Record which arms are still open, the outcomes in the primary metric, and what ``claim: best`` needs."""
+    outcomes = {found.arm: found.outcome for found in judgement.verdicts if found.metric == judgement.primary}
+    look = {"open": judgement.open, "outcomes": outcomes, "alternatives": judgement.alternatives}
+    write_json(slots.state(study) / "look.json", {"plan": study.hash, **look})
 
 
 def text(found: Status, at_once: int) -> str:
@@ -111,7 +109,7 @@ def text(found: Status, at_once: int) -> str:
     lines = [
         f"{found.study.name}: {found.study.plan.question}",
         "",
-        tabulate(rows(found), ["variant", "seeds", "done", ""], tablefmt="plain", disable_numparse=True),
+        tabulate(rows(found), ["arm", "seeds", "done", ""], tablefmt="plain", disable_numparse=True),
         f"({LEGEND}; | a look)",
         "",
         ", ".join(f"{counts[state]} {state}" for state in SIGNS) + f"; code of commit {found.commit[:10]}",
@@ -141,15 +139,15 @@ def time_left(seconds: float | None, count: int, at_once: int) -> str:
 
 
 def rows(found: Status) -> list[list[str]]:
-    """For each variant: its name, a sign per seed, how many are done, and its outcome if it is decided; a row before it
+    """For each arm: its name, a sign per seed, how many are done, and its outcome if it is decided; a row before it
     for each if they are tuned."""
     plan, decided = found.study.plan, found.study.params.keys() - set(found.open)
     before_a_look = {plan.first_seed + look - 1 for look in plan.looks[:-1]}
 
     def title(each: Experiment) -> str:
         if each.alternative is not None:
-            return f"{each.variant}, value {each.alternative + 1}"
-        return each.variant + ("" if each.tried is None else ", tuning")
+            return f"{each.arm}, value {each.alternative + 1}"
+        return each.arm + ("" if each.tried is None else ", tuning")
 
     made = []
     for name, own in grouped((each for each in found.study.lines() if each.name in found.states), title).items():
@@ -176,7 +174,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
         "experiments": [
             {
                 "line": number,
-                **{key: getattr(each, key) for key in ("name", "variant", "seed", "tried")},
+                **{key: getattr(each, key) for key in ("name", "arm", "seed", "tried")},
                 "state": found.states[each.name],
                 "reason": found.failures.get(each.name),
             }
@@ -187,7 +185,7 @@ def to_dict(found: Status, at_once: int) -> dict[str, Any]:
 
 
 @contextmanager
-def shown(ledger: results.Ledger, at_once: int, plain: bool) -> Iterator[Callable[[str], None]]:
+def shown(ledger: Ledger, at_once: int, plain: bool) -> Iterator[Callable[[str], None]]:
     """Yield a function that shows a line of progress. plain: print lines to stderr, because stdout is for programs."""
     if plain or not sys.stdout.isatty():
         yield lambda line: print(line, file=sys.stderr if plain else sys.stdout, flush=True)
@@ -199,17 +197,17 @@ def shown(ledger: results.Ledger, at_once: int, plain: bool) -> Iterator[Callabl
         yield lambda line: live.console.print(line, highlight=False, markup=False)
 
 
-def _board(ledger: results.Ledger, at_once: int, begun: float) -> Any:
+def _board(ledger: Ledger, at_once: int, begun: float) -> Any:
     """The live table, drawn from git and the logs. begun: when the study was started, by the monotonic clock."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     found = of(ledger)
-    table = Table("variant", "seeds", "done", f"{found.study.plan.primary}", "from the baseline", box=None)
-    for variant, signs, done, decided in rows(found):
+    table = Table("arm", "seeds", "done", f"{found.study.plan.primary}", "from the baseline", box=None)
+    for arm, signs, done, decided in rows(found):
         line = Text.assemble(*((sign, STYLES[sign]) for sign in signs))
-        table.add_row(variant, line, done, *_estimate(ledger, variant), Text(decided, STYLES.get(decided, "")))
+        table.add_row(arm, line, done, *_estimate(ledger, arm), Text(decided, STYLES.get(decided, "")))
     look, left = found.wanted()
     what = ahead(look, len(left)) if left else "complete"
     speed = f", {duration(found.seconds)} each on {at_once} slots" if found.seconds else ""
@@ -219,30 +217,30 @@ def _board(ledger: results.Ledger, at_once: int, begun: float) -> Any:
     return Group(table, Text(f"{what}{speed}{rest}; running {duration(time.monotonic() - begun)}"), *below)
 
 
-def _estimate(ledger: results.Ledger, variant: str) -> tuple[str, str]:
+def _estimate(ledger: Ledger, arm: str) -> tuple[str, str]:
     """The primary metric's mean, and the mean and interval of its differences from the baseline, over the runs read;
     nothing for tuning."""
     study, metric = ledger.study, ledger.study.plan.primary
-    if variant not in study.params:
+    if arm not in study.params:
         return "", ""
     arms: dict[str, dict[int, float]] = {name: {} for name in study.params}
-    for each in study.experiments():
-        if run := ledger.runs.get(each.name):
-            arms[each.variant][each.seed] = run.scores[metric]
+    for experiment in study.experiments():
+        if run := ledger.records.get(experiment.name):
+            arms[experiment.arm][experiment.seed] = run.scores[metric]
     import numpy as np
 
-    own, base = arms[variant], arms[study.baseline]
+    own, base = arms[arm], arms[study.baseline]
     mean = f"{np.mean(list(own.values())):.4g}" if own else "-"
     both = np.array([own[seed] - base[seed] for seed in own if seed in base])
-    if variant == study.baseline or len(both) < 2:
+    if arm == study.baseline or len(both) < 2:
         return mean, "-"
-    test = statistics.t_test(both, 0.0, study.settings.compare.confidence)
+    test = statistics.t_test(both, 0.0, study.config.compare.confidence)
     return mean, f"{test.mean:+.3g} ({test.low:+.3g} to {test.high:+.3g})"
 
 
 def _progress(study: Study, name: str) -> str:
     """How far an experiment is: its stage, and the last percentage that the stage reported."""
-    path = results.state(study) / f"{name}.log"
+    path = slots.state(study) / f"{name}.log"
     text = ""
     if path.exists():
         with path.open("rb") as log:

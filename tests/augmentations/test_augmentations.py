@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compute import noise
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator

@@ -18,8 +18,8 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
 from ddpm.data.processed import Manifest
 from ddpm.scoring import limits, reference, scores, yardsticks
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
-from ddpm.scoring.settings import Evaluate
 from ddpm.variants.extractors.inception import Inception
 
 CPU = torch.device("cpu")

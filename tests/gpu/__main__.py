@@ -23,10 +23,10 @@ import torch
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import write_json
-from ddpm.base.settings import section
+from ddpm.base.sections import section
 from ddpm.compute import devices
 from ddpm.model import build
-from ddpm.model.settings import Model
+from ddpm.model.model_params import Model
 from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table
 from tests.benchmarks.harness import Case

@@ -19,9 +19,9 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.scoring import calibration, distances, frechet, limits, metric, scores
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
-from ddpm.scoring.settings import Evaluate
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History
 from ddpm.training.joined import Joined
 from ddpm.training.optimizer import Optimizer, restore, state
-from ddpm.training.settings import Train
+from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.models.test_contract import SMALL
 from tests.small import pictures, small

@@ -1,0 +1,130 @@
+"""Blocks, of which all that is shown is made: notes, tables, figures and strips of images, in chapters.
+
+Blocks are data. Figures and strips are drawn by the renderers that show them, so a terminal's text costs no drawing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm.base.errors import UserError
+from ddpm.pictures import plots
+from ddpm.pictures.channels import visible
+from ddpm.pictures.plots import Panel
+
+COLUMNS = 12  # images in a strip
+STRIP_WIDTH = 1000  # pixels at least, reached by whole enlargement
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence; ``missing`` if something is missing and the sentence says how to get it."""
+
+    text: str
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text by rows; the first cell of each row is its head.
+
+    text_columns: the columns that hold words, not numbers. folded: hidden on a page until a reader opens it.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    text_columns: Sequence[int] = (0,)
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels of curves, or a picture that ``drawing`` writes to a given path. name: of its file beside a Markdown page;
+    wide: takes a page's whole width, while others stand next to each other."""
+
+    caption: str
+    drawing: Sequence[Panel] | Callable[[Path], object]
+    name: str = "figure"
+    wide: bool = False
+
+    def png(self) -> bytes:
+        """Draw it; return the content of a PNG file."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "figure.png"
+            if callable(self.drawing):
+                self.drawing(path)
+            else:
+                plots.lines(path, self.drawing)
+            return path.read_bytes()
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """A named row of the first COLUMNS of uint8 (N, C, H, W) images."""
+
+    name: str
+    images: NDArray[np.uint8]
+
+    def png(self) -> bytes:
+        """Draw it; return the content of a PNG file."""
+        content = io.BytesIO()
+        Image.fromarray(tiles(self.images)).save(content, "PNG", optimize=True)
+        return content.getvalue()
+
+
+Block: TypeAlias = Note | Table | Figure | Strip
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Blocks under a title; without a heading if that is empty."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
+    """The blocks of all ``builders``, without arguments."""
+    return Chapter(title, [block for build in builders for block in attempted(build)])
+
+
+def attempted(build: Callable[..., Iterable[Block]], *arguments: Any) -> list[Block]:
+    """The blocks that ``build`` returns, or the line of the UserError that it raises."""
+    try:
+        return list(build(*arguments))
+    except UserError as error:
+        return [Note(str(error), missing=True)]
+
+
+def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The first COLUMNS of uint8 (N, C, H, W) side by side, a pixel apart: (H', W', 4), transparent elsewhere."""
+    images = images[:COLUMNS, visible(images.shape[1])]
+    count, _, height, width = images.shape
+    picture = np.zeros((height, COLUMNS, width + 1, 4), np.uint8)
+    picture[:, :count, :width, :3] = images.transpose(2, 0, 3, 1)  # gray is broadcast to RGB
+    picture[:, :count, :width, 3] = 255
+    flat = picture.reshape(height, -1, 4)[:, :-1]
+    scale = max(1, min(-(-STRIP_WIDTH // flat.shape[1]), STRIP_WIDTH // height))  # tall images make no tower
+    return flat.repeat(scale, 0).repeat(scale, 1)
+
+
+def number(value: float) -> str:
+    """The value with four significant digits."""
+    return f"{value:#.4g}"
+
+
+def plain(value: Any) -> str:
+    """A value from params.yaml or from a record, as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,171 @@
+"""Blocks say the same in four forms, and text from outside stays text in each."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.base.errors import UserError
+from ddpm.pictures.plots import Panel
+from ddpm.report import blocks, render
+from ddpm.report.blocks import Chapter, Figure, Note, Strip, Table
+
+HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>![a](http://evil)|\x1b[2J\u202e\n# b"
+IMAGES = np.arange(3 * 8 * 6, dtype=np.uint8).reshape(3, 1, 8, 6)
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page: the attributes of its elements, and their text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.missing: list[str] = []
+        self.text = ""
+        self.open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.open = dict(attrs).get("class") or ""
+
+    def handle_data(self, data: str) -> None:
+        if self.open == "missing" and data.strip():
+            self.missing.append(data)
+        self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = ""
+
+
+def drawing(path: Path) -> None:
+    Image.new("L", (2, 2), 7).save(path)
+
+
+def of(text: str) -> list[Chapter]:
+    """Every kind of block, with that text wherever there may be some."""
+    panel = Panel("title", "x", "y", {"a": np.array([[0.0, 1.0], [1.0, 2.0]])})
+    return [
+        Chapter(
+            text,
+            [
+                Note(text),
+                Note(text, missing=True),
+                Table([text, text], [(text, text)], text),
+                Table([text], [(text,)], text, folded=True),
+                Strip(text, IMAGES),
+                Figure(text, [panel]),
+                Figure(text, drawing, wide=True),
+            ],
+        )
+    ]
+
+
+ANSWER = Chapter(
+    "Answer",
+    [
+        Note("cosine is better"),
+        Note("8 seeds"),
+        Table(["metric", "difference", "verdict"], [("fd", "-0.5", "better"), ("kid", "-10", "too early")], "A pair",
+              text_columns=(0, 2)),
+        Figure("The picture", drawing, "verdict"),
+    ],
+)  # fmt: skip
+
+
+def test_a_terminal_shows_notes_and_aligned_tables() -> None:
+    lines = ["metric  difference  verdict", "fd            -0.5  better", "kid            -10  too early"]
+    expected = ["Answer", "", "cosine is better", "8 seeds", "", "A pair", *lines]
+    assert render.text([ANSWER]).splitlines() == expected
+    assert render.text([Chapter("", [Note("alone")])]) == "alone"
+
+
+def test_markdown_writes_its_pictures_beside_the_page_if_it_is_asked_to(tmp_path: Path) -> None:
+    text = render.markdown(
+        [ANSWER, Chapter("More", [Figure("Other", drawing, "verdict"), Strip("s", IMAGES)])], tmp_path
+    )
+    assert text.startswith("## Answer\n\n- cosine is better\n- 8 seeds\n\n### A pair\n\n| metric")
+    assert re.findall(r"!\[(.*)\]\((.*)\)", text) == [
+        ("The picture", "verdict.png"), ("Other", "verdict_2.png"), ("s", "strip.png"),
+    ]  # fmt: skip
+    for name in ("verdict", "verdict_2", "strip"):
+        Image.open(tmp_path / f"{name}.png").load()
+    assert "![" not in render.markdown([ANSWER])
+
+
+def test_json_has_every_block() -> None:
+    (shown,) = json.loads(json.dumps(render.to_dict([ANSWER]), allow_nan=False)).values()
+    assert [next(iter(block)) for block in shown] == ["note", "note", "table", "figure"]
+    assert shown[2]["rows"] == [["fd", "-0.5", "better"], ["kid", "-10", "too early"]]
+
+
+def test_a_page_needs_nothing_but_itself() -> None:
+    html = render.html("A title", "ddpm report", of("words"))
+    page = Page(html)
+    loaded = [(tag, value) for tag, name, value in page.attributes if name in {"src", "srcset", "href", "action"}]
+    assert [tag for tag, _ in loaded] == ["a", "img", "img", "img"]
+    for tag, value in loaded:
+        assert value.startswith("#" if tag == "a" else "data:image/png;base64,")
+        if tag == "img":
+            Image.open(io.BytesIO(base64.b64decode(value.partition(",")[2]))).load()
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(page.tags)
+    css = html.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in css
+    assert "@import" not in css
+    assert ("meta", "content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in page.attributes
+    assert {value for _, name, value in page.attributes if name == "id"} == {"words"}
+    assert page.missing == ["words"]
+    assert '<span class="badge too-early">too early</span>' in render.html("", "", [ANSWER])
+
+
+def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path: Path) -> None:
+    html = render.html(HOSTILE, "ddpm report", of(HOSTILE))
+    page = Page(html)
+    assert "script" not in page.tags
+    assert not {"onerror", "onload", "onclick"} & {name for _, name, _ in page.attributes}
+    assert page.text.count("<script>alert(1)</script>") == 17
+
+    for text in (render.text(of(HOSTILE)), render.markdown(of(HOSTILE), tmp_path)):
+        assert all(character.isprintable() or character == "\n" for character in text)
+        assert not [line for line in text.splitlines() if line.startswith("# ")]
+    markdown = render.markdown(of(HOSTILE), tmp_path)
+    assert "<" not in markdown
+    assert re.findall(r"(?<!\\)\]\(([^)]*)\)", markdown) == ["strip.png", "figure.png", "figure_2.png"]
+    for line in filter(lambda line: line.startswith("|"), markdown.splitlines()):
+        assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3), "a cell stays a cell"
+
+
+def test_what_cannot_be_built_is_a_line() -> None:
+    def fails() -> list[blocks.Block]:
+        raise UserError("metrics/loss.csv: no such file")
+
+    expected = [Note("a"), Note("metrics/loss.csv: no such file", missing=True)]
+    assert blocks.chapter("t", lambda: [Note("a")], fails).blocks == expected
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(1, 8, 6), (3, 8, 6), (2, 8, 12), (5, 1, 2), (1, 1024, 1), (3, 1, 1024)]
+)
+def test_tiles_of_any_images_are_gray_or_rgb_and_the_rest_is_clear(channels: int, height: int, width: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, channels, height, width), dtype=np.uint8)
+    picture = blocks.tiles(images)
+    scale = picture.shape[0] // height
+    assert picture.shape[0] <= max(blocks.STRIP_WIDTH, height)
+    assert picture.shape[1] >= blocks.STRIP_WIDTH or height * (scale + 1) > blocks.STRIP_WIDTH
+    tile = picture[::scale, ::scale]
+    expected = images[:, :3] if channels >= 3 else images[:, :1].repeat(3, axis=1)
+    for i in range(3):
+        at = (width + 1) * i
+        np.testing.assert_array_equal(tile[:, at : at + width, :3], expected[i].transpose(1, 2, 0))
+        assert (tile[:, at + width] == 0).all()
+    assert (tile[:, 3 * (width + 1) :] == 0).all()
