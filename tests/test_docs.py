@@ -32,6 +32,7 @@ from ddpm.compare import gate, runs
 from ddpm.params import config, file, presets, schema
 from ddpm.study import plan
 from tests.scored import grid, params, record, settle
+from tests.small_project import merged
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
@@ -147,13 +148,6 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block: Block, monkey
 def params_of(preset: str) -> dict[str, Any]:
     """Read only."""
     return file.decode(presets.text(preset), preset)
-
-
-def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    nested = {
-        key: merged(base.get(key) or {}, value) if isinstance(value, dict) else value for key, value in values.items()
-    }
-    return base | nested
 
 
 def assignments(setting: str) -> list[tuple[str, Any]]:
