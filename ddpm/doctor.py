@@ -18,12 +18,11 @@ from typing import Literal, NamedTuple
 
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.paths import PROCESSED, RAW, REFERENCE
-from ddpm.compare import interrupted
-from ddpm.compare.snapshots import LOCK
 from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
+from ddpm.runs import interrupted
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -174,7 +173,7 @@ def repository(here: Path | None = None) -> Finding:
         json.loads(locks.read_text() if locks.exists() else "{}")
         return Finding("repository", "ok", str(here))
     except (DvcException, SCMError) as error:
-        found, torn = str(error).rstrip("."), LOCK if LOCK in str(error) else ""
+        found, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
     except ValueError:
         torn = os.path.relpath(locks, here)
         found = f"'{torn}' is no JSON"

@@ -16,7 +16,6 @@ import torch
 from ddpm.base import variant
 from ddpm.base.images import Images
 from ddpm.base.paths import MODEL_FILE, PROCESSED
-from ddpm.compare import frontier
 from ddpm.compute import devices, noise
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain, from_images, to_images
@@ -26,6 +25,7 @@ from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
+from ddpm.tools import frontier
 from docs import make_atlas
 
 COLUMNS = 11

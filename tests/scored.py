@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from ddpm.base import paths
-from ddpm.compare.runs import Run
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.runs.alike import Run
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ddpm.study.verdict import Findings
 
 from ddpm.cli import main
-from ddpm.compare.runs import Run
 from ddpm.params import presets
+from ddpm.runs.alike import Run
 from ddpm.study import verdict, worker
 from ddpm.study.plan import Study
-from ddpm.study.verdict import Findings
 
 STAGE = """
 import json, os, pathlib, sys, time, yaml

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ddpm.report.compared import verdict
 from PIL import Image
 
 from ddpm import cli
-from ddpm.compare import runs
-from ddpm.pages import report
-from ddpm.pages.compared import verdict
+from ddpm.report import page
 from ddpm.report.blocks import chapter
+from ddpm.runs import alike as runs
 from ddpm.tracking.store import SETTINGS
 from tests.scored import Experiment, grid, params, record
 
@@ -116,7 +116,7 @@ def test_other_code_is_a_note_where_it_is_allowed(
     assert line.startswith(says)
     assert run(*BY, "--may-differ", "code") == 0
     assert says in capsys.readouterr().out
-    monkeypatch.setattr(report, "chapters", lambda settings, found: [chapter("", partial(verdict, found))])
+    monkeypatch.setattr(page, "chapters", lambda settings, found: [chapter("", partial(verdict, found))])
     for flags in ([], ["--may-differ", "code"]):
         assert run("report", "--by", "diffusion.schedule.name", "--out", "report.html", *flags) == 0
         shown = Path("report.html").read_text()

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ddpm.compare import tables, too_early
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm.base.errors import UserError
-from ddpm.compare import citation, metrics, statistics, tables, too_early
-from ddpm.compare import verdict as comparison
-from ddpm.compare.pairing import Pair
-from ddpm.compare.runs import Gathered, Run
-from ddpm.compare.verdict import Verdict
 from ddpm.params.config import Compare
+from ddpm.runs.alike import Gathered, Run
+from ddpm.verdicts import citation, metrics, statistics
+from ddpm.verdicts import verdict as comparison
+from ddpm.verdicts.pairing import Pair
+from ddpm.verdicts.verdict import Verdict
 from tests.scored import result, working
 
 BY = ("diffusion.schedule.name",)

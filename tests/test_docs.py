@@ -28,9 +28,10 @@ from ddpm import cli, doctor
 from ddpm.base import variant
 from ddpm.base.files import digest
 from ddpm.cli.app import app
-from ddpm.compare import gate, runs
 from ddpm.params import config, file, presets, schema
+from ddpm.runs import alike as runs
 from ddpm.study import plan
+from ddpm.verdicts import gate
 from tests.scored import grid, params, record, settle
 from tests.small_project import merged
 

@@ -17,7 +17,6 @@ import torch
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, sha256, write_json, write_rows
-from ddpm.compare import metrics
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
@@ -28,6 +27,7 @@ from ddpm.scoring import calibration, distances, reference
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.scoring.reference import make_reference
 from ddpm.variants.extractors.classifier import Classifier
+from ddpm.verdicts import metrics
 from tests import scoring_ranks
 from tests.small import small
 

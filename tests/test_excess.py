@@ -5,35 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 import torch
+from ddpm.evaluation.excess import Gallery
+from ddpm.model.file import Loaded
 from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.files import write_rows
-from ddpm.compare import excess as words
-from ddpm.compare.excess import Diagnosis, Levels
-from ddpm.compare.revisions import Revision
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
-from ddpm.evaluation import bounds, least_error, likelihood
-from ddpm.evaluation.least_error import Gallery
+from ddpm.evaluation import bounds, excess, likelihood
 from ddpm.evaluation.likelihood import Array, Asked, Denoises
-from ddpm.model.model_file import Loaded
+from ddpm.report import convergence
+from ddpm.report.convergence import Diagnosis, Levels
+from ddpm.runs import record
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.variants.datasets.mixture import Mixture
 from tests.small import small
+from tests.test_record import run
 
 CPU = torch.device("cpu")
 SEED = 3
 TIMESTEPS = 12
-WORKSPACE = Revision("workspace", "workspace")
 
 
 def diffusion(target: str = "v", schedule: str = "cosine", T: int = 40) -> Diffusion:
@@ -77,7 +77,7 @@ def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray,
 
 def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
     chain = chosen.schedule.noise_schedule(chosen.T)
-    return least_error.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
+    return excess.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
 
 
 @pytest.mark.parametrize("target", variant.names("parameterizations"))
@@ -102,8 +102,8 @@ def test_no_schedule_makes_it_inexact(schedule: str) -> None:
 def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train, chosen = grey(40), diffusion()
     whole = optimum(chosen, train[:7], Gallery(train, every(40)))
-    monkeypatch.setattr(least_error, "VALUES", 100)
-    monkeypatch.setattr(least_error, "BATCH", 3)
+    monkeypatch.setattr(excess, "VALUES", 100)
+    monkeypatch.setattr(excess, "BATCH", 3)
     np.testing.assert_allclose(optimum(chosen, train[:7], Gallery(train, every(40))), whole, rtol=1e-3, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_without_signal_there_is_nothing_to_learn_and_no_row() -> None:
     assert np.isfinite(best).all()
     assert not best[:, -1].any()
     found = {"train": likelihood.Bound(*likelihood.strata(12, TIMESTEPS), best, best, best[:, 0])}
-    rows = least_error.rows(found, {"train": best}, chosen)
+    rows = excess.rows(found, {"train": best}, chosen)
     assert [row["t"] for row in rows] == list(range(1, 12))
     assert all(row["excess_train"] == 0 and math.isfinite(float(row["log_snr"])) for row in rows)
 
@@ -135,17 +135,17 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
     train = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4), dtype=np.uint8)
     config = small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
     monkeypatch.setattr(bounds, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
-    monkeypatch.setattr(least_error, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
+    monkeypatch.setattr(excess, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
     model = Loaded(Ideal(train, config.diffusion), config.training(), {})
     settings = Evaluate(extractors=("classifier",), likelihood=Likelihood(images=40, timesteps=8))
     job = bounds.Job(model, Path(), Path(), settings, CPU)
     found = bounds.likelihoods(job)
-    whole = least_error.optima(found, job)["train"]
+    whole = excess.optima(found, job)["train"]
     np.testing.assert_allclose(found["train"].mse, whole, rtol=1e-3, atol=1e-5)
     for most, images in (("MAX_IMAGES", 60), ("MAX_VALUES", 60 * 16)):
         with monkeypatch.context() as patch:
-            patch.setattr(least_error, most, images)
-            fewer = least_error.optima(found, job)["train"]
+            patch.setattr(excess, most, images)
+            fewer = excess.optima(found, job)["train"]
         assert fewer[:, :2].max() < 1e-6  # an image that is not among them could not be found
         assert 0 < fewer.mean() < whole.mean()
 
@@ -153,8 +153,11 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
 # --- words, where the truth is known
 
 
+Say: TypeAlias = Callable[[str], tuple[Diagnosis, Levels]]
+
+
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Diagnosis, Levels]]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> Say:
     """What is said of a denoiser of 200 images of a known mixture."""
     folder = tmp_path_factory.mktemp("mixture")
     mixture = Mixture(components=3, size=(4, 4), count=360)
@@ -201,113 +204,100 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Diag
         for split, images in (("train", train[:150]), ("test", test[:150])):
             asked = Asked(images, 50, CPU, SEED)
             found[split] = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
-            best[split] = least_error.errors(chain, gallery, asked, 30)
-        write_rows(folder / f"{name}.csv", least_error.rows(found, best, chosen))
-        measured = Levels.read(WORKSPACE, folder / f"{name}.csv")
-        return words.diagnose(measured), measured
+            best[split] = excess.errors(chain, gallery, asked, 30)
+        measured = convergence.errors(run(noise_levels=record.table(excess.rows(found, best, chosen), digits=6)))
+        return convergence.diagnose(measured), measured
 
     return say
 
 
-def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(
-    said: Callable[[str], tuple[Diagnosis, Levels]],
-) -> None:
+def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said: Say) -> None:
     found, levels = said("perfect")
-    assert (levels.train.excess > -4 * levels.train.excess_se).all()
-    assert (levels.test.excess < 4 * levels.test.excess_se).all()
-    assert levels.train.excess.max() > 0.5  # so 0 on train images is no goal
-    assert found.limited is None
-    assert found.memorising is None
+    assert (levels["excess_train"] > -4 * levels["excess_train_se"]).all()
+    assert (levels["excess_test"] < 4 * levels["excess_test_se"]).all()
+    assert levels["excess_train"].max() > 0.5  # so 0 on train images is no goal
+    assert not found.limited.any()
+    assert not found.memorising.any()
     assert found.within is not None
     assert found.within < 0.05
-    assert "; " not in found.words()  # no second clause
 
 
-def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(
-    said: Callable[[str], tuple[Diagnosis, Levels]],
-) -> None:
-    found, _ = said("linear")
-    assert found.memorising is None
-    assert found.limited is not None
-    assert found.limited.train > 0.3
-    assert found.limited.test > 0.3
-    worst = found.levels.log_snr[found.limited.at]
-    assert 0 < worst < 5  # where the components part
-    assert "Limited by capacity or by too little training around t =" in " ".join(found.sentences())
-    assert "onverged" not in found.words()
+def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said: Say) -> None:
+    found, levels = said("linear")
+    assert not found.memorising.any()
+    assert found.above > 0.3
+    low, high = found.spans[found.limited].min(), found.spans[found.limited].max()
+    inside = levels["log_snr"][(levels["t"] >= low) & (levels["t"] <= high)]
+    assert inside.min() < 5  # where the components part
+    assert inside.max() > 0
+    assert "limited by capacity or training at t =" in found.sentences()[1]
+    assert not found.converged
 
 
 @pytest.mark.parametrize(("name", "least"), [("memory", 0.999), ("overfitted", 0.2)])
-def test_one_that_knows_train_images_memorises_at_low_noise(
-    name: str, least: float, said: Callable[[str], tuple[Diagnosis, Levels]]
-) -> None:
+def test_one_that_knows_train_images_memorises_at_low_noise(name: str, least: float, said: Say) -> None:
     found, _ = said(name)
-    assert found.limited is None
-    assert found.memorising is not None
-    assert found.memorising.largest > least
-    assert found.memorising.where[0]
-    assert not found.memorising.where[-1]
-    assert "memorising at t = 1 to" in found.words()
+    assert not found.limited.any()
+    assert found.lower > least
+    assert found.memorising[0]
+    assert not found.memorising[-1]
+    assert "memorising at t = 1 to" in found.sentences()[-1]
+
+
+def levels(sides: dict[str, dict[str, Array]], draws: int, count: int) -> Levels:
+    """Levels of one step each. sides: split -> the errors and their standard errors."""
+    placed = {"t": np.arange(1.0, count + 1), "steps": np.ones(count), "log_snr": np.linspace(8, -4, count)}
+    named = {f"{name}_{split}": values for split, side in sides.items() for name, values in side.items()}
+    named = {name.replace("_se_train", "_train_se").replace("_se_test", "_test_se"): v for name, v in named.items()}
+    return placed | named | {f"draws_{split}": np.full(count, float(draws)) for split in sides}
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "start"),
+    ("train", "test", "converged", "limited", "start"),
     [
-        (0.001, 0.001, "Converged within"),
-        (0.3, 0.3, "Within"),
-        (80.0, 80.0, "Up to 81 times"),
-        (0.3, 0.0, "Within"),  # above it on train images alone: the images are too few to say more
+        (0.001, 0.001, True, False, "converged within"),
+        (0.3, 0.3, False, True, "within"),
+        (80.0, 80.0, False, True, "up to 81 times"),
+        (0.3, 0.0, False, False, "within"),  # above it on train images alone: the images are too few to say more
     ],
 )
-def test_only_a_model_that_is_at_the_optimum_is_called_converged(train: float, test: float, start: str) -> None:
+def test_only_a_model_that_is_at_the_optimum_is_called_converged(
+    train: float, test: float, converged: bool, limited: bool, start: str
+) -> None:
     best, se = np.full(9, 0.5), np.full(9, 0.01)
-    sides = (words.Measured(100, best * (1 + above), se, best, se, best * above, se) for above in (train, test))
-    t = np.arange(1.0, 10)
-    found = words.diagnose(Levels(t, t, np.ones(9), np.linspace(8, -4, 9), *sides))
-    first, second, _ = found.sentences()
-    assert first.startswith(start)
-    assert second.startswith({0.001: "No sign", 0.3: "Limited", 80.0: "Limited", 0.0: "Whether"}[test])
+    sides = {
+        split: {"error": best * (1 + above), "error_se": se, "optimum": best, "optimum_se": se, "excess": best * above,
+                "excess_se": se}
+        for split, above in (("train", train), ("test", test))
+    }  # fmt: skip
+    found = convergence.diagnose(levels(sides, 100, 9))
+    assert (found.converged, bool(found.limited.any())) == (converged, limited)
+    assert found.sentences()[0].startswith(start)
 
 
 def test_honest_models_are_seldom_blamed() -> None:
     """Train and held-out images from one distribution: neither verdict more often than ALPHA."""
     random = np.random.default_rng(0)
-    blamed = 0
+    level, blamed = np.linspace(0.9, 0.01, 20), 0
     for _ in range(200):
-        level = np.linspace(0.9, 0.01, 20)
-        sides = []
-        for _ in range(2):
+        sides = {}
+        for split in convergence.SPLITS:
             difficulty = random.lognormal(0, 0.4, (60, 1))
             error = level * (difficulty + 0.3 * random.standard_normal((60, 20)))
             own = level * 0.05 * random.standard_normal((60, 20))
-            columns = (error, error - own, own)
-            sides.append(
-                words.Measured(
-                    60, *(part for each in columns for part in (each.mean(0), each.std(0, ddof=1) / math.sqrt(60)))
-                )
-            )
-        t = np.arange(1.0, 21)
-        found = words.diagnose(Levels(t, t, np.ones(20), np.linspace(8, -4, 20), *sides))
-        blamed += found.limited is not None or found.memorising is not None
-    assert blamed <= 200 * 2 * words.ALPHA
+            columns = {"error": error, "optimum": error - own, "excess": own}
+            sides[split] = {name: values.mean(0) for name, values in columns.items()}
+            sides[split] |= {f"{name}_se": values.std(0, ddof=1) / math.sqrt(60) for name, values in columns.items()}
+        found = convergence.diagnose(levels(sides, 60, 20))
+        blamed += bool(found.limited.any() or found.memorising.any())
+    assert blamed <= 200 * 2 * convergence.ALPHA
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (lambda text: text.replace("log_snr", "snr"), "has no numbers in"),
-        (lambda text: text.partition("\n")[0] + "\n", "has no rows"),
-        (lambda text: text.replace(",9,", ",1,"), "at least two images"),
-    ],
-)
-def test_a_file_without_the_numbers_is_refused_in_a_line(
-    change: Callable[[str], str], line: str, tmp_path: Path
-) -> None:
-    one = {f"{name}_{split}{se}": 0.5 for name in ("error", "optimum", "excess") for split in ("train", "test")
-           for se in ("", "_se")}  # fmt: skip
-    write_rows(tmp_path / "a.csv", [{"t": 1, "steps": 1, "log_snr": 2.5, "draws_train": 9, "draws_test": 9, **one}])
-    text = (tmp_path / "a.csv").read_text()
-    assert Levels.read(WORKSPACE, tmp_path / "a.csv").train.draws == 9
-    (tmp_path / "a.csv").write_text(change(text))
-    with pytest.raises(UserError, match=line):
-        Levels.read(WORKSPACE, tmp_path / "a.csv")
+@pytest.mark.parametrize("change", [{"log_snr": None}, {"draws_train": 1.0}, {"error_test": ""}, None])
+def test_a_record_without_the_numbers_is_refused_in_a_line(change: dict[str, float | str | None] | None) -> None:
+    row: dict[str, float | str] = {"t": 1.0, "steps": 1.0, "log_snr": 2.5, "draws_train": 9.0, "draws_test": 9.0}
+    row |= dict.fromkeys(convergence.ERRORS, 0.5)
+    assert convergence.errors(run(noise_levels=record.table([row])))["draws_train"] == [9]
+    odd = {name: value for name, value in (row | (change or {})).items() if value is not None}
+    with pytest.raises(UserError, match=r"^workspace: "):
+        convergence.errors(run(noise_levels=record.table([odd]) if change else None))

@@ -28,11 +28,11 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.sections import section
-from ddpm.compare import runs as results
 from ddpm.compute import noise
 from ddpm.data.processed import read_manifest
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
+from ddpm.runs import alike as results
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
 from ddpm.sharing import card, exchange

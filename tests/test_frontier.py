@@ -22,13 +22,12 @@ from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.compare import frontier
-from ddpm.compare.frontier import Frontier
 from ddpm.compute import devices
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.params import inputs
 from ddpm.params.config import Config
+from ddpm.report import pareto
 from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.sample_params import Spacing
@@ -36,6 +35,8 @@ from ddpm.sampling.sampler import Sampler
 from ddpm.scoring import scores
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import load_features, make_reference
+from ddpm.tools import frontier
+from ddpm.tools.frontier import Frontier
 from tests.small import small
 
 ROOT = Path(__file__).parents[1]
@@ -221,11 +222,11 @@ def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Pa
     ]  # fmt: skip
     assert found["classifier.class_accuracy"].between(0, 1).all()
     assert found["classifier.fd"].nunique() == 6
-    frontier.write_csv(Path("frontier.csv"), found)
-    again = frontier.read_csv(Path("frontier.csv"))
+    pareto.write_csv(Path("frontier.csv"), found)
+    again = pareto.read_csv(Path("frontier.csv"))
     assert again["weight"].tolist() == [0, 0, 1, 1, 2, 2]
-    assert "weight" in frontier.front(again)[0]
-    *_, last = frontier.panels(again)
+    assert "weight" in pareto.shown(again)[-1].columns
+    *_, last = pareto.panels(again)
     assert last.curves["ddim"][:, 0].tolist() == [0, 1, 2]
 
 
@@ -257,7 +258,7 @@ COSTS = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, ma
 
 @given(COSTS)
 def test_the_front_is_what_is_best_at_some_budget(costs: Sequence[tuple[float, float]]) -> None:
-    on_it = frontier.pareto(costs)
+    on_it = pareto.pareto(costs)
     for budget in range(1, 9):
         within = [i for i, (cost, _) in enumerate(costs) if cost <= budget]
         if within:
@@ -268,7 +269,7 @@ def test_the_front_is_what_is_best_at_some_budget(costs: Sequence[tuple[float, f
     assert all(a[0] < b[0] and a[1] > b[1] for a, b in pairwise(steps))
 
 
-POINTS = frontier.marked(
+POINTS = pareto.marked(
     pd.DataFrame(
         [("ddim", 5, 1.0, 4.0), ("ddim", 10, 2.0, 2.0), ("heun", 9, 1.0, 4.5), ("heun", 19, 1.0, 1.5)],
         columns=["sampler", "evaluations", "seconds", "classifier.fd"],
@@ -279,13 +280,13 @@ POINTS = frontier.marked(
 
 
 def test_the_table_is_the_front_by_rising_cost() -> None:
-    heads, *rows = frontier.front(POINTS[::-1])
-    assert heads[:3] == ["sampler", "evaluations", "steps"]
-    assert [(row[0], row[1]) for row in rows] == [("ddim", "5"), ("ddim", "10"), ("heun", "19")]
+    *_, table = pareto.shown(POINTS[::-1])
+    assert table.columns[:3] == ["sampler", "evaluations", "steps"]
+    assert [(row[0], row[1]) for row in table.rows] == [("ddim", "5"), ("ddim", "10"), ("heun", "19")]
 
 
 def test_each_picture_has_a_line_for_each_sampler_and_its_own_front() -> None:
-    by_evaluations, by_seconds = frontier.panels(POINTS.assign(device="1 x a GPU"))
+    by_evaluations, by_seconds = pareto.panels(POINTS.assign(device="1 x a GPU"))
     np.testing.assert_array_equal(by_evaluations.curves["ddim"], [[5, 4], [10, 2]])
     np.testing.assert_array_equal(by_evaluations.curves["heun"], [[9, 4.5], [19, 1.5]])
     np.testing.assert_array_equal(by_evaluations.front, [[5, 4], [10, 2], [19, 1.5]])
@@ -293,7 +294,7 @@ def test_each_picture_has_a_line_for_each_sampler_and_its_own_front() -> None:
 
 
 def test_on_a_cpu_time_is_that_of_the_process() -> None:
-    _, by_seconds = frontier.panels(POINTS)
+    _, by_seconds = pareto.panels(POINTS)
     assert by_seconds.title == "classifier.fd against cpu_seconds"
     np.testing.assert_array_equal(by_seconds.front, [[0.25, 4.5], [0.5, 1.5]])
 
@@ -310,7 +311,7 @@ def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch: py
     assert point.device == devices.describe(CPU)
     assert point.seconds >= 1
     assert 0 < point.cpu_seconds <= point.seconds - 0.9
-    assert frontier.panels(measuring().points([DDIM], [2], None))[1].title.endswith("against cpu_seconds")
+    assert pareto.panels(measuring().points([DDIM], [2], None))[1].title.endswith("against cpu_seconds")
 
 
 # --- files
@@ -318,8 +319,8 @@ def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch: py
 
 def test_the_csv_is_read_back_as_it_was(tmp_path: Path) -> None:
     for points in (POINTS, POINTS.assign(sampler='a,"b"\n<i>')):
-        frontier.write_csv(tmp_path / "frontier.csv", points)
-        read = frontier.read_csv(tmp_path / "frontier.csv")
+        pareto.write_csv(tmp_path / "frontier.csv", points)
+        read = pareto.read_csv(tmp_path / "frontier.csv")
         pd.testing.assert_frame_equal(read[points.columns], points, check_dtype=False)
 
 
@@ -328,9 +329,9 @@ def test_a_file_that_is_no_frontier_is_refused(tmp_path: Path, text: str) -> Non
     path = tmp_path / "frontier.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=r"frontier\.csv: not a frontier.*`ddpm frontier`"):
-        frontier.read_csv(path)
+        pareto.read_csv(path)
     with pytest.raises(UserError, match=r"no such file; `ddpm frontier` makes it"):
-        frontier.read_csv(tmp_path / "nowhere.csv")
+        pareto.read_csv(tmp_path / "nowhere.csv")
 
 
 # --- the command
@@ -348,19 +349,16 @@ def test_the_command_writes_csv_and_picture_and_prints_the_front(
 ) -> None:
     assert run("--samplers", "ddim", "heun", "--evaluations", "3", "5") == 0
     printed = capsys.readouterr().out
-    points = frontier.read_csv(project / "metrics/frontier.csv")
+    points = pareto.read_csv(project / "metrics/frontier.csv")
     assert list(zip(points["sampler"], points["evaluations"], strict=True)) == [
         ("ddim", 3),
         ("ddim", 5),
         ("heun", 3),
         ("heun", 5),
     ]
-    title, _, heads, *_ = printed.splitlines()
+    title, heads, *_ = printed.splitlines()
     assert title.startswith("Pareto front: than these, none of the 4 points has a lower classifier.fd from as few")
-    assert heads.split() == frontier.front(points)[0]
-    assert (
-        "seconds: by the wall clock, with whatever else the machine was doing; cpu_seconds: of this process" in printed
-    )
+    assert heads.split() == pareto.shown(points)[-1].columns
     assert "4 points, 4 cells measured now" in printed
     with Image.open(project / "metrics/frontier.png") as picture:
         assert picture.width > 2 * picture.height

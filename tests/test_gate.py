@@ -15,9 +15,9 @@ import yaml
 import ddpm
 from ddpm import cli
 from ddpm.base.files import digest
-from ddpm.compare import runs as results
-from ddpm.compare.runs import Gathered, Run
 from ddpm.params import config
+from ddpm.runs import alike as results
+from ddpm.runs.alike import Gathered, Run
 from tests.scored import CODE, Experiment, md5, record, settle
 
 PARAMS = Path(ddpm.__file__).parent / "presets" / "digits.yaml"

@@ -10,40 +10,37 @@ import pytest
 import yaml
 
 from ddpm import cli
-from ddpm.base import paths
-from ddpm.base.files import write_rows
-from ddpm.compare import noise_levels
-from ddpm.compare.noise_levels import Difference
+from ddpm.base import files, paths
 from ddpm.pictures import plots
-from tests.scored import grid, params, record, result
+from ddpm.report import noise_levels
+from ddpm.report.noise_levels import Difference
+from ddpm.runs import record
+from ddpm.runs.record import Record
+from tests import scored
+from tests.scored import grid, params
+from tests.test_record import run
 
 SEEDS = range(6)
 
 
-def errors(log_snr: np.ndarray, error: np.ndarray, path: Path) -> bytes:
-    """A file with these errors."""
-    t = np.arange(1, len(log_snr) + 1)
-    rows = [{"t": int(n), "steps": 1, "log_snr": float(x), "error_test": float(e)}
+def errors(log_snr: np.ndarray, error: np.ndarray) -> files.Rows:
+    t = range(1, len(log_snr) + 1)
+    return [{"t": n, "steps": 1, "log_snr": float(x), "error_test": float(e)}
             for n, x, e in zip(t, log_snr, error, strict=True)]  # fmt: skip
-    write_rows(path, rows)
-    return path.read_bytes()
 
 
-def differences(tmp_path: Path, gap: float, shift: float = 0.0, seeds: int = 6) -> list[Difference]:
+def differences(gap: float, shift: float = 0.0, seeds: int = 6) -> list[Difference]:
     """linear against cosine: its error is ``gap`` lower, as a share, below log-SNR 0; its noise levels are shifted."""
-    random, made = np.random.default_rng(0), {}
-    grid_of = {"cosine": np.linspace(8, -6, 40), "linear": np.linspace(8, -6, 40) + shift}
+    random = np.random.default_rng(0)
+    arms: dict[str, dict[int, Record]] = {"cosine": {}, "linear": {}}
     for seed in range(seeds):
         common = 1 + 0.05 * random.standard_normal()
-        for schedule, log_snr in grid_of.items():
+        for schedule, arm in arms.items():
+            log_snr = np.linspace(8, -6, 40) + shift * (schedule == "linear")
             error = common / (1 + np.exp(-log_snr / 2)) * (1 + 0.005 * random.standard_normal(40))
             error = error * (1 - gap * (log_snr < 0) * (schedule == "linear"))
-            made[schedule, seed] = errors(log_snr, error, tmp_path / "errors.csv")
-    arms = {
-        schedule: {seed: result(schedule, seed, excess=made[schedule, seed]) for seed in range(seeds)}
-        for schedule in grid_of
-    }
-    return noise_levels.differences(arms, 0.95)
+            arm[seed] = run(seed, noise_levels=record.table(errors(log_snr, error)))
+    return noise_levels.differences(arms | {"no likelihood": {0: run()}}, 0.95)
 
 
 def test_a_band_of_one_level_has_one_number() -> None:
@@ -53,46 +50,50 @@ def test_a_band_of_one_level_has_one_number() -> None:
     assert found.places(np.array([False, True])) == "log-SNR -5.5"
 
 
-def test_a_lower_error_is_said_where_it_is(tmp_path: Path) -> None:
-    (found,) = differences(tmp_path, 0.1)
+def test_a_lower_error_is_said_where_it_is() -> None:
+    (found,) = differences(0.1)
     assert found.half is not None
     low = found.log_snr < -1
     np.testing.assert_allclose(found.share[low], -0.1, atol=0.01)
     assert np.abs(found.share[found.log_snr > 1]).max() < 0.01
-    (line,) = noise_levels.lines([found])
+    line = found.sentence()
     assert line.startswith("where in the noise: linear's error on held-out images, against cosine's, is lower at t = 2")
     assert "to 40 (by up to 10" in line
     assert "higher" not in line
 
 
-def test_levels_are_paired_by_their_noise_and_not_by_t(tmp_path: Path) -> None:
-    (found,) = differences(tmp_path, 0.0, shift=1.5)
+def test_levels_are_paired_by_their_noise_and_not_by_t() -> None:
+    (found,) = differences(0.0, shift=1.5)
     assert found.t is None
     assert np.abs(found.share).max() < 0.02  # by t it would be up to two thirds
-    (line,) = noise_levels.lines([found])
+    line = found.sentence()
     assert "nowhere lower or higher" in line or "log-SNR" in line
 
 
-def test_a_few_seeds_show_a_curve_and_say_nothing(tmp_path: Path) -> None:
-    found = differences(tmp_path, 0.1, seeds=3)
+def test_a_few_seeds_show_a_curve_and_say_nothing() -> None:
+    found = differences(0.1, seeds=3)
     assert found[0].half is None
-    assert not list(noise_levels.lines(found))
+    assert [type(block).__name__ for block in noise_levels.shown(found)] == ["Figure"]
+    assert noise_levels.shown([]) == []
     assert noise_levels.panel(found).curves["linear"].shape[1] == 2
     assert noise_levels.panel(found).linear == 0
     far = [each._replace(share=60 * each.share / abs(each.share).max()) for each in found]
     assert noise_levels.panel(far).linear == 10  # the others would be one line
-    assert len(noise_levels.draw(far, tmp_path)) == 1
 
 
 def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference() -> None:
     random, said = np.random.default_rng(1), 0
     for _ in range(150):
         curves = 1 + 0.1 * random.standard_normal((6, 2, 40))
-        table = [[np.stack([np.arange(40.0), np.ones(40), np.linspace(8, -6, 40), one], 1) for one in pair]
-                 for pair in curves]  # fmt: skip
-        found = noise_levels._difference("a", "b", range(6), [(one, other) for one, other in table], 0.95)
-        (line,) = noise_levels.lines([found])
-        said += "nowhere" not in line
+        x = np.linspace(8, -6, 40)
+        arms = {
+            label: {
+                seed: run(seed, noise_levels=record.table(errors(x, pair[side]))) for seed, pair in enumerate(curves)
+            }
+            for side, label in enumerate("ab")
+        }
+        (found,) = noise_levels.differences(arms, 0.95)
+        said += "nowhere" not in found.sentence()
     assert said < 150 * 0.05 * 2  # 7.5 expected at most
 
 
@@ -108,14 +109,15 @@ def test_compare_says_and_draws_it(
     experiments = grid({"cosine": 1.0, "linear": 2.0}, SEEDS)
     for number, each in enumerate(experiments):
         error = (1 + 0.001 * number) * (1 + 0.5 * each.name.startswith("linear")) * np.exp(log_snr / 9)
-        each.files[paths.EXCESS.as_posix()] = errors(log_snr, error, tmp_path / "errors.csv").decode()
+        files.write_rows(tmp_path / "errors.csv", errors(log_snr, error))
+        each.files[paths.EXCESS.as_posix()] = (tmp_path / "errors.csv").read_text()
     Path("params.yaml").write_text(yaml.safe_dump(params()))
-    record(tmp_path, experiments)
+    scored.record(tmp_path, experiments)
     with pytest.raises(SystemExit) as ended:
         cli.main(["compare", "--by", "diffusion.schedule.name", "--out", "verdict", "--json"])
     assert ended.value.code == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     (line,) = [line for line in notes if line.startswith("where in the noise")]
     assert "linear's error on held-out images, against cosine's, is higher at t = 1 to 40 (by up to 5" in line
-    assert [path.name for path in drawn] == [noise_levels.FILE]
+    assert [path.name for path in drawn] == ["noise_levels.png"]
     assert line in (tmp_path / "verdict/verdict.md").read_text()

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ddpm.compare import snapshots
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
 from ddpm.base.files import read_json, sha256
-from ddpm.compare import snapshots
 from ddpm.tracking.record import CODE, KEYED
 from stages import __main__ as runner
 from stages import download
@@ -266,7 +266,8 @@ RERUN_NOTHING = [
     "ddpm/forecast",
     "ddpm/use",
     "ddpm/sharing",
-    "ddpm/pages",
+    "ddpm/report",
+    "ddpm/tools",
     "ddpm/cli",
     "ddpm/doctor.py",
     "ddpm/__init__.py",

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ddpm.compare.gate import Baseline, Check, Expected
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddpm.compare import gate, metrics
 from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import ConstantEMA
+from ddpm.verdicts import gate, metrics
+from ddpm.verdicts.gate import Baseline, Check, Expected
 from tests.scored import working
 
 COMPARABLE = {"samples": 720}

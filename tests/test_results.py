@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 import yaml
+from ddpm.compare import snapshots
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.cli import commands
-from ddpm.compare import metrics, runs, snapshots
-from ddpm.compare.runs import Run
 from ddpm.params import config
 from ddpm.params.credit import Miscredited
+from ddpm.runs import alike as runs
+from ddpm.runs.alike import Run
 from ddpm.tracking.store import SETTINGS
+from ddpm.verdicts import metrics
 from tests.scored import CODE, Experiment, git, grid, md5, params, record, reference, result, working
 
 BY = ("diffusion.schedule.name",)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm.compare import statistics
-from ddpm.compare.statistics import Array
-from ddpm.study.sequential import SPENDING, Design
+from ddpm.verdicts import statistics
+from ddpm.verdicts.sequential import SPENDING, Design
+from ddpm.verdicts.statistics import Array
 
 ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)

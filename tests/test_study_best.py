@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from ddpm.study.verdict import Finding, Findings
 from numpy.typing import NDArray
 
-from ddpm.compare import statistics
-from ddpm.compare.runs import Run
-from ddpm.compare.statistics import Array
+from ddpm.runs.alike import Run
 from ddpm.study import best, tuning, verdict
 from ddpm.study.grid import Point
 from ddpm.study.plan import Plan, Study
-from ddpm.study.sequential import Design
-from ddpm.study.tuning import Tried
-from ddpm.study.verdict import Finding, Findings
+from ddpm.verdicts import statistics
+from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.statistics import Array
+from ddpm.verdicts.tuning import Tried
 from tests.scored import result, working
 
 # --- how often a verdict is false

@@ -14,12 +14,12 @@ import pytest
 from scipy.special import stdtrit
 
 from ddpm.base.files import write_json
-from ddpm.compare import runs as all_runs
-from ddpm.compare.runs import Run
-from ddpm.compare.statistics import Array, t_test
+from ddpm.runs import alike as all_runs
+from ddpm.runs.alike import Run
 from ddpm.study import curves, verdict
-from ddpm.study.curves import Curves, critical
 from ddpm.study.plan import Plan, Study
+from ddpm.verdicts.curves import Curves, critical
+from ddpm.verdicts.statistics import Array, t_test
 from tests.scored import Experiment, record, result, working
 
 FD = "classifier.fd"

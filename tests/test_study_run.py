@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.files import write_json
-from ddpm.compare import runs, sanity
+from ddpm.runs import alike as runs
 from ddpm.study import plan, results, slots, worker
+from ddpm.verdicts import sensitivity as sanity
 from tests import study_project
 from tests.study_project import NAMES, PLAN, STUDY, commit, git, ran, refs, study
 

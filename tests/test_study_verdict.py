@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ddpm.compare.runs import Run
-from ddpm.compare.statistics import Array
-from ddpm.study.sequential import Design
-from ddpm.study.tuning import Tried
+from ddpm.compare import too_early
+from ddpm.pages import compared
+from ddpm.pages.compared import Compared
 from ddpm.study.verdict import PRIMARY, Finding, Findings
 
 from ddpm.base.errors import UserError
-from ddpm.compare import statistics, too_early
-from ddpm.pages import compared
-from ddpm.pages.compared import Compared
 from ddpm.report.blocks import Figure, Table
+from ddpm.runs.alike import Run
 from ddpm.study import tuning, verdict
 from ddpm.study.grid import Point
 from ddpm.study.plan import Plan, Study
+from ddpm.verdicts import statistics
+from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.statistics import Array
+from ddpm.verdicts.tuning import Tried
 from tests.scored import result, working
 
 FD = "classifier.fd"

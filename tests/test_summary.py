@@ -10,20 +10,22 @@ import pytest
 
 import ddpm
 from ddpm import cli
-from ddpm.compare import summary
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.paths import RUN
 from ddpm.params import config
-from tests.small import PARAMS, small
+from ddpm.report import summary
+from ddpm.runs import record
+from ddpm.runs.provenance import OUTSIDE
+from ddpm.runs.record import Costs, Fingerprint, Record
+from tests.test_record import run
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
-MEASURED: dict[str, dict[str, Any]] = {
-    "train": {"parameters": 652772, "steps": 4000, "seconds": 142.8, "loss": 0.1},
-    "sample": {"count": 1437, "seconds": 5.0},
-    "evaluate": {
-        "classifier": {"fd": 0.20605, "precision": 0.77, "recall": 0.8915, "is_mean": 9.0},
-        "bits_per_dim": 2.863,
-        "yardsticks": {"gaussian": {"classifier": {"count": 1437, "fd": 11.9, "recall": 0.73}}},
-        "real": {"classifier": {"count": 359, "fd": 0.178, "precision": 0.877, "recall": 0.908, "is_mean": 8.8}},
-    },
+SCORES: dict[str, Any] = {
+    "classifier": {"fd": 0.20605, "precision": 0.77, "recall": 0.8915, "is_mean": 9.0},
+    "bits_per_dim": 2.863,
+    "yardsticks": {"gaussian": {"classifier": {"count": 1437, "fd": 11.9, "recall": 0.73}}},
+    "real": {"classifier": {"count": 359, "fd": 0.178, "precision": 0.877, "recall": 0.908, "is_mean": 8.8}},
 }
 
 
@@ -32,73 +34,88 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
+def of(scores: dict[str, Any], **changes: Any) -> Record:
+    """A record of the digits preset with these scores, nested as in metrics/evaluate.json."""
+    flat = config.load(PRESETS / "digits.yaml").flat()
+    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    comparable = {"samples": 1437}
+    fields: dict[str, Any] = {
+        "params": params,
+        "scores": files.flatten(scores),
+        "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        "costs": Costs(parameters=652772, images_seen=256000, seconds={"train": 142.8}),
+    }
+    return run(**fields | changes)
+
+
 def test_a_few_lines_tell_a_person_what_there_is() -> None:
     for name in ("samples/grid.png", "evaluation/nearest.png"):
         (Path("data") / name).parent.mkdir(parents=True)
         (Path("data") / name).touch()
-    assert summary.lines(config.load(PRESETS / "digits.yaml"), MEASURED) == [
-        "trained  unet, 652,772 parameters, 4,000 steps on digits 16x16 in 2 min 23 s",
-        "scores   1,437 samples: Fréchet distance 0.206, precision 0.77, recall 0.891, 2.86 bits per dimension",
-        "         1,437 draws of a Gaussian: Fréchet distance 11.9, recall 0.73",
-        "         359 real images: Fréchet distance 0.178, precision 0.877, recall 0.908",
-        "look     data/samples/grid.png, data/evaluation/nearest.png (samples and the training images nearest to them)",
-        "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
-        "next     `dvc exp run -S diffusion.schedule.name=linear`, then `ddpm runs`",
-    ]
+    lines = [line.split(maxsplit=1) for line in summary.lines(of(SCORES))]
+    assert [head for head, _ in lines] == ["trained", "scores", "1,437", "359", "look", "browse", "next"]
+    trained, scores, gaussian, real, look, _, after = (text for _, text in lines)
+    assert trained == "unet, 652,772 parameters, 4,000 steps, 256,000 images seen on digits 16x16 in 2 min 23 s"
+    assert scores.endswith("samples: Fréchet distance 0.206, precision 0.77, recall 0.891, 2.86 bits per dimension")
+    assert gaussian.endswith("Fréchet distance 11.9, recall 0.73")
+    assert real.endswith("Fréchet distance 0.178, precision 0.877, recall 0.908")
+    assert "data/samples/grid.png, data/evaluation/nearest.png" in look
+    assert "schedule.name=linear" in after
 
 
-def test_classes_and_the_likelihood_by_the_ode_are_among_the_scores() -> None:
-    scores = {
-        "classifier": {"fd": 1.0, "class_accuracy": 0.912}, "bits_per_dim": 2.8, "bits_per_dim_ode": 2.5,
-        "real": {"classifier": {"count": 359, "class_accuracy": 0.981}},
-    }  # fmt: skip
-    told = summary.lines(config.load(PRESETS / "digits.yaml"), MEASURED | {"evaluate": scores})
-    assert told[1].endswith("class accuracy 0.912, 2.8 bits per dimension, 2.5 bits per dimension by the ODE")
-    assert told[2].endswith("359 real images: class accuracy 0.981")
+NEAR = {"share": 0.06, "expected": 0.05, "limit": 0.14, "ratio": 1.0}
 
 
-def test_copies_of_train_images_are_a_line() -> None:
-    """That of the space which shows them: a model may copy in one and not in another."""
-    near = {"share": 0.06, "expected": 0.05, "limit": 0.14, "ratio": 1.0}
-    digits = config.load(PRESETS / "digits.yaml")
-    for share, sign in ((0.06, "no sign of any: 6%"), (0.15, "of train images: 15%")):
-        scores = {"memorisation": {"classifier": near | {"share": share}, "pixels": near}}
-        assert summary.lines(digits, MEASURED | {"evaluate": scores})[2] == (
-            f"copies   {sign} of the samples are as near to a train image as the nearest 5% of test images"
-        )
+@pytest.mark.parametrize(
+    ("scores", "line", "expected"),
+    [
+        ({"classifier": {"fd": 1.0, "class_accuracy": 0.912}, "bits_per_dim": 2.8, "bits_per_dim_ode": 2.5}, 1,
+         "class accuracy 0.912, 2.8 bits per dimension, 2.5 bits per dimension by the ODE"),
+        ({"real": {"classifier": {"count": 359, "class_accuracy": 0.981}}, "classifier": {"fd": 1.0}}, 2,
+         "359 real images: class accuracy 0.981"),
+        ({"classifier": {"fd": 1.0}, "inception": {"fid": 20.0}}, 1,
+         "Fréchet distance by classifier 1, Fréchet distance by inception 20"),
+        # of several spaces the one which shows copies: a model may copy in one and not in another
+        ({"memorisation": {"classifier": NEAR, "pixels": NEAR}}, 2, "copies   no sign of any: 6%"),
+        ({"memorisation": {"classifier": NEAR | {"share": 0.15}, "pixels": NEAR}}, 2, "copies   of train images: 15%"),
+        ({"classifier": {"kid_mean": 0.1}}, 1, "1,437 samples: none"),
+    ],
+)  # fmt: skip
+def test_what_a_record_has_is_shown(scores: dict[str, Any], line: int, expected: str) -> None:
+    assert expected in summary.lines(of(scores))[line]
 
 
-def test_what_is_not_there_is_left_out() -> None:
-    linear = small(diffusion=PARAMS["diffusion"] | {"schedule": {"name": "linear"}})
-    told = summary.lines(linear, {"train": {}, "sample": {}, "evaluate": {"classifier": {"kid_mean": 0.1}}})
-    assert told[:3] == [
-        "trained  unet on digits 8x8",
-        "scores   none",
-        "look     no pictures are here: `dvc repro` makes them",
-    ]
-    assert "name=cosine`" in told[4]
+def test_what_is_not_known_is_left_out() -> None:
+    """As in a record of samples that another program made."""
+    lines = summary.lines(run(name="theirs", params={"diffusion.schedule.name": "linear"}, scores={}))
+    assert lines[0] == "trained  theirs on unknown images"
+    assert lines[1] == "scores   8 samples: none"
+    oblong = run(params={"data.dataset.name": "photos", "data.image_size": [8, 12]})
+    assert summary.results(oblong)[0] == "trained  workspace on photos 8x12"
+    assert "no pictures" in lines[2]
+    assert "name=cosine`" in lines[4]
 
 
-def test_several_extractors_are_told_apart() -> None:
-    both = small(evaluate={"extractors": ["classifier", "inception"]})
-    scores = {"classifier": {"fd": 1.0}, "inception": {"fid": 20.0}, "real": {"inception": {"count": 9, "fid": 3.0}}}
-    told = summary.lines(both, MEASURED | {"evaluate": scores})
-    assert told[1].endswith(" samples: Fréchet distance by classifier 1, Fréchet distance by inception 20")
-    assert told[2].strip() == "9 real images: Fréchet distance by inception 3"
-
-
-def test_the_command_prints_them_or_every_number(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("metrics").mkdir()
-    for stage, values in MEASURED.items():
-        Path(f"metrics/{stage}.json").write_text(json.dumps(values))
+def test_the_command_prints_them_or_the_record(capsys: pytest.CaptureFixture[str]) -> None:
+    RUN.parent.mkdir()
+    RUN.write_text(of(SCORES).text())
     Path("params.yaml").write_text((PRESETS / "digits.yaml").read_text())
-    told = {}
-    for option in ("", "--all", "--json"):
+    for option in ((), ("--json",)):
         with pytest.raises(SystemExit, match="0"):
-            cli.main(["summary", *filter(None, [option])])
-        told[option] = capsys.readouterr().out
-    assert told[""].splitlines()[0].startswith("trained  unet, 652,772 parameters")
-    assert len(told[""].splitlines()) == 7
-    assert "evaluate  real.classifier.is_mean  8.8000" in told["--all"]
-    assert len(told["--all"].splitlines()) == 19
-    assert json.loads(told["--json"]) == MEASURED
+            cli.main(["summary", *option])
+        out, err = capsys.readouterr()
+        assert "metrics/ are not of" in err  # .ci/run looks for it
+        if option:
+            assert json.loads(out) == record.read(RUN).model_dump(mode="json")
+        else:
+            assert len(out.splitlines()) == 7
+
+
+def test_metrics_are_current_if_params_and_code_are_those_of_the_record() -> None:
+    Path("code").write_text("x = 1\n")
+    Path("params.yaml").write_text((PRESETS / "digits.yaml").read_text())
+    current = of(SCORES, code={"code": files.md5(Path("code"))[:12]})
+    summary.check_current(current, config.load())
+    for change in ({"seed": 1, "params": current.params | {"seed": 1}}, {"code": {"code": "0" * 12}}, {"code": {}}):
+        with pytest.raises(UserError, match="metrics/ are not of"):
+            summary.check_current(current.model_copy(update=change), config.load())

@@ -27,8 +27,8 @@ from PIL import Image
 import ddpm
 from ddpm import cli
 from ddpm.base.errors import UserError
-from ddpm.compare import runs
 from ddpm.params import file
+from ddpm.runs import alike as runs
 from ddpm.tracking import record, store, syncing, tracker
 from ddpm.training.history import Row
 

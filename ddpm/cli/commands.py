@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
-from ddpm.base.files import atomic_path, read_json
-from ddpm.base.paths import BASELINE, METRICS, PROCESSED, REFERENCE
+from ddpm.base.files import atomic_path
+from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app
 from ddpm.cli.terminal import answer
@@ -88,28 +88,23 @@ def check(*, no_pilot: NoPilot = False) -> None:
 
 
 @app.command(group=MAIN, sort_key=3)
-def summary(*, everything: Annotated[bool, Parameter("--all")] = False, json: Json = False) -> None:
+def summary(*, json: Json = False) -> None:
     """Show the current model in five lines: its scores, and where to look.
 
     examples:
-      ddpm summary        # scores next to those of real images, pictures, what to try
-      ddpm summary --all  # every number
-
-    Args:
-        everything: every number, by stage, as --json prints them
+      ddpm summary         # scores next to those of real images, pictures, what to try
+      ddpm summary --json  # every number, as in metrics/run.json
     """
-    from ddpm.compare import snapshots, summary
-    from ddpm.params import config, credit
+    from ddpm.params import config
+    from ddpm.report import summary
+    from ddpm.runs import library
 
-    measured = {stage: read_json(METRICS / f"{stage}.json") for stage in ("train", "sample", "evaluate")}
+    run = library.workspace()
     try:
-        snapshots.check_metrics()
-    except credit.Miscredited:
-        raise
+        summary.check_current(run, config.load())
     except UserError as error:
-        print(f"warning: {printable(masked(str(error)))}", file=sys.stderr)
-    lines = [] if json else summary.numbers(measured) if everything else summary.lines(config.load(), measured)
-    answer(json, measured, *lines)
+        print(f"warning: {printable(str(error))}", file=sys.stderr)
+    answer(json, run.model_dump(mode="json"), *summary.lines(run))
 
 
 @app.command(group=MAIN, sort_key=4)
@@ -120,11 +115,13 @@ def runs(*, json: Json = False) -> None:
       ddpm runs         # a line each: what is special about it, seed, scores, seconds, state
       ddpm runs --json  # for a program, with every score
     """
-    from ddpm.compare import overview
     from ddpm.params import config
+    from ddpm.report import overview, render
+    from ddpm.report.blocks import Chapter
 
-    found = overview.gather(config.load())
-    answer(json, [run._asdict() for run in found], overview.table(found, terminal.width()))
+    listed, notes = overview.gather(config.load())
+    blocks = [] if json else overview.shown(listed, notes, terminal.width())
+    answer(json, [run._asdict() for run in listed], render.text([Chapter("", blocks)]))
 
 
 @app.command(group=SCORES)
@@ -154,13 +151,14 @@ def compare(
     """
     from ddpm.params import config
     from ddpm.report import judgement as shown
-    from ddpm.report import publication, render
+    from ddpm.report import render
     from ddpm.runs import library
+    from ddpm.study import publication
     from ddpm.verdicts import comparison, verdict
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ, all_pairs)
-    written = publication.write(judgement, out, {}) if out else []
-    text = render.text(shown.chapters(judgement, {}))
+    written = publication.write(judgement, out, []) if out else []
+    text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
     return verdict.exit_code(judgement.verdicts, judgement.primary)
 
@@ -177,10 +175,10 @@ def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Pa
         may_differ: compare runs that differ in it
         out: page to write
     """
-    from ddpm.pages import report
+    from ddpm.report import page
     from ddpm.tracking import tracker
 
-    report.write(out, by, may_differ)
+    page.write(out, by, may_differ)
     print(f"{out}: open it in a browser")
     try:
         if run_id := tracker.sync(attached=out):
@@ -196,18 +194,19 @@ def sanity(*, json: Json = False) -> None:
     examples:
       ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
     """
-    from ddpm import sanity as measurement
-    from ddpm.compare import sanity, tables
     from ddpm.compute import devices
     from ddpm.params import config
+    from ddpm.report import noticed, render
+    from ddpm.report.blocks import Chapter, Note
+    from ddpm.tools import damage
+    from ddpm.verdicts.sensitivity import PATH, PICTURE
 
     checked = config.load()
     device = devices.resolve(checked.device)
-    found = measurement.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
-    measurement.write(found, PROCESSED)
-    lines = [sanity.explanation(found), *sanity.findings(found), f"{sanity.PATH}, {sanity.PICTURE}"]
-    table = tables.plain([(sanity.title(found), sanity.table(found))], lines)
-    answer(json, found.model_dump(mode="json"), table)
+    found = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
+    damage.write(found, PROCESSED)
+    blocks = [*noticed.shown(found), Note(f"{PATH}, {PICTURE}")]
+    answer(json, found.model_dump(mode="json"), render.text([Chapter("", blocks)]))
 
 
 @app.command(group=SCORES)
@@ -225,15 +224,16 @@ def gate(
     Args:
         update: write the baseline, from runs of five seeds or more
     """
-    from ddpm.compare import sanity
     from ddpm.params import config as params
     from ddpm.runs import library
-    from ddpm.verdicts import gate
+    from ddpm.verdicts import gate, sensitivity
 
     try:
         config = params.load()
         run = library.current(config)
-        sanity.check_decisive(gate.decisive(run.scores, config.gate), config.gate.blind_to, "gate.blind_to", config)
+        sensitivity.check_decisive(
+            gate.decisive(run.scores, config.gate), config.gate.blind_to, "gate.blind_to", config
+        )
         if update:
             print(*gate.update(config), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
@@ -307,14 +307,6 @@ def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> No
     Args:
         of_study: write the runs of that study, also of other machines
     """
-    if of_study:
-        from ddpm.study import loading, logged
-        from ddpm.study.ledger import Ledger
-
-        ledger = Ledger(loading.load(of_study))
-        sent = logged.sync(ledger)
-        print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
-        return
     from ddpm.tracking import tracker
 
     if (run := tracker.sync()) is None:

@@ -151,20 +151,18 @@ def frontier(
         evaluations: of the network (5 10 20 50 100)
         weights: weights of guidance (params.yaml's)
     """
-    from tabulate import tabulate
-
-    from ddpm.compare import frontier
     from ddpm.compute import devices
     from ddpm.params import config
     from ddpm.pictures import plots
+    from ddpm.report import pareto, render
+    from ddpm.report.blocks import Chapter, Note
+    from ddpm.tools.frontier import EVALUATIONS, Frontier, chosen_samplers
 
-    settings = config.load()
-    chosen = frontier.chosen_samplers(samplers or variant.names("samplers"))
-    measured = frontier.Frontier(model, REFERENCE, settings, devices.resolve(settings.device))
-    points = measured.points(chosen, evaluations or frontier.EVALUATIONS, None, weights)
-    frontier.write_csv(METRICS / "frontier.csv", points)
-    plots.lines(METRICS / "frontier.png", frontier.panels(points))
-    print(f"{frontier.title(points)}\n")
-    print(tabulate(frontier.front(points), tablefmt="plain", disable_numparse=True))
-    print(f"\n{frontier.CLOCKS_SAY}")
-    print(f"{len(points)} points, {measured.measured} cells measured now: {METRICS / 'frontier.csv'}, frontier.png")
+    settings, csv = config.load(), METRICS / "frontier.csv"
+    chosen = chosen_samplers(samplers or variant.names("samplers"))
+    measured = Frontier(model, REFERENCE, settings, devices.resolve(settings.device))
+    points = measured.points(chosen, evaluations or EVALUATIONS, None, weights)
+    pareto.write_csv(csv, points)
+    plots.lines(csv.with_suffix(".png"), pareto.panels(points))
+    counts = Note(f"{len(points)} points, {measured.measured} cells measured now: {csv}, {csv.stem}.png")
+    print(render.text([Chapter("", [*pareto.shown(points), counts])]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import partial
 from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import App, Group, Parameter
@@ -13,13 +14,13 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.cli.app import Json, Names, NoPilot, Plan
 from ddpm.cli.terminal import answer
-from ddpm.compare import sanity
 from ddpm.report import judgement as shown
-from ddpm.report import publication, render
-from ddpm.study import judging, loading, planning, runner, slurm, status
-from ddpm.study import slots as slot_files
+from ddpm.report import render
+from ddpm.study import judging, loading, planning, publication, runner, slurm, status
+from ddpm.study import slots as files
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
+from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.verdict import exit_code
 
@@ -57,24 +58,6 @@ def new(
     print(f"{path}: complete it, commit it, and `ddpm study plan {name}`")
 
 
-@app.command(name="plan", group=LOOP)
-def print_plan(file: Plan, /, *, slots: Slots = None, json: Json = False, no_pilot: NoPilot = False) -> None:
-    """Show its experiments, what exists, the cost, the power at each look.
-
-    examples:
-      ddpm study plan studies/loss.yaml
-    """
-    study = loading.load(file)
-    ledger = Ledger(study)
-    if not ledger.records:
-        planning.check_sources(study)
-    state, at_once = status.of(ledger), _slots(slots, study)
-    cost = planning.cost(state, pilot=not no_pilot)
-    power = judging.power(study)
-    costs = {"cost": cost._asdict(), "power": [row._asdict() for row in power]}
-    answer(json, status.to_dict(state, at_once) | costs, planning.text(state, at_once, cost, power))
-
-
 @app.command(group=LOOP)
 def run(
     file: Plan,
@@ -98,7 +81,7 @@ def run(
         max_time: minutes; then stop (exit code 75)
     """
     study = loading.load(file)
-    sanity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
+    sensitivity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
     ledger = Ledger(study)
     if not ledger.records:
         planning.check_sources(study)
@@ -113,9 +96,9 @@ def run(
 
 
 def _run(ledger: Ledger, at_once: int, json: bool) -> int:
-    with status.shown(ledger, at_once, plain=json) as say:
-        going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say)
-        judgement = going.run()
+    say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
+    going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say)
+    judgement = going.run()
     code = _publish(ledger.study, judgement, json, failed=going.failed)
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
@@ -145,18 +128,25 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
 
 
 @app.command(name="status", group=LOOP)
-def print_status(file: Plan, /, *, slots: Slots = None, json: Json = False) -> None:
-    """Show what is done, running, failed and missing, and the time left.
+def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, json: Json = False) -> None:
+    """Show its experiments: what is done, running, failed and missing, the cost, the power at each look.
 
     examples:
-      ddpm study status studies/loss.yaml  # from another terminal, while it runs
+      ddpm study status studies/loss.yaml --pilot  # before the first run
+      ddpm study status studies/loss.yaml          # from another terminal, while it runs
+
+    Args:
+        pilot: measure a few steps for the cost, if no experiment is finished
     """
     study = loading.load(file)
     ledger = Ledger(study, any_plan=True)
     if ledger.refusal:
         print(f"warning: {ledger.refusal}", file=sys.stderr)
+    if not ledger.records:
+        planning.check_sources(study)
     state, at_once = status.of(ledger), _slots(slots, study)
-    answer(json, status.to_dict(state, at_once), status.text(state, at_once))
+    shown = state, at_once, planning.cost(ledger, pilot), judging.power(study)
+    answer(json, status.to_dict(*shown), render.text(status.chapters(*shown)))
 
 
 @app.command(name="slurm", group=ELSEWHERE)
@@ -170,8 +160,9 @@ def print_job(file: Plan, /, *, time: Minutes = None, no_pilot: NoPilot = False)
         time: limit of one job in minutes (twice the forecast)
     """
     study = loading.load(file)
-    print(slurm.script(status.of(Ledger(study)), time, pilot=not no_pilot), end="")
-    slot_files.state(study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
+    ledger = Ledger(study)
+    print(slurm.script(status.of(ledger), time, planning.cost(ledger, time is None and not no_pilot)), end="")
+    files.state(study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
 
 
 def _slots(given: int | None, study: Study) -> int:

@@ -48,9 +48,9 @@ class Compare(Section):
     """When ``ddpm compare`` and a study call a difference real. No stage reads it.
 
     threshold: the smallest gap that matters, as a share of the baseline's mean. floors: the same in the metric's own
-    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/compare/metrics.py), for others
-    the larger of the two; the gate reads it too. confidence: one minus it is the chance that a table of verdicts holds
-    any false one. power: the chance of a verdict that "seeds needed" aims at.
+    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/verdicts/metrics.py), for
+    others the larger of the two; the gate reads it too. confidence: one minus it is the chance that a table of verdicts
+    holds any false one. power: the chance of a verdict that "seeds needed" aims at.
     """
 
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.013

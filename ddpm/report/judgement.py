@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
@@ -12,28 +12,31 @@ import numpy as np
 
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.report import noise_levels
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table
 from ddpm.runs.alike import grouped
-from ddpm.study.grid import named
 from ddpm.verdicts import citation, metrics, pairing, tuning, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.curves import Against, Curves, Learned
 from ddpm.verdicts.pairing import BUDGETS
-from ddpm.verdicts.tuning import Tried
+from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
 
 CHOSEN, POSSIBLE = "*", "?"
 HEADS = ("metric", "baseline", "arm", "difference", "interval", "estimate", "p", "verdict", "why")
 
 
-def chapters(judgement: Judgement, samples: Mapping[str, Block]) -> list[Chapter]:
-    """The answer first. samples: a picture by arm, of images that were drawn from the same noise."""
+def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
+    """The answer first. samples: a picture of each arm, of images that were drawn from the same noise."""
+    runs = {arm.label: arm.runs for arm in judgement.arms}
+    levels = noise_levels.differences(runs, judgement.compare.confidence)
     return [
         Chapter("", [*map(Note, answers(judgement)), *_gaps(judgement)]),
-        *([Chapter("Samples", list(samples.values()))] if samples else []),
+        *([Chapter("Samples", list(samples))] if samples else []),
         Chapter("Verdicts", [_arms(judgement), *_pairs(judgement.verdicts)]),
         *([Chapter("By budget", list(_curves(judgement.curves)))] if judgement.curves else []),
         *([Chapter("Tuning", list(_tuning(judgement.tuning, judgement.primary)))] if judgement.tuning else []),
+        *([Chapter("By noise level", noise_levels.shown(levels))] if levels else []),
         Chapter("Notes", [*map(Note, notes(judgement))]),
     ]
 

@@ -28,10 +28,9 @@ from dataclasses import replace
 
 from ddpm.runs.record import Record
 from ddpm.study.experiments import Study
-from ddpm.study.grid import named
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.tuning import Tried
+from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Outcome, Verdict
 
 # outcome -> the sides of which every possible value has to give it

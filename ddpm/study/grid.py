@@ -13,6 +13,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.sections import Section
 from ddpm.params import config, presets
 from ddpm.runs import alike
+from ddpm.verdicts.tuning import named
 
 SECTIONS = ("diffusion", "model", "train", "sample")  # the others say what is measured, or on what data
 SEEDED = ("sample.seeds",)
@@ -94,11 +95,6 @@ def points(tune: Tune, params: Mapping[str, Any], source: str) -> tuple[Point, .
             put(changed, key, value, f"{source}: tune")
         made.append(Point(values, config.check(changed, f"{source}, with {named(values)}")))
     return tuple(made)
-
-
-def named(values: Mapping[str, Any]) -> str:
-    """For a message."""
-    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:

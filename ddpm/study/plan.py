@@ -56,7 +56,7 @@ class Plan(sections.Section):
     verdict is about; by default the Fréchet distance in the features of the baseline's first extractor. blind_to:
     damage to images that it may overlook, by ``ddpm sanity``.
     looks: numbers of seeds at which it may be decided. spending: how much of the error rate each look may spend
-    (ddpm/study/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
+    (ddpm/verdicts/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check_alike``); everything else is refused.
     tune: values to try for each arm, on seeds that the verdict does not use (``Study.tuning``).

@@ -9,8 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from tabulate import tabulate
-
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
@@ -18,15 +16,14 @@ from ddpm.base.progress import duration
 from ddpm.params import file
 from ddpm.scoring.evaluate_params import CHOICE
 from ddpm.sources import fetch
-from ddpm.study import budget, loading
-from ddpm.study.experiments import Experiment, Study
-from ddpm.study.judging import Power
+from ddpm.study import loading
+from ddpm.study.experiments import Study
+from ddpm.study.ledger import Ledger
 from ddpm.study.loading import OpenPrimary
 from ddpm.study.plan import Plan, Spending
-from ddpm.study.status import Status
 
 TEMPLATE = """\
-# Run: ddpm study plan {path}, and ddpm study run {path}
+# Run: ddpm study status {path}, and ddpm study run {path}
 # Commit this file before the first run: from then on the plan is fixed.
 question: Which of {labels} is better?
 {base}{common}arms:                           # the first is the baseline
@@ -49,70 +46,29 @@ class Cost(NamedTuple):
     source: str
 
 
-def cost(found: Status, pilot: bool) -> Cost:
+def cost(ledger: Ledger, pilot: bool) -> Cost:
     """From the study's own results, or from a few steps of the baseline's training, sampling and scoring."""
-    if found.seconds is not None:
-        count = sum(state == "done" for state in found.states.values())
-        return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
+    if ledger.seconds is not None:
+        return Cost(ledger.seconds, f"mean of {len(ledger.records)} finished experiments, all stages")
     if not pilot:
-        return Cost(None, "not measured")
+        return Cost(None, "no experiment is finished")
     from ddpm.forecast import estimate
 
-    settings = found.study.config
-    measured = estimate.ask_pilot(settings)
-    took = estimate.seconds(settings, measured, estimate.train_images(settings))
-    once = sum(took[stage] for stage in estimate.SHARED)
+    config = ledger.study.config
+    measured = estimate.ask_pilot(config)
+    seconds = estimate.seconds(config, measured, estimate.train_images(config))
+    once = sum(seconds[stage] for stage in estimate.SHARED)
     source = f"a pilot on {measured.device}, all stages; the first has about {duration(once)} more, for the images"
-    return Cost(sum(took.values()) - once, source)
+    return Cost(sum(seconds.values()) - once, source)
 
 
 def check_sources(study: Study) -> None:
     """Raises UserError if the images of a arm cannot come from where its ``data.source`` says."""
-    for arm, chosen in study.configs.items():
+    for arm, config in study.configs.items():
         try:
-            fetch.origin(chosen.data.dataset, chosen.data.source)
+            fetch.origin(config.data.dataset, config.data.source)
         except UserError as error:
             raise UserError(f"{study.path}: {arm}: {error}") from error
-
-
-def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
-    """The plan for a terminal."""
-    study = found.study
-    tuned, looks = study.tuning(), study.plan.looks
-    effects = [f"power, {each.effect:g} sd" for each in power]
-
-    def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
-        missing = sum(found.states.get(each.name) != "done" for each in own)
-        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
-        return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
-
-    heads = ["look", "lines", "experiments", "missing", "time on all slots", *effects]
-    rows, none = [], ["-"] * len(power)
-    if tuned:
-        rows.append(row("tuning", 1, tuned, none))
-    for look in looks:
-        chances = [f"{each.decided[look]:.2f}" for each in power]
-        rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
-    if others := study.alternatives():
-        rows.append(row("best, at most", len(study.lines()) - len(others) + 1, others, none))
-    lines = [(number, each.name) for number, each in enumerate(study.lines(), 1) if each.name in found.states]
-    names = [f"{number:4} {name:40} {found.states[name]}" for number, name in lines]
-    each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
-    return "\n".join(
-        [
-            f"{study.name}: {study.plan.question}",
-            f"primary metric {study.plan.primary}; baseline {study.baseline}; plan {study.hash[:12]}",
-            "",
-            *names,
-            "",
-            tabulate(rows, heads, tablefmt="plain", disable_numparse=True),
-            "",
-            "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations",
-            "of the paired differences",
-            f"one experiment: {each}; {at_once} slots",
-            *budget.notes(study),
-        ]
-    )
 
 
 def write(
@@ -128,7 +84,7 @@ def write(
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    keys = [_values(each) for each in vary]
+    keys = [_values(option) for option in vary]
     arms = {}
     for values in product(*(values for _, values in keys)):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.lower()) for value in values)
@@ -160,16 +116,16 @@ def write(
     return path
 
 
-def _setting(each: str) -> tuple[str, str]:
-    key, _, value = each.partition("=")
+def _setting(option: str) -> tuple[str, str]:
+    key, _, value = option.partition("=")
     if not key or not value.strip():
-        raise UserError(f"--set: {each}: allowed: a params key and its value, such as data.source=photos")
+        raise UserError(f"--set: {option}: allowed: a params key and its value, such as data.source=photos")
     return key, value.strip()
 
 
-def _values(each: str) -> tuple[str, list[str]]:
-    key, _, values = each.partition("=")
-    found = [value.strip() for value in values.split(",")]
-    if not key or not all(found) or not values:
-        raise UserError(f"--vary: {each}: allowed: a params key and its values, such as train.batch_size=64,128")
-    return key, found
+def _values(option: str) -> tuple[str, list[str]]:
+    key, _, values = option.partition("=")
+    listed = [value.strip() for value in values.split(",")]
+    if not key or not all(listed) or not values:
+        raise UserError(f"--vary: {option}: allowed: a params key and its values, such as train.batch_size=64,128")
+    return key, listed

@@ -183,7 +183,7 @@ class Worker:
         costs = (f"{name}={value}" for name, value in program.costs.model_dump(exclude_defaults=True).items())
         options = [f"--seed={experiment.seed}", f"--program={program.program}", *(f"--cost={cost}" for cost in costs)]
         options += [f"--file={path}" for path in program.files]
-        score = [sys.executable, "-m", "ddpm", "score", str(samples), *options, f"--out={RUN}"]
+        score = [str(Path(sys.executable).with_name("ddpm")), "score", str(samples), *options, f"--out={RUN}"]
         (folder / RUN).unlink(missing_ok=True)
         self._start(experiment, folder, locks, *score)
 

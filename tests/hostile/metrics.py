@@ -6,10 +6,16 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ddpm.base import files
-from ddpm.compare import frontier, gate, measured, runs, sanity, snapshots
+from ddpm.compare import snapshots
 from ddpm.compare.snapshots import Snapshot
+
+from ddpm.base import files
+from ddpm.report import pareto
+from ddpm.runs import alike as runs
+from ddpm.runs import measured
 from ddpm.tracking import record
+from ddpm.verdicts import gate
+from ddpm.verdicts import sensitivity as sanity
 from tests.hostile.case import Case
 from tests.hostile.params import write as write_params
 from tests.scored import md5, working
@@ -88,5 +94,5 @@ CASES += [
     Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
          partial(record._curve, Path("loss.csv")), "not a loss curve"),
     Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
-         partial(frontier.read_csv, Path("frontier.csv")), "not a frontier"),
+         partial(pareto.read_csv, Path("frontier.csv")), "not a frontier"),
 ]  # fmt: skip

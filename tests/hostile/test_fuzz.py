@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from ddpm.base.errors import UserError
-from ddpm.compare import gate
 from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.model.model_file import load_model
@@ -25,6 +24,7 @@ from ddpm.params import config, file
 from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives
 from ddpm.sources.cifar import _contents
+from ddpm.verdicts import gate
 from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded
 from tests.small import PARAMS

@@ -1,4 +1,4 @@
-"""What each score notices on this data: metrics/sanity.json, which ``ddpm sanity`` measures, in words."""
+"""What each score notices on this data: metrics/sanity.json, which ``ddpm sanity`` measures, and verdicts heed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import METRICS
-from ddpm.compare import measured, metrics
-from ddpm.compare.tables import Rows
 from ddpm.data.data_params import Data
 from ddpm.params.config import Config
-from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
+from ddpm.runs import measured
+from ddpm.scoring.metric import DAMAGE, STATIC
+from ddpm.verdicts import metrics
 
 PATH = METRICS / "sanity.json"
 PICTURE = PATH.with_suffix(".png")
 REMEDY = "`ddpm sanity` makes it"
-SEES, BLIND = 0.9, 0.7  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
+BLIND = 0.7  # below: of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -32,7 +32,7 @@ class Noticed(BaseModel):
     worse: Share
 
 
-class Row(BaseModel):
+class Sensitivity(BaseModel):
     """One score: the mean of the whole sets, and what it notices, by damage."""
 
     whole: FiniteFloat
@@ -48,7 +48,7 @@ class Sanity(BaseModel):
     samples: int
     sets: int
     data: dict[str, Any]
-    scores: dict[str, Row]
+    scores: dict[str, Sensitivity]
 
 
 def data_params(data: Data) -> dict[str, Any]:
@@ -59,61 +59,6 @@ def data_params(data: Data) -> dict[str, Any]:
 def read(path: Path = PATH) -> Sanity:
     """Raises UserError if the file is missing or damaged."""
     return measured.read(path, Sanity, REMEDY)
-
-
-def verdict(worse: float) -> str:
-    """``sees``, ``partly`` or ``blind``; ``misled`` if damage is taken for an improvement."""
-    if worse >= SEES:
-        return "sees"
-    return "misled" if worse <= 1 - SEES else "partly" if worse >= BLIND else "blind"
-
-
-def table(found: Sanity) -> Rows:
-    """A row for each score, a column for each damage: the verdict and the share behind it."""
-    done = [damage for damage in DAMAGE if any(damage in row.noticed for row in found.scores.values())]
-    rows = [["score", "whole", *(DAMAGE[damage].head for damage in done)]]
-    for name, row in found.scores.items():
-        rows.append([name, f"{row.whole:.4g}", *(_cell(damage, row.noticed.get(damage)) for damage in done)])
-    return rows
-
-
-def _cell(damage: str, noticed: Noticed | None) -> str:
-    if noticed is None:
-        return "-"
-    word = verdict(noticed.worse) if damage != HARMLESS else "moves" if moves(noticed) else "steady"
-    return f"{word} ({noticed.worse:.2f})"
-
-
-def moves(noticed: Noticed) -> bool:
-    """Whether the number of images alone changes the score."""
-    return verdict(noticed.worse) in ("sees", "misled")
-
-
-def title(found: Sanity) -> str:
-    return f"what each score notices in {found.sets} sets of {found.images:,} real test images"
-
-
-def explanation(found: Sanity) -> str:
-    return (
-        "In parentheses: of the pairs of a damaged and a whole set, the share in which the damaged one scores worse. "
-        f"sees: at least {SEES:g}; blind: below {BLIND:g}; misled: at most {1 - SEES:.1f}: damage passes for progress."
-    )
-
-
-def findings(found: Sanity) -> list[str]:
-    """For each score, what it does not see, and whether the number of images moves it."""
-    lines = []
-    for name, row in found.scores.items():
-        harmful = [damage for damage in DAMAGE if damage in row.noticed and damage != HARMLESS]
-        parts = []
-        for word, link in (("blind", "blind to"), ("misled", "misled by")):
-            if missed := [DAMAGE[each].done for each in harmful if verdict(row.noticed[each].worse) == word]:
-                parts.append(f"{link} {', '.join(missed)}")
-        if HARMLESS in row.noticed and moves(row.noticed[HARMLESS]):
-            parts.append("moved by the number of images alone")
-        if parts:
-            lines.append(f"{name}: {'; '.join(parts)}")
-    return lines
 
 
 def of_primary(score: str, settings: Config, path: Path = PATH) -> list[str]:
@@ -163,6 +108,6 @@ def check_decisive(
         )
 
 
-def _should_see(score: str, row: Row) -> list[str]:
+def _should_see(score: str, row: Sensitivity) -> list[str]:
     """The damage that the score's file claims, and that was measured."""
     return [damage for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC) if damage in row.noticed]

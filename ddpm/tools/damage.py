@@ -20,8 +20,6 @@ from PIL import Image
 from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.compare import metrics
-from ddpm.compare.sanity import PATH, PICTURE, Noticed, Row, Sanity, data_params
 from ddpm.data.data_params import Data
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.pictures import grids
@@ -34,6 +32,8 @@ from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.metric import HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
+from ddpm.verdicts import metrics
+from ddpm.verdicts.sensitivity import PATH, PICTURE, Noticed, Sanity, Sensitivity, data_params
 
 SETS = 8
 WHOLE = ""
@@ -118,7 +118,7 @@ def measure(
     train, _ = open_split(processed, "train")
     samples, count = count, sizes(len(images), count)
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
-    scores: dict[str, Row] = {}
+    scores: dict[str, Sensitivity] = {}
     for name in index.resolved(settings).extractors:
         real = load_features(reference, name)
         chosen = possible(settings, real.extractor, count)
@@ -156,7 +156,7 @@ def of_extractor(
     train: Images,
     count: int,
     device: torch.device,
-) -> dict[str, Row]:
+) -> dict[str, Sensitivity]:
     """The rows of one extractor's scores, and of how near the images come to train images. train: some of those."""
 
     def sets(of: Images) -> Sets:
@@ -190,7 +190,7 @@ def of_extractor(
     }
     base = columns.pop(WHOLE)
     return {
-        name: Row(
+        name: Sensitivity(
             whole=float(values.mean()),
             noticed={
                 damage: Noticed(

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pandas as pd
 import torch
 import torch_fidelity
 from pandas import DataFrame
@@ -25,14 +24,14 @@ from pydantic import ValidationError
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import section
-from ddpm.compare import measured, metrics
 from ddpm.compute import devices
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import averages
 from ddpm.model.model_file import Loaded
 from ddpm.params import file, inputs
 from ddpm.params.config import Config
-from ddpm.pictures import plots
+from ddpm.report import pareto
+from ddpm.runs import measured
 from ddpm.sampling import guidance, samples
 from ddpm.sampling.generator import Generator, write_set
 from ddpm.sampling.sample_params import Guidance, Sample, Spacing
@@ -42,15 +41,8 @@ from ddpm.scoring.features import extract
 from ddpm.scoring.reference import INDEX, load_features, read_reference
 
 EVALUATIONS = (5, 10, 20, 50, 100)
-# column of metrics/frontier.csv -> its type; between the last two are the scores, under their own names
-TYPES = {"model": str, "sampler": str, "steps": int, "weight": float, "evaluations": int, "spacing": str, "images": int,
-         "sets": int, "device": str, "seconds": float, "cpu_seconds": float, "pareto": bool}  # fmt: skip
 # the two clocks that are read around sampling alone
 CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
-CLOCKS_SAY = (
-    "seconds: by the wall clock, with whatever else the machine was doing; cpu_seconds: of this process alone, the sum "
-    "over its threads."
-)
 
 
 class Frontier:
@@ -106,7 +98,7 @@ class Frontier:
                          "evaluations": guidance.evaluations(options, diffusion), "images": options.count,
                          "sets": len(cells)}  # fmt: skip
                 rows.append(facts | cells.mean().to_dict())
-        return marked(DataFrame(rows))
+        return pareto.marked(DataFrame(rows))
 
     def cell(self, options: Sample, seed: int) -> dict[str, float]:
         """The time of sampling alone, by CLOCKS, and the scores: from the cache, or measured now."""
@@ -185,88 +177,3 @@ def chosen_samplers(names: Sequence[str]) -> list[Sampler]:
         variant.check_name("samplers", name, "--samplers")
     spec = file.read()["sample"]["sampler"]
     return [variant.build("samplers", {**spec, "name": name}, "sample.sampler") for name in names]
-
-
-def headline(points: DataFrame) -> str:
-    """The Fréchet distance that ranks points: the first extractor's, by name."""
-    return next(filter(metrics.is_headline, points.columns))
-
-
-def marked(points: DataFrame) -> DataFrame:
-    """The points with a column ``pareto``: whether no other point has as low a distance from as few evaluations."""
-    costs = points[["evaluations", headline(points)]].itertuples(index=False, name=None)
-    return points.assign(pareto=pareto(list(costs)))
-
-
-def pareto(costs: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each pair, whether no other pair is as low in both values and lower in one."""
-    return [not any(x <= own_x and y <= own_y and (x, y) != (own_x, own_y) for x, y in costs) for own_x, own_y in costs]
-
-
-def write_csv(path: Path, points: DataFrame) -> None:
-    """A row for each point."""
-    first = [name for name in TYPES if name != "pareto"]
-    named = [name for name in points.columns if name not in TYPES]
-    rows = points.assign(pareto=points["pareto"].astype(str).str.lower())
-    files.write_rows(path, rows[[*first, *named, "pareto"]].to_dict("records"))
-
-
-def read_csv(path: Path) -> DataFrame:
-    """The points that ``write_csv`` wrote. Raises UserError if the file is missing or not such a file."""
-    try:
-        points = pd.read_csv(path, dtype={"model": str, "sampler": str, "spacing": str})
-        if missing := [name for name in TYPES if name not in points]:
-            raise KeyError(missing[0])
-        points = points.astype({name: TYPES.get(name, float) for name in [*TYPES, *points.columns]})
-        if points.empty or points.isna().any(axis=None) or not any(map(metrics.is_headline, points.columns)):
-            raise ValueError("no point, or one without a Fréchet distance")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `ddpm frontier` makes it") from error
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a frontier ({error!r}); run `ddpm frontier` again") from error
-    return points
-
-
-def title(points: DataFrame) -> str:
-    """The title of ``front``."""
-    score = headline(points)
-    return f"Pareto front: than these, none of the {len(points)} points has a lower {score} from as few evaluations"
-
-
-def front(points: DataFrame) -> list[list[str]]:
-    """The Pareto front in order of cost: rows of cells, the heads first."""
-    shown = metrics.judged(set(points.columns) - set(TYPES))
-    guided = ["weight"] if (points["weight"] != 1).any() else []
-    heads = ["sampler", "evaluations", "steps", *guided, "spacing", *CLOCKS, *shown]
-    best = points[points["pareto"]].sort_values("evaluations")[heads]
-    formats = {"weight": "g"} | dict.fromkeys(CLOCKS, ".2f") | dict.fromkeys(shown, ".4g")
-    return [heads, *([f"{row[name]:{formats.get(name, '')}}" for name in heads] for row in best.to_dict("records"))]
-
-
-def panels(points: DataFrame) -> list[plots.Panel]:
-    """The headline score against evaluations and against time, a line per sampler and weight, with the front of each;
-    with several weights also the best score at each, a line per sampler.
-
-    Time is this process's CPU time on a CPU, and wall-clock time on a GPU, because the GPU does the work.
-    """
-    score, images = headline(points), points["images"].iloc[0]
-    by_clock = ("seconds", f"seconds for {images:,} images")
-    if points["device"].str.startswith("cpu").all():
-        by_clock = ("cpu_seconds", f"CPU seconds for {images:,} images")
-    found = []
-    line = points["sampler"]
-    if several := points["weight"].nunique() > 1:
-        line = line + points["weight"].map(", w = {:g}".format)
-    for cost, label in (("evaluations", "network evaluations per image"), by_clock):
-        pairs = points.assign(line=line).sort_values([cost, score])[["line", cost, score]]
-        curves = {name: part[[cost, score]].to_numpy(float) for name, part in pairs.groupby("line")}
-        every = pairs[[cost, score]].to_numpy(float)
-        best = every[pareto(every.tolist())]
-        title = f"{score} against {cost}"
-        found.append(plots.Panel(title, label, score, curves, front=best, log="xy", points=True))
-    if several:
-        lowest = points.groupby(["sampler", "weight"], as_index=False)[score].min()
-        curves = {name: part[["weight", score]].to_numpy(float) for name, part in lowest.groupby("sampler")}
-        title, label = f"{score} against the weight of guidance", "weight, each at its best number of evaluations"
-        found.append(plots.Panel(title, label, score, curves, log="y", points=True))
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ddpm.study.experiments import Study
 from ddpm.verdicts.comparison import Judgement
 
 
-def write(judgement: Judgement, folder: Path, samples: Mapping[str, Block]) -> list[Path]:
+def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[Path]:
     """Write the files into the folder; return the paths of the two texts. samples: a picture of each arm's."""
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
     page = render.markdown(shown.chapters(judgement, samples), folder)
@@ -25,7 +25,7 @@ def write(judgement: Judgement, folder: Path, samples: Mapping[str, Block]) -> l
     return [for_programs, for_people]
 
 
-def pictures(study: Study) -> dict[str, Block]:
+def pictures(study: Study) -> list[Block]:
     """What the first run of each arm drew, where it is kept."""
     paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
-    return {arm: Figure(arm, partial(shutil.copyfile, path), arm) for arm, path in paths.items() if path.exists()}
+    return [Figure(arm, partial(shutil.copyfile, path), arm) for arm, path in paths.items() if path.exists()]

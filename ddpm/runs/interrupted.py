@@ -6,18 +6,15 @@ from the commit, and while it runs. It does not record the branch, but git's log
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any
 
-import psutil
 import pygit2
 
-RUNS = Path(".dvc/tmp/exps")
-RUNNING, LOCKS = RUNS / "run/workspace/workspace.json", RUNS / "rwlock"
+from ddpm.runs.queue import NOTES, RUNNING, lives, read_note
+
+LOCKS = NOTES / "rwlock"
 BETWEEN = 60  # seconds between the two, at most
 LEFT = re.compile(r"checkout: moving from (.+) to ([0-9a-f]{40})")
 
@@ -59,20 +56,3 @@ def way_back() -> str | None:
     elif any(flags & pygit2.enums.FileStatus.WT_MODIFIED for flags in repository.status(untracked_files="no").values()):
         steps.append("what -S had set is still there: `git diff`")
     return "; ".join(steps)
-
-
-def lives(noted: Any, path: Path) -> bool:
-    """Whether the process that DVC noted in the file, as ``pid``, still runs; it must be older than the file."""
-    try:
-        return bool(psutil.Process(noted["pid"]).create_time() <= path.stat().st_mtime)
-    except (KeyError, OSError, TypeError, ValueError, psutil.Error):
-        return False
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """One of DVC's JSON files; empty if there is none, or only half of one."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,0 +1,202 @@
+"""The current model: its scores, what they mean, what they cost, and how near its samples come to train images."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ddpm.base import errors, files
+from ddpm.base.errors import UserError
+from ddpm.base.paths import EVALUATION, FD_N, METRICS, MODEL_FILE, REFERENCE
+from ddpm.params.config import Config
+from ddpm.pictures.plots import Panel
+from ddpm.report import noticed, pareto, summary
+from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
+from ddpm.runs import measured
+from ddpm.runs.record import Record
+from ddpm.verdicts import metrics, sensitivity
+
+FRONTIER = METRICS / "frontier.csv"
+CALIBRATION = REFERENCE / "calibration.json"
+NEAREST = EVALUATION / "nearest.png"
+
+
+class Ladder(BaseModel):
+    """Part of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: the
+    degradation -> rungs, each with a ``level`` and scores."""
+
+    floor: dict[str, float]
+    ladder: dict[str, list[dict[str, float]]]
+
+
+def summarized(working: Config, run: Record) -> list[Block]:
+    """What `ddpm summary` prints about the model, and whether its record is of the working folder."""
+    lines: list[Block] = [Note(line) for line in summary.results(run)]
+    try:
+        summary.check_current(run, working)
+    except UserError as error:
+        lines.append(Note(str(error), missing=True))
+    return lines
+
+
+def scores(run: Record) -> list[Block]:
+    """The scores next to those of the yardsticks and of real test images at the same number of images; those of another
+    number are apart."""
+    names = metrics.in_order(filter(metrics.is_judged, run.scores))
+    drawn = int(run.fingerprint.comparable.get("samples", 0))
+    beside = {
+        name: {what: number(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
+        for name in names
+    }
+    others = [what for what in metrics.OTHERS.values() if any(what in shown for shown in beside.values())]
+    rows = []
+    for name in names:
+        error = run.scores.get(f"{name}_se")
+        shown = number(run.scores[name]) + (f" ± {number(error)}" if error is not None else "")
+        rows.append((name, metrics.direction(name), shown, *(beside[name].get(what, "") for what in others)))
+    return [
+        Table(("score", "better", "this model", *others), rows, f"at N = {drawn:,}", text_columns=(0, 1)),
+        *map(Note, metrics.apart(run.scores, names, drawn)),
+        Note(
+            "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More "
+            "images make a Fréchet distance smaller: Calibration compares at the same N."
+        ),
+    ]
+
+
+def extrapolation(run: Record) -> list[Block]:
+    """The Fréchet distance against 1 / N with its limit, for each extractor."""
+    figures: list[Block] = []
+    for extractor, rows in _distances().items():
+        curve = np.stack([1 / rows[:, 0], rows[:, 1]], axis=1)[::-1]
+        curves, levels = {"this model": curve}, {}
+        if limit := next((name for key in metrics.EXTRAPOLATED if (name := f"{extractor}.{key}") in run.scores), None):
+            curves["to infinitely many"] = np.array([[0.0, run.scores[limit]], curve[0]])
+            real = run.scores.get(f"real.{limit}")
+            levels = {} if real is None else {"real test images, infinitely many": real}
+        caption = (
+            f"{extractor}: the Fréchet distance of N samples against 1 / N, and its limit (arXiv:1911.07023). Compare "
+            "models at the same N, or at the limit."
+        )
+        panel = Panel(f"{extractor}: distance by N", "1 / N", "Fréchet distance", curves, levels, points=True)
+        figures.append(Figure(caption, [panel]))
+    return figures
+
+
+def _distances() -> dict[str, NDArray[np.float64]]:
+    """extractor -> (rows, 2) of N and Fréchet distance, in order of N."""
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(FD_N).astype({"n": float, "fd": float}).sort_values("n")
+        distances = {str(name): part[["n", "fd"]].to_numpy() for name, part in rows.groupby("extractor")}
+    except FileNotFoundError as error:
+        raise UserError(f"{FD_N}: no such file; `dvc repro` makes it") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it again") from error
+    if not distances:
+        raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
+    return distances
+
+
+def quality_against_cost() -> list[Block]:
+    """The frontier of the current model."""
+    points = pareto.read_csv(FRONTIER)
+    model = points.iloc[0].model
+    if not MODEL_FILE.exists() or files.sha256(MODEL_FILE)[: len(model)] != model:
+        raise UserError(f"{FRONTIER}: of another model, {model}, than {MODEL_FILE}; run `ddpm frontier` again")
+    return pareto.shown(points)
+
+
+def calibration() -> list[Block]:
+    """What a distance means: blurred and noised real test images, and where this model lies among them."""
+    figures: list[Block] = []
+    for extractor, degraded in measured.read(CALIBRATION, dict[str, Ladder]).items():
+        metric = next((name for name in metrics.HEADLINE if name in degraded.floor), None)
+        if metric is None:
+            raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
+        curves = {
+            damage: np.array([(rung["level"], rung[metric]) for rung in rungs if {"level", metric} <= rung.keys()])
+            for damage, rungs in degraded.ladder.items()
+        }
+        name, count = f"{extractor}.{metric}", round(degraded.floor["count"])
+        own = at_count(extractor, count)
+        levels = {} if own is None else {f"this model at N = {count:,}": own}
+        caption = (
+            f"{name} of the {count:,} real test images, unchanged (level 0) and more and more degraded. "
+            f"This model at the same number of images: {'not measured' if own is None else number(own)}."
+        )
+        panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
+        figures.append(Figure(caption, [panel]))
+    return figures
+
+
+def at_count(extractor: str, count: int) -> float | None:
+    """This model's Fréchet distance at N = ``count``, interpolated linearly in 1 / N; None outside the measured N."""
+    rows = _distances().get(extractor) if FD_N.exists() else None
+    if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
+        return None
+    return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
+
+
+def damages() -> list[Block]:
+    """What each score notices of damage to real images."""
+    return noticed.shown(sensitivity.read())
+
+
+def memorisation(run: Record) -> list[Block]:
+    """How near the samples come to train images, compared with held-out real images."""
+    heads = (
+        "space", "samples near a train image", "expected", "limit", "verdict", "median distance ratio", "authentic",
+    )  # fmt: skip
+    rows = []
+    for space in metrics.closeness(run.scores):
+        shares = (f"{share:.2%}" for share in (space.share, space.expected, space.limit))
+        verdict = "copies train images" if space.copies else "no sign of copies"
+        rows.append((space.space, *shares, verdict, f"{space.ratio:.3f}", _authentic(space.space, run.scores)))
+    if not rows:
+        raise UserError(f"{run.name}: its record has no memorisation scores; `dvc repro -f evaluate` measures it")
+    caption = (
+        "A sample is near a train image when its relative distance to it (over the distances to the next ones) is "
+        "below that of all but 5% of the held-out images. A share above the limit means that train images are copied. "
+        "The ratio of the samples' median distance to that of held-out images is 1 for new images and 0 for copies. "
+        "Authentic: the share of samples that are further from their nearest train image than that one is from every "
+        "other (arXiv:2102.08921), next to that of held-out images."
+    )
+    blocks: list[Block] = [Table(heads, rows, caption, text_columns=(0, 4))]
+    if len(curve := run.learned) > 1:
+        since = [f"in {space} since {images:,}" for space, images in metrics.copied_since(curve).items()]
+        budgets = f"{len(curve)} numbers of images seen, {min(curve):,} to {max(curve):,}"
+        copied = f"Of {budgets}: train images are copied {', '.join(since)}."
+        blocks.append(Note(copied if since else f"No copies at {budgets}."))
+    if not NEAREST.exists():
+        return [*blocks, Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)]
+    shown = "The samples that come nearest to a train image, nearest first, and that train image below each."
+    return [*blocks, Figure(shown, partial(shutil.copyfile, NEAREST), wide=True)]
+
+
+def _authentic(space: str, values: Mapping[str, float]) -> str:
+    shares = [values.get(f"{metrics.MEMORISATION}{space}.{key}") for key in ("authentic", "authentic_expected")]
+    return " / ".join(f"{share:.1%}" for share in shares if share is not None) or "-"
+
+
+def provenance(run: Record) -> list[Block]:
+    """Which other scores these may be compared with, what made them, and every parameter."""
+    costs, fingerprint = run.costs.model_dump(mode="json"), run.fingerprint
+    made_by = {"finished": f"{run.finished:%Y-%m-%d %H:%M} UTC", **files.flatten(costs), **run.environment}
+    return [
+        Note(f"Scores may be compared where the fingerprint is the same: {fingerprint.hash}"),
+        Table(("made by", ""), _rows(made_by), text_columns=(0, 1)),
+        Table(("key", "value"), _rows(fingerprint.comparable), "What the fingerprint is made of", (0, 1), folded=True),
+        Table(("key", "value"), _rows(run.params), "Every parameter", (0, 1), folded=True),
+        Table(("file", "md5"), _rows(run.code), "The code that made it", (0, 1), folded=True),
+    ]
+
+
+def _rows(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(key, errors.masked(plain(value))) for key, value in files.flatten(values).items()]

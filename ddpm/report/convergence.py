@@ -1,0 +1,189 @@
+"""How far a model is from the smallest possible denoising error, in words: a record's ``noise_levels``, read.
+
+ddpm/evaluation/excess.py says what the numbers are. No threshold here is a matter of taste: something is said only if
+it exceeds the standard errors over the images, at a level that all noise levels share (Bonferroni). The rows are first
+pooled to at most BANDS bands of equal width in log-SNR. The standard error of a pooled mean is taken as the mean of the
+rows' standard errors, the largest that it can be: the rows are of the same images.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from ddpm.base.errors import UserError
+from ddpm.pictures.plots import Panel
+from ddpm.report.blocks import Block, Figure, Note
+from ddpm.runs.record import Record
+
+BANDS = 12
+ALPHA = 0.05  # the chance that a sentence is said by mistake
+ROUNDING = 1e-3  # share of an error: a network gets x_t in float32
+TINY = 1e-12  # against a division by 0
+LOG_SNR = "log-SNR (less noise to the right)"  # of an axis
+GOAL = (
+    "The optimum on train images is that of a denoiser that knows them by heart, so reaching it at low noise is "
+    "memorisation, and no goal. The least error that is possible on new images lies between the optimum's on train "
+    "images and the optimum's on held-out images."
+)
+ABOVE = (
+    "The model's error minus the optimum's, with two standard errors, as a share of the error; 100% is an optimum of "
+    "0. Above 0 on both: too small a network, or too little training. Above 0 on train and below 0 on held-out images: "
+    "the optimum has memorised, and the model has not."
+)
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Levels: TypeAlias = dict[str, Array]  # a record's noise levels: column -> (K,), in order of t
+
+SPLITS = ("train", "test")
+ERRORS = [f"{name}_{split}{se}" for split in SPLITS for name in ("error", "optimum", "excess") for se in ("", "_se")]
+
+
+def numbers(run: Record, *names: str) -> Levels:
+    """Those columns of a record's noise levels; t must be one of them. Raises UserError if one is missing."""
+    table = run.noise_levels
+    if table is None or not table.rows or not set(names) <= set(table.columns):
+        raise UserError(f"{run.name}: no denoising errors by noise level in its record: evaluate.likelihood may be off")
+    values = {name: np.array([row[table.columns.index(name)] for row in table.rows], float) for name in names}
+    if not all(np.isfinite(column).all() for column in values.values()):
+        raise UserError(f"{run.name}: some denoising errors by noise level are empty in its record; `dvc repro` there")
+    order = np.argsort(values["t"])
+    return {name: column[order] for name, column in values.items()}
+
+
+def errors(run: Record) -> Levels:
+    """The errors of the model and of the optimum, with their standard errors. Raises UserError."""
+    draws = [f"draws_{split}" for split in SPLITS]
+    levels = numbers(run, "t", "steps", "log_snr", *ERRORS, *draws)
+    if min(levels[name].min() for name in draws) < 2:
+        raise UserError(f"{run.name}: its denoising errors are of one image: raise evaluate.likelihood.images")
+    return levels
+
+
+def groups(log_snr: Array) -> list[NDArray[np.int64]]:
+    """The rows of each band, in the order of the rows: at most BANDS bands, equally wide in log-SNR."""
+    edges = np.linspace(log_snr.max(), log_snr.min(), BANDS + 1)[1:-1]
+    band = np.searchsorted(-edges, -log_snr)
+    return [np.flatnonzero(band == number) for number in np.unique(band)]
+
+
+def averages(values: Array, weights: Array, bands: list[NDArray[np.int64]]) -> Array:
+    """The weighted mean of each band."""
+    return np.array([np.average(values[band], weights=weights[band]) for band in bands])
+
+
+class Diagnosis(NamedTuple):
+    """Of one model, by bands of noise levels, of which ``spans`` has the first and last t, (K, 2).
+
+    known: (K,) the highest noise levels, at which train and held-out images have the same optimum. within: the upper
+    limit of the error above that optimum there, as a share of it; None if there is no such level. limited, memorising:
+    (K,) the levels at which the error is above the optimum on train and on held-out images, and at which it is lower on
+    train images. above, lower: the most by which it is so, as a share of the optimum, and of the error on held-out
+    images. converged: whether neither error is above the optimum by more than noise where the optimum is known, nor
+    both anywhere.
+    """
+
+    spans: Array
+    known: Mask
+    within: float | None
+    limited: Mask
+    above: float
+    memorising: Mask
+    lower: float
+    converged: bool
+
+    def sentences(self) -> list[str]:
+        """What this says about the model, the nearness to the optimum first."""
+        said = ["these train images do not tell whether it has converged"]
+        if self.within is not None:
+            reached = f"within {self.within:.1%} of" if self.within <= 1 else f"up to {1 + self.within:.2g} times"
+            converged = "converged " * (self.converged and self.within <= 1)
+            said = [f"{converged}{reached} the smallest possible error at {self._span(self.known)}"]
+        if self.limited.any():
+            where = self._span(self.limited)
+            said.append(f"limited by capacity or training at {where}: up to {self.above:.1%} above the optimum")
+        elif self.converged:
+            said.append("no sign that a larger network or a longer training would do better")
+        if not self.memorising.any():
+            return [*said, "no sign of memorising"]
+        where = self._span(self.memorising)
+        return [*said, f"memorising at {where}: its error is up to {self.lower:.1%} lower on train images"]
+
+    def _span(self, where: Mask) -> str:
+        return f"t = {self.spans[where].min():.0f} to {self.spans[where].max():.0f}"
+
+
+def diagnose(levels: Levels) -> Diagnosis:
+    """What the errors of one model, or of one snapshot of it, say about it."""
+    bands = groups(levels["log_snr"])
+    mean = {name: averages(values, levels["steps"], bands) for name, values in levels.items()}
+    steps = np.array([levels["steps"][band].sum() for band in bands])
+    first, last = (levels["t"] + sign * (levels["steps"] - 1) / 2 for sign in (-1, 1))
+    freedom = min(levels[f"draws_{split}"].min() for split in SPLITS) - 1
+    near, far = (float(stdtrit(freedom, 1 - ALPHA / count)) for count in (1, len(bands)))  # standard errors
+
+    apart = mean["optimum_test"] - mean["optimum_train"] > far * _together(mean, "optimum")
+    known = ~np.logical_or.accumulate(apart[::-1])[::-1]
+    least = {split: np.maximum(far * mean[f"excess_{split}_se"], ROUNDING * mean[f"error_{split}"]) for split in SPLITS}
+    limited = np.all([mean[f"excess_{split}"] > least[split] for split in SPLITS], axis=0)
+    gap = mean["error_test"] - mean["error_train"]
+    memorising = gap > far * _together(mean, "error")
+
+    within, converged = None, False
+    # over the known levels, sums in units of the optimum's; a level counts for each of its steps
+    sums = {split: steps[known] @ mean[f"optimum_{split}"][known] for split in SPLITS}
+    if min(sums.values()) > 0:
+        shares, noise = (
+            np.array([steps[known] @ mean[f"excess_{split}{se}"][known] / sums[split] for split in SPLITS])
+            for se in ("", "_se")
+        )
+        within = max(0.0, float((shares + near * noise).max()))
+        converged = bool((shares <= np.maximum(near * noise, ROUNDING)).all() and not limited.any())
+
+    def most(values: Array, whole: Array, where: Mask) -> float:
+        return float((values / np.maximum(whole, TINY))[where].max(initial=0))
+
+    return Diagnosis(
+        np.array([(first[band].min(), last[band].max()) for band in bands]),
+        known,
+        within,
+        limited,
+        most(mean["excess_test"], mean["optimum_test"], limited),
+        memorising,
+        most(gap, mean["error_test"], memorising),
+        converged,
+    )
+
+
+def _together(mean: Levels, name: str) -> Array:
+    """The standard error of a difference between train and held-out images."""
+    error: Array = np.hypot(mean[f"{name}_train_se"], mean[f"{name}_test_se"])
+    return error
+
+
+def shown(run: Record) -> list[Block]:
+    """The model's error next to the smallest possible one, by noise level, and what that says. Raises UserError."""
+    levels = errors(run)
+    x, names = levels["log_snr"], {"train": "train", "test": "held-out"}
+    curves, above = {}, {}
+    # at less noise the optimum is so far off on held-out images that it would hide all else
+    seen = levels["excess_test"] > -levels["error_test"] / 2
+    lowest = min(levels[f"error_{split}"].min() for split in SPLITS) / 10
+    for who, column in (("model", "error"), ("optimum", "optimum")):
+        for split, name in names.items():
+            y = levels[f"{column}_{split}"]
+            curves[f"{who}, {name}"] = np.stack([x, y], 1)[y > lowest]
+    for split, name in names.items():
+        share = 100 / np.maximum(levels[f"error_{split}"], TINY)
+        excess, error = levels[f"excess_{split}"], levels[f"excess_{split}_se"]
+        above[name] = np.stack([x, share * excess, 2 * share * error], 1)[seen]
+    excess_label = "% of the model's error"
+    return [
+        *(Note(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in diagnose(levels).sentences()),
+        Figure(GOAL, [Panel("error and optimum", LOG_SNR, "squared error of epsilon", curves, log="y")]),
+        Figure(ABOVE, [Panel("excess over the optimum", LOG_SNR, excess_label, above, {"optimum": 0.0})]),
+    ]

@@ -1,0 +1,69 @@
+"""What each score notices of damage to real images, as blocks."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+
+from ddpm.report.blocks import Block, Figure, Note, Table
+from ddpm.scoring.metric import DAMAGE, HARMLESS
+from ddpm.verdicts.sensitivity import BLIND, PICTURE, Noticed, Sanity
+
+SEES = 0.9  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
+
+
+def shown(sanity: Sanity) -> list[Block]:
+    """A table with a row for each score and a column for each damage, what follows from it, and a picture of the
+    damages."""
+    damages = [damage for damage in DAMAGE if any(damage in row.noticed for row in sanity.scores.values())]
+    rows = [
+        (name, f"{row.whole:.4g}", *(_cell(damage, row.noticed.get(damage)) for damage in damages))
+        for name, row in sanity.scores.items()
+    ]
+    caption = (
+        f"What each score notices in {sanity.sets} sets of {sanity.images:,} real test images. In parentheses: of the "
+        "pairs of a damaged and a whole set, the share in which the damaged one scores worse. "
+        f"sees: at least {SEES:g}; blind: below {BLIND:g}; misled: at most {1 - SEES:.1f}: damage passes for progress."
+    )
+    table = Table(["score", "whole", *(DAMAGE[damage].head for damage in damages)], rows, caption)
+    figure = Figure(
+        "The damages to the images themselves: real test images, and below them each damage to the same images.",
+        partial(shutil.copyfile, PICTURE),
+        wide=True,
+    )
+    return [table, *map(Note, findings(sanity)), *([figure] if PICTURE.exists() else [])]
+
+
+def verdict(worse: float) -> str:
+    """``sees``, ``partly`` or ``blind``; ``misled`` if damage is taken for an improvement."""
+    if worse >= SEES:
+        return "sees"
+    return "misled" if worse <= 1 - SEES else "partly" if worse >= BLIND else "blind"
+
+
+def findings(sanity: Sanity) -> list[str]:
+    """For each score, what it does not see, and whether the number of images moves it."""
+    lines = []
+    for name, row in sanity.scores.items():
+        harmful = {damage: noticed.worse for damage, noticed in row.noticed.items() if damage != HARMLESS}
+        parts = []
+        for word, link in (("blind", "blind to"), ("misled", "misled by")):
+            if missed := [DAMAGE[damage].done for damage in DAMAGE if verdict(harmful.get(damage, SEES)) == word]:
+                parts.append(f"{link} {', '.join(missed)}")
+        if HARMLESS in row.noticed and _moves(row.noticed[HARMLESS]):
+            parts.append("moved by the number of images alone")
+        if parts:
+            lines.append(f"{name}: {'; '.join(parts)}")
+    return lines
+
+
+def _moves(fewer: Noticed) -> bool:
+    """Whether the number of images alone changes the score."""
+    return verdict(fewer.worse) in ("sees", "misled")
+
+
+def _cell(damage: str, noticed: Noticed | None) -> str:
+    if noticed is None:
+        return "-"
+    word = verdict(noticed.worse) if damage != HARMLESS else "moves" if _moves(noticed) else "steady"
+    return f"{word} ({noticed.worse:.2f})"

@@ -1,0 +1,1 @@
+"""Tools: what measures or examines on demand, and no stage runs."""
