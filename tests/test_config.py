@@ -268,9 +268,3 @@ def dvcs(path: Path) -> object:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (YAMLFileCorruptedError, ValueError):
         return CORRUPT
-
-
-def test_words_and_numbers_of_yaml_1_2(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text("a: off\nb: 2e-3\nc: 017\nd: 1:30\ne: true\n")
-    assert file.read(path) == {"a": "off", "b": 0.002, "c": 17, "d": "1:30", "e": True}

@@ -23,54 +23,23 @@ from safetensors import safe_open
 
 from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE, SAMPLES
-from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE
 from ddpm.params import config
 from ddpm.tracking import tracker
-from ddpm.tracking.store import SETTINGS
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from stages import __main__ as runner
 from stages import sample, train
-
-ROOT = Path(__file__).parents[2]
-# the digits preset in a second: a tiny network on a short chain, 20 steps
-SMALL: dict[str, dict[str, Any]] = {
-    "launch": {"processes": 1},
-    "diffusion": {"T": 20},
-    "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "groups": 4}},
-    "train": {"steps": 20, "batch_size": 8, "precision": "float32", "checkpoint_every": 10, "warmup_steps": 1},
-    "sample": {"count": 120, "batch_size": 64, "steps": 5, "precision": "float32"},
-    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
-}
+from tests.small_project import QUICK, lay_out, set_params
 
 
 @pytest.fixture
 def project(tmp_path: Path, digits: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
-    launched = (distributed.ERROR_FILE, distributed.START, distributed.LAUNCHER)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *SETTINGS, *launched):
-        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
-        monkeypatch.delenv(name)
-    for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/processed").symlink_to(digits)
+    lay_out(tmp_path, digits, **QUICK)
     (tmp_path / "mlflow.db").write_bytes(empty_store)
-    params = yaml.safe_load((ROOT / "ddpm/presets/digits.yaml").read_text())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, SMALL)))
     return tmp_path
-
-
-def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    nested = {key: merged(base[key], value) if isinstance(value, dict) else value for key, value in values.items()}
-    return base | nested
-
-
-def set_params(**values: Any) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(merged(params, values)))
 
 
 def run(stage: str, edit: Callable[[], None] = lambda: None) -> int:
