@@ -164,8 +164,8 @@ def stamp(path: Path) -> str:
     It does not read the content, so it is much cheaper than ``sha256``. DVC relies on the same (dvc-data's ``State``).
     """
     below = _below(path) if path.is_dir() else {"": path}
-    found = {name: file.stat() for name, file in sorted(below.items())}
-    return digest([(name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in found.items()])
+    stats = {name: file.stat() for name, file in sorted(below.items())}
+    return digest([(name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in stats.items()])
 
 
 def _below(folder: Path) -> dict[str, Path]:

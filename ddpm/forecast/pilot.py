@@ -76,7 +76,7 @@ def _scoring(settings: Config, device: torch.device) -> tuple[float, float]:
     whole = settings.evaluate.batch_size
     pictures = np.random.default_rng(0).integers(0, 256, (whole, *data.shape), dtype=np.uint8)
     feature = fit = 0.0
-    for name in settings.evaluate.chosen(classes).extractors:
+    for name in settings.evaluate.resolved(classes).extractors:
         chosen, weights = extractor.get(name), REFERENCE / name / WEIGHTS
         trial = chosen.trial(data.dataset.name, pictures, classes, images, device)
         if trial is None and not weights.exists():

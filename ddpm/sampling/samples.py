@@ -41,8 +41,8 @@ def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 
 def snapshot_paths(folder: Path, seeds: Sequence[int]) -> dict[int, dict[int, Path]]:
     """The same for each snapshot of the model whose sets are in ``folder``: by the images it had seen, in order."""
-    found = sorted((int(each.name), each) for each in (folder / SNAPSHOTS.name).glob("[0-9]*"))
-    return {images: set_paths(each, seeds) for images, each in found}
+    by_images = sorted((int(path.name), path) for path in (folder / SNAPSHOTS.name).glob("[0-9]*"))
+    return {images: set_paths(path, seeds) for images, path in by_images}
 
 
 def write_precision(folder: Path, precision: str) -> None:

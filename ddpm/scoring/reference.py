@@ -63,11 +63,11 @@ class Reference:
     def shape(self) -> Shape:
         return Shape.of(self.channels, self.image_size)
 
-    def resolved(self, settings: Evaluate) -> Evaluate:
+    def resolved(self, evaluate: Evaluate) -> Evaluate:
         """The same with what ``auto`` stood for when the reference was made."""
-        if AUTO not in settings.extractors:
-            return settings
-        return settings.model_copy(update={"extractors": tuple(self.extractors)})
+        if AUTO not in evaluate.extractors:
+            return evaluate
+        return evaluate.model_copy(update={"extractors": tuple(self.extractors)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +104,9 @@ class RealFeatures:
 
 
 def make_reference(
-    settings: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
+    evaluate: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
 ) -> None:
-    """Write ``folder`` for the extractors in ``settings``, completely or not at all.
+    """Write ``folder`` for the extractors in ``evaluate``, completely or not at all.
 
     The ranks share the images, and it has the same bytes for any number of them; the main one makes weights, and
     writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
@@ -117,30 +117,30 @@ def make_reference(
     held_out = distances.part(open_split(processed, "test")[0], distances.MOST)
     with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
-        for name in settings.extractors:
-            chosen = extractor.get(name)
-            if manifest.channels == 1 and chosen.channels and ranks.main:
+        for name in evaluate.extractors:
+            variant = extractor.get(name)
+            if manifest.channels == 1 and variant.channels and ranks.main:
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
-            made = ranks.each({name: partial(_make_weights, chosen, processed, temporary / name / WEIGHTS, device)})
-            network = chosen.load(Path(bytes(made[name]["path"]).decode()))
-            features, statistics = _of_train(network, images, settings.batch_size, device, ranks)
+            paths = ranks.run({name: partial(_make_weights, variant, processed, temporary / name / WEIGHTS, device)})
+            network = variant.load(Path(bytes(paths[name]["path"]).decode()))
+            features, statistics = _of_train(network, images, evaluate.batch_size, device, ranks)
             test, *others = (
-                extract(network, some, settings.batch_size, device, ranks) for some in (held_out, *drawn.values())
+                extract(network, some, evaluate.batch_size, device, ranks) for some in (held_out, *drawn.values())
             )
             searches = {
                 NEAR: partial(memorisation.search, test.features, features, device),
-                "around": partial(_around, features, settings.prc_neighborhood),
+                "around": partial(_around, features, evaluate.prc_neighborhood),
             }
-            found = ranks.each(searches)
+            results = ranks.run(searches)
             if ranks.main:
                 tensors = {"features": features} | _by_field("test", test)
                 for yardstick, its in zip(drawn, others, strict=True):
                     tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
-                arrays = statistics | found["around"] | _named(found[NEAR])
+                arrays = statistics | results["around"] | _named(results[NEAR])
                 save_file(tensors | _tensors(arrays), temporary / name / FEATURES)
                 digests[name] = {file.name: sha256(file) for file in sorted((temporary / name).iterdir())}
         some = distances.part(images, distances.MOST)
-        near = ranks.each({NEAR: partial(memorisation.search, held_out, some, device)})[NEAR]
+        near = ranks.run({NEAR: partial(memorisation.search, held_out, some, device)})[NEAR]
         if ranks.main:
             save_file(_tensors(_named(near)), temporary / NEAREST)
             index = Reference(
@@ -157,10 +157,10 @@ def make_reference(
     ranks.largest(0)  # no rank reads the folder before it is there
 
 
-def _make_weights(chosen: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
+def _make_weights(variant: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
     """``path``, as bytes: the ranks see the same files, but only the main one knows the folder's temporary name."""
     path.parent.mkdir(parents=True)
-    chosen.write_weights(processed, path, device)
+    variant.write_weights(processed, path, device)
     return {"path": np.frombuffer(bytearray(str(path).encode()), np.uint8)}
 
 
@@ -222,11 +222,11 @@ def load_features(folder: Path, name: str) -> RealFeatures:
         )
     for file, digest in index.extractors[name].items():
         _check(folder / name / file, digest)
-    chosen = extractor.get(name)
+    variant = extractor.get(name)
     tensors = load_file(folder / name / FEATURES)
     return RealFeatures(
-        extractor=chosen,
-        network=chosen.load(folder / name / WEIGHTS),
+        extractor=variant,
+        network=variant.load(folder / name / WEIGHTS),
         rows=distances.rows(index.count, distances.MOST).numpy(),
         features=tensors["features"],
         mu=tensors["mu"].numpy(),

@@ -70,8 +70,8 @@ class Checkpoints:
         """
         path = self.folder / f"{step:09d}.safetensors"
         write(path, tensors, {"step": step})
-        kept = [one for one in self._generations() if one <= path][:KEPT]
-        for one in set(self._generations()).difference(kept):
+        newest = [one for one in self._generations() if one <= path][:KEPT]
+        for one in set(self._generations()).difference(newest):
             one.unlink()
 
     def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
