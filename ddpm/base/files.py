@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from types import MappingProxyType
 from typing import Any
 
 from ddpm.base.errors import FIX, UserError, storage_fault
@@ -137,13 +136,10 @@ def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
 
 
-def sha256(path: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Digest of a file, or of a folder's sorted (relative name, digest) list without compiled Python.
-
-    known: digests of files in the folder that need not be read again, by name.
-    """
+def sha256(path: Path) -> str:
+    """Digest of a file, or of a folder's sorted (relative name, digest) list without compiled Python."""
     if path.is_dir():
-        return digest([(name, known.get(name) or sha256(file)) for name, file in sorted(_below(path).items())])
+        return digest([(name, sha256(file)) for name, file in sorted(_below(path).items())])
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
