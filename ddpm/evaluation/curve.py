@@ -30,7 +30,7 @@ def curve(evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], s
     points = {}
     for images, sets in snapshots.items():
         drawn = [read_set(path, index, job.evaluate) for path in sets.values()]
-        labels = read_labels(samples, len(drawn[0]), count) if count else None
+        labels = read_labels(samples) if count else None
         reports = [report(images, evaluation.real, job, labels) for images in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(evaluation.scores)

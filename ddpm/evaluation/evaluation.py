@@ -75,7 +75,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     names = check_classes(job.processed, count) if count else ()
     images = {seed: read_set(path, index, job.evaluate) for seed, path in sets.items()}
     real = Real.open(job.processed, job.reference, job.evaluate)
-    asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
+    asked = read_labels(next(iter(sets.values())).parent) if count else None
     reports = [report(drawn, real, job, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)

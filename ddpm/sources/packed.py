@@ -7,7 +7,7 @@ it without the others, and none is held in memory.
 import io
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -111,30 +111,12 @@ class Packed(Dataset):
             return Image.open(io.BytesIO(content), formats=FORMATS)
 
         return Records(
-            names=_Names(table["name"]),
+            names=table["name"].to_pylist(),
             open=open_image,
             labels=labels.astype(np.int64),
             classes=tuple(printable(name) or repr(name) for name in about["classes"]),
             is_test=None if tests.null_count else tests.to_numpy(),
         )
-
-
-class _Names(Sequence[str]):
-    """A column of text, of which nothing is held in memory."""
-
-    def __init__(self, column: pa.ChunkedArray):
-        self.column = column
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    def __getitem__(self, index: Any) -> Any:
-        values = self.column[index]
-        return values.to_pylist() if isinstance(index, slice) else values.as_py()
-
-    def __iter__(self) -> Iterator[str]:
-        for chunk in self.column.chunks:
-            yield from chunk.to_pylist()
 
 
 class _Labels:

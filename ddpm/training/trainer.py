@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ddpm.base import progress
-from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.compute import devices, noise
@@ -105,7 +104,6 @@ def train(
                     raise SystemExit(128 + stopped)
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total, **facts})
-            snapshots.check()
             for part in PARTS:
                 folder = checkpoints.folder / part
                 folder.mkdir(exist_ok=True)
@@ -131,13 +129,6 @@ class Trainer:
     ):
         """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
         options, shape = config.train, config.data.shape
-        if pictures.shape[1:] != shape:
-            raise UserError(
-                f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
-                f"params.yaml ask for {shape}: run `dvc repro`"
-            )
-        if config.model.classes and labels is None:
-            raise UserError(f"model.classes: {config.model.classes} needs the images' classes, which are not here")
         self.batch_size = options.batch_size
         options.check_ranks(ranks.size, len(pictures))
         if options.deterministic:
