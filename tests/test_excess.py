@@ -10,8 +10,6 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 import torch
-from ddpm.evaluation.excess import Gallery
-from ddpm.model.file import Loaded
 from torch import Tensor
 
 from ddpm.base import variant
@@ -21,7 +19,9 @@ from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.evaluation import bounds, excess, likelihood
+from ddpm.evaluation.least_error import Gallery
 from ddpm.evaluation.likelihood import Array, Asked, Denoises
+from ddpm.model.model_file import Loaded
 from ddpm.report import convergence
 from ddpm.report.convergence import Diagnosis, Levels
 from ddpm.runs import record
@@ -60,7 +60,7 @@ class Ideal(torch.nn.Module):
 
     def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         at = self.chain.at(t)
-        x_t = seen.double() / self.parameterization.seen(torch.ones_like(seen).double(), at)
+        x_t = seen.double() / self.parameterization.network_input(torch.ones_like(seen).double(), at)
         squares = (x_t[:, None] - at.signal[:, None] * self.images).square().flatten(2).sum(2)
         exponents = -squares / (2 * at.sigma.flatten(1).square())
         if labels is not None and self.labels is not None:

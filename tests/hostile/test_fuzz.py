@@ -21,11 +21,12 @@ from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.model.model_file import load_model
 from ddpm.params import config, file
+from ddpm.runs import alike, record
 from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives
 from ddpm.sources.cifar import _contents
-from ddpm.training.checkpoints import Checkpoints
 from ddpm.verdicts import gate
+from tests import scored
 from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded
 from tests.small import PARAMS
@@ -150,12 +151,27 @@ def test_manifests(value: Any, place: str) -> None:
 
 
 @quick
-@given(scores=JSON, fingerprint=JSON)
-def test_scores(scores: Any, fingerprint: Any) -> None:
-    metrics.both(json.dumps(scores).encode(), json.dumps(fingerprint).encode())
-    understood_or_refused(metrics.read_run)
-    metrics.both(json.dumps(scores).encode())
-    understood_or_refused(metrics.read_run)
+@given(data=st.data())
+def test_records(data: st.DataObject) -> None:
+    """What is understood can be written, read again, compared and shown."""
+    whole = scored.result()
+    values = json.loads(whole.text())
+    key = data.draw(st.sampled_from(sorted(values)))
+    if data.draw(st.booleans()):
+        content = data.draw(damaged(whole.text().encode()))
+    elif isinstance(values[key], dict):
+        content = json.dumps(values | {key: values[key] | data.draw(st.dictionaries(st.text(), JSON))}).encode()
+    else:
+        content = json.dumps(values | {key: data.draw(JSON)}).encode()
+
+    def use() -> None:
+        run = record.parse(content, "run.json")
+        assert record.parse(run.text().encode(), "run.json").text() == run.text()
+        alike.matching([run, whole], scored.working())
+        alike.differences(run, whole.params)
+        assert isinstance(run.learned, dict)
+
+    understood_or_refused(use)
 
 
 @quick
@@ -180,21 +196,3 @@ def test_model_files(data: st.DataObject, config: bool) -> None:
         content = save({"x": torch.zeros(2)}, {"ddpm": json.dumps(data.draw(JSON))})
     weights.PATH.write_bytes(content)
     understood_or_refused(lambda: load_model(weights.PATH, torch.device("cpu")))
-
-
-@settings(quick, max_examples=25)
-@given(data=st.data())
-def test_checkpoints(data: st.DataObject) -> None:
-    """A damaged one is never used: the one before it is."""
-    checkpoints = Checkpoints("fuzz")
-    for step in (1, 2):
-        checkpoints.save(step, {"x": torch.full((20,), float(step))})
-    last = max(checkpoints.folder.glob("*.safetensors"))
-    whole = last.read_bytes()
-    content = data.draw(damaged(whole))
-    last.write_bytes(content)
-    loaded = checkpoints.load(torch.device("cpu"))
-    assert loaded is not None
-    tensors, step = loaded
-    assert step == (2 if content == whole else step)
-    torch.testing.assert_close(tensors["x"], torch.full((20,), float(step)), rtol=0, atol=0)
