@@ -342,19 +342,6 @@ def test_what_must_not_be_compared_is_refused(changes: dict[str, Any], options: 
     assert says in refusal(*runs("cosine", 1), *linear, **options)
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [({"images_seen": 97}, "images_seen"), ({"code": {"ddpm/training": "0" * 12}}, "code"),
-     ({"precision": "bfloat16"}, "precision")],
-)  # fmt: skip
-def test_what_differs_is_a_note_where_that_is_allowed(changes: dict[str, Any], name: str) -> None:
-    both = [*runs("cosine", 1), *runs("linear", 2, **changes)]
-    assert f"`may_differ: [{name}]` in the plan, or `--may-differ {name}`" in refusal(*both)
-    found = compare(*both, may_differ=[name])
-    assert any("differ" in note and "may_differ" not in note for note in found.notes)
-    assert found.verdicts[0].outcome == "worse"
-
-
 @pytest.mark.parametrize("what", ["precision", "processor"])
 def test_seeds_that_differ_in_all_arms_alike_are_a_note_and_partners_that_differ_are_refused(what: str) -> None:
     def arm(schedule: str, fd: float, other: Sequence[int]) -> list[Record]:

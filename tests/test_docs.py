@@ -25,17 +25,16 @@ import pytest
 import yaml
 
 from ddpm import cli
-from ddpm.base import variant
-from ddpm.base.files import digest
+from ddpm.base import files, variant
 from ddpm.cli.app import app
 from ddpm.params import config, file, presets, schema
 from ddpm.runs import alike as runs
-from ddpm.study import plan
+from ddpm.runs import library
+from ddpm.study import loading
 from ddpm.tools import doctor
 from ddpm.verdicts import gate
-from tests.scored import grid, params, record, settle
+from tests.scored import COMPARABLE, grid, params, record, result, write
 from tests.small_project import merged
-from tests.test_record import run
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
@@ -142,7 +141,7 @@ def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> No
 def test_what_is_shown_of_params_or_a_study_may_stand_there(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     if block.mark == "study":
-        plan.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
+        loading.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
         return
     config.check(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
 
@@ -242,20 +241,12 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "params.yaml").write_text(yaml.safe_dump(params()))
         record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     if wanted in {"scores", "gate"}:
-        comparable = {"samples": 100}
         expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
-        written = {
-            "train": {"loss": 0.1},
-            "sample": {"images_per_second": 9.5},
-            "evaluate": {"classifier": {"fd": 0.25}},
-            "fingerprint": {"hash": digest(comparable), "comparable": comparable},
-            "baseline": {"comparable": comparable, "scores": {"classifier.fd": expected}},
-        }
-        (folder / "metrics").mkdir()
-        for name, value in written.items():
-            (folder / f"metrics/{name}.json").write_text(json.dumps(value))
-        (folder / "metrics/run.json").write_text(run().text())
-        settle()
+        code = {"data/model/model.safetensors": files.md5(folder / "data/model/model.safetensors")[:12]}
+        flat = library.relevant(config.load(folder / "params.yaml").flat())
+        write(result(fd=0.25).model_copy(update={"params": flat, "code": code}), folder)
+        baseline = {"comparable": COMPARABLE, "scores": {"classifier.fd": expected}}
+        (folder / "metrics/baseline.json").write_text(json.dumps(baseline))
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
     # pip takes seconds: it is checked in tests/test_doctor.py

@@ -22,14 +22,10 @@ from tests.scored import git, params, record, reference, result, working, write
 BY = ("diffusion.schedule.name",)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git repository without a commit."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    record(tmp_path)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _repository(folder: Path) -> None:
+    """Without a commit."""
+    record(folder)
 
 
 def names(listing: Listing) -> list[str]:
@@ -109,8 +105,6 @@ def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_revision_is_the_workspace_an_experiment_or_a_commit(folder: Path) -> None:
-    for name in ("user.name", "user.email"):
-        git("config", name, "t")
     write(result(seed=1))
     git("add", ".")
     git("commit", "--quiet", "--message", "one")

@@ -22,9 +22,9 @@ from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter
 from ddpm.report.overview import Listed
 from ddpm.runs import queue
-from ddpm.runs.provenance import OUTSIDE
+from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, Record
-from tests.scored import BASELINE, Experiment, git, params, record, reference, working
+from tests.scored import BASELINE, git, params, record, reference, working
 from tests.test_record import run
 
 
@@ -58,7 +58,7 @@ def of(seed: int = 0, fd: float = 1.0, at: int = 0, **changes: Any) -> Record:
 def finished(folder: Path, **records: Record | str) -> None:
     """Put experiments with these records where DVC keeps its own."""
     texts = {name: held if isinstance(held, str) else held.text() for name, held in records.items()}
-    record(folder, [Experiment(name, files={str(RUN): text}) for name, text in texts.items()])
+    record(folder, [(name, {str(RUN): text}) for name, text in texts.items()])
 
 
 def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:

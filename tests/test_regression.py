@@ -18,11 +18,10 @@ from ddpm.params.config import Compare, Config, Gate
 from ddpm.variants.emas.constant import ConstantEMA
 from ddpm.verdicts import gate, metrics
 from ddpm.verdicts.gate import Baseline, Check, Expected
-from tests.scored import working
+from tests.scored import COMPARABLE, rescored, result, working
 
-COMPARABLE = {"samples": 720}
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
-BASE = working()
+BASE, RUN = working(), result()
 
 
 def rule(floors: dict[Any, float] | None = None, **changes: Any) -> Config:
@@ -46,7 +45,8 @@ def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
 
 
 def checks(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> list[Check]:
-    return gate.gate(scores, COMPARABLE, Baseline(comparable=COMPARABLE, scores=baseline), settings)
+    run = rescored(RUN, 0, scores)
+    return gate.gate(run, Baseline(comparable=COMPARABLE, scores=baseline), settings)
 
 
 def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> bool:

@@ -17,7 +17,7 @@ from ddpm.params import config
 from ddpm.report import render, summary
 from ddpm.report.blocks import Chapter
 from ddpm.runs import record
-from ddpm.runs.provenance import OUTSIDE
+from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, Record
 from tests.test_record import run
 

@@ -21,12 +21,10 @@ from cyclopts import App
 from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import exit_code
-from ddpm.base.files import digest
-from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import app
 from ddpm.params import catalogue
-from tests.scored import grid, params, record, settle
+from tests.scored import grid, params, record
 
 
 def commands(group: App = app, words: str = "") -> dict[str, App]:
@@ -95,32 +93,6 @@ def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture
     assert {key: sorted(names) for key, names in found.items()} == {
         key: variant.names(family) for key, family in catalogue.FAMILIES.items()
     }
-
-
-def test_verdicts_as_json_are_those_of_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("params.yaml").write_text(json.dumps(params()))
-    record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
-    found = told(capsys, "compare", "--by", "diffusion.schedule.name", "--json", "--out", "verdict")
-    assert found == json.loads(Path("verdict/verdict.json").read_text())
-    assert found["verdicts"][0]["outcome"] == "worse"
-
-
-@pytest.mark.parametrize(("fd", "passed"), [(0.25, True), (0.9, False)])
-def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str], fd: float, passed: bool) -> None:
-    comparable = {"samples": 100}
-    Path("params.yaml").write_text(json.dumps(params()))
-    Path("metrics").mkdir()
-    Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": fd}}))
-    Path("metrics/fingerprint.json").write_text(json.dumps({"hash": digest(comparable), "comparable": comparable}))
-    expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
-    BASELINE.write_text(json.dumps({"comparable": comparable, "scores": {"classifier.fd": expected}}))
-    settle()
-    found = told(capsys, "gate", "--json", code=0 if passed else 1)
-    (check,) = found["checks"]
-    assert found["passed"] == passed
-    assert check["is_worse"] != passed
-    assert check["expected"] == expected
-    assert check["limit"] == pytest.approx(0.25 + 3 * 0.01 * 1.2**0.5)
 
 
 @pytest.mark.parametrize("module", ["ddpm", "ddpm.cli", "ddpm.base.files", "stages.__main__"])

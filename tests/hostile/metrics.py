@@ -8,29 +8,15 @@ from pathlib import Path
 
 from ddpm.base import files
 from ddpm.report import pareto
-from ddpm.runs import measured
 from ddpm.runs.record import parse
-from ddpm.tracking import record
 from ddpm.verdicts import gate, sensitivity
 from tests.hostile.case import Case
 from tests.small import small
 
-SCORES, FINGERPRINT, BASELINE = Path("evaluate.json"), Path("fingerprint.json"), Path("baseline.json")
+SCORES, BASELINE = Path("evaluate.json"), Path("baseline.json")
 SANITY = Path("sanity.json")
-COMPARABLE = {"samples": 1}
-GOOD = json.dumps({"hash": files.digest(COMPARABLE), "comparable": COMPARABLE}).encode()
 DEEP = b"[" * 100_000
 DIGITS = b"9" * 5000
-
-
-def both(scores: bytes, fingerprint: bytes = GOOD) -> None:
-    SCORES.write_bytes(scores)
-    FINGERPRINT.write_bytes(fingerprint)
-
-
-def read_run() -> None:
-    measured.comparable(FINGERPRINT)
-    measured.scores(SCORES)
 
 
 def expected(name: str = "classifier.fd", **changes: str) -> bytes:
@@ -40,18 +26,6 @@ def expected(name: str = "classifier.fd", **changes: str) -> bytes:
     return f'{{"comparable": {{}}, "scores": {{{json.dumps(name)}: {{{entry}}}}}}}'.encode()
 
 
-RUNS: list[tuple[str, tuple[bytes, ...], str]] = [
-    ("scores 100,000 brackets deep", (DEEP,), "Invalid JSON"),
-    ("a score of 5,000 digits", (b'{"fd": %s}' % DIGITS,), "Invalid JSON"),
-    ("a score of 400 digits", (b'{"fd": 1%s}' % (b"0" * 400),), "is not allowed"),
-    ("a score of 1e400", (b'{"fd": 1e400}',), "is not allowed"),
-    ("a score that is text", (b'{"fd": "0.1"}',), "is not allowed"),
-    ("a score that is a list", (b'{"fd": [0.1]}',), "is not allowed"),
-    ("scores that are null", (b"null",), "is not allowed"),
-    ("scores in UTF-16", ('{"fd": 1}'.encode("utf-16"),), "Invalid JSON"),
-    ("a fingerprint that is a list", (b"{}", b"[]"), "is not allowed"),
-    ("a fingerprint whose content was changed", (b"{}", GOOD.replace(b": 1", b": 2")), "changed by hand"),
-]
 BASELINES: list[tuple[str, bytes, str]] = [
     ("a baseline 100,000 brackets deep", DEEP, "Invalid JSON"),
     ("a baseline of no metric", b'{"comparable": {}, "scores": {}}', "names no metric"),
@@ -62,11 +36,9 @@ BASELINES: list[tuple[str, bytes, str]] = [
     ("a metric with escape codes", expected("x\n\x1b[2J"), "unknown 'x\\n\\x1b[2J'"),
     ("a metric of 100,000 letters", expected("x" * 100_000), "unknown"),
 ]
-CASES = [Case("scores", name, partial(both, *given), read_run, line)
-         for name, given, line in RUNS]  # fmt: skip
 read_baseline = partial(gate.read_baseline, BASELINE)
-CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
-          for name, content, line in BASELINES]  # fmt: skip
+CASES = [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
+         for name, content, line in BASELINES]  # fmt: skip
 NOTICED = {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}
 BLIND = {"images": 9, "samples": 9, "sets": 8, "data": sensitivity.data_params(small().data),
          "scores": {"classifier.fd": {"whole": 1, "noticed": NOTICED}}}  # fmt: skip
@@ -77,8 +49,6 @@ CASES += [
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
     Case("scores", "a record of 30 MB", lambda: None, partial(parse, bytes(30_000_000), "run.json"), "at most 100,000"),
-    Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
-         partial(record._curve, Path("loss.csv")), "not a loss curve"),
     Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
          partial(pareto.read_csv, Path("frontier.csv")), "not a frontier"),
 ]  # fmt: skip

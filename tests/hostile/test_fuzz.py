@@ -21,10 +21,12 @@ from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.model.model_file import load_model
 from ddpm.params import config, file
+from ddpm.runs import alike, record
 from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives
 from ddpm.sources.cifar import _contents
 from ddpm.verdicts import gate
+from tests import scored
 from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded
 from tests.small import PARAMS
@@ -149,12 +151,27 @@ def test_manifests(value: Any, place: str) -> None:
 
 
 @quick
-@given(scores=JSON, fingerprint=JSON)
-def test_scores(scores: Any, fingerprint: Any) -> None:
-    metrics.both(json.dumps(scores).encode(), json.dumps(fingerprint).encode())
-    understood_or_refused(metrics.read_run)
-    metrics.both(json.dumps(scores).encode())
-    understood_or_refused(metrics.read_run)
+@given(data=st.data())
+def test_records(data: st.DataObject) -> None:
+    """What is understood can be written, read again, compared and shown."""
+    whole = scored.result()
+    values = json.loads(whole.text())
+    key = data.draw(st.sampled_from(sorted(values)))
+    if data.draw(st.booleans()):
+        content = data.draw(damaged(whole.text().encode()))
+    elif isinstance(values[key], dict):
+        content = json.dumps(values | {key: values[key] | data.draw(st.dictionaries(st.text(), JSON))}).encode()
+    else:
+        content = json.dumps(values | {key: data.draw(JSON)}).encode()
+
+    def use() -> None:
+        run = record.parse(content, "run.json")
+        assert record.parse(run.text().encode(), "run.json").text() == run.text()
+        alike.matching([run, whole], scored.working())
+        alike.differences(run, whole.params)
+        assert isinstance(run.learned, dict)
+
+    understood_or_refused(use)
 
 
 @quick
