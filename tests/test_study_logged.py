@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -56,20 +55,15 @@ def test_a_study_is_a_run_with_its_experiments_as_children(
 
     monkeypatch.delenv("DDPM_TRACKING")
     capsys.readouterr()
-    Path(".dvc/cache").rename("elsewhere")
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["track", "sync", "--study", str(PLAN)])
-    assert re.fullmatch(
-        r"error: tiny-\w+-0: its data are not in DVC's cache: `ddpm study pull` gets them\n", capsys.readouterr().err
-    )
+    Path(".dvc/cache").rename("elsewhere")  # records are enough
+    for _ in range(2):
+        assert sync() == "MLflow: the study tiny is complete; 2 runs below it\n"
     Path("elsewhere").rename(".dvc/cache")
-    assert sync() == "MLflow: the study tiny is complete; 2 runs are new\n"
-    assert sync() == "MLflow: the study tiny is complete; 0 runs are new\n"
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("ddpm").experiment_id])
     [parent] = (run for run in runs if "ddpm.study" in run.data.tags)
     assert (parent.info.run_name, parent.info.status) == ("study tiny", "FINISHED")
-    children = {run.data.tags["dvc.exp.name"]: run for run in runs if run is not parent}
+    children = {run.info.run_name.rpartition(" ")[2]: run for run in runs if run is not parent}
     assert children.keys() == {"tiny-cosine-0", "tiny-linear-0"}
     for name, run in children.items():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
