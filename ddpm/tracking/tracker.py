@@ -19,7 +19,7 @@ from PIL import Image
 from ddpm.base.errors import UserError
 from ddpm.base.paths import GRIDS, RUN
 from ddpm.params import config, file, inputs
-from ddpm.runs import library
+from ddpm.runs import library, record
 from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Record
 from ddpm.tracking import origin, view
@@ -48,7 +48,7 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
     store = Store(strict=params is None)
 
     def complete() -> str:
-        run, plain = library.workspace(), params or file.read()
+        run, plain = record.read(RUN), params or file.read()
         if params is None and (why := library.why_stale(run, config.check(plain).flat())):
             raise UserError(f"{RUN}: its run is not of params.yaml and the code: {why}; run `dvc repro` first")
         training = inputs.read("train", params=plain).fingerprint()
