@@ -1,6 +1,7 @@
 # Each target sets up .venv by itself when it is missing or stale.
 PYTHON ?= python3
 PORT ?= 5000
+TESTS ?= not slow and not long
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
@@ -17,8 +18,8 @@ repro: $(READY)  ## run the pipeline: only what changed runs again
 	dvc repro
 	@ddpm summary
 
-test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'; CI: make test TESTS='not long'
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "$(TESTS)" $(ARGS)
 
 test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal $(ARGS)
@@ -51,7 +52,7 @@ bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; 
 gpu:  ## what only a GPU can show, in 10 minutes: checks, then steps against other libraries; it installs nothing
 	@python -m tests.gpu $(ARGS)
 
-faults: $(READY)  ## kill the pipeline 200 times, fill its disk, take its server away: hours; make faults ARGS='repro --kills 6'
+faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='repro --kills 6'
 	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)
 
 setup: $(READY)  ## the environment, .venv; each target above makes it too

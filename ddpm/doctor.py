@@ -18,12 +18,11 @@ from typing import Literal, NamedTuple
 
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.paths import PROCESSED, RAW, REFERENCE
-from ddpm.compare import interrupted
-from ddpm.compare.snapshots import LOCK
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
+from ddpm.runs import interrupted
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -174,7 +173,7 @@ def repository(here: Path | None = None) -> Finding:
         json.loads(locks.read_text() if locks.exists() else "{}")
         return Finding("repository", "ok", str(here))
     except (DvcException, SCMError) as error:
-        found, torn = str(error).rstrip("."), LOCK if LOCK in str(error) else ""
+        found, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
     except ValueError:
         torn = os.path.relpath(locks, here)
         found = f"'{torn}' is no JSON"
@@ -302,8 +301,8 @@ def source(data: Data) -> Finding:
 def weights(settings: Config) -> Iterator[Finding]:
     """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
     from ddpm.scoring import extractor
+    from ddpm.scoring.evaluate_params import AUTO
     from ddpm.scoring.reference import WEIGHTS
-    from ddpm.scoring.settings import AUTO
 
     for name in settings.evaluate.extractors:
         published = None if name == AUTO else extractor.get(name).published

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ddpm.base.files import atomic_path, read_json
-from ddpm.compare import metrics
 from ddpm.model import build
 from ddpm.pictures import plots
 from ddpm.report import overview
-from ddpm.study import plan
+from ddpm.study import loading
+from ddpm.study.experiments import Study
+from ddpm.verdicts import metrics
 
 PAGE, PICTURE = Path("docs/atlas.md"), Path("docs/atlas.png")
 TEMPLATE, CLAIMS = Path("docs/atlas.md.jinja"), Path("docs/claims.yaml")
@@ -49,7 +50,7 @@ def page(studies: dict[str, dict[str, Any]]) -> str:
         table=table,
         verdicts=[row for name, study in studies.items() for row in verdicts(name, study)],
         transfer=transfer(studies),
-        curves=[row for study in studies.values() for row in curves(study)],
+        curves=[row for name, study in studies.items() for row in curves(name, study)],
         claims=[[name, said["claim"], said["verdict"]] for name, of in discussed.items() for said in of["said"]],
         limits={name: of["limits"] for name, of in discussed.items()},
     )
@@ -63,16 +64,16 @@ def questions() -> Iterator[str]:
 
 
 @cache
-def loaded(name: str) -> plan.Study:
+def loaded(name: str) -> Study:
     """The study's plan, read once."""
-    return plan.load(Path(f"studies/{name}.yaml"))
+    return loading.load(Path(f"studies/{name}.yaml"))
 
 
 def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
-    """A row for each variant, by the primary metric."""
+    """A row for each arm, by the primary metric."""
     planned = loaded(name)
     for found in primary(study):
-        chosen = planned.configs[found["variant"]]
+        chosen = planned.configs[found["arm"]]
         outcome = found["outcome"] if found["outcome"] in plots.OUTCOMES else OPEN
         seeds, images = found["seeds"], (chosen.train.steps or 0) * chosen.train.batch_size
         same = sum((after - before) * found["difference"] > 0 for before, after in paired(found))
@@ -80,7 +81,7 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
         yield [
             f"[{name}](../metrics/studies/{name}/verdict.md)",
             f"{chosen.data.dataset.name} {chosen.data.shape.sides}",
-            f"{found['variant']} against {found['baseline']}",
+            f"{found['arm']} against {found['baseline']}",
             outcome if outcome == OPEN else f"**{outcome}**",
             f"{metrics.title(found['metric'])} {found['relative']:{shown}} ({same} of {len(seeds)})",
             f"{found['low']:+.2f} to {found['high']:+.2f}",
@@ -90,13 +91,13 @@ def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The head, and a row for each setting that alone is another in a variant than in its baseline, with the verdicts
+    """The head, and a row for each setting that alone is another in an arm than in its baseline, with the verdicts
     on each data set."""
     cells: dict[str, dict[str, list[str]]] = {}
     for name, study in studies.items():
         planned = loaded(name)
         for row, found in zip(verdicts(name, study), primary(study), strict=True):
-            before, after = (planned.configs[found[which]].flat() for which in ("baseline", "variant"))
+            before, after = (planned.configs[found[which]].flat() for which in ("baseline", "arm"))
             changes = [
                 f"{overview.label(key)} {after[key]} against {before[key]}"
                 for key in sorted(before.keys() & after.keys())
@@ -111,20 +112,20 @@ def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
 
 
 def paired(found: dict[str, Any]) -> Iterator[tuple[float, float]]:
-    """The baseline's score and the variant's, for each seed."""
-    return zip(found["baseline_scores"], found["variant_scores"], strict=True)
+    """The baseline's score and the arm's, for each seed."""
+    return zip(found["baseline_scores"], found["arm_scores"], strict=True)
 
 
 def primary(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What was found by the score that decides."""
-    return (found for found in study["findings"] if found["metric"] == study["primary"])
+    return (found for found in study["verdicts"] if found["metric"] == study["primary"])
 
 
-def curves(study: dict[str, Any]) -> Iterator[list[str]]:
-    """A row for each variant whose scores are known at several budgets."""
+def curves(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
+    """A row for each arm whose scores are known at several budgets."""
     for against in (study.get("curves") or {}).get("against", ()):
         points = [f"{point['outcome']} at {point['images']:,}" for point in against["points"]]
-        yield [study["study"], against["variant"], study["baseline"], "; ".join(points)]
+        yield [name, against["arm"], study["arms"][0]["label"], "; ".join(points)]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -154,9 +155,9 @@ def draw(path: Path, studies: dict[str, dict[str, Any]]) -> None:
         axes.plot(np.clip(interval, *EDGES), [y, y], color=colour, linewidth=2)
         middle = 1 + found["relative"]
         axes.plot(np.clip(middle, *EDGES), y, "D" if middle <= EDGES[1] else ">", color=colour)
-    names = [f"{data}, {name}: {found['variant']} against {found['baseline']}" for data, name, found in rows]
+    names = [f"{data}, {name}: {found['arm']} against {found['baseline']}" for data, name, found in rows]
     axes.set(xscale="log", xlim=(EDGES[0] / 1.1, EDGES[1] * 1.1), ylim=(len(rows) - 0.5, -0.5))
-    axes.set_xlabel("variant / baseline, below 1 is better: each seed, their mean, its interval")
+    axes.set_xlabel("arm / baseline, below 1 is better: each seed, their mean, its interval")
     ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)

@@ -20,11 +20,11 @@ from ddpm.compute import devices, noise
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.settings import Diffusion
-from ddpm.model.file import Loaded, load_model
+from ddpm.diffusion.diffusion_params import Diffusion
+from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures import plots
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.sample_params import Sample
 from ddpm.tools import frontier
 from docs import make_atlas
 

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base.progress import bar
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
+from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
-from ddpm.data.settings import Data
 from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.pictures.grids import save_grid
 from ddpm.training.ema import EMA
 from ddpm.variants.datasets.digits import Digits
-from ddpm.variants.emas.constant import Constant
+from ddpm.variants.emas.constant import ConstantEMA
 from ddpm.variants.networks.unet import UNet
 from ddpm.variants.parameterizations.v import V
 from ddpm.variants.schedules.cosine import Cosine
@@ -67,7 +67,7 @@ def train(x: Tensor, chain: Chain, steps: int) -> nn.Module:
         groups=8,
     )
     network = architecture.network(Shape(channels=1, height=16, width=16), outputs=1)
-    average = EMA(network, Constant(value=0.998, warmup=True).decay)
+    average = EMA(network, ConstantEMA(value=0.998, warmup=True).decay)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 

@@ -14,7 +14,7 @@ from ddpm.base.paths import CHECKED, PROCESSED
 from ddpm.data.processed import MANIFEST, check_classes, read_manifest
 from ddpm.params import file, inputs
 from ddpm.params.config import Config
-from ddpm.sampling.settings import class_number
+from ddpm.sampling.sample_params import class_number
 
 
 def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:

@@ -15,10 +15,10 @@ from ddpm.pictures import grids
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
 from ddpm.sampling import guidance
+from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.samples import read_precision, set_paths, snapshot_paths
-from ddpm.sampling.settings import Sample
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.reference import read_reference
-from ddpm.scoring.settings import Evaluate
 
 
 def main(
@@ -66,7 +66,7 @@ def main(
         fingerprint=Fingerprint(hash=comparable["hash"], comparable=comparable["comparable"]),
         scores=flatten(found.scores),
         curve=record.table(points),
-        noise_levels=record.table(found.excess, digits=6),
+        noise_levels=record.table(found.excess, digits=4),
         costs=Costs(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],

@@ -1,8 +1,8 @@
 """data/raw -> data/processed: uint8 arrays of images of one size, split into train and test."""
 
 from ddpm.base.paths import PROCESSED, RAW
+from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
-from ddpm.data.settings import Data
 
 
 def main(data: Data) -> None:

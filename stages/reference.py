@@ -7,9 +7,9 @@ from ddpm.base.paths import PROCESSED, REFERENCE
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import read_manifest
 from ddpm.scoring import calibration
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.reference import make_reference
-from ddpm.scoring.settings import Evaluate
 
 
 def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:

@@ -7,10 +7,10 @@ from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, SAMPLES, SNAPSHOTS
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split
 from ddpm.model import averages
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples, write_set
+from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.samples import noise_seed, set_paths
-from ddpm.sampling.settings import Sample
 
 
 def main(settings: Sample, device: torch.device, ranks: Ranks) -> None:

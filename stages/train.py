@@ -11,7 +11,7 @@ from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split, train_classes
 from ddpm.model import build
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import numpy as np
+import psutil
 import pytest
 from filelock import FileLock
 from hypothesis import settings
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     Once: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 ROOT = Path(__file__).parent.parent
+LIMIT, SLOW_LIMIT = 180, 900  # seconds, ten times what they take on a quiet machine
+for name in list(os.environ):  # what a user, DVC or a git hook has set is not what a test is about
+    if name.startswith(("DVC_", "MLFLOW_", "GIT_", "DDPM_")) and not name.startswith("DDPM_TEST"):
+        del os.environ[name]
+os.environ |= {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+os.environ |= {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 settings.register_profile("busy", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("busy")
 
@@ -82,6 +90,37 @@ def _threads_are_given_back() -> Iterator[None]:
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+@pytest.fixture(autouse=True)
+def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that hangs fails, with its processes; and no test's environment or folder is the next one's."""
+    environment, folder = dict(os.environ), Path.cwd()
+
+    def end(*_: object) -> None:
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+        pytest.fail(f"hung for {limit} seconds")
+
+    slow = any(request.node.get_closest_marker(name) for name in ("slow", "long"))
+    limit = SLOW_LIMIT if slow else LIMIT
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(limit)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    os.chdir(folder)
+    if os.environ != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The working folder, which is empty."""
+    (tmp_path / "work").mkdir()
+    os.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
 @pytest.fixture(scope="session")
 def digits(once: Once) -> Path:
     """The processed folder of the digits preset: 16x16x1, the split that the shipped classifier knows. Read only."""
@@ -105,8 +144,8 @@ def classifier_reference(digits: Path, once: Once) -> Path:
     """Their reference folder, for the classifier alone. Read only."""
     import torch
 
+    from ddpm.scoring.evaluate_params import Evaluate
     from ddpm.scoring.reference import make_reference
-    from ddpm.scoring.settings import Evaluate
 
     chosen, cpu = Evaluate(extractors=("classifier",)), torch.device("cpu")
     made = once("reference", lambda folder: make_reference(chosen, digits, folder / "reference", cpu))

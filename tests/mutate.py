@@ -20,16 +20,17 @@ PER_ROOM = 15
 LIMIT = 1800  # seconds for the tests of a room; a mutation that takes longer is "slow", which somebody would notice
 ROOMS = {  # name: the code's files; its tests, those that are quick and likely to fail first
     "diffusion": "diffusion/*; test_diffusion.py schedules parameterizations variances losses test_mixture.py",
-    "model": "model/*; models test_dropout.py test_posthoc.py test_config.py",
+    "model": "model/*; models test_dropout.py test_posthoc.py test_config.py hostile/test_bad_inputs.py",
     "training": "training/*; test_training.py test_waits.py test_order.py test_posthoc.py test_classes.py emas "
-    "optimizers timestep_samplers augmentations",
-    "sampling": "sampling/*; test_sampling.py samplers test_guidance.py test_classes.py test_samples.py",
+    "optimizers timestep_samplers augmentations hostile/test_bad_inputs.py",
+    "sampling": "sampling/*; test_sampling.py samplers test_guidance.py test_classes.py test_samples.py "
+    "hostile/test_bad_inputs.py",
     "scoring": "scoring/*; test_frechet.py test_scores.py test_reference.py test_neighbours.py test_memorisation.py "
     "test_calibration.py metrics extractors",
     "evaluation": "evaluation/*; test_evaluation.py test_likelihood.py test_ode.py test_curve.py test_excess.py "
     "test_scores.py test_classes.py",
     "data": "data/* sources/*; test_preprocessing.py test_processed.py test_archives.py datasets "
-    "stages/test_data_stages.py",
+    "stages/test_data_stages.py hostile",
     "variants": "variants/*/*; {family}",
     "compare": "compare/statistics* compare/pairing* compare/verdict* compare/metrics*; test_comparison.py "
     "test_compare.py test_paired.py test_metrics.py test_sequential.py test_gate.py",

@@ -18,12 +18,12 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.model import build
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.scoring import calibration, distances, memorisation, metric
-from ddpm.scoring.classifier_network import Network
+from ddpm.scoring.classifier_network import ClassifierNetwork
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.reference import make_reference
-from ddpm.scoring.settings import Evaluate
 from tests.small import small
 
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
@@ -53,13 +53,13 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
     for name in SETTINGS.metrics:
         chosen: Any = type(metric.get(name))
         chosen.measure = counted(name, chosen.measure)
-    forward = Network.forward
+    forward = ClassifierNetwork.forward
 
-    def features(network: Network, images: torch.Tensor) -> Features:
+    def features(network: ClassifierNetwork, images: torch.Tensor) -> Features:
         calls["images"] += len(images)
         return forward(network, images)
 
-    setattr(Network, "forward", features)  # noqa: B010
+    setattr(ClassifierNetwork, "forward", features)  # noqa: B010
     reference, cpu = out / "reference", torch.device("cpu")
     make_reference(SETTINGS, processed, reference, cpu, ranks)
     calibrated = calibration.calibrate(SETTINGS, processed, reference, cpu, ranks)

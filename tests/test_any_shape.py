@@ -16,7 +16,7 @@ from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
-from ddpm.model.file import load_model, save_model
+from ddpm.model.model_file import load_model, save_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples
 from ddpm.scoring import calibration
 from ddpm.scoring.reference import make_reference, read_reference

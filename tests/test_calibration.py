@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm.scoring import calibration, frechet, scores
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
-from ddpm.scoring.settings import Evaluate
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=150)

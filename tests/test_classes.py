@@ -13,11 +13,9 @@ from torch import Tensor
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.data.processed import Classes as Known
-from ddpm.data.processed import open_split, train_classes
-from ddpm.evaluation import bounds
-from ddpm.evaluation import classes as by_class
-from ddpm.model.file import Loaded, load_model
+from ddpm.data.processed import TrainClasses, open_split, train_classes
+from ddpm.evaluation import bounds, per_class
+from ddpm.model.model_file import Loaded, load_model
 from ddpm.params.config import Config
 from ddpm.sampling import samples
 from ddpm.sampling.classes import Classes, by_shares
@@ -123,7 +121,7 @@ def fit(folder: Path, steps: int = 12, stop: int | None = None, **options: Any) 
     checkpoints = Checkpoints("classes")
     checkpoints.folder = folder / "checkpoints"
     chosen = config(train={"steps": steps, **options}).training()
-    known = Known(("a", "b", "c"), (10, 10, 10), labels())
+    known = TrainClasses(("a", "b", "c"), (10, 10, 10), labels())
 
     def kill(step: int) -> None:
         if step == stop:
@@ -267,8 +265,8 @@ def test_without_classes_no_labels_are_written(model_file: Path, tmp_path: Path)
 def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits: Path, real: RealFeatures) -> None:
     train, test = (open_split(digits, split)[1] for split in ("train", "test"))
     names = [str(number) for number in range(10)]
-    right = by_class.rows(real, train, [real.held_out, real.held_out], test, names)
-    wrong = by_class.rows(real, train, [real.held_out], (test + 1) % 10, names)
+    right = per_class.rows(real, train, [real.held_out, real.held_out], test, names)
+    wrong = per_class.rows(real, train, [real.held_out], (test + 1) % 10, names)
     assert [row["name"] for row in right] == names
     assert sum(int(row["images"]) for row in right) == len(test)
     assert min(float(row["class_accuracy"]) for row in right) > 0.9
@@ -279,9 +277,9 @@ def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits: Path, re
 def test_a_class_with_enough_images_has_a_frechet_distance(digits: Path, real: RealFeatures) -> None:
     _, train = open_split(digits, "train")
     drawn = Features(real.features, torch.nn.functional.one_hot(torch.from_numpy(train), 10).float())
-    same = by_class.rows(real, train, [drawn], train, list("0123456789"))
+    same = per_class.rows(real, train, [drawn], train, list("0123456789"))
     assert max(float(row["fd"]) for row in same) < 1e-3
-    other = by_class.rows(real, train, [drawn._replace(features=real.features.flip(0))], train, list("0123456789"))
+    other = per_class.rows(real, train, [drawn._replace(features=real.features.flip(0))], train, list("0123456789"))
     assert min(float(row["fd"]) for row in other) > 1
 
 

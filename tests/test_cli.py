@@ -22,11 +22,11 @@ from ddpm import cli
 from ddpm.base import variant
 from ddpm.cli import commands
 from ddpm.cli.app import app
-from ddpm.compare import pairing
 from ddpm.model import build
-from ddpm.model.file import load_model, save_model
+from ddpm.model.model_file import load_model, save_model
 from ddpm.params import presets
 from ddpm.sampling import generator as sampling
+from ddpm.verdicts import pairing
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")

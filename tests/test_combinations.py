@@ -14,10 +14,10 @@ import torch
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Spacing
+from ddpm.sampling.sample_params import Spacing
 from ddpm.training.trainer import Trainer
 from tests.small import PARAMS, loss_at, pictures, small
 
@@ -103,7 +103,7 @@ def is_allowed(row: Row) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_only_these_pairs_are_never_allowed() -> None:
     trains = {name: variant.build("losses", {"name": name}, "l").trains_variance for name in SHELVES["loss"]}
     learned = {name: variant.build("variances", {"name": name}, "v").outputs == 2 for name in SHELVES["variance"]}
@@ -116,7 +116,7 @@ def test_only_these_pairs_are_never_allowed() -> None:
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), ("weight", 2.0)])}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("schedule", SHELVES["schedule"])
 def test_every_pair_trains_and_draws(schedule: str) -> None:
     for row in (row for row in rows()[0] if row["schedule"] == schedule):

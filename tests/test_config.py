@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import ImageShape, parse
+from ddpm.base.sections import ImageShape, parse
 from ddpm.model import build
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.catalogue import FAMILIES
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, read_json, sha256, write_json
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
 from ddpm.scoring import calibration
@@ -29,10 +29,7 @@ from tests.small import Memory, pictures, small
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(config: Config, out: str, checkpoints: Checkpoints | None = None, log: Memory | None = None) -> Path:

@@ -19,7 +19,6 @@ SHARD, SMALL = Path("data/train/images-00000.npy"), Path("data/train/labels.npy"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a file that is just large enough, and a small one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
     SHARD.parent.mkdir(parents=True)
     SHARD.touch()
     os.truncate(SHARD, digests.LARGE)

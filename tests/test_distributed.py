@@ -222,7 +222,7 @@ def test_the_rank_that_failed_first_is_the_cause(
             distributed.launch(["test"], 2, "fingerprint")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     environment = {**os.environ, "TWO_RANKS_FOLDER": str(tmp_path), "TWO_RANKS_CUT": "yes", "TWO_RANKS_TRAIN": "{}"}
@@ -233,7 +233,7 @@ def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path
     assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M), ended.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path: Path) -> None:
     code, said = finish(start(tmp_path, 2, {"train": {"batch_size": 1}}))
     assert code == 2

@@ -13,17 +13,17 @@ import torch
 from pydantic import ValidationError
 
 from ddpm.base import variant as variants
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.diffusion.schedule import Schedule
 from ddpm.model.architecture import Architecture
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.sampling import generator as sampling
+from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.sampler import Sampler
-from ddpm.sampling.settings import Sample
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.features import Features
 from ddpm.scoring.metric import Metric
-from ddpm.scoring.settings import Evaluate
 from ddpm.sources.dataset import Dataset
 from tests.test_docs import blocks
 

@@ -17,17 +17,17 @@ import torch
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, sha256, write_json, write_rows
-from ddpm.compare import metrics
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.scoring import calibration, distances, reference
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.scoring.reference import make_reference
-from ddpm.scoring.settings import Evaluate, Likelihood
 from ddpm.variants.extractors.classifier import Classifier
+from ddpm.verdicts import metrics
 from tests import scoring_ranks
 from tests.small import small
 
@@ -112,7 +112,7 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: 
     assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_they_do_where_a_part_of_a_large_split_is_compared(digits: Path, tmp_path: Path) -> None:
     outs = on_ranks(digits, tmp_path, 700)
 

@@ -33,7 +33,7 @@ def test_the_one_file_example_draws_a_grid(tmp_path: Path) -> None:
         assert len(picture.convert("L").getcolors()) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_one_file_example_learns() -> None:
     """After 60 steps its x_0 is nearer to the digits than their mean is, at a t where half of the image is left."""
     example = runpy.run_path(str(ONE_FILE))

@@ -10,23 +10,24 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 import torch
+from ddpm.model.file import Loaded
 from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
-from ddpm.diffusion.settings import Diffusion
-from ddpm.evaluation import bounds, excess, likelihood
-from ddpm.evaluation.excess import Gallery
+from ddpm.evaluation import bounds, likelihood
+from ddpm.evaluation import least_error as excess
+from ddpm.evaluation.least_error import Gallery
 from ddpm.evaluation.likelihood import Array, Asked, Denoises
-from ddpm.model.file import Loaded
 from ddpm.report import convergence
 from ddpm.report.convergence import Diagnosis, Levels
 from ddpm.runs import record
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.variants.datasets.mixture import Mixture
 from tests.small import small
 from tests.test_record import run

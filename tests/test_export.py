@@ -27,14 +27,14 @@ from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.base.settings import section
-from ddpm.compare import runs as results
+from ddpm.base.sections import section
 from ddpm.compute import noise
 from ddpm.data.processed import read_manifest
 from ddpm.model import build
-from ddpm.model.file import load_model, save_model
+from ddpm.model.model_file import load_model, save_model
+from ddpm.runs import alike as results
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.sample_params import Sample
 from ddpm.sharing import card, exchange
 from tests.scored import result
 from tests.small import small

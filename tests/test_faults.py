@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,13 @@ from sqlalchemy.exc import OperationalError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, exit_code, storage_fault
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.params import inputs
 from ddpm.tracking import store as tracking
 from ddpm.training import checkpoints
 from ddpm.training.checkpoints import Checkpoints
-from tests.faults import kills, storage, table
+from tests.faults import kills
 from tests.faults.project import Victim
-from tests.faults.table import Trial
 
 CPU = torch.device("cpu")
 STATE = {
@@ -52,7 +52,7 @@ def array():
     with files.atomic_path(Path("out")) as path, path.open("wb") as file: np.save(file, np.zeros(5000))
 def tensors():
     import torch
-    from ddpm.model import file as model_file
+    from ddpm.model import model_file
     model_file.write(Path("out"), {"x": torch.zeros(5000)}, {})
 def plain(): Path("out").write_bytes(bytes(9000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -63,13 +63,28 @@ START_LATE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+def truncated(path: Path, generator: random.Random) -> None:
+    os.truncate(path, generator.randrange(path.stat().st_size))
 
 
-@pytest.mark.slow
+def flipped(path: Path, generator: random.Random) -> None:
+    """Flip one bit of the file."""
+    content = bytearray(path.read_bytes())
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
+
+
+def blanked(path: Path, generator: random.Random) -> None:
+    """Put noise in a page in the middle, as after a write that never arrived."""
+    with path.open("r+b") as file:
+        file.seek(generator.randrange(max(1, path.stat().st_size - 4096)))
+        file.write(generator.randbytes(4096))
+
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.mark.long
 def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path: Path) -> None:
     start = Victim(tmp_path / "start", {})
     start.run("dvc", "repro", "reference")
@@ -90,7 +105,7 @@ def two_generations(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 2**32), st.sampled_from([storage.truncated, storage.flipped, storage.blanked]))
+@given(st.integers(0, 2**32), st.sampled_from([truncated, flipped, blanked]))
 def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(
     two_generations: Checkpoints, seed: int, damage: Callable[[Path, random.Random], None]
 ) -> None:
@@ -110,7 +125,7 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys:
     for step in (5, 10):
         checkpoints.save(step, STATE)
     for path in checkpoints.folder.glob("*.safetensors"):
-        storage.flipped(path, random.Random(0))  # noqa: S311
+        flipped(path, random.Random(0))  # noqa: S311
     assert checkpoints.load(CPU) is None
     assert capsys.readouterr().err.count("going back") == 2
 
@@ -120,7 +135,7 @@ def test_a_run_that_begins_again_keeps_what_it_saves_rather_than_torn_files_of_l
     for step in (5, 10):
         checkpoints.save(step, STATE)
     for path in checkpoints.folder.glob("*.safetensors"):
-        storage.truncated(path, random.Random(0))  # noqa: S311
+        truncated(path, random.Random(0))  # noqa: S311
     kept = []
     for step in (1, 2, 3):
         checkpoints.save(step, STATE)
@@ -135,7 +150,7 @@ def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_tw
     checkpoints = Checkpoints("torn")
     for step in (5, 10):
         checkpoints.save(step, STATE)
-    storage.truncated(checkpoints.folder / "000000010.safetensors", random.Random(0))  # noqa: S311
+    truncated(checkpoints.folder / "000000010.safetensors", random.Random(0))  # noqa: S311
     checkpoints.save(6, STATE)
     assert sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors")) == [5, 6]
 
@@ -360,26 +375,27 @@ def _group_lives(group: int) -> bool:
 
 
 def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    for name in (*tracking.SETTINGS, "DDPM_TRACKING"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
     waits: list[float] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def never_answer() -> None:
-            while True:
-                client, _ = server.accept()
-                started = time.monotonic()
-                while client.recv(65536):
-                    pass
-                waits.append(time.monotonic() - started)
+            with suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    started = time.monotonic()
+                    while client.recv(65536):
+                        pass
+                    waits.append(time.monotonic() - started)
 
-        threading.Thread(target=never_answer, daemon=True).start()
+        thread = threading.Thread(target=never_answer, daemon=True)
+        thread.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         store = tracking.Store()
         assert store.attempt(store.runs) is None
         assert store.attempt(store.runs) is None
         time.sleep(0.1)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
     assert len(waits) == 1
     assert waits[0] < float(tracking.STAGE_SECONDS) + 2
     assert capfd.readouterr().err.count("warning:") == 1
@@ -395,16 +411,6 @@ def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatc
         assert time.monotonic() - started < float(tracking.STAGE_SECONDS) + 3
         other.execute("ROLLBACK")
     tracking.probe("sqlite:///store.db")
-
-
-def test_the_table_counts_what_was_lost_and_says_what_it_was(tmp_path: Path) -> None:
-    trials = [Trial("a", "SIGKILL", "train", recovery=2.0), Trial("a", "SIGKILL", "sample", ("changed: x",), 4.0)]
-    table.write(tmp_path, {"seed": 0}, trials)
-    (row,) = files.read_json(tmp_path / "faults.json")["rows"]
-    assert (row["tried"], row["lost"], row["recovery_median"], row["recovery_max"]) == (2, 1, 3.0, 4.0)
-    text = (tmp_path / "faults.md").read_text()
-    assert "2 faults, 1 lost anything." in text
-    assert "- a, SIGKILL, sample: changed: x" in text
 
 
 def test_a_damaged_model_file_is_refused(model_file: Path) -> None:

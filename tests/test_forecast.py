@@ -26,7 +26,7 @@ from ddpm.compute.distributed import Ranks
 from ddpm.forecast import estimate, pilot
 from ddpm.forecast.estimate import Measured
 from ddpm.params import config
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 from tests.small import PARAMS, small
 
 ROOT = Path(__file__).parents[1]

@@ -23,7 +23,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import devices
 from ddpm.model import build
-from ddpm.model.file import load_model, save_model
+from ddpm.model.model_file import load_model, save_model
 from ddpm.params.config import Config
 from ddpm.report import pareto
 from ddpm.sampling import generator as sampling

@@ -14,14 +14,14 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.settings import Diffusion
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import build
-from ddpm.model.file import Loaded, load_model, save_model
+from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.params.config import Config
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser, Guide
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Guidance
+from ddpm.sampling.sample_params import Guidance
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")
@@ -254,29 +254,3 @@ def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path
     saved(tmp_path / "model.safetensors", model(train={"label_dropout": 0.0}))
     with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* trained with train\.label_dropout: 0, never"):
         Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
-
-
-@pytest.mark.parametrize(
-    ("sample", "message"),
-    [
-        ({"guidance": {"weight": math.nan}}, "sample.guidance.weight: nan is not allowed: Input should be a finite"),
-        ({"guidance": {"weight": -1}}, "sample.guidance.weight: -1 is not allowed"),
-        ({"guidance": {"interval": [0.9, 0.1]}}, r"sample.guidance: interval: \[0.9, 0.1\] ends before it begins"),
-        ({"guidance": {"interval": [0.0, 80.0]}}, "sample.guidance.interval.1: 80.0 is not allowed"),
-        ({"guidance": {"model": "worse.safetensors"}}, "sample.guidance: model and sha256: set both"),
-        ({"classes": []}, "sample.classes: .* is not allowed"),
-        ({"classes": [3]}, r"sample.classes: no class 3; allowed: 0..2"),
-        ({"classes": [True]}, "sample.classes.0"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_its_key(sample: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        config(sample=sample)
-
-
-@pytest.mark.parametrize("sample", [{"guidance": {"weight": 2.0}}, {"classes": [0]}])
-def test_without_classes_there_is_nothing_to_guide_or_to_ask_for(sample: dict[str, Any]) -> None:
-    with pytest.raises(
-        UserError, match=r"sample\.(guidance\.weight: 2 needs model\.classes|classes: the model has none)"
-    ):
-        small(sample=sample)

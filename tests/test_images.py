@@ -141,7 +141,7 @@ def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, c
     assert sorted(file.name for file in tmp_path.iterdir()) == ["reverse.gif", "reverse.mp4"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("count", "size"), [(64, 32), (64, 41), (64, 64), (4, 272)])
 def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path: Path, count: int, size: int) -> None:
     """Noise in colour, which nothing compresses, in as many frames as sampling makes."""

@@ -17,8 +17,8 @@ import pytest
 
 from ddpm import cli, doctor
 from ddpm.cli import commands
-from ddpm.compare import interrupted
 from ddpm.params import file
+from ddpm.runs import interrupted
 from tests.scored import git
 
 COMMIT = ("commit", "--quiet", "--allow-empty", "--message")

@@ -15,7 +15,6 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm.base import variant
-from ddpm.compare import statistics
 from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
@@ -23,9 +22,10 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Asked, Bound, Denoises
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.verdicts import statistics
 from tests.small import small
 
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from ddpm.base import variant
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from docs import make_variants
 from tests.small import pictures
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path) -> None:
     cpu = torch.device("cpu")
     rows = make_variants.sampled(load_model(model_file, cpu), 0, cpu)
@@ -23,7 +23,7 @@ def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path)
     assert all(images.shape == (count, 1, 8, 8) for images in rows.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_pictures_are_written(model_file: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     paths = make_variants.draw(load_model(model_file, cpu), pictures(), tmp_path, cpu)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ddpm.compare import metrics
-from ddpm.compare.metrics import Closeness
 from ddpm.scoring import distances, memorisation
 from ddpm.scoring.memorisation import Nearest
+from ddpm.verdicts import metrics
+from ddpm.verdicts.metrics import Closeness
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics
+from ddpm.verdicts import metrics
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics
 from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
@@ -20,11 +19,12 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, ode
 from ddpm.evaluation.likelihood import Asked, Denoises
 from ddpm.model import build
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params.config import Compare
-from ddpm.scoring.settings import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.sources.gaussian_mixture import GaussianMixture
 from ddpm.variants.datasets.mixture import Mixture
+from ddpm.verdicts import metrics
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")

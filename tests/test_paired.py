@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from ddpm.compare import statistics
-from ddpm.compare.statistics import Array
+from ddpm.verdicts import statistics
+from ddpm.verdicts.statistics import Array
 
 ALPHA = 0.05
 TRIALS = 4000

@@ -16,13 +16,13 @@ from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation.bounds import Job
 from ddpm.model import averages, build, posthoc
-from ddpm.model.file import Loaded, load_model, read, save_model
+from ddpm.model.model_file import Loaded, load_model, read, save_model
 from ddpm.model.posthoc import TOLERANCE
 from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
 from ddpm.sharing import card
 from ddpm.training.ema import EMA
-from ddpm.training.posthoc import Posthoc
+from ddpm.training.power_averages import PowerAverages
 from stages import evaluate, sample
 from tests.small import small
 
@@ -38,7 +38,7 @@ def kept(**options: object) -> Config:
 
 def wander(network: nn.Module, folder: Path, config: Config, profiles: list[EMA]) -> None:
     """A model file and its snapshots in ``folder``, of weights that do a random walk."""
-    tracked = Posthoc(network, config.training(), STEPS)
+    tracked = PowerAverages(network, config.training(), STEPS)
     for step in range(1, STEPS + 1):
         for parameter in network.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)

@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.data import pixels
+from ddpm.data.data_params import Data
 from ddpm.data.pixels import to_pixels
 from ddpm.data.preprocessing import preprocess, split_indices
 from ddpm.data.processed import called, open_split, read_manifest
-from ddpm.data.settings import Data
 from ddpm.sources.dataset import Records
 
 

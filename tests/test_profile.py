@@ -20,11 +20,7 @@ from ddpm.training.history import Row
 from ddpm.training.trainer import train
 from tests.small import TINY, Memory, pictures, small
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def tiny(**train: int) -> Config:

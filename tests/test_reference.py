@@ -11,7 +11,7 @@ import torch
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, reference
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.evaluate_params import Evaluate
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=100)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddpm.compare import gate, metrics
-from ddpm.compare.gate import Baseline, Check, Expected
 from ddpm.params.config import Compare, Config, Gate
-from ddpm.variants.emas.constant import Constant
+from ddpm.variants.emas.constant import ConstantEMA
+from ddpm.verdicts import gate, metrics
+from ddpm.verdicts.gate import Baseline, Check, Expected
 from tests.scored import working
 
 COMPARABLE = {"samples": 720}
@@ -174,13 +174,13 @@ def score(digits: Path, tmp_path: Path) -> Score:
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
     from ddpm.evaluation import bounds
-    from ddpm.model.file import load_model
+    from ddpm.model.model_file import load_model
     from ddpm.params import config
     from ddpm.sampling.generator import Generator
     from ddpm.sampling.samples import noise_seed
     from ddpm.scoring import reference, scores
+    from ddpm.scoring.evaluate_params import Evaluate, Likelihood
     from ddpm.scoring.features import extract
-    from ddpm.scoring.settings import Evaluate, Likelihood
     from ddpm.training.checkpoints import Checkpoints
     from ddpm.training.trainer import train
     from tests.conftest import ROOT
@@ -236,7 +236,7 @@ def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught
     seed = passing[-1]
     assert not passes(score(seed, beta_end=0.08), baselines[seed], FLOORS)  # in place of 0.02
 
-    decay = Constant.decay
+    decay = ConstantEMA.decay
     # a hundredth: at this size a tenth would be lost among the seeds
-    monkeypatch.setattr(Constant, "decay", lambda profile, step: 1 - (1 - decay(profile, step)) / 100)
+    monkeypatch.setattr(ConstantEMA, "decay", lambda profile, step: 1 - (1 - decay(profile, step)) / 100)
     assert not passes(score(seed), baselines[seed], FLOORS)

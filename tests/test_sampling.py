@@ -15,12 +15,12 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.diffusion.chain import to_images
-from ddpm.model.file import Loaded, load_model
+from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures.grids import FRAMES_PER_SECOND
 from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.sample_params import Sample
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")

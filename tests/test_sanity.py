@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from ddpm.base.errors import UserError
 from ddpm.cli import main
-from ddpm.compare import sanity
-from ddpm.compare.sanity import PATH, Noticed, Sanity, Sensitivity
 from ddpm.data.processed import open_split
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.report import chapters, noticed
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import DAMAGE, HARMLESS
-from ddpm.scoring.settings import Evaluate
 from ddpm.tools import damage
+from ddpm.verdicts import sensitivity as sanity
+from ddpm.verdicts.sensitivity import PATH, Noticed, Sanity, Sensitivity
 from tests.scored import params
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.model import build
 from ddpm.params import catalogue, config, file, presets, schema
-from ddpm.scoring.settings import AUTO
+from ddpm.scoring.evaluate_params import AUTO
 
 DIGITS = file.decode(presets.text("digits"), "digits")
 COMMITTED = json.loads(schema.PATH.read_text())

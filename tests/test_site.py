@@ -40,7 +40,7 @@ def test_every_page_is_in_the_contents_of_the_site() -> None:
     assert [path.name for path in (ROOT / "docs").glob("*.md") if f" {path.name}\n" not in text] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="it is of the extra docs, which make test-all installs")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path]

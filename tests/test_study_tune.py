@@ -16,9 +16,9 @@ from ddpm.base.errors import UserError
 from ddpm.params import config, file
 from ddpm.study import plan, results, slots, tuning, verdict
 from ddpm.study.plan import Experiment, Study
-from ddpm.study.tuning import Tried
 from ddpm.study.worker import DIVERGED, Worker
 from ddpm.training import history
+from ddpm.verdicts.tuning import Tried
 from tests import study_project
 from tests.scored import Experiment as Scored
 from tests.scored import params

@@ -16,8 +16,7 @@ from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import render, summary
 from ddpm.report.blocks import Chapter
-from ddpm.runs import record
-from ddpm.runs.provenance import OUTSIDE
+from ddpm.runs import library, record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from tests.test_record import run
 
@@ -37,8 +36,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def of(scores: dict[str, Any], **changes: Any) -> Record:
     """A record of the digits preset with these scores, nested as in metrics/evaluate.json."""
-    flat = config.load(PRESETS / "digits.yaml").flat()
-    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    params = library.relevant(config.load(PRESETS / "digits.yaml").flat())
     comparable = {"samples": 1437}
     fields: dict[str, Any] = {
         "params": params,

@@ -18,17 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.base.settings import parse
+from ddpm.base.sections import parse
 from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.diffusion.loss import Denoised
-from ddpm.model.file import load_model, write
 from ddpm.model.layers import key_dropout
+from ddpm.model.model_file import load_model, write
 from ddpm.params.config import Config
 from ddpm.tracking.previews import Previews
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import KEPT, Checkpoints
 from ddpm.training.history import History, Row
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
@@ -37,10 +37,7 @@ from tests.small import Memory, pictures, small
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(config: Config, out: str, log: Memory | None = None) -> History:

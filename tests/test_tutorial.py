@@ -26,7 +26,7 @@ def test_it_shows_all_pictures_that_are_kept_for_it() -> None:
     assert sorted(SHOWN) == sorted(path.name for path in PAGE.with_suffix("").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tutorial_runs_and_learns(tmp_path: Path) -> None:
     jupytext = pytest.importorskip("jupytext", reason="it is of the extra docs, which make test-all installs")
     nbclient = pytest.importorskip("nbclient", reason="it is of the extra docs, which make test-all installs")

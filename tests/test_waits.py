@@ -13,7 +13,7 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 
 from ddpm.base import variant
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.small import pictures, small
@@ -51,7 +51,7 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row: Row, mo
     assert x_0.is_meta
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("network", variant.names("networks"))
 def test_a_network_compiles_whole_and_only_once(network: str) -> None:
     graphs = []

@@ -16,7 +16,7 @@ import torch
 from ddpm.base.errors import exit_code
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.data.processed import Classes
+from ddpm.data.processed import TrainClasses
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from ddpm.training.trainer import train
@@ -43,7 +43,7 @@ def trained(
     device = torch.device("cpu")
     config = small(**options).training()
     images, kinds = pictures(), config.model.classes
-    classes = Classes(("kind",) * kinds, (1,) * kinds, np.arange(len(images)) % kinds) if kinds else None
+    classes = TrainClasses(("kind",) * kinds, (1,) * kinds, np.arange(len(images)) % kinds) if kinds else None
     history = train(config, images, device, folder, checkpoints, log or Memory(), (), ranks, classes)
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps([[row.loss, row.gradient_norm] for row in history.rows]))
 

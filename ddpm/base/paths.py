@@ -20,6 +20,7 @@ LOSS = METRICS / "loss.csv"
 BASELINE = METRICS / "baseline.json"
 EVALUATE = METRICS / "evaluate.json"
 RUN = METRICS / "run.json"
+SCORED = METRICS / "scored"  # records of `ddpm score`
 TRAIN_FACTS = METRICS / "train.json"
 SAMPLE_FACTS = METRICS / "sample.json"
 FINGERPRINT = METRICS / "fingerprint.json"

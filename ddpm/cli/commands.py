@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -133,6 +132,7 @@ def compare(
     metrics: Names = (),
     all_pairs: bool = False,
     may_differ: tuple[Alike, ...] = (),
+    runs: Annotated[tuple[Path, ...], Parameter("--from")] = (),
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -147,20 +147,21 @@ def compare(
         metrics: metrics to compare (those that all runs have)
         all_pairs: every pair, not only each against the baseline
         may_differ: compare runs that differ in it
+        runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and .png
     """
-    from ddpm.compare import runs, tables, too_early, verdict
     from ddpm.params import config
-    from ddpm.report import compared
+    from ddpm.report import judgement as shown
+    from ddpm.report import render
+    from ddpm.runs import library
+    from ddpm.study import publication
+    from ddpm.verdicts import comparison, verdict
 
-    working = config.load()
-    found = verdict.compare(runs.gather(), by, working, metrics, may_differ, all_pairs)
-    levels = compared.differences({arm.label: arm.runs for arm in found.arms}, working.compare.confidence)
-    found = replace(found, notes=(*found.notes, *filter(None, (level.sentence() for level in levels))))
-    written = [*tables.write(found, out), *compared.draw_levels(levels, out)] if out else []
-    table = tables.plain(tables.tables(found), tables.notes(found))
-    answer(json, tables.to_dict(found), table, *([""] if written else []), *written)
-    return too_early.exit_code(found.verdicts, found.metrics[0])
+    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ, all_pairs)
+    written = publication.write(judgement, out, []) if out else []
+    text = render.text(shown.chapters(judgement, []))
+    answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
+    return verdict.exit_code(judgement.verdicts, judgement.primary)
 
 
 @app.command(group=SCORES)
@@ -194,12 +195,12 @@ def sanity(*, json: Json = False) -> None:
     examples:
       ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
     """
-    from ddpm.compare.sanity import PATH, PICTURE
     from ddpm.compute import devices
     from ddpm.params import config
     from ddpm.report import noticed, render
     from ddpm.report.blocks import Chapter, Note
     from ddpm.tools import damage
+    from ddpm.verdicts.sensitivity import PATH, PICTURE
 
     checked = config.load()
     device = devices.resolve(checked.device)
@@ -224,19 +225,21 @@ def gate(
     Args:
         update: write the baseline, from runs of five seeds or more
     """
-    from ddpm.compare import gate, measured, sanity, snapshots
-    from ddpm.params import config
+    from ddpm.params import config as params
+    from ddpm.runs import library
+    from ddpm.verdicts import gate, sensitivity
 
     try:
-        settings, comparable, scores = config.load(), measured.comparable(), measured.scores()
-        snapshots.check_metrics()
-        decisive = gate.decisive(scores, settings.gate)
-        sanity.check_decisive(decisive, settings.gate.blind_to, "gate.blind_to", settings)
+        config = params.load()
+        run = library.current(config)
+        sensitivity.check_decisive(
+            gate.decisive(run.scores, config.gate), config.gate.blind_to, "gate.blind_to", config
+        )
         if update:
-            print(*gate.update(settings), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
+            print(*gate.update(config), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
             return 0
-        checks = gate.gate(scores, comparable, gate.read_baseline(), settings)
-        text = gate.markdown(checks, settings.gate)
+        checks = gate.gate(run, gate.read_baseline(), config)
+        text = gate.markdown(checks, config.gate)
         gate.summarize(text)
     except UserError as error:
         line = printable(masked(str(error)))
@@ -305,13 +308,6 @@ def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> No
     Args:
         of_study: write the runs of that study, also of other machines
     """
-    if of_study:
-        from ddpm.study import logged, plan, results, runner
-
-        ledger = results.Ledger(plan.load(of_study))
-        sent = logged.sync(ledger, [path for path in runner.paths(ledger.study) if path.exists()])
-        print(f"MLflow: the study {ledger.study.name} is complete; {len(sent)} runs are new")
-        return
     from ddpm.tracking import tracker
 
     if (run := tracker.sync()) is None:

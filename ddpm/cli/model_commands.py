@@ -11,7 +11,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, REFERENCE
-from ddpm.base.settings import section
+from ddpm.base.sections import section
 from ddpm.cli.app import MODELS, SCORES, Classes, Model, Names, Picture, app
 
 
@@ -52,11 +52,11 @@ def sample(
     import torch
 
     from ddpm.compute import devices
-    from ddpm.model.file import load_model
+    from ddpm.model.model_file import load_model
     from ddpm.pictures import grids
     from ddpm.sampling.generator import Generator
+    from ddpm.sampling.sample_params import Guidance, Sample
     from ddpm.sampling.samples import noise_seed
-    from ddpm.sampling.settings import Guidance, Sample
 
     if guide and not guide.is_file():
         raise UserError(f"--guide: {guide}: no such model file")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
-from ddpm.data.settings import Resize
+from ddpm.base.sections import Shape
+from ddpm.data.data_params import Resize
 from ddpm.sources.dataset import MODES, picture
 
 Pixels = NDArray[np.uint8]

@@ -20,9 +20,9 @@ from ddpm.base import files
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.base.progress import bar
+from ddpm.data.data_params import Data
 from ddpm.data.pixels import BROKEN, Pixels, to_pixels
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest, Split, open_split
-from ddpm.data.settings import Data
 from ddpm.pictures import plots
 from ddpm.sources.dataset import Records
 

@@ -14,10 +14,10 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import NO_ARRAY
 from ddpm.base.images import Images
-from ddpm.base.settings import Channels, ImageSize, Positive, Shape
+from ddpm.base.sections import Channels, ImageSize, Positive, Shape
 
 if TYPE_CHECKING:
-    from ddpm.data.settings import Data
+    from ddpm.data.data_params import Data
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -57,7 +57,7 @@ class Manifest(BaseModel):
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
 
-class Classes(NamedTuple):
+class TrainClasses(NamedTuple):
     """names: of the K classes; counts: their images in the train split; labels: (N,) of them, int64 in 0..K - 1."""
 
     names: tuple[str, ...]
@@ -90,17 +90,10 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
     """Images (N, C, H, W) and labels (N,), memory-mapped. Images are read-only; what is written to labels reaches no
     file: torch would warn of a tensor that may not be written to.
 
-    Raises UserError when they are missing, damaged, or not what the manifest says.
+    Raises UserError when they are missing or damaged.
     """
-    manifest = read_manifest(processed)
-    count = manifest.counts[split]
-    images: Images = _load(processed / split / "images.npy", (count, *manifest.shape), np.uint8)
-    labels = np.asarray(_load(processed / split / "labels.npy", (count,), np.int64, "c"))
-    if labels.min() < 0 or labels.max() >= len(manifest.classes):
-        raise UserError(
-            f"{processed / split / 'labels.npy'}: labels run over {labels.min()}..{labels.max()}, the manifest has "
-            f"{len(manifest.classes)} classes; remove it and run `dvc repro`"
-        )
+    images: Images = open_array(processed / split / "images.npy")
+    labels = np.asarray(open_array(processed / split / "labels.npy", "c"))
     return images, labels
 
 
@@ -114,13 +107,13 @@ def check_content(processed: Path, found: Mapping[str, str]) -> None:
                 raise UserError(f"{path}: changed since `dvc repro preprocess` made it; run `dvc repro`")
 
 
-def train_classes(processed: Path, classes: int) -> Classes | None:
+def train_classes(processed: Path, classes: int) -> TrainClasses | None:
     """The train split's, for a model of so many ``classes``; None for 0. Raises UserError for another number."""
     if not classes:
         return None
     names = check_classes(processed, classes)
     _, labels = open_split(processed, "train")
-    return Classes(names, tuple(np.bincount(labels, minlength=classes).tolist()), labels)
+    return TrainClasses(names, tuple(np.bincount(labels, minlength=classes).tolist()), labels)
 
 
 def check_classes(processed: Path, classes: int) -> tuple[str, ...]:
@@ -145,14 +138,4 @@ def open_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
         raise UserError(f"{path}: missing or damaged ({reason}); remove it and run `dvc repro`") from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: damaged (an archive of arrays); remove it and run `dvc repro`")
-    return array
-
-
-def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic], mode: Literal["r", "c"] = "r") -> NDArray[Any]:
-    array = open_array(path, mode)
-    if array.shape != shape or array.dtype != dtype:
-        raise UserError(
-            f"{path}: holds {array.dtype} {array.shape}, the manifest says {np.dtype(dtype)} {shape}; "
-            "remove it and run `dvc repro`"
-        )
     return array

@@ -15,9 +15,9 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, Split, open_split
 from ddpm.evaluation import likelihood, ode
 from ddpm.evaluation.likelihood import Asked, Bound
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.evaluate_params import Evaluate
 
 # chooses the images for the likelihood. The choice is the same for every model, like the test split: the images define
 # the score and are not part of the estimate. bits_per_dim_se says how much other images would change it.

@@ -21,17 +21,17 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.data.processed import SPLITS, check_classes, open_split
-from ddpm.evaluation import bounds, classes, excess
+from ddpm.evaluation import bounds, least_error, per_class
 from ddpm.evaluation.bounds import Job
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
 from ddpm.scoring.calibration import Task, scored, scorings
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import check_counts, possible
 from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
 from ddpm.scoring.scores import class_accuracy
-from ddpm.scoring.settings import Evaluate
 
 REAL = "real"  # in evaluate.json: the scores of test images, by extractor
 YARDSTICKS = "yardsticks"  # in evaluate.json: by yardstick and extractor
@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
     """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
-    ``bounds.likelihood_rows``. excess: ``excess.rows``. nearest: ``pairs``. classes: ``classes.rows`` of each
+    ``bounds.likelihood_rows``. excess: ``least_error.rows``. nearest: ``pairs``. classes: ``per_class.rows`` of each
     extractor; empty for a model without. real: what they were compared with.
     """
 
@@ -88,7 +88,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
         for name, accuracy in accuracies(seen, distances.part(test, distances.MOST)).items():
             floor[name]["class_accuracy"] = accuracy
         for name, found in real.features.items():
-            by_class += classes.rows(found, train, [one.features[name] for one in reports], asked, names)
+            by_class += per_class.rows(found, train, [one.features[name] for one in reports], asked, names)
     scores = mean([found.scores for found in reports]) | {REAL: floor, YARDSTICKS: others}
     scores |= bounds.bits_per_dim(terms)
     scores |= bounds.ode_bits_per_dim(job)
@@ -99,7 +99,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
         [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
         fd_rows([found.curves for found in reports]),
         bounds.likelihood_rows(terms),
-        excess.rows(terms, excess.optima(terms, job), job.model.config.diffusion),
+        least_error.rows(terms, least_error.optima(terms, job), job.model.config.diffusion),
         pairs(next(iter(images.values())), real, reports[0].nearest),
         by_class,
         real,

@@ -8,11 +8,11 @@ import torch_fidelity
 
 from ddpm.base import files
 from ddpm.compute import devices
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.sample_params import Sample
 from ddpm.scoring import distances, frechet, metric
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED
 from ddpm.scoring.reference import WEIGHTS, Reference
-from ddpm.scoring.settings import Evaluate
 
 
 def fingerprint(

@@ -24,11 +24,11 @@ from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.forecast.estimate import IMAGES, Measured, manifest
 from ddpm.model import build
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Guidance, Sample
+from ddpm.sampling.sample_params import Guidance, Sample
 from ddpm.scoring import extractor
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import WEIGHTS

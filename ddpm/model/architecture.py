@@ -13,7 +13,7 @@ and the last ones.
 
 from importlib import import_module
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.base.tensor import Module
 from ddpm.base.variant import Variant
 

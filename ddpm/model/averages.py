@@ -9,8 +9,8 @@ from torch import Tensor
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
 from ddpm.base.paths import AVERAGES
-from ddpm.base.settings import section
-from ddpm.model.file import FORMAT, Loaded, load_model, read, write
+from ddpm.base.sections import section
+from ddpm.model.model_file import FORMAT, Loaded, load_model, read, write
 from ddpm.model.posthoc import Posthoc
 
 SNAPSHOT = "ddpm-ema-1"
@@ -40,7 +40,7 @@ def save(path: Path, length: float, out: Path) -> None:
 
 
 def write_snapshot(folder: Path, step: int, averages: dict[str, Tensor], config: str) -> None:
-    """averages: (names as in ``ddpm.training.posthoc``); config: digest of the training's."""
+    """averages: (names as in ``ddpm.training.power_averages``); config: digest of the training's."""
     write(_snapshot(folder, step), averages, {"format": SNAPSHOT, "step": step, "config": config})
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ddpm.base.errors import UserError
-from ddpm.model.settings import ModelConfig
+from ddpm.model.model_params import ModelConfig
 
 
 def network(config: ModelConfig) -> nn.Module:

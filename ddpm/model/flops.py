@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.model import build
-from ddpm.model.settings import ModelConfig
+from ddpm.model.model_params import ModelConfig
 
 
 def per_image(config: ModelConfig) -> int:

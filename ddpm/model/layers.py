@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compute import noise
 
 # up to this many tokens two matrix products beat the CPU's tiled attention: 3x at 64, 1.8x at 256 in bfloat16

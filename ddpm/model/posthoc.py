@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section
+from ddpm.base.sections import Section
 
 Array = NDArray[np.float64]
 Length = Annotated[float, Field(ge=0.005, le=0.288)]  # 0.288 is a plain mean, of gamma = 0

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import (
     ClassEmbedding,
     Recomputable,
@@ -42,7 +42,9 @@ class DiTModule(nn.Module):
         self.register_buffer("positions", positions(rows, columns, width), persistent=False)
         self.time = nn.Sequential(linear(TIME_FEATURES, width, 0.02), nn.SiLU(), linear(width, width, 0.02))
         self.classes = ClassEmbedding(classes, width, 0.02) if classes else None
-        self.blocks = nn.ModuleList(Block(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.head = zeroed(nn.Linear(width, outputs * shape.patch_size**2))
@@ -61,7 +63,7 @@ class DiTModule(nn.Module):
         return from_patches(self.head(modulate(self.norm(x), shift, scale)), grid, self.patch_size)
 
 
-class Block(Recomputable):
+class DiTBlock(Recomputable):
     """Attention, then a two-layer network on (B, N, C) tokens; time shifts, scales and gates both (adaLN-Zero)."""
 
     def __init__(self, width: int, heads: int, hidden: int):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, level_heights, time_features
 from ddpm.variants.networks.edm2 import EDM2
 
@@ -43,9 +43,9 @@ class EDM2Module(nn.Module):
 
         def block(
             inputs: int, outputs: int, attends: bool, resample: nn.Module | None = None, up: bool = False
-        ) -> Block:
+        ) -> EDM2Block:
             heads = outputs // shape.head_width if attends else 0
-            return Block(inputs, outputs, embedding, heads, shape.dropout, resample or nn.Identity(), up)
+            return EDM2Block(inputs, outputs, embedding, heads, shape.dropout, resample or nn.Identity(), up)
 
         width, skips = base, [base]
         self.down = nn.ModuleList()
@@ -85,7 +85,7 @@ class EDM2Module(nn.Module):
         return self.head(x, self.gain)
 
 
-class Block(Recomputable):
+class EDM2Block(Recomputable):
     """A residual block, then attention with ``heads``; 0: none. ``up`` puts the 1x1 convolution of a change of width
     next to the residual branch, else it comes before it, with pixel norm."""
 

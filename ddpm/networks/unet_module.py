@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import (
     ClassEmbedding,
     Downsample,
@@ -52,19 +52,19 @@ class UNetModule(nn.Module):
         for level, multiplier in enumerate(shape.multipliers):
             attends = image.height // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks):
-                self.down.append(Block(shape, width, base * multiplier, attends))
+                self.down.append(UNetBlock(shape, width, base * multiplier, attends))
                 width = base * multiplier
                 skips.append(width)
             if level < last:
                 self.down.append(downsample(shape, width))
                 skips.append(width)
         self.middle = nn.ModuleList(
-            [Block(shape, width, width, shape.middle_attention), Block(shape, width, width, False)]
+            [UNetBlock(shape, width, width, shape.middle_attention), UNetBlock(shape, width, width, False)]
         )
         for level in range(last, -1, -1):
             attends = image.height // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks + 1):
-                self.up.append(Block(shape, width + skips.pop(), base * shape.multipliers[level], attends))
+                self.up.append(UNetBlock(shape, width + skips.pop(), base * shape.multipliers[level], attends))
                 width = base * shape.multipliers[level]
             if level > 0:
                 self.up.append(upsample(shape, width))
@@ -84,13 +84,13 @@ class UNetModule(nn.Module):
         for layer in self.middle:
             x = layer(x, embedding)
         for layer in self.up:
-            if isinstance(layer, Block):
+            if isinstance(layer, UNetBlock):
                 x = torch.cat([x, skips.pop()], dim=1)
             x = layer(x, embedding)
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch_size)
 
 
-class Block(Recomputable):
+class UNetBlock(Recomputable):
     """A residual block, followed by attention where the level has it."""
 
     def __init__(self, shape: UNet, inputs: int, outputs: int, attends: bool):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import (
     ClassEmbedding,
     Recomputable,
@@ -39,9 +39,9 @@ class UViTModule(nn.Module):
         self.positions = nn.Parameter(torch.empty(self.tokens + rows * columns, width))
         nn.init.trunc_normal_(self.positions, std=DEVIATION)
         hidden, half = int(width * shape.mlp_ratio), shape.depth // 2
-        self.down = nn.ModuleList(Block(width, shape.heads, hidden) for _ in range(half))
-        self.middle = Block(width, shape.heads, hidden)
-        self.up = nn.ModuleList(Block(width, shape.heads, hidden, skips=True) for _ in range(half))
+        self.down = nn.ModuleList(UViTBlock(width, shape.heads, hidden) for _ in range(half))
+        self.middle = UViTBlock(width, shape.heads, hidden)
+        self.up = nn.ModuleList(UViTBlock(width, shape.heads, hidden, skips=True) for _ in range(half))
         self.norm = nn.LayerNorm(width)
         self.head = linear(width, outputs * shape.patch_size**2)
         self.smooth = nn.Conv2d(outputs, outputs, 3, padding=1)  # across the edges of patches
@@ -74,7 +74,7 @@ class UViTModule(nn.Module):
         return self.smooth(from_patches(self.head(self.norm(x))[:, self.tokens :], grid, self.patch_size))
 
 
-class Block(Recomputable):
+class UViTBlock(Recomputable):
     """Attention, then a two-layer network on (B, N, C) tokens; with ``skips``, of two inputs made one by a linear
     layer."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from ddpm.base import settings, variant
+from ddpm.base import sections, variant
 from ddpm.params.config import Config
 
-FAMILIES = settings.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
+FAMILIES = sections.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
 
 
 def listing() -> str:

@@ -8,17 +8,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from ddpm.base import files, settings, variant
+from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Count, ImageShape, Section
+from ddpm.base.sections import Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.params import file
-from ddpm.sampling.settings import Sample, class_number
+from ddpm.sampling.sample_params import Sample, class_number
 from ddpm.scoring import metric
+from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.metric import Damaged
-from ddpm.scoring.settings import AUTO, Evaluate
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 
 
 class Launch(Section):
@@ -48,9 +48,9 @@ class Compare(Section):
     """When ``ddpm compare`` and a study call a difference real. No stage reads it.
 
     threshold: the smallest gap that matters, as a share of the baseline's mean. floors: the same in the metric's own
-    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/compare/metrics.py), for others
-    the larger of the two; the gate reads it too. confidence: one minus it is the chance that a table of verdicts holds
-    any false one. power: the chance of a verdict that "seeds needed" aims at.
+    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/verdicts/metrics.py), for
+    others the larger of the two; the gate reads it too. confidence: one minus it is the chance that a table of verdicts
+    holds any false one. power: the chance of a verdict that "seeds needed" aims at.
     """
 
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.013
@@ -158,4 +158,4 @@ def load(path: Path = file.PATH) -> Config:
 
 def check(values: dict[str, Any], source: str = str(file.PATH)) -> Config:
     """The config for plain ``values``; ``source`` begins every message. Raises UserError like ``load``."""
-    return settings.parse(values, source, Config)
+    return sections.parse(values, source, Config)

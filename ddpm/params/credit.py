@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ddpm.base import paths, settings
+from ddpm.base import paths, sections
 from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.params.config import Config
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 
 LEFT = {
     "train": str(paths.METRICS / "train.json"),
@@ -54,6 +54,6 @@ def recorded(stages: Iterable[str] = LEFT, files: Mapping[str, bytes] | None = N
 
 def of_model(path: Path) -> str:
     """The identity of the params that made a model file. Raises UserError if it does not have them all."""
-    from ddpm.model.file import written
+    from ddpm.model.model_file import written
 
-    return settings.parse(written(path), str(path), TrainingConfig).identity()
+    return sections.parse(written(path), str(path), TrainingConfig).identity()

@@ -11,9 +11,9 @@ from typing import Any
 
 from ddpm.base.files import write_json
 from ddpm.base.variant import Untitled
-from ddpm.model.settings import Model
+from ddpm.model.model_params import Model
 from ddpm.params.config import Config
-from ddpm.scoring.settings import CHOICE
+from ddpm.scoring.evaluate_params import CHOICE
 
 PATH = Path(__file__).with_name("params.schema.json")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

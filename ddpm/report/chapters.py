@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, FD_N, METRICS, MODEL_FILE, REFERENCE
-from ddpm.compare import measured, metrics, sanity
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report import noticed, pareto, summary
 from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
+from ddpm.runs import measured
 from ddpm.runs.record import Record
+from ddpm.verdicts import metrics, sensitivity
 
 FRONTIER = METRICS / "frontier.csv"
 CALIBRATION = REFERENCE / "calibration.json"
@@ -129,7 +130,7 @@ def at_count(extractor: str, count: int) -> float | None:
 
 def damages() -> list[Block]:
     """What each score notices of damage to real images."""
-    return noticed.shown(sanity.read())
+    return noticed.shown(sensitivity.read())
 
 
 def memorisation(run: Record) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Where in the noise one variant denoises better than another: their errors on held-out images, paired by seed.
+"""Where in the noise one arm denoises better than another: their errors on held-out images, paired by seed.
 
 The error is in one unit for every target, and compared at the same log-SNR: with another schedule, t would be another
 noise level. The bands over the seeds hold at all noise levels together (Bonferroni).
@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
-from ddpm.compare import statistics
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Figure, Note
 from ddpm.report.convergence import LOG_SNR, Levels, averages, groups, numbers
 from ddpm.runs.record import Record
+from ddpm.verdicts import statistics
 
 FEWEST = 4  # seeds for a band: with fewer it is wider than any difference
 FAR, LINEAR = 100.0, 10.0  # %: with larger differences than FAR, those beyond LINEAR are drawn on a logarithmic axis
 
 CAPTION = (
-    "Where in the noise a variant denoises held-out images better or worse than the baseline: the mean over the "
+    "Where in the noise an arm denoises held-out images better or worse than the baseline: the mean over the "
     f"training seeds and, from {FEWEST} seeds on, a band that holds at all noise levels together."
 )
 
@@ -32,14 +32,14 @@ Array = NDArray[np.float64]
 
 
 class Difference(NamedTuple):
-    """A variant's held-out error minus the baseline's, as a share of the baseline's, by band of noise levels.
+    """An arm's held-out error minus the baseline's, as a share of the baseline's, by band of noise levels.
 
     log_snr: (K,). t: (K, 2), the first and last of each band; None if the two have different schedules. share: (K,)
     the mean over the seeds; half: (K,) the half-width of its band, None with fewer than FEWEST seeds.
     """
 
     baseline: str
-    variant: str
+    arm: str
     seeds: tuple[int, ...]
     log_snr: Array
     edges: Array
@@ -65,7 +65,7 @@ class Difference(NamedTuple):
             if where.any()
         ]
         what = ", ".join(parts) or "nowhere lower or higher beyond noise"
-        return f"where in the noise: {self.variant}'s error on held-out images, against {self.baseline}'s, is {what}"
+        return f"where in the noise: {self.arm}'s error on held-out images, against {self.baseline}'s, is {what}"
 
 
 def differences(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Difference]:
@@ -85,7 +85,7 @@ def differences(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> 
 
 
 def _difference(
-    baseline: str, variant: str, seeds: Sequence[int], pairs: Sequence[tuple[Levels, Levels]], confidence: float
+    baseline: str, arm: str, seeds: Sequence[int], pairs: Sequence[tuple[Levels, Levels]], confidence: float
 ) -> Difference:
     t, steps, log_snr = (pairs[0][0][name] for name in ("t", "steps", "log_snr"))
     ranges = [one["log_snr"] for one in sum(pairs, ())]
@@ -106,7 +106,7 @@ def _difference(
     same = all(len(x) == len(ranges[0]) and np.allclose(x, ranges[0]) for x in ranges)
     return Difference(
         baseline,
-        variant,
+        arm,
         tuple(seeds),
         averages(log_snr, steps, bands),
         np.array([(log_snr[band].max(), log_snr[band].min()) for band in bands]),
@@ -129,7 +129,7 @@ def panel(differences: Sequence[Difference]) -> Panel:
     curves = {}
     for arm in differences:
         columns = [arm.log_snr, 100 * arm.share, *(() if arm.half is None else (100 * arm.half,))]
-        curves[arm.variant] = np.stack(columns, axis=1)
+        curves[arm.arm] = np.stack(columns, axis=1)
     baseline = differences[0].baseline
     largest = max(float(np.abs(curve[:, 1]).max()) for curve in curves.values())
     return Panel(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
-from ddpm.compare.sanity import BLIND, PICTURE, Noticed, Sanity
 from ddpm.report.blocks import Block, Figure, Table
 from ddpm.scoring.metric import DAMAGE, HARMLESS
+from ddpm.verdicts.sensitivity import BLIND, PICTURE, Noticed, Sanity
 
 SEES = 0.9  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 

@@ -13,15 +13,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ddpm.base import variant
 from ddpm.base.errors import masked, printable
-from ddpm.compare import metrics
-from ddpm.compare.runs import MECHANICAL, SEED, is_in
 from ddpm.params.catalogue import FAMILIES
 from ddpm.params.config import Config
 from ddpm.report import render
 from ddpm.report.blocks import Block, Chapter, Note, Table
 from ddpm.runs import library, queue
+from ddpm.runs.alike import MECHANICAL, is_in
 from ddpm.runs.library import WORKSPACE
-from ddpm.runs.record import Record
+from ddpm.runs.record import SEED, Record
+from ddpm.verdicts import metrics
 
 State: TypeAlias = Literal["scored", "stale"] | queue.State
 

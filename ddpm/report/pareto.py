@@ -10,9 +10,9 @@ from pandas import DataFrame
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.compare import metrics
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Figure, Table
+from ddpm.verdicts import metrics
 
 # column of metrics/frontier.csv -> its type; between the last two are the scores, under their own names
 TYPES = {"model": str, "sampler": str, "steps": int, "weight": float, "evaluations": int, "spacing": str, "images": int,

@@ -7,12 +7,12 @@ from contextlib import suppress
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, METRICS, SAMPLES
 from ddpm.base.progress import duration
-from ddpm.compare import metrics
 from ddpm.params.config import Config
 from ddpm.report import convergence
 from ddpm.report.blocks import Block, Note, Table, number
 from ddpm.runs import library
 from ddpm.runs.record import Record
+from ddpm.verdicts import metrics
 
 PICTURES = {
     SAMPLES / "grid.png": "",

@@ -15,11 +15,12 @@ import pygit2
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import RUN
+from ddpm.base.paths import METRICS, RUN, SCORED
+from ddpm.params.config import Config
 from ddpm.runs import record
-from ddpm.runs.provenance import OUTSIDE
 from ddpm.runs.record import Record
 
+OUTSIDE = ("compare", "device", "gate", "launch")
 WORKSPACE = "workspace"
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to DVC's stashes and locks
 
@@ -31,24 +32,37 @@ class Listing(NamedTuple):
     notes: tuple[str, ...]
 
 
-def everywhere() -> Listing:
-    """The records of all experiments of DVC and of the working folder. Raises UserError outside a repository."""
+def everywhere(folders: Iterable[Path] = ()) -> Listing:
+    """The records of all experiments of DVC, of the working folder, of SCORED and of other ``folders``.
+
+    Raises UserError outside a repository, or if there is no such folder.
+    """
     git = repository()
     blobs = ((name, _blob(git, commit)) for name, commit in experiments(git))
-    here = [(WORKSPACE, record.content(RUN))] if RUN.exists() else []
-    return _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
+    here = [(WORKSPACE, RUN)] if RUN.exists() else []
+    listing = _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
+    others = [folder(path) for path in [*([SCORED] if SCORED.is_dir() else []), *folders]]
+    return Listing(*(sum(parts, ()) for parts in zip(listing, *others, strict=True)))
 
 
 def folder(path: Path) -> Listing:
     """The records in a folder's .json files. Raises UserError if there is no such folder."""
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; name one that holds records, such as metrics/studies/NAME/runs")
-    return _listing((str(file), record.content(file)) for file in sorted(path.glob("*.json")))
+    return _listing((str(file), file) for file in sorted(path.glob("*.json")))
 
 
 def workspace() -> Record:
     """The working folder's record. Raises UserError."""
     return _named(record.read(RUN), WORKSPACE)
+
+
+def current(config: Config) -> Record:
+    """The working folder's record. Raises UserError unless the checked-out params and code made it."""
+    run = workspace()
+    if why := why_stale(run, config.flat()):
+        raise UserError(f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`")
+    return run
 
 
 def revision(name: str) -> Record:
@@ -73,16 +87,29 @@ def revision(name: str) -> Record:
 
 def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
     """Why a record is not of these params and of the code on disk; empty if it is. flat: ``Config.flat``."""
-    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    params = relevant(flat)
     for key in sorted(params.keys() | run.params.keys()):
         if params.get(key) != run.params.get(key):
             return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
     if not run.code:
         return "the code that made it is not known"
-    for path, md5 in sorted(run.code.items()):
-        if not Path(path).exists() or files.md5(Path(path))[: len(md5)] != md5:
-            return f"{path} has changed since"
-    return ""
+    return next((f"{path} has changed since" for path in changed(run)), "")
+
+
+def relevant(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The params that a record has: without sections and keys that say nothing about a run."""
+    return {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+
+
+def changed(run: Record, root: Path = Path()) -> list[str]:
+    """The code of the run that is not what is in the folder ``root``."""
+    here = ((path, root / path, md5) for path, md5 in sorted(run.code.items()))
+    return [path for path, file, md5 in here if not file.exists() or files.md5(file)[: len(md5)] != md5]
+
+
+def is_checked_out(run: Record) -> bool:
+    """Whether the code of the run is known, and is what is on disk."""
+    return bool(run.code) and not changed(run)
 
 
 def repository() -> pygit2.Repository:
@@ -117,16 +144,16 @@ def _named(run: Record, name: str) -> Record:
     return run.model_copy(update={"name": name})
 
 
-def _listing(contents: Iterable[tuple[str, bytes]], rename: bool = False) -> Listing:
+def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False) -> Listing:
     """Every record that can be read; those with equal content count once, under the first name.
 
-    contents: where each is from, and its bytes. rename: whether that is also its name.
+    contents: where each is from, and its bytes or its file. rename: whether that is also its name.
     """
     records: dict[str, Record] = {}
     notes = []
     for source, text in contents:
         try:
-            run = record.parse(text, source)
+            run = record.parse(record.content(text) if isinstance(text, Path) else text, source)
         except UserError as error:
             notes.append(f"left out: {error}")
             continue

@@ -8,10 +8,10 @@ from ddpm.base import files
 from ddpm.base.paths import MODEL_FILE
 from ddpm.params import config, inputs
 from ddpm.params.inputs import Start
+from ddpm.runs import library
 from ddpm.runs.record import Provenance
 
 BEFORE = ("download", "preprocess", "reference", "train", "sample")
-OUTSIDE = ("compare", "device", "gate", "launch")  # sections and keys that say nothing about a run
 
 
 def of(start: Start) -> Provenance:
@@ -20,7 +20,7 @@ def of(start: Start) -> Provenance:
     The code is left out if dvc.lock is of another model than the one that is here, because stages were run by hand.
     """
     flat = config.check(start.params).flat()
-    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    params = library.relevant(flat)
     trained, _ = inputs.recorded("train")
     outs = {out["path"]: out.get("md5") for out in trained.get("outs", [])}
     if outs.get(str(MODEL_FILE)) != files.md5(MODEL_FILE):

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section, Seed
+from ddpm.base.sections import Section, Seed
 
 FORMAT = 1
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
@@ -31,11 +31,26 @@ def _plain(name: str) -> str:
     return name
 
 
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(values, allow_nan=False)  # which raises ValueError
+    return values
+
+
+def _inside(path: str) -> str:
+    if not (parts := Path(path).parts) or parts[0] == "/" or ".." in parts:
+        raise ValueError("a path in the repository")
+    return path
+
+
 Key = Annotated[str, Field(pattern=r"^[\w./ -]+$", max_length=LONGEST)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_plain)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{20}([0-9a-f]{32})?)?$")]
-Count = Annotated[int, Field(ge=0)]
+Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+Line = Annotated[str, Field(max_length=LONGEST), AfterValidator(_plain)]
+Values = Annotated[dict[Key, Any], AfterValidator(_finite)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
+Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger ones overflow
 Row = tuple[float | None, ...]
 
 
@@ -47,9 +62,17 @@ class Table(Section):
 
     @model_validator(mode="after")
     def _rectangular(self) -> Self:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: two have the same name")
         if odd := next((row for row in self.rows if len(row) != len(self.columns)), None):
             raise ValueError(f"rows: {len(odd)} cells under {len(self.columns)} columns")
         return self
+
+    def only(self, *columns: str) -> Table:
+        """The table with those of the columns that it has."""
+        places = [place for place, column in enumerate(self.columns) if column in columns]
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return Table(columns=tuple(self.columns[place] for place in places), rows=rows)
 
     def dicts(self) -> list[dict[str, float]]:
         """A mapping for each row, without its empty cells."""
@@ -61,12 +84,16 @@ class Fingerprint(Section):
     """What two runs must share for their scores to be compared: ``comparable``, and the digest of it."""
 
     hash: Digest
-    comparable: dict[Key, Any]
+    comparable: Values
 
     @model_validator(mode="after")
     def _is_digest(self) -> Self:
         if files.digest(self.comparable) != self.hash:
             raise ValueError(f"hash: {self.hash[:12]} is not the digest of comparable: one of them was changed by hand")
+        if type(samples := self.comparable.get("samples")) is not int or samples < 1:
+            raise ValueError(f"comparable: samples is {variant.shown(samples)}, and not how many were scored")
+        if not isinstance(self.comparable.get("sampling", {}), dict | None):
+            raise ValueError("comparable: sampling is not a mapping")
         return self
 
     def without(self, part: str) -> str:
@@ -100,30 +127,61 @@ class Record(Section):
 
     format: Literal[1] = Field(default=1, description="of this file; another number is another layout")
     name: Name = Field(description="for tables and messages")
-    seed: Seed = Field(description="of the training; runs of two arms are paired by it")
-    finished: datetime = Field(description="when the scores were computed, UTC")
-    params: dict[Key, Any] = Field(description="every parameter that results depend on: dotted key -> plain value")
-    code: dict[Key, Digest] = Field(default={}, description="path -> md5 of the code that made the run; empty: unknown")
+    seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
+    program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
+    finished: AwareDatetime = Field(description="when the scores were computed, UTC")
+    params: Values = Field(description="every parameter that results depend on: dotted key -> plain value")
+    code: dict[Annotated[Key, AfterValidator(_inside)], Digest] = Field(
+        default={}, description="path -> md5 of the code that made the run; empty: unknown"
+    )
     fingerprint: Fingerprint
-    scores: dict[Key, float] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
+    scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: Table | None = Field(default=None, description="the same scores by `images` seen, the end last")
     noise_levels: Table | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
     costs: Costs = Costs()
     environment: dict[Key, str | int | float | bool | None] = Field(
         default={}, description="processor, precision, versions"
     )
+    plan: Digest | None = Field(default=None, description="hash of the study's plan that asked for the run")
+    revision: Revision | None = Field(default=None, description="git commit whose code a study ran")
+    diverged: Line = Field(default="", description="what training said when it diverged: then there are no scores")
 
     @model_validator(mode="after")
-    def _one_seed(self) -> Self:
+    def _consistent(self) -> Self:
+        if bool(self.diverged) == bool(self.scores):
+            raise ValueError(
+                "scores: there are some, and training diverged" if self.scores else "scores: there are none"
+            )
+        if any(not row.get("images", 0.5).is_integer() for row in (self.curve.dicts() if self.curve else ())):
+            raise ValueError("curve: images is not a whole number in each row")
         if self.params.get(SEED, self.seed) != self.seed:
             raise ValueError(f"params: its seed is {self.params[SEED]}, the record's is {self.seed}")
         return self
+
+    @property
+    def precision(self) -> str | None:
+        """Of the training; None if unknown."""
+        return self._known("training_precision")
+
+    @property
+    def processor(self) -> str | None:
+        """That trained and scored it; None if unknown."""
+        return self._known("processor")
+
+    @property
+    def seconds(self) -> float:
+        """Of training, sampling and scoring, as far as they are known."""
+        return sum(self.costs.seconds.values())
 
     @property
     def learned(self) -> dict[int, dict[str, float]]:
         """The scores by images seen; empty for a training without snapshots."""
         rows = self.curve.dicts() if self.curve else []
         return {int(row.pop("images")): row for row in rows}
+
+    def _known(self, name: str) -> str | None:
+        value = self.environment.get(name)
+        return None if value is None else str(value)
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""

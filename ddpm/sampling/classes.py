@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.model.file import Loaded
-from ddpm.sampling.settings import class_number
+from ddpm.model.model_file import Loaded
+from ddpm.sampling.sample_params import class_number
 
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 

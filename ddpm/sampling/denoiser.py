@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ddpm.compute import devices
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import epsilon_from_x_0
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Prediction
-from ddpm.diffusion.settings import Diffusion
-from ddpm.sampling.settings import Guidance
+from ddpm.sampling.sample_params import Guidance
 
 
 class Guide(NamedTuple):

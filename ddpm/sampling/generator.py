@@ -17,19 +17,19 @@ from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.variance import Variance
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.pictures import grids
 from ddpm.sampling import guidance, samples, spacing
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.sample_params import Sample, Spacing
 from ddpm.sampling.sampler import Denoise, Sampler
-from ddpm.sampling.settings import Sample, Spacing
 
 FILM_IMAGES = 64
 FILM_FRAMES = 20

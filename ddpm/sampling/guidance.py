@@ -10,14 +10,14 @@ from torch import Tensor
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import Array
-from ddpm.diffusion.settings import Diffusion
-from ddpm.model.file import Loaded, load_model
-from ddpm.model.settings import ModelConfig
+from ddpm.model.model_file import Loaded, load_model
+from ddpm.model.model_params import ModelConfig
 from ddpm.sampling import spacing
 from ddpm.sampling.denoiser import Denoiser, Guide
-from ddpm.sampling.settings import Guidance, Sample
+from ddpm.sampling.sample_params import Guidance, Sample
 
 
 def guide(model: Loaded, options: Guidance, device: torch.device, dtype: torch.dtype) -> Guide | None:

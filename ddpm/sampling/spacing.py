@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.diffusion.schedule import Array, NoiseSchedule
-from ddpm.sampling.settings import Spacing
+from ddpm.sampling.sample_params import Spacing
 
 RHO = 7  # EDM's, section 3
 

@@ -20,12 +20,12 @@ from ddpm.compute import noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split
 from ddpm.scoring import distances, frechet, metric
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import possible
 from ddpm.scoring.reference import RealFeatures, load_features
 from ddpm.scoring.scores import Scores, class_accuracy, score
-from ddpm.scoring.settings import Evaluate
 
 FILE = "calibration.json"  # in data/reference/
 CURVE = "curve"

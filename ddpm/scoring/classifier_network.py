@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddpm.base import progress
 from ddpm.base.images import Images
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compute import devices
 from ddpm.scoring.features import Features
 
@@ -34,11 +34,11 @@ class Recipe(NamedTuple):
 def fitted(
     images: Images, labels: NDArray[np.int64], classes: int, recipe: Recipe, device: torch.device
 ) -> dict[str, Tensor]:
-    """The weights of a Network after ``fitting``, on the CPU."""
+    """The weights of a ClassifierNetwork after ``fitting``, on the CPU."""
     devices.make_deterministic(device)
     with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(recipe.seed)
-        network = Network(Shape(*images.shape[1:]), classes).to(device)
+        network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device)
         with progress.bar(recipe.steps, "fit classifier", "step") as bar:
             for _ in fitting(network, images, labels, recipe, device):
                 bar.update()
@@ -74,7 +74,7 @@ def fitting(
         yield
 
 
-class Network(nn.Module):
+class ClassifierNetwork(nn.Module):
     """uint8 (B, C, H, W) to Features: 64 pooled activations, and the classes' logits.
 
     3x3 convolutions halve each side and double the channels (16 to 64) until the image is at most 4x4.

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, cast
 from ddpm.base.images import Images
 from ddpm.base.tensor import Device, Module
 from ddpm.base.variant import Variant, variant_class
-from ddpm.scoring.published import Published
+from ddpm.scoring.weights import PublishedWeights
 
 
 class Trial(NamedTuple):
@@ -39,7 +39,7 @@ class Extractor(Variant, ABC):
     frechet: ClassVar[str] = "fd"
     has_logits: ClassVar[bool] = True
     knows_classes: ClassVar[bool] = False
-    published: ClassVar[Published | None] = None
+    published: ClassVar[PublishedWeights | None] = None
 
     @abstractmethod
     def write_weights(self, processed: Path, path: Path, device: Device) -> None:

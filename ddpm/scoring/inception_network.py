@@ -11,7 +11,7 @@ from ddpm.scoring.features import Features
 LAYERS = ["2048", "logits_unbiased"]
 
 
-class Network(nn.Module):
+class InceptionNetwork(nn.Module):
     """uint8 (B, 1 or 3, H, W) to Features: pool3, (B, 2048), and the logits without their bias, (B, 1008)."""
 
     def __init__(self, state: dict[str, Tensor]):

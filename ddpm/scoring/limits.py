@@ -4,8 +4,8 @@ import itertools
 
 from ddpm.base.errors import UserError
 from ddpm.scoring import extractor, metric
+from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.settings import AUTO, Evaluate
 
 
 def suited(settings: Evaluate, features: Extractor) -> tuple[str, ...]:

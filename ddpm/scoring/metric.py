@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import AfterValidator, WithJsonSchema
 
 from ddpm.base.variant import Variant, closest, names, variant_class
-from ddpm.scoring.settings import Evaluate
+from ddpm.scoring.evaluate_params import Evaluate
 
 if TYPE_CHECKING:
     from ddpm.scoring.features import Features

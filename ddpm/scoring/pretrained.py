@@ -11,7 +11,7 @@ import numpy as np
 from ddpm.base.errors import UserError
 from ddpm.base.tensor import Device, Module, Tensor
 from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.published import Published
+from ddpm.scoring.weights import PublishedWeights
 
 METADATA = "ddpm_view"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -46,7 +46,7 @@ class Pretrained(Extractor, ABC):
     another file, and its scores have another fingerprint."""
 
     channels = (1, 3)
-    published: ClassVar[Published]
+    published: ClassVar[PublishedWeights]
     view: ClassVar[View] = View()
 
     @abstractmethod

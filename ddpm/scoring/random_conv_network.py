@@ -24,7 +24,8 @@ LANES = 4  # a CPU's kernels round the last few images of a batch differently, u
 
 
 def fitted(images: Images, device: torch.device) -> dict[str, Tensor]:
-    """A Network's tensors: the filters for (N, C, H, W) images, and each feature's rounded mean and scale over them."""
+    """A RandomConvNetwork's tensors: the filters for (N, C, H, W) images, and each feature's rounded mean and
+    scale over them."""
     filters = draw(images.shape[1])
     some = images[:: -(-len(images) // SEEN)]
     features = extract(blank(filters), some, BATCH, device).features.double()
@@ -34,9 +35,9 @@ def fitted(images: Images, device: torch.device) -> dict[str, Tensor]:
     return filters | {"mean": mean.float(), "scale": scale.float()}
 
 
-def blank(filters: dict[str, Tensor]) -> Network:
+def blank(filters: dict[str, Tensor]) -> RandomConvNetwork:
     """The network whose features are neither centred nor scaled."""
-    return Network(filters | {"mean": torch.zeros(()), "scale": torch.ones(())})
+    return RandomConvNetwork(filters | {"mean": torch.zeros(()), "scale": torch.ones(())})
 
 
 def draw(channels: int) -> dict[str, Tensor]:
@@ -49,7 +50,7 @@ def draw(channels: int) -> dict[str, Tensor]:
     return filters
 
 
-class Network(nn.Module):
+class RandomConvNetwork(nn.Module):
     """uint8 (B, C, H, W) to Features: at each scale, the means of WIDTH responses over each part of the image, and
     their standard deviations over the whole."""
 

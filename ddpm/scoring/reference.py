@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.images import Images
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, memorisation, yardsticks
+from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.memorisation import Nearest
-from ddpm.scoring.settings import AUTO, Evaluate
 
 WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"

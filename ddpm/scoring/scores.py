@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.scoring import metric
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.limits import suited
 from ddpm.scoring.reference import RealFeatures
-from ddpm.scoring.settings import Evaluate
 
 Scores = dict[str, float]
 

@@ -6,7 +6,7 @@ from torchvision.models import vgg16
 from ddpm.scoring.features import Features
 
 
-class Network(nn.Module):
+class VGG16Network(nn.Module):
     """(B, 3, 224, 224) to Features: fc2 after its ReLU, (B, 4096), and the logits of ImageNet's classes, (B, 1000)."""
 
     def __init__(self) -> None:

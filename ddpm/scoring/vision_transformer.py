@@ -8,7 +8,7 @@ from ddpm.scoring.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
-class Architecture:
+class TransformerShape:
     """The defaults are DINOv2's (Oquab et al. 2023, arXiv:2304.07193).
 
     grid: patches on a side of the images it was trained on. scaled: each branch is multiplied by learned scales
@@ -31,7 +31,7 @@ class TransformerExtractor(Pretrained):
     """A vision transformer's class token after the last norm; it has no classes."""
 
     has_logits = False
-    architecture: ClassVar[Architecture]
+    architecture: ClassVar[TransformerShape]
 
     def network(self) -> Module:
         from ddpm.scoring.vision_transformer_network import VisionTransformer

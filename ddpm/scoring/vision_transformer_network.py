@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddpm.scoring.features import Features
 
 if TYPE_CHECKING:
-    from ddpm.scoring.vision_transformer import Architecture
+    from ddpm.scoring.vision_transformer import TransformerShape
 
 OFFSET = 0.1  # DINOv2 adds it to the new grid's side; published features depend on it
 
@@ -22,14 +22,14 @@ OFFSET = 0.1  # DINOv2 adds it to the new grid's side; published features depend
 class VisionTransformer(nn.Module):
     """(B, 3, H, W), sides in whole patches, to Features: (B, width), or (B, projection) of length 1."""
 
-    def __init__(self, made: Architecture):
+    def __init__(self, made: TransformerShape):
         super().__init__()
         self.projection = nn.Linear(made.width, made.projection, bias=False) if made.projection else None
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, made.width, made.patch, made.patch, bias=not made.clip)})
         self.cls_token = nn.Parameter(torch.empty(1, 1, made.width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + made.grid**2, made.width))
         self.pre_norm = nn.LayerNorm(made.width, made.eps) if made.clip else nn.Identity()
-        self.blocks = nn.Sequential(*(Block(made) for _ in range(made.depth)))
+        self.blocks = nn.Sequential(*(EncoderBlock(made) for _ in range(made.depth)))
         self.norm = nn.LayerNorm(made.width, made.eps)
 
     def forward(self, images: Tensor) -> Features:
@@ -52,10 +52,10 @@ class VisionTransformer(nn.Module):
         return torch.cat([self.pos_embed[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
 
 
-class Block(nn.Module):
+class EncoderBlock(nn.Module):
     """Attention, then a two-layer network, each on normalised tokens (B, N, width) and added to them."""
 
-    def __init__(self, made: Architecture):
+    def __init__(self, made: TransformerShape):
         super().__init__()
         self.norm1, self.norm2 = (nn.LayerNorm(made.width, made.eps) for _ in range(2))
         self.attn = Attention(made.width, made.heads)

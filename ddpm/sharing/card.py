@@ -17,23 +17,24 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json, sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
-from ddpm.compare import metrics, runs, snapshots, statistics
-from ddpm.compare.runs import Run
 from ddpm.data.processed import MANIFEST, called, read_manifest
 from ddpm.model import averages
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.runs import alike, library
+from ddpm.runs.record import Record
 from ddpm.sampling import classes
 from ddpm.tracking import record
+from ddpm.verdicts import metrics, statistics
 
 
 class Known(NamedTuple):
     """run: the exported model's own; seeds: the runs with the same params and fingerprint, including it."""
 
     settings: Config
-    run: Run
-    seeds: list[Run]
+    run: Record
+    seeds: list[Record]
 
 
 def write(source: Path, model: Loaded, folder: str, form: str) -> str:
@@ -81,13 +82,13 @@ def known(source: Path, model: Loaded) -> Known:
         raise UserError(f"{MODEL_FILE} is another model")
     if length is not None and not _same_weights(model, averages.load(MODEL_FILE, length, torch.device("cpu"))):
         raise UserError(f"its scores here are of the model that `ddpm ema --length {length:g}` writes")
-    own = runs.of_snapshot(snapshots.workspace())
+    run = library.current(settings)
     try:
-        alike = runs.matching(runs.gather().runs, settings).runs
+        runs = alike.matching(library.everywhere().records, settings).records
     except UserError:
-        alike = ()  # no repository of experiments: there is only the one run
-    seeds = [run for run in alike if run.fingerprint == own.fingerprint and run.seed != own.seed]
-    return Known(settings, own, sorted([own, *seeds], key=lambda run: run.seed))
+        runs = ()  # no repository of experiments: there is only the one run
+    same = [other for other in runs if other.fingerprint == run.fingerprint and other.seed != run.seed]
+    return Known(settings, run, sorted([run, *same], key=lambda one: one.seed or 0))
 
 
 def _same_weights(one: Loaded, other: Loaded) -> bool:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.schedule import MAX_BETA, NoiseSchedule, Schedule
-from ddpm.diffusion.settings import Diffusion
 
 SAME_LOG_SNR = 5e-3  # how far float32 betas may be off in log-SNR
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Channels, ImageSize, Shape
+from ddpm.base.sections import Channels, ImageSize, Shape
 from ddpm.model.layers import sinusoidal_embedding
 from ddpm.variants.networks.unet import UNet
 

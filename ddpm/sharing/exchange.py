@@ -25,14 +25,14 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, sha256, write_json
-from ddpm.base.settings import parse
+from ddpm.base.sections import parse
 from ddpm.model import build
-from ddpm.model.file import FORMAT, Loaded, load_model, save_model
-from ddpm.model.settings import ModelConfig
+from ddpm.model.model_file import FORMAT, Loaded, load_model, save_model
+from ddpm.model.model_params import ModelConfig
 from ddpm.sharing import card, diffusers_chain, diffusers_unet
 from ddpm.sharing.diffusers_chain import Scheduler
 from ddpm.sharing.diffusers_unet import UNet2D
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.train_params import TrainingConfig
 from ddpm.variants.networks.unet import UNet
 
 MODEL = "model.safetensors"

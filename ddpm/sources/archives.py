@@ -6,31 +6,32 @@ Archives come from outside, so names, links and sizes are checked before any con
 import errno
 import gzip
 import lzma
+import math
 import os
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple, NoReturn, Self, cast
+from typing import IO, Any, NamedTuple, cast
 
 from ddpm.base.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+# of what a tar is packed in
+OPENERS: dict[str, Callable[..., Any]] = {".tar": open, ".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
 ZIPPED = (".zip", ".npz")  # NumPy's .npz is a zip of .npy files
 MAX_MEMBERS = 2_000_000
 # Photos hardly compress: an archive that grows a hundredfold is a bomb, or not an archive of photos.
 MAX_EXPANSION = 100
 ALWAYS_ALLOWED_BYTES = 2**30
 
-# tarfile reads a member's name and attributes whole before it returns the member; an attacker's may be gigabytes long.
+# tarfile reads a member's name, attributes and map of holes whole before it returns the member; an attacker's may be
+# gigabytes long
 MAX_HEADER_BYTES = 2**20
-LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-DAMAGED = "a damaged header"
-HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *LONG_NAMES)
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
           NotImplementedError)  # fmt: skip
@@ -95,23 +96,21 @@ def _folder(source: Path) -> Iterator[Member]:
                     yield Member(path.relative_to(source).as_posix(), path.stat().st_size, stream)
 
 
-class Header(tarfile.TarInfo):
-    """A tar member's header, refused if it is large or of a sparse file, which has a map of holes to read first."""
+class _Bounded:
+    """The bytes of a tar, of which tarfile may read ``left`` before this refuses."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> Self:
-        # every Python since 3.11 calls this before it reads what the header announces; ``frombuf`` some of them do not
-        if self.type in HEADERS and self.size > MAX_HEADER_BYTES:
-            # tarfile would bury a ReadError in a list of what it tried
-            raise tarfile.TarError(f"a header of {self.size:,} bytes")
-        if self.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.TarError("a sparse file")
-        try:
-            return cast(Self, super()._proc_member(archive))  # type: ignore[misc]
-        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]  # tarfile would call this the end
-            raise tarfile.TarError(DAMAGED) from error
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+        self.left: float = MAX_HEADER_BYTES
+        self.last = b""  # what was read last
+        self.seek, self.tell = file.seek, file.tell
 
-    def _proc_gnusparse_10(self, *_: object) -> NoReturn:
-        raise tarfile.TarError("a sparse file")  # as above for the older formats
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.TarError(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
+        self.last = self.file.read(size)
+        return self.last
 
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -122,18 +121,20 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _tar(source: Path) -> Iterator[Member]:
-    with tarfile.open(source, "r:*", tarinfo=Header) as archive:
-        for member in members(archive):
-            if member.size < 0:
-                raise tarfile.TarError(DAMAGED)
-            if not (member.isfile() or member.isdir()):
-                raise UserError(f"{source}: member {member.name!r} is a link or a device; only files are allowed")
-            if stream := archive.extractfile(member):
-                yield Member(member.name, member.size, stream)
+    with OPENERS[source.suffix.lower()](source, "rb") as file:
+        stream = _Bounded(file)
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
+            for member in members(archive):
+                if member.size < 0 or member.issparse():
+                    raise tarfile.TarError("a damaged header, or a sparse file")
+                if not (member.isfile() or member.isdir()):
+                    raise UserError(f"{source}: member {member.name!r} is a link or a device; only files are allowed")
+                if content := archive.extractfile(member):
+                    stream.left = math.inf
+                    yield Member(member.name, member.size, content)
+                    stream.left = MAX_HEADER_BYTES
         # A block of zeros ends a complete archive; tarfile also stops at a broken header, or where there is no more.
-        file = cast(IO[bytes], archive.fileobj)
-        file.seek(archive.offset)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        if stream.last != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("no end-of-archive mark")
         file.read(2**20)  # gzip and xz verify their checksum when they reach the end
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ddpm.base.errors import UserError, masked
 from ddpm.base.files import atomic_path
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.base.variant import Variant
 from ddpm.sources.archives import SUFFIXES
 
@@ -85,8 +85,6 @@ class Records:
     def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Self:
         """From each split's images, (N, H, W) or (N, H, W, C) of one shape, and labels, (N,)."""
         images = {split: part for split, (part, _) in splits.items()}
-        if len(shapes := sorted({part.shape[1:] for part in images.values()})) > 1:
-            raise UserError(f"dataset: its splits hold images of {' and '.join(map(str, shapes))}; one is allowed")
         labels = np.concatenate([labels for _, labels in splits.values()])
         return cls.of_parts(images, labels, classes, picture)
 
@@ -151,7 +149,7 @@ class Dataset(Variant, ABC):
 
     @abstractmethod
     def read(self, raw: Path) -> Records:
-        """The records that ``download`` put under ``raw``. Raises UserError that names a missing or wrong file."""
+        """The records that ``download`` put under ``raw``."""
 
 
 def named_after(source: str) -> str:

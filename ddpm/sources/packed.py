@@ -32,7 +32,7 @@ MAX_CLASSES = 100_000
 MAX_LABEL = 100  # characters
 
 
-class Sample(NamedTuple):
+class PackedImage(NamedTuple):
     """name: unique. image: encoded; empty if the source has none here. label: a number, a word, or None."""
 
     name: str
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 class Part(NamedTuple):
     """The content of one file. classes: the names of the numbers 0, 1, ..., if the file has them."""
 
-    samples: Iterator[Sample]
+    samples: Iterator[PackedImage]
     classes: tuple[str, ...] | None = None
 
 
@@ -99,14 +99,10 @@ class Packed(Dataset):
         return paths
 
     def read(self, raw: Path) -> Records:
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(raw / FILE))).read_all()
-            table.validate(full=True)
-            about = files.read_json(raw / CLASSES)
-            numbers, images, tests = (table[column] for column in ("label", "image", "test"))
-            labels = np.array(about["places"])[numbers.to_numpy()]
-        except (pa.ArrowException, OSError, LookupError) as error:
-            raise UserError(f"{raw / FILE}: missing or broken ({error}); run `dvc repro --force download`") from error
+        table = pa.ipc.open_file(pa.memory_map(str(raw / FILE))).read_all()
+        about = files.read_json(raw / CLASSES)
+        numbers, images, tests = (table[column] for column in ("label", "image", "test"))
+        labels = np.array(about["places"])[numbers.to_numpy()]
 
         def open_image(index: int) -> Image.Image:
             content = images[index].as_buffer()
@@ -147,7 +143,7 @@ class _Labels:
     def __init__(self) -> None:
         self.declared: tuple[str, ...] | None = None
         self.numbers: dict[int | str, int] = {}
-        self.first: Sample | None = None
+        self.first: PackedImage | None = None
 
     def declare(self, name: str, classes: tuple[str, ...] | None) -> None:
         """The class names of the next file. Raises UserError unless they are those of the first."""
@@ -159,7 +155,7 @@ class _Labels:
                 f"{shown(self.declared or ())}; give all files the same names, or none"
             )
 
-    def number(self, sample: Sample) -> int:
+    def number(self, sample: PackedImage) -> int:
         """Raises UserError if it is no label, or not of the first one's kind."""
         if self.first is None:
             self.first = sample
@@ -193,13 +189,13 @@ class _Labels:
         return [str(label) for label in labels], [place[label] for label in self.numbers]
 
 
-def _said(sample: Sample) -> str:
+def _said(sample: PackedImage) -> str:
     return "no label" if sample.label is None else f"label {shown(sample.label)}"
 
 
-def _batches(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+def _batches(samples: Iterator[PackedImage]) -> Iterator[list[PackedImage]]:
     """Lists of samples, none empty, that are small in memory."""
-    batch: list[Sample] = []
+    batch: list[PackedImage] = []
     size = 0
     for sample in samples:
         batch.append(sample)

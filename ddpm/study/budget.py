@@ -1,35 +1,30 @@
-"""What the variants of a study have equal: images seen, or operations.
+"""What the arms of a study have equal: images seen, or operations.
 
-With ``budget: flops`` the baseline trains its own number of steps, and every other variant as many as cost the same.
+With ``budget: flops`` the baseline trains its own number of steps, and every other arm as many as cost the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
 from ddpm.base.errors import UserError
-from ddpm.compare import runs
 from ddpm.params.config import Config
+from ddpm.runs import alike
+from ddpm.study.experiments import Study
+from ddpm.study.plan import Plan
 
-if TYPE_CHECKING:
-    from ddpm.study.plan import Plan, Study
-
-Budget = Literal["images", "flops"]
 LENGTH = ("train.steps", "train.epochs")
 COSTLY = (*LENGTH, "train.batch_size", "model", "diffusion.variance")  # what a step costs depends on them
 
 
 def check(plan: Plan, source: str) -> None:
-    """Raises UserError if a variant or tuning sets what ``budget: flops`` decides."""
+    """Raises UserError if a arm or tuning sets what ``budget: flops`` decides."""
     if plan.budget == "images":
         return
-    for variant, overrides in list(plan.variants.items())[1:]:
+    for arm, overrides in list(plan.arms.items())[1:]:
         if own := [key for key in LENGTH if key in overrides]:
             raise UserError(
-                f"{source}: variants.{variant}: {own[0]}: budget: flops decides it for all but the baseline; take it "
-                "out"
+                f"{source}: arms.{arm}: {own[0]}: budget: flops decides it for all but the baseline; take it out"
             )
-    if tuned := [key for key in (plan.tune.values if plan.tune else ()) if runs.is_in(key, COSTLY)]:
+    if tuned := [key for key in (plan.tune.values if plan.tune else ()) if alike.is_in(key, COSTLY)]:
         raise UserError(
             f"{source}: tune: {tuned[0]}: changes what a training costs, which budget: flops holds equal; "
             "allowed: keys that do not, or budget: images"
@@ -43,22 +38,22 @@ def per_step(config: Config) -> int:
     return flops.per_image(config) * config.train.batch_size
 
 
-def steps(study: Study, variant: str) -> int:
-    """How many steps of the variant cost what the baseline's cost, at least 1. Raises UserError if the baseline's
+def steps(study: Study, arm: str) -> int:
+    """How many steps of the arm cost what the baseline's cost, at least 1. Raises UserError if the baseline's
     length is in epochs."""
-    length = study.settings.train.steps
+    length = study.config.train.steps
     if length is None:
         raise UserError(f"{study.path}: budget: flops needs train.steps; the baseline has train.epochs")
-    return max(1, round(length * study.flops[study.baseline] / study.flops[variant]))
+    return max(1, round(length * study.flops[study.baseline] / study.flops[arm]))
 
 
 def notes(study: Study) -> list[str]:
-    """What the variants have equal, unless it is images."""
+    """What the arms have equal, unless it is images."""
     if not study.flops:
         return []
-    options = {variant: study.configs[variant].train for variant in study.flops}
+    options = {arm: study.configs[arm].train for arm in study.flops}
     parts = (
-        f"{variant} {options[variant].steps:,} steps of {cost:.4g} ({cost / options[variant].batch_size:.4g} an image)"
-        for variant, cost in study.flops.items()
+        f"{arm} {options[arm].steps:,} steps of {cost:.4g} ({cost / options[arm].batch_size:.4g} an image)"
+        for arm, cost in study.flops.items()
     )
     return [f"equal FLOPs of training, not equal images: {', '.join(parts)}"]

@@ -1,4 +1,4 @@
-"""The values that a study tries for every variant before its verdict, on seeds of their own."""
+"""The values that a study tries for every arm before its verdict, on seeds of their own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import ConfigDict, Field, PlainValidator, model_validator
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Section
-from ddpm.compare import runs
+from ddpm.base.sections import Section
 from ddpm.params import config, presets
+from ddpm.runs import alike
+from ddpm.verdicts.tuning import named
 
 SECTIONS = ("diffusion", "model", "train", "sample")  # the others say what is measured, or on what data
 SEEDED = ("sample.seeds",)
@@ -32,7 +33,7 @@ def _seeds(value: object) -> int | tuple[int, ...]:
 class Tune(Section):
     """``KEY: [VALUES]`` for one or more keys of params.yaml, which make a grid; and ``seeds``, how many or which.
 
-    Every variant is trained at every point of the grid with each of these seeds. It enters the verdict with the values
+    Every arm is trained at every point of the grid with each of these seeds. It enters the verdict with the values
     that have the best mean of the primary metric. few: accept fewer than FEWEST seeds. claim: whether the verdict is
     about the values chosen, or about each arm's best (ddpm/study/best.py).
     """
@@ -48,7 +49,7 @@ class Tune(Section):
         if not self.values:
             raise ValueError("no key to tune; allowed: keys of params.yaml, such as train.learning_rate: [1.0e-3, ...]")
         for key, values in self.values.items():
-            if key.partition(".")[0] not in SECTIONS or runs.is_in(key, (*SEEDED, *runs.MECHANICAL)):
+            if key.partition(".")[0] not in SECTIONS or alike.is_in(key, (*SEEDED, *alike.MECHANICAL)):
                 raise ValueError(
                     f"{key}: cannot be tuned; allowed: keys of {', '.join(SECTIONS)} that the images depend on, "
                     "without the seeds"
@@ -79,14 +80,14 @@ class Tune(Section):
 
 
 class Point(NamedTuple):
-    """Values of the tuned keys, and a variant's config with them."""
+    """Values of the tuned keys, and a arm's config with them."""
 
     values: Mapping[str, Any]
     config: config.Config
 
 
 def points(tune: Tune, params: Mapping[str, Any], source: str) -> tuple[Point, ...]:
-    """The grid for a variant with these complete ``params``, each point checked. Raises UserError."""
+    """The grid for a arm with these complete ``params``, each point checked. Raises UserError."""
     made = []
     for values in tune.grid:
         changed = deepcopy(dict(params))
@@ -94,11 +95,6 @@ def points(tune: Tune, params: Mapping[str, Any], source: str) -> tuple[Point, .
             put(changed, key, value, f"{source}: tune")
         made.append(Point(values, config.check(changed, f"{source}, with {named(values)}")))
     return tuple(made)
-
-
-def named(values: Mapping[str, Any]) -> str:
-    """For a message."""
-    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:

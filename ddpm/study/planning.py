@@ -9,26 +9,25 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from tabulate import tabulate
-
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
 from ddpm.base.progress import duration
 from ddpm.params import file
-from ddpm.scoring.settings import CHOICE
+from ddpm.scoring.evaluate_params import CHOICE
 from ddpm.sources import fetch
-from ddpm.study import budget, plan
-from ddpm.study.plan import Experiment, Spending, Study
-from ddpm.study.status import Status
-from ddpm.study.verdict import Power
+from ddpm.study import loading
+from ddpm.study.experiments import Study
+from ddpm.study.ledger import Ledger
+from ddpm.study.loading import OpenPrimary
+from ddpm.study.plan import Plan, Spending
 
 TEMPLATE = """\
-# Run: ddpm study plan {path}, and ddpm study run {path}
+# Run: ddpm study status {path}, and ddpm study run {path}
 # Commit this file before the first run: from then on the plan is fixed.
 question: Which of {labels} is better?
-{base}{common}variants:                           # the first is the baseline
-{variants}
+{base}{common}arms:                           # the first is the baseline
+{arms}
 {primary}
 looks: [{looks}]             # numbers of seeds at which it may be decided
 spending: {spending}                    # pocock; evalue: looks may be changed and added at any time
@@ -47,70 +46,29 @@ class Cost(NamedTuple):
     source: str
 
 
-def cost(found: Status, pilot: bool) -> Cost:
+def cost(ledger: Ledger, pilot: bool) -> Cost:
     """From the study's own results, or from a few steps of the baseline's training, sampling and scoring."""
-    if found.seconds is not None:
-        count = sum(state == "done" for state in found.states.values())
-        return Cost(found.seconds, f"mean of {count} finished experiments, all stages")
+    if ledger.seconds is not None:
+        return Cost(ledger.seconds, f"mean of {len(ledger.records)} finished experiments, all stages")
     if not pilot:
-        return Cost(None, "not measured")
+        return Cost(None, "no experiment is finished")
     from ddpm.forecast import estimate
 
-    settings = found.study.settings
-    measured = estimate.ask_pilot(settings)
-    took = estimate.seconds(settings, measured, estimate.train_images(settings))
-    once = sum(took[stage] for stage in estimate.SHARED)
+    config = ledger.study.config
+    measured = estimate.ask_pilot(config)
+    seconds = estimate.seconds(config, measured, estimate.train_images(config))
+    once = sum(seconds[stage] for stage in estimate.SHARED)
     source = f"a pilot on {measured.device}, all stages; the first has about {duration(once)} more, for the images"
-    return Cost(sum(took.values()) - once, source)
+    return Cost(sum(seconds.values()) - once, source)
 
 
 def check_sources(study: Study) -> None:
-    """Raises UserError if the images of a variant cannot come from where its ``data.source`` says."""
-    for variant, chosen in study.configs.items():
+    """Raises UserError if the images of a arm cannot come from where its ``data.source`` says."""
+    for arm, config in study.configs.items():
         try:
-            fetch.origin(chosen.data.dataset, chosen.data.source)
+            fetch.origin(config.data.dataset, config.data.source)
         except UserError as error:
-            raise UserError(f"{study.path}: {variant}: {error}") from error
-
-
-def text(found: Status, at_once: int, cost: Cost, power: Sequence[Power]) -> str:
-    """The plan for a terminal."""
-    study = found.study
-    tuned, looks = study.tuning(), study.plan.looks
-    effects = [f"power, {each.effect:g} sd" for each in power]
-
-    def row(name: str, first: int, own: Sequence[Experiment], chances: Sequence[str]) -> list[str]:
-        missing = sum(found.states.get(each.name) != "done" for each in own)
-        time = "-" if cost.seconds is None else duration(cost.seconds * missing / at_once)
-        return [name, f"{first}-{first - 1 + len(own)}", str(len(own)), str(missing), time, *chances]
-
-    heads = ["look", "lines", "experiments", "missing", "time on all slots", *effects]
-    rows, none = [], ["-"] * len(power)
-    if tuned:
-        rows.append(row("tuning", 1, tuned, none))
-    for look in looks:
-        chances = [f"{each.decided[look]:.2f}" for each in power]
-        rows.append(row(f"{look} seeds", len(tuned) + 1, study.experiments(look), chances))
-    if others := study.alternatives():
-        rows.append(row("best, at most", len(study.lines()) - len(others) + 1, others, none))
-    lines = [(number, each.name) for number, each in enumerate(study.lines(), 1) if each.name in found.states]
-    names = [f"{number:4} {name:40} {found.states[name]}" for number, name in lines]
-    each = "not measured" if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
-    return "\n".join(
-        [
-            f"{study.name}: {study.plan.question}",
-            f"primary metric {study.plan.primary}; baseline {study.baseline}; plan {study.hash[:12]}",
-            "",
-            *names,
-            "",
-            tabulate(rows, heads, tablefmt="plain", disable_numparse=True),
-            "",
-            "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations",
-            "of the paired differences",
-            f"one experiment: {each}; {at_once} slots",
-            *budget.notes(study),
-        ]
-    )
+            raise UserError(f"{study.path}: {arm}: {error}") from error
 
 
 def write(
@@ -121,53 +79,53 @@ def write(
     looks: Sequence[int] | None,
     spending: Spending,
 ) -> Path:
-    """Write studies/NAME.yaml, with a variant for each combination of the values; return its path. Raises UserError if
+    """Write studies/NAME.yaml, with a arm for each combination of the values; return its path. Raises UserError if
     it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    keys = [_values(each) for each in vary]
-    variants = {}
+    keys = [_values(option) for option in vary]
+    arms = {}
     for values in product(*(values for _, values in keys)):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.lower()) for value in values)
         if not isinstance(file.plain(label), str):  # a number, true or null
             label = f"{keys[0][0].rpartition('.')[2]}_{label}"
-        if label in variants:
-            raise UserError(f"--vary: {', '.join(values)}: {label} would name the same variant twice; leave one out")
-        variants[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
-    width = max(map(len, variants))
+        if label in arms:
+            raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
+        arms[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
+    width = max(map(len, arms))
     settings = "".join(f"  {key}: {value}\n" for key, value in map(_setting, common or ()))
     text = partial(
         TEMPLATE.format,
         path=path,
-        labels=" and ".join(variants) if len(variants) == 2 else ", ".join(variants),
+        labels=" and ".join(arms) if len(arms) == 2 else ", ".join(arms),
         base=f"base: {base}\n" if base else "",
-        common=f"common:                             # params keys of all variants\n{settings}" if settings else "",
-        variants="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in variants.items()),
-        looks=", ".join(map(str, looks or plan.Plan.model_fields["looks"].default)),
+        common=f"common:                             # params keys of all arms\n{settings}" if settings else "",
+        arms="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in arms.items()),
+        looks=", ".join(map(str, looks or Plan.model_fields["looks"].default)),
         spending=spending,
     )
     value = file.decode(text(primary=""), str(path))
     try:
-        primary = PRIMARY.format(plan.parse(value, path).plan.primary)
-    except plan.OpenPrimary:
-        plan.parse(value | {"primary": f"{CHOICE[0]}.fd"}, path)  # nothing else is wrong
+        primary = PRIMARY.format(loading.parse(value, path).plan.primary)
+    except OpenPrimary:
+        loading.parse(value | {"primary": f"{CHOICE[0]}.fd"}, path)  # nothing else is wrong
         primary = OPEN.format(*CHOICE)
     with atomic_path(path) as temporary:
         temporary.write_text(text(primary=primary))
     return path
 
 
-def _setting(each: str) -> tuple[str, str]:
-    key, _, value = each.partition("=")
+def _setting(option: str) -> tuple[str, str]:
+    key, _, value = option.partition("=")
     if not key or not value.strip():
-        raise UserError(f"--set: {each}: allowed: a params key and its value, such as data.source=photos")
+        raise UserError(f"--set: {option}: allowed: a params key and its value, such as data.source=photos")
     return key, value.strip()
 
 
-def _values(each: str) -> tuple[str, list[str]]:
-    key, _, values = each.partition("=")
-    found = [value.strip() for value in values.split(",")]
-    if not key or not all(found) or not values:
-        raise UserError(f"--vary: {each}: allowed: a params key and its values, such as train.batch_size=64,128")
-    return key, found
+def _values(option: str) -> tuple[str, list[str]]:
+    key, _, values = option.partition("=")
+    listed = [value.strip() for value in values.split(",")]
+    if not key or not all(listed) or not values:
+        raise UserError(f"--vary: {option}: allowed: a params key and its values, such as train.batch_size=64,128")
+    return key, listed

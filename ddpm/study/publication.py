@@ -1,67 +1,31 @@
-"""A study's verdict published: its files, its pictures and its page, and its runs in MLflow."""
+"""A judgement published: verdict.json for programs, verdict.md and its pictures for people."""
 
 from __future__ import annotations
 
-import os
-import sys
+import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ddpm.base.errors import UserError, printable
-from ddpm.report import compared, render
-from ddpm.report.blocks import chapter
-from ddpm.report.noise_levels import Difference
-from ddpm.study import curves, logged, runner, tuning, verdict
-from ddpm.study.results import Ledger
-from ddpm.study.verdict import Findings
+from ddpm.base.files import atomic_path, write_json
+from ddpm.report import judgement as shown
+from ddpm.report import render
+from ddpm.report.blocks import Block, Figure
+from ddpm.study.experiments import Study
+from ddpm.verdicts.comparison import Judgement
 
 
-def write(ledger: Ledger, findings: Findings) -> tuple[Findings, list[Path]]:
-    """Write the verdict, its pictures and its page, and log them; return the verdict with all its notes, and the paths
-    of the files."""
-    ledger.update()
-    levels = compared.differences(ledger.found(), ledger.study.settings.compare.confidence)
-    where = filter(None, (difference.sentence() for difference in levels))
-    findings = replace(findings, notes=(*findings.notes, *where))
-    pictured = compared.draw_levels(levels, runner.paths(ledger.study)[0].parent)
-    written = [*runner.write(ledger.study, findings), *pictured, _report(ledger, findings, levels)]
-    _log(ledger, written)
-    return findings, written
+def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[Path]:
+    """Write the files into the folder; return the paths of the two texts. samples: a picture of each arm's."""
+    for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
+    page = render.markdown(shown.chapters(judgement, samples), folder)
+    with atomic_path(for_people) as temporary:
+        temporary.write_text(f"# {judgement.question}\n\n{page}{shown.bibtex(judgement)}")
+    write_json(for_programs, shown.to_dict(judgement))
+    return [for_programs, for_people]
 
 
-def _report(ledger: Ledger, findings: Findings, levels: Sequence[Difference]) -> Path:
-    """Write the study's page; return its path."""
-    study, path = ledger.study, runner.paths(ledger.study)[0].with_name("report.html")
-    arms = compared.of_runs({variant: runs for variant, runs in ledger.found().items() if runs})
-    found = compared.Compared(
-        arms,
-        findings.findings,
-        list(verdict.titled(findings)),
-        [note for note in findings.notes if not note.startswith("where in the noise")],
-        "no experiment is finished",
-        levels,
-        partial(curves.draw, findings.curves) if findings.curves else None,
-        tuning.panels(findings.tuning, findings.primary),
-        verdict.headlines(findings),
-    )
-    shown = {
-        "Answer": compared.answers,
-        "Samples": compared.samples,
-        "Verdict": compared.verdict,
-        "Curves": compared.curves,
-    }
-    chapters = [chapter(title, partial(builder, found)) for title, builder in shown.items()]
-    render.write_html(path, study.plan.question, "ddpm study", chapters)
-    return path
-
-
-def _log(ledger: Ledger, written: list[Path]) -> None:
-    """Log the study in MLflow; a failure there fails nothing here."""
-    if os.environ.get("DDPM_TRACKING") != "off":
-        try:
-            logged.sync(ledger, written)
-        except UserError as error:
-            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
-            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+def pictures(study: Study) -> list[Block]:
+    """What the first run of each arm drew, where it is kept."""
+    paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
+    return [Figure(arm, partial(shutil.copyfile, path), arm) for arm, path in paths.items() if path.exists()]

@@ -9,133 +9,93 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
-from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path, write_json
-from ddpm.base.paths import METRICS
+from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
-from ddpm.compare import sanity, tables
-from ddpm.pictures import plots
-from ddpm.study import best, budget, curves, status, tuning, verdict
-from ddpm.study.plan import Experiment, Study
-from ddpm.study.results import Ledger
-from ddpm.study.worker import Busy, Worker
+from ddpm.runs.alike import some
+from ddpm.study import judging, status
+from ddpm.study.experiments import Experiment, Study
+from ddpm.study.ledger import Ledger
+from ddpm.study.worker import Busy, OtherCode, Worker
+from ddpm.verdicts.comparison import Judgement
 
-Share: TypeAlias = Callable[[], object]
 CONTINUE = 75  # exit code if the same command should be run again: sysexits.h's EX_TEMPFAIL
 ATTEMPTS = ("again later", "given up")  # what follows each time that an experiment fails
 POLL = 1.0  # seconds between two checks of experiments that other processes run
 
 
 class Runner:
-    """Runs a study on ``slots`` slots. say: receives progress, line by line. share: called after each result.
-    failed: name -> reason."""
+    """Runs a study on ``slots`` slots. say: receives progress, line by line. failed: name -> reason."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        slots: int,
-        devices: tuple[str, ...],
-        say: Callable[[str], None],
-        share: Share | None = None,
-    ):
+    def __init__(self, ledger: Ledger, slots: int, devices: tuple[str, ...], say: Callable[[str], None]):
         self.ledger = ledger
         self.slots = slots
         self.worker = Worker(ledger, tuple(devices[k % len(devices)] for k in range(slots)) if devices else ())
         self.say = say
-        self.share = share
         self.failed: dict[str, str] = {}
 
     @property
     def study(self) -> Study:
         return self.ledger.study
 
-    def run(self) -> verdict.Findings:
-        """Tune the variants. Continue until all are decided, the plan ends, or everything left has failed."""
+    def run(self) -> Judgement:
+        """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed."""
         baseline = self.study.baseline
         if left := self.ledger.missing(self.study.tuning()):
-            self._make(left, status.aim("tuning"))
-        findings = self.judge()
+            self._run(left, status.aim("tuning"))
+        judgement = self._judge()
         for look in self.study.plan.looks:
-            while left := self._needed(look, findings):  # again if what was decided has to hold at other values too
-                self._make(left, status.aim(look))
-                findings = self.judge()
-                still = ", ".join(variant for variant in findings.open if variant != baseline)
+            while left := self._needed(look, judgement):  # again if what was decided has to hold at other values too
+                self._run(left, status.aim(look))
+                judgement = self._judge()
+                still = ", ".join(arm for arm in judgement.open if arm != baseline)
                 self.say(f"look at {look} seeds: {f'still open: {still}' if still else 'all are decided'}")
-        return findings
+        return judgement
 
-    def _needed(self, look: int, findings: verdict.Findings) -> list[Experiment]:
-        """What is missing up to a look for the variants that are open, without those of which an experiment failed."""
+    def _needed(self, look: int, judgement: Judgement) -> list[Experiment]:
+        """What is missing up to a look for the arms that are open, without those of which an experiment failed."""
         study, planned, others = self.study, self.study.experiments(), self.study.alternatives()
-        broken = {each.variant for each in planned if each.name in self.failed or study.is_open(each)}
-        lost = {(each.variant, each.alternative) for each in others if each.name in self.failed}
-        broken |= {variant for variant, arm, place in findings.alternatives if (arm, place) in lost}
-        going = set(findings.open) - broken
+        broken = {each.arm for each in planned if each.name in self.failed or study.is_open(each)}
+        lost = {(each.arm, each.alternative) for each in others if each.name in self.failed}
+        broken |= {arm for arm, arm, place in judgement.alternatives if (arm, place) in lost}
+        going = set(judgement.open) - broken
         if not going - {study.baseline} or study.baseline in broken:
             return []
-        needed = {(arm, place) for variant, arm, place in findings.alternatives if variant in going}
-        wanted = [each for each in study.experiments(look) if each.variant in going]
-        wanted += [each for each in study.alternatives(look) if (each.variant, each.alternative) in needed]
+        needed = {(arm, place) for arm, arm, place in judgement.alternatives if arm in going}
+        wanted = [each for each in study.experiments(look) if each.arm in going]
+        wanted += [each for each in study.alternatives(look) if (each.arm, each.alternative) in needed]
         return self.ledger.missing(wanted)
 
-    def judge(self) -> verdict.Findings:
-        """The verdict at the last look that all of its runs have reached. Runs nothing."""
-        self.ledger.update()
-        self.ledger.settle()
-        found = self.ledger.found()
-        findings = verdict.judge(self.study, found)
-        findings = best.claimed(self.study, findings, found, self.ledger.alternatives(), self.ledger.tried)
-        decisive = [each for each in findings.findings if each.metric == findings.primary]
-        outcomes = {each.variant: each.outcome for each in decisive}
-        status.note_look(self.study, findings.open, outcomes, findings.alternatives)
-        looks = {each.variant: each.look for each in decisive}
-        learned, tried = curves.curves(self.study, found, looks), self.ledger.tried
-        notes = (
-            *sanity.of_primary(self.study.plan.primary, self.study.settings),
-            *budget.notes(self.study),
-            *tuning.notes(tried, self.study.plan.primary),
-            *findings.notes,
-            *((curves.note(self.study),) if learned and learned.against else ()),
-            *(f"left out {printable(reason)}" for reason in self.ledger.damaged.values()),
-            f"all runs are of commit {self.ledger.commit}, by the plan {self.study.hash}",
-        )
-        return replace(findings, curves=learned, tuning=tried, notes=notes)
+    def _judge(self) -> Judgement:
+        judgement = judging.judge(self.ledger)
+        status.note_look(self.study, judgement)
+        return judgement
 
-    def _make(self, left: list[Experiment], aim: str) -> None:
+    def _run(self, left: list[Experiment], aim: str) -> None:
         """Run them; retry each failed one once, after the others."""
         count, over = len(left), 0
         pool = ThreadPoolExecutor(self.slots)
         with stopping(self.worker, pool):
             for what_follows in ATTEMPTS:
-                for each, reason in self._finished(pool, left):
+                for experiment, failure in self._finished(pool, left):
+                    self.ledger.update()
+                    reason = failure or self.ledger.refused.get(experiment.name)  # another machine may have made it
                     if reason is None:
-                        self.failed.pop(each.name, None)
-                        self._share()
+                        self.failed.pop(experiment.name, None)
                         over += 1
                         rest = status.time_left(self.ledger.seconds, count - over, self.slots)
-                        self.say(f"{each.name}: {self._score(each)}; {over} of {count} {aim}{rest}")
+                        self.say(f"{experiment.name}: {self._score(experiment)}; {over} of {count} {aim}{rest}")
                     else:
-                        self.failed[each.name] = reason
+                        self.failed[experiment.name] = reason
                         self.say(f"failed: {reason}; {what_follows}")
-                left = [each for each in left if each.name in self.failed]
-
-    def _share(self) -> None:
-        """A remote that is unreachable for a while stops nothing: the caller of ``run`` shares once more."""
-        self.ledger.update()
-        try:
-            if self.share:
-                self.share()
-        except UserError as error:
-            self.say(f"warning: {error}")
+                left = [experiment for experiment in left if experiment.name in self.failed]
 
     def _score(self, experiment: Experiment) -> str:
-        result, metric, score = self.ledger.done[experiment.name], self.study.plan.primary, "diverged"
-        if not result.diverged:
-            score = f"{metric} {self.ledger.run(experiment).scores.get(metric, math.nan):.4g}"
-        return f"{score} in {duration(result.seconds)}"
+        run = self.ledger.records[experiment.name]
+        metric = self.study.plan.primary
+        score = "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
+        return f"{score} in {duration(run.seconds)}"
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
         """Each experiment when it ends, with the reason if it failed."""
@@ -150,6 +110,8 @@ class Runner:
                     again = pool.submit(self._later, futures[future])
                     futures[again] = futures[future]
                     waiting.add(again)
+                except OtherCode:
+                    raise
                 except UserError as error:
                     yield futures[future], str(error)
                 else:
@@ -196,25 +158,31 @@ def within(minutes: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def paths(study: Study) -> list[Path]:
-    """The files of the verdict: for programs, for people, and pictures of it, of the curves and of the tuning."""
-    names = ("verdict.json", "verdict.md", "verdict.png", "curve.png", "tuning.png")
-    return [METRICS / "studies" / study.name / name for name in names]
+def line(number: int, ledger: Ledger, devices: tuple[str, ...]) -> None:
+    """Run one experiment of the plan, by its number from 1, as a job of an array does.
 
-
-def write(study: Study, findings: verdict.Findings) -> list[Path]:
-    """Write the verdict; return its paths."""
-    for_programs, for_people, picture, curve, tried = paths(study)
-    write_json(for_programs, verdict.to_dict(findings))
-    with atomic_path(for_people) as temporary:
-        temporary.write_text(verdict.markdown(findings))
-    if findings.findings:
-        tables.draw(findings.findings, picture)
-    if findings.curves:
-        curves.draw(findings.curves, curve)
-    if panels := tuning.panels(findings.tuning, findings.primary):
-        plots.lines(tried, panels)
-    return [path for path in paths(study) if path.exists()]
+    Raises UserError if there is no such experiment, its arm has to be tuned first, or it fails.
+    """
+    planned = ledger.study.lines()
+    if not 1 <= number <= len(planned):
+        raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
+    if ledger.study.is_open(planned[number - 1]):
+        ledger.settle()
+    experiment = ledger.study.lines()[number - 1]
+    if ledger.study.is_open(experiment):
+        tuning = [(k, each) for k, each in enumerate(ledger.study.tuning(), 1) if each.arm == experiment.arm]
+        missing = [str(k) for k, each in tuning if each.name not in ledger.records]
+        why = (
+            f"{experiment.arm} has to be tuned first: --line {some(missing, 8, ' ')}"
+            if missing
+            else (f"no value tried for {experiment.arm} gave a {ledger.study.plan.primary}")
+        )
+        raise UserError(f"--line: {number}: {experiment.name}: {why}")
+    worker = Worker(ledger, devices[:1])
+    with stopping(worker):
+        worker.run(experiment, patience=math.inf)
+    ledger.update()
+    print(f"{experiment.name}: done in {duration(ledger.records[experiment.name].seconds)}")
 
 
 def gpus(study: Study) -> tuple[str, ...]:

@@ -14,16 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path, digest, try_lock
+from ddpm.base.files import atomic_path, digest, read_json, try_lock, write_json
 from ddpm.runs.library import below, repository
-from ddpm.study import results
+from ddpm.study.experiments import Study
 
-SLOTS = results.FOLDER / "slots"
+FOLDER = Path(".ddpm/studies")  # what this machine alone keeps of studies
+SLOTS = FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
 STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock")  # what a killed dvc leaves
 ERRORS = ("fatal:", "error:", "ERROR:")
@@ -31,6 +32,24 @@ ERRORS = ("fatal:", "error:", "ERROR:")
 ENVIRONMENT = ("env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE")
 NOT_FOUND = 127  # exit code of `env` if there is no such command
 PATIENCE = 1.0  # seconds: a process that only checks whether a lock is held holds it for a moment
+
+
+def state(study: Study) -> Path:
+    """The folder for files of this machine alone: locks, logs, failures."""
+    return FOLDER / study.name
+
+
+def note_failure(study: Study, name: str, reason: str) -> None:
+    write_json(state(study) / f"{name}.failed", {"reason": reason})
+
+
+def failures(study: Study) -> dict[str, str]:
+    """Name -> reason, for experiments that failed here and have not succeeded since."""
+    reasons = {}
+    for path in state(study).glob("*.failed"):
+        with suppress(UserError):  # made since it was listed
+            reasons[path.stem] = str(read_json(path)["reason"])
+    return reasons
 
 
 @contextmanager

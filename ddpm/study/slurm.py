@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.study import planning, results
+from ddpm.study import slots
+from ddpm.study.planning import Cost
 from ddpm.study.status import Status
 
 SLACK = 2  # times the forecast, which knows neither the node nor its neighbours
@@ -30,29 +31,28 @@ wait "$run"
 """
 
 
-def script(found: Status, limit: float | None, pilot: bool) -> str:
+def script(status: Status, limit: float | None, cost: Cost) -> str:
     """The job script for the experiments that come next: those for tuning, or up to the next look.
 
-    limit: minutes that a job may take; None: by the forecast, for which ``pilot`` measures a few steps if no experiment
-    is finished. Raises UserError if nothing is left, or the time is not known.
+    limit: minutes that a job may take; None: by the cost. Raises UserError if nothing is left, or the time is not
+    known.
     """
-    study = found.study
-    names = {each.name for each in found.wanted()[1]}
+    study = status.study
+    names = {experiment.name for experiment in status.wanted()[1]}
     if not names:
         raise UserError(f"{study.path}: no experiment is missing; `ddpm study run {study.path}` prints the verdict")
     if limit is None:
-        seconds = planning.cost(found, pilot).seconds
-        if seconds is None:
+        if cost.seconds is None:
             raise UserError("--time: how long an experiment takes is not known; give the minutes, or drop --no-pilot")
-        limit = max(LEAST, SLACK * seconds / 60)
+        limit = max(LEAST, SLACK * cost.seconds / 60)
     hours, minutes = divmod(math.ceil(limit), 60)
     return SCRIPT.format(
         name=study.name,
-        lines=ranges(number for number, each in enumerate(study.lines(), 1) if each.name in names),
+        lines=ranges(number for number, experiment in enumerate(study.lines(), 1) if experiment.name in names),
         hours=hours,
         minutes=minutes,
         folder=shlex.quote(str(Path.cwd())),
-        log=results.state(study) / "slurm-%a.txt",
+        log=slots.state(study) / "slurm-%a.txt",
         ddpm=shlex.quote(str(Path(sys.executable).with_name("ddpm"))),
         plan=shlex.quote(str(study.path)),
     )

@@ -1,4 +1,4 @@
-"""One experiment, from a free slot to a commit that DVC knows. Running it again, even after a kill, changes nothing."""
+"""One experiment, from a free slot to a record. Running it again, even after a kill, changes nothing."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ import contextlib
 import inspect
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import pygit2
+import numpy as np
+from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import digest
+from ddpm.base.files import NO_ARRAY, digest
 from ddpm.base.machine import die_with_parent
-from ddpm.compare import measured
-from ddpm.compare.snapshots import FILES, SAMPLE, TRAIN, Snapshot
+from ddpm.base.paths import PROCESSED, RUN
+from ddpm.data.processed import SPLITS
 from ddpm.params import file, inputs
-from ddpm.runs.library import below, repository
-from ddpm.study import results, slots
-from ddpm.study.plan import Experiment, Study
+from ddpm.runs import images, library, record
+from ddpm.runs.record import Fingerprint, Record
+from ddpm.study import slots
+from ddpm.study.experiments import Experiment, Study
+from ddpm.study.ledger import Ledger
+from ddpm.study.plan import Program
 
-# Ends with the process that started it, and keeps the locks that it was handed until dvc and its stages have ended: dvc
-# gives them no descriptors, and a stage that gets SIGTERM saves its state first.
-DVC = f"""
+# Runs a command in its arguments, ends with the process that started it, and keeps the locks that it was handed until
+# all that it started has ended: dvc gives its stages no descriptors, and a stage that gets SIGTERM saves its state.
+KEEPER = f"""
 import ctypes, os, signal, sys
 
 {inspect.getsource(die_with_parent)}
@@ -55,9 +61,11 @@ if child := os.fork():
     sys.exit(code if code >= 0 else 128 - code)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 die_with_parent(keeper)
-from dvc.cli import main
-sys.exit(main(sys.argv[2:]))
+os.execvp(sys.argv[2], sys.argv[2:])
 """
+SAMPLES = Path("data/program/samples.npy")  # where a program writes its images
+REPRO = (sys.executable, "-m", "dvc", "repro")
+SCORE = (sys.executable, "-c", "from ddpm.cli import main; main()", "score")  # of the slot's code
 SHARED = "reference"  # the last stage that experiments have in common
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
@@ -68,6 +76,10 @@ class Busy(UserError):
     """Another process runs the experiment, or trains the model that it needs too."""
 
 
+class OtherCode(UserError):
+    """Results of the study were made by other code than this machine would run."""
+
+
 class Worker:
     """Runs a study's experiments, in as many threads as call it.
 
@@ -75,7 +87,7 @@ class Worker:
     is asked for, and does not run.
     """
 
-    def __init__(self, ledger: results.Ledger, devices: tuple[str, ...] = ()):
+    def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
         pipes = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
         if devices and pipes and not Path(pipes, "control").exists():
             raise UserError(
@@ -92,25 +104,25 @@ class Worker:
         return self.ledger.study
 
     def run(self, experiment: Experiment, patience: float = slots.PATIENCE) -> None:
-        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure.
+        """Run the experiment unless it is finished. Raises Busy, OtherCode, or UserError with the reason of a failure.
 
         patience: seconds to wait for the model, if it is being trained for another experiment.
         """
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
         if self.study.is_open(experiment):
-            raise UserError(f"{experiment.name}: {experiment.variant} has to be tuned first")
-        state = results.state(self.study)
-        with slots.locked(state / f"{experiment.name}.lock", slots.PATIENCE) as mine:
+            raise UserError(f"{experiment.name}: {experiment.arm} has to be tuned first")
+        if reason := self.ledger.refused.get(experiment.name):
+            raise UserError(reason)
+        lock = self.ledger.lock(experiment.name)
+        with slots.locked(lock, slots.PATIENCE) as mine:
             if mine is None:
                 raise Busy(f"{experiment.name}: another process runs it")
-            if reason := self.ledger.damaged.get(experiment.name):
-                raise UserError(reason)
-            if results.exists(self.ledger.commit, experiment.name):
-                return
-            with _training(experiment, patience) as model:
-                self._attempt(experiment, model)
-            (state / f"{experiment.name}.failed").unlink(missing_ok=True)
+            if not self.ledger.path(experiment.name).exists():
+                with _training(experiment, patience) as model:
+                    self._attempt(experiment, model)
+            lock.unlink(missing_ok=True)  # whoever waits for it finds the record
+        (slots.state(self.study) / f"{experiment.name}.failed").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End what is running, with its state saved, and wait until it has ended."""
@@ -120,56 +132,94 @@ class Worker:
                 os.killpg(process.pid, signal.SIGTERM)
 
     def _attempt(self, experiment: Experiment, model: int) -> None:
-        """Run the experiment in a free slot; note a failure, unless its training diverged with values under test."""
-        started = time.monotonic()
+        """Run the experiment in a free slot; note a failure, unless its training diverged with values under test.
+
+        model: a descriptor that holds the model, like the slot's lock, until all that was started has ended.
+        """
         try:
-            with slots.slot(self.ledger.commit) as (folder, lock):
-                self._make(experiment, folder / below(repository()), (model, lock))
+            with slots.slot(self.ledger.commit) as (root, lock):
+                folder = root / library.below(library.repository())
+                self._check_code(folder)
+                (folder / file.PATH).write_text(experiment.text)
+                self._prepare(experiment, folder, (model, lock))
+                if experiment.program:
+                    run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
+                else:
+                    self._start(experiment, folder, (model, lock), *REPRO)
+                    run, samples = record.read(folder / RUN), images.PATH
+                if self.study.leaves_picture(experiment):
+                    from ddpm.pictures import strips
+
+                    strips.write(_read(experiment, folder / samples), self.study.results / f"{experiment.arm}.png")
+                self.ledger.write(experiment, run)
+        except OtherCode:
+            raise
         except UserError as error:
             if self.stopped.is_set():
                 raise
             if experiment.tried is None or not DIVERGED.search(str(error)):
-                results.note_failure(self.study, experiment.name, str(error))
+                slots.note_failure(self.study, experiment.name, str(error))
                 raise
             # which of the values diverge is a result: everybody who runs the plan chooses from the same
-            seconds = time.monotonic() - started
-            results.publish(experiment, self.study, self.ledger.commit, {}, seconds, diverged=str(error))
+            self.ledger.write(experiment, _diverged(experiment, DIVERGED.search(str(error))))
 
-    def _make(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
-        """locks: descriptors that hold the model and the slot until all that was started in it has ended."""
-        started = time.monotonic()
-        (folder / file.PATH).write_text(experiment.text)
-        self._prepare(experiment, folder, locks)
-        self._dvc(experiment, folder, locks, "repro")
-        if not self.stopped.is_set():
-            changed = _changed(folder)
-            read = {path: (folder / path).read_bytes() for path in FILES if (folder / path).is_file()}
-            results.checked(self.study, experiment, Snapshot(experiment.name, "dvc", 0.0, read))
-            # stages that DVC's cache had took no time now, and training may have begun before a stop
-            seconds = max(time.monotonic() - started, _recorded(read))
-            results.publish(experiment, self.study, self.ledger.commit, changed, seconds)
+    def _check_code(self, folder: Path) -> None:
+        """Raises OtherCode, unless the plan lets code differ."""
+        if "code" in self.study.plan.may_differ:
+            return
+        by_code = {digest(run.code): name for name, run in self.ledger.records.items()}
+        for name in by_code.values():
+            run = self.ledger.records[name]
+            if differing := library.changed(run, folder):
+                where = f" of commit {run.revision[:10]}" if run.revision else ""
+                raise OtherCode(
+                    f"{self.ledger.path(name)} was made by other code{where}: {differing[0]} differs from commit "
+                    f"{self.ledger.commit[:10]}, which would run here: check out the code that made it, or remove it"
+                )
 
     def _prepare(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
         """The first experiment makes the shared data; the others take it from the cache."""
-        params = self.study.params[experiment.variant]
+        params = self.study.params[experiment.arm]
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
-        made = results.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
-        if made.exists() and made.read_text():
+        made = slots.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
+        if made.exists() and made.read_text() and not experiment.program:
             return
         while not self.stopped.is_set():
             with slots.locked(made, slots.PATIENCE) as mine:
                 if mine is None:
                     continue
-                if not made.read_text():
-                    self._dvc(experiment, folder, (*locks, mine), "repro", SHARED)
+                if not made.read_text() or experiment.program:
+                    self._start(experiment, folder, (*locks, mine), *REPRO, SHARED)
                     made.write_text("made\n")
                 return
 
-    def _dvc(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *arguments: str) -> None:
-        log = results.state(self.study) / f"{experiment.name}.log"
+    def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> Record:
+        """Run a program in the slot, score its samples and return the record."""
+        samples = folder / SAMPLES
+        shutil.rmtree(samples.parent, ignore_errors=True)  # of another run
+        samples.parent.mkdir(parents=True)
+        places: dict[str, str] = {split: str(folder / PROCESSED / split / "images.npy") for split in SPLITS}
+        places |= {"seed": str(experiment.seed), "samples": str(samples)}
+        begin = time.monotonic()
+        self._start(experiment, folder, locks, *(part.format_map(places) for part in shlex.split(program.program)))
+        seconds = {"program": round(time.monotonic() - begin, 1)}
+        drawn, data = _read(experiment, samples), experiment.config.data
+        if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
+            raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
+        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={RUN}"]
+        self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
+        run = record.read(folder / RUN)
+        costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
+        costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
+        made_by = {"program": program.program, "code": program.digests(folder), "costs": record.Costs(**costs)}
+        return run.model_copy(update=made_by)
+
+    def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
+        """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""
+        log = slots.state(self.study) / f"{experiment.name}.log"
         begin = log.stat().st_size if log.exists() else 0
         device = self.devices.pop() if self.devices else None
-        own = {
+        environment = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             "DVC_NO_ANALYTICS": "1",
@@ -177,11 +227,11 @@ class Worker:
             "DDPM_TRACKING": "off",
             **({"CUDA_VISIBLE_DEVICES": device} if device else {}),
         }
-        settings = [f"{name}={value}" for name, value in own.items()]
-        command = [*slots.ENVIRONMENT, *settings, sys.executable, "-c", DVC, str(os.getpid()), *arguments]
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        keeper = [*slots.ENVIRONMENT, *settings, sys.executable, "-c", KEEPER, str(os.getpid()), *command]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command,
+                keeper,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -201,7 +251,7 @@ class Worker:
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
         if code:
-            raise UserError(f"{experiment.name}: {_reason(log, begin)}; {log} has the whole output")
+            raise UserError(f"{experiment.name}: {_reason(log, begin, code)}; {log} has the whole output")
 
 
 @contextlib.contextmanager
@@ -213,28 +263,39 @@ def _training(experiment: Experiment, patience: float) -> Iterator[int]:
     """
     params = file.decode(experiment.text, experiment.name)
     learned = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
-    with slots.locked(results.FOLDER / f"model-{digest(learned)[:12]}.lock", patience) as mine:
+    learned |= {"program": experiment.program.program} if experiment.program else {}
+    with slots.locked(slots.FOLDER / f"model-{digest(learned)[:12]}.lock", patience) as mine:
         if mine is None:
             raise Busy(f"{experiment.name}: its model is being trained for another experiment")
         yield mine
 
 
-def _changed(folder: Path) -> dict[str, bytes]:
-    """What the pipeline wrote, except what git ignores: path in the repository -> content."""
-    git = pygit2.Repository(str(folder))
-    gone = pygit2.enums.FileStatus.IGNORED | pygit2.enums.FileStatus.WT_DELETED
-    return {path: Path(git.workdir, path).read_bytes() for path, flags in git.status().items() if not flags & gone}
+def _diverged(experiment: Experiment, said: re.Match[str] | None) -> Record:
+    """The record of a training that has no model."""
+    return Record(
+        name=experiment.name,
+        seed=experiment.seed,
+        finished=record.now(),
+        params=library.relevant(experiment.config.flat()) | dict(experiment.changed) | {"seed": experiment.seed},
+        fingerprint=Fingerprint(hash=digest({}), comparable={}),
+        scores={},
+        diverged=said[0] if said else "",
+    )
 
 
-def _recorded(files: Mapping[str, bytes]) -> float:
-    """Seconds of training and sampling, as the stages that ran recorded them."""
-    return sum(float(measured.parse(files.get(path, b"{}")).get("seconds", 0)) for path in (TRAIN, SAMPLE))
+def _read(experiment: Experiment, samples: Path) -> NDArray[np.uint8]:
+    """The images that an experiment drew. Raises UserError if there are none."""
+    try:
+        with samples.open("rb") as file:
+            return images.read(file)
+    except NO_ARRAY as error:
+        raise UserError(f"{experiment.name}: {samples}: not an .npy file of uint8 N×C×H×W ({error})") from error
 
 
-def _reason(log: Path, begin: int) -> str:
+def _reason(log: Path, begin: int, code: int) -> str:
     """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
-    last line."""
+    exit code and the last line."""
     text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
     lines = text.strip().splitlines()[-LINES:] or ["no output"]
     found = REASON.search("\n".join(lines))
-    return printable(found[1] if found else lines[-1])
+    return printable(found[1] if found else f"exit code {code}: {lines[-1]}")

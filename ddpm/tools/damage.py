@@ -20,20 +20,20 @@ from PIL import Image
 from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.compare import metrics
-from ddpm.compare.sanity import PATH, PICTURE, Noticed, Sanity, Sensitivity, data_params
+from ddpm.data.data_params import Data
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.data.settings import Data
 from ddpm.pictures import grids
 from ddpm.scoring import memorisation
 from ddpm.scoring.calibration import Images, blurred, noised
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible
 from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.metric import HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
-from ddpm.scoring.settings import Evaluate
+from ddpm.verdicts import metrics
+from ddpm.verdicts.sensitivity import PATH, PICTURE, Noticed, Sanity, Sensitivity, data_params
 
 SETS = 8
 WHOLE = ""

@@ -23,19 +23,19 @@ from pydantic import ValidationError
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import section
-from ddpm.compare import measured
+from ddpm.base.sections import section
 from ddpm.compute import devices
-from ddpm.diffusion.settings import Diffusion
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import averages
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params import file
 from ddpm.params.config import Config
 from ddpm.report import pareto
+from ddpm.runs import measured
 from ddpm.sampling import guidance, samples
 from ddpm.sampling.generator import Generator, write_set
+from ddpm.sampling.sample_params import Guidance, Sample
 from ddpm.sampling.sampler import Sampler
-from ddpm.sampling.settings import Guidance, Sample
 from ddpm.scoring import limits, scores
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import INDEX, load_features, read_reference

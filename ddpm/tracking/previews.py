@@ -11,7 +11,7 @@ from ddpm.pictures import grids
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
-from ddpm.training.settings import Train
+from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 
 IMAGES = 64

@@ -16,7 +16,7 @@ from torch import Tensor
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, sha256, try_lock
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.model.file import CHECKSUM, read, write
+from ddpm.model.model_file import CHECKSUM, read, write
 
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")

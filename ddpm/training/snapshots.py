@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.model.file import save_model
-from ddpm.training.settings import TrainingConfig
+from ddpm.model.model_file import save_model
+from ddpm.training.train_params import TrainingConfig
 
 
 class Snapshots:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from ddpm.base.settings import Fraction
+from ddpm.base.sections import Fraction
 from ddpm.base.tensor import Device, Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.schedule import Array, NoiseSchedule

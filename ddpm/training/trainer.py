@@ -19,22 +19,22 @@ from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.data.processed import Classes
+from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import build
-from ddpm.model.file import save_model
 from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks
+from ddpm.model.model_file import save_model
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
 from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
-from ddpm.training.posthoc import Posthoc
-from ddpm.training.settings import TrainingConfig
+from ddpm.training.power_averages import PowerAverages
 from ddpm.training.snapshots import Snapshots
+from ddpm.training.train_params import TrainingConfig
 
 
 class Log(Protocol):
@@ -58,7 +58,7 @@ def train(
     log: Log,
     watches: Sequence[Watch] = (),
     ranks: Ranks = ALONE,
-    classes: Classes | None = None,
+    classes: TrainClasses | None = None,
 ) -> History:
     """Train on uint8 images (N, C, H, W); write ``out``/model.safetensors (EMA weights), and in ``out`` the folders
     snapshots (those at earlier steps), ema (of ``train.posthoc``) and grids (pictures of ``watches``). classes: the
@@ -167,7 +167,7 @@ class Trainer:
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
         self.optimizer = options.optimizer.over(self.parameters, hidden_weights(self.network), options.learning_rate)
         self.ema = EMA(self.network, options.ema.decay)
-        self.posthoc = Posthoc(self.network, config, self.total)
+        self.posthoc = PowerAverages(self.network, config, self.total)
         self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)

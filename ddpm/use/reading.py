@@ -12,15 +12,15 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE, PROCESSED
-from ddpm.base.settings import Shape, section
+from ddpm.base.sections import Shape, section
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import from_images, to_images
-from ddpm.model.file import load_model
+from ddpm.model.model_file import load_model
 from ddpm.pictures import grids
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.sample_params import Sample
 from ddpm.sources.photos import FORMATS
 from ddpm.use.request import Request
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.compute import noise
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
@@ -248,7 +248,7 @@ def drawn(show: bool, steps: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
     return generator.images(range(200), 0, trainer.shape).numpy()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_prevents_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -274,9 +274,3 @@ def test_perturbed_inputs_keep_their_target_and_their_epsilon(monkeypatch: pytes
     extra = (perturbed.x_t - plain.x_t) / plain.at.sigma
     assert float(extra.std()) == pytest.approx(0.1, rel=0.05)
     assert abs(float((extra * plain.epsilon).mean())) < 0.01
-
-
-@pytest.mark.parametrize("gamma", [-0.1, 1.5, True, "0.1"])
-def test_a_gamma_that_is_none_is_refused(gamma: Any) -> None:
-    with pytest.raises(UserError, match=r"train.input_perturbation: .* is not allowed"):
-        small(train={"input_perturbation": gamma})

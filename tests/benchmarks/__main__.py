@@ -1,24 +1,20 @@
 """Time this project against its peers; print one table and write docs/bench.json.
 
     make bench    # all topics, on a quiet machine; the only call that writes docs/bench.json unasked
-    python -m tests.benchmarks [TOPIC ...] [--quick] [--only REGEX] [--rounds N] [--threads N] [--clock wall|cpu]
+    python -m tests.benchmarks [TOPIC ...] [--quick] [--only REGEX] [--rounds N]
                                [--photos FOLDER] [--device DEVICE] [--out FILE]
 
-    # to tune a training step by, while others use the machine too: a minute
-    python -m tests.benchmarks train --quick --threads 1 --clock cpu --only 'article: (ours|its own code) |peak'
-    # the same network through the train stage, in as many ranks as launch.processes says
+    # the article's network through the train stage, in as many ranks as launch.processes says
     python -m tests.benchmarks train --only 'article: .*(stage|code)' --rounds 3
     python -m tests.benchmarks train --only digits
 
-Topics: end_to_end train data scoring sample runs. --only keeps the cases in whose name, such as
+Topics: end_to_end train data sample. --only keeps the cases in whose name, such as
 ``article: ours [float32]``, the pattern is found. --photos takes JPEGs of a folder in place of synthesised ones.
 Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
 cores; a stage uses what it would.
 
-Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. On a
-busy machine ``--threads 1 --clock cpu`` counts this process's CPU seconds instead: good enough to tune by, but nothing
-that runs in a process of its own is timed then. The train stage runs as it does by default, on one process of one
-thread on a CPU, or of --threads: compare it with its peers at equal threads.
+Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. The
+train stage runs as it does by default, on one process of one thread on a CPU.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ from ddpm.base.files import write_json
 from ddpm.compute import devices
 from tests.benchmarks import harness, table
 
-TOPICS = ("end_to_end", "train", "data", "scoring", "sample", "runs")
+TOPICS = ("end_to_end", "train", "data", "sample")
 QUICK_ROUNDS = 3
 OUT = Path("docs/bench.json")
 
@@ -51,8 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", metavar="REGEX")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--threads", type=int, help="of torch (all cores)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help=f"JSON ({OUT} after all topics, else none)")
     parsed = parser.parse_args(arguments)
@@ -62,11 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(parsed: argparse.Namespace) -> None:
     if unknown := [topic for topic in parsed.topics if topic not in TOPICS]:
         raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS)}")
-    machine = harness.OwnTime() if parsed.clock == "cpu" else harness.ThisMachine()
     device = devices.resolve(parsed.device)
-    torch.set_num_threads(parsed.threads or os.cpu_count() or 1)  # the peers use all cores too
-    if parsed.threads:
-        os.environ["OMP_NUM_THREADS"] = str(parsed.threads)  # of the stages that run as processes
+    torch.set_num_threads(os.cpu_count() or 1)  # the peers use all cores too
     results, goals = harness.Results(), []
     with tempfile.TemporaryDirectory() as scratch:
         options = harness.Options(parsed.quick, Path(scratch), parsed.photos, device)
@@ -75,9 +66,9 @@ def run(parsed: argparse.Namespace) -> None:
             for bench in module.benches(options):
                 chosen = bench.only(parsed.only) if parsed.only else bench
                 rounds = parsed.rounds or (min(QUICK_ROUNDS, bench.rounds) if parsed.quick else bench.rounds)
-                results |= harness.measure(chosen.cases, rounds, machine)
+                results |= harness.measure(chosen.cases, rounds)
                 goals += chosen.goals
-    described = table.describe(device) | {"clock": parsed.clock}
+    described = table.describe(device)
     print(", ".join(f"{name} {value}" for name, value in described.items()), end="\n\n")
     print(table.table(results, goals))
     partial = parsed.quick or parsed.only or parsed.topics

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import section
+from ddpm.base.sections import section
+from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
-from ddpm.data.settings import Data
 from ddpm.training.batches import Batches
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.benchmarks.harness import Bench, Case, Options, at_least_rate, faster

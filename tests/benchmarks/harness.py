@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import NamedTuple, Protocol
+from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -92,37 +92,12 @@ class Sample(NamedTuple):
         return self.foreign > CONTENDED
 
 
-class Machine(Protocol):
-    """The source of time and load."""
-
-    def now(self) -> float:
-        """Seconds."""
-
-    def foreign(self) -> float:
-        """CPU seconds that processes other than this one and its children have used since some moment."""
-
-
-class ThisMachine:
-    """The wall clock, and the load that the kernel counts."""
-
-    def now(self) -> float:
-        return perf_counter()
-
-    def foreign(self) -> float:
-        times = psutil.cpu_times()
-        # guest time is part of user; what a hypervisor took counts as foreign too
-        busy = sum(getattr(times, field, 0.0) for field in ("user", "nice", "system", "irq", "softirq", "steal"))
-        return busy - sum(os.times()[:4]) - sum(_cpu_seconds(child) for child in psutil.Process().children(True))
-
-
-class OwnTime:
-    """CPU seconds of this process, whatever else runs: for tuning on a busy machine, on one thread."""
-
-    def now(self) -> float:
-        return process_time()
-
-    def foreign(self) -> float:
-        return 0.0
+def foreign() -> float:
+    """CPU seconds that processes other than this one and its children have used since some moment."""
+    times = psutil.cpu_times()
+    # guest time is part of user; what a hypervisor took counts as foreign too
+    busy = sum(getattr(times, field, 0.0) for field in ("user", "nice", "system", "irq", "softirq", "steal"))
+    return busy - sum(os.times()[:4]) - sum(_cpu_seconds(child) for child in psutil.Process().children(True))
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -188,45 +163,45 @@ class Results:
         return max((timing.flops_per_second for timing in found), default=math.nan)
 
 
-def measure(cases: Sequence[Case], rounds: int, machine: Machine) -> Results:
+def measure(cases: Sequence[Case], rounds: int) -> Results:
     """Time ``cases`` against each other, each ``rounds`` times."""
     calls: list[int] = []
     samples: list[list[Sample]] = [[] for _ in cases]
     with tqdm(total=(rounds + 1) * len(cases), desc="bench", unit="sample", leave=False) as bar:
         for case in cases:
             bar.set_postfix_str(f"warming {case.key}", refresh=False)
-            calls.append(_calls(case, machine))
+            calls.append(_calls(case))
             bar.update()
         for shift in range(rounds):
             for place in range(len(cases)):
                 chosen = (place + shift) % len(cases)
                 bar.set_postfix_str(cases[chosen].key, refresh=False)
-                samples[chosen].append(_sample(cases[chosen], calls[chosen], machine))
+                samples[chosen].append(_sample(cases[chosen], calls[chosen]))
                 bar.update()
     return Results([Timing(case, tuple(found)) for case, found in zip(cases, samples, strict=True)])
 
 
-def _calls(case: Case, machine: Machine) -> int:
+def _calls(case: Case) -> int:
     """Warm up; return how many calls make a sample of ``case.least_seconds``, 1 if a call keeps its own time."""
     if not case.warm:
         return 1
     for _ in range(2):  # the first call pays for one-time set-up; if it is short all the same, a second one shows it
-        started = machine.now()
+        started = perf_counter()
         if case.run() is not None:
             return 1
-        seconds = machine.now() - started
+        seconds = perf_counter() - started
         if seconds > 3 * case.least_seconds:
             return 1
     return max(1, math.ceil(case.least_seconds / max(seconds, 1e-6)))
 
 
-def _sample(case: Case, calls: int, machine: Machine) -> Sample:
-    foreign, started = machine.foreign(), machine.now()
+def _sample(case: Case, calls: int) -> Sample:
+    before, started = foreign(), perf_counter()
     own = [case.run() for _ in range(calls)]
-    wall = machine.now() - started
+    wall = perf_counter() - started
     counted = [seconds for seconds in own if seconds is not None]
     seconds = sum(counted) if counted else wall
-    return Sample(seconds / calls, max(machine.foreign() - foreign, 0.0) / wall)
+    return Sample(seconds / calls, max(foreign() - before, 0.0) / wall)
 
 
 @dataclass(frozen=True)

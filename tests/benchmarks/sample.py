@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from ddpm.base import variant
-from ddpm.base.settings import section
+from ddpm.base.sections import section
 from ddpm.compute import devices
-from ddpm.model.file import Loaded, load_model
+from ddpm.model.model_file import Loaded, load_model
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.settings import Sample
+from ddpm.sampling.sample_params import Sample
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import RealFeatures, load_features
 from tests.benchmarks.harness import Bench, Case, Goal, Options, Spread, faster

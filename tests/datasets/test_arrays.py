@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ddpm.base import settings
+from ddpm.base import sections
 from ddpm.base.errors import UserError
 from ddpm.data.pixels import to_pixels
 from ddpm.sources.dataset import Records
@@ -204,7 +204,7 @@ def test_16_bits_where_8_are_declared_is_one_line_and_exit_code_2(tmp_path: Path
     dataset = {"name": "arrays", "arrays": {"levels": [0.0, 255.0]}}
     params = PARAMS | {"data": PARAMS["data"] | {"dataset": dataset, "source": str(source)}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    root = Path(settings.__file__).parents[2]
+    root = Path(sections.__file__).parents[2]
     code = (
         "from ddpm.base.errors import exit_code\nfrom ddpm.params import config\nfrom stages import download\n"
         "import sys\ndata = config.load().data\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -100,16 +99,13 @@ def test_the_same_data_under_another_gzip_header_is_accepted(
 ) -> None:
     dataset, source = small(name)
     assert isinstance(dataset, IdxDataset)
-    packed = [Path(str(source), file) for file in dataset.md5]
-    contents = {path.name: gzip.decompress(path.read_bytes()) for path in packed}
-    sums = {file: hashlib.md5(content, usedforsecurity=False).hexdigest() for file, content in contents.items()}
-    monkeypatch.setattr(type(dataset), "unpacked", sums)
+    packed = [Path(str(source), f"{file}.gz") for file in dataset.md5]
     for path in packed:
-        path.write_bytes(gzip.compress(contents[path.name], mtime=1))
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=1))
     dataset.download(source, tmp_path / "raw")
-    changed = contents[packed[0].name][:-1] + b"?"
+    changed = gzip.decompress(packed[0].read_bytes())[:-1] + b"?"
     packed[0].write_bytes(gzip.compress(changed, mtime=1))
-    with pytest.raises(UserError, match=f"{packed[0].name}: wrong checksum"):
+    with pytest.raises(UserError, match=f"{packed[0].stem}: wrong checksum"):
         dataset.download(source, tmp_path / "again")
 
 
@@ -119,7 +115,7 @@ def test_sums_and_classes_are_those_of_torchvision(name: str) -> None:
     dataset: Any = variant.variant_class("datasets", name)()
     theirs = getattr(datasets, TORCHVISION[name])
     if hasattr(theirs, "resources"):
-        assert dict(theirs.resources) == dataset.md5
+        assert {file for file, _ in theirs.resources} == {f"{file}.gz" for file in dataset.md5}
     else:
         assert dict(theirs.train_list + theirs.test_list) | {theirs.meta["filename"]: theirs.meta["md5"]} == dataset.md5
         assert (theirs.meta["filename"], theirs.meta["key"]) == (dataset.meta, dataset.class_key)

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data import preprocessing
-from ddpm.data.settings import Data
+from ddpm.data.data_params import Data
 from ddpm.sources import packed
 from ddpm.sources.dataset import Records
 from tests.datasets.conftest import encoded, write_tar
@@ -238,16 +238,6 @@ def test_a_missing_or_broken_picture_is_left_to_on_error(
     manifest = preprocessing.preprocess(skip, tmp_path / "raw", tmp_path / "processed", workers=1)
     assert (manifest.skipped, sum(manifest.counts.values())) == (2, 6)
     assert set(capsys.readouterr().err.splitlines()[-2:]) == {f"skipped {line}" for line in lines}
-
-
-@pytest.mark.parametrize("damage", [slice(0, 100), slice(0, -10), slice(0, 0)])
-def test_a_damaged_copy_in_data_raw_is_one_line(damage: slice, tmp_path: Path) -> None:
-    dataset = variant.build("datasets", {"name": "webdataset"}, "data.dataset")
-    dataset.download(str(shard(tmp_path / "own.tar", {"png": encoded(0)})), tmp_path / "raw")
-    path = tmp_path / "raw" / packed.FILE
-    path.write_bytes(path.read_bytes()[damage])
-    with pytest.raises(UserError, match=r"images\.arrow: missing or broken .*; run `dvc repro --force download`"):
-        dataset.read(tmp_path / "raw")
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -127,9 +127,3 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 def test_image_folder_needs_a_source(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.source: null is not allowed"):
         dataset("image_folder").download(None, tmp_path / "raw")
-
-
-def test_a_damaged_raw_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "images.tar").write_bytes(b"not a tar")
-    with pytest.raises(UserError, match=r"images\.tar"):
-        dataset("image_folder").read(tmp_path)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
-from ddpm.scoring.classifier_network import Network, shift
+from ddpm.scoring.classifier_network import ClassifierNetwork, shift
 from ddpm.scoring.features import extract
 from ddpm.variants.extractors.classifier import SHIPPED, Classifier, read_metadata
 
@@ -104,7 +104,7 @@ def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "channels"), [(4, 1), (28, 3), (64, 3)])
 def test_networks_of_any_size_and_depth_give_64_features(size: int, channels: int) -> None:
-    network = Network(Shape(channels, size, size), classes=5).eval()
+    network = ClassifierNetwork(Shape(channels, size, size), classes=5).eval()
 
     found = network(torch.zeros(2, channels, size, size, dtype=torch.uint8))
 
@@ -166,7 +166,7 @@ def test_it_learns_images_of_any_shape(tmp_path: Path, channels: int, height: in
 
 @pytest.mark.parametrize(("height", "width"), [(1, 2), (5, 4), (16, 16), (7, 100), (1024, 1)])
 def test_it_pools_over_at_most_four_pixels_a_side(height: int, width: int) -> None:
-    network = Network(Shape(2, height, width), 3)
+    network = ClassifierNetwork(Shape(2, height, width), 3)
     before = network.convolutions(torch.zeros(1, 2, height, width))
     for side, left in zip((height, width), before.shape[2:], strict=True):
         assert left == side if side <= 4 else 2 < left <= 4

@@ -17,9 +17,9 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
 from ddpm.data.processed import Manifest
-from ddpm.scoring import limits, reference, scores
+from ddpm.scoring import limits, reference, scores, yardsticks
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
-from ddpm.scoring.settings import Evaluate
 from ddpm.variants.extractors.inception import Inception
 
 CPU = torch.device("cpu")
@@ -94,6 +94,7 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     monkeypatch.setattr(
         Inception, "published", dataclasses.replace(Inception.published, sha256=files.sha256(cache / FILE))
     )
+    monkeypatch.setattr(yardsticks, "FEWEST", 4)  # Inception takes a quarter of a second for each image
     draw = np.random.default_rng(0)
     gray = draw.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
     processed = tmp_path / "processed"

@@ -22,9 +22,9 @@ from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.scoring import extractor as extractors
 from ddpm.scoring import limits, reference, vgg16_network
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.pretrained import Pretrained, View
-from ddpm.scoring.settings import Evaluate
 from ddpm.scoring.vision_transformer import TransformerExtractor
 from tests.extractors.test_classifier import made
 

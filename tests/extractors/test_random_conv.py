@@ -13,10 +13,10 @@ from ddpm.base.errors import UserError
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
 from ddpm.scoring import calibration, limits, reference, scores
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
-from ddpm.scoring.settings import Evaluate
 from ddpm.variants.extractors.random_conv import RandomConv
 from stages import reference as stage
 from tests.extractors.test_classifier import made

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.scoring.vision_transformer import Architecture
+from ddpm.scoring.vision_transformer import TransformerShape
 from ddpm.scoring.vision_transformer_network import VisionTransformer
 
 WIDTH, DEPTH, HEADS = 24, 2, 3
@@ -34,7 +34,7 @@ def resizing(new: int, old: int) -> Tensor:
 
 
 @torch.no_grad()
-def by_the_book(state: dict[str, Tensor], made: Architecture, pixels: Tensor) -> Tensor:
+def by_the_book(state: dict[str, Tensor], made: TransformerShape, pixels: Tensor) -> Tensor:
     """The network in float64 from torch's own attention, with none of the code under test."""
     state = {name: tensor.double() for name, tensor in state.items()}
     state |= {f"blocks.{i}.ls{j}.gamma": torch.ones(1).double() for i in range(made.depth) for j in (1, 2)
@@ -79,12 +79,12 @@ def by_the_book(state: dict[str, Tensor], made: Architecture, pixels: Tensor) ->
 @pytest.mark.parametrize(
     "made",
     [
-        Architecture(WIDTH, DEPTH, HEADS, patch=4, grid=3),
-        Architecture(WIDTH, DEPTH, HEADS, patch=4, grid=3, eps=1e-5, scaled=False, clip=True, projection=16),
+        TransformerShape(WIDTH, DEPTH, HEADS, patch=4, grid=3),
+        TransformerShape(WIDTH, DEPTH, HEADS, patch=4, grid=3, eps=1e-5, scaled=False, clip=True, projection=16),
     ],
     ids=["dinov2", "clip"],
 )
-def test_a_transformer_is_that_of_the_paper(made: Architecture, side: int) -> None:
+def test_a_transformer_is_that_of_the_paper(made: TransformerShape, side: int) -> None:
     torch.manual_seed(0)
     network = VisionTransformer(made).eval()
     state = {name: torch.randn(tensor.shape) * 0.4 for name, tensor in network.state_dict().items()}

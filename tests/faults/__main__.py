@@ -1,48 +1,44 @@
-"""Kill the pipeline, fill its disk, tear its files, take its server away; then see what is lost. Nothing may be.
+"""Kill the pipeline, run it again, and see what is lost. Nothing may be.
 
-    make faults                                      # all of it: 200 kills and the rest, hours on a busy machine
+    make faults                                      # all of it: 200 kills, hours on a busy machine
     python -m tests.faults [FAMILY ...] [--kills N] [--seed N] [--patience X] [--scratch FOLDER] [--out FOLDER]
 
     python -m tests.faults repro --kills 6           # one run that is killed in each stage
 
-Families: repro late temp queue ranks (kills of each way to run the pipeline; late, of its last three stages), storage,
-tracking, concurrency. --kills is their number in all. --patience 10 suits a machine that others keep busy: what may
-take a minute on a quiet one, may then take ten. What is tried depends on the machine: small disks are mounted by root
-alone, and PostgreSQL stands behind the MLflow server where it and psycopg2 are installed.
+Families: repro late temp queue ranks, the ways to run the pipeline (late: only its last three stages). --kills is
+their number in all. --patience 10 suits a machine that others keep busy: what may take a minute on a quiet one, may
+then take ten.
 
-Writes faults.json and faults.md to --out after every trial; the exit code is 1 when anything was lost.
+Writes faults.json to --out after every trial; the exit code is 1 when anything was lost.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm.base.errors import UserError, exit_code
-from tests.faults import concurrency, kills, storage, table, tracking
+from ddpm.base.files import write_json
+from tests.faults import kills
+from tests.faults.kills import Trial
 from tests.faults.project import Victim
-from tests.faults.table import Trial
 
 SHARES = {"repro": 0.3, "late": 0.2, "temp": 0.2, "queue": 0.1, "ranks": 0.2}  # of the kills
-OTHERS: dict[str, Callable[[Victim, Path, random.Random], Iterator[Trial]]] = {
-    "storage": storage.trials,
-    "tracking": tracking.trials,
-    "concurrency": concurrency.trials,
-}
-FAMILIES = (*SHARES, *OTHERS)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(FAMILIES))
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(SHARES))
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the moments, signals and offsets (%(default)s)")
     parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="(%(default)s)")  # noqa: S108
@@ -53,36 +49,34 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    chosen = parsed.families or list(FAMILIES)
-    if unknown := [family for family in chosen if family not in FAMILIES]:
-        raise UserError(f"family: unknown {unknown[0]!r}; allowed: {', '.join(FAMILIES)}")
+    chosen = parsed.families or list(SHARES)
+    if unknown := [family for family in chosen if family not in SHARES]:
+        raise UserError(f"family: unknown {unknown[0]!r}; allowed: {', '.join(SHARES)}")
     scratch = Path(tempfile.mkdtemp(prefix="ddpm-faults-", dir=parsed.scratch))
-    about = {"seed": parsed.seed, "families": ", ".join(chosen)}
     trials: list[Trial] = []
     try:
         for found in all_trials(chosen, parsed.kills, parsed.seed, scratch, parsed.patience):
             trials += found
-            table.write(parsed.out, about, trials)
+            write_json(parsed.out / "faults.json", [trial._asdict() for trial in trials])
             for trial in found:
                 print(f"{trial.family}: {trial.fault} in {trial.where}: {'; '.join(trial.lost) or 'ok'}", flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(table.markdown(trials))
+    for fault, kind in itertools.groupby(sorted(trials), lambda trial: trial[:2]):
+        same = list(kind)
+        recovery = statistics.median(trial.recovery or 0.0 for trial in same)
+        lost, by_hand = (sum(map(bool, column)) for column in zip(*((t.lost, t.by_hand) for t in same), strict=True))
+        print(f"{', '.join(fault)}: {len(same)} tried, {lost} lost, {by_hand} by hand, {recovery:.1f} s to recover")
     return 1 if any(trial.lost for trial in trials) else 0
 
 
 def all_trials(chosen: list[str], number: int, seed: int, scratch: Path, patience: float) -> Iterator[list[Trial]]:
     """A family that cannot continue is a trial that lost everything; the others still run."""
-    whole = sum(SHARES.get(family, 0.0) for family in chosen)
+    whole = sum(SHARES[family] for family in chosen)
     for family in chosen:
         generator = random.Random(f"{seed} {family}")  # noqa: S311
         try:
-            if family in SHARES:
-                yield from of_way(family, round(number * SHARES[family] / whole), scratch, patience, generator)
-            else:
-                blank = Victim(scratch / f"{family}-blank", {}, patience)
-                for trial in OTHERS[family](blank, scratch, generator):
-                    yield [trial]
+            yield from of_way(family, round(number * SHARES[family] / whole), scratch, patience, generator)
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             yield [Trial(family, "none: the harness could not go on", "", (f"{type(error).__name__}: {error}",))]
 

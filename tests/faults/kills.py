@@ -17,7 +17,21 @@ from typing import Any, NamedTuple
 import psutil
 
 from tests.faults.project import ORPHANS, STAGES, Victim, wait_for
-from tests.faults.table import Trial
+
+
+class Trial(NamedTuple):
+    """One kill. lost: what was lost, changed or left behind, in words; recovery: seconds until the same command had
+    repaired it; cost: seconds that the other ranks continued. None: not measured. by_hand: what a person had to do
+    first, according to `ddpm check`."""
+
+    family: str
+    fault: str
+    where: str
+    lost: tuple[str, ...] = ()
+    recovery: float | None = None
+    cost: float | None = None
+    by_hand: str = ""
+
 
 LATE = ("train", "sample", "evaluate")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,33 +91,17 @@ class Victim(Project):
             **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }
 
-    def start(
-        self,
-        *command: str,
-        extra: Mapping[str, str] | None = None,
-        before: Callable[[], None] | None = None,
-        log: Path | None = None,
-    ) -> subprocess.Popen[bytes]:
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start it in a session of its own; its output becomes the new content of ``log``."""
-        with (log or self.log).open("wb") as out:
+        with self.log.open("wb") as out:
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=self.environment | (extra or {}),
+                env=self.environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=before,  # noqa: PLW1509
             )
-
-    def call(
-        self,
-        *command: str,
-        extra: Mapping[str, str] | None = None,
-        before: Callable[[], None] | None = None,
-    ) -> tuple[int, str]:
-        """Exit code and all output."""
-        return self.wait(self.start(*command, extra=extra, before=before)), self.said()
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code; a process that takes too long is killed."""
@@ -176,10 +160,12 @@ class Victim(Project):
         `ddpm check`. DVC writes these files in place, and none of our stages is at work then."""
         if not (told := re.search("`(rm (.*?))`", repository(self.folder).fix)):
             return "", []
-        code, said = self.call("ddpm", "check", "--no-pilot")
-        problems = one_line(code, said)
-        if told[0] not in said:
-            problems.append(f"no word of what to do: {said[-300:]!r}")
+        code = self.wait(self.start("ddpm", "check", "--no-pilot"))
+        said = self.said()
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        problems = []
+        if code != 2 or len(errors) != 1 or "Traceback" in said or told[0] not in said:
+            problems.append(f"exit code {code}, and no line that says what to do: {said[-300:]!r}")
         (self.folder / told[2]).unlink()
         return told[1], problems
 
@@ -223,28 +209,26 @@ class Victim(Project):
         held = sorted({holder["pid"] for holder in holders if psutil.pid_exists(holder["pid"])})
         return [f"DVC's lock is held by {pid}" for pid in held]
 
-    def run_problems(self, uri: str | None = None, runs: int = 1, experiment: str = "ddpm") -> list[str]:
-        """What the MLflow store at ``uri`` (default: the project's) lacks, or has twice, of the run of these files."""
+    def run_problems(self) -> list[str]:
+        """What the project's MLflow store lacks, or has twice, of the run of these files."""
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            client = MlflowClient(uri or f"sqlite:///{self.folder / 'mlflow.db'}")
-            store = client.get_experiment_by_name(experiment)
+            client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+            store = client.get_experiment_by_name("ddpm")
         except (MlflowException, SQLAlchemyError) as error:
             return [f"MLflow: the store cannot be opened: {error}"]
         if store is None:
             return ["MLflow: no experiment"]
         found = client.search_runs([store.experiment_id])
-        if len(found) != runs:
-            return [f"MLflow: {len(found)} runs, {runs} expected"]
         scores = {
             name: float(value) for name, value in flatten(read_json(self.folder / "metrics/evaluate.json")).items()
         }
         mine = [run for run in found if scores.items() <= run.data.metrics.items()]
-        if len(mine) != 1:
-            return [f"MLflow: {len(mine)} runs with these scores"]
+        if len(mine) != 1 or len(found) != 1:
+            return [f"MLflow: {len(found)} runs, {len(mine)} with these scores"]
         (run,) = mine
         problems = [] if run.info.status == "FINISHED" else [f"MLflow: status {run.info.status}"]
         sent = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss")]
@@ -275,17 +259,3 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> 
             return None
         time.sleep(0.05)
     return found
-
-
-def one_line(code: int, said: str, code_wanted: int = 2) -> list[str]:
-    """What is wrong with the end of a stage that should have ended with one line."""
-    lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    problems = [] if code == code_wanted else [f"exit code {code}: {said[-300:]!r}"]
-    if len(lines) != 1 or "Traceback" in said:
-        problems.append(f"{len(lines)} error lines: {said[-300:]!r}")
-    return problems
-
-
-def stage(name: str) -> Sequence[str]:
-    """The command in dvc.yaml for it."""
-    return ("python", "-m", "stages", name)

@@ -23,18 +23,18 @@ import torch
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import write_json
-from ddpm.base.settings import section
+from ddpm.base.sections import section
 from ddpm.compute import devices
 from ddpm.model import build
-from ddpm.model.settings import Model
+from ddpm.model.model_params import Model
 from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table
-from tests.benchmarks.gpu import TINY
 from tests.benchmarks.harness import Case
 from tests.benchmarks.train import LIBRARIES, pictures, plain, preset
 from tests.gpu.checks import CHECKS
 
 OUT = Path("docs/gpu.json")
+TINY = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (16,), "groups": 4}
 STEPS = 10  # between two waits for the device
 BATCHES = (64, 256)
 OURS: dict[str, dict[str, Any]] = {
@@ -81,8 +81,8 @@ def _reason(check: Callable[[torch.device, Path], None], device: torch.device, f
 
 def benchmark(device: torch.device, quick: bool, end: float) -> tuple[harness.Results, dict[str, str]]:
     """Steps of the article's network at equal precision, the peak measured next to them, and what was left out."""
-    machine, precision = harness.ThisMachine(), devices.precision_name(devices.precision("auto", device))
-    results = harness.measure([] if quick else harness.peaks(precision, device), 5, machine)
+    precision = devices.precision_name(devices.precision("auto", device))
+    results = harness.measure([] if quick else harness.peaks(precision, device), 5)
     left_out: dict[str, str] = {}
     for batch in (2,) if quick else BATCHES:
         cases = []
@@ -96,7 +96,7 @@ def benchmark(device: torch.device, quick: bool, end: float) -> tuple[harness.Re
                 cases.append(case)
             except (ModuleNotFoundError, UserError, torch.cuda.OutOfMemoryError) as error:
                 left_out[f"{name}, batch {batch}"] = str(error).partition("\n")[0]
-        results |= harness.measure(cases, 1 if quick else 5, machine)
+        results |= harness.measure(cases, 1 if quick else 5)
     return results, left_out
 
 
@@ -105,7 +105,7 @@ def makers(device: torch.device, precision: str, batch: int, quick: bool) -> Ite
     count = 1 if quick else STEPS
     base = preset("article", batch_size=batch, precision=precision, deterministic=False)
     if quick:
-        model = {"name": "unet", "unet": {**base.model.model_dump()["unet"], **TINY["unet"]}}
+        model = {"name": "unet", "unet": {**base.model.model_dump()["unet"], **TINY}}
         base = base.model_copy(update={"model": section(Model, model)})
 
     def case(name: str, network: torch.nn.Module, step: Callable[[int], object]) -> Case:

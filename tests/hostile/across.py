@@ -1,8 +1,7 @@
 """What changes with precision, CPU kernels and threads.
 
 ``python -m tests.hostile.across`` trains, samples and scores again with each, and prints a table: five minutes on two
-quiet cores. ``python -m tests.hostile.across PROJECT`` samples and scores one model with each: the model in a folder in
-which the pipeline has run, with that folder's params.yaml.
+quiet cores.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ def measure(precision: str) -> None:
     """In its own process: print a JSON object of the model's and the samples' digests, the loss and the score."""
     import numpy as np
     import torch
+    from ddpm.model.file import load_model
 
     from ddpm.base import files
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
-    from ddpm.model.file import load_model
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples
@@ -78,66 +77,26 @@ def measure(precision: str) -> None:
     print(json.dumps(found))
 
 
-def draw(project: Path, precision: str) -> None:
-    """In its own process: the same for a project's model, without the loss."""
-    import torch
-
-    from ddpm.base import files
-    from ddpm.base.paths import MODEL_FILE, REFERENCE
-    from ddpm.model.file import load_model
-    from ddpm.params import config
-    from ddpm.sampling import generator as sampling
-    from ddpm.sampling import samples
-    from ddpm.scoring import frechet, reference
-    from ddpm.scoring.features import extract
-
-    cpu = torch.device("cpu")
-    settings = config.load(project / "params.yaml")
-    options = settings.sample.model_copy(update={"precision": precision})
-    model = load_model(project / MODEL_FILE, cpu)
-    generator = sampling.Generator.of(model, options, cpu)
-    seed = samples.noise_seed(model.config.seed, options.seeds[0])
-    sampling.write_set(generator, options, seed, model.image_shape, Path("samples.npy"))
-    real = reference.load_features(project / REFERENCE, "classifier")
-    drawn = samples.read_samples(Path("samples.npy"))
-    fake = extract(real.network, drawn, settings.evaluate.batch_size, cpu).features
-    found = {
-        "model": files.sha256(project / MODEL_FILE),
-        "samples": files.sha256(Path("samples.npy")),
-        "loss": float("nan"),
-        "fd": frechet.Distance(real.mu, real.sigma, cpu)(fake),
-    }
-    print(json.dumps(found))
-
-
-def measured(kernels: str, limit: str, threads: int, *arguments: str) -> dict[str, object]:
+def measured(precision: str, kernels: str, limit: str, threads: int) -> dict[str, object]:
     wanted = {KERNELS: kernels, LIMIT: limit, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     environment = {name: value for name, value in {**os.environ, **wanted}.items() if value}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.hostile.across", *arguments]
+        command = [sys.executable, "-m", "tests.hostile.across", precision]
         answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     found: dict[str, object] = json.loads(answer.stdout.splitlines()[-1])
     return found
 
 
-def main(project: Path | None) -> None:
-    what = f"{project}: its model" if project else f"{STEPS} steps on 16x16 digits, {SAMPLES} samples"
-    print(f"{what}, classifier.fd\n")
+def main() -> None:
+    print(f"{STEPS} steps on 16x16 digits, {SAMPLES} samples, classifier.fd\n")
     print(f"| precision | {KERNELS} | {LIMIT} | threads | model | samples | loss | classifier.fd |")
     print("| --- | --- | --- | ---: | --- | --- | ---: | ---: |")
     for precision, *place in [PLACES[0], *PLACES]:  # the first one twice: it gives the same bytes
-        work = ["draw", str(project.resolve()), precision] if project else ["measure", precision]
-        found = measured(*place, *work)
+        found = measured(precision, *place)
         digests = f"{str(found['model'])[:8]} | {str(found['samples'])[:8]}"
         numbers = f"{found['loss']:.6f} | {found['fd']:.5f}"
         print(f"| {precision} | {' | '.join(map(str, place))} | {digests} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["measure", precision]:
-            measure(precision)
-        case ["draw", project, precision]:
-            draw(Path(project), precision)
-        case arguments:
-            main(Path(arguments[0]) if arguments else None)
+    measure(sys.argv[1]) if sys.argv[1:] else main()

@@ -6,11 +6,16 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ddpm.base import files
-from ddpm.compare import gate, measured, runs, sanity, snapshots
+from ddpm.compare import snapshots
 from ddpm.compare.snapshots import Snapshot
+
+from ddpm.base import files
 from ddpm.report import pareto
+from ddpm.runs import alike as runs
+from ddpm.runs import measured
 from ddpm.tracking import record
+from ddpm.verdicts import gate
+from ddpm.verdicts import sensitivity as sanity
 from tests.hostile.case import Case
 from tests.hostile.params import write as write_params
 from tests.scored import md5, working

@@ -15,14 +15,14 @@ from torch import nn
 
 from ddpm.compute.distributed import Ranks
 from ddpm.data.preprocessing import preprocess
-from ddpm.model.file import save_model
+from ddpm.model.model_file import save_model
 from ddpm.params.config import Config
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import limits
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.scores import score
-from ddpm.scoring.settings import Evaluate
 from ddpm.tracking.previews import Previews
 from ddpm.training import history
 from ddpm.training.checkpoints import Checkpoints

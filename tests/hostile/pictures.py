@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm.base.settings import section
+from ddpm.base.sections import section
+from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
-from ddpm.data.settings import Data
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import Case
 

@@ -64,25 +64,6 @@ def test_no_source_loads_what_could_run(path: Path) -> None:
     assert unsafe(path.read_text(), path.relative_to(ROOT).as_posix()) == []
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import pickle",
-        "from pickle import loads",
-        "import cloudpickle.x",
-        "torch.load(path)",
-        "torch.load(path, weights_only=False)",
-        "np.load(path, allow_pickle=True)",
-        "yaml.load(text, yaml.Loader)",
-        "eval(text)",
-        "os.system('x')",
-        "subprocess.run('x', shell=True)",
-    ],
-)
-def test_what_could_run_is_seen(source: str) -> None:
-    assert unsafe(source, "ddpm/x.py")
-
-
 # every stage in one process, which records whatever unpickling asks for
 PIPELINE = """
 import sys

@@ -19,10 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.model import build
-from ddpm.model.file import FORMAT, METADATA, load_model
+from ddpm.model.model_file import FORMAT, METADATA, load_model
 from ddpm.scoring import extractor, limits
-from ddpm.scoring.settings import Evaluate
-from ddpm.variants.datasets.image_folder import ImageFolder
+from ddpm.scoring.evaluate_params import Evaluate
 from tests.hostile.arrays import Attack
 from tests.hostile.case import Case
 from tests.small import small
@@ -67,11 +66,6 @@ def _first(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], 
 
 def _unet(**shape: Any) -> dict[str, Any]:
     return {"name": "unet", "unet": {**small().training().to_dict()["model"]["unet"], **shape}}
-
-
-def raw_tar(content: bytes) -> None:
-    Path("raw").mkdir()
-    Path("raw/images.tar").write_bytes(content)
 
 
 EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
@@ -132,11 +126,6 @@ def saved(state: dict[str, Tensor]) -> bytes:
 
 OTHER = saved({"cls_token": torch.zeros(1, 1, 384), "pos_embed": torch.zeros(1, 197, 384)})  # of 16 x 16 patches
 DINOV2 = Evaluate(extractors=("dinov2",))
-CASES += [
-    Case("model file", f"raw photos that are {name}", partial(raw_tar, content),
-         partial(ImageFolder().read, Path("raw")), "missing or broken")
-    for name, content in {"a pickle": pickle.dumps(Attack()), "nothing": b""}.items()
-]  # fmt: skip
 CASES += [
     Case("extractor", "a pickle in the place of published weights", partial(published, pickle.dumps(Attack())), convert,
          "is not that of the published DINOv2 ViT-S/14 weights"),

@@ -14,8 +14,8 @@ from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
+from ddpm.diffusion.log_variance import LogVariance
 from ddpm.diffusion.loss import Denoised, Loss, Space
-from ddpm.diffusion.uncertainty import LogVariance
 from ddpm.training.trainer import Trainer
 from docs.make_variants import combinations
 from tests.small import TINY, loss_at, pictures, small

@@ -19,9 +19,9 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.scoring import calibration, distances, frechet, limits, metric, scores
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
-from ddpm.scoring.settings import Evaluate
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")
@@ -182,7 +182,7 @@ def test_the_page_says_what_its_file_says(name: str) -> None:
 
 def test_declarations_and_settings_are_read_without_torch() -> None:
     code = (
-        "import sys; from ddpm.compare import metrics; from ddpm.params import config; config.load(); "
+        "import sys; from ddpm.verdicts import metrics; from ddpm.params import config; config.load(); "
         "sys.exit(', '.join({'torch', 'torch_fidelity', 'scipy'} & sys.modules.keys()) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

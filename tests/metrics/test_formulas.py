@@ -16,8 +16,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import betabinom, multivariate_normal
 
 from ddpm.scoring import distances, metric
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
-from ddpm.scoring.settings import Evaluate
 from ddpm.variants.metrics import cmmd, density_coverage, fld, mind
 from ddpm.variants.metrics.cmmd import Cmmd
 from ddpm.variants.metrics.density_coverage import DensityCoverage

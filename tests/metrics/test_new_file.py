@@ -41,7 +41,8 @@ import torch
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, write_json
-from ddpm.compare import gate, metrics
+from ddpm.verdicts import gate
+from ddpm.verdicts import metrics
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
@@ -85,7 +86,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adding_a_metric_is_adding_a_file(digits: Path, classifier_reference: Path, tmp_path: Path) -> None:
     for part in ("ddpm", "tests"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ddpm.base import variant
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.architecture import Architecture
 from ddpm.model.layers import dropout_purposes, key_dropout, recompute_blocks
 

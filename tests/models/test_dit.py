@@ -9,7 +9,7 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.networks.dit_module import positions
 from ddpm.variants.networks.dit import DiT
 

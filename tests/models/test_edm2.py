@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm.base.settings import Shape
-from ddpm.networks.edm2_module import Block, Layer, balanced, joined, silu
+from ddpm.base.sections import Shape
+from ddpm.networks.edm2_module import EDM2Block, Layer, balanced, joined, silu
 from ddpm.variants.networks.edm2 import EDM2
 
 
@@ -41,7 +41,7 @@ def test_magnitudes_are_kept_through_the_whole_network() -> None:
     torch.manual_seed(0)
     network = EDM2(base_channels=32, head_width=16, attention_sizes=(8,)).network(Shape(3, 16, 16), 3)
     found: list[float] = []
-    for block in (module for module in network.modules() if isinstance(module, Block)):
+    for block in (module for module in network.modules() if isinstance(module, EDM2Block)):
         block.register_forward_hook(lambda module, inputs, output: found.append(magnitude(output)))
     network(torch.randn(8, 3, 16, 16), torch.randint(1, 1000, (8,)))
     assert len(found) > 20

@@ -11,9 +11,9 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import ResidualBlock, SelfAttention, upsampled_by_parity
-from ddpm.networks.unet_module import Block, UNetModule, residual
+from ddpm.networks.unet_module import UNetBlock, UNetModule, residual
 from ddpm.variants.networks.unet import UNet
 from tests.peers import article
 
@@ -158,7 +158,7 @@ def _their_layers(peer: UNet2DModel) -> list[Any]:
 
 def _copy(ours: nn.Module, theirs: Any) -> None:
     """Copy their weights into ours."""
-    if isinstance(ours, Block):
+    if isinstance(ours, UNetBlock):
         residual, attention = theirs
         _copy(ours.residual, residual)
         if attention is not None:

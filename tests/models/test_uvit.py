@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.variants.networks.uvit import UViT
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History
 from ddpm.training.joined import Joined
 from ddpm.training.optimizer import Optimizer, restore, state
-from ddpm.training.settings import Train
+from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.models.test_contract import SMALL
 from tests.small import pictures, small
@@ -47,11 +47,7 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
 
 @OPTIMIZERS
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_resumed_training_goes_on_to_the_same_bytes(
-    name: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+def test_a_resumed_training_goes_on_to_the_same_bytes(name: str, precision: str, folder: Path) -> None:
     options = {"precision": precision, "warmup_steps": 4, "augmentation": {"name": "non_leaking"}}
     whole, checkpoints = trainer(name, **options), Checkpoints("run")
     checkpoints.folder.mkdir(parents=True)
@@ -183,37 +179,3 @@ def test_what_schedule_free_ships_is_the_librarys_average() -> None:
         torch.testing.assert_close(made.ema.averages[name], value.detach(), rtol=1e-6, atol=1e-7)
     moved = [not torch.equal(made.ema.averages[name], value) for name, value in made.network.named_parameters()]
     assert sum(moved) > len(moved) / 2, "it is not what the network learns at"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"ema": {"name": "power"}},
-            "ema: power averages what optimizer: schedule_free averages already; allowed: off",
-        ),
-        ({"ema": {"name": "off"}, "lr_decay": "cosine"}, "lr_decay: cosine does not go with optimizer: schedule_free"),
-    ],
-)
-def test_what_averages_by_itself_takes_no_second_average_and_no_decay(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=f"^small: train: {message}"):
-        small(train={"optimizer": {"name": "schedule_free"}, **options})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"optimizer": {"name": "adam", "adam": {"weight_decay": 0.1}}},
-            r"adam.weight_decay: unknown key; allowed: betas",
-        ),
-        ({"optimizer": {"name": "muon", "muon": {"momentum": 1.0}}}, r"optimizer.muon.momentum: 1.0 is not allowed"),
-        (
-            {"optimizer": {"name": "sgd"}},
-            r"train.optimizer.name: unknown 'sgd'; allowed: adam, adamw, muon, schedule_f",
-        ),
-    ],
-)
-def test_what_an_optimizer_does_not_have_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        small(train=options)

@@ -194,7 +194,7 @@ def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:
     torch.testing.assert_close(q_sample(x_0, epsilon, at)[:-1] / length, line, rtol=0, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_every_target_can_be_learned(name: str) -> None:
     """By a tiny network in 200 steps of L_simple: the error is v's, which is 1 if nothing is known of x_0."""

@@ -10,7 +10,7 @@ import torch
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.model import build
-from ddpm.model.file import Loaded
+from ddpm.model.model_file import Loaded
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.spacing import SPACINGS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ddpm.base import variant
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.settings import Spacing
+from ddpm.sampling.sample_params import Spacing
 from ddpm.sampling.spacing import SPACINGS, timesteps
 
 SCHEDULES = variant.names("schedules")

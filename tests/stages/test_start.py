@@ -23,11 +23,9 @@ from safetensors import safe_open
 
 from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE, SAMPLES
-from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE
 from ddpm.params import config
 from ddpm.tracking import tracker
-from ddpm.tracking.store import SETTINGS
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from stages import __main__ as runner
@@ -49,10 +47,6 @@ SMALL: dict[str, dict[str, Any]] = {
 def project(tmp_path: Path, digits: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
-    launched = (distributed.ERROR_FILE, distributed.START, distributed.LAUNCHER)
-    for name in ("DVC_ROOT", "DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *SETTINGS, *launched):
-        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
-        monkeypatch.delenv(name)
     for name in ("ddpm", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "data").mkdir()
@@ -170,7 +164,7 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
     assert found.data.params["sample.steps"] == "5"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_profile_of_the_main_rank_is_with_the_run_in_mlflow(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +197,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     assert not Path("data/model").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) -> None:
     """As with ``dvc repro --allow-missing`` after pulling only the model."""
     Path("data/reference").mkdir()
@@ -215,7 +209,7 @@ def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) 
     assert run("sample") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> None:
     """They are edited while the ranks are still importing torch."""
     Path("data/reference").mkdir()

@@ -4,7 +4,7 @@ them. Karras et al. 2022 (arXiv:2206.00364), appendix F.2."""
 import math
 from typing import ClassVar
 
-from ddpm.base.settings import Fraction, Share
+from ddpm.base.sections import Fraction, Share
 from ddpm.base.tensor import Tensor
 from ddpm.training.augmentation import Augmentation
 

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import NO_ARRAY
-from ddpm.base.settings import Shape
+from ddpm.base.sections import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
 from ddpm.sources.dataset import CLASSLESS, Dataset, Records
@@ -72,8 +72,6 @@ class Arrays(Dataset):
 
     def read(self, raw: Path) -> Records:
         paths = _images(raw)
-        if not paths:
-            raise UserError(f"{raw}: no arrays; run `dvc repro --force download`")
         opened = {path.stem: self._open(path) for path in paths}
         labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
         # a word for each of many images would take more memory than small images do

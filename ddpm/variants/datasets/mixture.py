@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import Positive, Shape
+from ddpm.base.sections import Positive, Shape
 from ddpm.sources.dataset import Dataset, Records
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pyarrow import parquet
 from ddpm.base.errors import UserError
 from ddpm.base.variant import shown
 from ddpm.sources.archives import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION
-from ddpm.sources.packed import Packed, Part, Sample, check_size
+from ddpm.sources.packed import Packed, PackedImage, Part, check_size
 
 BUFFER_BYTES = 2**20  # of a column, which is read whole without it
 ROWS = 16  # decoded at a time
@@ -71,7 +71,9 @@ def _column(field: pa.Field) -> str | None:
     return column if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else None
 
 
-def _samples(file: parquet.ParquetFile, image: str, label: str | None, name: str, allowed: int) -> Iterator[Sample]:
+def _samples(
+    file: parquet.ParquetFile, image: str, label: str | None, name: str, allowed: int
+) -> Iterator[PackedImage]:
     """allowed: bytes of pictures in all."""
     columns = [_column(file.schema_arrow.field(image)), *([label] if label else [])]
     row = 0
@@ -85,7 +87,7 @@ def _samples(file: parquet.ParquetFile, image: str, label: str | None, name: str
                 allowed -= len(content)
                 if allowed < 0:
                     raise UserError(f"{name}: its pictures take over {MAX_EXPANSION} times its size; do not trust it")
-                yield Sample(f"{name}/{row}", content, number)
+                yield PackedImage(f"{name}/{row}", content, number)
                 row += 1
 
 

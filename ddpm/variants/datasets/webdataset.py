@@ -12,7 +12,7 @@ from pydantic import Field
 from ddpm.base.errors import UserError
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
-from ddpm.sources.packed import Packed, Part, Sample, check_size
+from ddpm.sources.packed import Packed, PackedImage, Part, check_size
 from ddpm.sources.photos import SUFFIXES
 
 NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)  # up to the first dot after the last slash
@@ -32,7 +32,7 @@ class Webdataset(Packed):
     def part(self, path: Path, name: str) -> Part:
         return Part(self._samples(path, name))
 
-    def _samples(self, path: Path, name: str) -> Iterator[Sample]:
+    def _samples(self, path: Path, name: str) -> Iterator[PackedImage]:
         suffix, _, field = (self.label or "cls").partition(".")
         seen = set()
         with reading(path) as members:
@@ -54,7 +54,7 @@ class Webdataset(Packed):
                 if self.label and "class" not in found:
                     raise UserError(f"{sample}: no .{suffix} (data.dataset.webdataset.label); every sample needs one")
                 label = _label(found["class"], field, f"{sample}.{suffix}") if "class" in found else None
-                yield Sample(sample, found.get("picture", b""), label)
+                yield PackedImage(sample, found.get("picture", b""), label)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from ddpm.model import posthoc
 from ddpm.training.ema import EMAProfile
 
 
-class Power(EMAProfile):
+class PowerEMA(EMAProfile):
     """``sigma_rel`` is the width of the average relative to the training so far; the paper uses 0.05 and 0.10."""
 
     sigma_rel: Annotated[float, Field(gt=0, le=0.288)] = 0.05

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
-from ddpm.base.settings import Positive, Shape
+from ddpm.base.sections import Positive, Shape
 from ddpm.base.tensor import Device, Module
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring.extractor import Extractor, Trial
@@ -62,13 +62,13 @@ class Classifier(Extractor):
         self.fit(processed, path, device)
 
     def trial(self, dataset: str, some: Images, classes: int, images: int, device: Device) -> Trial:
-        from ddpm.scoring.classifier_network import Network, Recipe, fitting
+        from ddpm.scoring.classifier_network import ClassifierNetwork, Recipe, fitting
 
         image = Shape(*some.shape[1:])
         shipped = [read_metadata(file) for file in SHIPPED.glob("*.safetensors")]
         made = [(about["dataset"], about["channels"], about["image_size"]) for about in shipped]
         steps = 0 if (dataset, image.channels, image.image_size) in made else self._length(images)
-        network = Network(image, classes).to(device)
+        network = ClassifierNetwork(image, classes).to(device)
         labels = np.arange(len(some)) % classes
         recipe = Recipe(steps, self.batch_size, self.learning_rate, self.seed)
         return Trial(network.eval(), steps, fitting(network, some, labels, recipe, device))
@@ -76,10 +76,10 @@ class Classifier(Extractor):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.classifier_network import Network
+        from ddpm.scoring.classifier_network import ClassifierNetwork
 
         about = read_metadata(weights)
-        network = Network(Shape.of(about["channels"], about["image_size"]), about["classes"])
+        network = ClassifierNetwork(Shape.of(about["channels"], about["image_size"]), about["classes"])
         network.load_state_dict(load_file(weights))
         return network.eval()
 

@@ -9,8 +9,8 @@ import re
 
 from ddpm.base.tensor import Tensor
 from ddpm.scoring.pretrained import View
-from ddpm.scoring.published import Published
-from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
+from ddpm.scoring.vision_transformer import TransformerExtractor, TransformerShape
+from ddpm.scoring.weights import PublishedWeights
 
 # Hugging Face's names -> ours, in order
 NAMES = {
@@ -30,10 +30,10 @@ NAMES = {
 class Clip(TransformerExtractor):
     dimensions = 768
     view = View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-    architecture = Architecture(
+    architecture = TransformerShape(
         width=1024, depth=24, heads=16, grid=24, eps=1e-5, scaled=False, clip=True, projection=768
     )
-    published = Published(
+    published = PublishedWeights(
         title="CLIP ViT-L/14@336px",
         url="https://huggingface.co/openai/clip-vit-large-patch14-336/resolve/"
         "ce19dc912ca5cd21c8a653c79e251e808ccabcd1/pytorch_model.bin",

@@ -5,14 +5,14 @@ arXiv:2306.04675). The preprocessing is that of their dgm-eval by default, so th
 Weights: Meta, Apache-2.0, 1.2 GB. On a CPU an image takes seconds: dinov2_vits14 is 14 times smaller.
 """
 
-from ddpm.scoring.published import Published
-from ddpm.scoring.vision_transformer import Architecture, TransformerExtractor
+from ddpm.scoring.vision_transformer import TransformerExtractor, TransformerShape
+from ddpm.scoring.weights import PublishedWeights
 
 
 class DinoV2(TransformerExtractor):
     dimensions = 1024
-    architecture = Architecture(width=1024, depth=24, heads=16)
-    published = Published(
+    architecture = TransformerShape(width=1024, depth=24, heads=16)
+    published = PublishedWeights(
         title="DINOv2 ViT-L/14",
         url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
         sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",

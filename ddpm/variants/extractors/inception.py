@@ -8,14 +8,14 @@ from pathlib import Path
 
 from ddpm.base.tensor import Device, Module
 from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.published import Published
+from ddpm.scoring.weights import PublishedWeights
 
 
 class Inception(Extractor):
     dimensions = 2048
     channels = (1, 3)  # it was trained on RGB: gray is repeated
     frechet = "fid"
-    published = Published(
+    published = PublishedWeights(
         title="Inception",
         url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
         "weights-inception-2015-12-05-6726825d.pth",
@@ -35,6 +35,6 @@ class Inception(Extractor):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.inception_network import Network
+        from ddpm.scoring.inception_network import InceptionNetwork
 
-        return Network(load_file(weights)).eval()
+        return InceptionNetwork(load_file(weights)).eval()

@@ -35,6 +35,6 @@ class RandomConv(Extractor):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.random_conv_network import Network
+        from ddpm.scoring.random_conv_network import RandomConvNetwork
 
-        return Network(load_file(weights)).eval()
+        return RandomConvNetwork(load_file(weights)).eval()

@@ -7,21 +7,21 @@ Weights: torchvision, BSD-3-Clause, 553 MB.
 
 from ddpm.base.tensor import Module, Tensor
 from ddpm.scoring.pretrained import Pretrained
-from ddpm.scoring.published import Published
+from ddpm.scoring.weights import PublishedWeights
 
 
 class Vgg16(Pretrained):
     dimensions = 4096
-    published = Published(
+    published = PublishedWeights(
         title="VGG-16",
         url="https://download.pytorch.org/models/vgg16-397923af.pth",
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     )
 
     def network(self) -> Module:
-        from ddpm.scoring.vgg16_network import Network
+        from ddpm.scoring.vgg16_network import VGG16Network
 
-        return Network()
+        return VGG16Network()
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return {f"vgg.{name}": tensor for name, tensor in state.items()}

@@ -9,7 +9,7 @@ from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import SNRWeighted
 
 
-class EDM(SNRWeighted):
+class EDMLoss(SNRWeighted):
     """sigma^2 is 1 / SNR here, so the weight is SNR + 1 / sigma_data^2. ``sigma_data`` is the deviation of the data; at
     1 this is L_simple on v."""
 

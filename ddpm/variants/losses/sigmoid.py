@@ -10,7 +10,7 @@ from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Denoised, Loss
 
 
-class Sigmoid(Loss):
+class SigmoidLoss(Loss):
     """On x_0 it is ``soft_min_snr`` of gamma = exp(bias), times -d log SNR / d(t / T). Without that factor the schedule
     would be part of the objective; with it, the schedule only decides how noisy the estimate is.
 

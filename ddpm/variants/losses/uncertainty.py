@@ -22,6 +22,6 @@ class Uncertainty(SNRWeighted):
         return snr + 1 / self.sigma_data**2
 
     def log_variance(self) -> Module:
-        from ddpm.diffusion.uncertainty import LogVariance
+        from ddpm.diffusion.log_variance import LogVariance
 
         return LogVariance()

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat
 
 from ddpm.base.tensor import Tensor
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 SCALE = 1000  # the paper's, for numbers that are easy to read
 

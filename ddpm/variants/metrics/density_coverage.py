@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ddpm.base.settings import Positive
+from ddpm.base.sections import Positive
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 PER_NEIGHBOUR = 10
 

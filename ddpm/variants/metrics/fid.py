@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 SEES = ("dropped", "doubled", "blur", "noise")
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.settings import Positive
+from ddpm.base.sections import Positive
 from ddpm.base.tensor import Tensor
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 SEED = 2020
 INSIDE = 0.9  # of the way from the train images' mean to one of them: the authors' remote component

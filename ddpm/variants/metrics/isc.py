@@ -1,7 +1,7 @@
 """The inception score: how sure the extractor's classes are, and how many. Salimans et al. 2016 (arXiv:1606.03498)."""
 
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED, Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 
 class InceptionScore(Metric):

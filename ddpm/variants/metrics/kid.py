@@ -1,7 +1,7 @@
 """The kernel distance: MMD with a cubic kernel, unbiased, over subsets. Bińkowski et al. 2018 (arXiv:1801.01401)."""
 
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import RNG_SEED, Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 
 class KernelDistance(Metric):

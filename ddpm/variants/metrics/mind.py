@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm.base.settings import Positive
+from ddpm.base.sections import Positive
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 SEED = 2020
 AT_ONCE = 64  # projections

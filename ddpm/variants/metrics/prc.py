@@ -1,8 +1,8 @@
 """Precision and recall: shares of each set within the other's nearest neighbours. Kynkäänniemi et al. 2019
 (arXiv:1904.06991)."""
 
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 
 class PrecisionRecall(Metric):

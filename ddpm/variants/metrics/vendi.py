@@ -1,7 +1,7 @@
 """The Vendi score: how many different images there are, in effect. Friedman and Dieng 2023 (arXiv:2210.02410)."""
 
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
-from ddpm.scoring.settings import Evaluate
 
 ROWS = 4096  # in float64 at once
 

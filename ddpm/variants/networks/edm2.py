@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.settings import BelowOne, Positive
+from ddpm.base.sections import BelowOne, Positive
 from ddpm.model.architecture import Architecture
 
 

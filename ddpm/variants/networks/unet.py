@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ddpm.base.settings import BelowOne, Positive
+from ddpm.base.sections import BelowOne, Positive
 from ddpm.model.architecture import Architecture
 
 Few = Annotated[int, Field(ge=1, le=100)]

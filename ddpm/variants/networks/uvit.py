@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ddpm.base.settings import Positive
+from ddpm.base.sections import Positive
 from ddpm.model.architecture import Architecture
 
 

@@ -2,7 +2,7 @@
 https://kellerjordan.github.io/posts/muon."""
 
 from ddpm.base.errors import UserError
-from ddpm.base.settings import BelowOne
+from ddpm.base.sections import BelowOne
 from ddpm.base.tensor import TorchOptimizer
 from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
 

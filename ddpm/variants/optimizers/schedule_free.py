@@ -3,7 +3,7 @@
 
 from typing import ClassVar
 
-from ddpm.base.settings import Fraction
+from ddpm.base.sections import Fraction
 from ddpm.base.tensor import Tensor, TorchOptimizer
 from ddpm.training.optimizer import Beta, Decay, Optimizer, Weights
 

@@ -10,7 +10,7 @@ from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 
 
-class EDM(Parameterization):
+class EDMParameterization(Parameterization):
     """``sigma_data`` is the deviation of the data; at 1, F is -v.
 
     EDM's image is x_t / signal and its noise level sigma / signal. With n^2 = sigma^2 + (signal sigma_data)^2, the

@@ -4,7 +4,7 @@
 import math
 from collections.abc import Iterator
 
-from ddpm.base.settings import Share
+from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.variance import Variance
 from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler, sde_step, steps_of

@@ -3,7 +3,7 @@
 from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
 
 
-class Constant(Schedule):
+class ConstantSchedule(Schedule):
     """``beta`` is given for T = 1000."""
 
     beta: Beta = 0.02

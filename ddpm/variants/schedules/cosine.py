@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddpm.base.settings import BelowOne
+from ddpm.base.sections import BelowOne
 from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 

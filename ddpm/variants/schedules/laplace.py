@@ -8,7 +8,7 @@ from pydantic import Field
 from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
-class Laplace(Schedule):
+class LaplaceSchedule(Schedule):
     """Most steps are near log-SNR ``mu``, and more so for smaller ``b``; ``max_beta`` limits beta at t = T."""
 
     mu: Annotated[float, Field(ge=-10, le=10)] = 0.0

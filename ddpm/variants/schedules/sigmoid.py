@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule, betas_of
 
 
-class Sigmoid(Schedule):
+class SigmoidSchedule(Schedule):
     """The sigmoid between ``start`` and ``end`` at temperature ``tau``, rescaled to fall from 1 to 0."""
 
     start: Annotated[float, Field(ge=-10, le=10)] = -3.0

@@ -6,12 +6,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ddpm.base.settings import Share
+from ddpm.base.sections import Share
 from ddpm.diffusion.schedule import Array, NoiseSchedule
 from ddpm.training.timesteps import Fixed
 
 
-class Laplace(Fixed):
+class LaplaceTimesteps(Fixed):
     """Most draws are near t / T = ``mu``, and more so for smaller ``b``."""
 
     mu: Share = 0.5

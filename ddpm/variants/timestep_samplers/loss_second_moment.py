@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.settings import Fraction
+from ddpm.base.sections import Fraction
 from ddpm.base.tensor import Device, Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares

@@ -1,0 +1,62 @@
+"""The ``diffusion`` section of params.yaml."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, InstanceOf
+
+from ddpm.base import variant
+from ddpm.base.sections import Section
+from ddpm.base.variant import Family
+from ddpm.diffusion.loss import Loss
+from ddpm.diffusion.parameterization import Parameterization
+from ddpm.diffusion.schedule import Schedule
+from ddpm.diffusion.variance import Variance
+
+MIN_LOG_SNR = -80  # alpha_bar below e^-87 is not a normal float32
+
+
+class Diffusion(Section):
+    """The forward process, what the network predicts, and its loss."""
+
+    T: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    schedule: Annotated[InstanceOf[Schedule], Family("schedules")]
+    parameterization: Annotated[InstanceOf[Parameterization], Family("parameterizations")]
+    variance: Annotated[InstanceOf[Variance], Family("variances")]
+    loss: Annotated[InstanceOf[Loss], Family("losses")]
+
+    def refusals(self) -> Iterator[str]:
+        """Why these choices cannot work together, judged by the flags of each."""
+        schedule, loss, learned = self.schedule, self.loss, self.variance.outputs == 2
+        if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
+            yield (
+                f"parameterization: {self.parameterization.name} divides by the signal, but "
+                f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
+                f"allowed: {variant.having('parameterizations', 'divides_by_signal', False)}"
+            )
+        if not loss.trains_zero_snr and schedule.zero_terminal_snr:
+            yield (
+                f"loss: {loss.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
+                f"leaves no signal and sampling begins; allowed: {variant.having('losses', 'trains_zero_snr', True)}"
+            )
+        yield from loss.refusals(schedule)
+        if learned and not loss.trains_variance:
+            yield (
+                f"loss: {loss.name} does not train the learned variance of variance: {self.variance.name}; "
+                f"allowed: {variant.having('losses', 'trains_variance', True)}"
+            )
+        if loss.needs_learned_variance and not learned:
+            yield (
+                f"variance: {self.variance.name} is fixed, but loss: {loss.name} has a term that trains only the "
+                f"variance; allowed: {variant.having('variances', 'outputs', 2)}"
+            )
+        try:
+            last = float(schedule.noise_schedule(self.T).log_snr[-1])
+        except ValueError as error:
+            yield f"schedule: {schedule.name} cannot make a chain of T: {self.T} steps: {error}"
+            return
+        if last < MIN_LOG_SNR and not schedule.zero_terminal_snr:
+            yield (
+                f"schedule: {schedule.name} with T: {self.T} leaves a log-SNR of {last:.0f} at t = T, which float32 "
+                f"cannot hold; allowed: at least {MIN_LOG_SNR}: use more steps or a milder schedule"
+            )

@@ -1,0 +1,301 @@
+"""What a comparison or a study comes to, in blocks: the answer and its picture, then tables, curves and notes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+
+from ddpm.pictures import plots
+from ddpm.pictures.plots import Panel
+from ddpm.report import noise_levels
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table
+from ddpm.runs.alike import grouped
+from ddpm.verdicts import citation, metrics, pairing, tuning, verdict
+from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.curves import Against, Curves, Learned
+from ddpm.verdicts.pairing import BUDGETS
+from ddpm.verdicts.tuning import Tried, named
+from ddpm.verdicts.verdict import Verdict
+
+CHOSEN, POSSIBLE = "*", "?"
+HEADS = ("metric", "baseline", "arm", "difference", "interval", "estimate", "p", "verdict", "why")
+
+
+def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
+    """The answer first. samples: a picture of each arm, of images that were drawn from the same noise."""
+    runs = {arm.label: arm.runs for arm in judgement.arms}
+    levels = noise_levels.differences(runs, judgement.compare.confidence)
+    return [
+        Chapter("", [*map(Note, answers(judgement)), *_gaps(judgement)]),
+        *([Chapter("Samples", list(samples))] if samples else []),
+        Chapter("Verdicts", [_arms(judgement), *_pairs(judgement.verdicts)]),
+        *([Chapter("By budget", list(_curves(judgement.curves)))] if judgement.curves else []),
+        *([Chapter("Tuning", list(_tuning(judgement.tuning, judgement.primary)))] if judgement.tuning else []),
+        *([Chapter("By noise level", noise_levels.shown(levels))] if levels else []),
+        Chapter("Notes", [*map(Note, notes(judgement))]),
+    ]
+
+
+def answers(judgement: Judgement) -> list[str]:
+    """A line for each arm, and one each about what they were tuned on and what comes next."""
+    primary, tried = judgement.primary, judgement.tuning
+    lines = [found.headline for found in judgement.verdicts if found.metric == primary]
+    lines += verdict.representations(judgement.verdicts, primary)
+    if tried:
+        chosen = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen)
+        possible = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.possible and not row.chosen)
+        keys, count = " and ".join(tried[0].values), len(tuning.points(tried))
+        lines += [
+            f"each arm at the value that {_seeds(tried, 'seed')} chose from {count} for {keys}: {chosen or 'none yet'}"
+            "; the verdict uses other seeds",
+            f"these seeds do not exclude as an arm's best: {possible}"
+            if possible
+            else "these seeds exclude all other values as an arm's best",
+        ]
+    if judgement.curves:
+        against = (
+            f"by budget, {arm.arm}: {crossing(arm, judgement.arms[0].label)}" for arm in judgement.curves.against
+        )
+        lines += [*against, *(paying(arm, primary) for arm in judgement.curves.learned)]
+    if judgement.next_look:
+        lines.append(f"next look: {judgement.next_look} seeds of {', '.join(judgement.open)}")
+    return lines
+
+
+def notes(judgement: Judgement) -> Iterator[str]:
+    """The sentences to cite, and what to be careful about."""
+    yield from (citation.sentence(found) for found in judgement.verdicts if found.metric == judgement.primary)
+    yield from _careful(judgement.tuning, judgement.primary)
+    yield from judgement.notes
+    if judgement.curves and judgement.curves.against:
+        confidence = judgement.compare.confidence
+        yield (
+            f"by budget: the bands hold with the chance {confidence:.4g} at all budgets together (max-t), for all arms "
+            "and at all looks of the plan; the verdict, which is about the end of training alone, has an error rate of "
+            f"its own: the chance that either is false is up to {2 * (1 - confidence):.2g}"
+        )
+
+
+def bibtex(judgement: Judgement) -> str:
+    """The end of a Markdown page: each sentence as an entry of BibTeX."""
+    entries = [citation.bibtex(found) for found in judgement.verdicts if found.metric == judgement.primary]
+    return "\n".join(["\n## To cite\n", *(f"```bibtex\n{entry}\n```\n" for entry in entries)]) if entries else ""
+
+
+def to_dict(judgement: Judgement) -> dict[str, Any]:
+    """For programs."""
+    arms = [
+        {
+            "label": arm.label,
+            "values": arm.values,
+            "seeds": list(arm.runs),
+            "runs": [run.name for run in arm.runs.values()],
+            **{budget: arm.cost(budget) for budget in BUDGETS},
+        }
+        for arm in judgement.arms
+    ]
+    primary = [found for found in judgement.verdicts if found.metric == judgement.primary]
+    cited = {found.arm: {"sentence": citation.sentence(found), "bibtex": citation.bibtex(found)} for found in primary}
+    curves = judgement.curves and {
+        **judgement.curves._asdict(),
+        "learned": [arm._asdict() for arm in judgement.curves.learned],
+        "against": [
+            {**arm._asdict(), "points": [point._asdict() for point in arm.points]} for arm in judgement.curves.against
+        ],
+    }
+    tried = [
+        {**row._asdict(), "mean": _finite(row.mean)}
+        | {key: [*map(_finite, getattr(row, key))] for key in ("scores", "behind")}
+        for row in judgement.tuning
+    ]
+    values = {
+        name: getattr(judgement, name) for name in ("question", "primary", "notes", "fingerprint", "plan", "open")
+    }
+    return {
+        **values,
+        "next_look": judgement.next_look,
+        "compare": judgement.compare.model_dump(mode="json"),
+        "arms": arms,
+        "verdicts": [found.to_dict() for found in judgement.verdicts],
+        "citations": cited,
+        "curves": curves,
+        "tuning": tried,
+    }
+
+
+def _gaps(judgement: Judgement) -> Iterator[Block]:
+    """The seeds' differences with their mean and interval: a panel per metric, a row per pair."""
+    verdicts = judgement.verdicts
+    if not verdicts:
+        return
+    baselines = {found.baseline for found in verdicts}
+    panels: dict[str, dict[str, Verdict]] = {}
+    for found in verdicts:
+        label = f"{found.arm} - {found.baseline}" if len(baselines) > 1 else found.arm
+        panels.setdefault(f"{found.metric} ({found.direction} is better)", {})[label] = found
+    what = "differences" if len(baselines) > 1 else f"difference from {baselines.pop()}"
+    caption = f"{what}: a dot for each training seed, a band for the practical threshold"
+    yield Figure(caption, partial(plots.gaps, panels=panels, title=caption), "verdict", wide=True)
+
+
+def _arms(judgement: Judgement) -> Table:
+    rows = []
+    for arm in judgement.arms:
+        costs = ["unknown" if (cost := arm.cost(budget)) is None else f"{cost:,}" for budget in BUDGETS]
+        rows.append([arm.label + " (baseline)" * (arm is judgement.arms[0]), str(len(arm.runs)), *costs])
+    return Table(["arm", "seeds", *BUDGETS.values()], rows)
+
+
+def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
+    """For each pair a row for each metric: both means, the difference, what was tested, and the verdict."""
+    for (baseline, arm), of_pair in grouped(verdicts, lambda found: (found.baseline, found.arm)).items():
+        rows = []
+        for found in of_pair:
+            relative = "" if found.relative is None else f" ({found.relative:+.1%})"
+            tested = ["-", "-", "-"]
+            if found.low is not None:  # then the others are not None either
+                tested = [f"{found.low:+.3g} to {found.high:+.3g}", f"{found.estimate:+.3g}", f"{found.p:.2g}"]
+            means = (f"{found.baseline_mean:.4g}", f"{found.arm_mean:.4g}", f"{found.difference:+.3g}{relative}")
+            rows.append([found.metric, *means, *tested, found.outcome, found.reason])
+        heads = [HEADS[0], baseline, arm, *HEADS[3:]]
+        yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 7, 8))
+
+
+def crossing(arm: Against, baseline: str) -> str:
+    """Who leads where, and where they cross, as far as the band supports it."""
+    names = {"better": arm.arm, "worse": baseline}
+    leads = [(point.images, names[point.outcome]) for point in arm.points if point.outcome in names]
+    spans = [(who, [at for at, _ in group]) for who, group in groupby(leads, key=lambda lead: lead[1])]
+    parts = [f"{who} leads {_at(images)}" for who, images in spans]
+    for outcome in ("equivalent", "too early", "useless", "open"):
+        if rest := [point.images for point in arm.points if point.outcome == outcome]:
+            parts.append(f"{outcome} {_at(rest) if len(rest) < len(arm.points) else 'at every budget'}")
+    for (_, before), (_, after) in pairwise(spans):
+        parts.append(f"they cross between {before[-1]:,} and {after[0]:,}")
+    if len(spans) < 2:
+        for one, other in pairwise(arm.points):
+            if one.difference * other.difference < 0 and "open" in (one.outcome, other.outcome):
+                parts.append(f"the means cross between {one.images:,} and {other.images:,}, which the band leaves open")
+    return "; ".join(parts)
+
+
+def paying(arm: Learned, metric: str) -> str:
+    """Where more training stops paying, by the means alone."""
+    *_, last = arm.images
+    title, gain = metrics.title(metric), metrics.gain(metric, arm.means[-1] - arm.means[-2])
+    if arm.enough < last:
+        return (
+            f"{arm.arm}: more training stops paying after {arm.enough:,} images: mean {title} there is within the "
+            f"smallest gap that matters of the one after {last:,}, or better"
+        )
+    share = f" by {gain / abs(arm.means[-2]):.0%}" if arm.means[-2] else ""
+    return f"{arm.arm}: more training still pays: the last step, to {last:,} images, improves {title}{share}"
+
+
+def _curves(curves: Curves) -> Iterator[Block]:
+    """Mean scores over images seen, the differences from the baseline with their bands, and a table of each."""
+    direction = metrics.direction(curves.metric)
+    means = {arm.arm: np.array([arm.images, arm.means]).T for arm in curves.learned}
+    options: dict[str, Any] = {"log": "x", "points": True}
+    options["ticks"] = sorted({at for arm in curves.learned for at in arm.images})
+    panels = [Panel(f"mean over seeds ({direction} is better)", "images seen", curves.metric, means, **options)]
+    gaps = {}
+    for arm in curves.against:
+        rows = [(p.images, p.difference, *(() if p.high is None else (p.high - p.difference,))) for p in arm.points]
+        gaps[arm.arm] = np.array(rows)
+    if gaps:
+        title = f"difference from {curves.baseline}, band over all budgets"
+        panels.append(Panel(title, "images seen", curves.metric, gaps, {"no difference": 0.0}, **options))
+    yield Figure("the score over training, and each difference from the baseline", panels, "curve", wide=True)
+    for arm in curves.against:
+        cells = []
+        for point in arm.points:
+            band = "-" if point.low is None else f"{point.low:+.3g} to {point.high:+.3g}"
+            shown = (f"{point.images:,}", f"{point.difference:+.3g}", band, f"{point.margin:.2g}")
+            cells.append([*shown, point.outcome])
+        title = f"{arm.arm} against {curves.baseline} by budget, {curves.metric}, {pairing.named(arm.seeds)}"
+        yield Table(["images", "difference", "band", "margin", "at this budget"], cells, title, (4,))
+
+
+def _tuning(tried: tuple[Tried, ...], metric: str) -> Iterator[Block]:
+    """A row for each arm and a column for each point, with the interval of how much worse it is than the one chosen;
+    and for each key with numbers the metric over its values, at the best values of the others."""
+    points = tuning.points(tried)
+    rows = [[arm, *map(_mean, of_arm)] for arm, of_arm in grouped(tried, lambda row: row.arm).items()]
+    signs = f"{CHOSEN} chosen; how much worse than that, as an interval; {POSSIBLE} possibly the best"
+    title = f"{metric} by {' and '.join(points[0])}, means of {_seeds(tried, 'tuning seed')} ({signs})"
+    yield Table(["arm", *map(_values, points)], rows, title)
+    direction = metrics.direction(metric)
+    pick = min if direction == "lower" else max
+    finite = [row for row in tried if math.isfinite(row.mean)]
+    for key in points[0] if finite else ():
+        if not all(_is_number(row.values[key]) for row in tried):
+            continue
+        curves = {}
+        for arm, of_arm in grouped(finite, lambda row: row.arm).items():
+            values = sorted({row.values[key] for row in of_arm})
+            means = [pick(row.mean for row in of_arm if row.values[key] == value) for value in values]
+            curves[arm] = np.array([values, means]).T
+        ticks = sorted({row.values[key] for row in tried})
+        options: dict[str, Any] = {"log": "x" if ticks[0] > 0 else "", "points": True, "ticks": ticks}
+        panel = Panel(f"tuning ({direction} is better)", key, metric, curves, **options)
+        yield Figure("what each arm was tuned on: means over the tuning seeds", [panel], "tuning")
+
+
+def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
+    """No value that works, the best at an edge of the grid, a ranking that depends on the values."""
+    for arm, of_arm in grouped(tried, lambda row: row.arm).items():
+        best = next((row for row in of_arm if row.chosen), None)
+        if best is None:
+            yield f"{arm}: left out: it has no {metric} at any of the values tried"
+            continue
+        if odd := [named(row.values) for row in of_arm if not math.isfinite(row.mean)]:
+            yield f"{arm}: no {metric}, or training diverged, at {'; '.join(odd)}"
+        for key, value in best.values.items():
+            values = [row.values[key] for row in of_arm]
+            if all(map(_is_number, values)) and value in (min(values), max(values)):
+                edge = "largest" if value == max(values) else "smallest"
+                yield f"{arm}: chosen at {key} {value}, the {edge} tried: the grid may be too small"
+    ranking, others = tuning.rankings(tried, metric) if tried else ((), {})
+    if ranking and not others:
+        yield f"the ranking of the arms in {metric} is the same at every value that all of them share"
+    elif ranking:
+        shared = "; ".join(f"{', '.join(order)} at {' or '.join(map(named, at))}" for order, at in others.items())
+        yield (
+            f"the ranking of the arms in {metric} depends on the values: best first, it is {', '.join(ranking)} with "
+            f"the values chosen, but {shared} (means of {_seeds(tried, 'tuning seed')}: no verdict)"
+        )
+
+
+def _mean(row: Tried) -> str:
+    if not math.isfinite(row.mean):
+        return "none"
+    gap = CHOSEN if row.chosen else f" ({row.behind[0]:+.3g} to {row.behind[1]:+.3g}){POSSIBLE * row.possible}"
+    return f"{row.mean:.4g}{gap}"
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, values.values()))
+
+
+def _seeds(tried: tuple[Tried, ...], what: str) -> str:
+    count = len(tried[0].scores)
+    return f"{count} {what}{'s' * (count > 1)}"
+
+
+def _at(images: Iterable[int]) -> str:
+    *before, last = (f"{at:,}" for at in images)
+    return f"at {', '.join(before)} and {last} images" if before else f"at {last} images"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,94 @@
+"""Which records have the same params, and in which keys others differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import digest
+from ddpm.params.config import Config
+from ddpm.runs import library
+from ddpm.runs.library import Listing
+from ddpm.runs.record import SEED, Record
+from ddpm.training.train_params import TrainingConfig
+
+# params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
+MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
+              "evaluate.batch_size", "compare", "gate")  # fmt: skip
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) -> Listing:
+    """The records whose params differ from the config's only in ``by``, the seed and mechanical keys, in order of seed.
+
+    Of a program's run only the params that are known count. Among records with the same params, one made by the
+    checked-out code is preferred, then the newest; a note says if their scores differ. Raises UserError if there is
+    none; it names the keys in which the most similar one differs.
+    """
+    by, here = tuple(by), config.flat()
+    candidates = [run for run in records if not run.diverged]
+    close = [run for run in candidates if not differences(run, here, by)]
+    notes = [f"left out {run.name}: its training seed is not known" for run in close if run.seed is None]
+    same = grouped((run for run in close if run.seed is not None), lambda run: _identity(run, by))
+    if not same:
+        varying = ", ".join([*by, "the seed"])
+        nearest = most_alike(candidates, here, by) if candidates else "there is none; `dvc exp run -S seed=1` makes one"
+        raise UserError(
+            "; ".join([f"no scored run has the params of params.yaml but for {varying}: {nearest}", *notes])
+        )
+    for group in same.values():
+        if len(group) == 1:
+            continue
+        group.sort(key=lambda run: (library.is_checked_out(run), run.finished))
+        if any(run.scores != group[-1].scores for run in group):
+            names = ", ".join(run.name for run in group)
+            why = "of the code that is checked out" if library.is_checked_out(group[-1]) else "the newest"
+            notes.append(f"same params and other scores, by other code or data: {names}; the last is {why}: taken")
+    return Listing(tuple(sorted((group[-1] for group in same.values()), key=lambda run: run.seed or 0)), tuple(notes))
+
+
+def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()) -> list[str]:
+    """The keys in which a run's params differ from others, without those of ``by``, the seed and mechanical keys."""
+    keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
+    differing = [key for key in sorted(keys) if run.params.get(key) != params.get(key)]
+    return [key for key in differing if not is_in(key, by) and not is_in(key, (*MECHANICAL, SEED))]
+
+
+def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
+    """The record that differs in the fewest keys, and these keys, for a message."""
+    keys, run = min(((differences(run, params, by), run) for run in records), key=lambda pair: len(pair[0]))
+    shown = some([f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys], 4)
+    return f"the nearest, {run.name}, differs in {shown}"
+
+
+def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """The first names, and how many more there are, for a message."""
+    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items by key, in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+@lru_cache(maxsize=2**12)  # a thousand runs have the same keys
+def is_in(key: str, by: tuple[str, ...]) -> bool:
+    """Whether ``by`` names a key, a section that it is in, or the variant (``schedule.name``) that it belongs to."""
+    return any(under(key, name.removesuffix(".name")) for name in by)
+
+
+def under(key: str, section: str) -> bool:
+    """Whether a params key is the section, or is in it."""
+    return key == section or key.startswith(f"{section}.")
+
+
+def _identity(run: Record, by: tuple[str, ...]) -> str:
+    """Equal for runs that differ only in mechanical keys and outside ``by``."""
+    params = {key: value for key, value in run.params.items() if is_in(key, by) or not is_in(key, MECHANICAL)}
+    return digest([params, run.seed, run.program])

@@ -1,0 +1,81 @@
+"""The ``sample`` section of params.yaml."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, InstanceOf
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.sections import Positive, Precision, Section, Seed, Share
+from ddpm.base.variant import Family
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.model.posthoc import Length
+from ddpm.sampling.sampler import Sampler
+
+Spacing = Literal["uniform", "quadratic", "trailing", "log_snr", "karras"]
+
+
+class Guidance(Section):
+    """How far each estimate goes beyond that of a worse one: worse + weight (own - worse), in x_0 and epsilon.
+
+    The worse one is the model without the class, or the ``model`` file, whose ``sha256`` is here because DVC sees
+    params. A weight of 1 is the model alone, 0 the worse one alone. interval: the sigma = sqrt(1 - alpha_bar) at which
+    there is guidance, from and to; outside it the model is alone.
+    """
+
+    weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    interval: tuple[Share, Share] = (0.0, 1.0)
+    model: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    def refusals(self) -> Iterator[str]:
+        low, high = self.interval
+        if low > high:
+            yield f"interval: [{low}, {high}] ends before it begins; allowed: [{high}, {low}]"
+        if (self.model is None) != (self.sha256 is None):
+            yield "model and sha256: set both, by `sha256sum FILE`, or neither"
+
+    def acts(self, schedule: NoiseSchedule, t: int) -> bool:
+        """Whether it changes the estimate at step t of the training chain."""
+        low, high = self.interval
+        return self.weight != 1 and low <= float(schedule.one_minus_alpha_bar[t - 1]) ** 0.5 <= high
+
+
+class Sample(Section):
+    """How images are drawn from the model.
+
+    classes: numbers or names to draw in turn; null: all, in the shares of the train images. ema_length: of the average
+    of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own.
+    """
+
+    MECHANICAL: ClassVar = ("batch_size",)
+
+    count: Positive
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    batch_size: Positive = 256
+    sampler: Annotated[InstanceOf[Sampler], Family("samplers")]
+    steps: Positive
+    spacing: Spacing = "uniform"
+    clip_denoised: bool = True
+    precision: Precision = "auto"
+    classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
+    guidance: Guidance = Guidance()
+    ema_length: Length | None = None
+
+    def refusals(self) -> Iterator[str]:
+        if len(set(self.seeds)) < len(self.seeds):
+            yield f"seeds: {list(self.seeds)} names one twice; list each once"
+
+
+def class_number(chosen: int | str, names: Sequence[str], count: int) -> int:
+    """The number, 0..count - 1, of the class called ``chosen`` or of that number. Raises UserError if there is none."""
+    if chosen in names:
+        return names.index(str(chosen))
+    whole = isinstance(chosen, int) or bool(re.fullmatch("[0-9]{1,9}", chosen))
+    if whole and 0 <= int(chosen) < count:
+        return int(chosen)
+    hint = variant.closest(chosen, names) if isinstance(chosen, str) else ""
+    named = f", or a name: {', '.join(names[:10])}{', ...' * (len(names) > 10)}" if names else ""
+    raise UserError(f"sample.classes: no class {variant.shown(chosen)}{hint}; allowed: 0..{count - 1}{named}")

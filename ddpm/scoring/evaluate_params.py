@@ -1,0 +1,51 @@
+"""The ``evaluate`` section of params.yaml."""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, NonNegativeInt
+
+from ddpm.base.sections import Positive, Section
+from ddpm.base.variant import Members
+
+AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second
+CHOICE = ("classifier", "random_conv")
+
+
+class Likelihood(Section):
+    """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t. With
+    ``ode_steps`` above 0, the likelihood of those of the test split is also computed by the probability-flow ODE, in so
+    many steps."""
+
+    images: NonNegativeInt = 0
+    timesteps: Positive = 50
+    ode_steps: NonNegativeInt = 0
+
+    def refusals(self) -> Iterator[str]:
+        if self.ode_steps and not self.images:
+            yield f"ode_steps: {self.ode_steps} needs images above 0, the number of images it is computed for"
+
+
+class Evaluate(Section):
+    """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``chosen`` when
+    the images are known."""
+
+    MECHANICAL: ClassVar = ("batch_size",)
+
+    extractors: Annotated[tuple[str, ...], Field(min_length=1), Members("extractors", (AUTO,))]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1), Members("metrics")] = ("fid", "isc", "kid", "prc")
+    batch_size: Positive = 64
+    kid_subsets: Positive = 100
+    kid_subset_size: Annotated[int, Field(ge=2)] = 1000
+    prc_neighborhood: Positive = 3
+    likelihood: Likelihood = Likelihood()
+
+    def refusals(self) -> Iterator[str]:
+        for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
+            if len(set(chosen)) < len(chosen):
+                yield f"{field}: [{', '.join(chosen)}] names one twice; list each once"
+
+    def chosen(self, classes: int) -> Self:
+        """The same for images of so many classes, without ``auto``."""
+        names = (CHOICE[classes < 2] if name == AUTO else name for name in self.extractors)
+        return self.model_copy(update={"extractors": tuple(dict.fromkeys(names))})

@@ -1,0 +1,117 @@
+"""The verdict of a study's records, look by look, for each arm against the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ddpm.base.errors import UserError
+from ddpm.runs.record import Record
+from ddpm.study import best, budget
+from ddpm.study.experiments import Study
+from ddpm.study.ledger import Ledger
+from ddpm.verdicts import curves, metrics, pairing, verdict
+from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.pairing import Arm, Pair
+from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.verdict import Rules, Verdict
+
+
+class Power(NamedTuple):
+    """effect: in standard deviations of the differences. decided: the chance by each look, in seeds."""
+
+    effect: float
+    decided: dict[int, float]
+
+
+def judge(ledger: Ledger) -> Judgement:
+    """The verdict at the latest look that is complete for the open arms. Runs nothing.
+
+    Raises UserError if runs were not scored in the same way, or differ in what ``plan.may_differ`` does not name.
+    """
+    ledger.update()
+    ledger.settle()
+    study, arms = ledger.study, ledger.arms()
+    judgement = of_arms(study, arms)
+    if study.claims_best:
+        judgement = best.claimed(study, judgement, ledger.alternatives(), ledger.tried, of_arms)
+    primary = [found for found in judgement.verdicts if found.metric == judgement.primary]
+    looks = {found.arm: found.look for found in primary}
+    revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
+    notes = (
+        *budget.notes(study),
+        *judgement.notes,
+        *(f"left out: {reason}" for reason in ledger.refused.values()),
+        f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
+    )
+    learned = curves.curves(arms, looks, rules(study, [judgement.primary]))
+    return replace(judgement, curves=learned, tuning=ledger.tried, notes=notes)
+
+
+def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
+    """The judgement of the arms' runs. Each arm's looks are replayed in order, from the plan's first seed."""
+    plan = study.plan
+    planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
+    arms = tuple(arm._replace(runs={seed: arm.runs[seed] for seed in planned if seed in arm.runs}) for arm in arms)
+    runs = [run for arm in arms for run in arm.runs.values()]
+    rule, notes, fingerprint = rules(study, _metrics(study, runs)), [], ""
+    if runs:
+        fingerprint = pairing.check_fingerprints(runs, sorted({key for arm in arms for key in arm.values}))
+        planned_to = [] if plan.budget == "images" else ["images_seen"]
+        notes = pairing.check_alike(arms, [*plan.may_differ, *planned_to])
+        notes += verdict.yardsticks(runs, plan.primary)
+    verdicts: list[Verdict] = []
+    waiting: dict[str, int] = {}
+    baseline, *others = arms
+    for arm in others:
+        seeds = [seed for seed in planned if seed in baseline.runs and seed in arm.runs]
+        complete = [look for look in plan.looks if seeds[:look] == list(planned[:look])]
+        if not seeds:
+            waiting[arm.label] = plan.looks[0]
+            continue
+        pair = Pair(baseline.label, arm.label, *(tuple(side.runs[seed] for seed in seeds) for side in (baseline, arm)))
+        of_pair = verdict.judge(pair, rule, complete)
+        if of_pair[0].outcome == "not yet":
+            waiting[arm.label] = plan.looks[len(complete)]
+        verdicts += of_pair
+    return Judgement(
+        question=plan.question,
+        primary=plan.primary,
+        arms=arms,
+        verdicts=tuple(verdicts),
+        compare=study.config.compare,
+        notes=(*notes, *verdict.details(verdicts, plan.primary)),
+        fingerprint=fingerprint,
+        plan=study.hash,
+        open=(baseline.label, *waiting) if waiting else (),
+        next_look=min(waiting.values(), default=None),
+    )
+
+
+def rules(study: Study, names: Sequence[str]) -> Rules:
+    """How the plan's arms are judged, in the metrics ``names``, the primary one first."""
+    design = Design(study.plan.looks, study.plan.spending)
+    return Rules(study.config.compare, names, len(study.plan.arms) - 1, design, study.claims_best)
+
+
+def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
+    """The power of the plan in its primary metric, for true effects in standard deviations of the paired differences.
+
+    For one arm, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin, or a
+    KID that disagrees, lowers it.
+    """
+    rule = rules(study, [study.plan.primary])
+    level = rule.alpha / rule.family(study.plan.primary)
+    decided = {effect: rule.design.power(level, effect).tolist() for effect in effects}
+    return [Power(effect, dict(zip(rule.design.looks, chances, strict=True))) for effect, chances in decided.items()]
+
+
+def _metrics(study: Study, runs: Sequence[Record]) -> list[str]:
+    """The primary metric, then all others that every run has. Raises UserError for a run without the primary one."""
+    primary = study.plan.primary
+    if missing := [run for run in runs if primary not in run.scores]:
+        known = ", ".join(metrics.judged(missing[0].scores)) or "none"
+        raise UserError(f"{study.name}: primary: {missing[0].name} has no {primary}; allowed: what it has ({known})")
+    everywhere = set.intersection(*(set(run.scores) for run in runs)) if runs else set()
+    return [primary, *(name for name in metrics.judged(everywhere) if name != primary)]

@@ -1,0 +1,145 @@
+"""The ``train`` section of params.yaml, and everything that shapes a trained model."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.sections import Positive, Precision, Section, Share
+from ddpm.base.variant import Family
+from ddpm.model.model_params import ModelConfig
+from ddpm.model.posthoc import Posthoc
+from ddpm.training.augmentation import Augmentation
+from ddpm.training.ema import EMAProfile
+from ddpm.training.optimizer import Optimizer
+from ddpm.training.timesteps import TimestepSampler
+
+
+class Train(Section):
+    """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
+
+    label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
+    images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
+    input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
+    a share of epsilon. compile: auto is true on a GPU that Triton supports. profile: steps whose operations
+    torch.profiler times, for .ddpm/profile; 0: none.
+    """
+
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    batch_size: Positive
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    lr_decay: Literal["constant", "cosine"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    optimizer: Annotated[InstanceOf[Optimizer], Family("optimizers")] = Field(
+        default_factory=partial(variant.built, "optimizers", {"name": "adamw"})
+    )
+    gradient_clip: PositiveFloat | None = None
+    horizontal_flip: bool = False
+    augmentation: Annotated[InstanceOf[Augmentation], Family("augmentations")] = Field(
+        default_factory=partial(variant.built, "augmentations", {"name": "none"})
+    )
+    input_perturbation: Share = 0.0
+    label_dropout: Share = 0.1
+    precision: Precision = "auto"
+    timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]
+    ema: Annotated[InstanceOf[EMAProfile], Family("emas")]
+    # left out of files of models without it, as are `snapshots`
+    posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
+    channels_last: bool = False
+    compile: bool | Literal["auto"] = False
+    checkpoint_activations: bool = False
+    deterministic: bool = True
+    checkpoint_every: Positive = 1000
+    grid_every: NonNegativeInt = 0
+    grid_unit: Literal["steps", "epochs"] = "steps"
+    profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
+    snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
+
+    def refusals(self) -> Iterator[str]:
+        if (self.steps is None) == (self.epochs is None):
+            yield "set exactly one of steps and epochs, and the other to null"
+        if self.batch_size % self.accumulate:
+            yield f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}"
+        if self.compile and self.checkpoint_activations:
+            yield "compile and checkpoint_activations do not go together: set one of them to false"
+        chosen = self.optimizer.name
+        if self.optimizer.averages and self.ema.decay(1000) > 0:
+            yield f"ema: {self.ema.name} averages what optimizer: {chosen} averages already; allowed: off"
+        if self.optimizer.averages and self.posthoc:
+            yield f"posthoc averages what optimizer: {chosen} averages already; allowed: null"
+        if self.optimizer.averages and self.lr_decay != "constant":
+            yield (
+                f"lr_decay: {self.lr_decay} does not go with optimizer: {chosen}, whose average takes its place; "
+                "allowed: constant"
+            )
+        if self.snapshots:
+            yield from self._unfair_snapshots()
+
+    def _unfair_snapshots(self) -> Iterator[str]:
+        if list(self.snapshots) != sorted(set(self.snapshots)):
+            yield f"snapshots: {list(self.snapshots)} must rise"
+        if odd := [images for images in self.snapshots if images % self.batch_size]:
+            yield f"snapshots: {odd[0]} images are no whole number of batches; allowed: multiples of {self.batch_size}"
+        if self.steps and self.snapshots[-1] > (end := self.steps * self.batch_size):
+            yield f"snapshots: {self.snapshots[-1]} is beyond the end of {end} images (steps x batch_size)"
+        if self.lr_decay != "constant":
+            yield (
+                f"snapshots need lr_decay: constant, it is {self.lr_decay}: in the middle of a decay a model is worse "
+                "than one trained to that point; a constant rate with an average (ema) makes every point a fair end"
+            )
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step ``step`` (1, 2, ...) of so many ``steps``: linear warm-up, then constant, or half a
+        cosine that would be 0 one step after the last: all steps learn.
+
+        As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
+        """
+        if step <= self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        if self.lr_decay == "constant":
+            return self.learning_rate
+        share = (step - 1 - self.warmup_steps) / (steps - self.warmup_steps)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def earlier(self, steps: int) -> dict[int, int]:
+        """step -> images, of each snapshot before the end of a training of so many steps."""
+        points = {images // self.batch_size: images for images in self.snapshots}
+        return {step: images for step, images in points.items() if step < steps}
+
+    def check_end(self, count: int) -> None:
+        """Raises UserError if a snapshot comes after the end of a training on so many images."""
+        end = (self.steps or math.ceil((self.epochs or 0) * count / self.batch_size)) * self.batch_size
+        if self.snapshots and self.snapshots[-1] > end:
+            raise UserError(
+                f"train.snapshots: {self.snapshots[-1]} is beyond the end, which comes after {end} images; allowed: at "
+                "most that"
+            )
+
+    def check_ranks(self, ranks: int, count: int) -> None:
+        """Raises UserError if some ranks would have nothing of a batch, or there are fewer than that many images."""
+        if self.batch_size // self.accumulate < ranks:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} in {self.accumulate} parts leaves nothing to some of {ranks} "
+                f"ranks; use at least {self.accumulate * ranks}, or a smaller launch.processes"
+            )
+        if count < ranks:
+            raise UserError(
+                f"launch.processes: {ranks} ranks are more than the {count} train images; use at most {count}"
+            )
+
+
+class TrainingConfig(ModelConfig):
+    """Everything that shapes a trained model; a model file's metadata holds it."""
+
+    MECHANICAL: ClassVar = tuple(
+        f"train.{field}"
+        for field in ("checkpoint_activations", "checkpoint_every", "grid_every", "grid_unit", "profile", "snapshots")
+    )
+
+    train: Train

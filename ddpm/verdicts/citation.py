@@ -1,0 +1,37 @@
+"""A verdict as one sentence that can be pasted, and as an entry of BibTeX."""
+
+from __future__ import annotations
+
+import re
+
+from ddpm.verdicts import metrics
+from ddpm.verdicts.verdict import DECIDED, Verdict
+
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def sentence(verdict: Verdict) -> str:
+    """Both means, the difference and its interval, what that is adjusted for, the seeds and the setting."""
+    if verdict.outcome in DECIDED:
+        link = "to" if verdict.outcome == "equivalent" else "than"
+        outcome = f"{verdict.arm} is {verdict.outcome} {link} {verdict.baseline}"
+    else:
+        outcome = f"{verdict.arm} against {verdict.baseline} is {verdict.said}"
+    interval = (
+        "no interval" if verdict.low is None else f"{verdict.low:+.3g} to {verdict.high:+.3g}, {verdict.coverage}"
+    )
+    return (
+        f"{outcome} in {metrics.title(verdict.metric)} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
+        f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), means over "
+        f"{len(verdict.seeds)} paired training seeds; {verdict.setting}."
+    )
+
+
+def bibtex(verdict: Verdict) -> str:
+    """The sentence as the note of an entry, with LaTeX's own characters escaped."""
+    key = re.sub(r"[^A-Za-z0-9]+", "-", f"ddpm-{verdict.arm}-{verdict.baseline}-{verdict.metric}")
+    title = f"{verdict.arm} against {verdict.baseline} in {metrics.title(verdict.metric)}".translate(LATEX)
+    return f"@misc{{{key},\n  title = {{{{{title}}}}},\n  note = {{{sentence(verdict).translate(LATEX)}}},\n}}"

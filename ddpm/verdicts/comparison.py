@@ -1,0 +1,109 @@
+"""A comparison: arms of the runs that exist, judged at one look; and what any judgement of arms comes to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ddpm.base.errors import UserError
+from ddpm.params.config import Compare, Config
+from ddpm.runs import alike
+from ddpm.runs.library import Listing
+from ddpm.verdicts import metrics, pairing, verdict
+from ddpm.verdicts.curves import Curves
+from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.tuning import Tried
+from ddpm.verdicts.verdict import Rules, Verdict
+
+ONE_LOOK = "pocock"  # with one look, every way to spend the error rate spends all of it there
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a comparison or a study of ``arms``, the baseline first, comes to.
+
+    verdicts: by pair, the primary metric first; none for an arm without seeds. fingerprint: what all scores rest on.
+    Of a study: plan, the hash; open, the arms that need more seeds, including the baseline; next_look, in seeds, None
+    if the study is over; curves, the primary metric over training, if the runs have snapshots; tuning, what chose the
+    arms' values; alternatives, with ``claim: best``, the arms that wait for runs at another value, of which arm, and at
+    which place in the grid.
+    """
+
+    question: str
+    primary: str
+    arms: tuple[Arm, ...]
+    verdicts: tuple[Verdict, ...]
+    compare: Compare
+    notes: tuple[str, ...]
+    fingerprint: str = ""
+    plan: str = ""
+    open: tuple[str, ...] = ()
+    next_look: int | None = None
+    curves: Curves | None = None
+    tuning: tuple[Tried, ...] = ()
+    alternatives: tuple[tuple[str, str, int], ...] = ()
+
+
+def compare(
+    listing: Listing,
+    by: Sequence[str],
+    config: Config,
+    wanted: Sequence[str] = (),
+    may_differ: Collection[str] = (),
+    all_pairs: bool = False,
+) -> Judgement:
+    """Every arm of the params keys ``by`` against the baseline, or every pair of arms.
+
+    The baseline is the config's arm if it was run, else the first. wanted: metrics; by default those that all runs
+    have. may_differ: of ``pairing.ALIKE``, what partners need not have in common. Raises UserError if runs can't be
+    compared.
+    """
+    by = tuple(dict.fromkeys(by))
+    pairing.check_keys(by, listing.records, config)
+    try:
+        matched = alike.matching(listing.records, config, by)
+        arms = pairing.arms(matched.records, by, config)
+        if len(arms) == 1:
+            here = config.flat()
+            others = [run for run in listing.records if pairing.values_of(run.params, by) != arms[0].values]
+            hint = f"; of those with another value, {alike.most_alike(others, here, by)}" if others else ""
+            line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
+            raise UserError(f"--by {' '.join(by)}: {line}{hint}")
+        sides = itertools.combinations(arms, 2) if all_pairs else ((arms[0], arm) for arm in arms[1:])
+        pairs, dropped = pairing.paired(sides, by)
+    except UserError as error:  # what is missing may have been left out
+        raise UserError("; ".join([str(error), *listing.notes])) from error
+    records = [run for arm in arms for run in arm.runs.values()]
+    fingerprint = pairing.check_fingerprints(records, by)
+    differing = pairing.check_alike(arms, may_differ)
+    names = pairing.choose_metrics(records, wanted)
+    verdicts = []
+    for pair in pairs:
+        seeds = len(pair.after)
+        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,), ONE_LOOK)), [seeds])
+    copies = []
+    for arm in arms:
+        if seeds_of := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
+            spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
+            copies.append(f"{arm.label} {verdict.COPIES} ({', '.join(spaces)}) with {pairing.named(seeds_of)}")
+    notes = [*listing.notes, *matched.notes, *dropped, *verdict.yardsticks(records, names[0]), rule(config.compare)]
+    return Judgement(
+        question=f"Which is better: {', '.join(by)}?",
+        primary=names[0],
+        arms=tuple(arms),
+        verdicts=tuple(verdicts),
+        compare=config.compare,
+        notes=(*differing, *copies, *verdict.details(verdicts, names[0]), *notes),
+        fingerprint=fingerprint,
+    )
+
+
+def rule(compare: Compare) -> str:
+    """What the verdicts of one look hold for."""
+    return (
+        f"all verdicts together, and their intervals, hold with the chance {compare.confidence:.4g} for symmetric "
+        "differences, if these seeds were chosen beforehand; where some were added after a look, less often: a study "
+        "(`ddpm study`) keeps the chance"
+    )

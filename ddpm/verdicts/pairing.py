@@ -1,0 +1,262 @@
+"""Which runs may be compared with which: arms, which differ in some params keys, paired by training seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.variant import closest
+from ddpm.params.config import Config
+from ddpm.runs.alike import grouped, is_in, some, under
+from ddpm.runs.record import SEED, Record
+from ddpm.verdicts import metrics
+
+# what a run cost -> its name; an arm is not better because it had more
+BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
+# that in which partners are alike, unless a plan or the user lets them differ
+Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
+ALIKE: tuple[Alike, ...] = get_args(Alike)
+OURS = "this trainer"  # the label of its runs where they have none of the params that vary
+
+
+def fact(run: Record, name: str) -> Any:
+    """What a run has of one of ALIKE, except for code; None if it is not known."""
+    return getattr(run.costs, name) if name in BUDGETS else getattr(run, name)
+
+
+class Arm(NamedTuple):
+    """One side of a comparison: its runs by training seed. values: its params under the keys that vary."""
+
+    label: str
+    values: dict[str, Any]
+    runs: dict[int, Record]
+
+    def facts(self, name: str) -> list[Any]:
+        """Every known value of one of ALIKE, in ascending order; not of code."""
+        return sorted({fact(run, name) for run in self.runs.values()} - {None})
+
+    def cost(self, budget: str) -> int | None:
+        """What each run had; None if runs differ, or it is not known."""
+        return facts[0] if len(facts := self.facts(budget)) == 1 else None
+
+
+class Pair(NamedTuple):
+    """Two arms' runs: those at the same place of ``before`` and ``after`` are partners."""
+
+    baseline: str
+    arm: str
+    before: tuple[Record, ...]
+    after: tuple[Record, ...]
+
+    @property
+    def runs(self) -> tuple[Record, ...]:
+        return *self.before, *self.after
+
+    def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
+        """The scores of the baseline's runs, and of the arm's."""
+        return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
+
+
+def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> None:
+    """Raises UserError unless each is a params key, or a section, in which runs can differ."""
+    known = set(config.flat()).union(*(run.params for run in records))
+    for key in by:
+        if key == SEED:
+            raise UserError("--by seed: runs are paired by seed; name what differs between the arms")
+        if not any(under(name, key) for name in known):
+            raise UserError(
+                f"--by: no run has the key {key!r}{closest(key, known)}; allowed: a key of params.yaml, such as "
+                "diffusion.schedule.name, or a section of it"
+            )
+
+
+def arms(records: Iterable[Record], by: Sequence[str], config: Config) -> list[Arm]:
+    """The runs by arm: that of the config's params first, the others by label."""
+    groups = grouped(records, lambda run: files.digest([values_of(run.params, by), run.program]))
+    values = [values_of(group[0].params, by) for group in groups.values()]
+    programs = [group[0].program for group in groups.values()]
+    labels = [_label(part, values, by) or made_by or OURS for part, made_by in zip(values, programs, strict=True)]
+    sides = []
+    for label, part, made_by, group in zip(labels, values, programs, groups.values(), strict=True):
+        unique = f"{label} ({made_by})" if made_by and label != made_by and labels.count(label) > 1 else label
+        sides.append(Arm(unique, part, {run.seed: run for run in group if run.seed is not None}))
+    here = values_of(config.flat(), by)
+    # "at least": the runs' networks may have been completed with their defaults
+    return sorted(sides, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
+
+
+def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
+    """The params that define an arm: those in ``by``, and what belongs to them."""
+    by = tuple(by)
+    return {key: value for key, value in params.items() if is_in(key, by)}
+
+
+def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
+    """The fingerprint that all runs share, without its sampling if ``by`` varies that, or a program's is not known.
+
+    Raises UserError if they differ. The sampling's precision may then differ only if ``by`` varies it.
+    """
+    sampling = any(under(key, "sample") for key in by) or any(run.program for run in records)
+
+    def precision(run: Record) -> str:
+        drawn = run.fingerprint.comparable.get("sampling") or {}
+        return f" drawn in {drawn.get('precision', 'an unknown precision')}"
+
+    varied = not sampling or any(under("sample.precision", key) for key in by)
+    told_apart = not varied and len({precision(run) for run in records if not run.program}) > 1
+
+    def rests_on(run: Record) -> tuple[str, str]:
+        fingerprint = run.fingerprint.without("sampling") if sampling else run.fingerprint.hash
+        return fingerprint, precision(run) if told_apart else ""
+
+    alike = grouped(records, rests_on)
+    if len(alike) > 1:
+        names = {key: some([run.name for run in group]) for key, group in alike.items()}
+        shown = "; ".join(f"{fingerprint[:7]}{drawn}: {names[fingerprint, drawn]}" for fingerprint, drawn in alike)
+        raise UserError(
+            f"fingerprints differ, so these scores can't be compared ({shown}): the fingerprint in each record says "
+            "what they rest on; score them alike, or remove the odd ones"
+        )
+    return next(iter(alike))[0]
+
+
+def setting(metric: str, pair: Pair) -> str:
+    """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
+
+    Where the two differ it is "the arm's against the baseline's".
+    """
+    last = pair.after[-1], pair.before[-1]
+
+    def of(form: Callable[[Record], str]) -> str:
+        return " against ".join(dict.fromkeys(map(form, last)))
+
+    def count(name: str, what: str) -> str:
+        return f"{of(lambda run: '?' if (cost := fact(run, name)) is None else f'{cost:,}')} {what}"
+
+    # of the one that is this trainer's, if one is: a program's sampler, and what else it has, is not known
+    run, extractor = min(last, key=lambda run: run.program is not None), metric.rpartition(".")[0]
+    size = run.params.get("data.image_size", "?")
+    sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
+    parts = [f"{run.params.get('data.dataset.name', 'unknown images')} {sides}"]
+    parts += [count("images_seen", "images seen in training"), count("parameters", "parameters")]
+    if not extractor:
+        return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
+    samples: int = run.fingerprint.comparable["samples"]
+    parts.append(of(_sampler))
+    parts += [f"{samples:,} samples", f"features of {extractor}"]
+    if (real := run.scores.get(f"real.{metric}")) is not None:
+        others = round(run.scores.get(f"real.{extractor}.count", samples))
+        parts.append(f"where {'' if others == samples else f'{others:,} '}real images have {real:.4g}")
+    return ", ".join(parts)
+
+
+def _sampler(run: Record) -> str:
+    if run.program:
+        return f"drawn by {run.program}"
+    return f"{run.params.get('sample.sampler.name', '?')} in {run.params.get('sample.steps', '?')} steps"
+
+
+def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
+    """A note for each of ALIKE in which runs differ, or which is not known of an arm. Raises UserError if partners,
+    which have one seed, differ in one that ``may_differ`` does not name. Seeds that differ in all arms alike favour
+    none; code is the same everywhere, except for programs."""
+    records = [run for arm in arms for run in arm.runs.values()]
+    notes, refused = code_differences(records), {}
+    if notes and "code" not in may_differ:
+        refused["code"] = "; ".join(notes)
+    for name in ALIKE[:-1]:
+        facts = [arm.facts(name) for arm in arms]
+        unknown = any(not values for values, arm in zip(facts, arms, strict=True) if arm.runs)
+        if len({value for values in facts for value in values}) < 2 and not (unknown and any(facts)):
+            continue
+        shown = (" or ".join(f"{n:,}" if isinstance(n, int) else n for n in values) for values in facts)
+        parts = (f"{arm.label} {values or 'unknown'}" for arm, values in zip(arms, shown, strict=True))
+        notes.append(f"{name.replace('_', ' ')} differ: {', '.join(parts)}")
+        by_seed = grouped(records, lambda run: run.seed).values()
+        if name not in may_differ and any(len({fact(run, name) for run in alike} - {None}) > 1 for alike in by_seed):
+            refused[name] = notes[-1]
+    if refused:
+        names = ", ".join(refused)
+        raise UserError(
+            f"{'; '.join(refused.values())}: a gap may be theirs: run the odd ones again, or allow it by `may_differ: "
+            f"[{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
+        )
+    return notes
+
+
+def code_differences(records: Sequence[Record]) -> list[str]:
+    """A line that names the code in which the runs differ, if any."""
+    versions = Counter(path for path, _ in {version for run in records for version in run.code.items()})
+    differing = sorted(path for path, count in versions.items() if count > 1)
+    if not differing:
+        return []
+    alike = grouped(records, lambda run: files.digest([run.code.get(path) for path in differing]))
+    names = "; ".join(some([run.name for run in group]) for group in alike.values())
+    return [f"code differs in {some(differing)}: {names}"]
+
+
+def choose_metrics(records: Sequence[Record], wanted: Sequence[str]) -> list[str]:
+    """The wanted metrics, or those that all runs have. Raises UserError if one is missing."""
+    anywhere = metrics.in_order({name for run in records for name in run.scores if metrics.is_judged(name)})
+    for name in wanted:
+        if name not in anywhere:
+            raise UserError(f"--metrics: no run has {name!r}{closest(name, anywhere)}; allowed: {', '.join(anywhere)}")
+        if missing := [run.name for run in records if name not in run.scores]:
+            raise UserError(f"--metrics: {name} is missing in {some(missing)}; evaluate again, or leave it out")
+    everywhere = [name for name in anywhere if all(name in run.scores for run in records)]
+    names = metrics.in_order(set(wanted)) or metrics.judged(everywhere)
+    if not names:
+        raise UserError(f"no metric is in all runs; in some: {', '.join(anywhere) or 'none'}")
+    return names
+
+
+def paired(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
+    """Runs of the same seeds, and notes on those without a partner. Raises UserError if no pair has two seeds."""
+    pairs, notes, too_few = [], [], []
+    for before, after in wanted:
+        seeds = sorted(before.runs.keys() & after.runs.keys())
+        what = f"{after.label} against {before.label}"
+        if len(seeds) < 2:
+            have = ", ".join(f"{arm.label} has {named(arm.runs)}" for arm in (before, after))
+            too_few.append(f"{what}: {len(seeds) or 'no'} seed in common ({have})")
+            continue
+        for arm, other in ((before, after), (after, before)):
+            if alone := arm.runs.keys() - set(seeds):
+                notes.append(f"{what}: {arm.label}'s {named(alone)} left out, which {other.label} does not have")
+        partners = (tuple(arm.runs[seed] for seed in seeds) for arm in (before, after))
+        pairs.append(Pair(before.label, after.label, *partners))
+    if not pairs:
+        raise UserError(
+            f"{'; '.join(too_few)}: at least two are needed, and six for a verdict of better or worse: "
+            f"`dvc exp run -S {by[0]}=VALUE -S seed=N` runs one"
+        )
+    return pairs, [*notes, *(f"left out: {line}; at least two are needed" for line in too_few)]
+
+
+def named(seeds: Iterable[int]) -> str:
+    """Training seeds, for a message."""
+    ordered = sorted(seeds)
+    return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
+
+
+def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
+    """The values of the keys in ``by``; if another arm has the same, also what else distinguishes it. Empty without
+    such params."""
+
+    def head(part: Mapping[str, Any]) -> str:
+        return ", ".join(str(part[key]) for key in by if key in part)
+
+    def tail(key: str) -> str:
+        section = next(name.removesuffix(".name") for name in by if is_in(key, (name,)))
+        return f"{key.removeprefix(f'{section}.')}={values[key]}"
+
+    namesakes = [part for part in every if head(part) == head(values)]
+    apart = [key for key in values if any(part.get(key) != values[key] for part in namesakes)]
+    rest = ", ".join(map(tail, apart))
+    return f"{head(values)} ({rest})" if head(values) and rest else head(values) or rest

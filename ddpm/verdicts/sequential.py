@@ -1,0 +1,232 @@
+"""Tests of paired differences at several looks: the looks that a plan names, and no others.
+
+The error rate is spent look by look (Lan & DeMets 1983). The bounds are exact for the paired t statistic of normal
+differences at any number of seeds; a normal approximation would inflate the rate at so few (Rom & McTague 2020). The p
+of a look is the smallest error rate at which that look would reject. The smallest of all looks so far is the sequential
+p value (Liu & Anderson 2008); that of one look alone is never smaller, so it is as valid, and can be adjusted for a
+family of tests like any other p value.
+
+Bounds are simulated backwards. With no effect, the direction of the vector of differences is uniform whatever its
+length. So it is drawn given the last look's t, which runs evenly over the tail, and the earlier looks' t follow from
+it. That makes small error rates as precise as large ones, with few draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from ddpm.verdicts.statistics import Array, t_test
+
+DRAWS = 2**15  # per design of up to five looks; its bounds are then off by less than 1% of the error rate
+LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; others are interpolated
+NEVER = 1e-50  # the p of a look that cannot reject; quantiles of much less are not numbers
+TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles from which draws are interpolated
+EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
+RANDOM_FLIPS = 2**16
+EFFECTS = np.linspace(0, 4, 33)  # in standard deviations; estimates are interpolated between them
+FUTURES = 2000  # simulated continuations of a study
+
+
+# name -> the share of error rates (..., 1) that may be spent up to each look, by its number of seeds: (..., looks)
+SPENDING: dict[str, Callable[[Array, Array], Array]] = {
+    "pocock": lambda level, seeds: level * np.log1p((math.e - 1) * seeds / seeds[-1]),
+    # for the sign-flip test alone, whatever the last look is; the t test's e-value needs no plan (``_evalues``)
+    "evalue": lambda level, seeds: level * seeds / (seeds + 12),
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """looks: rising numbers of seeds, the last of which ends the study. spending: one of SPENDING."""
+
+    looks: tuple[int, ...]
+    spending: str
+
+    def spent(self, level: float | Array) -> Array:
+        """The part of the error rates that may be spent up to each look: (...) -> (..., looks)."""
+        return SPENDING[self.spending](np.asarray(level, np.float64)[..., None], np.array(self.looks, np.float64))
+
+    def nominal(self, level: float) -> Array:
+        """The two-sided p of the t test at or below which each look rejects, (looks,), at that error rate."""
+        table = np.log(_nominals(self))
+        return np.exp([np.interp(np.log(level), np.log(LEVELS), column) for column in table.T])
+
+    def bounds(self, level: float) -> Array:
+        """The |t| at or above which each look rejects, (looks,)."""
+        return -stdtrit(np.array(self.looks) - 1, self.nominal(level) / 2)
+
+    def p(self, nominal: Array) -> Array:
+        """The p of each look, two-sided. nominal: the t test's two-sided p at the looks so far.
+
+        (..., looks so far) -> the same shape. Below LEVELS it is their first, above them 1.
+        """
+        table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
+        columns = [np.interp(seen[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
+        return np.exp(np.stack(columns, -1))
+
+    def sign_flips(self, differences: Array, level: float) -> list[int]:
+        """The looks, in seeds, at which the sign-flip test rejects, of those up to now.
+
+        differences: (n,), of which the looks up to n are used. Given the sizes, all patterns of signs are equally
+        likely if nothing differs. Each look spends its part of the error rate on the most extreme patterns that no
+        earlier look rejected; the least extreme of these is its bound, beyond which a pattern is rejected there,
+        whether or not it was before. So the chance that any look rejects is the error rate. Exact if the last look has
+        EXACT_UP_TO seeds or fewer; beyond, the observed pattern is compared with RANDOM_FLIPS drawn from a fixed seed,
+        which is as valid.
+        """
+        rejecting = []
+        exact = self.looks[-1] <= EXACT_UP_TO
+        random = np.random.default_rng(0)
+        sums = differences[:1] if exact else np.full(RANDOM_FLIPS, differences[0])
+        open_, rounding = np.ones(len(sums), bool), 1e-12 * np.abs(differences).sum()
+        seen = 1
+        for look, spent in zip(self.looks, self.spent(level), strict=True):
+            if look > len(differences):
+                break
+            for gap in differences[seen:look]:  # the observed pattern stays the first; mirror images are left out
+                if exact:
+                    sums, open_ = np.concatenate([sums + gap, sums - gap]), np.concatenate([open_, open_])
+                else:
+                    signs = np.where(random.integers(0, 2, RANDOM_FLIPS), gap, -gap)
+                    signs[0] = gap
+                    sums = sums + signs
+            seen = look
+            budget = math.floor(spent * len(sums) + 1e-9) - int((~open_).sum())
+            sizes = np.where(open_, np.abs(sums), -1.0)
+            if budget > 0:
+                last_out = np.partition(sizes, -budget - 1)[-budget - 1] if budget < open_.sum() else -0.5
+                if abs(sums[0]) > last_out + rounding:
+                    rejecting.append(look)
+                open_ &= sizes <= last_out + rounding
+        return rejecting
+
+    def fewest(self, level: float) -> int | None:
+        """The fewest seeds, up to the last look, at which the sign-flip test can reject: its p is 2 / 2^n at best."""
+        seeds = np.arange(2, self.looks[-1] + 1, dtype=np.float64)
+        can = 2 ** (1 - seeds) <= SPENDING[self.spending](np.array([level]), seeds) + 1e-12
+        return int(seeds[can][0]) if can.any() else None
+
+    def median(self, level: float, place: int, t: float) -> float:
+        """The median-unbiased effect, in standard deviations of the differences, of a study that ended at that look.
+
+        place: the look's. t: signed, at that look. As in the ordering by stages (Armitage 1957; Jennison & Turnbull
+        2000, 8.4) the estimate at the first look is the mean itself, and each later estimate corrects for the looks
+        before: it is the effect for which half of all simulated studies give more. The median is met to 1.5 points.
+        Only stops by the t test's bounds are considered.
+        """
+        if place == 0:
+            return t / math.sqrt(self.looks[0])
+        effects, ts = _medians(self, level)
+        return math.copysign(float(np.interp(abs(t), ts[:, place], effects)), t)
+
+    def chance(self, level: float, seen: Array, effect: float, margin: float) -> float:
+        """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given ``seen``.
+
+        The remaining differences are drawn as normal, with that mean and the observed sd. The sign-flip test and the
+        looks between are left out.
+        """
+        n, last = len(seen), self.looks[-1]
+        sd = seen.std(ddof=1)
+        rest = effect + sd * np.random.default_rng(0).standard_normal((FUTURES, last - n))
+        found = t_test(np.concatenate([np.broadcast_to(seen, (FUTURES, n)), rest], axis=1), margin, 0.5)
+        differs = (found.p <= self.nominal(level)[-1]) & (np.abs(found.mean) > margin)
+        excluded = 2 * found.equivalence_p <= self.nominal(2 * level)[-1]
+        return float((differs | excluded).mean())
+
+    def power(self, level: float, effect: float) -> Array:
+        """The chance to have rejected by each look, (looks,), for an effect in standard deviations of the differences.
+
+        By the t test alone; the sign-flip test nearly always agrees with it.
+        """
+        means, sds = _drawn(self)
+        t = np.sqrt(self.looks) * (means + effect) / sds
+        return np.logical_or.accumulate(np.abs(t) >= self.bounds(level), axis=1).mean(0)
+
+
+@cache
+def _drawn(design: Design) -> tuple[Array, Array]:
+    """Means and standard deviations at each look, of studies of standard normal differences: (studies, looks)."""
+    looks = np.array(design.looks)
+    drawn = np.random.default_rng(1).standard_normal((DRAWS // 2, looks[-1]))
+    means = drawn.cumsum(1)[:, looks - 1] / looks
+    squares = (drawn**2).cumsum(1)[:, looks - 1]
+    return means, np.sqrt((squares - looks * means**2) / (looks - 1))
+
+
+@cache
+def _medians(design: Design, level: float) -> tuple[Array, Array]:
+    """Effects, and for each look the t that gives each as median-unbiased estimate: (effects,), (effects, looks)."""
+    bounds, root = design.bounds(level), np.sqrt(design.looks)
+    means, sds = _drawn(design)
+    found = np.outer(EFFECTS, root)
+    ended = np.zeros(len(EFFECTS))  # of each effect, the share of studies that ended with an estimate above it
+    going = [np.ones(len(means), bool) for _ in EFFECTS]
+    for place in range(len(root)):
+        for row in range(len(EFFECTS)):
+            # t of the differences minus their true mean, which as many exceed as are missing from one half
+            pivots = np.sort(root[place] * means[going[row], place] / sds[going[row], place])[::-1]
+            rank = round((0.5 - ended[row]) * len(means))
+            if place and row:
+                found[row, place] += pivots[min(rank, len(pivots)) - 1] if rank > 0 and len(pivots) else np.inf
+        found[:, place] = np.maximum.accumulate(found[:, place])
+        for row, effect in enumerate(EFFECTS):
+            t = root[place] * (means[:, place] + effect) / sds[:, place]
+            ends = going[row] & (np.abs(t) >= bounds[place])
+            estimates = np.sign(t) * np.interp(np.abs(t), found[:, place], EFFECTS) * sds[:, place]
+            ended[row] += (ends & (estimates > effect)).mean()
+            going[row] &= ~ends
+    return EFFECTS, found
+
+
+@cache
+def _nominals(design: Design) -> Array:
+    """``Design.nominal`` at each of LEVELS: (levels, looks)."""
+    if design.spending == "evalue":
+        return _evalues(np.array(design.looks))
+    random = np.random.default_rng(0)
+    draws = DRAWS // math.ceil(len(design.looks) / 5)
+    spent = design.spent(LEVELS)
+    found = spent.copy()
+    for k, n in enumerate(design.looks[1:], 1):
+        parts = random.standard_normal((draws, n))
+        parts -= parts.mean(1, keepdims=True)
+        parts /= np.linalg.norm(parts, axis=1, keepdims=True)
+        earlier = np.array(design.looks[:k])
+        sums, squares = parts.cumsum(1)[:, earlier - 1], (parts**2).cumsum(1)[:, earlier - 1]
+        tails = -stdtrit(n - 1, TAILS / 2)
+        for row in range(len(LEVELS)):
+            # what this look rejects lies in the tail that holds everything spent up to it
+            p = spent[row, k] * (np.arange(draws) + 0.5) / draws
+            t = np.interp(np.log(p), np.log(TAILS), tails)
+            # a vector of length 1 with that t: its mean, and the length of what is left of it
+            share = t**2 / (t**2 + n - 1)
+            mean, rest = np.sqrt(share / n)[:, None], np.sqrt(1 - share)[:, None]
+            means = mean + rest * sums / earlier
+            lengths = earlier * mean**2 + 2 * mean * rest * sums + rest**2 * squares
+            limits = stdtrit(earlier - 1, found[row, :k] / 2)
+            # t >= limit, without a division: t^2 = (n - 1) n m^2 / (Q - n m^2)
+            explained = earlier * means**2
+            stopped = ((earlier - 1) * explained >= limits**2 * (lengths - explained)).any(1)
+            rejected = np.cumsum(~stopped) * spent[row, k] / draws
+            last = min(int(np.searchsorted(rejected, spent[row, k] - spent[row, k - 1])), draws - 1)
+            found[row, k] = spent[row, k] * (last + 1) / draws
+    return found
+
+
+def _evalues(looks: Array) -> Array:
+    """``_nominals`` by the e-value of the t test, which may be looked at at any time.
+
+    It is the Bayes factor of an effect ~ N(0, 1) in standard deviations against none, whatever the sd is. If nothing
+    differs, the chance that it ever reaches 1 / level is at most ``level`` (Wang & Ramdas 2024, arXiv:2310.03722).
+    """
+    power = (np.sqrt(1 + looks) / LEVELS[:, None]) ** (2 / looks)
+    # the t at which (1 + n)^-1/2 ((1 + t^2 / (n - 1)) / (1 + t^2 / (n - 1) / (1 + n)))^(n / 2) is 1 / level
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(power < 1 + looks, (power - 1) / (1 - power / (1 + looks)), np.inf)
+    return np.maximum(2 * stdtr(looks - 1, -np.sqrt((looks - 1) * share)), NEVER)

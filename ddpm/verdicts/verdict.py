@@ -1,0 +1,361 @@
+"""Which arm is better: a verdict for each pair of arms and each metric, over runs paired by training seed.
+
+The unit of evidence is the training seed: its score is already the mean over its sampling seeds, and two arms' runs of
+one seed share as much noise as they can. An arm is **better** (or worse) if the paired t test and the exact sign-flip
+test reject "no difference"; the gap exceeds the metric's margin; and, for a Fréchet distance, KID in the same features
+(if measured) moved the same way, because KID has no bias and the Fréchet distance has one that depends on the model
+(Chong & Forsyth 2020, arXiv:1911.07023). An arm that copies train images is never the better one
+(ddpm/scoring/memorisation.py): copies score like real images.
+
+Two arms that both score worse than a Gaussian fitted to the train images, in the mean of the primary metric over their
+runs, have learned nothing yet: whatever they differ in, it is **too early** for a verdict. The Gaussian is scored like
+samples (ddpm/scoring/yardsticks.py).
+
+An arm is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the
+margin. A likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with a reason
+and with the number of seeds that would settle it: if the true difference is as observed, and if it is as near to the
+margin as the interval allows. Nobody knows which holds: the numbers are not a forecast.
+
+One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
+early, for symmetric differences (docs/concepts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
+in equal parts for the arms; the secondary metrics get the rest, in equal parts for arms and metrics (Bonferroni). Parts
+are not passed on as in Holm's procedure: an arm that is worse by the margin can still be called equivalent by mistake,
+and the part it passed on would be spent twice (6.1% instead of 5% with two arms). Only the t tests are adjusted, as an
+adjusted sign-flip test could reject nothing with so few seeds.
+
+There may be several looks (ddpm/verdicts/sequential.py); a comparison has one. The look that decides passes all tests
+itself: a verdict has the direction, size, interval and p of one look. So fewer looks decide than the bounds allow, and
+the error rate holds. A pair is done at the first look at which its primary metric is better, worse or equivalent, or at
+which it is too early for a verdict; more seeds change nothing. It is **futile** if the last look would give a verdict
+with a chance below FUTILE under every hope: that the true difference is one standard error larger than observed (taken
+as observed, one in seven studies of an effect of one sd would stop in vain), that it is as large as the margin, or that
+it is 0. That stop is not binding: no bound relies on it, so if the seeds are run anyway, the looks continue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ddpm.params.config import Compare
+from ddpm.runs.alike import some
+from ddpm.runs.record import Record
+from ddpm.scoring.metric import Direction
+from ddpm.verdicts import metrics, pairing, statistics
+from ddpm.verdicts.pairing import Pair
+from ddpm.verdicts.sequential import Design
+
+Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
+DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
+WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
+PRIMARY = 0.9  # the primary metric's share of the error rate
+EXCLUDING = 0.2  # the part of it that `claim: best` spends on excluding values (ddpm/verdicts/tuning.py)
+FUTILE = 0.1
+SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
+COPIES = "copies train images"
+NO_ANSWER = 3  # exit code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """An arm's scores next to a baseline's in one metric; differences are arm minus baseline, seed by seed.
+
+    relative: the mean difference as a share of the baseline's |mean|. margin: the gap that matters, in the metric's
+    unit. setting: what was trained and how it was scored (``pairing.setting``). look: the number of seeds at which it
+    was decided, or else of its last look. low, high: the repeated confidence interval (Jennison & Turnbull 1989):
+    exact, valid at every look, and for the whole table together; coverage says how sure it is and what it is adjusted
+    for. estimate: median-unbiased, unlike the mean difference if a look may end the study. p: of that look, and
+    adjusted for the whole table and all looks. These are None if no look is complete: then ``seeds`` are the available
+    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/verdicts/best.py);
+    then p is the largest of all pairs of values, and the rest is about the values chosen.
+    """
+
+    metric: str
+    direction: Direction
+    baseline: str
+    arm: str
+    seeds: tuple[int, ...]
+    baseline_scores: tuple[float, ...]
+    arm_scores: tuple[float, ...]
+    baseline_mean: float
+    arm_mean: float
+    difference: float
+    relative: float | None
+    margin: float
+    setting: str = ""
+    outcome: Outcome = "inconclusive"
+    reason: str = ""
+    look: int | None = None
+    low: float | None = None
+    high: float | None = None
+    coverage: str = ""
+    estimate: float | None = None
+    p: float | None = None
+    at_best: bool = False
+
+    @classmethod
+    def of(cls, metric: str, pair: Pair, compare: Compare) -> Verdict:
+        """One that is not tested."""
+        before, after = pair.scores(metric)
+        baseline, difference = float(before.mean()), float((after - before).mean())
+        return cls(
+            metric=metric,
+            direction=metrics.direction(metric),
+            baseline=pair.baseline,
+            arm=pair.arm,
+            seeds=tuple(run.seed or 0 for run in pair.after),
+            baseline_scores=tuple(before.tolist()),
+            arm_scores=tuple(after.tolist()),
+            baseline_mean=baseline,
+            arm_mean=float(after.mean()),
+            difference=difference,
+            relative=difference / abs(baseline) if baseline else None,
+            margin=metrics.margin(metric, baseline, compare),
+            setting=pairing.setting(metric, pair),
+            outcome="not yet",
+            reason="no look is complete",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "headline": self.headline, "pairing": self.pairing}
+
+    @property
+    def said(self) -> str:
+        """The outcome in words."""
+        return WORDS.get(self.outcome, self.outcome) + " at its best" * self.at_best
+
+    @property
+    def headline(self) -> str:
+        """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"."""
+        if self.outcome == "too early":
+            return f"{self.arm} is {self.said}: {self.reason}"
+        way = "higher" if self.difference > 0 else "lower"
+        share = self.relative and abs(self.relative)
+        size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
+        same = sum(gap * self.difference > 0 for gap in self.differences)
+        of = f"{same} of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        return f"{self.arm} is {self.said}: {metrics.title(self.metric)} {size} {way}, {of}"
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        return tuple(after - before for before, after in zip(self.baseline_scores, self.arm_scores, strict=True))
+
+    @property
+    def pairing(self) -> float | None:
+        """What pairing by seed gained: the variance of the differences, as a share of that without pairs."""
+        unpaired = np.var(self.baseline_scores) + np.var(self.arm_scores)
+        return float(np.var(self.differences) / unpaired) if len(self.seeds) > 1 and unpaired else None
+
+
+class Rules(NamedTuple):
+    """How the pairs of a table are judged. names: of its metrics, the primary one first. pairs: how many share the
+    error rate. best: whether EXCLUDING of it is spent already."""
+
+    compare: Compare
+    names: Sequence[str]
+    pairs: int
+    design: Design
+    best: bool = False
+
+    @property
+    def alpha(self) -> float:
+        return 1 - self.compare.confidence
+
+    def family(self, metric: str) -> float:
+        """One over a verdict's part of the error rate."""
+        if metric == self.names[0]:
+            return self.pairs / (PRIMARY - EXCLUDING * self.best)
+        return self.pairs * (len(self.names) - 1) / (1 - PRIMARY)
+
+
+def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
+    """A verdict for each metric, the primary one's first: it decides when the pair is done.
+
+    complete: the looks for which the pair has all seeds, in order.
+    """
+    primary = _replayed(pair, rules.names[0], rules, complete)
+    verdicts = [primary]
+    looked = [look for look in complete if look <= (primary.look or 0)]
+    for name in rules.names[1:]:
+        verdict = _replayed(pair, name, rules, looked)
+        if verdict.outcome == "not yet" and primary.outcome != "not yet":
+            verdict = replace(verdict, outcome="inconclusive", reason="undecided at the primary metric's last look")
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
+    """The verdict, look by look, up to the first complete look that decides."""
+    compare, alpha, design, family = rules.compare, rules.alpha, rules.design, rules.family(metric)
+    is_primary, level, last = metric == rules.names[0], alpha / family, design.looks[-1]
+    verdict = Verdict.of(metric, pair, compare)
+    p: list[float] = []
+    equivalence_p: list[float] = []
+    table = f"{rules.pairs} comparison{'s' * (rules.pairs > 1)} in {len(rules.names)} metrics"
+    looks = f" and for looks at {' '.join(map(str, design.looks))} seeds" if len(design.looks) > 1 else ""
+    coverage = f"{100 * compare.confidence:g}% interval, adjusted for {table}{looks}"
+    for place, look in enumerate(complete):
+        so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
+        verdict = replace(Verdict.of(metric, so_far, compare), look=look, coverage=coverage)
+        gaps = np.array(verdict.differences)
+        test = statistics.t_test(gaps, verdict.margin, compare.confidence)
+        error, sd = float(test.sd) / math.sqrt(look), float(test.sd)
+        p.append(float(test.p))
+        equivalence_p.append(min(1.0, 2 * float(test.equivalence_p)))  # one-sided: half of a two-sided design's
+        half = float(design.bounds(level)[place]) * error
+        beyond, flips = abs(verdict.difference) > half, look in design.sign_flips(gaps, alpha)
+        excluded = float(design.p(np.array(equivalence_p))[-1]) / 2 <= level and all(
+            look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-verdict.margin, verdict.margin)
+        )
+        outcome, reason = _rule(so_far, rules.names[0], verdict, beyond and flips, excluded)
+        verdict = replace(
+            verdict,
+            low=verdict.difference - half,
+            high=verdict.difference + half,
+            estimate=design.median(level, place, verdict.difference / error) * sd if error else verdict.difference,
+            p=min(1.0, float(design.p(np.array(p))[-1]) * family),
+            outcome=outcome,
+            reason=reason,
+        )
+        if outcome != "inconclusive" or COPIES in reason:
+            return verdict
+        if look == last:
+            return replace(verdict, reason=reason or _doubt(verdict, beyond, flips, sd, rules))
+    if complete and is_primary:
+        hopes = (
+            0.0,
+            *(math.copysign(size, verdict.difference) for size in (verdict.margin, abs(verdict.difference) + error)),
+        )
+        chance = max(design.chance(level, np.array(verdict.differences), hope, verdict.margin) for hope in hopes)
+        says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
+        return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=says)
+    return replace(verdict, outcome="not yet") if complete else verdict
+
+
+def _rule(pair: Pair, primary: str, verdict: Verdict, differs: bool, excluded: bool) -> tuple[Outcome, str]:
+    """The outcome and its reason; inconclusive, without a reason, if neither holds.
+
+    primary: the metric that decides whether it is too early for a verdict on any. differs: the tests reject "no
+    difference". excluded: they reject every gap as large as the margin.
+    """
+    if early := _too_early(pair, primary):
+        return "too early", early
+    if metrics.is_useless(verdict.metric, verdict.arm_mean):
+        return "useless", f"a uniform guess needs {metrics.UNIFORM:g} bits"
+    if differs and abs(verdict.difference) > verdict.margin:
+        if not _kid_agrees(pair, verdict):
+            return "inconclusive", "KID moved the other way"
+        outcome: Outcome = "better" if metrics.gain(verdict.metric, verdict.difference) > 0 else "worse"
+        winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
+        if spaces := sorted({space for run in runs for space in metrics.copied(run.scores)}):
+            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
+        return outcome, ""
+    return ("equivalent", f"any gap is below {verdict.margin:.3g}") if excluded else ("inconclusive", "")
+
+
+def _too_early(pair: Pair, primary: str) -> str:
+    """Why no verdict is possible yet, in words; empty if one is, or if some run has no yardstick."""
+    gaussian = metrics.gaussian([run.scores for run in pair.runs], primary)
+    means = [float(scores.mean()) for scores in pair.scores(primary)]
+    if gaussian is None or not all(mean > gaussian for mean in means):
+        return ""
+    shown = f"{metrics.title(primary)} {means[0]:.3g} and {means[1]:.3g}, a Gaussian {gaussian:.3g}"
+    return f"both score worse than a Gaussian fitted to the train images ({shown}), so they have learned nothing yet"
+
+
+def _kid_agrees(pair: Pair, verdict: Verdict) -> bool:
+    """Whether KID in the same features, if measured, agrees on which is better."""
+    kid = metrics.kid_of(verdict.metric)
+    if kid is None or any(kid not in run.scores for run in pair.runs):
+        return True
+    before, after = pair.scores(kid)
+    return metrics.gain(kid, float((after - before).mean())) * metrics.gain(verdict.metric, verdict.difference) > 0
+
+
+def _doubt(verdict: Verdict, beyond: bool, flips: bool, sd: float, rules: Rules) -> str:
+    """What keeps a difference from being a verdict at the last look, and how many seeds would settle it. sd: of the
+    differences."""
+    fewest = statistics.fewest_seeds(rules.alpha)
+    doubts = {
+        "the interval holds 0": not beyond,
+        f"fewer than {fewest} seeds": len(verdict.seeds) < fewest,
+        "the sign-flip test does not agree": not flips,
+        "the gap is not above the margin": True,
+    }
+    doubt = next(doubt for doubt, holds in doubts.items() if holds)
+    if verdict.metric != rules.names[0]:
+        return doubt
+
+    def needed(difference: float) -> int | None:
+        family = rules.family(verdict.metric)
+        options = (verdict.margin, rules.compare.confidence, rules.compare.power, family)
+        seeds = statistics.seeds_needed(difference, sd, *options)
+        return None if seeds is None else max(seeds - len(verdict.seeds), 1)
+
+    more = needed(verdict.difference)
+    if more is None or verdict.low is None or verdict.high is None:
+        return f"{doubt}; {statistics.MOST_SEEDS} seeds would not settle it if the true difference is as seen"
+    holds_margin = any(verdict.low <= margin <= verdict.high for margin in (-verdict.margin, verdict.margin))
+    hardest = None if holds_margin else needed(min(verdict.low, verdict.high, key=abs))
+    where = "in a new study, " * (len(rules.design.looks) > 1)
+    return (
+        f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen, "
+        f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the margin as the interval allows"
+    )
+
+
+def details(verdicts: Sequence[Verdict], primary: str) -> Iterable[str]:
+    """Which verdicts rest on skewed differences, and what pairing by seed gained in the primary metric."""
+    skewed = []
+    for verdict in verdicts:
+        skewness, share = statistics.skewness_p(np.array(verdict.differences))
+        if verdict.outcome in DECIDED and share < SKEWED:
+            skewed.append(f"{verdict.arm} in {verdict.metric} ({skewness:+.1f} over {len(verdict.seeds)} seeds)")
+        if verdict.metric == primary and verdict.pairing is not None:
+            yield f"pairing by seed left {verdict.pairing:.0%} of the variance of {verdict.arm} - {verdict.baseline}"
+    if skewed:
+        yield (
+            f"skewed differences, as fewer than {SKEWED:.0%} of normal samples are: {', '.join(skewed)}: the error "
+            "rate is that of symmetric ones"
+        )
+
+
+def yardsticks(records: Sequence[Record], primary: str) -> list[str]:
+    """What the yardsticks and real images score in the primary metric, or that some run has no yardstick."""
+    if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
+        which = "the runs have" if len(missing) == len(records) else f"some runs ({some(missing)}) have"
+        return [f"{which} no yardstick in {primary}: not checked whether the arms draw better than a Gaussian"]
+    lines = []
+    for what, (score, count) in metrics.others(records[0].scores, primary).items() if records else ():
+        samples = records[0].fingerprint.comparable["samples"]
+        lines.append(f"{what} {score:.3g}" + (f" (N = {count:,})" if count != samples else ""))
+    return [f"yardsticks in {primary}: {', '.join(lines)}"] if lines else []
+
+
+def representations(verdicts: Iterable[Verdict], primary: str) -> list[str]:
+    """For each pair, what the features of each extractor say in that metric, and whether they agree; nothing if only
+    one extractor has it."""
+    lines = []
+    by_pair: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        if metrics.alike(verdict.metric, primary):
+            by_pair.setdefault((verdict.baseline, verdict.arm), []).append(verdict)
+    for (_, arm), of_pair in by_pair.items():
+        if len(of_pair) > 1:
+            said = ", ".join(f"{verdict.said} in {verdict.metric}" for verdict in of_pair)
+            decided = {verdict.outcome for verdict in of_pair} & set(DECIDED)
+            sure = all(verdict.outcome in decided for verdict in of_pair)
+            agree = "they agree" if sure and len(decided) == 1 else "they disagree: no verdict about images"
+            lines.append(f"{arm}, by each extractor's features: {said}" + f": {agree}" * (sure or len(decided) > 1))
+    return lines
+
+
+def exit_code(verdicts: Iterable[Verdict], primary: str) -> int:
+    """NO_ANSWER if it is too early for every verdict on the primary metric, otherwise 0."""
+    outcomes = {verdict.outcome for verdict in verdicts if verdict.metric == primary}
+    return NO_ANSWER if outcomes == {"too early"} else 0
