@@ -82,6 +82,12 @@ def _no_waiting_for_disks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_sharing_with_other_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """DVC's own place for its locks and indices is one for the whole machine."""
+    os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "dvc-site")
+
+
 @pytest.fixture(autouse=True)
 def _threads_are_given_back() -> Iterator[None]:
     """Or all later tests of this worker have those that one of them, such as a benchmark, asked for."""

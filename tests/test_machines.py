@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ddpm.base.files import sha256
-from tests.stages.test_start import SMALL, merged
+from tests.small_project import QUICK, lay_out
 
 ROOT = Path(__file__).parent.parent
 MODEL = Path("data/model/model.safetensors")
@@ -33,12 +32,7 @@ def start(project: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path: Path, digits: Path) -> None:
-    for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/processed").symlink_to(digits)
-    params = merged(yaml.safe_load((ROOT / "ddpm/presets/digits.yaml").read_text()), SMALL)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, {"launch": {"processes": 2}})))
+    lay_out(tmp_path, digits, **QUICK | {"launch": {"processes": 2}})
     alone = start(tmp_path, "stages", "train")
     assert alone.wait(400) == 0, alone.communicate()[1]
     expected = sha256(tmp_path / MODEL)

@@ -197,29 +197,6 @@ class TestSplit:
         train, test = split_indices(self.records([0, 1] * 6), 0.25, 0)
         assert (train.tolist(), test.tolist()) == ([1, 6, 5, 2, 11, 4, 10, 3, 9], [0, 7, 8])
 
-
-class TestPixels:
-    @pytest.mark.parametrize("size", [(40, 40), (40, 23), (17, 31), (8, 8), (3, 5)])
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_squash_is_torchvisions_resize(self, size: tuple[int, int], channels: int) -> None:
-        transforms = pytest.importorskip("torchvision.transforms")
-        image = gradient(*size)
-        resize = transforms.Resize((8, 8), transforms.InterpolationMode.BICUBIC, antialias=True)
-        expected = np.asarray(resize(image.convert("L" if channels == 1 else "RGB"))).reshape(8, 8, channels)
-        found = shown(image, data_of(resize="squash", channels=channels))
-        assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found.transpose(1, 2, 0), expected)
-
-    @pytest.mark.parametrize("size", [(40, 40), (80, 40), (40, 96), (41, 97)])
-    def test_crop_is_about_torchvisions_resize_and_centre_crop(self, size: tuple[int, int]) -> None:
-        transforms = pytest.importorskip("torchvision.transforms")
-        image = gradient(*size)
-        crop = transforms.Compose(
-            [transforms.Resize(8, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(8)]
-        )
-        difference = shown(image, data_of(resize="crop")).transpose(1, 2, 0) - np.asarray(crop(image), dtype=float)
-        assert np.abs(difference).max() <= (0 if size[0] == size[1] else 10)
-
     SIDES = st.integers(1, 40)
 
     @settings(max_examples=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,6 @@ def test_a_preset_is_the_base_with_its_own_values(name: str) -> None:
     assert changes.items() <= whole.items()
     assert {key for key in whole if key not in changes and whole[key] != base[key]} == set()
     assert not [key for key in changes if changes[key] == base.get(key)], "says again what the base says"
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_its_own_header_follows_the_line_for_editors_and_the_bases_comments_are_kept(name: str) -> None:
-    base, whole = presets.text(presets.BASE).splitlines(), presets.text(name).splitlines()
-    header = list(takewhile(lambda line: line.startswith("#"), whole))
-    assert header[0] == base[0]
-    assert header[1].startswith(f"# Preset: {name}. ")
-    assert not [line for line in base[1:4] if line in whole]
-    notes = {line.partition("  #")[2] for line in base if "  #" in line}
-    kept = {line.partition("  #")[2] or line.partition(" #")[2] for line in whole}
-    assert len(notes - kept) <= 1  # digits_small has one of its own
 
 
 def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,3 @@ def test_every_command_is_named() -> None:
     commands = [name for name in app if not name.startswith("-")]
     assert len(commands) > 10
     assert [name for name in commands if f"`ddpm {name}" not in TEXT] == []
-
-
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
-)
-def test_pictures_that_are_shown_exist(page: Path) -> None:
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text())
-    assert pictures or page.parent != ROOT
-    assert all((page.parent / picture).is_file() for picture in pictures)

@@ -223,7 +223,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
     return trained
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught(
     score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
+from ddpm.sampling.spacing import SPACINGS
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")
@@ -92,7 +93,7 @@ def test_more_steps_than_the_chain_has_are_refused(model: Loaded) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 50])
-@pytest.mark.parametrize("spacing", ["uniform", "trailing"])
+@pytest.mark.parametrize("spacing", SPACINGS)
 def test_any_number_of_steps_up_to_the_whole_chain(model: Loaded, spacing: str, steps: int) -> None:
     assert draw(model, options(spacing=spacing, steps=steps, count=2)).shape == (2, *SHAPE)
 

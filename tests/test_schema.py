@@ -40,34 +40,6 @@ def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yam
     assert (schema.PATH.parents[2] / named).samefile(schema.PATH)
 
 
-def unknown(part: dict[str, Any], value: Any, key: str = "") -> Iterator[str]:
-    """Keys of ``value`` that ``part`` of the schema lacks, and names that it does not list."""
-    while "$ref" in part:
-        part = COMMITTED["$defs"][part["$ref"].removeprefix("#/$defs/")]
-    if "oneOf" in part and value not in [option["const"] for option in part["oneOf"]]:
-        yield f"{key}: {value}"
-    part = next((option for option in part.get("anyOf", []) if "properties" in option), part)
-    if isinstance(value, dict) and "additionalProperties" in part and part["additionalProperties"] is False:
-        for name, inner in value.items():
-            if name in part["properties"]:
-                yield from unknown(part["properties"][name], inner, f"{key}.{name}")
-            else:
-                yield f"{key}.{name}"
-
-
-@pytest.mark.parametrize("preset", presets.names())
-def test_every_key_of_every_preset_stands_in_the_schema(preset: str) -> None:
-    value = file.decode(presets.text(preset), preset)
-    assert not list(unknown(COMMITTED, value))
-    value["train"]["stpes"] = 3
-    value["diffusion"]["schedule"] = {"name": "cosin", "linear": {"beta": 1}}
-    assert list(unknown(COMMITTED, value)) == [
-        ".diffusion.schedule.name: cosin",
-        ".diffusion.schedule.linear.beta",
-        ".train.stpes",
-    ]
-
-
 @pytest.mark.parametrize("family", catalogue.FAMILIES.values())
 def test_every_variant_can_be_named_and_is_described(family: str) -> None:
     named = [[each for each in options if each["const"] != AUTO] for options in _one_ofs(COMMITTED)]

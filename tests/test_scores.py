@@ -139,13 +139,6 @@ def test_a_number_that_is_not_finite_is_refused(real: RealFeatures) -> None:
         scores.score(overconfident, real, SETTINGS.model_copy(update={"metrics": ("isc",)}))
 
 
-def test_features_that_are_not_finite_are_refused(real: RealFeatures) -> None:
-    broken = Features(real.held_out.features / 0, real.held_out.logits)
-
-    with pytest.raises(UserError, match=r"classifier gives infinite features"):
-        scores.score(broken, real, SETTINGS)
-
-
 @pytest.mark.parametrize(("name", "least"), [("fid", 65), ("isc", 100), ("kid", 150), ("prc", 40)])
 def test_the_fewest_images_follow_from_features_and_settings(name: str, least: int, real: RealFeatures) -> None:
     assert metric.get(name).least(SETTINGS, real.extractor.dimensions)[0] == least

@@ -8,7 +8,7 @@
     python -m tests.benchmarks train --only 'article: .*(stage|code)' --rounds 3
     python -m tests.benchmarks train --only digits
 
-Topics: end_to_end train data sample. --only keeps the cases in whose name, such as
+Topics: end_to_end train data. --only keeps the cases in whose name, such as
 ``article: ours [float32]``, the pattern is found. --photos takes JPEGs of a folder in place of synthesised ones.
 Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
 cores; a stage uses what it would.
@@ -33,7 +33,7 @@ from ddpm.base.files import write_json
 from ddpm.compute import devices
 from tests.benchmarks import harness, table
 
-TOPICS = ("end_to_end", "train", "data", "sample")
+TOPICS = ("end_to_end", "train", "data")
 QUICK_ROUNDS = 3
 OUT = Path("docs/bench.json")
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from ddpm.base import sections
 from ddpm.base.errors import UserError
 from ddpm.data.pixels import to_pixels
 from ddpm.sources.dataset import Records
 from ddpm.variants.datasets.arrays import Arrays
 from tests.hostile.arrays import Attack
-from tests.small import PARAMS, small
+from tests.small import small
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (6, 8, 9), dtype=np.uint8)
@@ -197,27 +192,3 @@ def test_one_labels_file_for_two_files_of_images_is_refused(tmp_path: Path) -> N
 def test_levels_must_rise(levels: tuple[float, float]) -> None:
     with pytest.raises(UserError, match=r"levels: \[.*\] must rise"):
         small(data={"dataset": {"name": "arrays", "arrays": {"levels": levels}}})
-
-
-def test_16_bits_where_8_are_declared_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    source = saved(tmp_path / "s", images=DEEP)
-    dataset = {"name": "arrays", "arrays": {"levels": [0.0, 255.0]}}
-    params = PARAMS | {"data": PARAMS["data"] | {"dataset": dataset, "source": str(source)}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    root = Path(sections.__file__).parents[2]
-    code = (
-        "from ddpm.base.errors import exit_code\nfrom ddpm.params import config\nfrom stages import download\n"
-        "import sys\ndata = config.load().data\n"
-        "sys.exit(exit_code(lambda: download.main(data.dataset, data.source)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root), "DDPM_TRACKING": "off"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert "own.npy: image 0 holds" in done.stderr
-    assert not (tmp_path / "data/raw").exists()

@@ -103,16 +103,6 @@ def test_what_is_not_there_or_ends_early(small: Small, server: tuple[str, Any], 
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_download_without_end(
-    small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fetch, "MAX_DOWNLOAD_BYTES", 100)
-    dataset, _ = small("mnist")
-    with pytest.raises(UserError, match="larger than 100 bytes"):
-        dataset.download(server[0], tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()
-
-
 def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from ddpm.base import files
-from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
 from ddpm.scoring.classifier_network import ClassifierNetwork, shift
@@ -100,24 +99,6 @@ def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
     logits = extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
 
     assert np.mean(logits.argmax(1).numpy() == labels) > 0.9
-
-
-@pytest.mark.parametrize(("size", "channels"), [(4, 1), (28, 3), (64, 3)])
-def test_networks_of_any_size_and_depth_give_64_features(size: int, channels: int) -> None:
-    network = ClassifierNetwork(Shape(channels, size, size), classes=5).eval()
-
-    found = network(torch.zeros(2, channels, size, size, dtype=torch.uint8))
-
-    assert (found.features.shape, found.logits.shape) == ((2, 64), (2, 5))
-
-
-def test_one_class_is_refused_and_nothing_is_written(digits: Path, tmp_path: Path) -> None:
-    count = len(open_split(digits, "train")[1])
-    lone = edited(digits, tmp_path / "processed", np.zeros(count, dtype=np.int64), classes=["images"])
-
-    with pytest.raises(UserError, match=r"evaluate\.extractors: 'classifier' needs at least 2 classes, digits has 1"):
-        Classifier().write_weights(lone, tmp_path / "weights", CPU)
-    assert not (tmp_path / "weights").exists()
 
 
 def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge() -> None:

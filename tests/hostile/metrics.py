@@ -6,19 +6,14 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ddpm.compare import snapshots
-from ddpm.compare.snapshots import Snapshot
-
 from ddpm.base import files
 from ddpm.report import pareto
-from ddpm.runs import alike as runs
 from ddpm.runs import measured
+from ddpm.runs.record import parse
 from ddpm.tracking import record
-from ddpm.verdicts import gate
-from ddpm.verdicts import sensitivity as sanity
+from ddpm.verdicts import gate, sensitivity
 from tests.hostile.case import Case
-from tests.hostile.params import write as write_params
-from tests.scored import md5, working
+from tests.small import small
 
 SCORES, FINGERPRINT, BASELINE = Path("evaluate.json"), Path("fingerprint.json"), Path("baseline.json")
 SANITY = Path("sanity.json")
@@ -43,16 +38,6 @@ def expected(name: str = "classifier.fd", **changes: str) -> bytes:
     fields = {"mean": "1", "sd": "0.1", "n": "5", "direction": '"lower"'}
     entry = ", ".join(f'"{key}": {value}' for key, value in (fields | changes).items())
     return f'{{"comparable": {{}}, "scores": {{{json.dumps(name)}: {{{entry}}}}}}}'.encode()
-
-
-def snapshot(content: bytes) -> None:
-    """Read an experiment with this metrics/evaluate.json."""
-    write_params({})
-    metrics = {snapshots.EVALUATE: content, snapshots.FINGERPRINT: GOOD}
-    outs = [{"path": path, "md5": md5(text.decode())} for path, text in metrics.items()]
-    lock = json.dumps({"stages": {"evaluate": {"outs": outs}}}).encode()
-    held = {"params.yaml": Path("params.yaml").read_bytes(), snapshots.LOCK: lock, **metrics}
-    runs.of_snapshot(Snapshot("mine", "dvc", 0.0, held))
 
 
 RUNS: list[tuple[str, tuple[bytes, ...], str]] = [
@@ -82,15 +67,16 @@ CASES = [Case("scores", name, partial(both, *given), read_run, line)
 read_baseline = partial(gate.read_baseline, BASELINE)
 CASES += [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
           for name, content, line in BASELINES]  # fmt: skip
-BLIND = {"images": 9, "samples": 9, "sets": 8, "data": sanity.data_params(working().data), "scores": {"classifier.fd": {
-    "whole": 1, "noticed": {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}}}}  # fmt: skip
-decide = partial(sanity.check_decisive, ["classifier.fd"], (), "gate.blind_to", working(sample__count=9), SANITY)
+NOTICED = {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}
+BLIND = {"images": 9, "samples": 9, "sets": 8, "data": sensitivity.data_params(small().data),
+         "scores": {"classifier.fd": {"whole": 1, "noticed": NOTICED}}}  # fmt: skip
+decide = partial(sensitivity.check_decisive, ["classifier.fd"], (), "gate.blind_to", small(sample={"count": 9}), SANITY)
 CASES += [
     Case("scores", "a score that decides and is blind", partial(files.write_json, SANITY, BLIND), decide, "accept it"),
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
-    Case("scores", "an experiment's scores, 100,000 brackets deep", lambda: None, partial(snapshot, DEEP),
-         "its metrics/ can't be read", frozenset({"params.yaml"})),
+    Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
+    Case("scores", "a record of 30 MB", lambda: None, partial(parse, bytes(30_000_000), "run.json"), "at most 100,000"),
     Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
          partial(record._curve, Path("loss.csv")), "not a loss curve"),
     Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),

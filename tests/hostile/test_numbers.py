@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -59,19 +58,6 @@ def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
         built = variant.build("samplers", {"name": sampler}, "sampler")
         generator = Generator(denoiser, built, steps, "uniform", chosen.diffusion.variance)
         assert generator.images(range(2), 0, (1, 8, 8)).shape == (2, 1, 8, 8)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"name": "unet", "unet": {"base_channels": 8, "multipliers": [1], "groups": 4, "attention_sizes": []}},
-        {"name": "dit", "dit": {"patch_size": 1, "depth": 1, "width": 16, "heads": 2}},
-    ],
-)
-def test_images_of_an_odd_size(model: dict[str, Any]) -> None:
-    whole = small().to_dict()
-    whole |= {"model": model, "data": {**whole["data"], "image_size": 5}, "train": {**whole["train"], "steps": 2}}
-    learn(config.check(whole, "odd"), np.zeros((3, 1, 5, 5), np.uint8))
 
 
 @pytest.mark.parametrize("what", ["fake", "real", "both"])

@@ -15,7 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ddpm.tracking import record
+from ddpm.tracking import origin
+from tests.small_project import QUICK, lay_out
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("ddpm", "stages") for path in (ROOT / folder).rglob("*.py"))
@@ -91,23 +92,10 @@ print("asked:", asked)
 
 @pytest.mark.slow
 def test_nothing_is_unpickled_by_the_pipeline(tmp_path: Path) -> None:
-    from ruamel.yaml import YAML
-
-    for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    yaml = YAML()
-    params = yaml.load(ROOT / "ddpm/presets/digits.yaml")
-    params["launch"]["processes"] = 1
-    params["diffusion"]["T"] = 20
-    unet = {"base_channels": 8, "multipliers": [1, 2], "groups": 4, "attention_sizes": [], "middle_attention": False}
-    params["model"] = {"name": "unet", "unet": unet}
-    params["train"] |= {"steps": 6, "batch_size": 8, "precision": "float32", "grid_every": 0, "checkpoint_every": 3}
-    params["sample"] |= {"count": 100, "batch_size": 50, "steps": 2, "precision": "float32"}
-    params["evaluate"] |= {"kid_subsets": 2, "kid_subset_size": 50, "likelihood": {"images": 2, "timesteps": 2}}
-    yaml.dump(params, tmp_path / "params.yaml")
+    lay_out(tmp_path, **QUICK)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "DDPM_TRACKING": "off"}
     command = [sys.executable, "-c", PIPELINE]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.splitlines()[-1] == "asked: []"
     assert (tmp_path / "metrics/evaluate.json").exists()
@@ -139,7 +127,7 @@ def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest
     for name in SECRETS:
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("DVC_EXP_NAME", "mine")
-    tags = record.environment()
+    tags = origin.tags()
     assert tags["dvc.exp.name"] == "mine"
     assert "hunter2" not in str(tags)
 

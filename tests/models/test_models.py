@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.base.errors import UserError
 from ddpm.model import build
 from tests.small import small
 
@@ -32,25 +31,6 @@ def unzeroed(network: nn.Module) -> nn.Module:
 
 def inputs() -> tuple[Tensor, Tensor]:
     return torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([1, 20, 50])
-
-
-@pytest.mark.parametrize(
-    ("size", "fields", "message"),
-    [
-        (10, {}, r"multipliers: \[1, 2, 2\] halve the image 2 times, so data\.image_size: 10 must be a multiple of 4"),
-        (8, {"attention_sizes": [5]}, r"attention_sizes: 5 is not the height of any level; allowed: \[8, 4, 2\]"),
-        (8, {"groups": 3}, r"groups: 3 must divide base_channels \* multiplier = 8"),
-        (8, {"groups": 1, "attention_heads": 3}, r"attention_heads: 3 must divide the 16 channels"),
-        (8, {"multipliers": []}, r"unet\.multipliers: \(\) is not allowed"),
-        (8, {"multipliers": [1, 0]}, r"unet\.multipliers\.1: 0 is not allowed: Input should be greater than or equal"),
-        (8, {"base_channels": -8}, r"unet\.base_channels: -8 is not allowed"),
-        (8, {"dropout": 1.0}, r"unet\.dropout: 1\.0 is not allowed: Input should be less than 1"),
-        (8, {"base_chanels": 8}, r"unet\.base_chanels: unknown key \(did you mean 'base_channels'\?\); allowed: "),
-    ],
-)
-def test_an_impossible_shape_names_the_field(size: int, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=rf"^(small: )?model\.(unet: )?{message}"):
-        small_network(size, **fields)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from ddpm.base import files
 from ddpm.base.paths import CHECKED
 from ddpm.params import file
 from stages import __main__ as runner
+from tests.small_project import lay_out
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "ddpm/presets/digits.yaml"
@@ -25,9 +25,8 @@ LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The digits preset, already checked according to dvc.lock."""
     monkeypatch.chdir(tmp_path)
-    for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    shutil.copy(DIGITS, "params.yaml")
+    lay_out(tmp_path)
+    CHECKED.unlink()
     (tmp_path / "dvc.lock").write_text(LOCK)
     return tmp_path
 
@@ -215,6 +214,7 @@ def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: 
 
 
 def test_a_place_that_cannot_be_written_to(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data").rmdir()
     Path("data").write_text("a file stands where the folder should be")
     assert checked() == 2
     assert "data/checked: cannot write here" in capsys.readouterr().err

@@ -8,32 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from tests.small_project import lay_out, set_params
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder in which ``python -m stages.X`` works on its own data and params.yaml: the digits preset."""
-    for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits.yaml").read_bytes())
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/checked").touch()
+    lay_out(tmp_path)
     return tmp_path
-
-
-def set_params(project: Path, section: str, **values: object) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params[section] |= values
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
 def run(project: Path, stage: str, *python: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *python, "-m", "stages", stage]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=project, capture_output=True, text=True)
 
 
 def test_digits_without_torch(project: Path) -> None:
@@ -52,7 +41,7 @@ def test_one_class_is_no_plural(project: Path) -> None:
     (project / "mine").mkdir()
     for shade in range(10):
         Image.new("L", (16, 16), shade).save(project / f"mine/{shade}.png")
-    set_params(project, "data", dataset={"name": "image_folder"}, source="mine")
+    set_params(project, data={"dataset": {"name": "image_folder"}, "source": "mine"})
     run(project, "download")
     assert "2 test images, 1 class; see" in run(project, "preprocess").stdout
 
@@ -71,7 +60,7 @@ def test_one_class_is_no_plural(project: Path) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(project: Path, values: dict[str, object], message: str) -> None:
     (project / "empty").mkdir()
     (project / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
-    set_params(project, "data", **values)
+    set_params(project, data=values)
     result = run(project, "download")
     assert result.returncode == 2
     assert message in result.stderr
@@ -85,7 +74,7 @@ def test_too_few_pictures_for_a_score_are_refused_before_the_training(project: P
         (project / "mine" / label).mkdir(parents=True)
         for shade in range(20):
             Image.new("L", (16, 16), 6 * shade).save(project / f"mine/{label}/{shade}.png")
-    set_params(project, "data", dataset={"name": "image_folder"}, source="mine")
+    set_params(project, data={"dataset": {"name": "image_folder"}, "source": "mine"})
     for stage in ("download", "preprocess"):
         assert run(project, stage).returncode == 0
 
@@ -97,5 +86,5 @@ def test_too_few_pictures_for_a_score_are_refused_before_the_training(project: P
     )
     assert not (project / "data/reference").exists()
 
-    set_params(project, "evaluate", metrics=["isc", "kid"], kid_subset_size=33)
+    set_params(project, evaluate={"metrics": ["isc", "kid"], "kid_subset_size": 33})
     assert "'kid' with classifier: at least 33 are needed (evaluate.kid_subset_size" in run(project, "reference").stderr

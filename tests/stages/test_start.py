@@ -30,41 +30,16 @@ from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import Row
 from stages import __main__ as runner
 from stages import sample, train
-
-ROOT = Path(__file__).parents[2]
-# the digits preset in a second: a tiny network on a short chain, 20 steps
-SMALL: dict[str, dict[str, Any]] = {
-    "launch": {"processes": 1},
-    "diffusion": {"T": 20},
-    "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "groups": 4}},
-    "train": {"steps": 20, "batch_size": 8, "precision": "float32", "checkpoint_every": 10, "warmup_steps": 1},
-    "sample": {"count": 120, "batch_size": 64, "steps": 5, "precision": "float32"},
-    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
-}
+from tests.small_project import QUICK, lay_out, set_params
 
 
 @pytest.fixture
 def project(tmp_path: Path, digits: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
-    for name in ("ddpm", "stages", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/processed").symlink_to(digits)
+    lay_out(tmp_path, digits, **QUICK)
     (tmp_path / "mlflow.db").write_bytes(empty_store)
-    params = yaml.safe_load((ROOT / "ddpm/presets/digits.yaml").read_text())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(params, SMALL)))
     return tmp_path
-
-
-def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    nested = {key: merged(base[key], value) if isinstance(value, dict) else value for key, value in values.items()}
-    return base | nested
-
-
-def set_params(**values: Any) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(merged(params, values)))
 
 
 def run(stage: str, edit: Callable[[], None] = lambda: None) -> int:
@@ -128,7 +103,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd:
         (found,) = tracked()
         assert found.info.status == "FINISHED"
         assert found.info.run_id in known or stage == "train"
-    assert found.data.metrics.keys() >= {"train.loss", "sample.images_per_second", "classifier.fd", "bits_per_dim"}
+    assert found.data.metrics.keys() >= {"loss", "costs.images_seen", "classifier.fd", "bits_per_dim"}
 
 
 @pytest.mark.slow
@@ -137,13 +112,11 @@ def test_nothing_is_credited_to_params_that_did_not_make_it(project: Path, monke
     the next stage, whether it runs or DVC's cache had its results."""
     Path("data/reference").mkdir()
     started = Path("params.yaml").read_text()
-    sync = tracker.sync
-    for stage, edit in (("train", {"seed": 9}), ("sample", {"sample": {"steps": 10}})):
-        monkeypatch.setattr(tracker, "sync", lambda *_, edit=edit: set_params(**edit))
-        assert run(stage) == 2
-        Path("params.yaml").write_text(started)
-        monkeypatch.setattr(tracker, "sync", sync)
-        assert run(stage) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.Live, "__exit__", lambda *_: set_params(seed=9))
+        assert run("train") == 2
+    Path("params.yaml").write_text(started)
+    assert run("train") == run("sample") == 0
     for stage, edit, code in (
         ("sample", {"train": {"learning_rate": 0.5}}, 2),
         ("evaluate", {"train": {"learning_rate": 0.5}}, 2),
@@ -158,26 +131,10 @@ def test_nothing_is_credited_to_params_that_did_not_make_it(project: Path, monke
 def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -> None:
     """A key that training does not read may change meanwhile: MLflow gets the value from the start."""
     Path("data/reference").mkdir()
-    assert run("train", lambda: set_params(sample={"steps": 10})) == 0
+    assert run("train", lambda: set_params(data={"split_seed": 10})) == 0
     (found,) = tracked()
     assert found.info.status == "FINISHED"
-    assert found.data.params["sample.steps"] == "5"
-
-
-@pytest.mark.long
-def test_the_profile_of_the_main_rank_is_with_the_run_in_mlflow(
-    project: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    Path("data/reference").mkdir()
-    set_params(train={"profile": 3}, launch={"processes": 2})
-    assert run("train") == 0
-    assert capfd.readouterr().err.count("train.profile: steps 6 to 8 are in .ddpm/profile") == 1
-    (found,) = tracked()
-    client = MlflowClient(f"sqlite:///{Path('mlflow.db').resolve()}")
-    logged = {file.path: file.file_size for file in client.list_artifacts(found.info.run_id, "profile")}
-    assert logged == {
-        f"profile/{name}": Path(".ddpm/profile", name).stat().st_size for name in ("operations.txt", "trace.json.gz")
-    }
+    assert found.data.params["data.split_seed"] == "0"
 
 
 @pytest.mark.slow
@@ -197,7 +154,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     assert not Path("data/model").exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) -> None:
     """As with ``dvc repro --allow-missing`` after pulling only the model."""
     Path("data/reference").mkdir()
@@ -209,7 +166,7 @@ def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) 
     assert run("sample") == 0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> None:
     """They are edited while the ranks are still importing torch."""
     Path("data/reference").mkdir()
