@@ -26,14 +26,15 @@ import yaml
 
 from ddpm import cli
 from ddpm.base import variant
-from ddpm.base.files import digest
+from ddpm.base.files import md5
 from ddpm.cli.app import app
 from ddpm.params import config, file, presets, schema
 from ddpm.runs import alike as runs
+from ddpm.runs import library
 from ddpm.study import plan
 from ddpm.tools import doctor
 from ddpm.verdicts import gate
-from tests.scored import grid, params, record, settle
+from tests.scored import grid, params, record
 from tests.small_project import merged
 from tests.test_record import run
 
@@ -242,20 +243,16 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "params.yaml").write_text(yaml.safe_dump(params()))
         record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     if wanted in {"scores", "gate"}:
-        comparable = {"samples": 100}
-        expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
-        written = {
-            "train": {"loss": 0.1},
-            "sample": {"images_per_second": 9.5},
-            "evaluate": {"classifier": {"fd": 0.25}},
-            "fingerprint": {"hash": digest(comparable), "comparable": comparable},
-            "baseline": {"comparable": comparable, "scores": {"classifier.fd": expected}},
-        }
+        flat = config.load().flat()
+        (folder / "code.py").touch()
+        code = {"code.py": md5(Path("code.py"))[:12]}
+        scores = {"classifier.fd": 0.25}
         (folder / "metrics").mkdir()
-        for name, value in written.items():
-            (folder / f"metrics/{name}.json").write_text(json.dumps(value))
-        (folder / "metrics/run.json").write_text(run().text())
-        settle()
+        made = run(flat["seed"], params=library.relevant(flat), code=code, scores=scores)
+        (folder / "metrics/run.json").write_text(made.text())
+        expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
+        baseline = {"comparable": made.fingerprint.comparable, "scores": {"classifier.fd": expected}}
+        (folder / "metrics/baseline.json").write_text(json.dumps(baseline))
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
     # pip takes seconds: it is checked in tests/test_doctor.py

@@ -19,14 +19,13 @@ import pytest
 from cyclopts import App
 
 from ddpm import cli
-from ddpm.base import variant
+from ddpm.base import files, variant
 from ddpm.base.errors import exit_code
-from ddpm.base.files import digest
 from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import app
 from ddpm.params import catalogue
-from tests.scored import grid, params, record, settle
+from tests.scored import grid, params, record, result, write
 
 
 def commands(group: App = app, words: str = "") -> dict[str, App]:
@@ -107,14 +106,13 @@ def test_verdicts_as_json_are_those_of_the_file(folder: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize(("fd", "passed"), [(0.25, True), (0.9, False)])
 def test_a_gates_checks_as_json(folder: Path, capsys: pytest.CaptureFixture[str], fd: float, passed: bool) -> None:
-    comparable = {"samples": 100}
     Path("params.yaml").write_text(json.dumps(params()))
-    Path("metrics").mkdir()
-    Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": fd}}))
-    Path("metrics/fingerprint.json").write_text(json.dumps({"hash": digest(comparable), "comparable": comparable}))
+    Path("code.py").write_text("x = 1\n")
+    run = result(fd=fd, code={"code.py": files.md5(Path("code.py"))[:12]})
+    write(run)
     expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
-    BASELINE.write_text(json.dumps({"comparable": comparable, "scores": {"classifier.fd": expected}}))
-    settle()
+    baseline = {"comparable": run.fingerprint.comparable, "scores": {"classifier.fd": expected}}
+    BASELINE.write_text(json.dumps(baseline))
     found = told(capsys, "gate", "--json", code=0 if passed else 1)
     (check,) = found["checks"]
     assert found["passed"] == passed

@@ -33,7 +33,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest, md5
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
-from ddpm.runs.provenance import OUTSIDE
+from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, Record, Table
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import Row
