@@ -18,7 +18,7 @@ from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
-from ddpm.evaluation import bounds, excess, likelihood
+from ddpm.evaluation import bounds, least_error, likelihood
 from ddpm.evaluation.least_error import Gallery
 from ddpm.evaluation.likelihood import Array, Asked, Denoises
 from ddpm.model.model_file import Loaded
@@ -77,7 +77,7 @@ def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray,
 
 def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
     chain = chosen.schedule.noise_schedule(chosen.T)
-    return excess.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
+    return least_error.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
 
 
 @pytest.mark.parametrize("target", variant.names("parameterizations"))
@@ -102,8 +102,8 @@ def test_no_schedule_makes_it_inexact(schedule: str) -> None:
 def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train, chosen = grey(40), diffusion()
     whole = optimum(chosen, train[:7], Gallery(train, every(40)))
-    monkeypatch.setattr(excess, "VALUES", 100)
-    monkeypatch.setattr(excess, "BATCH", 3)
+    monkeypatch.setattr(least_error, "VALUES", 100)
+    monkeypatch.setattr(least_error, "BATCH", 3)
     np.testing.assert_allclose(optimum(chosen, train[:7], Gallery(train, every(40))), whole, rtol=1e-3, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_without_signal_there_is_nothing_to_learn_and_no_row() -> None:
     assert np.isfinite(best).all()
     assert not best[:, -1].any()
     found = {"train": likelihood.Bound(*likelihood.strata(12, TIMESTEPS), best, best, best[:, 0])}
-    rows = excess.rows(found, {"train": best}, chosen)
+    rows = least_error.rows(found, {"train": best}, chosen)
     assert [row["t"] for row in rows] == list(range(1, 12))
     assert all(row["excess_train"] == 0 and math.isfinite(float(row["log_snr"])) for row in rows)
 
@@ -135,17 +135,17 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
     train = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4), dtype=np.uint8)
     config = small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
     monkeypatch.setattr(bounds, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
-    monkeypatch.setattr(excess, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
+    monkeypatch.setattr(least_error, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
     model = Loaded(Ideal(train, config.diffusion), config.training(), {})
     settings = Evaluate(extractors=("classifier",), likelihood=Likelihood(images=40, timesteps=8))
     job = bounds.Job(model, Path(), Path(), settings, CPU)
     found = bounds.likelihoods(job)
-    whole = excess.optima(found, job)["train"]
+    whole = least_error.optima(found, job)["train"]
     np.testing.assert_allclose(found["train"].mse, whole, rtol=1e-3, atol=1e-5)
     for most, images in (("MAX_IMAGES", 60), ("MAX_VALUES", 60 * 16)):
         with monkeypatch.context() as patch:
-            patch.setattr(excess, most, images)
-            fewer = excess.optima(found, job)["train"]
+            patch.setattr(least_error, most, images)
+            fewer = least_error.optima(found, job)["train"]
         assert fewer[:, :2].max() < 1e-6  # an image that is not among them could not be found
         assert 0 < fewer.mean() < whole.mean()
 
@@ -204,8 +204,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Say:
         for split, images in (("train", train[:150]), ("test", test[:150])):
             asked = Asked(images, 50, CPU, SEED)
             found[split] = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
-            best[split] = excess.errors(chain, gallery, asked, 30)
-        measured = convergence.errors(run(noise_levels=record.table(excess.rows(found, best, chosen), digits=6)))
+            best[split] = least_error.errors(chain, gallery, asked, 30)
+        measured = convergence.errors(run(noise_levels=record.table(least_error.rows(found, best, chosen), digits=6)))
         return convergence.diagnose(measured), measured
 
     return say

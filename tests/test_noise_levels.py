@@ -95,18 +95,17 @@ def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference() -> None:
     assert said < 150 * 0.05 * 2  # 7.5 expected at most
 
 
-def test_compare_says_and_draws_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log_snr = np.linspace(8, -6, 40)
-    experiments = grid({"cosine": 1.0, "linear": 2.0}, SEEDS)
-    for number, each in enumerate(experiments):
-        error = (1 + 0.001 * number) * (1 + 0.5 * each.name.startswith("linear")) * np.exp(log_snr / 9)
-        experiments[number] = each.model_copy(update={"noise_levels": record.table(errors(log_snr, error))})
+def test_compare_says_and_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log_snr, runs = np.linspace(8, -6, 40), []
+    for number, one in enumerate(grid({"cosine": 1.0, "linear": 2.0}, SEEDS)):
+        error = (1 + 0.001 * number) * (1 + 0.5 * one.name.startswith("linear")) * np.exp(log_snr / 9)
+        runs.append(one.model_copy(update={"noise_levels": record.table(errors(log_snr, error))}))
     Path("params.yaml").write_text(yaml.safe_dump(params()))
-    scored.record(folder, experiments)
-    with pytest.raises(SystemExit) as ended:
+    scored.record(tmp_path, runs)
+    with pytest.raises(SystemExit, match="0"):
         cli.main(["compare", "--by", "diffusion.schedule.name", "--out", "verdict"])
-    assert ended.value.code == 0
-    line = "linear's error on held-out images, against cosine's, is higher at t = 1 to 40 (by up to 5"
-    assert line in capsys.readouterr().out
-    assert line in Path("verdict/verdict.md").read_text()
-    assert Path("verdict/noise_levels.png").read_bytes().startswith(b"\x89PNG")
+    page = Path("verdict/verdict.md").read_text()
+    assert "linear's error on held-out images, against cosine's, is higher at t = 1 to 40 (by up to 5" in page
+    assert "](noise_levels.png)" in page
+    assert Path("verdict/noise_levels.png").exists()

@@ -21,8 +21,7 @@ from ddpm.params import config, presets
 from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter
 from ddpm.report.overview import Listed
-from ddpm.runs import queue
-from ddpm.runs.library import OUTSIDE
+from ddpm.runs import library, queue
 from ddpm.runs.record import Costs, Fingerprint, Record
 from tests.scored import BASELINE, git, params, record, reference, working
 from tests.test_record import run
@@ -45,11 +44,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def of(seed: int = 0, fd: float = 1.0, at: int = 0, **changes: Any) -> Record:
     """A record of params as ``params()`` takes them, finished at minute ``at``."""
-    flat = working(seed=seed, **changes).flat()
     return run(
         seed,
         finished=datetime(2026, 1, 1, 12, at, tzinfo=UTC),
-        params={key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE},
+        params=library.relevant(working(seed=seed, **changes).flat()),
         scores={"classifier.fd": fd, "real.classifier.fd": 0.1},
         costs=Costs(seconds={"train": 20.0, "sample": 2.4, "evaluate": 100.0}),
     )

@@ -11,13 +11,11 @@ import pytest
 import ddpm
 from ddpm import cli
 from ddpm.base import files
-from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import render, summary
 from ddpm.report.blocks import Chapter
-from ddpm.runs import record
-from ddpm.runs.library import OUTSIDE
+from ddpm.runs import library, record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from tests.test_record import run
 
@@ -37,8 +35,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def of(scores: dict[str, Any], **changes: Any) -> Record:
     """A record of the digits preset with these scores, nested as in metrics/evaluate.json."""
-    flat = config.load(PRESETS / "digits.yaml").flat()
-    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    params = library.relevant(config.load(PRESETS / "digits.yaml").flat())
     comparable = {"samples": 1437}
     fields: dict[str, Any] = {
         "params": params,
@@ -101,13 +98,3 @@ def test_the_command_prints_them_or_the_record(capsys: pytest.CaptureFixture[str
             assert json.loads(out) == record.read(RUN).model_dump(mode="json")
         else:
             assert out == f"{text(of(SCORES))}\n"
-
-
-def test_metrics_are_current_if_params_and_code_are_those_of_the_record() -> None:
-    Path("code").write_text("x = 1\n")
-    Path("params.yaml").write_text((PRESETS / "digits.yaml").read_text())
-    current = of(SCORES, code={"code": files.md5(Path("code"))[:12]})
-    summary.check_current(current, config.load())
-    for change in ({"seed": 1, "params": current.params | {"seed": 1}}, {"code": {"code": "0" * 12}}, {"code": {}}):
-        with pytest.raises(UserError, match="metrics/ are not of"):
-            summary.check_current(current.model_copy(update=change), config.load())

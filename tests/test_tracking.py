@@ -103,7 +103,7 @@ def write_folder(root: Path) -> None:
 def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
     """The record of a run with params.yaml and dvc.yaml, which is its only code."""
     flat = config.check(yaml.safe_load((root / "params.yaml").read_text())).flat()
-    comparable = {"images": {"sha256": "1" * 64}}
+    comparable = {"images": {"sha256": "1" * 64}, "samples": 8}
     run = Record(
         name=name,
         seed=0,

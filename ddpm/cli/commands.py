@@ -97,7 +97,7 @@ def summary(*, json: Json = False) -> None:
 
     run = library.workspace()
     try:
-        summary.check_current(run, config.load())
+        library.current(config.load())
     except UserError as error:
         print(f"warning: {printable(str(error))}", file=sys.stderr)
     answer(json, run.model_dump(mode="json"), render.text([Chapter("", summary.shown(run))]))

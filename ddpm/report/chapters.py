@@ -17,7 +17,7 @@ from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report import noticed, pareto, summary
 from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
-from ddpm.runs import measured
+from ddpm.runs import library, measured
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, sensitivity
 
@@ -38,7 +38,7 @@ def summarized(working: Config, run: Record) -> list[Block]:
     """What `ddpm summary` says about the model, and whether its record is of the working folder."""
     lines = [summary.trained(run), *summary.findings(run)]
     try:
-        summary.check_current(run, working)
+        library.current(working)
     except UserError as error:
         lines.append(Note(str(error), missing=True))
     return lines

@@ -20,7 +20,7 @@ from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report import chapters as of_model
 from ddpm.report import convergence, judgement, render
-from ddpm.report.blocks import Block, Chapter, Figure, Strip, attempted, chapter
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Strip, attempted, chapter
 from ddpm.runs import images, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import comparison, pairing
@@ -40,10 +40,11 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
     if by:
         listing = library.everywhere()
         pairing.check_keys(by, listing.records, working)
-        compared = [chapter("Verdicts", partial(_refused, working, by, may_differ))]
-        if not compared[0].blocks:
+        try:
             verdicts = comparison.compare(listing, by, working, (), may_differ)
             compared = judgement.chapters(verdicts, _samples(verdicts))
+        except UserError as error:
+            compared = [Chapter("Verdicts", [Note(str(error), missing=True)])]
     title = f"{called(working.data, PROCESSED)} {working.data.shape.sides}: {working.model.name}"
     render.write_html(out, title, "ddpm report", chapters(working, compared))
 
@@ -66,12 +67,6 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
         chapter("Memorisation", of(of_model.memorisation)),
         chapter("Provenance", of(of_model.provenance)),
     ]
-
-
-def _refused(working: Config, by: Sequence[str], may_differ: Collection[str]) -> list[Block]:
-    """Raises UserError if the arms cannot be compared."""
-    comparison.compare(library.everywhere(), by, working, (), may_differ)
-    return []
 
 
 def _samples(verdicts: Judgement) -> list[Block]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ddpm.base.errors import UserError
-from ddpm.base.paths import EVALUATION, METRICS, SAMPLES
+from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
-from ddpm.params.config import Config
 from ddpm.report import convergence
 from ddpm.report.blocks import Block, Note, Table, number
-from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
 
@@ -20,12 +18,6 @@ PICTURES = {
     EVALUATION / "nearest.png": " (samples and the training images nearest to them)",
 }
 SCHEDULE = "diffusion.schedule.name"
-
-
-def check_current(run: Record, working: Config) -> None:
-    """Raises UserError unless the checked-out params and code made the working folder's record."""
-    if why := library.why_stale(run, working.flat()):
-        raise UserError(f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`")
 
 
 def shown(run: Record) -> list[Block]:
