@@ -51,24 +51,20 @@ def reference(settings: Config, start: Start) -> None:
 
 
 def train(settings: Config, start: Start) -> None:
-    from ddpm.tracking import profile, tracker
+    from ddpm.tracking import tracker
     from ddpm.tracking.previews import Previews
     from ddpm.training.checkpoints import Checkpoints
     from stages import train
 
     device, ranks = devices.resolve(settings.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint(), inputs.on_record("train", start.params))
-    with tracker.Live(start.params, ranks.main) as log:
-        watches = (Previews, lambda trainer, _: profile.Profile(trainer))
-        train.main(settings.training(), device, ranks, checkpoints, log, watches)
+    with tracker.Live(start.params, start.fingerprint(), ranks.main) as log:
+        train.main(settings.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
             start.check()
-    if ranks.main and settings.train.profile and profile.folder().exists():
-        tracker.sync("train", start.params, log.store, profile.folder())
 
 
 def sample(settings: Config, start: Start) -> None:
-    from ddpm.tracking import tracker
     from ddpm.training.checkpoints import forget_finished
     from stages import sample
 
@@ -80,7 +76,6 @@ def sample(settings: Config, start: Start) -> None:
             model = start.inputs.files[str(MODEL_FILE)]
             forget_finished(trained, model, inputs.on_record("train", start.params))
         start.check()
-        tracker.sync("sample", start.params)
 
 
 def evaluate(settings: Config, start: Start) -> None:
@@ -94,7 +89,7 @@ def evaluate(settings: Config, start: Start) -> None:
     evaluate.main(settings.evaluate, settings.sample, devices.resolve(settings.device), ranks, made, name)
     if ranks.main:
         start.check()
-        tracker.sync("evaluate", start.params)
+        tracker.sync(start.params)
 
 
 STAGES: Mapping[str, Stage] = {

@@ -5,13 +5,12 @@ import time
 import torch
 
 from ddpm.base import paths
-from ddpm.base.files import flatten, read_json, write_json, write_rows
+from ddpm.base.files import flatten, read_json, write_json
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import curve, evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model import averages, flops
-from ddpm.pictures import grids
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
 from ddpm.sampling import guidance
@@ -35,25 +34,10 @@ def main(
     points = curve.curve(found, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
     if not ranks.main:
         return
-    comparable = fingerprint(
-        index,
-        settings,
-        sample,
-        read_precision(paths.SAMPLES),
-        model.facts.get("precision", "unknown"),
-        device,
-        guidance.evaluations(sample, model.config.diffusion),
-    )
-    write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
-    write_rows(paths.CURVE, points, curve.HEADS)
-    write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
-    write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
-    write_rows(paths.EXCESS, found.excess, ["t", "steps", "log_snr"])
-    if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
-        write_rows(paths.EVALUATION / "classes.csv", found.classes)
-    nearest = torch.from_numpy(found.nearest)
-    grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
-    write_json(paths.EVALUATE, found.scores)
+    drawn_in, trained_in = read_precision(paths.SAMPLES), model.facts.get("precision", "unknown")
+    evaluations = guidance.evaluations(sample, model.config.diffusion)
+    comparable = fingerprint(index, settings, sample, drawn_in, trained_in, device, evaluations)
+    evaluation.write(found, points)
     write_json(paths.FINGERPRINT, comparable | {"config": identity})
     trained, drawn = read_json(paths.TRAIN_FACTS), read_json(paths.SAMPLE_FACTS)
     seconds = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": time.perf_counter() - started}
@@ -66,7 +50,7 @@ def main(
         fingerprint=Fingerprint(hash=comparable["hash"], comparable=comparable["comparable"]),
         scores=flatten(found.scores),
         curve=record.table(points),
-        noise_levels=record.table(found.excess, digits=6),
+        noise_levels=record.table(found.excess, digits=4),
         costs=Costs(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],

@@ -1,38 +1,36 @@
 """A project with stages that take no time, to test what ``ddpm study`` does around the runs.
 
-The folder ``control`` sets what goes wrong: ``fail-VARIANT-SEED`` holds how many times, ``sleep`` how long it trains,
-unless that file is removed.
-Each stage that runs adds a line to ``control/ran``, with sample.seeds if that is set.
+The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains,
+unless that file is removed. Each stage that runs adds a line to ``control/ran``, with sample.seeds if that is set.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
-from collections.abc import Mapping
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from ddpm.study.verdict import Findings
 
 from ddpm.cli import main
 from ddpm.params import presets
-from ddpm.runs.alike import Run
-from ddpm.study import verdict, worker
-from ddpm.study.plan import Study
+from ddpm.study import slots, worker
 
 STAGE = """
-import json, os, pathlib, sys, time, yaml
+import datetime, os, pathlib, sys, time, yaml
 
 params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
 control = pathlib.Path(os.environ["DVC_ROOT"], "control")
-stage, seed, variant = sys.argv[1], params["seed"], params["diffusion"]["schedule"]["name"]
+stage, seed, arm = sys.argv[1], params["seed"], params["diffusion"]["schedule"]["name"]
 sets = params["sample"]["seeds"]
 other = f" sampling {sets}" if stage == "evaluate" and sets != [0] else ""
 with (control / "ran").open("a") as ran:
-    ran.write(f"{stage} {variant} {seed}{other}\\n")
-fault = control / f"fail-{variant}-{seed}{other.replace(' ', '-')}"
+    ran.write(f"{stage} {arm} {seed}{other}\\n")
+fault = control / f"fail-{arm}-{seed}{other.replace(' ', '-')}"
 if stage == "reference":
     pathlib.Path("data/reference").write_text("reference")
 elif stage == "train":
@@ -43,13 +41,31 @@ elif stage == "train":
     if fault.exists() and int(fault.read_text()):
         fault.write_text(str(int(fault.read_text()) - 1))
         sys.exit("error: train: out of luck")
-    pathlib.Path("data/model").write_text(f"{variant} {seed}{other}")
-    pathlib.Path("metrics/train.json").write_text(json.dumps({"seconds": 1.0, "images_seen": 1, "parameters": 1}))
+    if params["train"]["learning_rate"] > 0.5:
+        sys.exit("error: train: the loss or its gradient is not finite at step 3")
+    pathlib.Path("data/model").write_text(f"{arm} {seed} {params['train']}")
 else:
-    moved = 0.01 * sets[0]
-    scores = {"classifier": {"fd": 2 + 0.1 * seed + (variant == "linear") + moved % 1}}
-    pathlib.Path("metrics/evaluate.json").write_text(json.dumps(scores))
-    pathlib.Path("metrics/fingerprint.json").write_text(json.dumps({"hash": "h", "hash_without_sampling": "h"}))
+    import numpy as np
+    from ddpm.base import files
+    from ddpm.params import config
+    from ddpm.runs import images, library, record
+
+    images.PATH.parent.mkdir(parents=True, exist_ok=True)
+    np.save(images.PATH, np.full((12, 1, 16, 16), 10 * (seed % 9), np.uint8))
+    score = 2 + 0.1 * seed + (arm == "linear") * (-1) ** seed - (arm == "sigmoid") + (0.01 * sets[0]) % 1
+    comparable = {"samples": 12, "sampling": {"count": 12}}
+    run = record.Record(
+        name="workspace",
+        seed=seed,
+        finished=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        params=library.relevant(config.check(params, "params.yaml").flat()),
+        code={"stages/stage.py": files.md5(pathlib.Path("stages/stage.py"))},
+        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        scores={"classifier.fd": score},
+        costs=record.Costs(images_seen=1, parameters=1, evaluations=1, seconds={"train": 1.0}),
+        environment={"processor": "a CPU", "training_precision": "float32"},
+    )
+    record.write(run, pathlib.Path("metrics/run.json"))
 """
 PIPELINE = """
 stages:
@@ -62,31 +78,25 @@ stages:
     params: [seed, diffusion, train]
     deps: [data/reference, stages/stage.py]
     outs: [data/model]
-    metrics: [metrics/train.json: {cache: false}]
   evaluate:
     cmd: python stages/stage.py evaluate
     params: [sample, evaluate]
     deps: [data/model, stages/stage.py]
-    metrics: [metrics/evaluate.json: {cache: false}]
-    plots: [metrics/fingerprint.json: {cache: false}]
+    outs: [data/samples/samples.npy]
+    metrics: [metrics/run.json: {cache: false}]
 """
 # what `dvc repro [STAGE]` does with this pipeline, in a tenth of its time: a stage whose command, params and deps are
-# known is not run again, its outs are copied; dvc.lock says what ran
+# known is not run again, its outs are copied
 REPRO = """
-import hashlib, json, pathlib, runpy, shutil, yaml
+import hashlib, json, os, pathlib, runpy, shutil, sys, yaml
 
-root, last, lock = pathlib.Path("."), sys.argv[-1], {}
-params, pipeline = (yaml.load((root / name).read_text(), yaml.CSafeLoader) for name in ("params.yaml", "dvc.yaml"))
-
-def files(paths):
-    return [{"path": path, "md5": hashlib.md5((root / path).read_bytes()).hexdigest()} for path in paths]
-
+last = sys.argv[-1]
+params, pipeline = (yaml.load(pathlib.Path(name).read_text(), yaml.CSafeLoader) for name in ("params.yaml", "dvc.yaml"))
 for name, stage in pipeline["stages"].items():
-    read = {"params.yaml": {key: params[key] for key in stage["params"]}}
-    made = {"cmd": stage["cmd"], "deps": files(stage.get("deps", [])), "params": read}
-    key = hashlib.md5(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    cache, outs = pathlib.Path(os.environ["DVC_ROOT"], "control/cache", key), stage.get("outs", [])
-    outs = [*outs, *(path for kind in ("metrics", "plots") for each in stage.get(kind, []) for path in each)]
+    deps = {path: hashlib.md5(pathlib.Path(path).read_bytes()).hexdigest() for path in stage.get("deps", [])}
+    made_by = json.dumps([stage["cmd"], deps, {key: params[key] for key in stage["params"]}], sort_keys=True)
+    cache = pathlib.Path(os.environ["DVC_ROOT"], "control/cache", hashlib.md5(made_by.encode()).hexdigest())
+    outs = [*stage["outs"], *(path for each in stage.get("metrics", []) for path in each)]
     if not cache.exists():
         sys.argv = ["stage.py", name]
         runpy.run_path("stages/stage.py")
@@ -97,34 +107,47 @@ for name, stage in pipeline["stages"].items():
         half.rename(cache)
     for path in outs:
         shutil.copy(cache / path, path)
-    lock[name] = {**made, "outs": files(outs)}
-    (root / "dvc.lock").write_text(yaml.dump({"schema": "2.0", "stages": lock}, Dumper=yaml.CSafeDumper))
     if name == last:
         break
 """
 STUDY = """\
 question: Which schedule?
-variants:
+arms:
   cosine: {diffusion.schedule.name: cosine}
   linear: {diffusion.schedule.name: linear}
 looks: [2]
 """
 PLAN = Path("studies/tiny.yaml")
-NAMED = [f"tiny-{variant}-{seed}" for seed in range(3) for variant in ("cosine", "linear")]
+RESULTS = Path("metrics/studies/tiny")
+NAMED = [f"{arm}-{seed}" for seed in range(3) for arm in ("cosine", "linear")]
 NAMES = NAMED[:4]
+ROOT = str(Path(__file__).parent.parent)
+START = """
+import signal, sys
+
+sys.path.insert(0, {root!r})
+from tests import study_project
+
+if {quick}:
+    study_project.quick()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+study_project.main(["study", "run", *sys.argv[1:]])
+"""
+ASK_DVC, DVC = slots.dvc, worker.REPRO
 
 
 def make(folder: Path) -> None:
     """The project with its study, committed."""
-    chosen = yaml.safe_load(presets.text("digits_small"))
+    params = yaml.safe_load(presets.text("digits_small"))
+    params["compare"]["confidence"], params["sample"]["count"] = 0.5, 12
     texts = {
-        "params.yaml": yaml.safe_dump(chosen | {"compare": chosen["compare"] | {"confidence": 0.5}}),
+        "params.yaml": yaml.safe_dump(params),
         "dvc.yaml": PIPELINE,
         "stages/stage.py": STAGE,
         ".dvc/config": "[core]\n    analytics = false\n",
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-        ".gitignore": "/.ddpm/\n/control/\n",
-        "data/.gitignore": "/reference\n/model\n",
+        ".gitignore": "/.ddpm/\n/control\n*.lock\n",
+        "data/.gitignore": "/reference\n/model\n/samples\n/program\n",
         "metrics/.gitkeep": "",
         str(PLAN): STUDY,
     }
@@ -157,10 +180,13 @@ def ran() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def refs() -> dict[str, str]:
-    """Experiment -> its commit."""
-    lines = git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps").splitlines()
-    return dict(line.split() for line in lines)
+def records() -> dict[str, dict[str, Any]]:
+    """Experiment -> its record."""
+    return {path.stem: json.loads(path.read_text()) for path in (RESULTS / "runs").glob("*.json")}
+
+
+def verdict() -> dict[str, Any]:
+    return json.loads((RESULTS / "verdict.json").read_text())
 
 
 def study(*arguments: str) -> int:
@@ -170,34 +196,38 @@ def study(*arguments: str) -> int:
     return int(left.value.code or 0)
 
 
-# the statistics are tested elsewhere: here a variant is decided at the last look, or when the test says so
-
-
-def judge(study: Study, found: Mapping[str, Mapping[int, Run]]) -> Findings:
-    decided = dict(line.split() for line in os.environ.get("DECIDED", "").splitlines())
-    complete = min(map(len, found.values()))
-    looks = {name: int(decided.get(name, study.plan.looks[-1])) for name in study.params if name != study.baseline}
-    still = [name for name, look in looks.items() if len(found[name]) < look]
-    ahead = [look for look in study.plan.looks if look > complete]
-    return Findings(
-        study=study.name,
-        question=study.plan.question,
-        plan_hash=study.hash,
-        primary=study.plan.primary,
-        baseline=study.baseline,
-        findings=(),
-        open=(study.baseline, *still) if still else (),
-        next_look=ahead[0] if still else None,
-        notes=tuple(f"{name}: {len(runs)} runs" for name, runs in found.items()),
-    )
-
-
 def quick(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
-    """Let REPRO stand in for DVC, in the workers alone; without ``monkeypatch``, for the rest of the process."""
-    start, _, _ = worker.DVC.partition("from dvc.cli")
-    (monkeypatch.setattr if monkeypatch else setattr)(worker, "DVC", start + REPRO)
+    """Let REPRO stand in for DVC; without ``monkeypatch``, for the rest of the process."""
+    put = monkeypatch.setattr if monkeypatch else setattr
+    put(worker, "REPRO", (sys.executable, "-c", REPRO))
+    put(slots, "dvc", lambda *_: Path(".dvc/cache").absolute())  # of `dvc cache dir`, which takes a second
 
 
-def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
-    """Judge as above; without ``monkeypatch``, for the rest of the process."""
-    (monkeypatch.setattr if monkeypatch else setattr)(verdict, "judge", judge)
+def thorough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC itself."""
+    monkeypatch.setattr(worker, "REPRO", DVC)
+    monkeypatch.setattr(slots, "dvc", ASK_DVC)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """``ddpm study run`` as another process, with the same DVC or stand-in as here."""
+    command = [sys.executable, "-c", START.format(root=ROOT, quick=worker.REPRO != DVC), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until(what: str, patience: float = 300) -> None:
+    """Wait until a stage has run."""
+    end = time.monotonic() + patience
+    while what not in ran():
+        assert time.monotonic() < end, ran()
+        time.sleep(0.02)
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in that project, with the stand-in for DVC, and without tracking."""
+    monkeypatch.chdir(folder)
+    for name in ("DVC_ROOT", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder.parent / "site"))
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    quick(monkeypatch)

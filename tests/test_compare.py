@@ -1,40 +1,29 @@
-"""``ddpm compare``: from recorded runs to a verdict in a terminal and in files."""
+"""``ddpm compare``: from records to a verdict in a terminal and in files."""
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from ddpm.report.compared import verdict
 from PIL import Image
 
 from ddpm import cli
-from ddpm.report import page
-from ddpm.report.blocks import chapter
-from ddpm.runs import alike as runs
-from ddpm.tracking.store import SETTINGS
-from tests.scored import Experiment, grid, params, record
+from ddpm.base.paths import RUN
+from ddpm.runs import library
+from tests.scored import git, grid, params, record, result
 
 BY = ("compare", "--by", "diffusion.schedule.name")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def _project(folder: Path) -> None:
     """A project whose params are the small ones, without experiments."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", *SETTINGS):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params()))
-    record(tmp_path, [])
-    return tmp_path
+    (folder / "params.yaml").write_text(yaml.safe_dump(params()))
+    record(folder)
 
 
 def run(*arguments: str) -> int:
@@ -44,84 +33,55 @@ def run(*arguments: str) -> int:
     return ended.value.code
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line on stderr of a command that must fail."""
-    assert run(*arguments) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    (line,) = output.err.splitlines()
-    return line.removeprefix("error: ")
-
-
-def test_a_table_says_who_is_better(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verdict_is_a_table_and_files_that_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
-    assert run(*BY) == 0
-    shown = capsys.readouterr().out
-    assert "cosine (baseline)  6      96           1,000       5" in shown
-    linear, sigmoid = (block.splitlines() for block in shown.split("\n\n")[1:3])
-    assert linear[0] == "linear against cosine, seeds 0 1 2 3 4 5"
-    assert linear[2].split()[0] == "classifier.fd"
-    assert linear[2].endswith("worse")
-    assert sigmoid[2].endswith("better")
-
-
-def test_the_files_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     assert run(*BY, "--out", "verdict") == 0
-    assert set(Path("verdict").iterdir()) == {Path(f"verdict/verdict.{kind}") for kind in ("md", "csv", "json", "png")}
-    verdicts = json.loads(Path("verdict/verdict.json").read_text())["verdicts"]
-    assert [(row["metric"], row["outcome"]) for row in verdicts] == [
-        ("classifier.fd", "worse"),
-        ("classifier.kid_mean", "worse"),
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("linear is worse: FD ")
+    (arm,) = [line for line in lines if line.startswith("cosine (baseline)")]
+    assert arm.split()[2:] == ["6", "96", "1,000", "5"]
+    outcomes = [
+        word for line in lines if line.startswith("classifier.fd ") for word in ("worse", "better") if word in line
     ]
-    with Path("verdict/verdict.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["outcome"] for row in rows] == ["worse", "worse"]
-    assert [float(row["difference"]) for row in rows] == [row["difference"] for row in verdicts]
-    assert rows[0]["seeds"] == "0 1 2 3 4 5"
-    assert rows[0]["variant_images_seen"] == "96"
-    tables = [
-        line for line in Path("verdict/verdict.md").read_text().splitlines() if line.startswith("| classifier.fd ")
-    ]
-    assert len(tables) == 1
-    assert tables[0].split()[-2] == "worse"
+    assert outcomes == ["worse", "better"]
+    assert {path.name for path in Path("verdict").iterdir()} == {"verdict.md", "verdict.json", "verdict.png"}
+    written = json.loads(Path("verdict/verdict.json").read_text())
+    assert run(*BY, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == written
+    assert [(row["arm"], row["metric"], row["outcome"]) for row in written["verdicts"]] == [
+        (arm, f"classifier.{metric}", outcome)
+        for arm, outcome in (("linear", "worse"), ("sigmoid", "better")) for metric in ("fd", "kid_mean")
+    ]  # fmt: skip
+    assert "linear is worse" in Path("verdict/verdict.md").read_text()
     with Image.open("verdict/verdict.png") as picture:
         assert picture.size[0] > 300
 
 
-def test_other_budgets_are_a_column_where_they_are_allowed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_of_other_folders_take_part_and_what_cannot_be_read_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("theirs").mkdir()
+    for each in grid({"cosine": 1, "linear": 2}, range(6)):
+        Path("theirs", f"{each.name}.json").write_text(each.text())
+    Path("theirs/broken.json").write_text("{")
+    assert run(*BY, "--from", "theirs") == 0
+    said = capsys.readouterr().out
+    assert "linear is worse" in said
+    assert "left out: theirs/broken.json: not a run's record" in said
+
+
+def test_what_may_differ_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for steps, fd in ((5, 1.0), (9, 2.0)):
-        ran = {"sample__steps": steps}
-        record(
-            folder,
-            [Experiment(f"{steps}-{seed}", fd + seed, {**ran, "seed": seed}, evaluations=steps) for seed in range(6)],
-        )
+        changes = {"sample__steps": steps}
+        record(folder, [result(seed=seed, fd=fd + seed / 9, params=changes, evaluations=steps, name=f"{steps}-{seed}")
+                        for seed in range(6)])  # fmt: skip
     by = ("compare", "--by", "sample.steps")
-    line = refused(capsys, *by)
-    assert line.startswith("evaluations differ: 5 5, 9 9: a gap may be theirs")
-    assert "--may-differ evaluations" in line
+    assert run(*by) == 2
+    output = capsys.readouterr()
+    assert (output.out, len(output.err.splitlines())) == ("", 1)
+    assert "--may-differ evaluations" in output.err
     assert run(*by, "--may-differ", "parameters", "code") == 2
     assert run(*by, "--may-differ", "evaluations") == 0
-    assert "9             6      96           1,000       9" in capsys.readouterr().out
-
-
-def test_other_code_is_a_note_where_it_is_allowed(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A verdict on it would be about the edit as much as about the schedule, also in the report."""
-    cosine, linear = grid({"cosine": 1}, range(6)), grid({"linear": 2}, range(6))
-    record(folder, [*cosine, *(replace(each, code={"ddpm/training": "ed17ed000000"}) for each in linear)])
-    line = refused(capsys, *BY)
-    says = "code differs in ddpm/training: cosine-0, cosine-1, cosine-2 and 3 more; linear-0, linear-1, linear-2"
-    assert line.startswith(says)
-    assert run(*BY, "--may-differ", "code") == 0
-    assert says in capsys.readouterr().out
-    monkeypatch.setattr(page, "chapters", lambda settings, found: [chapter("", partial(verdict, found))])
-    for flags in ([], ["--may-differ", "code"]):
-        assert run("report", "--by", "diffusion.schedule.name", "--out", "report.html", *flags) == 0
-        shown = Path("report.html").read_text()
-        assert says in shown
-        assert ("--may-differ code" in shown) == (not flags)
 
 
 @pytest.mark.parametrize(
@@ -129,63 +89,45 @@ def test_other_code_is_a_note_where_it_is_allowed(
     [
         (("--by", "diffusion.schedul.name"), "no run has the key 'diffusion.schedul.name' (did you mean"),
         (("--by", "diffusion.schedule.name", "--metrics", "classifier.fdd"), "(did you mean 'classifier.fd'?)"),
+        (("--by", "diffusion.schedule.name", "--from", "nowhere"), "nowhere: no such folder"),
     ],
 )
 def test_mistakes_are_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
 ) -> None:
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
-    assert says in refused(capsys, "compare", *arguments)
-
-
-def test_a_score_that_is_no_number_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record(folder, [*grid({"cosine": 1}, range(3)), *grid({"linear": float("nan")}, range(3))])
-    said = refused(capsys, *BY, "--out", "out")
-    assert "left out linear-0" in said
-    assert "classifier.fd: nan" in said
-    assert not Path("out").exists()
-
-
-FDS = {"cosine": 1.0, "linear": 2.0}
+    assert run("compare", *arguments, "--out", "out") == 2
+    output = capsys.readouterr()
+    assert says in output.err
+    assert (output.out, len(output.err.splitlines()), Path("out").exists()) == ("", 1, False)
 
 
 @pytest.mark.slow
 def test_what_dvc_itself_ran_is_compared(folder: Path) -> None:
-    """The layout of refs and of dvc.lock is DVC's own, not this test's idea of it."""
-    contents = {name: Experiment("x", params={"diffusion__schedule": {"name": name}}).contents() for name in FDS}
-    written = {
-        name: {path: text for path, text in files.items() if path.startswith("metrics/")}
-        for name, files in contents.items()
-    }
+    """The layout of its refs is DVC's own, not this test's idea of it."""
+    records = {name: result(name).text() for name in ("cosine", "linear")}
     (folder / "score.py").write_text(
-        "import json, pathlib, yaml\n"
-        "params = yaml.safe_load(open('params.yaml'))\n"
-        "schedule = params['diffusion']['schedule']['name']\n"
-        f"fd, files = {FDS!r}[schedule], {written!r}[schedule]\n"
-        "files['metrics/evaluate.json'] = json.dumps({'classifier': {'fd': fd, 'kid_mean': fd}})\n"
-        "for path, text in files.items():\n"
-        "    pathlib.Path(path).parent.mkdir(exist_ok=True)\n"
-        "    pathlib.Path(path).write_text(text)\n"
+        "import pathlib, yaml\n"
+        "name = yaml.safe_load(open('params.yaml'))['diffusion']['schedule']['name']\n"
+        f"path = pathlib.Path({str(RUN)!r})\n"
+        "path.parent.mkdir(exist_ok=True)\n"
+        f"path.write_text({records!r}[name])\n"
     )
     stage = {
         "cmd": f"{sys.executable} score.py",
         "params": [key for key in params() if key != "device"],
-        "metrics": [{path: {"cache": False}} for path in written["cosine"]],
+        "metrics": [{str(RUN): {"cache": False}}],
     }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": stage}}))
     dvc = [sys.executable, "-m", "dvc"]
-    for command in (
-        [*dvc, "init", "--quiet"],
-        ["git", "config", "user.name", "t"],
-        ["git", "config", "user.email", "t@example.org"],
-        ["git", "add", "."],
-        ["git", "commit", "--quiet", "-m", "begin"],
-        [*dvc, "exp", "run", "--quiet", "-n", "a"],
-        [*dvc, "exp", "run", "--quiet", "-n", "b", "-S", "diffusion.schedule.name=linear"],
-        ["git", "checkout", "--quiet", "params.yaml"],
-    ):
-        subprocess.run(command, check=True, capture_output=True)
-    found = runs.gather()
-    assert [(each.name, each.source) for each in found.runs] == [("a", "dvc"), ("b", "dvc")]
-    assert found.notes[0].startswith("left out workspace: stage evaluate ran with another diffusion than")
-    assert [each.scores["classifier.fd"] for each in found.runs] == [*FDS.values()]
+    subprocess.run([*dvc, "init", "--quiet"], check=True)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "begin")
+    for name, changes in (("a", []), ("b", ["-S", "diffusion.schedule.name=linear"])):
+        subprocess.run([*dvc, "exp", "run", "--quiet", "-n", name, *changes], check=True, capture_output=True)
+    git("checkout", "--quiet", "params.yaml")
+    found = library.everywhere()
+    assert {(each.name, each.params["diffusion.schedule.name"]) for each in found.records} >= {
+        ("a", "cosine"), ("b", "linear"),
+    }  # fmt: skip
+    assert len(found.records) == 2

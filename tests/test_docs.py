@@ -24,13 +24,14 @@ import pygit2
 import pytest
 import yaml
 
-from ddpm import cli, doctor
+from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.files import digest
 from ddpm.cli.app import app
 from ddpm.params import config, file, presets, schema
 from ddpm.runs import alike as runs
 from ddpm.study import plan
+from ddpm.tools import doctor
 from ddpm.verdicts import gate
 from tests.scored import grid, params, record, settle
 from tests.small_project import merged
@@ -255,9 +256,8 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settle()
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
-    # pip takes seconds, and so does another process with torch: both are checked in tests/test_doctor.py
+    # pip takes seconds: it is checked in tests/test_doctor.py
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
-    monkeypatch.setattr(doctor, "torch_starts", lambda: [doctor.Finding("torch", "ok", "starts")])
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)
@@ -357,3 +357,9 @@ LINES = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_te
 def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line: str) -> None:
     pattern = re.compile(".*".join(map(re.escape, line.split("..."))), re.S)
     assert any(pattern.search(message) for message in messages())
+
+
+def test_a_line_that_no_code_prints_would_be_found() -> None:
+    assert len(LINES) > 30
+    with pytest.raises(AssertionError):
+        test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")

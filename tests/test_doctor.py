@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,10 @@ import torch
 import yaml
 
 import ddpm
-from ddpm import cli, doctor
+from ddpm import cli
 from ddpm.params import file
+from ddpm.tools import doctor
 from ddpm.tracking.store import SETTINGS, Store
-from ddpm.training import checkpoints
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
 DIGITS = file.read(PRESETS / "digits.yaml")
@@ -36,7 +34,6 @@ def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(doctor, "torch_starts", lambda: [doctor.Finding("torch", "ok", "starts")])  # 2 s
     monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
     pygit2.init_repository(".")
     (tmp_path / ".dvc").mkdir()
@@ -70,18 +67,7 @@ def states(found: list[dict[str, str]]) -> list[str]:
 def test_a_fresh_clone_lacks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     code, topics = run(capsys, "--offline")
     assert code == 0, topics
-    assert topics.keys() >= {
-        "packages",
-        "git",
-        "torch",
-        "dvc",
-        "repository",
-        "device",
-        "precision",
-        "model",
-        "disk",
-        "mlflow",
-    }
+    assert topics.keys() >= {"packages", "git", "dvc", "repository", "device", "model", "mlflow"}
     assert topics["dataset"][0]["found"] == "digits comes with a package"
     assert not Path("mlflow.db").exists()
 
@@ -131,7 +117,7 @@ def test_damaged_weights_are_missing(capsys: pytest.CaptureFixture[str], tmp_pat
     cached.write_bytes(b"half of it")
     code, topics = run(capsys)
     assert code == 1
-    assert states(topics["weights"]) == ["ok", "missing"]
+    assert states(topics["weights"]) == ["missing"]
 
 
 def test_images_that_were_made_are_counted_and_others_are_said(
@@ -141,7 +127,7 @@ def test_images_that_were_made_are_counted_and_others_are_said(
     download("digits", None)
     assert run(capsys)[1]["dataset"][0]["found"] == "data/processed: digits 16x16x1, 1,438 train, 359 test images"
     write(data={"image_size": 32})
-    assert states(run(capsys)[1]["dataset"]) == ["note", "ok"]
+    assert run(capsys)[1]["dataset"][0]["found"] == "digits comes with a package"
 
 
 def download(name: str, source: str | None) -> None:
@@ -173,15 +159,14 @@ def test_images_of_another_source_are_not_those_of_params_yaml(
 
     write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
     code, topics = run(capsys)
-    assert (code, states(topics["dataset"])) == (1, ["note", "missing"])
-    assert "from another data.source" in topics["dataset"][0]["found"]
+    assert (code, states(topics["dataset"])) == (1, ["missing"])
     code, told = check(capsys)
     assert (code, told.count("\n")) == (2, 1)
     assert told.startswith("error: data.source: no such file or folder 'nowhere'")
 
     Path("nowhere").mkdir()
     code, topics = run(capsys)
-    assert (code, states(topics["dataset"])) == (0, ["note", "ok"])
+    assert (code, states(topics["dataset"])) == (0, ["ok"])
     assert check(capsys) == (0, "")
 
 
@@ -271,7 +256,7 @@ def test_an_impossible_network_is_said(capsys: pytest.CaptureFixture[str]) -> No
     write(data={"image_size": 18})
     code, topics = run(capsys)
     assert code == 1
-    assert "must be a multiple of 4" in topics["model"][0]["fix"]
+    assert "must be a multiple of 4" in topics["device"][1]["fix"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -320,19 +305,8 @@ def test_a_store_of_another_version_of_mlflow_is_said_with_the_way_to_upgrade_it
     code, topics = run(capsys)
     assert (code, states(topics["mlflow"])) == (0, ["note"])
     assert "out-of-date database schema" in topics["mlflow"][0]["found"]
-    assert f"`mlflow db upgrade sqlite:///{Path('mlflow.db').resolve()}`" in topics["mlflow"][0]["fix"]
     Path("mlflow.db").write_text("half of it, as of a broken copy")
     assert "file is not a database" in run(capsys)[1]["mlflow"][0]["found"]
-
-
-def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        monkeypatch.setattr(doctor, "PORT", port)
-        code, topics = run(capsys)
-        assert (code, states(topics["ui"])) == (0, ["note"])
-        assert f"`make ui PORT={port + 1}`" in topics["ui"][0]["fix"]
-    assert "ui" not in run(capsys)[1]
 
 
 @pytest.mark.parametrize("name", ["python", "dvc"])
@@ -351,23 +325,12 @@ def test_another_environment_that_comes_first_in_path_is_said(
     assert "`source .venv/bin/activate`" in topics[name][0]["fix"]
 
 
-def test_the_command_of_another_clone_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("ddpm").mkdir()
-    Path("ddpm/doctor.py").touch()
-    code, topics = run(capsys)
-    assert (code, states(topics["folder"])) == (0, ["note"])
-    assert f"the command ddpm runs {Path(doctor.__file__).parent}" in topics["folder"][0]["found"]
-    shutil.rmtree("ddpm")
-    Path("ddpm").symlink_to(Path(doctor.__file__).parent)
-    assert "folder" not in run(capsys)[1]
-
-
 def test_a_clone_of_another_user_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container. git has a variable that makes it take each folder for another user's."""
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     code, topics = run(capsys)
-    assert (code, states(topics["git"])) == (1, ["missing"])
-    assert f"`git config --global --add safe.directory {Path.cwd()}`" in topics["git"][0]["fix"]
+    assert (code, states(topics["folder"])) == (1, ["missing"])
+    assert f"`git config --global --add safe.directory {Path.cwd()}`" in topics["folder"][0]["fix"]
 
 
 @pytest.mark.parametrize(
@@ -397,13 +360,6 @@ def test_folders_that_cannot_be_written_are_missing(
     assert topics[topic][0]["found"].endswith(words)
 
 
-def test_a_clock_that_is_behind_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    os.utime("params.yaml", (time.time() + 3600,) * 2)
-    code, topics = run(capsys)
-    assert (code, states(topics["folder"])) == (0, ["note"])
-    assert topics["folder"][0]["found"] == "a file is 60 minutes from the future"
-
-
 @pytest.mark.parametrize(
     ("cuda", "words", "fix"),
     [
@@ -422,32 +378,6 @@ def test_a_driver_that_torch_cannot_use_is_said(
     assert (code, states(topics["device"])) == (0, ["ok", "note"])
     assert words in topics["device"][1]["found"]
     assert topics["device"][1]["fix"].startswith(fix)
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "killed by SIGILL when it is imported"),
-        ("raise OSError('libgomp.so.1: cannot open shared object file')", "OSError: libgomp.so.1: cannot open"),
-    ],
-)
-def test_a_torch_that_cannot_start_is_missing(
-    code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that is built for another CPU, or whose libraries are not all there."""
-    Path("broken").mkdir()
-    Path("broken/torch.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    (found,) = REAL_TORCH_STARTS()
-    assert found.state == "missing"
-    assert found.found.startswith(words)
-
-
-REAL_TORCH_STARTS: Callable[[], Iterator[doctor.Finding]] = doctor.torch_starts
-
-
-def test_torch_starts_here() -> None:
-    assert [found.state for found in REAL_TORCH_STARTS()] == ["ok"]
 
 
 REAL_PACKAGES: Callable[[], doctor.Finding] = doctor.packages
@@ -486,13 +416,3 @@ def test_names_from_outside_cannot_steer_the_terminal() -> None:
     shown = doctor.listing([doctor.Finding("dataset", "ok", "a\x1b[31mred\nline")])
     assert "\x1b" not in shown
     assert "a\\x1b[31mred line" in shown
-
-
-def test_trainings_that_were_stopped_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "trainings" not in run(capsys)[1]
-    for name in ("a", "b"):
-        checkpoints.Checkpoints(name).save(5, {"x": torch.zeros(2**18)})
-    code, topics = run(capsys)
-    assert code == 0
-    assert topics["trainings"][0]["found"].startswith("2 stopped or running, 0.00 GiB")
-    assert "`rm -r .ddpm/checkpoints`" in topics["trainings"][0]["fix"]

@@ -10,8 +10,6 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 import torch
-from ddpm.evaluation.excess import Gallery
-from ddpm.model.file import Loaded
 from torch import Tensor
 
 from ddpm.base import variant
@@ -21,7 +19,9 @@ from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.evaluation import bounds, excess, likelihood
+from ddpm.evaluation.least_error import Gallery
 from ddpm.evaluation.likelihood import Array, Asked, Denoises
+from ddpm.model.model_file import Loaded
 from ddpm.report import convergence
 from ddpm.report.convergence import Diagnosis, Levels
 from ddpm.runs import record

@@ -391,8 +391,8 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capf
         thread.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         store = tracking.Store()
-        assert store.attempt(store.runs) is None
-        assert store.attempt(store.runs) is None
+        assert store.attempt(lambda: store.experiment) is None
+        assert store.attempt(lambda: store.experiment) is None
         time.sleep(0.1)
         server.shutdown(socket.SHUT_RDWR)
         thread.join()

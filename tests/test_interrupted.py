@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddpm import cli, doctor
+from ddpm import cli
 from ddpm.cli import commands
 from ddpm.params import file
 from ddpm.runs import interrupted
+from ddpm.tools import doctor
 from tests.scored import git
 
 COMMIT = ("commit", "--quiet", "--allow-empty", "--message")

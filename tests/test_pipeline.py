@@ -19,11 +19,11 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 from ddpm.base.files import read_json, sha256
-from ddpm.tracking.record import CODE
 from stages import __main__ as runner
 from stages import download
 
 ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
 UP_TO_DATE = "Data and pipelines are up to date."
 
 # the digits preset in seconds: a tiny network on a short chain, 40 steps
@@ -46,15 +46,17 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.environment = os.environ | {
+        foreign = ("DVC_", "MLFLOW_", "DDPM_", "GIT_", "PYTHONPATH")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
             "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site-cache"),
             "GIT_CONFIG_GLOBAL": os.devnull,
+            **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }
-        self.environment.pop("PYTHONPATH", None)
 
-    def call(self, *command: str) -> tuple[int, str]:
-        """Exit code, and stdout and stderr."""
-        done = subprocess.run(
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment,
@@ -62,12 +64,12 @@ class Clone:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        return done.returncode, done.stdout
 
     def run(self, *command: str) -> str:
         """stdout and stderr of a command that must succeed."""
-        code, output = self.call(*command)
-        assert code == 0, output[-4000:]
+        process = self.start(*command)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output[-4000:]
         return output
 
     def commit(self) -> None:
@@ -207,15 +209,11 @@ def assert_two_complete_runs(folder: Path) -> None:
         assert run.data.params["diffusion.schedule.name"] == schedule
         assert run.data.params["train.steps"] == "40"
         assert {"classifier.fd", "classifier.kid_mean", "classifier.precision"} <= run.data.metrics.keys()
-        assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["digits"]
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
         assert sorted(steps) == list(range(1, 41))
         artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "samples")}
         assert artifacts >= {"samples/grid.png", "samples/reverse.mp4"}
     assert "dvc.exp.name" in linear.data.tags
-    code = json.loads(linear.data.tags[CODE])
-    assert {"ddpm/training", "stages/evaluate.py"} <= code.keys()
-    assert code.items() <= read_json(folder / "metrics/run.json")["code"].items()
     history = client.get_metric_history(linear.info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == curve(folder)
     assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
@@ -263,13 +261,11 @@ RERUN_NOTHING = [
     "ddpm/tracking",
     "ddpm/verdicts",
     "ddpm/study",
-    "ddpm/forecast",
     "ddpm/use",
     "ddpm/sharing",
     "ddpm/report",
-    "ddpm/tools",
     "ddpm/cli",
-    "ddpm/doctor.py",
+    "ddpm/tools",
     "ddpm/__init__.py",
     "stages/__main__.py",
     "ddpm/variants/schedules/linear.py",
@@ -326,8 +322,9 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
     }.items():
         if "exp" not in command:
             clone.set({"diffusion": {"schedule": {"name": "cosin"}}})
-        code, output = clone.call(*command)
-        assert code != 0
+        process = clone.start(*command)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode != 0
         assert [out for out in outs if not (clone.folder / out).exists()] == []
         assert {out: sha256(clone.folder / out) for out in outs} == before
         assert ran(output) == ["check"]
@@ -335,14 +332,15 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         clone.run("git", "checkout", "--quiet", "params.yaml")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone: Clone) -> None:
     """DVC would record the file of the variant that was named when it started."""
     check = clone.folder / "stages/check.py"
     edit = "import atexit\n\n@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
     edit += "    file.PATH.write_text(text.replace('name: digits ', 'name: mnist '))\n"
     check.write_text(f"{check.read_text()}\n{edit}")
-    _, output = clone.call("dvc", "repro", "download")
+    process = clone.start("dvc", "repro", "download")
+    output, _ = process.communicate(timeout=240)
     assert ran(output) == ["check", "download"]
     line = (
         "error: params.yaml: it did not ask for ddpm/variants/datasets/mnist.py when DVC started; run `dvc repro` again"
@@ -374,18 +372,21 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
 
 
 def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None:
-    assert clone.call(sys.executable, "-m", "stages", "preprocess") == (
-        2,
-        "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n",
-    )
+    process = clone.start(sys.executable, "-m", "stages", "preprocess")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_ten_digits_are_learned_by_heart(clone: Clone) -> None:
     """The preset overfit. The bounds are below what came of faults that were made on purpose: with one wrong power of
     sigma in q_sample the loss was 0.11, and with the coefficients of posterior_mean exchanged the ratio was 0.11."""
     clone.run("ddpm", "preset", "overfit", "--force")
-    assert "digits: 10 train, 1,787 test images" in clone.run("dvc", "repro")
+    process = clone.start("dvc", "repro")
+    output, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, output[-4000:]
+    assert "digits: 10 train, 1,787 test images" in output
     near = read_json(clone.folder / "metrics/evaluate.json")["memorisation"]["pixels"]
     assert near["share"] == 1
     assert near["ratio"] < 0.08

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from ddpm.base.errors import UserError
+from ddpm.pictures import strips
 from ddpm.pictures.plots import Panel
 from ddpm.report import blocks, render
 from ddpm.report.blocks import Chapter, Figure, Note, Strip, Table
@@ -158,10 +159,10 @@ def test_what_cannot_be_built_is_a_line() -> None:
 )
 def test_tiles_of_any_images_are_gray_or_rgb_and_the_rest_is_clear(channels: int, height: int, width: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, channels, height, width), dtype=np.uint8)
-    picture = blocks.tiles(images)
+    picture = strips.tiles(images)
     scale = picture.shape[0] // height
-    assert picture.shape[0] <= max(blocks.STRIP_WIDTH, height)
-    assert picture.shape[1] >= blocks.STRIP_WIDTH or height * (scale + 1) > blocks.STRIP_WIDTH
+    assert picture.shape[0] <= max(strips.WIDTH, height)
+    assert picture.shape[1] >= strips.WIDTH or height * (scale + 1) > strips.WIDTH
     tile = picture[::scale, ::scale]
     expected = images[:, :3] if channels >= 3 else images[:, :1].repeat(3, axis=1)
     for i in range(3):

@@ -97,12 +97,12 @@ def test_the_e_value_is_the_bayes_factor_of_a_normal_effect() -> None:
     assert likelihood.sum() * step / stats.t.pdf(t, n - 1) == pytest.approx(1 / level, rel=1e-3)
 
 
-@pytest.mark.parametrize(("effect", "expected", "seeds"), [(1.0, 0.96, 11.5), (1.5, 1.0, 8.7), (2.0, 1.0, 8.1)])
+@pytest.mark.parametrize(("effect", "expected", "seeds"), [(1.0, 0.96, 11.5), (1.5, 1.0, 8.7)])
 def test_both_tests_have_the_power_that_was_planned_with(effect: float, expected: float, seeds: float) -> None:
     design, trials = Design(LOOKS, "pocock"), 400
     differences = draw(trials) + effect
     t = np.abs(t_at(LOOKS, differences)) >= design.bounds(ALPHA)
-    flips = np.array([[look in design.sign_flips(each, ALPHA) for look in LOOKS] for each in differences])
+    flips = np.array([np.isin(LOOKS, design.sign_flips(each, ALPHA)) for each in differences])
     both = np.where((t & flips).any(1), np.array(LOOKS)[(t & flips).argmax(1)], 99)
     assert (both <= 20).mean() == pytest.approx(expected, abs=0.025)
     assert np.minimum(both, 20).mean() == pytest.approx(seeds, abs=0.5)
@@ -220,7 +220,7 @@ def test_a_wide_margin_makes_equivalence_the_likely_verdict() -> None:
 
 
 def test_a_gap_of_the_margin_is_rarely_called_equivalent_at_any_look() -> None:
-    """As in ddpm/study/verdict.py: the one-sided p is half of a two-sided design's."""
+    """As in ddpm/verdicts/verdict.py: the one-sided p is half of a two-sided design's."""
     trials, margin = 20_000, 1.0
     design, differences = Design(LOOKS, "pocock"), draw(trials) + margin
     one_sided = [statistics.t_test(differences[:, :n], margin, 0.9).equivalence_p for n in LOOKS]

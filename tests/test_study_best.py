@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from ddpm.study.verdict import Finding, Findings
 from numpy.typing import NDArray
 
-from ddpm.runs.alike import Run
-from ddpm.study import best, tuning, verdict
+from ddpm.study import best, judging
 from ddpm.study.grid import Point
-from ddpm.study.plan import Plan, Study
-from ddpm.verdicts import statistics
+from ddpm.verdicts import statistics, tuning, verdict
+from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
 from ddpm.verdicts.tuning import Tried
-from tests.scored import result, working
+from ddpm.verdicts.verdict import Verdict
+from tests.scored import rescored, result, study
 
 # --- how often a verdict is false
 
@@ -67,7 +66,7 @@ def simulated(means: Sequence[Sequence[float]], seeds: int, trials: int, crossed
     place = tuning.best(tuned, lower=True).astype(int)
     possible = tuning.behind(tuned, True, tuning.level(ALPHA, 2, points))[0] <= 0
     baseline, arm = np.moveaxis(np.take_along_axis(fresh, place[..., None, None], 2), 1, 0)
-    level = ALPHA * (verdict.PRIMARY - tuning.EXCLUDING)
+    level = ALPHA * (verdict.PRIMARY - verdict.EXCLUDING)
     better = ((decided(arm - fresh[:, 0], level) < 0) | ~possible[:, 0]).all(-1)
     worse = ((decided(fresh[:, 1] - baseline, level) > 0) | ~possible[:, 1]).all(-1)
     chosen = decided((arm - baseline)[:, 0], ALPHA * verdict.PRIMARY)
@@ -84,7 +83,7 @@ def check_claims(response: Sequence[float], seeds: int, trials: int) -> tuple[fl
     error = 3 * math.sqrt(ALPHA * (1 - ALPHA) / trials)
     assert shares[0] < ALPHA + error
     assert shares[2] < ALPHA + error
-    assert (~found.possible[..., int(np.argmin(response))]).any(-1).mean() < ALPHA * tuning.EXCLUDING + error
+    assert (~found.possible[..., int(np.argmin(response))]).any(-1).mean() < ALPHA * verdict.EXCLUDING + error
     return shares
 
 
@@ -98,7 +97,7 @@ def test_excluding_the_best_value_is_paid_for() -> None:
     trials = 20000
     found = simulated([[0, 0.1], [0, 0.1]], 4, trials, crossed=True)
     lost = ~found.possible[..., 0].all(-1)
-    assert 0.5 * ALPHA * tuning.EXCLUDING < lost.mean() < 1.2 * ALPHA * tuning.EXCLUDING
+    assert 0.5 * ALPHA * verdict.EXCLUDING < lost.mean() < 1.2 * ALPHA * verdict.EXCLUDING
     assert (found.best[lost] != 0).mean() > 0.9
     assert 0.5 * ALPHA < (found.best != 0).mean() < ALPHA
 
@@ -138,37 +137,24 @@ ARMS = ("cosine", "linear")
 MADE = {arm: result(arm) for arm in ARMS}
 
 
-def claimed(fresh: Array, place: Sequence[int], possible: NDArray[np.bool_], run: NDArray[np.bool_]) -> Findings:
+def claimed(fresh: Array, place: Sequence[int], possible: NDArray[np.bool_], run: NDArray[np.bool_]) -> Judgement:
     """What a study claims. fresh: (arms, points, seeds); possible, run: (arms, points), run at values not chosen."""
-    grid = {RATE: list(RATES[: fresh.shape[1]])}
-    plan = Plan.model_validate(
-        {
-            "question": "Which?",
-            "variants": {arm: {"diffusion.schedule.name": arm} for arm in ARMS},
-            "looks": LOOKS,
-            "tune": {**grid, "seeds": 4, "claim": "best"},
-        }
-    )
-    configs = {arm: working(diffusion__schedule={"name": arm}) for arm in ARMS}
-    points = {arm: [Point({RATE: rate}, configs[arm]) for rate in grid[RATE]] for arm in ARMS}
-    chosen = {arm: points[arm][at] for arm, at in zip(ARMS, place, strict=True)}
-    study = Study("schedules", plan, {}, configs, points=points, chosen=chosen)
-    runs: dict[tuple[str, int | None], dict[int, Run]] = {}
-    tried = []
+    rates = list(RATES[: fresh.shape[1]])
+    plan = study("linear", looks=LOOKS, tune={RATE: rates, "seeds": 4, "claim": "best"})
+    plan.points = {arm: [Point({RATE: rate}, plan.configs[arm]) for rate in rates] for arm in ARMS}
+    plan.chosen = {arm: plan.points[arm][at] for arm, at in zip(ARMS, place, strict=True)}
+    runs, tried = {}, []
     for side, arm in enumerate(ARMS):
-        for at, scores in enumerate(fresh[side]):
+        for at, row in enumerate(fresh[side].tolist()):
             tried.append(Tried(arm, {RATE: RATES[at]}, (), 0.0, at == place[side], possible=bool(possible[side, at])))
-            runs[arm, at] = {
-                seed: replace(MADE[arm], name=f"{arm}-{at}-{seed}", seed=seed, scores={FD: float(score)})
-                for seed, score in enumerate(scores)
-            }
-    ordinary = {arm: runs[arm, at] for arm, at in zip(ARMS, place, strict=True)}
-    others = {(arm, at): runs[arm, at] for (arm, at) in runs if at is not None and run[ARMS.index(arm), at]}
-    return best.claimed(study, verdict.judge(study, ordinary), ordinary, others, tried)
+            runs[arm, at] = {seed: rescored(MADE[arm], seed, {FD: score}) for seed, score in enumerate(row)}
+    arms = [Arm(arm, {RATE: RATES[at]}, runs[arm, at]) for arm, at in zip(ARMS, place, strict=True)]
+    others = {(arm, at): runs[arm, at] for (arm, at) in runs if run[ARMS.index(arm), at]}
+    return best.claimed(plan, judging.of_arms(plan, arms), others, tried, judging.of_arms)
 
 
-def primary(found: Findings) -> Finding:
-    return next(each for each in found.findings if each.metric == FD)
+def primary(judgement: Judgement) -> Verdict:
+    return next(each for each in judgement.verdicts if each.metric == FD)
 
 
 def scores(means: Sequence[Sequence[float]], count: int = 8) -> Array:
@@ -195,7 +181,7 @@ def test_only_the_values_that_could_overturn_a_verdict_are_run(
     assert not primary(waits).at_best
     assert waits.open == ARMS
     assert waits.next_look == 8
-    assert {(arm, at) for variant, arm, at in waits.alternatives if variant == "linear"} == needed
+    assert {(arm, at) for waiting, arm, at in waits.alternatives if waiting == "linear"} == needed
     holds = claimed(scores(means), (0, 0), ALL, ALL)
     assert (primary(holds).outcome, primary(holds).at_best) == (outcome, True)
     assert primary(holds).said == f"{outcome} at its best"

@@ -6,62 +6,59 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from ddpm.base.files import write_json
-from ddpm.runs import alike as all_runs
-from ddpm.runs.alike import Run
-from ddpm.study import curves, verdict
-from ddpm.study.plan import Plan, Study
+from ddpm.report import judgement as shown
+from ddpm.runs.record import Record, Table
+from ddpm.study import judging
+from ddpm.verdicts import curves
 from ddpm.verdicts.curves import Curves, critical
+from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array, t_test
-from tests.scored import Experiment, record, result, working
+from tests.scored import rescored, result, study
 
 FD = "classifier.fd"
 IMAGES = (16, 32, 64, 96)
 SEEDS = 8
 SCHEDULES = ("cosine", "linear", "sigmoid")
 MADE = {schedule: result(schedule) for schedule in SCHEDULES}
+Runs = dict[str, dict[int, Record]]
 
 
-def study(*variants: str, **changes: Any) -> Study:
-    names = ("cosine", *(variants or ("linear",)))
-    plan = Plan(question="Which?", variants={name: {"diffusion.schedule.name": name} for name in names}, **changes)
-    return Study("s", plan, {}, {name: working(diffusion__schedule={"name": name}) for name in names})
+def curve(scores: Sequence[float], images: Sequence[int] = IMAGES) -> dict[str, Table]:
+    rows = tuple((float(at), float(score)) for at, score in zip(images, scores, strict=True))
+    return {"curve": Table(columns=("images", FD), rows=rows)}
 
 
-def runs(schedule: str, scores: Array) -> dict[int, Run]:
-    """scores: (seeds, budgets)."""
-    made = MADE[schedule]
-    return {
-        seed: replace(
-            made,
-            seed=seed,
-            name=f"{schedule}-{seed}",
-            scores={FD: row[-1]},
-            curve={at: {FD: score} for at, score in zip(IMAGES, row, strict=True)},
-        )
-        for seed, row in enumerate(scores.tolist())
-    }
-
-
-def found(*means: Sequence[float], noise: float = 0.01, seeds: int = SEEDS) -> dict[str, dict[int, Run]]:
+def runs(*means: Sequence[float], noise: float = 0.01, seeds: int = SEEDS) -> Runs:
     """Runs of the schedules with these mean scores at each budget, to the last digits."""
-    random, made = np.random.default_rng(0), {}
+    random, found = np.random.default_rng(0), {}
     for schedule, mean in zip(SCHEDULES, means, strict=False):
         drawn = random.standard_normal((seeds, len(IMAGES)))
-        made[schedule] = runs(schedule, np.array(mean) + noise * (drawn - drawn.mean(0)))
-    return made
+        scores = (np.array(mean) + noise * (drawn - drawn.mean(0))).tolist()
+        found[schedule] = {
+            seed: rescored(MADE[schedule], seed, {FD: row[-1]}).model_copy(update=curve(row))
+            for seed, row in enumerate(scores)
+        }
+    return found
+
+
+def arms(found: Runs) -> list[Arm]:
+    return [Arm(name, {"diffusion.schedule.name": name}, of_arm) for name, of_arm in found.items()]
+
+
+def drawn(found: Runs, at: dict[str, int | None], **plan: Any) -> Curves | None:
+    _, *others = found
+    return curves.curves(arms(found), at, judging.rules(study(*others, **plan), [FD]))
 
 
 def judged(*means: Sequence[float], look: int | None = 8, **options: Any) -> Curves:
-    given = found(*means, **options)
-    made = curves.curves(study(*list(given)[1:]), given, dict.fromkeys(given, look))
+    found = runs(*means, **options)
+    made = drawn(found, dict.fromkeys(found, look))
     assert made
     return made
 
@@ -103,18 +100,17 @@ def test_a_band_of_budgets_that_are_alike_is_narrower_than_bonferronis_and_wider
     assert critical(apart, 0.05) == pytest.approx(-stdtrit(SEEDS - 1, (1 - 0.95**0.25) / 2), rel=0.03)
 
 
-def test_variants_and_looks_share_the_error_rate() -> None:
-    """The second look's band is that of what the second look adds, for one of two variants."""
-    given = found(LEVEL, LEVEL, LEVEL, noise=0.1, seeds=12)
-    asked = study("linear", "sigmoid", looks=(8, 12))
-    made = curves.curves(asked, given, {"linear": 12, "sigmoid": 8})
+def test_arms_and_looks_share_the_error_rate() -> None:
+    """The second look's band is that of what the second look adds, for one of two arms."""
+    found = runs(LEVEL, LEVEL, LEVEL, noise=0.1, seeds=12)
+    made = drawn(found, {"linear": 12, "sigmoid": 8}, looks=(8, 12))
     assert made
     linear, sigmoid = made.against
     assert (len(linear.seeds), len(sigmoid.seeds)) == (12, 8)
     for each, before in ((linear, 8), (sigmoid, 0)):
         seeds = len(each.seeds)
         level = 0.025 * sum(sign * math.log1p((math.e - 1) * n / 12) for sign, n in ((1, seeds), (-1, before)))
-        gaps = np.array([[given[each.variant][s].curve[at][FD] - given["cosine"][s].curve[at][FD] for at in IMAGES]
+        gaps = np.array([[found[each.arm][s].learned[at][FD] - found["cosine"][s].learned[at][FD] for at in IMAGES]
                          for s in range(seeds)])  # fmt: skip
         halves = critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(seeds)
         for point, half, gap in zip(each.points, halves, gaps.mean(0), strict=True):
@@ -127,37 +123,38 @@ def test_before_the_first_look_there_are_means_and_no_band() -> None:
     assert outcomes(made) == ["open"] * 4
 
 
-# --- in words
+# --- outcomes, and in words
+
+CROSSING = [1.5, 1.3, 1.205, 1.3]
 
 
-def test_a_crossing_is_said_where_the_bands_support_it() -> None:
-    made = judged([2.0, 1.5, 1.2, 1.1], [1.5, 1.3, 1.205, 1.3])
-    assert outcomes(made) == ["better", "better", "open", "worse"]
-    assert curves.crossing(made.against[0], "cosine") == (
-        "linear leads at 16 and 32 images; cosine leads at 96 images; open at 64 images; they cross between 32 and 96"
-    )
+@pytest.mark.parametrize(
+    ("arm", "noise", "expected", "says"),
+    [
+        (CROSSING, 0.01, ["better", "better", "open", "worse"],
+         "linear leads at 16 and 32 images; cosine leads at 96 images; open at 64 images; they cross "),
+        ([1.95, 1.47, 1.25, 1.15], 0.5, ["open"] * 4, "open at every budget; the means cross between"),
+        ([2.0, 1.5, 1.2, 1.1], 0.001, ["equivalent"] * 4, "equivalent at every budget"),
+    ],
+)  # fmt: skip
+def test_who_leads_where_is_said_as_far_as_the_bands_support_it(
+    arm: list[float], noise: float, expected: list[str], says: str
+) -> None:
+    made = judged(LEVEL, arm, noise=noise)
+    assert outcomes(made) == expected
+    line = shown.crossing(made.against[0], "cosine")
+    assert line.startswith(says)
+    assert ("leads" in line) == (noise == 0.01)
 
 
 def test_where_a_gaussian_beats_both_it_is_too_early() -> None:
-    given = found([2.0, 1.5, 1.2, 1.1], [1.5, 1.3, 1.205, 1.3])
-    for run in [run for runs in given.values() for run in runs.values()]:
+    found = runs(LEVEL, CROSSING)
+    for run in [run for of_arm in found.values() for run in of_arm.values()]:
         run.scores[f"yardsticks.gaussian.{FD}"] = 1.4
-    made = curves.curves(study("linear"), given, {"linear": SEEDS})
+    made = drawn(found, {"linear": SEEDS})
     assert made
     assert outcomes(made) == ["too early", "better", "open", "worse"]
-    assert "too early at 16 images" in curves.crossing(made.against[0], "cosine")
-
-
-def test_a_crossing_of_the_means_alone_is_open() -> None:
-    made = judged(LEVEL, [1.95, 1.47, 1.25, 1.15], noise=0.5)
-    line = curves.crossing(made.against[0], "cosine")
-    assert line.startswith("open at every budget; the means cross between")
-    assert "leads" not in line
-
-
-def test_what_is_nowhere_apart_is_equivalent() -> None:
-    made = judged(LEVEL, LEVEL, noise=0.001)
-    assert curves.crossing(made.against[0], "cosine") == "equivalent at every budget"
+    assert "too early at 16 images" in shown.crossing(made.against[0], "cosine")
 
 
 @pytest.mark.parametrize(
@@ -171,76 +168,34 @@ def test_what_is_nowhere_apart_is_equivalent() -> None:
 def test_where_more_training_stops_paying(means: list[float], enough: int, says: str) -> None:
     made = judged(means, LEVEL, noise=0.0001)
     assert made.learned[0].enough == enough
-    assert curves.paying(made.learned[0], FD).startswith(f"cosine: {says}")
+    assert shown.paying(made.learned[0], FD).startswith(f"cosine: {says}")
 
 
 # --- which budgets
 
 
 def test_only_budgets_that_all_runs_have_are_compared() -> None:
-    given = found(LEVEL, LEVEL)
-    given["linear"][3] = replace(given["linear"][3], curve={at: {FD: 1.0} for at in (32, 48, 96)})
-    made = curves.curves(study(), given, {"linear": 8})
+    found = runs(LEVEL, LEVEL)
+    found["linear"][3] = found["linear"][3].model_copy(update=curve([1.0] * 3, (32, 48, 96)))
+    made = drawn(found, {"linear": 8})
     assert made
     assert [point.images for point in made.against[0].points] == [32, 96]
     assert [each.images for each in made.learned] == [IMAGES, (32, 96)]
+    empty = {name: {seed: run.model_copy(update=curve([1.0], [96])) for seed, run in of_arm.items()}
+             for name, of_arm in found.items()}  # fmt: skip
+    without = {name: {seed: run.model_copy(update={"curve": None}) for seed, run in of_arm.items()}
+               for name, of_arm in found.items()}  # fmt: skip
+    for nothing in (empty, without, {"cosine": {}, "linear": {}}):
+        assert drawn(nothing, {"linear": None}) is None
 
 
-def test_runs_without_snapshots_have_no_curve_and_a_score_that_is_no_number_no_point() -> None:
-    given = found(LEVEL, LEVEL)
-    empty = {name: {seed: replace(run, curve={96: run.scores}) for seed, run in arm.items()}
-             for name, arm in given.items()}  # fmt: skip
-    assert curves.curves(study(), empty, {"linear": 8}) is None
-    assert curves.curves(study(), {"cosine": {}, "linear": {}}, {}) is None
-
-
-CURVE = "images,classifier.fd,classifier.kid_mean\n16,2.5,\n96,1.0,0.01\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "curve"),
-    [
-        (CURVE, {16: {FD: 2.5}, 96: {FD: 1.0, "classifier.kid_mean": 0.01}}),
-        ("images\n", {}),
-        (CURVE.replace("16", "soon"), "not scores by images seen (invalid literal"),
-        (CURVE.replace("2.5", "nan"), "not scores by images seen (not a number after 16 images)"),
-        (CURVE.replace("images", "steps"), "not scores by images seen ('images')"),
-        (CURVE.replace("2.5,", "2.5,1,1"), "not scores by images seen"),
-    ],
-)
-def test_a_run_has_its_curve_and_one_with_a_damaged_curve_is_left_out_by_name(
-    text: str, curve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    record(tmp_path, [Experiment("plain"), Experiment("one", fd=1.5, files={"metrics/curve.csv": text})])
-    gathered = all_runs.gather()
-    learned = {run.name: run.curve for run in gathered.runs}
-    if isinstance(curve, dict):
-        assert learned == {"plain": {}, "one": curve}
-    else:
-        assert learned == {"plain": {}}
-        assert gathered.notes[0].startswith(f"left out one: its metrics/ can't be read: metrics/curve.csv: {curve}")
-
-
-def test_runs_that_differ_in_their_snapshots_alone_may_be_compared() -> None:
-    asked = working(train__snapshots=[16])
-    assert not all_runs.differences(MADE["cosine"].params, asked.flat())
-
-
-def test_the_verdict_shows_its_curves_in_text_json_and_a_picture(tmp_path: Path) -> None:
-    given = found(LEVEL, [1.5, 1.3, 1.205, 1.3])
-    judgement = verdict.judge(study(), given)
-    looks = {each.variant: each.look for each in judgement.findings}
-    with_them = replace(judgement, curves=curves.curves(study(), given, looks))
-    assert [each.outcome for each in with_them.findings] == ["worse"]  # the rule is about the end
-    text = verdict.describe(with_them)
-    assert "by budget, linear: linear leads at 16 and 32 images; cosine leads at 96 images" in text
-    assert "linear against cosine by budget, classifier.fd, seeds 0 1 2 3 4 5 6 7" in text
-    assert "| 16" in verdict.markdown(with_them)
-    write_json(tmp_path / "verdict.json", verdict.to_dict(with_them))
-    (against,) = json.loads((tmp_path / "verdict.json").read_text())["curves"]["against"]
+def test_the_verdict_is_about_the_end_and_shows_its_curves() -> None:
+    found = runs(LEVEL, CROSSING)
+    judgement = judging.of_arms(study("linear"), arms(found))
+    looks = {each.arm: each.look for each in judgement.verdicts}
+    whole = replace(judgement, curves=drawn(found, looks))
+    assert [each.outcome for each in whole.verdicts] == ["worse"]
+    assert any(line.startswith("by budget, linear: linear leads at 16 and 32") for line in shown.answers(whole))
+    (against,) = json.loads(json.dumps(shown.to_dict(whole)))["curves"]["against"]
     assert [point["images"] for point in against["points"]] == list(IMAGES)
-    assert with_them.curves
-    curves.draw(with_them.curves, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    assert "By budget" in [chapter.title for chapter in shown.chapters(whole, [])]

@@ -1,139 +1,107 @@
-"""A damaged experiment is left out of what a study says, with a note; the others are judged."""
+"""A record that is not one of the study's is left out with its file and the reason; the others are judged."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pygit2
 import pytest
-import yaml
 
-from ddpm import cli
-from ddpm.study import plan, results
-from tests.scored import Experiment, md5, params
-from tests.study_project import commit, git, study
+from tests import study_project
+from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, records, study
 
-PLAN = Path("studies/tiny.yaml")
-TEXT = """\
-question: Which schedule?
-variants:
-  cosine: {diffusion.schedule.name: cosine}
-  linear: {diffusion.schedule.name: linear}
-primary: classifier.fd
-looks: [8]
-"""
-NAME = "tiny-linear-3"
-LEFT_OUT = f"left out {NAME}: "
+TINY = str(PLAN)
+RUNS = RESULTS / "runs"
+NAME = "linear-1"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The records of a study, as text."""
+    folder = tmp_path_factory.mktemp("study") / "project"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        study_project.make(folder)
+        study_project.enter(folder, monkeypatch)
+        assert study("run", TINY) == 0
+        return {path.name: path.read_text() for path in RUNS.glob("*.json")}
 
 
 @pytest.fixture(autouse=True)
-def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study with all of its results."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    git("init", "--quiet", "--template=")
-    PLAN.parent.mkdir()
-    PLAN.write_text(TEXT)
-    Path("params.yaml").write_text(yaml.safe_dump(params()))
-    commit("a study")
-    planned, head = plan.load(PLAN), git("rev-parse", "HEAD")
-    for each in planned.lines():
-        score = 1 + 0.01 * each.seed + 0.5 * (each.variant == "linear") * (1 + each.seed % 3)
-        made = Experiment("", score, {"diffusion__schedule": {"name": each.variant}, "seed": each.seed}).contents()
-        results.publish(each, planned, head, {path: text.encode() for path, text in made.items()}, 5.0)
+def project(finished: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_project.make(tmp_path / "project")
+    study_project.enter(tmp_path / "project", monkeypatch)
+    RUNS.mkdir(parents=True)
+    for name, text in finished.items():
+        (RUNS / name).write_text(text)
 
 
-def damage(files: dict[str, bytes] | None = None, message: bytes | None = None, orphan: bool = False) -> None:
-    """Replace the experiment by one with another message, or without a parent, or with other files."""
-    repository = pygit2.Repository(".")
-    reference = results.reference(git("rev-parse", "HEAD"), NAME)
-    old = repository.references[reference].peel(pygit2.Commit)
-    index = pygit2.Index()
-    index.read_tree(old.tree)
-    for path, content in (files or {}).items():
-        index.add(pygit2.IndexEntry(path, repository.create_blob(content), pygit2.enums.FileMode.BLOB))
-    parent = b"" if orphan else f"parent {old.parent_ids[0]}\n".encode()
-    who = b"author t <t@example.org> 1 +0000\ncommitter t <t@example.org> 1 +0000\n\n"
-    head = f"tree {index.write_tree(repository)}\n".encode() + parent + who
-    new = head + (old.raw_message if message is None else message)
-    repository.references.create(reference, repository.odb.write(pygit2.enums.ObjectType.COMMIT, new), force=True)
+def changed(**values: Any) -> str:
+    return json.dumps(records()[NAME] | values)
 
 
-def message(pattern: str, text: str) -> bytes:
-    repository = pygit2.Repository(".")
-    old = repository.references[results.reference(git("rev-parse", "HEAD"), NAME)].peel(pygit2.Commit)
-    return re.sub(pattern, text, old.message).encode()
+DAMAGE: dict[str, tuple[Callable[[], str], str]] = {
+    "empty": (lambda: "", "not a run's record"),
+    "half": (lambda: changed()[:500], "not a run's record"),
+    "nested": (lambda: "[" * 10_000, "not a run's record"),
+    "large": (lambda: changed() + " " * 100_000, "at most 100,000 bytes"),
+    "another format": (lambda: changed(format=2), "format"),
+    "NaN": (lambda: changed(scores={"classifier.fd": float("nan")}), "scores"),
+    "huge": (lambda: changed(scores={"classifier.fd": 1e308}), "scores"),
+    "HTML": (lambda: changed(name="<b>tiny</b>"), "name"),
+    "a key too many": (lambda: changed(more=1), "more"),
+    "an edited fingerprint": (lambda: changed(fingerprint={"hash": "0" * 64, "comparable": {}}), "fingerprint"),
+    "another plan": (lambda: changed(plan="0" * 64), "another plan"),
+    "another seed": ((RUNS / "linear-0.json").read_text, "another seed"),
+    "another arm": ((RUNS / "cosine-1.json").read_text, "another diffusion.schedule"),
+    "another program": (lambda: changed(program="other.py"), "another program"),
+    "without the primary metric": (lambda: changed(scores={"classifier.kid_mean": 0.1}), "classifier.fd"),
+    "diverged": (lambda: changed(diverged="the loss is not finite", scores={}), "diverged"),
+}
 
 
-def of_score(text: str) -> dict[str, bytes]:
-    """The files of a run whose score is that text, which its dvc.lock records."""
-    made = Experiment("", 0.25, {"diffusion__schedule": {"name": "linear"}, "seed": 3}).contents()
-    scores = made["metrics/evaluate.json"].replace("0.25", text, 1)
-    lock = made["dvc.lock"].replace(md5(made["metrics/evaluate.json"]), md5(scores))
-    return {"metrics/evaluate.json": scores.encode(), "dvc.lock": lock.encode()}
+@pytest.mark.parametrize(("text", "reason"), DAMAGE.values(), ids=DAMAGE)
+def test_one_that_is_damaged_is_left_out(
+    text: Callable[[], str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = RUNS / f"{NAME}.json"
+    path.write_text(damaged := text())
+    assert study("verdict", TINY, "--json") == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert [arm["seeds"] for arm in verdict["arms"]] == [[0, 1], [0]]
+    [note] = [note for note in verdict["notes"] if note.startswith(f"left out: {path}: ")]
+    assert reason in note
+    assert study("status", TINY, "--json") == 0
+    states = {each["name"]: each["state"] for each in json.loads(capsys.readouterr().out)["experiments"]}
+    assert states == dict.fromkeys(NAMES, "done") | {NAME: "failed"}
+    assert study("run", TINY, "--line", "4") == 2  # neither taken for a finished one nor overwritten
+    assert str(path) in capsys.readouterr().err
+    assert path.read_text() == damaged
+    path.unlink()
+    assert study("run", TINY, "--line", "4") == 0
 
 
-def says(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    """What a command prints as JSON; it succeeds."""
-    with pytest.raises(SystemExit, match="0"):
-        cli.main([*arguments, "--json"])
-    return json.loads(capsys.readouterr().out)
+def test_two_records_of_one_arm_and_seed_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    (RUNS / f"{NAME} (1).json").write_text(changed())
+    assert study("run", TINY, "--json") == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert [arm["seeds"] for arm in verdict["arms"]] == [[0, 1], [0, 1]]
+    assert any(f"{NAME} (1).json: not an experiment of {PLAN}" in note for note in verdict["notes"])
 
 
-def test_all_of_an_undamaged_study_are_judged(capsys: pytest.CaptureFixture[str]) -> None:
-    found = says(capsys, "study", "verdict", str(PLAN))
-    assert [len(each["seeds"]) for each in found["findings"]] == [8, 8]
-    assert not any("left out" in note for note in found["notes"])
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [
-        ("Plan: .*\n", ""),
-        ("Seconds: .*\n", ""),
-        ("Seconds: .*", "Seconds: abc"),
-        ("Seconds: .*", "Seconds: 1e999"),
-        ("Seconds: .*", "Seconds: nan"),
-        ("Seconds: .*", "Seconds: -5"),
-    ],
-)
-def test_one_whose_message_is_damaged_is_left_out(pattern: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    damage(message=message(pattern, text))
-    check_left_out(capsys)
-
-
-def test_one_without_a_parent_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    damage(orphan=True)
-    check_left_out(capsys)
-
-
-def check_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    found = says(capsys, "study", "verdict", str(PLAN))
-    assert {3} == set(range(8)) - set(found["findings"][0]["seeds"])
-    (note,) = (note for note in found["notes"] if note.startswith(LEFT_OUT))
-    assert f"dvc exp remove {NAME}" in note
-    state = {each["name"]: each["state"] for each in says(capsys, "study", "status", str(PLAN))["experiments"]}
-    assert state[NAME] == "failed"
-    assert len(says(capsys, "runs")) == 16
-    assert study("run", str(PLAN), "--line", "8") == 2  # it is not taken for a finished one
-    assert "dvc exp remove" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("score", ["NaN", "1e999", "-Infinity", "1e308", '"low"', "[" * 10_000])
-def test_one_with_a_score_that_is_no_number_is_left_out(score: str, capsys: pytest.CaptureFixture[str]) -> None:
-    damage(of_score(score))
-    found = says(capsys, "study", "verdict", str(PLAN))
-    assert {3} == set(range(8)) - set(found["findings"][0]["seeds"])
-    assert any(note.startswith(LEFT_OUT) for note in found["notes"])
-    row = next(row for row in says(capsys, "runs") if row["name"] == NAME)
-    assert (row["state"], row["scores"]) == ("unscored", {})
-    assert "metrics/" in row["why"] or "read" in row["why"]
-
-
-def test_a_message_in_another_encoding_is_read(capsys: pytest.CaptureFixture[str]) -> None:
-    damage(message=b"\xff\xfe\n\n" + message("^.*\n\n", ""))
-    found = says(capsys, "study", "verdict", str(PLAN))
-    assert not any("left out" in note for note in found["notes"])
+def test_a_record_of_another_tuned_value_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 0.01], seeds: 2, few: true}}\n")
+    commit("a tuned study")
+    for path in RUNS.iterdir():
+        path.unlink()
+    assert study("run", TINY) == 0
+    other = records()["cosine-0"]
+    tried = {0.001, 0.01} - {other["params"]["train.learning_rate"]}
+    other["params"]["train.learning_rate"] = tried.pop()
+    (RUNS / "cosine-0.json").write_text(json.dumps(other))
+    capsys.readouterr()
+    assert study("verdict", TINY, "--json") == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["arms"][0]["seeds"] == [1]
+    assert any("cosine-0.json: it ran with another train.learning_rate" in note for note in verdict["notes"])

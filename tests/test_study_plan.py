@@ -10,14 +10,15 @@ import pytest
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.params import config, file, presets
-from ddpm.study import plan
+from ddpm.study import loading
+from ddpm.study.experiments import Study
 from tests import study_project
 from tests.study_project import study
 
 STUDY = """\
 question: Which schedule?
 base: digits_small
-variants:
+arms:
   cosine: {diffusion.schedule.name: cosine}
   linear: {diffusion.schedule.name: linear}
 looks: [8, 12]
@@ -26,20 +27,19 @@ looks: [8, 12]
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     study_project.make(tmp_path)
-    study_project.install(monkeypatch)
+    study_project.enter(tmp_path, monkeypatch)
 
 
-def load(text: str, name: str = "a") -> plan.Study:
+def load(text: str, name: str = "a") -> Study:
     path = Path(f"studies/{name}.yaml")
     path.write_text(text)
-    return plan.load(path)
+    return loading.load(path)
 
 
-def test_experiments_are_interleaved_over_the_variants_and_keep_the_comments_of_the_base() -> None:
+def test_experiments_are_interleaved_over_the_arms_and_keep_the_comments_of_the_base() -> None:
     experiments = load(STUDY).experiments(2)
-    assert [each.name for each in experiments] == ["a-cosine-0", "a-linear-0", "a-cosine-1", "a-linear-1"]
+    assert [each.name for each in experiments] == ["cosine-0", "linear-0", "cosine-1", "linear-1"]
     text = experiments[3].text
     base = presets.text("digits_small")
     assert text == base.replace("seed: 0  ", "seed: 1  ", 1).replace("name: cosine ", "name: linear ", 1)
@@ -61,12 +61,12 @@ def test_a_base_of_its_own_and_another_first_seed() -> None:
         ("looks", "look", "look: unknown key (did you mean 'looks'?)"),
         ("[8, 12]", "[12, 8]", "looks: (12, 8) is not allowed: must rise"),
         ("[8, 12]", "[4, 12]", "looks: 4 seeds cannot decide anything; allowed: 7 or more"),
-        ("name: linear", "name: cosine", "variants: cosine and linear are equal"),
-        ("  linear: {diffusion.schedule.name: linear}\n", "", "variants"),
-        ("linear}", "none}", "variants.linear: diffusion.schedule.name: unknown 'none'"),
+        ("name: linear", "name: cosine", "arms: cosine and linear are equal"),
+        ("  linear: {diffusion.schedule.name: linear}\n", "", "arms"),
+        ("linear}", "none}", "arms.linear: diffusion.schedule.name: unknown 'none'"),
         ("schedule.name: linear", "schedule.name.x: linear", "diffusion.schedule.name.x: name is a value, no section"),
         ("schedule.name: linear", "schedul.name: linear", "schedul"),
-        ("diffusion.schedule.name: linear", "seed: 3", "variants.linear: seed: every variant gets the same seeds"),
+        ("diffusion.schedule.name: linear", "seed: 3", "arms.linear: seed: every arm gets the same seeds"),
         ("looks", "primary: classifier.fdd\nlooks", "did you mean"),
         ("looks", "primary: inception.fid\nlooks", "no run of cosine will have inception.fid"),
         ("looks", "primary: classifier.fid\nlooks", "no run of cosine will have classifier.fid"),
@@ -80,7 +80,7 @@ def test_a_base_of_its_own_and_another_first_seed() -> None:
 def test_what_is_refused(old: str, new: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert old in STUDY
     Path("studies/a.yaml").write_text(STUDY.replace(old, new, 1))
-    for command in ("plan", "run", "status", "push", "pull"):
+    for command in ("plan", "run", "status"):
         assert study(command, "studies/a.yaml") == 2
         [said] = capsys.readouterr().err.splitlines()
         assert line in said
@@ -90,7 +90,7 @@ def test_what_is_refused(old: str, new: str, line: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize("name", ["studies/a.yml", "studies/A.yaml", "studies/none.yaml", "studies"])
 def test_a_file_that_is_no_study(name: str) -> None:
     with pytest.raises(UserError, match=name):
-        plan.load(Path(name))
+        loading.load(Path(name))
 
 
 def test_the_hash_is_of_what_decides() -> None:
@@ -138,7 +138,7 @@ def test_the_primary_metric_follows_the_first_extractor() -> None:
 
 @pytest.mark.parametrize(("classes", "primary"), [(5, "classifier.fd"), (1, "random_conv.fd")])
 def test_the_primary_metric_of_prepared_images_is_known(classes: int, primary: str) -> None:
-    text = STUDY.replace("variants:", "common: {data.dataset.name: image_folder, data.source: mine}\nvariants:")
+    text = STUDY.replace("arms:", "common: {data.dataset.name: image_folder, data.source: mine}\narms:")
     manifest = {
         "dataset": "image_folder", "classes": [f"{k}" for k in range(classes)], "image_size": 16, "channels": 1,
         "counts": {"train": 10, "test": 10}, "skipped": 0, "sha256": {"train": "a", "test": "b"},
@@ -157,26 +157,24 @@ def test_the_primary_metric_of_prepared_images_is_known(classes: int, primary: s
         Path("dvc.lock").write_text(json.dumps({"stages": stages}))
 
     record("another")
-    with pytest.raises(plan.OpenPrimary):
+    with pytest.raises(loading.OpenPrimary):
         load(text)
     record("mine")
     assert (load(text).plan.primary, load(text).hash) == (primary, known.hash)
     files.write_json(path, manifest | {"skipped": 1})  # not what dvc.lock says: of another checkout
-    with pytest.raises(plan.OpenPrimary):
+    with pytest.raises(loading.OpenPrimary):
         load(text)
 
 
-def test_common_keys_are_those_of_every_variant() -> None:
-    common = load(STUDY.replace("variants:", "common: {train.steps: 7, train.batch_size: 32}\nvariants:"))
+def test_common_keys_are_those_of_every_arm() -> None:
+    common = load(STUDY.replace("arms:", "common: {train.steps: 7, train.batch_size: 32}\narms:"))
     assert {chosen.train.steps for chosen in common.configs.values()} == {7}
     spelled_out = STUDY.replace("{diff", "{train.steps: 7, train.batch_size: 32, diff")
     assert common.hash == load(spelled_out).hash != load(STUDY).hash
-    own = load(
-        STUDY.replace("variants:", "common: {train.steps: 7}\nvariants:").replace("linear}", "linear, train.steps: 9}")
-    )
+    own = load(STUDY.replace("arms:", "common: {train.steps: 7}\narms:").replace("linear}", "linear, train.steps: 9}"))
     assert [chosen.train.steps for chosen in own.configs.values()] == [7, 9]
-    with pytest.raises(UserError, match="seed: every variant gets the same seeds"):
-        load(STUDY.replace("variants:", "common: {seed: 7}\nvariants:"))
+    with pytest.raises(UserError, match="seed: every arm gets the same seeds"):
+        load(STUDY.replace("arms:", "common: {seed: 7}\narms:"))
 
 
 def test_a_question_cannot_control_the_terminal() -> None:
@@ -193,13 +191,13 @@ def test_a_question_cannot_control_the_terminal() -> None:
 )
 def test_new_names_an_arm_in_words_where_its_value_is_not_a_word(vary: str, names: list[str]) -> None:
     assert study("new", "values", "--vary", vary, "--base", "digits_small") == 0
-    assert list(plan.load(Path("studies/values.yaml")).plan.variants) == names
+    assert list(loading.load(Path("studies/values.yaml")).plan.arms) == names
 
 
 def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixture[str]) -> None:
     vary = ("--vary", "diffusion.loss.name=simple,min_snr", "train.batch_size=64,128")
     assert study("new", "loss", *vary, "--base", "digits_small", "--looks", "8", "10") == 0
-    found = plan.load(Path("studies/loss.yaml"))
+    found = loading.load(Path("studies/loss.yaml"))
     assert list(found.params) == ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]
     assert found.configs["min_snr_128"].train.batch_size == 128
     assert found.plan.looks == (8, 10)
@@ -209,14 +207,14 @@ def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixt
     assert Path("studies/loss.yaml").read_text() == before
 
 
-def test_new_takes_what_all_variants_have_in_common_and_says_what_is_open(capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_takes_what_all_arms_have_in_common_and_says_what_is_open(capsys: pytest.CaptureFixture[str]) -> None:
     vary = ("--vary", "diffusion.loss.name=simple,min_snr")
     assert study("new", "mine", *vary, "--base", "photos_small", "--set", "data.source=studies", "train.steps=9") == 0
     path = Path("studies/mine.yaml")
     assert study("plan", "mine", "--no-pilot") == 2
     assert "error: studies/mine.yaml: primary: missing" in capsys.readouterr().err
     path.write_text(path.read_text().replace("# primary:", "primary:"))
-    found = plan.load(path)
+    found = loading.load(path)
     assert found.plan.primary == "classifier.fd"
     assert {(each.data.source, each.train.steps) for each in found.configs.values()} == {("studies", 9)}
     assert study("plan", "mine", "--no-pilot") == 0
@@ -250,9 +248,9 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(
     ("vary", "line"),
     [
         ("diffusion.loss.name", "--vary: diffusion.loss.name: allowed: a params key and its values"),
-        ("diffusion.loss.name=simple", "variants"),
+        ("diffusion.loss.name=simple", "arms"),
         ("diffusion.loss.name=simple,none", "unknown 'none'"),
-        ("train.batch_size=64,64", "name the same variant twice"),
+        ("train.batch_size=64,64", "name the same arm twice"),
     ],
 )
 def test_new_refuses_what_is_no_study_and_writes_nothing(
@@ -268,12 +266,12 @@ def test_plan_shows_names_lines_and_what_each_look_takes(capsys: pytest.CaptureF
     Path("studies/a.yaml").write_text(STUDY)
     assert study("plan", "studies/a.yaml", "--no-pilot", "--slots", "3") == 0
     said = capsys.readouterr().out
-    assert "   1 a-cosine-0" in said
+    assert "   1 cosine-0" in said
     assert ["8", "seeds", "1-16", "16", "16", "-"] in [line.split()[:6] for line in said.splitlines()]
     assert study("plan", "studies/a.yaml", "--no-pilot", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["experiments"][23] | {"reason": None} == {
-        "line": 24, "name": "a-linear-11", "variant": "linear", "seed": 11, "tried": None,
+        "line": 24, "name": "linear-11", "arm": "linear", "seed": 11, "tried": None,
         "state": "missing", "reason": None,
     }  # fmt: skip
     assert found["cost"]["seconds"] is None

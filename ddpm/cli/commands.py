@@ -8,14 +8,12 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError, masked, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app, listed
 from ddpm.cli.terminal import answer
-from ddpm.params import presets
 
 Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
@@ -24,7 +22,7 @@ app.command(track)
 
 @app.command(group=MAIN, sort_key=1)
 def preset(
-    name: Annotated[str, Parameter(help=", ".join(presets.names()))], /, *, on: str = presets.BASE, force: bool = False
+    name: Annotated[str, Parameter(help=listed("presets"))], /, *, on: str = "digits", force: bool = False
 ) -> None:
     """Write a preset over params.yaml.
 
@@ -41,7 +39,7 @@ def preset(
     """
     import pygit2
 
-    from ddpm.params import file
+    from ddpm.params import file, presets
     from ddpm.runs import library
 
     text = presets.text(name, on)
@@ -65,26 +63,23 @@ def check(*, no_pilot: NoPilot = False) -> None:
       ddpm check             # before hours of training: is params.yaml possible, and how long will it take
       ddpm check --no-pilot  # only: is it possible
     """
-    from ddpm import doctor
-    from ddpm.params import config, file
-    from ddpm.scoring import limits
+    from ddpm.params import config, file, possible
+    from ddpm.tools import doctor
 
     checked = config.load()
-    limits.check_channels(checked.evaluate, checked.data.channels)
-    limits.check_suited(checked.evaluate)
-    limits.check_counts(checked.evaluate, {"sample.count": checked.sample.count})
+    possible.check_scores(checked)
     for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if found.state == "missing":
             raise UserError(f"{found.found}; {found.fix}")
 
-    from ddpm.forecast import estimate
     from ddpm.model import build  # torch takes a second: after what is checked without
+    from ddpm.tools import forecast
 
     network = build.network(checked)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*estimate.report(checked), sep="\n")
+        print(*forecast.report(checked), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)
@@ -122,6 +117,39 @@ def runs(*, json: Json = False) -> None:
     listed, notes = overview.gather(config.load())
     blocks = [] if json else overview.shown(listed, notes, terminal.width())
     answer(json, [run._asdict() for run in listed], render.text([Chapter("", blocks)]))
+
+
+@app.command(group=SCORES)
+def score(
+    samples: Path,
+    /,
+    *,
+    seed: int,
+    name: str | None = None,
+    param: Names = (),
+    cost: Names = (),
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Score images that any program drew, and write their run's record.
+
+    examples:
+      ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
+
+    Args:
+        samples: folder or archive of pictures, .npy, .npz, Parquet, WebDataset
+        seed: of the training that drew them, by which runs are paired
+        name: of the run (the name of the file)
+        param: what made them, as KEY=VALUE
+        cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
+        out: a .json file (metrics/scored/NAME-SEED.json)
+    """
+    from ddpm.tools import score
+
+    params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
+    run = score.score(samples, seed, name or samples.resolve().stem, params, costs)
+    path = score.write(run, out)
+    answer(json, run.scores, *(f"{key:32} {value:.6g}" for key, value in run.scores.items()), "", path)
 
 
 @app.command(group=SCORES)
@@ -257,6 +285,7 @@ def variants(*, json: Json = False) -> None:
     examples:
       ddpm variants  # every schedule, loss, sampler and so on
     """
+    from ddpm.base import variant
     from ddpm.params import catalogue
 
     shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}
@@ -273,7 +302,7 @@ def doctor(*, offline: bool = False, json: Json = False) -> int:
     Args:
         offline: count what has to be downloaded as missing
     """
-    from ddpm import doctor
+    from ddpm.tools import doctor
 
     findings = doctor.examine()
     lacking = doctor.lacking(findings, offline)
@@ -307,6 +336,14 @@ def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> No
     Args:
         of_study: write the runs of that study, also of other machines
     """
+    if of_study:
+        from ddpm.study import loading, logged
+        from ddpm.study.ledger import Ledger
+
+        ledger = Ledger(loading.load(of_study))
+        sent = logged.sync(ledger)
+        print(f"MLflow: the study {ledger.study.name} is complete; {sent} runs below it")
+        return
     from ddpm.tracking import tracker
 
     if (run := tracker.sync()) is None:

@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, REFERENCE
-from ddpm.base.sections import section
-from ddpm.cli.app import MODELS, SCORES, Classes, Model, Names, Picture, app
+from ddpm.cli.app import MODELS, SCORES, Classes, Model, Names, Picture, app, listed
 
 
 @app.command(group=MODELS)
@@ -22,7 +20,7 @@ def sample(
     count: Annotated[int, Parameter(("--count", "-n"))] = 64,
     out: Picture = Path("grid.png"),
     seed: int = 0,
-    sampler: Annotated[str, Parameter(help=", ".join(variant.names("samplers")))] = "ddim",
+    sampler: Annotated[str, Parameter(help=listed("variants/samplers"))] = "ddim",
     steps: int = 50,
     spacing: str = "uniform",
     classes: Classes = (),
@@ -51,6 +49,8 @@ def sample(
     """
     import torch
 
+    from ddpm.base import variant
+    from ddpm.base.sections import section
     from ddpm.compute import devices
     from ddpm.model.model_file import load_model
     from ddpm.pictures import grids
@@ -92,8 +92,8 @@ def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safet
     print(f"{out}: the average of length {length:g}; `ddpm sample --model {out}` draws from it")
 
 
-@app.command(name="export", group=MODELS)
-def export_model(
+@app.command(group=MODELS)
+def export(
     *,
     model: Model = MODEL_FILE,
     out: Path = Path("export"),
@@ -111,26 +111,6 @@ def export_model(
 
     exchange.export_model(model, out, form)
     print(f"{out}: {model} as a folder to share; read its README.md before you do")
-
-
-@app.command(name="import", group=MODELS)
-def import_model(source: Path, /, *, out: Path = Path("model.safetensors")) -> None:
-    """Make a model file from a folder that export or diffusers wrote.
-
-    examples:
-      ddpm import shared --out other.safetensors  # for `ddpm sample --model other.safetensors`
-
-    Args:
-        source: a folder, or a model file
-        out: a new file
-    """
-    from ddpm.sharing import exchange
-
-    imported = exchange.import_model(source, out)
-    unknown = imported.facts.get("imported", {}).get("unknown", [])
-    print(f"{out}: {imported.config.model.name} for {'x'.join(map(str, imported.image_shape))} images")
-    if unknown:
-        print(f"its config has stand-ins for what {source} does not say: {', '.join(unknown)}")
 
 
 @app.command(group=SCORES)
@@ -151,6 +131,7 @@ def frontier(
         evaluations: of the network (5 10 20 50 100)
         weights: weights of guidance (params.yaml's)
     """
+    from ddpm.base import variant
     from ddpm.compute import devices
     from ddpm.params import config
     from ddpm.pictures import plots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from functools import partial
 from typing import Annotated, Literal, TypeAlias
@@ -99,16 +100,24 @@ def _run(ledger: Ledger, at_once: int, json: bool) -> int:
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say)
     judgement = going.run()
-    code = _publish(ledger.study, judgement, json, failed=going.failed)
+    code = _publish(ledger, judgement, json, failed=going.failed)
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else code
 
 
-def _publish(study: Study, judgement: Judgement, json: bool, **more: object) -> int:
-    """Write the verdict, print it, and return the exit code."""
-    samples = publication.pictures(study)
-    written = publication.write(judgement, study.results, samples)
+def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
+    """Write the verdict, log it, print it, and return the exit code."""
+    samples = publication.pictures(ledger.study)
+    written = publication.write(judgement, ledger.study.results, samples)
+    if os.environ.get("DDPM_TRACKING") != "off":
+        from ddpm.study import logged
+
+        try:
+            logged.sync(ledger)
+        except UserError as error:  # a failure there fails nothing here
+            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
+            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
     answer(json, shown.to_dict(judgement) | more, render.text(shown.chapters(judgement, samples)), "", *written)
     return exit_code(judgement.verdicts, judgement.primary)
 
@@ -124,7 +133,7 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
     if not ledger.records:
         raise UserError(f"{file}: none of its experiments is finished: `ddpm study run {file}` runs them")
     judgement = judging.judge(ledger)
-    return _publish(ledger.study, judgement, json)
+    return _publish(ledger, judgement, json)
 
 
 @app.command(name="status", group=LOOP)

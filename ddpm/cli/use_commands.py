@@ -8,7 +8,6 @@ from typing import Annotated, TypeAlias
 from cyclopts import App, Parameter
 
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Shape
 from ddpm.cli.app import MODELS, Classes, Picture, app
 from ddpm.use.request import Request
 
@@ -37,6 +36,7 @@ def inpaint(
         rounds: how often each step is taken
         classes: numbers or names, for the images in turn (without a class)
     """
+    from ddpm.base.sections import Shape
     from ddpm.use import edits, reading
 
     generator, images = reading.opened(given, "ancestral", classes, clip=True)

@@ -11,8 +11,6 @@ from ddpm.evaluation.evaluation import Evaluation, mean, read_set, report
 from ddpm.sampling.samples import read_labels
 from ddpm.scoring.reference import read_reference
 
-HEADS = ["images"]
-
 
 def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job) -> Rows:
     """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
@@ -31,7 +29,7 @@ def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], sample
     for images, sets in snapshots.items():
         drawn = [read_set(path, index, job.settings) for path in sets.values()]
         labels = read_labels(samples, len(drawn[0]), count) if count else None
-        reports = [report(each, found.real, job, labels) for each in drawn]
+        reports = [report(each, found.real, job.settings, job.device, job.ranks, labels) for each in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(found.scores)
     points[end] = {name: scores[name] for name in found.sets[0] if name in scores}

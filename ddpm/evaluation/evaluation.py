@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ddpm.base import files
+from ddpm.base import files, paths
 from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
+from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, check_classes, open_split
 from ddpm.evaluation import bounds, least_error, per_class
 from ddpm.evaluation.bounds import Job
+from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
 from ddpm.scoring.calibration import Task, scored, scorings
@@ -56,6 +59,20 @@ class Evaluation(NamedTuple):
     real: Real
 
 
+def write(found: Evaluation, points: Rows) -> None:
+    """Write the scores' files in metrics/ and data/evaluation/. points: ``curve.curve``."""
+    files.write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
+    files.write_rows(paths.CURVE, points, ["images"])
+    files.write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
+    files.write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
+    files.write_rows(paths.EXCESS, found.excess, ["t", "steps", "log_snr"])
+    if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
+        files.write_rows(paths.EVALUATION / "classes.csv", found.classes)
+    nearest = torch.from_numpy(found.nearest)
+    grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
+    files.write_json(paths.EVALUATE, found.scores)
+
+
 class Report(NamedTuple):
     """One set of samples: its scores, nested as in evaluate.json, its Fréchet distances against N by extractor, and
     its nearest train images by space; features: of the samples, by extractor."""
@@ -76,7 +93,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     images = {seed: read_set(path, index, job.settings) for seed, path in sets.items()}
     real = Real.open(job.processed, job.reference, job.settings)
     asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
-    reports = [report(drawn, real, job, asked) for drawn in images.values()]
+    reports = [report(drawn, real, job.settings, job.device, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)
     floor = {name: found["floor"] for name, found in files.read_json(job.reference / calibration.FILE).items()}
@@ -167,9 +184,15 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
     return {name: class_accuracy(features[name], labels) for name in knowing}
 
 
-def report(images: Images, real: Real, job: Job, labels: NDArray[np.int64] | None) -> Report:
+def report(
+    images: Images,
+    real: Real,
+    settings: Evaluate,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    labels: NDArray[np.int64] | None = None,
+) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
-    settings, device, ranks = job.settings, job.device, job.ranks
     fakes = {
         name: extract(found.network, images, settings.batch_size, device, ranks)
         for name, found in real.features.items()

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.pictures import plots
-from ddpm.pictures.channels import visible
+from ddpm.pictures import plots, strips
 from ddpm.pictures.plots import Panel
 
-COLUMNS = 12  # images in a strip
-STRIP_WIDTH = 1000  # pixels at least, reached by whole enlargement
+COLOURS = 64  # of a figure
 
 
 @dataclass(frozen=True)
@@ -58,28 +56,29 @@ class Figure:
     wide: bool = False
 
     def png(self) -> bytes:
-        """Draw it; return the content of a PNG file."""
+        """Draw it; return the content of a PNG file, of at most COLOURS, which takes a third of the space."""
+        content = io.BytesIO()
         with TemporaryDirectory() as folder:
             path = Path(folder) / "figure.png"
             if callable(self.drawing):
                 self.drawing(path)
             else:
                 plots.lines(path, self.drawing)
-            return path.read_bytes()
+            with Image.open(path) as picture:
+                picture.convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
+        return content.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """A named row of the first COLUMNS of uint8 (N, C, H, W) images."""
+    """A named row of the first strips.COLUMNS of uint8 (N, C, H, W) images."""
 
     name: str
     images: NDArray[np.uint8]
 
     def png(self) -> bytes:
         """Draw it; return the content of a PNG file."""
-        content = io.BytesIO()
-        Image.fromarray(tiles(self.images)).save(content, "PNG", optimize=True)
-        return content.getvalue()
+        return strips.png(self.images)
 
 
 Block: TypeAlias = Note | Table | Figure | Strip
@@ -104,18 +103,6 @@ def attempted(build: Callable[..., Iterable[Block]], *arguments: Any) -> list[Bl
         return list(build(*arguments))
     except UserError as error:
         return [Note(str(error), missing=True)]
-
-
-def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The first COLUMNS of uint8 (N, C, H, W) side by side, a pixel apart: (H', W', 4), transparent elsewhere."""
-    images = images[:COLUMNS, visible(images.shape[1])]
-    count, _, height, width = images.shape
-    picture = np.zeros((height, COLUMNS, width + 1, 4), np.uint8)
-    picture[:, :count, :width, :3] = images.transpose(2, 0, 3, 1)  # gray is broadcast to RGB
-    picture[:, :count, :width, 3] = 255
-    flat = picture.reshape(height, -1, 4)[:, :-1]
-    scale = max(1, min(-(-STRIP_WIDTH // flat.shape[1]), STRIP_WIDTH // height))  # tall images make no tower
-    return flat.repeat(scale, 0).repeat(scale, 1)
 
 
 def number(value: float) -> str:

@@ -1,9 +1,9 @@
 """How far a model is from the smallest possible denoising error, in words: a record's ``noise_levels``, read.
 
-ddpm/evaluation/excess.py says what the numbers are. No threshold here is a matter of taste: something is said only if
-it exceeds the standard errors over the images, at a level that all noise levels share (Bonferroni). The rows are first
-pooled to at most BANDS bands of equal width in log-SNR. The standard error of a pooled mean is taken as the mean of the
-rows' standard errors, the largest that it can be: the rows are of the same images.
+ddpm/evaluation/least_error.py says what the numbers are. No threshold here is a matter of taste: something is said
+only if it exceeds the standard errors over the images, at a level that all noise levels share (Bonferroni). The rows
+are first pooled to at most BANDS bands of equal width in log-SNR. The standard error of a pooled mean is taken as the
+mean of the rows' standard errors, the largest that it can be: the rows are of the same images.
 """
 
 from __future__ import annotations

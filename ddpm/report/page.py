@@ -20,7 +20,7 @@ from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report import chapters as of_model
 from ddpm.report import convergence, judgement, render
-from ddpm.report.blocks import COLUMNS, Block, Chapter, Figure, Strip, attempted, chapter
+from ddpm.report.blocks import Block, Chapter, Figure, Strip, attempted, chapter
 from ddpm.runs import images, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import comparison, pairing
@@ -89,7 +89,7 @@ def _drawn(run: Record) -> list[Block]:
 
 
 def _real() -> list[Block]:
-    return [Strip("real test images", open_split(PROCESSED, "test")[0][:COLUMNS])]
+    return [Strip("real test images", open_split(PROCESSED, "test")[0])]
 
 
 def _columns(path: Path, *names: str) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def samples(run: Record) -> NDArray[np.uint8]:
         raise UserError(f"{run.name}: {PATH} is not kept here; {fix}") from error
 
 
-def read(file: io.BytesIO) -> NDArray[np.uint8]:
+def read(file: IO[bytes]) -> NDArray[np.uint8]:
     """An .npy of uint8 (N, C, H, W). Raises ValueError."""
     images: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False)
     if images.dtype != np.uint8 or images.ndim != 4:

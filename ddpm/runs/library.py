@@ -39,7 +39,7 @@ def everywhere(folders: Iterable[Path] = ()) -> Listing:
     """
     git = repository()
     blobs = ((name, _blob(git, commit)) for name, commit in experiments(git))
-    here = [(WORKSPACE, record.content(RUN))] if RUN.exists() else []
+    here = [(WORKSPACE, RUN)] if RUN.exists() else []
     listing = _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
     others = [folder(path) for path in [*([SCORED] if SCORED.is_dir() else []), *folders]]
     return Listing(*(sum(parts, ()) for parts in zip(listing, *others, strict=True)))
@@ -49,7 +49,7 @@ def folder(path: Path) -> Listing:
     """The records in a folder's .json files. Raises UserError if there is no such folder."""
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; name one that holds records, such as metrics/studies/NAME/runs")
-    return _listing((str(file), record.content(file)) for file in sorted(path.glob("*.json")))
+    return _listing((str(file), file) for file in sorted(path.glob("*.json")))
 
 
 def workspace() -> Record:
@@ -144,16 +144,16 @@ def _named(run: Record, name: str) -> Record:
     return run.model_copy(update={"name": name})
 
 
-def _listing(contents: Iterable[tuple[str, bytes]], rename: bool = False) -> Listing:
+def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False) -> Listing:
     """Every record that can be read; those with equal content count once, under the first name.
 
-    contents: where each is from, and its bytes. rename: whether that is also its name.
+    contents: where each is from, and its bytes or its file. rename: whether that is also its name.
     """
     records: dict[str, Record] = {}
     notes = []
     for source, text in contents:
         try:
-            run = record.parse(text, source)
+            run = record.parse(record.content(text) if isinstance(text, Path) else text, source)
         except UserError as error:
             notes.append(f"left out: {error}")
             continue

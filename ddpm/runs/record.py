@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -31,12 +31,24 @@ def _plain(name: str) -> str:
     return name
 
 
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(values, allow_nan=False)  # which raises ValueError
+    return values
+
+
+def _inside(path: str) -> str:
+    if not (parts := Path(path).parts) or parts[0] == "/" or ".." in parts:
+        raise ValueError("a path in the repository")
+    return path
+
+
 Key = Annotated[str, Field(pattern=r"^[\w./ -]+$", max_length=LONGEST)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_plain)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{20}([0-9a-f]{32})?)?$")]
 Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=LONGEST), AfterValidator(_plain)]
-Count = Annotated[int, Field(ge=0)]
+Values = Annotated[dict[Key, Any], AfterValidator(_finite)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
 Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger ones overflow
 Row = tuple[float | None, ...]
@@ -50,9 +62,17 @@ class Table(Section):
 
     @model_validator(mode="after")
     def _rectangular(self) -> Self:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: two have the same name")
         if odd := next((row for row in self.rows if len(row) != len(self.columns)), None):
             raise ValueError(f"rows: {len(odd)} cells under {len(self.columns)} columns")
         return self
+
+    def only(self, *columns: str) -> Table:
+        """The table with those of the columns that it has."""
+        places = [place for place, column in enumerate(self.columns) if column in columns]
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return Table(columns=tuple(self.columns[place] for place in places), rows=rows)
 
     def dicts(self) -> list[dict[str, float]]:
         """A mapping for each row, without its empty cells."""
@@ -64,12 +84,16 @@ class Fingerprint(Section):
     """What two runs must share for their scores to be compared: ``comparable``, and the digest of it."""
 
     hash: Digest
-    comparable: dict[Key, Any]
+    comparable: Values
 
     @model_validator(mode="after")
     def _is_digest(self) -> Self:
         if files.digest(self.comparable) != self.hash:
             raise ValueError(f"hash: {self.hash[:12]} is not the digest of comparable: one of them was changed by hand")
+        if type(samples := self.comparable.get("samples")) is not int or samples < 1:
+            raise ValueError(f"comparable: samples is {variant.shown(samples)}, and not how many were scored")
+        if not isinstance(self.comparable.get("sampling", {}), dict | None):
+            raise ValueError("comparable: sampling is not a mapping")
         return self
 
     def without(self, part: str) -> str:
@@ -105,9 +129,11 @@ class Record(Section):
     name: Name = Field(description="for tables and messages")
     seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
     program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
-    finished: datetime = Field(description="when the scores were computed, UTC")
-    params: dict[Key, Any] = Field(description="every parameter that results depend on: dotted key -> plain value")
-    code: dict[Key, Digest] = Field(default={}, description="path -> md5 of the code that made the run; empty: unknown")
+    finished: AwareDatetime = Field(description="when the scores were computed, UTC")
+    params: Values = Field(description="every parameter that results depend on: dotted key -> plain value")
+    code: dict[Annotated[Key, AfterValidator(_inside)], Digest] = Field(
+        default={}, description="path -> md5 of the code that made the run; empty: unknown"
+    )
     fingerprint: Fingerprint
     scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: Table | None = Field(default=None, description="the same scores by `images` seen, the end last")
@@ -122,8 +148,12 @@ class Record(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.diverged and not self.scores:
-            raise ValueError("scores: there are none")
+        if bool(self.diverged) == bool(self.scores):
+            raise ValueError(
+                "scores: there are some, and training diverged" if self.scores else "scores: there are none"
+            )
+        if any(not row.get("images", 0.5).is_integer() for row in (self.curve.dicts() if self.curve else ())):
+            raise ValueError("curve: images is not a whole number in each row")
         if self.params.get(SEED, self.seed) != self.seed:
             raise ValueError(f"params: its seed is {self.params[SEED]}, the record's is {self.seed}")
         return self

@@ -1,1 +1,1 @@
-"""Models for others: export, import and model cards."""
+"""Models for others: export and model cards."""

@@ -25,7 +25,7 @@ from ddpm.params.config import Config
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.sampling import classes
-from ddpm.tracking import record
+from ddpm.tracking import origin
 from ddpm.verdicts import metrics, statistics
 
 
@@ -68,7 +68,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         scores=list(_scores(found)) if found else [],
         apart=_apart(found) if found else [],
         closeness=metrics.closeness(found.run.scores) if found else [],
-        commit=record.environment().get("mlflow.source.git.commit") if found else None,
+        commit=origin.tags().get(origin.COMMIT) if found else None,
     )
 
 

@@ -156,6 +156,11 @@ class Study:
         program = self.programs.get(arm)
         return Experiment(name, arm, seed, self.texts[arm], point.config, point.values, program=program)
 
+    def leaves_picture(self, experiment: Experiment) -> bool:
+        """Whether it is an arm's first run for the verdict."""
+        first = experiment.seed == self.plan.first_seed
+        return first and experiment.tried is None and experiment.alternative is None
+
     def lines(self) -> list[Experiment]:
         """Every experiment, in the order of ``--line``: what chooses values, what a look needs, and what ``claim:
         best`` may need."""

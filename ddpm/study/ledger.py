@@ -2,7 +2,7 @@
 
 What is missing there is the queue. Machines that share the folder share the study; others add, commit and pull the
 files like any other. A file counts if it is named after an experiment of the plan, was made under this plan, and its
-params are those that the plan asks for.
+params are those that the plan asks for. One that other machines may be making is locked by a file beside it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
 
 DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
+ERRORS = ("t", "steps", "log_snr", "error_train", "error_test")  # what is kept by noise level: half of a record else
 UNCHANGED = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)  # since the last commit
 FIRST = "a plan is fixed in git before its first seed"
 
@@ -33,7 +34,7 @@ FIRST = "a plan is fixed in git before its first seed"
 class Ledger:
     """The records of a study. records: by experiment. refused: why files are left out, by experiment. commit: whose
     code this machine runs: the one that it began with, or HEAD. tried: what the runs for tuning say, as of ``settle``.
-    refusal: why the results are not of this plan, which raises UserError unless ``any_plan``; empty if they are."""
+    refusal: why no result is of this plan, which raises UserError unless ``any_plan``; empty if one is."""
 
     def __init__(self, study: Study, any_plan: bool = False):
         self.study = study
@@ -44,14 +45,15 @@ class Ledger:
         self._note = slots.state(study) / "study.json"
         self.update()
         head = str(library.repository().revparse_single("HEAD").id)
-        self.commit = str(read_json(self._note)["commit"]) if self._note.exists() and self._files() else head
+        self._begun = self._note.exists() and bool(self._files())
+        self.commit = str(read_json(self._note)["commit"]) if self._begun else head
         self.moved = self.commit != head
         self.refusal = ""
-        if others := [name for name, run in self.records.items() if run.plan != study.hash]:
+        others = [path for path, (_, run) in self._read.items() if run.plan != study.hash]
+        if others and len(others) == len(self._read):
             self.refusal = (
                 f"{study.path}: the plan is not the one that {len(others)} results were made under, such as "
-                f"{self.path(others[0])}: `git log -p {study.path}` shows what changed; undo it, or give the study "
-                "another name"
+                f"{others[0]}: `git log -p {study.path}` shows what changed; undo it, or give the study another name"
             )
             if not any_plan:
                 raise UserError(self.refusal)
@@ -60,24 +62,31 @@ class Ledger:
         """Of an experiment's record."""
         return self.study.results / "runs" / f"{name}.json"
 
+    def lock(self, name: str) -> Path:
+        """Of an experiment: the process that runs it holds this file's lock."""
+        return self.path(name).with_suffix(".lock")
+
     def _files(self) -> list[Path]:
         return sorted((self.study.results / "runs").glob("*.json"))
 
     def update(self) -> None:
         """Read what is new in the folder."""
         planned = {experiment.name: experiment for experiment in self.study.lines()}
-        self.records, self.refused = {}, {}
+        records, refused = {}, {}  # threads read those that are there
         for path in self._files():
             try:
                 experiment = planned.get(path.stem)
                 if experiment is None:
                     raise UserError(f"{path}: not an experiment of {self.study.path}: remove it")
                 run = self._record(path)
+                if run.plan != self.study.hash:
+                    raise UserError(f"{path}: made under another plan than {self.study.path} is now: remove it")
                 if not self.study.is_open(experiment):
-                    check(experiment, run, f"{path}", self.study.plan.primary)
-                self.records[path.stem] = run
+                    check(experiment, run, str(path), self.study.plan.primary)
+                records[path.stem] = run
             except UserError as error:
-                self.refused[path.stem] = str(error)
+                refused[path.stem] = str(error)
+        self.records, self.refused = records, refused
 
     def _record(self, path: Path) -> Record:
         changed = path.stat().st_mtime_ns
@@ -92,7 +101,7 @@ class Ledger:
 
     def fix(self) -> None:
         """Record which commit this machine runs. Raises UserError unless git has everything that it depends on."""
-        if not self._note.exists():
+        if not self._begun:
             check_committed(self.study)
         write_json(self._note, {"commit": self.commit, "plan": self.study.hash})
 
@@ -148,6 +157,7 @@ class Ledger:
                 "name": f"{self.study.name}-{experiment.name}",
                 "plan": self.study.hash,
                 "revision": self.commit,
+                "noise_levels": run.noise_levels and run.noise_levels.only(*ERRORS),
             }
         )
         check(experiment, run, str(path), self.study.plan.primary)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
-from ddpm.runs.record import Costs
+from ddpm.runs import record
 from ddpm.scoring import metric
 from ddpm.study import grid
 from ddpm.verdicts import metrics
@@ -36,6 +36,12 @@ def _judged(primary: str) -> str:
     except UserError as error:
         raise ValueError(str(error)) from error
     return primary
+
+
+def _inside(path: str) -> str:
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError("not a path in this repository")
+    return path
 
 
 def _command(program: str) -> str:
@@ -81,17 +87,17 @@ class Program(sections.Section):
     """Another trainer as an arm.
 
     program: a command, run in a clone of the project, in which {train} and {test} are the processed images
-    (.npy, uint8 N×C×H×W), {seed} the training seed and {samples} the .npy or .npz file, or the folder, that it has to
-    write, with as many images as sample.count. files: of the repository, that it consists of. costs: what it costs, as
-    far as that is known.
+    (.npy, uint8 N×C×H×W), {seed} the training seed and {samples} the file that it has to write, of the same form,
+    with as many images as sample.count. files: of the repository, that it consists of. costs: what it costs, as far as
+    that is known.
     """
 
-    program: Annotated[str, Field(min_length=1), AfterValidator(_command)]
-    files: tuple[str, ...] = ()
-    costs: Costs = Costs()
+    program: Annotated[record.Name, AfterValidator(_command)]
+    files: tuple[Annotated[record.Key, AfterValidator(_inside)], ...] = ()
+    costs: record.Costs = record.Costs()
 
-    def digests(self) -> dict[str, str]:
-        """Path -> md5 of its files. Raises UserError if one is missing."""
-        if missing := [path for path in self.files if not Path(path).is_file()]:
+    def digests(self, root: Path = Path()) -> dict[str, str]:
+        """Path -> md5 of its files, in the folder ``root``. Raises UserError if one is missing."""
+        if missing := [path for path in self.files if not (root / path).is_file()]:
             raise UserError(f"files: {missing[0]}: no such file in this repository; name those the program consists of")
-        return {path: files.md5(Path(path)) for path in self.files}
+        return {path: files.md5(root / path) for path in self.files}

@@ -52,12 +52,12 @@ def cost(ledger: Ledger, pilot: bool) -> Cost:
         return Cost(ledger.seconds, f"mean of {len(ledger.records)} finished experiments, all stages")
     if not pilot:
         return Cost(None, "no experiment is finished")
-    from ddpm.forecast import estimate
+    from ddpm.tools import forecast
 
     config = ledger.study.config
-    measured = estimate.ask_pilot(config)
-    seconds = estimate.seconds(config, measured, estimate.train_images(config))
-    once = sum(seconds[stage] for stage in estimate.SHARED)
+    measured = forecast.measure(config)
+    seconds = forecast.seconds(config, measured, forecast.train_images(config))
+    once = sum(seconds[stage] for stage in forecast.SHARED)
     source = f"a pilot on {measured.device}, all stages; the first has about {duration(once)} more, for the images"
     return Cost(sum(seconds.values()) - once, source)
 

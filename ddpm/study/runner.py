@@ -17,7 +17,7 @@ from ddpm.runs.alike import some
 from ddpm.study import judging, status
 from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
-from ddpm.study.worker import Busy, Worker
+from ddpm.study.worker import Busy, OtherCode, Worker
 from ddpm.verdicts.comparison import Judgement
 
 CONTINUE = 75  # exit code if the same command should be run again: sysexits.h's EX_TEMPFAIL
@@ -78,10 +78,11 @@ class Runner:
         pool = ThreadPoolExecutor(self.slots)
         with stopping(self.worker, pool):
             for what_follows in ATTEMPTS:
-                for experiment, reason in self._finished(pool, left):
+                for experiment, failure in self._finished(pool, left):
+                    self.ledger.update()
+                    reason = failure or self.ledger.refused.get(experiment.name)  # another machine may have made it
                     if reason is None:
                         self.failed.pop(experiment.name, None)
-                        self.ledger.update()
                         over += 1
                         rest = status.time_left(self.ledger.seconds, count - over, self.slots)
                         self.say(f"{experiment.name}: {self._score(experiment)}; {over} of {count} {aim}{rest}")
@@ -109,6 +110,8 @@ class Runner:
                     again = pool.submit(self._later, futures[future])
                     futures[again] = futures[future]
                     waiting.add(again)
+                except OtherCode:
+                    raise
                 except UserError as error:
                     yield futures[future], str(error)
                 else:

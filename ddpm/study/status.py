@@ -64,7 +64,7 @@ def of(ledger: Ledger) -> Status:
     """The status now, from files and locks."""
     study, done = ledger.study, ledger.records
     failures = slots.failures(study) | ledger.refused
-    running = {path.stem for path in slots.state(study).glob("*.lock") if slots.held(path)}
+    running = {each.name for each in study.lines() if slots.held(ledger.lock(each.name))}
     note = slots.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
     if look.get("plan") != study.hash:

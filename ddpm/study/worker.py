@@ -7,19 +7,25 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import digest
+from ddpm.base.files import NO_ARRAY, digest
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
+from ddpm.data.processed import SPLITS
 from ddpm.params import file, inputs
-from ddpm.runs import library, record
+from ddpm.runs import images, library, record
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.study import slots
 from ddpm.study.experiments import Experiment, Study
@@ -59,6 +65,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 SAMPLES = Path("data/program/samples.npy")  # where a program writes its images
 REPRO = (sys.executable, "-m", "dvc", "repro")
+SCORE = (sys.executable, "-c", "from ddpm.cli import main; main()", "score")  # of the slot's code
 SHARED = "reference"  # the last stage that experiments have in common
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
@@ -67,6 +74,10 @@ LINES = 20  # of a log that may hold the reason
 
 class Busy(UserError):
     """Another process runs the experiment, or trains the model that it needs too."""
+
+
+class OtherCode(UserError):
+    """Results of the study were made by other code than this machine would run."""
 
 
 class Worker:
@@ -93,7 +104,7 @@ class Worker:
         return self.ledger.study
 
     def run(self, experiment: Experiment, patience: float = slots.PATIENCE) -> None:
-        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure.
+        """Run the experiment unless it is finished. Raises Busy, OtherCode, or UserError with the reason of a failure.
 
         patience: seconds to wait for the model, if it is being trained for another experiment.
         """
@@ -103,15 +114,15 @@ class Worker:
             raise UserError(f"{experiment.name}: {experiment.arm} has to be tuned first")
         if reason := self.ledger.refused.get(experiment.name):
             raise UserError(reason)
-        state = slots.state(self.study)
-        with slots.locked(state / f"{experiment.name}.lock", slots.PATIENCE) as mine:
+        lock = self.ledger.lock(experiment.name)
+        with slots.locked(lock, slots.PATIENCE) as mine:
             if mine is None:
                 raise Busy(f"{experiment.name}: another process runs it")
-            if self.ledger.path(experiment.name).exists():
-                return
-            with _training(experiment, patience) as model:
-                self._attempt(experiment, model)
-            (state / f"{experiment.name}.failed").unlink(missing_ok=True)
+            if not self.ledger.path(experiment.name).exists():
+                with _training(experiment, patience) as model:
+                    self._attempt(experiment, model)
+            lock.unlink(missing_ok=True)  # whoever waits for it finds the record
+        (slots.state(self.study) / f"{experiment.name}.failed").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End what is running, with its state saved, and wait until it has ended."""
@@ -132,11 +143,17 @@ class Worker:
                 (folder / file.PATH).write_text(experiment.text)
                 self._prepare(experiment, folder, (model, lock))
                 if experiment.program:
-                    self._program(experiment, experiment.program, folder, (model, lock))
+                    run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
                 else:
                     self._start(experiment, folder, (model, lock), *REPRO)
-                if not self.stopped.is_set():
-                    self.ledger.write(experiment, record.read(folder / RUN))
+                    run, samples = record.read(folder / RUN), images.PATH
+                if self.study.leaves_picture(experiment):
+                    from ddpm.pictures import strips
+
+                    strips.write(_read(experiment, folder / samples), self.study.results / f"{experiment.arm}.png")
+                self.ledger.write(experiment, run)
+        except OtherCode:
+            raise
         except UserError as error:
             if self.stopped.is_set():
                 raise
@@ -147,15 +164,18 @@ class Worker:
             self.ledger.write(experiment, _diverged(experiment, DIVERGED.search(str(error))))
 
     def _check_code(self, folder: Path) -> None:
-        """Raises UserError if results of the study were made by other code than this machine would run."""
-        for name, run in self.ledger.records.items():
+        """Raises OtherCode, unless the plan lets code differ."""
+        if "code" in self.study.plan.may_differ:
+            return
+        by_code = {digest(run.code): name for name, run in self.ledger.records.items()}
+        for name in by_code.values():
+            run = self.ledger.records[name]
             if differing := library.changed(run, folder):
                 where = f" of commit {run.revision[:10]}" if run.revision else ""
-                raise UserError(
+                raise OtherCode(
                     f"{self.ledger.path(name)} was made by other code{where}: {differing[0]} differs from commit "
                     f"{self.ledger.commit[:10]}, which would run here: check out the code that made it, or remove it"
                 )
-            return  # the others were made by the same code, or the verdict says in what they differ
 
     def _prepare(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
         """The first experiment makes the shared data; the others take it from the cache."""
@@ -173,19 +193,26 @@ class Worker:
                     made.write_text("made\n")
                 return
 
-    def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> None:
-        """Run a program in the slot, and score its samples."""
+    def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> Record:
+        """Run a program in the slot, score its samples and return the record."""
         samples = folder / SAMPLES
-        samples.parent.mkdir(parents=True, exist_ok=True)
-        images = {split: str(folder / PROCESSED / split) for split in ("train", "test")}
-        command = program.program.format_map(images | {"seed": str(experiment.seed), "samples": str(samples)})
-        self._start(experiment, folder, locks, *shlex.split(command))
-        costs = (f"{name}={value}" for name, value in program.costs.model_dump(exclude_defaults=True).items())
-        options = [f"--seed={experiment.seed}", f"--program={program.program}", *(f"--cost={cost}" for cost in costs)]
-        options += [f"--file={path}" for path in program.files]
-        score = [str(Path(sys.executable).with_name("ddpm")), "score", str(samples), *options, f"--out={RUN}"]
-        (folder / RUN).unlink(missing_ok=True)
-        self._start(experiment, folder, locks, *score)
+        shutil.rmtree(samples.parent, ignore_errors=True)  # of another run
+        samples.parent.mkdir(parents=True)
+        places: dict[str, str] = {split: str(folder / PROCESSED / split / "images.npy") for split in SPLITS}
+        places |= {"seed": str(experiment.seed), "samples": str(samples)}
+        begin = time.monotonic()
+        self._start(experiment, folder, locks, *(part.format_map(places) for part in shlex.split(program.program)))
+        seconds = {"program": round(time.monotonic() - begin, 1)}
+        drawn, data = _read(experiment, samples), experiment.config.data
+        if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
+            raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
+        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={RUN}"]
+        self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
+        run = record.read(folder / RUN)
+        costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
+        costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
+        made_by = {"program": program.program, "code": program.digests(folder), "costs": record.Costs(**costs)}
+        return run.model_copy(update=made_by)
 
     def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
         """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""
@@ -224,7 +251,7 @@ class Worker:
         if self.stopped.is_set():
             raise UserError(f"{experiment.name}: stopped")
         if code:
-            raise UserError(f"{experiment.name}: {_reason(log, begin)}; {log} has the whole output")
+            raise UserError(f"{experiment.name}: {_reason(log, begin, code)}; {log} has the whole output")
 
 
 @contextlib.contextmanager
@@ -236,6 +263,7 @@ def _training(experiment: Experiment, patience: float) -> Iterator[int]:
     """
     params = file.decode(experiment.text, experiment.name)
     learned = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
+    learned |= {"program": experiment.program.program} if experiment.program else {}
     with slots.locked(slots.FOLDER / f"model-{digest(learned)[:12]}.lock", patience) as mine:
         if mine is None:
             raise Busy(f"{experiment.name}: its model is being trained for another experiment")
@@ -255,10 +283,19 @@ def _diverged(experiment: Experiment, said: re.Match[str] | None) -> Record:
     )
 
 
-def _reason(log: Path, begin: int) -> str:
+def _read(experiment: Experiment, samples: Path) -> NDArray[np.uint8]:
+    """The images that an experiment drew. Raises UserError if there are none."""
+    try:
+        with samples.open("rb") as file:
+            return images.read(file)
+    except NO_ARRAY as error:
+        raise UserError(f"{experiment.name}: {samples}: not an .npy file of uint8 N×C×H×W ({error})") from error
+
+
+def _reason(log: Path, begin: int, code: int) -> str:
     """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
-    last line."""
+    exit code and the last line."""
     text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
     lines = text.strip().splitlines()[-LINES:] or ["no output"]
     found = REASON.search("\n".join(lines))
-    return printable(found[1] if found else lines[-1])
+    return printable(found[1] if found else f"exit code {code}: {lines[-1]}")

@@ -28,7 +28,6 @@ from ddpm.base.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 T = TypeVar("T")
 
@@ -37,10 +36,8 @@ VIEW = "mlflow.sharedViewState.ddpm"  # the view that the runs' page offers unde
 # Seconds that a stage waits for the store, whatever it does, and before that for the lock. A server that trickles bytes
 # never hits TIMEOUT.
 DEADLINE, LOCK_SECONDS = 10.0, 8.0
-MOST_RUNS = 50_000  # the most that MLflow lists at once
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # whole seconds; MLflow applies it to servers only
-# A store that hangs costs a run 10 seconds in all: training waits at most twice, for itself and for the monitor of
-# system metrics, and each of the two other stages waits once.
+# A store that hangs costs a stage at most DEADLINE seconds, and only train and evaluate use it.
 STAGE_SECONDS, COMMAND_SECONDS = "2", "60"
 # Values that a user has set stay. Without retries a server that is down costs seconds, not a quarter of an hour.
 SETTINGS = {
@@ -110,14 +107,9 @@ class Store:
             print(f"warning: {line}; going on without it: `ddpm track sync` logs the run later", file=sys.stderr)
             return None
 
-    def locked(self) -> FileLock:
-        """One process at a time; raises filelock.Timeout, an OSError."""
-        (self.root / ".ddpm").mkdir(exist_ok=True)
-        return self.lock
-
     @cached_property
     def client(self) -> MlflowClient:
-        """First used under ``locked``: two processes that set up the database at once leave it unusable."""
+        """First used under ``lock``: two processes that set up the database at once leave it unusable."""
         import sqlalchemy
         from mlflow import MlflowClient
 
@@ -143,12 +135,6 @@ class Store:
         artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
         tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
         return self.client.create_experiment(self.experiment_name, artifacts, tags)
-
-    def runs(self) -> list[Run]:
-        """The experiment's runs, newest first."""
-        with self.locked():
-            found = self.client.get_experiment_by_name(self.experiment_name)
-        return list(self.client.search_runs([found.experiment_id], max_results=MOST_RUNS)) if found else []
 
 
 def probe(uri: str) -> None:

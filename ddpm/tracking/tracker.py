@@ -1,49 +1,59 @@
-"""MLflow: one run per configuration, a view of DVC's files.
+"""MLflow: one run per result, a view of the run's record.
 
-The train, sample and evaluate stages and ``ddpm track sync`` find the run by its tag ``ddpm.run_key`` and bring it up
-to date with the files. No stage fails because of tracking: it warns once and leaves the store alone for the rest of the
-process. The files hold everything; ``ddpm track sync`` sends later what is missing. mlflow takes 1-3 s to import, and
-reads the settings that Store makes, so functions that need it import it themselves.
+During a training its run grows: ``Live`` sends the loss. When the evaluate stage has written metrics/run.json, ``sync``
+completes that run with params, scores, costs and pictures. A run that is complete is never written again. No stage
+fails because of tracking: it warns once and leaves the store alone for the rest of the process, and
+``ddpm track sync`` writes the run later. mlflow takes 1-3 s to import, and reads the settings that Store makes, so
+functions that need it import it themselves.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.params import file
-from ddpm.tracking import record
-from ddpm.tracking.record import Point
-from ddpm.tracking.store import COMMAND_SECONDS, Store
+from ddpm.base.paths import GRIDS, RUN
+from ddpm.params import config, file, inputs
+from ddpm.runs import library
+from ddpm.runs.library import OUTSIDE
+from ddpm.runs.record import Record
+from ddpm.tracking import origin, view
+from ddpm.tracking.store import Store
+from ddpm.tracking.view import Point
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
+
     from ddpm.training.history import Row  # it imports torch
 
+KEY = "ddpm.result"  # tag: the digest of the result that the run shows
+TRAINING = "ddpm.training"  # tag: the digest of the inputs of the training that the run shows
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # tags: the run above it; the text on its page
+LATER = ("sample", "evaluate")  # sections that a training does not depend on: the result's own are sent with it
 
-def sync(
-    upto: str | None = None,
-    params: dict[str, Any] | None = None,
-    store: Store | None = None,
-    attached: Path | None = None,
-) -> str | None:
-    """Bring the configuration's run up to date with the files; return its id, or None if tracking is off or fails.
 
-    upto: the stage that has just run; nothing here fails it, because files of later stages may be another
-    configuration's. params: what the stage was started with. Without them, for a command, DVC reports which stages are
-    up to date with params.yaml; this raises UserError if a file is missing, no stage is up to date, or the store fails.
-    attached: a file to log with the run, in place of one with that name.
+def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> str | None:
+    """Write the run of metrics/run.json with the working folder's curve and pictures; return its id, or None if
+    tracking is off or fails.
+
+    params: what the evaluate stage, which has just written it, was started with. Without them, for a command, this
+    raises UserError if there is no record, it is not of params.yaml and the code, or the store fails. attached: a file
+    to log with the run, in place of one with that name.
     """
-    store = store or Store(strict=upto is None)
+    store = Store(strict=params is None)
 
     def complete() -> str:
-        from ddpm.tracking import syncing
-
-        if (last := upto or record.finished()) is None:
-            raise UserError("track sync: no stage is up to date with params.yaml and the code; run `dvc repro` first")
-        wanted = record.read(last, params or file.read())
-        with store.locked():
-            run_id = syncing.complete(store, wanted)
+        run, plain = library.workspace(), params or file.read()
+        if params is None and (why := library.why_stale(run, config.check(plain).flat())):
+            raise UserError(f"{RUN}: its run is not of params.yaml and the code: {why}; run `dvc repro` first")
+        training = inputs.read("train", params=plain).fingerprint()
+        with store.lock:
+            run_id = _complete(store, run, training)
         if attached:
             store.client.log_artifact(run_id, str(attached))
         return run_id
@@ -51,57 +61,115 @@ def sync(
     return store.attempt(complete)
 
 
-class Logged(NamedTuple):
-    """A run in the store: params as text, the last value of each metric, its start in seconds since the epoch."""
+def write(store: Store, run: Record, parent: str | None = None) -> str:
+    """Write the run of a record, without the working folder; return its id. One that is there stays as it is.
 
-    name: str
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    started: float
+    parent: the id of the run that it is listed below. For ``Store.attempt``.
+    """
+    with store.lock:
+        run_id = _complete(store, run)
+        if parent:
+            store.client.set_tag(run_id, PARENT, parent)
+    return run_id
 
 
-def logged() -> list[Logged]:
-    """The experiment's runs, newest first; none if tracking is off, or the store is absent or fails."""
-    store = Store()
-    store.deadline = float(COMMAND_SECONDS)
+def _complete(store: Store, run: Record, training: str | None = None) -> str:
+    """training: the digest of its training, if the working folder holds the result. After a crash it continues: rows
+    of a metric that are sent again are the same rows."""
+    from mlflow.entities import Metric
 
-    def read() -> list[Logged]:
-        found = ((run.info, run.data) for run in store.runs())
-        return [
-            Logged(info.run_name or info.run_id, data.params, data.metrics, data.tags, (info.start_time or 0) / 1000)
-            for info, data in found
-        ]
+    key = view.key(run)
+    written = _find(store, KEY, key)
+    started = next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
+    if written and written[0].info.status == "FINISHED":
+        if started:  # the same result, trained again
+            store.client.delete_run(started.info.run_id)
+        return str(written[0].info.run_id)
+    tags = origin.tags() if training else {}
+    tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)}
+    name = view.name(tags, key[:7] if run.name == library.WORKSPACE else run.name)
+    finished = round(1000 * run.finished.timestamp())
+    start = finished - round(1000 * sum(run.costs.seconds.values()))
+    at = (written[0] if written else started) or _create(store, name, start)
+    client, run_id = store.client, str(at.info.run_id)
+    client.update_run(run_id, status="RUNNING", name=name)
+    _describe(store, at, view.params(run.params), tags)
+    client.log_batch(run_id, [Metric(name, value, finished, step) for name, value, step in view.metrics(run)])
+    client.log_text(run_id, run.text(), "metrics/run.json")
+    if training:
+        sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
+        _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
+        _pictures(store, run_id)
+    client.set_terminated(run_id)
+    return run_id
 
-    return [] if store.absent else store.attempt(read) or []
+
+def _find(store: Store, tag: str, value: str | None) -> list[Run]:
+    """The runs with a tag, newest first."""
+    return list(store.client.search_runs([store.experiment], f"tags.`{tag}` = '{value}'")) if value else []
+
+
+def _create(store: Store, name: str, start: int) -> Run:
+    tags = {"mlflow.source.name": "dvc repro"}
+    return store.client.create_run(store.experiment, start_time=start, tags=tags, run_name=name)
+
+
+def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, str]) -> None:
+    """Add tags, and the params that it does not have: MLflow refuses to change one."""
+    from mlflow.entities import Param, RunTag
+
+    new = [Param(key, value) for key, value in params.items() if key not in run.data.params]
+    store.client.log_batch(run.info.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _send(store: Store, run: Run, points: Iterable[Point]) -> None:
+    """Send points of the loss curve, stamped with the time of training: sent again, they are the same rows."""
+    from mlflow.entities import Metric
+
+    metrics = [
+        Metric(key, value, run.info.start_time + point.milliseconds, point.step)
+        for point in points
+        for key, value in point.values.items()
+    ]
+    # MLflow sends batches in this order: a step that has a loss has the rest too
+    store.client.log_batch(run.info.run_id, sorted(metrics, key=lambda metric: metric.key == "loss"))
+
+
+def _pictures(store: Store, run_id: str) -> None:
+    client = store.client
+    there = " ".join(file.path for file in client.list_artifacts(run_id, "images"))
+    for path in GRIDS.glob("step-[0-9]*.png"):
+        step = int(path.stem.removeprefix("step-"))
+        if f"images/samples+step+{step}+" not in there:
+            with Image.open(path) as image:
+                client.log_image(run_id, image, key="samples", step=step)
+    for path in filter(Path.exists, map(Path, view.ARTIFACTS)):
+        client.log_artifact(run_id, str(path), path.parent.name)
 
 
 class Live:
-    """The run of a training process: the curve as it grows, and system metrics every ten seconds.
+    """The run of a training process: its loss as it grows.
 
-    params: what the stage was started with. On exit without an error it syncs the run, so write the stage's files and
-    check its inputs inside it.
+    params: what the stage was started with; training: the digest of the stage's inputs.
 
     Rows wait in memory until ``flush``, which must be called right after a checkpoint: a killed process resumes from
     there, and sends no step twice. Rows of a training that fails stay unsent.
     """
 
-    def __init__(self, params: dict[str, Any], on: bool = True):
+    def __init__(self, params: dict[str, Any], training: str, on: bool = True):
         self.store = Store()
         self.store.off |= not on
-        self.params = params
+        self.params, self.training = params, training
         self.waiting: list[Row] = []
         self.flushed = False
 
     def __enter__(self) -> Self:
-        self.store.attempt(self._watch)
+        self.store.attempt(self._open)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
-        self.store.attempt(lambda: self._end(status))
-        if kind is None:
-            sync("train", self.params, self.store)
+        self.store.attempt(lambda: self.store.client.set_terminated(self.run.info.run_id, status))
 
     def log(self, row: Row) -> None:
         self.waiting.append(row)
@@ -112,31 +180,22 @@ class Live:
             self.store.attempt(self._flush)
             self.waiting = []
 
-    def _watch(self) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        from ddpm.tracking import syncing
-
-        wanted = record.read(None, self.params)
-        with self.store.locked():
-            self.run = syncing.find(self.store, wanted)
+    def _open(self) -> None:
+        flat = config.check(self.params).flat()
+        known = {key: value for key, value in flat.items() if key.partition(".")[0] not in (*LATER, *OUTSIDE)}
+        with self.store.lock:
+            runs = [run for run in _find(self.store, TRAINING, self.training) if KEY not in run.data.tags]
+            tags = origin.tags() | view.tags(known) | {TRAINING: self.training}
+            name = view.name(tags, self.training[:7])
+            self.run = runs[0] if runs else _create(self.store, name, round(1000 * time.time()))
+            _describe(self.store, self.run, view.params(known), tags)
         self.store.client.update_run(self.run.info.run_id, status="RUNNING")
-        monitor: Any = SystemMetricsMonitor  # it has no types
-        self.monitor = monitor(self.run.info.run_id, resume_logging=True, tracking_uri=self.store.uri)
-        self.monitor.start()
 
     def _flush(self) -> None:
-        from ddpm.tracking import syncing
-
         client, first = self.store.client, self.waiting[0].step
-        # only now is it known whether training resumed or started over
-        if not self.flushed and any(point.step >= first for point in syncing.history(client, self.run)):
-            self.monitor.finish()
+        sent = [] if self.flushed else client.get_metric_history(self.run.info.run_id, "loss")
+        if any(point.step >= first for point in sent):  # only now is it known that the training started over
             client.delete_run(self.run.info.run_id)
-            self._watch()
+            self._open()
         self.flushed = True
-        syncing.send(client, self.run, [Point.of(row._asdict()) for row in self.waiting])
-
-    def _end(self, status: str) -> None:
-        self.store.client.set_terminated(self.run.info.run_id, status)
-        self.monitor.finish()
+        _send(self.store, self.run, [Point.of(row._asdict()) for row in self.waiting])

@@ -25,8 +25,7 @@ class Train(Section):
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
-    a share of epsilon. compile: auto is true on a GPU that Triton supports. profile: steps whose operations
-    torch.profiler times, for .ddpm/profile; 0: none.
+    a share of epsilon. compile: auto is true on a GPU that Triton supports.
     """
 
     steps: Positive | None = None
@@ -58,7 +57,6 @@ class Train(Section):
     checkpoint_every: Positive = 1000
     grid_every: NonNegativeInt = 0
     grid_unit: Literal["steps", "epochs"] = "steps"
-    profile: Annotated[int, Field(ge=0, le=1000, exclude=True)] = 0  # in no model file: it changes no weight
     snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
 
     def refusals(self) -> Iterator[str]:
@@ -139,7 +137,7 @@ class TrainingConfig(ModelConfig):
 
     MECHANICAL: ClassVar = tuple(
         f"train.{field}"
-        for field in ("checkpoint_activations", "checkpoint_every", "grid_every", "grid_unit", "profile", "snapshots")
+        for field in ("checkpoint_activations", "checkpoint_every", "grid_every", "grid_unit", "snapshots")
     )
 
     train: Train

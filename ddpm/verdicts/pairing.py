@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Shape
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs.alike import grouped, is_in, some, under
@@ -23,7 +22,7 @@ BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluation
 # that in which partners are alike, unless a plan or the user lets them differ
 Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
 ALIKE: tuple[Alike, ...] = get_args(Alike)
-OURS = "this trainer"  # the label of runs without the params that a program's have
+OURS = "this trainer"  # the label of its runs where they have none of the params that vary
 
 
 def fact(run: Record, name: str) -> Any:
@@ -81,10 +80,12 @@ def arms(records: Iterable[Record], by: Sequence[str], config: Config) -> list[A
     """The runs by arm: that of the config's params first, the others by label."""
     groups = grouped(records, lambda run: files.digest([values_of(run.params, by), run.program]))
     values = [values_of(group[0].params, by) for group in groups.values()]
-    sides = [
-        Arm(_label(part, values, by), part, {run.seed: run for run in group if run.seed is not None})
-        for part, group in zip(values, groups.values(), strict=True)
-    ]
+    programs = [group[0].program for group in groups.values()]
+    labels = [_label(part, values, by) or made_by or OURS for part, made_by in zip(values, programs, strict=True)]
+    sides = []
+    for label, part, made_by, group in zip(labels, values, programs, groups.values(), strict=True):
+        unique = f"{label} ({made_by})" if made_by and label != made_by and labels.count(label) > 1 else label
+        sides.append(Arm(unique, part, {run.seed: run for run in group if run.seed is not None}))
     here = values_of(config.flat(), by)
     # "at least": the runs' networks may have been completed with their defaults
     return sorted(sides, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))
@@ -130,22 +131,23 @@ def setting(metric: str, pair: Pair) -> str:
 
     Where the two differ it is "the arm's against the baseline's".
     """
-    sides = pair.after[-1], pair.before[-1]
+    last = pair.after[-1], pair.before[-1]
 
     def of(form: Callable[[Record], str]) -> str:
-        return " against ".join(dict.fromkeys(map(form, sides)))
+        return " against ".join(dict.fromkeys(map(form, last)))
 
     def count(name: str, what: str) -> str:
         return f"{of(lambda run: '?' if (cost := fact(run, name)) is None else f'{cost:,}')} {what}"
 
     # of the one that is this trainer's, if one is: a program's sampler, and what else it has, is not known
-    run, extractor = min(sides, key=lambda run: run.program is not None), metric.rpartition(".")[0]
-    shape = Shape.of(run.params["data.channels"], run.params["data.image_size"])
-    parts = [f"{run.params['data.dataset.name']} {shape.sides}"]
+    run, extractor = min(last, key=lambda run: run.program is not None), metric.rpartition(".")[0]
+    size = run.params.get("data.image_size", "?")
+    sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
+    parts = [f"{run.params.get('data.dataset.name', 'unknown images')} {sides}"]
     parts += [count("images_seen", "images seen in training"), count("parameters", "parameters")]
     if not extractor:
         return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
-    samples = round(run.fingerprint.comparable["samples"])
+    samples: int = run.fingerprint.comparable["samples"]
     parts.append(of(_sampler))
     parts += [f"{samples:,} samples", f"features of {extractor}"]
     if (real := run.scores.get(f"real.{metric}")) is not None:
@@ -157,7 +159,7 @@ def setting(metric: str, pair: Pair) -> str:
 def _sampler(run: Record) -> str:
     if run.program:
         return f"drawn by {run.program}"
-    return f"{run.params['sample.sampler.name']} in {run.params['sample.steps']} steps"
+    return f"{run.params.get('sample.sampler.name', '?')} in {run.params.get('sample.steps', '?')} steps"
 
 
 def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
@@ -244,7 +246,8 @@ def named(seeds: Iterable[int]) -> str:
 
 
 def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """The values of the keys in ``by``; if another arm has the same, also what else distinguishes it."""
+    """The values of the keys in ``by``; if another arm has the same, also what else distinguishes it. Empty without
+    such params."""
 
     def head(part: Mapping[str, Any]) -> str:
         return ", ".join(str(part[key]) for key in by if key in part)
@@ -256,4 +259,4 @@ def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Se
     namesakes = [part for part in every if head(part) == head(values)]
     apart = [key for key in values if any(part.get(key) != values[key] for part in namesakes)]
     rest = ", ".join(map(tail, apart))
-    return f"{head(values)} ({rest})" if head(values) and rest else head(values) or rest or OURS
+    return f"{head(values)} ({rest})" if head(values) and rest else head(values) or rest

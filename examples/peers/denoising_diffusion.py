@@ -2,7 +2,7 @@
 values of all else (sigmoid schedule, v, Adam, EMA), but for the flips, which no digit survives.
 
     pip install denoising-diffusion-pytorch
-    python examples/peers/denoising_diffusion.py --data data/processed/train --seed 0 --out samples.npy
+    python examples/peers/denoising_diffusion.py --data data/processed/train/images.npy --seed 0 --out samples.npy
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images.npy: uint8, N×C×H×W")
+    parser.add_argument("--data", type=Path, required=True, help=".npy of uint8 images, N×C×H×W")
     parser.add_argument("--out", type=Path, required=True, help=".npy to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=64_000, help="to train on, repetitions included")
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=50)
     given = parser.parse_args()
     torch.manual_seed(given.seed)
-    images = np.load(given.data / "images.npy")
+    images = np.load(given.data)
     _, channels, size, _ = images.shape
     unet = Unet(dim=28, dim_mults=(1, 2), channels=channels)
     diffusion = GaussianDiffusion(unet, image_size=size, sampling_timesteps=given.evaluations)

@@ -2,7 +2,7 @@
 its DDPM scheduler, and AdamW, the cosine rate with warm-up and EMA with that example's own values.
 
     pip install diffusers
-    python examples/peers/diffusers_ddpm.py --data data/processed/train --seed 0 --out samples.npy
+    python examples/peers/diffusers_ddpm.py --data data/processed/train/images.npy --seed 0 --out samples.npy
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def network(channels: int, size: int) -> UNet2DModel:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images.npy: uint8, N×C×H×W")
+    parser.add_argument("--data", type=Path, required=True, help=".npy of uint8 images, N×C×H×W")
     parser.add_argument("--out", type=Path, required=True, help=".npy to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=64_000, help="to train on, repetitions included")
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=50)
     given = parser.parse_args()
     torch.manual_seed(given.seed)
-    images = torch.from_numpy(np.load(given.data / "images.npy")).float() / 127.5 - 1
+    images = torch.from_numpy(np.load(given.data)).float() / 127.5 - 1
     model = network(images.shape[1], images.shape[-1])
     scheduler = DDPMScheduler()
     steps = given.images // given.batch

@@ -18,7 +18,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from ddpm.base.files import flatten, read_json, sha256
-from ddpm.doctor import repository
+from ddpm.tools.doctor import repository
 from tests.benchmarks.project import ROOT, Project
 
 STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")

@@ -10,7 +10,7 @@ import torch
 
 from ddpm.base.files import sha256
 from ddpm.compute import devices
-from ddpm.forecast import pilot
+from ddpm.tools import forecast
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from tests.small import Memory, pictures, small
@@ -59,7 +59,7 @@ def no_step_waits(device: torch.device, folder: Path) -> None:
 
 def memory_stays_under_the_estimate(device: torch.device, folder: Path) -> None:
     config = small()
-    estimate = pilot.measure(config, device).memory
+    estimate = forecast.measure(config).memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

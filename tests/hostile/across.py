@@ -32,11 +32,11 @@ def measure(precision: str) -> None:
     """In its own process: print a JSON object of the model's and the samples' digests, the loss and the score."""
     import numpy as np
     import torch
-    from ddpm.model.file import load_model
 
     from ddpm.base import files
     from ddpm.data.preprocessing import preprocess
     from ddpm.data.processed import open_split
+    from ddpm.model.model_file import load_model
     from ddpm.params import config
     from ddpm.sampling import generator as sampling
     from ddpm.sampling import samples

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ddpm.tracking import record
+from ddpm.tracking import origin
 from tests.small_project import QUICK, lay_out
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest
     for name in SECRETS:
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("DVC_EXP_NAME", "mine")
-    tags = record.environment()
+    tags = origin.tags()
     assert tags["dvc.exp.name"] == "mine"
     assert "hunter2" not in str(tags)
 

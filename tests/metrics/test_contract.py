@@ -182,7 +182,7 @@ def test_the_page_says_what_its_file_says(name: str) -> None:
 
 def test_declarations_and_settings_are_read_without_torch() -> None:
     code = (
-        "import sys; from ddpm.compare import metrics; from ddpm.params import config; config.load(); "
+        "import sys; from ddpm.verdicts import metrics; from ddpm.params import config; config.load(); "
         "sys.exit(', '.join({'torch', 'torch_fidelity', 'scipy'} & sys.modules.keys()) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

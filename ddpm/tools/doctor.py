@@ -6,11 +6,8 @@ import json
 import os
 import platform
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -29,8 +26,6 @@ State = Literal["ok", "note", "fetch", "missing"]
 
 NEEDED = ("dvc", "torch", "torch_fidelity", "mlflow")  # packages, without which nothing more can be looked at
 WRITTEN = (".git", ".dvc/tmp", ".ddpm", "data", "data/*", "metrics")  # folders
-AHEAD = 120  # seconds that another machine's clock may be ahead of this one's
-PORT = 5000  # of `make ui`
 SHOWN = ("torch", "torchvision", "dvc", "mlflow", "torch-fidelity")
 GIB = 2**30
 
@@ -51,19 +46,18 @@ def examine() -> list[Finding]:
     findings = [packages(), *programs(), *folder()]
     if any(util.find_spec(name) is None for name in NEEDED):
         return findings
-    findings += torch_starts()
-    if findings[-1].state == "missing":
-        return findings
     findings += [repository(), branch()]
     try:
         settings = config.load()
     except UserError as error:
         return [*findings, Finding("params", "missing", "not usable", str(error))]
-    for part in (device, model, trainings, mlflow, ui, dataset, weights):
+    for part in (device, mlflow, dataset, weights):
         try:
             findings += part(settings)
         except UserError as error:
             findings.append(Finding(part.__name__, "missing", "not usable", str(error)))
+        except ImportError as error:
+            findings.append(Finding(part.__name__, "missing", str(error), "`make setup`"))
     return findings
 
 
@@ -98,53 +92,28 @@ def programs() -> Iterator[Finding]:
     """The programs that are called by name. Stages run by `python`, and need the environment that is looked at here."""
     setup = "`make setup`, then `source .venv/bin/activate`"
     by_hand = "install make for the two commands, or run `dvc repro` itself"
-    status, english = ["git", "status"], {**os.environ, "LC_ALL": "C"}
     for name, fix in {"git": "install git", "python": setup, "dvc": setup, "make": by_hand}.items():
         path = shutil.which(name)
-        own = path and Path(path).parent.samefile(Path(sys.executable).parent)
         if not path:
             yield Finding(name, "note" if name == "make" else "missing", "not in PATH", fix)
-        elif (
-            name == "git"
-            and b"dubious ownership" in subprocess.run(status, capture_output=True, check=False, env=english).stderr
-        ):
-            allow = f"if you trust it: `git config --global --add safe.directory {Path.cwd()}`"
-            yield Finding(name, "missing", "refuses this folder, because it belongs to another user", allow)
-        elif name in ("python", "dvc") and not own:
+        elif name in ("python", "dvc") and not Path(path).parent.samefile(Path(sys.executable).parent):
             yield Finding(name, "missing", f"{path} comes first in PATH, and is not of {sys.prefix}", setup)
         else:
             yield Finding(name, "ok", path)
 
 
 def folder() -> Iterator[Finding]:
-    """Whether this folder's files can be written, are run by their own code, and are not from the future."""
+    """Whether this folder's files can be written, and git takes it for this user's."""
     written = [Path(), *(path for name in WRITTEN for path in sorted(Path().glob(name)))]
     if locked := [str(path) for path in written if not os.access(path, os.W_OK)]:
         fix = "if another user made them, such as root in a container: `sudo chown -R $USER .`"
         yield Finding("folder", "missing", f"{', '.join(locked)} cannot be written", fix)
-    code = Path(__file__).parent
-    if Path("ddpm/doctor.py").exists() and not code.samefile("ddpm"):
-        shown = f"the command ddpm runs {code}, and stages run the code that is here"
-        yield Finding("folder", "note", shown, "`make setup` here, then `source .venv/bin/activate`")
-    ahead = max((path.lstat().st_mtime for path in Path().glob("*")), default=0) - time.time()
-    if ahead > AHEAD:
-        shown = f"a file is {ahead / 60:,.0f} minutes from the future"
-        yield Finding("folder", "note", shown, "set this machine's clock")
-
-
-def torch_starts() -> Iterator[Finding]:
-    """Whether torch starts at all, tried in another process: one whose instructions this CPU lacks is killed."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import torch, torchvision"], capture_output=True, text=True, check=False
-    )
-    if done.returncode < 0:
-        killed = f"killed by {signal.Signals(-done.returncode).name} when it is imported"
-        yield Finding("torch", "missing", killed, "this build needs another CPU: install another version of torch")
-    elif done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it cannot be imported"])[-1]
-        yield Finding("torch", "missing", said, "torch and torchvision must fit: `make setup`")
-    else:
-        yield Finding("torch", "ok", "starts")
+    yield Finding("disk", "ok", f"{shutil.disk_usage(os.environ.get('DVC_ROOT', '.')).free / GIB:,.1f} GiB free")
+    english = {**os.environ, "LC_ALL": "C"}
+    status = shutil.which("git") and subprocess.run(["git", "status"], capture_output=True, check=False, env=english)
+    if status and b"dubious ownership" in status.stderr:
+        allow = f"if you trust it: `git config --global --add safe.directory {Path.cwd()}`"
+        yield Finding("folder", "missing", "git refuses it, because it belongs to another user", allow)
 
 
 def repository(here: Path | None = None) -> Finding:
@@ -189,10 +158,11 @@ def branch() -> Finding:
 
 
 def device(settings: Config) -> Iterator[Finding]:
-    """The device that params.yaml selects, its memory, the number of processes on it, and the precision."""
+    """The device that params.yaml selects, its memory, the number of processes on it, and the network's size."""
     import torch
 
     from ddpm.compute import devices, distributed
+    from ddpm.model import build
 
     chosen = devices.resolve(settings.device)
     count = distributed.processes(settings.launch.processes, settings.device)
@@ -204,33 +174,7 @@ def device(settings: Config) -> Iterator[Finding]:
         shown = f"a GPU's driver, and torch {f'for CUDA {cuda}, which it does not run' if cuda else 'without CUDA'}"
         update = "update the driver, or install torch for the CUDA that `nvidia-smi` names"
         yield Finding("device", "note", shown, update if cuda else "install a CUDA build of torch")
-    best = devices.precision("auto", chosen)
-    for section, choice in (("train", settings.train.precision), ("sample", settings.sample.precision)):
-        slow = choice == "bfloat16" and best != torch.bfloat16
-        fix = "this device has no bfloat16: set auto, or float32" if slow else ""
-        shown = str(devices.precision(choice, chosen)).removeprefix("torch.")
-        yield Finding("precision", "note" if slow else "ok", f"{section}.precision: {choice} is {shown} here", fix)
-
-
-def model(settings: Config) -> Iterator[Finding]:
-    """The network's size, and the room on the disk."""
-    from ddpm.model import build
-
-    parameters = build.parameters(settings)
-    yield Finding("model", "ok", f"{settings.model.name} with {parameters:,} parameters")
-    free = shutil.disk_usage(os.environ.get("DVC_ROOT", ".")).free
-    yield Finding("disk", "ok", f"{free / GIB:,.1f} GiB free")
-
-
-def trainings(settings: Config) -> Iterator[Finding]:
-    """Stopped trainings, and the space that their checkpoints take."""
-    from ddpm.training import checkpoints
-
-    if states := list(checkpoints.root().glob("*")):
-        size = sum(path.stat().st_size for state in states for path in state.rglob("*") if path.is_file())
-        shown = f"{len(states)} stopped or running, {size / GIB:,.2f} GiB in {checkpoints.root()}"
-        fix = f"each goes on when its experiment runs again; to give all up: `rm -r {checkpoints.root()}`"
-        yield Finding("trainings", "note", shown, fix)
+    yield Finding("model", "ok", f"{settings.model.name} with {build.parameters(settings):,} parameters")
 
 
 def mlflow(settings: Config) -> Iterator[Finding]:
@@ -239,45 +183,28 @@ def mlflow(settings: Config) -> Iterator[Finding]:
 
     store = Store()
     store.strict = True  # it raises, and waits no longer than a stage would
-    where = masked(store.uri)
     if store.off:
         yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
-    elif store.absent:
-        yield Finding("mlflow", "ok", f"{where}, which the first run makes")
-    else:
-        try:
-            runs = store.attempt(store.runs) or []
-            yield Finding("mlflow", "ok", f"{where}: {len(runs)} runs of {store.experiment_name}")
-        except UserError as error:
-            later = "`ddpm track sync` logs later what was run"
-            upgrade = f"made by another version of MLflow: copy it, then `mlflow db upgrade {where}`; {later}"
-            yield Finding("mlflow", "note", str(error), upgrade if "db upgrade" in str(error) else later)
-
-
-def ui(settings: Config) -> Iterator[Finding]:
-    """Whether something listens where `make ui` would."""
-    with socket.socket() as tried:
-        tried.settimeout(1)
-        if tried.connect_ex(("127.0.0.1", PORT)) == 0:
-            shown = f"port {PORT} is in use, by `make ui` or by another program"
-            yield Finding("ui", "note", shown, f"if by another: `make ui PORT={PORT + 1}`")
+        return
+    try:
+        if not store.absent:
+            store.attempt(lambda: store.client)
+        yield Finding("mlflow", "ok", f"{masked(store.uri)}{', which the first run makes' * store.absent}")
+    except UserError as error:
+        yield Finding("mlflow", "note", str(error), "`ddpm track sync` logs later what was run")
 
 
 def dataset(settings: Config) -> Iterator[Finding]:
     """The images: processed already, or where they will come from."""
     from ddpm.data.processed import MANIFEST, read_manifest
 
-    data = settings.data
-    if (PROCESSED / MANIFEST).exists():
-        made = read_manifest(PROCESSED)
-        shown = f"{made.dataset} {made.shape.sides}x{made.channels}"
-        same = (made.dataset, made.shape) == (data.dataset.name, data.shape)
-        if same and fetched():
-            yield Finding("dataset", "ok", f"{PROCESSED}: {shown}, {made.counted()} images")
+    if fetched() and (PROCESSED / MANIFEST).exists():
+        manifest, data = read_manifest(PROCESSED), settings.data
+        if (manifest.dataset, manifest.shape) == (data.dataset.name, data.shape):
+            shown = f"{manifest.dataset} {manifest.shape.sides}x{manifest.channels}, {manifest.counted()} images"
+            yield Finding("dataset", "ok", f"{PROCESSED}: {shown}")
             return
-        shown += ", from another data.source" * same
-        yield Finding("dataset", "note", f"{PROCESSED} holds {shown}", "`dvc repro` makes that of params.yaml")
-    yield source(data)
+    yield source(settings.data)
 
 
 def fetched() -> bool:
@@ -299,23 +226,20 @@ def source(data: Data) -> Finding:
 
 
 def weights(settings: Config) -> Iterator[Finding]:
-    """The extractors' weights: in data/reference/, made or shipped, or to be downloaded."""
+    """The published weights of extractors: here, or to be downloaded."""
     from ddpm.scoring import extractor
     from ddpm.scoring.evaluate_params import AUTO
     from ddpm.scoring.reference import WEIGHTS
 
     for name in settings.evaluate.extractors:
         published = None if name == AUTO else extractor.get(name).published
-        kept = REFERENCE / name / WEIGHTS
-        if kept.exists():
-            yield Finding("weights", "ok", f"{name}: {kept}")
-        elif published is None:
-            yield Finding("weights", "ok", f"{name}: made by the reference stage, nothing to download")
-        elif not published.cached.exists():
-            fix = f"without a network: put the file at {published.cached}"
-            yield Finding("weights", "fetch", f"{name}: {published.url}", fix)
+        if published is None or (REFERENCE / name / WEIGHTS).exists():
+            continue
+        if not published.cached.exists():
+            by_hand = f"without a network: put the file at {published.cached}"
+            yield Finding("weights", "fetch", f"{name}: {published.url}", by_hand)
         elif not published.intact:
-            fix = "remove it, or put the published file there"
-            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", fix)
+            by_hand = "remove it, or put the published file there"
+            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", by_hand)
         else:
             yield Finding("weights", "ok", f"{name}: {published.cached}")

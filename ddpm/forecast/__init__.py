@@ -1,1 +1,0 @@
-"""The time and memory of the next run, before it starts."""

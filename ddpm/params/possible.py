@@ -1,0 +1,95 @@
+"""Whether params that are valid one by one are possible together, and here: on this machine, with these images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.paths import PROCESSED
+from ddpm.data.processed import MANIFEST, check_classes, read_manifest
+from ddpm.params import file, inputs
+from ddpm.params.config import Config
+from ddpm.sampling.sample_params import class_number
+
+
+def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
+    """Raises UserError that names the key.
+
+    params: all of params.yaml, from which ``config`` was made; before: the params in dvc.lock, which were valid when
+    the check stage last ran, all as text. What takes seconds is checked only if one of its keys has changed since.
+    """
+    _check_listed(params)
+    new = {key for key, _ in _values(before) ^ _values(params)}
+    prepared = inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists()
+    if prepared and config.train.snapshots:
+        config.train.check_end(read_manifest(PROCESSED).counts["train"])
+    if prepared and config.model.classes:
+        names = check_classes(PROCESSED, config.model.classes)
+        for chosen in config.sample.classes or ():
+            class_number(chosen, names, len(names))
+    for keys, part in SLOW.items():
+        if any(key.startswith(keys) for key in new):
+            part(config)
+
+
+def check_scores(config: Config) -> None:
+    """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors."""
+    from ddpm.scoring import limits
+
+    limits.check_channels(config.evaluate, config.data.channels)
+    limits.check_suited(config.evaluate)
+    limits.check_counts(config.evaluate, {"sample.count": config.sample.count})
+
+
+def _values(params: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(key, repr(value)) for key, value in files.flatten(inputs.spelled(params)).items()}
+
+
+def _check_listed(params: dict[str, Any]) -> None:
+    """Raises UserError when a key that dvc.yaml lists in a stage's ``params`` is missing, even if it has a default: DVC
+    would delete that stage's outputs and then refuse to run it."""
+    known = files.flatten(params)
+    for stage in yaml.safe_load(inputs.DVC_YAML.read_text())["stages"].values():
+        for listed in stage.get("params", []):
+            if isinstance(listed, str) and not any(f"{key}.".startswith(f"{listed}.") for key in known):
+                raise UserError(f"{file.PATH}: {listed}: missing; every key that dvc.yaml lists must be present")
+
+
+def _check_source(config: Config) -> None:
+    from ddpm.sources import fetch
+
+    fetch.origin(config.data.dataset, config.data.source)
+
+
+def _check_machine(config: Config) -> None:
+    from ddpm.compute import devices, distributed
+
+    devices.resolve(config.device)
+    distributed.processes(config.launch.processes, config.device)
+
+
+def _check_network(config: Config) -> None:
+    from ddpm.model import build
+
+    build.outline(config)
+
+
+def _check_guidance(config: Config) -> None:
+    if config.sample.guidance.model is not None:
+        from torch import device
+
+        from ddpm.sampling import guidance
+
+        guidance.load_worse(config.training(), config.sample.guidance, device("cpu"))
+
+
+SLOW = {  # they import torch, or look outside the project's folder
+    ("data.dataset.", "data.source"): _check_source,
+    ("device", "launch."): _check_machine,
+    ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
+    ("data.channels", "sample.count", "evaluate."): check_scores,
+    ("sample.guidance.", "data.", "diffusion.", "model."): _check_guidance,
+}

@@ -1,0 +1,184 @@
+"""The record of images that any program drew: scored against the real images here, exactly as the evaluate stage does.
+
+What made them is recorded as given. What is not given is unknown, and never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm.base import files, paths
+from ddpm.base.errors import UserError, printable
+from ddpm.base.files import NO_ARRAY
+from ddpm.base.images import Images
+from ddpm.base.sections import Shape, section
+from ddpm.base.variant import shown
+from ddpm.compute import devices
+from ddpm.data.pixels import BROKEN
+from ddpm.evaluation import evaluation
+from ddpm.evaluation.fingerprint import fingerprint
+from ddpm.params import config, inputs
+from ddpm.params import file as params_file
+from ddpm.runs import record
+from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.scoring.limits import check_counts
+from ddpm.scoring.reference import read_reference
+from ddpm.sources.archives import reading
+from ddpm.sources.dataset import MODES, Dataset
+from ddpm.variants.datasets.image_folder import ImageFolder
+from ddpm.variants.datasets.parquet import Parquet
+from ddpm.variants.datasets.webdataset import Webdataset
+
+SCORED = paths.METRICS / "scored"
+FIRST = "arr_0"  # the array of images in an .npz
+SECONDS = "seconds."  # begins the cost of a stage
+KNOWN = ("data", "evaluate")  # sections of params.yaml that the scores rest on, whatever drew the images
+
+
+def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs: Mapping[str, Any]) -> Record:
+    """The record of the images in ``samples``.
+
+    samples: a folder or archive of pictures, a .npy or .npz file, Parquet or WebDataset. seed: of the training. params,
+    costs: what is known of it; a cost ``seconds.STAGE`` is a stage's time. Raises UserError if the images are too few,
+    of another shape than the real ones or not uint8, or a value is not allowed.
+    """
+    plain = params_file.read()
+    settings = config.check(plain)
+    if not inputs.on_record("reference", plain):
+        raise UserError(f"{paths.REFERENCE}: not made with these params: run `dvc repro reference`")
+    index, device = read_reference(paths.REFERENCE), devices.resolve(settings.device)
+    judged = index.resolved(settings.evaluate)
+    known = {key: value for key, value in settings.flat().items() if key.partition(".")[0] in KNOWN}
+    if fixed := sorted(known.keys() & params.keys()):
+        raise UserError(f"--param: {fixed[0]} is that of the real images here, {known[fixed[0]]}; leave it out")
+    with TemporaryDirectory(prefix="ddpm-score-") as scratch:
+        images = read(samples, Shape(*index.shape), Path(scratch))
+        try:
+            check_counts(judged, {"sample.count": len(images)})
+        except UserError as error:
+            raise UserError(f"{samples}: {error}") from error
+        real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged)
+        scores = files.flatten(evaluation.mean([evaluation.report(images, real, judged, device).scores]))
+        count = len(images)
+    if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
+        raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
+    drawn = settings.sample.model_copy(update={"count": count, "seeds": (0,)})
+    ours = fingerprint(index, judged, drawn, "unknown", "unknown", device)
+    comparable = ours["comparable"] | {"sampling": None}
+    return Record(
+        name=name,
+        seed=seed,
+        finished=record.now(),
+        params={**known, **params},
+        fingerprint=Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        scores=scores,
+        costs=_costs(costs),
+        environment={"processor": None, "training_precision": None},
+    )
+
+
+def read(samples: Path, shape: Shape, scratch: Path) -> Images:
+    """The images as uint8 (N, C, H, W), in the order of their names or rows. scratch: an empty folder, which holds what
+    is read from it as long as they are used. Raises UserError if one has another shape or type."""
+    if not samples.exists():
+        raise UserError(f"{samples}: no such file or folder")
+    if samples.suffix.lower() in (".npy", ".npz"):
+        return _axes(samples, _array(samples, scratch), shape)
+    dataset = _dataset(samples)
+    dataset.download(str(samples.resolve()), scratch / "raw")
+    records = dataset.read(scratch / "raw")
+    images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, (len(records.names), *shape))
+    mode, size = MODES.get(shape.channels), (shape.width, shape.height)
+    for row, name in enumerate(records.names):
+        try:
+            picture = records.open(row)
+            if not isinstance(picture, Image.Image) or (picture.mode, picture.size) != (mode, size):
+                raise ValueError(f"not {mode} of {size[0]}x{size[1]}, as the real images are")
+            images[row] = np.asarray(picture).reshape(*shape[1:], shape.channels).transpose(2, 0, 1)
+        except BROKEN as error:
+            raise UserError(f"{samples}: {printable(name)}: {error}") from error
+    return images
+
+
+def _dataset(samples: Path) -> Dataset:
+    names = [path.name.lower() for path in (samples.iterdir() if samples.is_dir() else [samples])]
+    if any(name.endswith(Parquet.suffixes) for name in names):
+        return Parquet()
+    shards = samples.is_dir() and any(name.endswith(Webdataset.suffixes) for name in names)
+    return Webdataset() if shards else ImageFolder()
+
+
+def _array(path: Path, scratch: Path) -> NDArray[Any]:
+    """The array of an .npy file; of an .npz, arr_0 or the only one."""
+    source = path
+    if path.suffix.lower() == ".npz":
+        arrays: dict[str, Path] = {}
+        with reading(path) as members:
+            for member in members:
+                arrays[PurePosixPath(member.name).stem] = copy = scratch / f"{len(arrays)}.npy"
+                with copy.open("wb") as file:
+                    shutil.copyfileobj(member.stream, file)
+        if len(arrays) != 1 and FIRST not in arrays:
+            raise UserError(f"{path}: {len(arrays)} arrays, and none is called {FIRST}")
+        source = arrays.get(FIRST) or next(iter(arrays.values()))
+    try:
+        return np.lib.format.open_memmap(source, mode="r")
+    except NO_ARRAY as error:
+        raise UserError(f"{path}: not an array of numbers ({str(error) or type(error).__name__})") from error
+
+
+def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
+    """(N, C, H, W) of an array that may have its channels last, or none."""
+    channels, *sides = shape
+    if array.dtype != np.uint8:
+        raise UserError(f"{path}: images of {array.dtype}; allowed: uint8, as they are seen, from 0 to 255")
+    if array.shape[1:] == tuple(shape):
+        return array
+    if array.shape[1:] == (*sides, channels):
+        return np.moveaxis(array, -1, 1)
+    if array.shape[1:] == tuple(sides) and channels == 1:
+        return array[:, None]
+    allowed = f"(N, {channels}, {sides[0]}, {sides[1]}) or (N, {sides[0]}, {sides[1]}, {channels})"
+    raise UserError(f"{path}: an array of shape {shown(array.shape)}; allowed, as the real images are: {allowed}")
+
+
+def assigned(option: str, given: Sequence[str]) -> dict[str, Any]:
+    """Values by key, from ``KEY=VALUE`` with a value in YAML. Raises UserError."""
+    values: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals or key in values:
+            raise UserError(f"{option}: {text!r} is not allowed; allowed: KEY=VALUE, each key once")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{option}: {key}: {value!r} is not a value in YAML") from error
+    return values
+
+
+def _costs(given: Mapping[str, Any]) -> Costs:
+    stages = {key.removeprefix(SECONDS): value for key, value in given.items() if key.startswith(SECONDS)}
+    others = {key: value for key, value in given.items() if not key.startswith(SECONDS)}
+    return section(Costs, others | {"seconds": stages})
+
+
+def write(run: Record, out: Path | None) -> Path:
+    """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
+    name = re.sub(r"[^\w.-]+", "_", run.name)
+    path = out or SCORED / f"{name}-{run.seed}.json"
+    if path.exists() and record.read(path).model_copy(update={"finished": run.finished}) != run:
+        raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record.write(run, path)
+    return path

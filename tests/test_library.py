@@ -1,0 +1,246 @@
+"""Records are found wherever they are, once each, and matched by their params."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.paths import RUN, SCORED
+from ddpm.params import config
+from ddpm.params.inputs import Start
+from ddpm.runs import alike, library, provenance
+from ddpm.runs.library import Listing
+from ddpm.runs.record import Record
+from tests.scored import git, params, record, reference, result, working, write
+
+BY = ("diffusion.schedule.name",)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository without a commit."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    record(tmp_path)
+    return tmp_path
+
+
+def names(listing: Listing) -> list[str]:
+    return [run.name for run in listing.records]
+
+
+# --- where they are
+
+
+def test_runs_come_from_experiments_the_working_folder_and_folders_oldest_first(folder: Path) -> None:
+    experiment = result("linear", 3, 0.5, when=2)
+    record(folder, [experiment])
+    write(result(seed=5, when=3))
+    for place, when in ((SCORED, 1.0), (Path("theirs"), 4.0)):
+        place.mkdir(parents=True)
+        (place / "one.json").write_text(result(seed=7, name=str(place), when=when).text())
+    listing = library.everywhere([Path("theirs")])
+    assert set(names(listing)) == {str(SCORED), "linear-3", "workspace", "theirs"}
+    assert names(library.everywhere()) == ["linear-3", "workspace", str(SCORED)]
+    assert experiment in listing.records
+    assert listing.notes == ()
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        library.everywhere([Path("nowhere")])
+
+
+def test_equal_content_counts_once_and_the_same_scores_by_other_code_do_too(folder: Path) -> None:
+    run = result()
+    record(folder, [run, run.model_copy(update={"name": "again"}), result(fd=2.0, name="other")])
+    write(run)
+    assert sorted(names(library.everywhere())) == ["again", "other"]
+
+
+def test_stashes_locks_and_unscored_experiments_are_none(folder: Path) -> None:
+    record(folder, [result(name="a"), ("unscored", {"params.yaml": "seed: 1"})])
+    for name in ("stash", "exec/EXEC_HEAD", "celery/stash"):
+        git("update-ref", f"refs/exps/{name}", reference("a"))
+    assert names(library.everywhere()) == ["a"]
+
+
+def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(folder, [("a", {f"project/{RUN}": result().text()}), result(name="b")])
+    (folder / "project").mkdir()
+    monkeypatch.chdir(folder / "project")
+    assert names(library.everywhere()) == ["a"]
+
+
+def test_a_listing_goes_on_without_what_is_not_a_record(folder: Path) -> None:
+    damaged = {"broken": "{", "changed": result().text().replace('"samples":12', '"samples":13'), "empty": ""}
+    record(folder, [result(name="whole"), *((name, {str(RUN): text}) for name, text in damaged.items())])
+    place = Path("records")
+    place.mkdir()
+    for name, text in damaged.items():
+        (place / f"{name}.json").write_text(text)
+    (place / "a-folder.json").mkdir()
+    (place / "dangling.json").symlink_to("nowhere")
+    (place / "million.json").write_text("{" + " " * 10**6)
+    (place / "fine.json").write_text(result(seed=1).text())
+    listing = library.everywhere([place])
+    assert sorted(names(listing)) == ["cosine-1", "whole"]
+    assert [note.startswith("left out: ") for note in listing.notes] == [True] * 9
+    for name in (*damaged, "a-folder.json", "dangling.json", "million.json"):
+        assert any(name in note for note in listing.notes)
+
+
+def test_a_thousand_records_are_listed_and_matched_in_two_seconds(folder: Path) -> None:
+    record(folder, [result(schedule, seed) for schedule in ("cosine", "linear") for seed in range(500)])
+    start = time.process_time()
+    assert len(alike.matching(library.everywhere().records, working(), BY).records) == 1000
+    assert time.process_time() - start < 2
+
+
+def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UserError, match="not a git repository"):
+        library.everywhere()
+
+
+def test_a_revision_is_the_workspace_an_experiment_or_a_commit(folder: Path) -> None:
+    for name in ("user.name", "user.email"):
+        git("config", name, "t")
+    write(result(seed=1))
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    write(result(seed=2))
+    record(folder, [result(seed=3, name="three"), ("unscored", {"x": "y"})])
+    assert {name: library.revision(name).seed for name in ("HEAD", "workspace", "three")} == {
+        "HEAD": 1, "workspace": 2, "three": 3,
+    }  # fmt: skip
+    git("update-ref", reference("three").replace("0123456789", "9876543210"), reference("three"))
+    for name, why in (
+        ("nowhere", "neither an experiment nor"),
+        ("unscored", f"it has no {RUN}"),
+        ("three", "2 experiments have this name"),
+    ):
+        with pytest.raises(UserError, match=f"^{name}: {why}"):
+            library.revision(name)
+
+
+# --- what made them
+
+
+def test_a_record_of_other_params_or_code_is_stale(folder: Path) -> None:
+    Path("ddpm").mkdir()
+    Path("ddpm/loss.py").write_text("one")
+    run = result(code={"ddpm/loss.py": files.md5(Path("ddpm/loss.py"))[:12]})
+    flat = working().flat()
+    assert library.why_stale(run, flat) == ""
+    assert library.why_stale(run, flat | {"device": "cuda", "compare.threshold": 0.1, "gate.k": 1}) == ""
+    assert library.why_stale(run, flat | {"train.steps": 11}).startswith("train.steps was 12, and is 11")
+    assert library.why_stale(run, {key: value for key, value in flat.items() if key != "seed"}).startswith("seed was 0")
+    assert "not known" in library.why_stale(result(code={}), flat)
+    assert not library.is_checked_out(result(code={}))
+    write(run)
+    assert library.current(working()).name == "workspace"
+    for change in (lambda: Path("ddpm/loss.py").write_text("two"), lambda: Path("ddpm/loss.py").unlink()):
+        change()
+        assert "ddpm/loss.py has changed" in library.why_stale(run, flat)
+        with pytest.raises(UserError, match=r"not of the params and code that are checked out.*; run `dvc repro`$"):
+            library.current(working())
+
+
+def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder: Path) -> None:
+    for path, text in {"ddpm/train.py": "it trained", "data/model/model.safetensors": "weights"}.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+    Path("params.yaml").write_text(yaml.safe_dump(params()))
+    model = Path("data/model/model.safetensors")
+    deps = [{"path": "ddpm/train.py", "md5": "1" * 32}, {"path": "data/processed", "md5": "2" * 32}]
+    train = {"cmd": "true", "deps": deps, "outs": [{"path": str(model), "md5": files.md5(model)}]}
+    evaluate = {"cmd": "true", "deps": ["ddpm/score.py", str(model)]}
+    Path("ddpm/score.py").write_text("it scores")
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": evaluate}}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train}}))
+    start = Start("evaluate", params(), {})
+    flat, code = provenance.of(start)
+    assert flat == library.relevant(working().flat())
+    assert code == {"ddpm/train.py": "1" * 12, "ddpm/score.py": files.md5(Path("ddpm/score.py"))[:12]}
+    model.write_text("weights of a stage that was run by hand")
+    assert provenance.of(start) == (flat, {})
+
+
+# --- which match
+
+
+def matching(*runs: Record, by: tuple[str, ...] = (), **changes: Any) -> Listing:
+    return alike.matching(runs, working(**changes), by)
+
+
+def test_runs_of_the_working_params_match_whatever_their_seed_and_mechanics() -> None:
+    mechanical = {"device": "cuda", "sample__batch_size": 7, "train__checkpoint_every": 1, "data__source": "elsewhere"}
+    found = matching(result(seed=2), result(seed=1, params=mechanical), result("linear", seed=3))
+    assert [run.seed for run in found.records] == [1, 2]
+    assert found.notes == ()
+
+
+def test_what_varies_may_differ_with_its_hyperparameters() -> None:
+    mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
+    assert len(matching(result(), mild, by=BY).records) == 2
+    unused = {"diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.01}}, "model__dit": {"depth": 2}}
+    assert matching(result(params=unused)).records
+
+
+@pytest.mark.parametrize("by", [(), BY])
+def test_where_nothing_matches_the_nearest_run_is_named(by: tuple[str, ...]) -> None:
+    near, far = result(params={"train__steps": 9}), result(seed=1, params={"train__steps": 9, "sample__steps": 3})
+    with pytest.raises(UserError, match=r"the nearest, cosine-0, differs in train.steps \(9 there, 12 here\)$"):
+        matching(far, near, by=by)
+    with pytest.raises(UserError, match=r"`dvc exp run -S seed=1` makes one"):
+        matching(result(diverged="not finite", scores={}), by=by)
+
+
+def test_of_a_program_only_the_params_that_are_known_have_to_match() -> None:
+    program = result(program="python theirs.py")
+    assert "train.steps" not in program.params
+    assert matching(program, result(), train__steps=12).records
+    assert matching(program, train__steps=7).records == (program,)
+    with pytest.raises(UserError, match=r"differs in sample.count \(12 there, 13 here\)"):
+        matching(program, sample__count=13)
+
+
+def test_a_run_of_an_unknown_seed_is_left_out_by_name() -> None:
+    unknown = result(program="x", seed=None, name="theirs")
+    found = matching(unknown, result())
+    assert (names(found), found.notes) == (["cosine-0"], ("left out theirs: its training seed is not known",))
+    with pytest.raises(UserError, match="left out theirs"):
+        matching(unknown)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_the_newest(
+    folder: Path, order: int
+) -> None:
+    old, new = result(fd=1, when=1, name="old"), result(fd=2, when=2, name="new")
+    found = matching(*[old, new][::order])
+    assert found.records == (new,)
+    assert "old, new; the last is the newest: taken" in found.notes[0]
+    same = matching(*[result(when=1, name="old"), result(when=2, name="new")][::order])
+    assert (names(same), same.notes) == (["new"], ())
+    Path("ddpm").mkdir()
+    Path("ddpm/noise.py").write_text("checked out")
+    ours = old.model_copy(update={"code": {"ddpm/noise.py": files.md5(Path("ddpm/noise.py"))[:12]}})
+    found = matching(*[ours, new][::order])
+    assert found.records == (ours,)
+    assert "the last is of the code that is checked out: taken" in found.notes[0]
+
+
+def test_every_mechanical_key_is_one() -> None:
+    sections = config.Config.model_fields
+    for key in alike.MECHANICAL:
+        section, _, field = key.partition(".")
+        assert section in sections
+        assert not field or field in sections[section].annotation.model_fields
+    assert alike.is_in("train.snapshots", alike.MECHANICAL)  # they say what is scored besides the end

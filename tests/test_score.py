@@ -1,0 +1,149 @@
+"""`ddpm score`: images from anywhere get the scores of the evaluate stage, or one line that says why not."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.base import paths
+from ddpm.base.errors import UserError
+from ddpm.base.files import digest, flatten, read_json
+from ddpm.base.sections import Shape
+from ddpm.params import inputs
+from ddpm.runs import record
+from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.tools import score
+from tests.stages.test_start import project, run  # noqa: F401 (a fixture)
+
+SHAPE = Shape(1, 4, 4)
+SIX = np.arange(6 * 16, dtype=np.uint8).reshape(6, 4, 4, 1)
+
+
+def write_pngs(folder: Path, images: np.ndarray) -> Path:
+    """images: (N, H, W, C)."""
+    folder.mkdir()
+    for row, image in enumerate(images):
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(folder / f"{row:05d}.png")
+    return folder
+
+
+def write_tar(folder: Path, images: np.ndarray) -> Path:
+    path = folder.with_suffix(".tar")
+    with tarfile.open(path, "w") as tar:
+        tar.add(write_pngs(folder, images), arcname="drawn")
+    return path
+
+
+def write_npz(folder: Path, images: np.ndarray, **others: Any) -> Path:
+    np.savez(folder.with_suffix(".npz"), images, **others)
+    return folder.with_suffix(".npz")
+
+
+def write_npy(folder: Path, images: np.ndarray) -> Path:
+    np.save(folder.with_suffix(".npy"), images)
+    return folder.with_suffix(".npy")
+
+
+FORMS: dict[str, Callable[[Path, np.ndarray], Path]] = {
+    "npy": write_npy, "npz": write_npz, "folder": write_pngs, "tar": write_tar
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
+    project: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for stage in ("reference", "train", "sample", "evaluate"):
+        assert run(stage) == 0
+    monkeypatch.setattr(inputs, "on_record", lambda *_: "dvc.lock says so")
+    evaluated = flatten(read_json(paths.EVALUATE))
+    drawn = np.load(paths.SAMPLES / "samples.npy").transpose(0, 2, 3, 1)
+    theirs = {"lr": 0.5}
+    for form, write in FORMS.items():
+        scored = score.score(
+            write(Path(f"drawn-{form}"), drawn), 3, form, theirs, {"images_seen": 64, "seconds.train": 2.5}
+        )
+        assert scored.scores.keys() >= {"classifier.fd", "classifier.kid_mean", "memorisation.pixels.share"}
+        assert scored.scores == {key: evaluated[key] for key in scored.scores}
+        assert scored.costs == Costs(images_seen=64, seconds={"train": 2.5})
+        assert (scored.seed, scored.params["lr"], scored.code) == (3, 0.5, {})
+        assert "diffusion.T" not in scored.params
+        ours = record.read(paths.RUN)
+        assert scored.fingerprint.without("sampling") == ours.fingerprint.without("sampling")
+        assert scored.fingerprint.hash != ours.fingerprint.hash
+    with pytest.raises(UserError, match="too few"):
+        score.score(write_npy(Path("few"), drawn[:5]), 0, "few", {}, {})
+    with pytest.raises(UserError, match=r"--param: evaluate\.batch_size"):
+        score.score(Path("drawn-npy.npy"), 0, "few", {"evaluate.batch_size": 1}, {})
+    with pytest.raises(UserError, match="loss"):
+        score.score(Path("drawn-npy.npy"), 0, "few", {}, {"loss": 1})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_are_read_as_they_are(form: str, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    images = score.read(FORMS[form](tmp_path / "drawn", SIX), SHAPE, tmp_path / "scratch")
+    np.testing.assert_array_equal(images, SIX.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("array", [SIX[..., 0], SIX.transpose(0, 3, 1, 2)])
+def test_channels_may_be_first_or_absent(array: np.ndarray, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(score.read(write_npy(tmp_path / "x", array), SHAPE, tmp_path), SIX[:, None, ..., 0])
+
+
+def test_of_several_arrays_the_first_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    path = write_npz(tmp_path / "x", SIX, arr_1=np.zeros(6))
+    np.testing.assert_array_equal(score.read(path, SHAPE, tmp_path / "scratch"), SIX[:, None, ..., 0])
+
+
+WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "absent": (lambda at: at, "no such file"),
+    "floats": (lambda at: write_npy(at, SIX / 255), "float64"),
+    "not numbers": (lambda at: write_npy(at, SIX + np.nan), "float64"),
+    "pickle": (lambda at: write_npy(at, np.array([{}], dtype=object)), "not an array"),
+    "shape": (lambda at: write_npy(at, SIX[:, :3]), r"shape \(6, 3, 4, 1\)"),
+    "one image": (lambda at: write_npy(at, SIX[0]), "shape"),
+    "names": (lambda at: Path(np.savez(at.with_suffix(".npz"), a=SIX, b=SIX) or at.with_suffix(".npz")), "2 arrays"),
+    "size": (lambda at: write_pngs(at, SIX[:, :3]), r"00000\.png: not L of 4x4"),
+    "colour": (lambda at: write_pngs(at, SIX.repeat(3, 3)), r"00000\.png: not L of 4x4"),
+    "damaged": (lambda at: [write_pngs(at, SIX), (at / "00003.png").write_bytes(b"x")] and at, r"00003\.png"),
+    "empty": (lambda at: [at.mkdir()] and at, "no images"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_anything_else_is_refused_in_one_line(wrong: str, tmp_path: Path) -> None:
+    make, reason = WRONG[wrong]
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(UserError, match=reason) as refused:
+        score.read(make(tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
+    assert "\n" not in str(refused.value)
+
+
+def test_options_are_yaml_by_key() -> None:
+    assert score.assigned("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": "1e-3", "net": "unet", "ema": None}
+    for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
+        with pytest.raises(UserError, match="--param"):
+            score.assigned("--param", given)
+
+
+def test_another_run_s_record_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of = Fingerprint(hash=digest({}), comparable={})
+    one = Record(name="a b/c", seed=1, finished=record.now(), params={}, fingerprint=of, scores={"classifier.fd": 1.0})
+    path = score.write(one, None)
+    assert path == Path("metrics/scored/a_b_c-1.json")
+    assert score.write(one, None) == path
+    other = one.model_copy(update={"scores": {"classifier.fd": 2.0}})
+    with pytest.raises(UserError, match="another run"):
+        score.write(other, None)
+    assert score.write(other, Path("elsewhere.json")).exists()
+    assert record.read(path) == one

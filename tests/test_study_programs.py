@@ -1,0 +1,170 @@
+"""Another trainer as an arm of a study: what it is given, what it may write, and what is recorded."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import md5
+from ddpm.study import loading, worker
+from tests import study_project
+from tests.study_project import PLAN, RESULTS, commit, records, start, study
+
+TINY = str(PLAN)
+STUDY = """\
+question: Is the other one better?
+arms:
+  ours: {}
+  other:
+    {program: "python tools/peer.py --seed={seed} {train} {test} {samples}", files: [tools/peer.py],
+     costs: {images_seen: 1}}
+looks: [2]
+"""
+PEER = """
+import os, pathlib, sys, time
+import numpy as np
+
+control = pathlib.Path(os.environ["DVC_ROOT"], "control")
+with (control / "peer").open("a") as peer:
+    peer.write(" ".join(sys.argv[1:]) + "\\n")
+while (control / "wait").exists():
+    time.sleep(0.02)
+seed, train, test, samples = sys.argv[1:]
+assert not pathlib.Path(samples).exists()
+IMAGES
+"""
+IMAGES = "np.save(samples, np.zeros((12, 1, 16, 16), np.uint8))"
+# what `ddpm score` does with the samples in a slot
+SCORE = """
+import pathlib, sys
+from ddpm.base import files
+from ddpm.params import config, file
+from ddpm.runs import library, record
+
+samples, *options = sys.argv[1:]
+options = dict(option.removeprefix("--").split("=") for option in options)
+assert pathlib.Path(samples).is_file()
+params = library.relevant(config.check(file.read(), "params.yaml").flat())
+comparable = {"samples": 12}
+run = record.Record(
+    name=options["name"], seed=int(options["seed"]), program=options["name"], finished=record.now(),
+    params={key: value for key, value in params.items() if key.startswith(("data.", "evaluate."))},
+    fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
+    scores={"classifier.fd": 1.0 + 0.1 * int(options["seed"])}, environment={"scipy": "1"},
+)
+record.write(run, pathlib.Path(options["out"]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    study_project.make(tmp_path / "project")
+    study_project.enter(tmp_path / "project", monkeypatch)
+    monkeypatch.setattr(worker, "SCORE", (sys.executable, "-c", SCORE))
+    Path("tools").mkdir()
+    PLAN.write_text(STUDY)
+    write(IMAGES)
+    return tmp_path / "project"
+
+
+def write(images: str) -> None:
+    Path("tools/peer.py").write_text(PEER.replace("IMAGES", images))
+    commit("a peer")
+
+
+def calls() -> list[list[str]]:
+    return [line.split() for line in Path("control/peer").read_text().splitlines()]
+
+
+def test_a_program_is_judged_next_to_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("run", TINY) == 0
+    assert "other is better" in capsys.readouterr().out
+    assert sorted(call[0] for call in calls()) == ["--seed=0", "--seed=1"]
+    names = [Path(path).parts[-4:] for path in calls()[0][1:]]
+    assert names[:2] == [("data", "processed", split, "images.npy") for split in ("train", "test")]
+    run = records()["other-1"]
+    assert run["program"] == "python tools/peer.py --seed={seed} {train} {test} {samples}"
+    assert run["code"] == {"tools/peer.py": md5(Path("tools/peer.py"))}
+    assert (run["seed"], run["costs"]["images_seen"], run["costs"]["parameters"]) == (1, 1, None)
+    assert run["costs"]["seconds"]["program"] > 0
+    assert (RESULTS / "other.png").read_bytes().startswith(b"\x89PNG")
+    assert study("run", TINY) == 0
+    assert len(calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        ("sys.exit('no GPU')", "exit code 1: no GPU"),
+        ("sys.exit(3)", "exit code 3: no output"),
+        ("pass", "samples.npy: not an .npy file"),
+        ("pathlib.Path(samples).write_text('images')", "samples.npy: not an .npy file"),
+        ("np.save(samples, np.zeros((12, 1, 16, 16)))", "float64 (12, 1, 16, 16)"),
+        ("np.save(samples, np.array([print], object))", "samples.npy: not an .npy file"),
+        ("np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))", "(11, 1, 16, 16); allowed: (12, 1, 16, 16)"),
+        ("np.save(samples, np.zeros((12, 16, 16, 1), np.uint8))", "(12, 16, 16, 1); allowed: (12, 1, 16, 16)"),
+    ],
+)
+def test_what_it_does_wrong_is_a_failure_with_a_reason(
+    images: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(images)
+    assert study("run", TINY, "--line", "2") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: other-0: ")
+    assert reason in line
+    assert not records()
+
+
+def test_it_is_killed_with_the_study_and_starts_from_its_beginning() -> None:
+    Path("control/wait").touch()
+    process = start(TINY, "--line", "2")
+    end = time.monotonic() + 300
+    while not Path("control/peer").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=300)
+    Path("control/wait").unlink()
+    assert study("run", TINY, "--line", "2") == 0
+    assert Counter(call[0] for call in calls()) == {"--seed=0": 2}
+
+
+def test_its_file_is_part_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("run", TINY, "--line", "2") == 0
+    write("pass")
+    assert study("run", TINY) == 2
+    assert f"{PLAN}: the plan is not the one" in capsys.readouterr().err
+    Path("tools/peer.py").unlink()
+    assert study("run", TINY) == 2
+    assert "arms.other: files: tools/peer.py: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (" {samples}", "", "needs {seed}, and {samples}"),
+        ("{train}", "{images}", "allowed in braces: train, test, seed, samples"),
+        ("{train}", "{train", "not a command"),
+        ("{test}", "'", "not a command"),
+        ("[tools/peer.py]", "[../peer.py]", "not a path in this repository"),
+        ("[tools/peer.py]", "[/etc/passwd]", "not a path in this repository"),
+        ("images_seen: 1", "images_seen: -1", "costs.images_seen"),
+        ("program:", "train.steps: 3, program:", "train.steps"),
+        ("looks", "budget: flops\nlooks", "budget: flops changes params"),
+        ("looks", "tune: {train.learning_rate: [0.001, 0.01], seeds: 4}\nlooks", "tune changes params"),
+    ],
+)
+def test_what_is_refused(old: str, new: str, reason: str) -> None:
+    assert old in STUDY
+    PLAN.write_text(STUDY.replace(old, new))
+    with pytest.raises(UserError) as refused:
+        loading.load(PLAN)
+    assert str(refused.value).startswith(f"{PLAN}: arms.other")
+    assert reason in str(refused.value)

@@ -1,0 +1,79 @@
+"""A study in two clones: what one of them has finished the other takes from git, or from a folder that both share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests import study_project
+from tests.study_project import NAMES, PLAN, RESULTS, STUDY, git, ran, records, start, study
+
+TINY = str(PLAN)
+
+
+@pytest.fixture
+def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two clones of a bare repository."""
+    study_project.make(tmp_path / "first")
+    git("clone", "--quiet", "--bare", str(tmp_path / "first"), str(tmp_path / "origin.git"))
+    for name in "ab":
+        git("clone", "--quiet", str(tmp_path / "origin.git"), str(tmp_path / name))
+        (tmp_path / name / "control").mkdir()
+    study_project.enter(tmp_path / "a", monkeypatch)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_two_clones_that_share_git_finish_a_study_together(
+    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = clones
+    for line in ("1", "2"):
+        assert study("run", TINY, "--line", line) == 0
+    study_project.commit("half of the results")
+    git("push", "--quiet")
+    study_project.enter(second, monkeypatch)
+    git("pull", "--quiet")
+    assert study("run", TINY) == 0
+    assert not [line for line in ran() if line.endswith(" 0") and not line.startswith("reference")]
+    study_project.commit("the others, and the verdict")
+    git("push", "--quiet")
+    results = {path.name: path.read_bytes() for path in RESULTS.rglob("*.*")}
+    study_project.enter(first, monkeypatch)
+    git("pull", "--quiet")
+    before = ran()
+    assert study("run", TINY) == 0
+    assert ran() == before
+    assert {path.name: path.read_bytes() for path in RESULTS.rglob("*.*")} == results
+    assert records().keys() == {*NAMES}
+
+
+@pytest.mark.slow
+def test_two_clones_that_share_the_folder_run_each_experiment_once(
+    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for clone in clones:
+        study_project.enter(clone, monkeypatch)
+        PLAN.write_text(STUDY.replace("[2]", "[6]"))
+    git("commit", "--quiet", "-am", "six seeds", at=clones[0])
+    git("push", "--quiet", at=clones[0])
+    git("checkout", "--", ".", at=clones[1])
+    git("pull", "--quiet", at=clones[1])
+    (clones[0] / "metrics/studies").mkdir()
+    (clones[1] / "metrics/studies").symlink_to(clones[0] / "metrics/studies")
+    processes = []
+    for clone in clones:
+        study_project.enter(clone, monkeypatch)
+        Path("control/sleep").write_text("0.3")
+        processes.append(start(TINY, "--slots", "1"))
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    trained = Counter()
+    for clone in clones:
+        study_project.enter(clone, monkeypatch)
+        by_clone = [line for line in ran() if line.startswith("train")]
+        assert by_clone  # both had a share in it
+        trained.update(by_clone)
+    assert trained == {f"train {arm} {seed}": 1 for seed in range(6) for arm in ("cosine", "linear")}
+    assert len(records()) == 12
