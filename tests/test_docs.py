@@ -25,15 +25,14 @@ import pytest
 import yaml
 
 from ddpm import cli
-from ddpm.base import variant
-from ddpm.base.files import digest
+from ddpm.base import files, variant
 from ddpm.cli.app import app
 from ddpm.params import config, file, presets, schema
-from ddpm.runs import alike as runs
+from ddpm.runs import alike, library
 from ddpm.study import plan
 from ddpm.tools import doctor
 from ddpm.verdicts import gate
-from tests.scored import grid, params, record, settle
+from tests.scored import COMPARABLE, grid, params, record, result, write
 from tests.small_project import merged
 
 ROOT = Path(__file__).parents[1]
@@ -173,7 +172,7 @@ def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def parses_ddpm(arguments: list[str]) -> None:
     given = app.parse_args(arguments)[1].arguments
     for key in given.get("by", ()):
-        assert any(runs.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
+        assert any(alike.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
     for name in given.get("samplers", ()):
         variant.check_name("samplers", name, "--samplers")
 
@@ -241,19 +240,14 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "params.yaml").write_text(yaml.safe_dump(params()))
         record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     if wanted in {"scores", "gate"}:
-        comparable = {"samples": 100}
+        flat = json.loads(json.dumps(library.relevant(config.load(folder / "params.yaml").flat())))
+        (folder / "stages").mkdir()
+        (folder / "stages/train.py").touch()
+        code = {"stages/train.py": files.md5(folder / "stages/train.py")[:12]}
+        write(result(fd=0.25, code=code).model_copy(update={"params": flat}))
         expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
-        written = {
-            "train": {"loss": 0.1},
-            "sample": {"images_per_second": 9.5},
-            "evaluate": {"classifier": {"fd": 0.25}},
-            "fingerprint": {"hash": digest(comparable), "comparable": comparable},
-            "baseline": {"comparable": comparable, "scores": {"classifier.fd": expected}},
-        }
-        (folder / "metrics").mkdir()
-        for name, value in written.items():
-            (folder / f"metrics/{name}.json").write_text(json.dumps(value))
-        settle()
+        baseline = {"comparable": COMPARABLE, "scores": {"classifier.fd": expected}}
+        (folder / "metrics/baseline.json").write_text(json.dumps(baseline))
         assert gate.read_baseline()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
     # pip takes seconds: it is checked in tests/test_doctor.py

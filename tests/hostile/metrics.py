@@ -10,7 +10,6 @@ from ddpm.base import files
 from ddpm.report import pareto
 from ddpm.runs import measured
 from ddpm.runs.record import parse
-from ddpm.tracking import record
 from ddpm.verdicts import gate, sensitivity
 from tests.hostile.case import Case
 from tests.small import small
@@ -77,8 +76,6 @@ CASES += [
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
     Case("scores", "a record of 30 MB", lambda: None, partial(parse, bytes(30_000_000), "run.json"), "at most 100,000"),
-    Case("scores", "a loss curve of words", lambda: Path("loss.csv").write_text("step,seconds,loss\n1,2,low\n"),
-         partial(record._curve, Path("loss.csv")), "not a loss curve"),
     Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
          partial(pareto.read_csv, Path("frontier.csv")), "not a frontier"),
 ]  # fmt: skip
