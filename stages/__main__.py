@@ -9,11 +9,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ddpm.base.errors import UserError, exit_code
+from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.compute import devices, distributed
@@ -57,7 +56,7 @@ def train(settings: Config, start: Start) -> None:
     from stages import train
 
     device, ranks = devices.resolve(settings.device), distributed.current()
-    checkpoints = Checkpoints(start.fingerprint(), inputs.on_record("train", start.params))
+    checkpoints = Checkpoints(start.fingerprint())
     with tracker.Live(start.params, start.fingerprint(), ranks.main) as log:
         train.main(settings.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
@@ -65,16 +64,11 @@ def train(settings: Config, start: Start) -> None:
 
 
 def sample(settings: Config, start: Start) -> None:
-    from ddpm.training.checkpoints import forget_finished
     from stages import sample
 
     ranks = distributed.current()
     sample.main(settings.sample, devices.resolve(settings.device), ranks)
     if ranks.main:
-        with suppress(UserError, OSError):  # training's inputs may be missing, e.g. with `dvc repro --allow-missing`
-            trained = inputs.read("train", params=start.params).fingerprint()
-            model = start.inputs.files[str(MODEL_FILE)]
-            forget_finished(trained, model, inputs.on_record("train", start.params))
         start.check()
 
 

@@ -146,7 +146,7 @@ def make(folder: Path) -> None:
         "stages/stage.py": STAGE,
         ".dvc/config": "[core]\n    analytics = false\n",
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-        ".gitignore": "/.ddpm/\n/control\n*.lock\n",
+        ".gitignore": "/.ddpm/\n/control\n/metrics/studies/*/runs/*.lock\n",
         "data/.gitignore": "/reference\n/model\n/samples\n/program\n",
         "metrics/.gitkeep": "",
         str(PLAN): STUDY,

@@ -60,7 +60,7 @@ class Ideal(torch.nn.Module):
 
     def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         at = self.chain.at(t)
-        x_t = seen.double() / self.parameterization.seen(torch.ones_like(seen).double(), at)
+        x_t = seen.double() / self.parameterization.network_input(torch.ones_like(seen).double(), at)
         squares = (x_t[:, None] - at.signal[:, None] * self.images).square().flatten(2).sum(2)
         exponents = -squares / (2 * at.sigma.flatten(1).square())
         if labels is not None and self.labels is not None:

@@ -12,16 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
@@ -30,7 +27,6 @@ from ddpm.base.errors import UserError, exit_code, storage_fault
 from ddpm.model.model_file import load_model
 from ddpm.params import inputs
 from ddpm.tracking import store as tracking
-from ddpm.training import checkpoints
 from ddpm.training.checkpoints import Checkpoints
 from tests.faults import kills
 from tests.faults.project import Victim
@@ -153,139 +149,6 @@ def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_tw
     truncated(checkpoints.folder / "000000010.safetensors", random.Random(0))  # noqa: S311
     checkpoints.save(6, STATE)
     assert sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors")) == [5, 6]
-
-
-def dvc_takes(seed: int, model: str) -> None:
-    """Make DVC record a training."""
-    train = {"params": {"params.yaml": {"seed": seed, "train": {"ema": {"name": "off"}}}}, "outs": [{"md5": model}]}
-    yaml = YAML()
-    yaml.version = (1, 2)
-    yaml.dump({"stages": {"train": train}}, Path("dvc.lock"))
-
-
-def training(seed: int) -> Checkpoints:
-    """The checkpoints of a stage with that seed in params.yaml."""
-    return Checkpoints(f"run-{seed}", recorded(seed))
-
-
-def recorded(seed: int) -> str:
-    return inputs.on_record("train", {"seed": seed, "train": {"ema": {"name": "off"}}})
-
-
-def trained(seed: int) -> tuple[Checkpoints, Path]:
-    """A complete training, and the model that it made."""
-    checkpoints, model = training(seed), Path(f"model-{seed}")
-    model.write_text(f"weights of seed {seed}")
-    with checkpoints.locked():
-        checkpoints.save(5, STATE)
-        checkpoints.finish(model)
-    return checkpoints, model
-
-
-def forget(seed: int, model: Path) -> None:
-    """Forget it, as the sample stage does."""
-    checkpoints.forget_finished(f"run-{seed}", files.sha256(model), recorded(seed))
-
-
-def test_a_complete_runs_state_stays_until_dvc_has_its_result() -> None:
-    dvc_takes(0, "1")
-    first, model = trained(0)
-    forget(0, model)  # `dvc repro --single-item sample`
-    with (again := training(0)).locked():  # killed before DVC recorded the result
-        assert again.load(CPU) is not None
-    dvc_takes(0, "2")
-    with (forced := training(0)).locked():
-        assert forced.load(CPU) is None
-    assert first.folder == forced.folder
-    trained(0)
-    dvc_takes(0, "3")
-    forget(0, model)
-    assert list(checkpoints.root().iterdir()) == []
-
-
-def test_a_complete_run_whose_result_dvc_did_not_take_outlasts_other_trainings() -> None:
-    """For example a run with params edited before its end: with the old ones restored it need not run again."""
-    trained(3)
-    _, other = trained(9)
-    dvc_takes(9, "1")
-    forget(9, other)
-    assert [folder.name for folder in checkpoints.root().iterdir()] == ["run-3"]
-    with (again := training(3)).locked():
-        assert again.load(CPU) is not None
-
-
-def test_of_two_experiments_with_equal_models_the_one_that_dvc_has_not_taken_stays() -> None:
-    """For example ``device: cpu`` and ``auto``, the first refused because params.yaml had been edited."""
-    first, model = trained(0)
-    other = Checkpoints("other", "")
-    with other.locked():
-        other.save(5, STATE)
-        other.finish(model)
-    dvc_takes(0, "1")
-    forget(0, model)
-    assert not first.folder.exists()
-    assert other.load(CPU) is not None
-
-
-def test_a_run_that_goes_on_while_it_is_being_forgotten_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, model = trained(0)
-    dvc_takes(0, "1")
-
-    def late(path: Path) -> int | None:
-        with training(0).locked():  # starts again, and is killed
-            first.save(7, STATE)
-        return files.try_lock(path)
-
-    monkeypatch.setattr(checkpoints, "try_lock", late)
-    forget(0, model)
-    loaded = first.load(CPU)
-    assert loaded is not None
-    assert loaded[1] == 7
-
-
-@pytest.mark.parametrize("half", ["run-0", "run-7"])
-def test_what_a_process_that_was_killed_while_it_forgot_has_left_goes(half: str) -> None:
-    """Even if this process has its number."""
-    _, model = trained(0)
-    left = checkpoints.root() / f"{half}.{os.getpid()}{checkpoints.TAKEN}"
-    left.mkdir()
-    (left / "000000005.safetensors").write_text("half")
-    dvc_takes(0, "1")
-    forget(0, model)
-    assert list(checkpoints.root().iterdir()) == []
-
-
-def test_a_complete_run_that_another_process_goes_on_with_is_left_to_it() -> None:
-    first, model = trained(0)
-    dvc_takes(0, "1")
-    with FileLock(first.folder / "lock", timeout=0):
-        forget(0, model)
-        assert first.load(CPU) is not None
-    forget(0, model)
-    assert not first.folder.exists()
-
-
-def together(start: threading.Barrier, model: Path) -> None:
-    start.wait()
-    forget(0, model)
-
-
-def test_many_that_forget_one_run_at_once_do_not_fail() -> None:
-    at_once = 8
-    for _ in range(20):
-        Path("dvc.lock").unlink(missing_ok=True)
-        state, model = trained(0)
-        (state.folder / "grids").mkdir()
-        for number in range(50):  # enough to take a while
-            (state.folder / f"grids/{number}.png").touch()
-        dvc_takes(0, "1")
-        start = threading.Barrier(at_once)
-        with ThreadPoolExecutor(at_once) as pool:
-            futures = [pool.submit(together, start, model) for _ in range(at_once)]
-        for future in futures:
-            future.result()
-        checkpoints.forget_finished("run-0", "", "")  # what two processes left that deleted one folder
-        assert list(checkpoints.root().iterdir()) == []
 
 
 @pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])

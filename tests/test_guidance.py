@@ -44,7 +44,7 @@ class Exact(nn.Module):
 
     def __init__(self, diffusion: Diffusion):
         super().__init__()
-        self.target, self.seen = diffusion.parameterization.target, diffusion.parameterization.seen
+        self.target, self.seen = diffusion.parameterization.target, diffusion.parameterization.network_input
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), dtype=torch.float64)
         self.calls: list[int] = []  # the size of each batch
 

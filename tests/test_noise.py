@@ -71,7 +71,7 @@ def test_each_argument_gives_other_noise(other: tuple[int, str, int, int]) -> No
 
 def mask(rows: int, size: int, p: float, offset: int = 0) -> np.ndarray:
     keys = noise.words(noise.streams(3, ["dropout"], CPU), torch.arange(rows) + offset, 5)
-    return noise.kept(keys[0], size, p).numpy()
+    return noise.keep_mask(keys[0], size, p).numpy()
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])

@@ -32,14 +32,6 @@ def test_the_first_set_has_the_fixed_name_and_the_others_their_seeds() -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"precision": "auto"}', '{"precision": 32}'])
-def test_samples_of_an_unknown_precision_are_refused(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "samples.json").write_text(content)
-    with pytest.raises(UserError, match=r"samples\.json: .*`dvc repro"):
-        samples.read_precision(tmp_path)
-
-
 @pytest.mark.parametrize(
     "array",
     [

@@ -46,10 +46,10 @@ def test_the_table_of_digits(found: Sanity) -> None:
     assert words["classifier.precision"]["copies"] == "misled"  # copies are as precise as can be
     assert words["memorisation.classifier.share"] == {"copies": "sees", HARMLESS: "blind"}
     assert found.scores["memorisation.classifier.share"].whole == pytest.approx(0.05, abs=0.02)
-    lines = noticed.findings(found)
-    assert any(line.startswith("classifier.precision: blind to") and "misled by train images" in line for line in lines)
-    assert "classifier.fd: moved by the number of images alone" in [line.replace("blind to JPEG compression; ", "")
-                                                                   for line in lines]  # fmt: skip
+    table, *_ = noticed.shown(found)
+    row = next(row for row in table.rows if row[0] == "classifier.fd")
+    assert row[-1].startswith("moves")
+    assert row[2].startswith("sees")
 
 
 def test_it_is_the_same_every_time(found: Sanity, digits: Path, classifier_reference: Path) -> None:
@@ -127,61 +127,76 @@ def drawing(count: int) -> Config:
     return DIGITS.model_copy(update={"sample": DIGITS.sample.model_copy(update={"count": count})})
 
 
-def lines(tmp_path: Path, found: Sanity, score: str = "classifier.fd", count: int = 179) -> list[str]:
-    path = tmp_path / "sanity.json"
-    path.write_text(found.model_dump_json())
-    return sanity.of_primary(score, drawing(count), path)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sanity.json"
 
 
-def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(tmp_path: Path) -> None:
-    should = "one class left out; one class twice as often; blur; noise; pure noise in place of images"
-    start = "warning: classifier.fd is blind to what it should see in real images of this data"
-    assert lines(tmp_path, made(0.5)) == [f"{start} (at 179 images): {should}"]
-    assert lines(tmp_path, made(0.5), count=720) == [f"{start} (at 179 images, not the 720 used here): {should}"]
-    assert lines(tmp_path, made(0.71)) == []  # JPEG and copies are no part of what it should see
-    assert lines(tmp_path, made(0.5), "classifier.is_mean")[0].endswith(
-        ": one class left out; noise; pure noise in place of images"
-    )
-    assert lines(tmp_path, made(0.5), "classifier.recall")[0].startswith(
-        f"{tmp_path / 'sanity.json'} has no classifier"
-    )
+@pytest.mark.parametrize(
+    ("worse", "score", "count", "expected"),
+    [
+        (
+            0.5,
+            "classifier.fd",
+            179,
+            ["at 179 images", "one class left out; one class twice as often; blur; noise; pure"],
+        ),
+        (0.5, "classifier.fd", 720, ["at 179 images, not the 720 used here"]),
+        (0.71, "classifier.fd", 179, []),  # JPEG and copies are no part of what it should see
+        (0.5, "classifier.is_mean", 179, ["one class left out; noise; pure noise"]),
+        (0.5, "classifier.recall", 179, ["has no classifier.recall"]),
+        (0.5, "bits_per_dim", 179, []),
+    ],
+)
+def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(
+    path: Path, worse: float, score: str, count: int, expected: list[str]
+) -> None:
+    path.write_text(made(worse).model_dump_json())
+    lines = sanity.of_primary(score, drawing(count), path)
+    assert len(lines) == bool(expected)
+    assert all(part in lines[0] for part in expected)
+
+
+def test_a_table_of_other_data_or_none_says_nothing_about_these(path: Path) -> None:
+    assert sanity.of_primary("classifier.fd", DIGITS, path) == []
     for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
-        assert "is of other data" in lines(tmp_path, made(0.5, config.check(params(**change), "test")))[0]
+        path.write_text(made(0.5, config.check(params(**change), "test")).model_dump_json())
+        assert "is of other data" in sanity.of_primary("classifier.fd", drawing(179), path)[0]
     secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
     assert "secret" not in json.dumps(sanity.data_params(secret.data))
-    assert lines(tmp_path, made(0.5), "bits_per_dim") == []
-    assert sanity.of_primary("classifier.fd", DIGITS, tmp_path / "none.json") == []
-    (tmp_path / "sanity.json").write_text('{"images": -1}')
-    with pytest.raises(UserError, match=r"is not allowed: .*; `ddpm sanity` makes it"):
-        sanity.read(tmp_path / "sanity.json")
+    path.write_text('{"images": -1}')
+    with pytest.raises(UserError, match=r"is not allowed: .*`ddpm sanity`"):
+        sanity.read(path)
 
 
-def decides(path: Path, *scores: str, accepted: tuple[str, ...] = (), count: int = 1437) -> str:
-    """The refusal of scores that decide; empty if there is none."""
-    try:
+@pytest.mark.parametrize(
+    ("scores", "accepted", "count", "blind"),
+    [
+        (["classifier.fd"], (), 1437, True),
+        (["classifier.fd"], ("blur",), 1437, False),
+        (["classifier.fd", "bits_per_dim"], ("noise",), 1437, True),
+        (["classifier.fd", "other.fd"], (), 1437, False),  # together they see it
+        *(
+            ([score], (), 1437, False)
+            for score in ("other.fd", "bits_per_dim", "classifier.recall", "classifier.is_mean")
+        ),
+        (["classifier.fd"], (), 1000, False),  # a table of another size says nothing certain
+    ],
+)
+def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(
+    path: Path, scores: list[str], accepted: tuple[str, ...], count: int, blind: bool
+) -> None:
+    table = made(0.95)
+    for kind in ("blur", "jpeg"):  # the second is no part of what it should see
+        table.scores["classifier.fd"].noticed[kind] = Noticed(mean=2.0, worse=0.5)
+    table.scores["other.fd"] = made(0.95).scores["classifier.fd"]
+    sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)  # there is no table yet
+    path.write_text(table.model_dump_json())
+    if not blind:
         sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
-    except UserError as error:
-        return str(error)
-    return ""
-
-
-def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(tmp_path: Path) -> None:
-    path, found = tmp_path / "sanity.json", made(0.95)
-    found.scores["classifier.fd"].noticed["blur"] = Noticed(mean=2.0, worse=0.5)
-    found.scores["classifier.fd"].noticed["jpeg"] = Noticed(mean=2.0, worse=0.5)  # no part of what it should see
-    found.scores["other.fd"] = made(0.95).scores["classifier.fd"]
-    path.write_text(found.model_dump_json())
-    assert decides(path, "classifier.fd") == (
-        f"{path}: classifier.fd cannot decide: blind to blur (blur) in 179 real images of this data: choose a score "
-        "that sees it, raise data.test_fraction, or accept it: gate.blind_to: [blur]"
-    )
-    assert decides(path, "classifier.fd", accepted=("blur",)) == ""
-    assert decides(path, "classifier.fd", "bits_per_dim", accepted=("noise",))
-    assert decides(path, "classifier.fd", "other.fd") == ""  # together they see it
-    for scores in (("other.fd",), ("bits_per_dim",), ("classifier.recall",), ("classifier.is_mean",)):
-        assert decides(path, *scores) == ""
-    assert decides(path, "classifier.fd", count=1000) == ""  # a table of another size says nothing certain
-    assert decides(tmp_path / "none.json", "classifier.fd") == ""
+        return
+    with pytest.raises(UserError, match=r"classifier.fd cannot decide: blind to blur .*gate.blind_to: \[blur\]"):
+        sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
 
 
 def test_damage_that_is_accepted_has_a_name() -> None:

@@ -1,4 +1,4 @@
-"""Studies at equal operations: FLOPs against counts by hand, and the steps that a plan gives a variant."""
+"""Studies at equal operations: FLOPs against counts by hand, and the steps that a plan gives a arm."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.model import flops
 from ddpm.params import config, file
-from ddpm.study import budget, plan
-from ddpm.study.plan import Study
-from tests.scored import params, working
-from tests.small import small
+from ddpm.study import budget, loading
+from ddpm.study.experiments import Study
+from tests.small import PARAMS, small
 
 STUDY = """\
 question: Which network?
-variants:
+arms:
   thin: {model.unet.base_channels: 8}
   wide: {model.unet.base_channels: 16}
 looks: [2]
@@ -30,12 +29,12 @@ PLAN = Path("studies/networks.yaml")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     PLAN.parent.mkdir()
-    Path("params.yaml").write_text(yaml.safe_dump(params(compare={"confidence": 0.5})))
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"compare": {"confidence": 0.5}}))
 
 
 def load(text: str = STUDY) -> Study:
     PLAN.write_text(text)
-    return plan.load(PLAN)
+    return loading.load(PLAN)
 
 
 def attention(tokens: int, width: int) -> int:
@@ -66,11 +65,11 @@ def test_the_flops_of_a_dit_are_those_counted_by_hand() -> None:
     stem, first_time = 16 * 4 * 32, 256 * 32
     block = attention(16, 32) + 2 * 16 * 32 * 128 + 32 * 6 * 32
     forward = stem + first_time + 32 * 32 + 2 * block + 32 * 2 * 32 + 16 * 32 * 4
-    tiny = working(model={"name": "dit", "dit": {"depth": 2, "width": 32, "heads": 2}})
+    tiny = config.check(PARAMS | {"model": {"name": "dit", "dit": {"depth": 2, "width": 32, "heads": 2}}}, "test")
     assert flops.per_image(tiny) == 2 * (3 * forward - stem - first_time)
 
 
-def test_each_variant_gets_the_steps_that_cost_what_the_baselines_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_arm_gets_the_steps_that_cost_what_the_baselines_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {8: 50, 16: 125}
     monkeypatch.setattr(flops, "per_image", lambda config: counts[config.to_dict()["model"]["unet"]["base_channels"]])
     found = load()
@@ -99,7 +98,7 @@ def test_equal_images_is_what_a_plan_means_without_a_budget() -> None:
     ("old", "new", "line"),
     [
         ("flops", "seconds", "budget: 'seconds' is not allowed"),
-        ("channels: 16", "channels: 16, train.steps: 3", "variants.wide: train.steps: budget: flops decides it"),
+        ("channels: 16", "channels: 16, train.steps: 3", "arms.wide: train.steps: budget: flops decides it"),
         ("channels: 8", "channels: 8, train.steps: null, train.epochs: 3", "budget: flops needs train.steps"),
         ("looks", "tune: {train.batch_size: [8, 16], seeds: 4}\nlooks", "tune: train.batch_size: changes what"),
         ("looks", "tune: {model.unet.blocks: [1, 2], seeds: 4}\nlooks", "tune: model.unet.blocks: changes what"),

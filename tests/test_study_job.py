@@ -6,27 +6,26 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ddpm.base.errors import UserError
-from ddpm.study import plan, slurm
+from ddpm.study import loading, slurm
 from ddpm.study.status import State, Status
-from tests.scored import params
+from tests import study_project
 
-VARIANTS = {name: {"diffusion.schedule.name": name} for name in ("cosine", "linear")}
+ARMS = {name: {"diffusion.schedule.name": name} for name in ("cosine", "linear")}
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_project.make(tmp_path)
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(params()))
 
 
 def status(done: int = 0, seconds: float | None = None) -> Status:
-    study = plan.parse({"question": "Which?", "variants": VARIANTS, "looks": [8, 12]}, Path("studies/tiny.yaml"))
+    study = loading.parse({"question": "Which?", "arms": ARMS, "looks": [8, 12]}, Path("studies/tiny.yaml"))
     states: dict[str, State] = {each.name: "missing" for each in study.lines()}
     states |= dict.fromkeys(list(states)[:done], "done")
-    return Status(study, "0" * 40, states, {}, tuple(VARIANTS), seconds)
+    return Status(study, "0" * 40, states, {}, tuple(ARMS), seconds)
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
 
     until(over, 1500)
     cancelling.wait()
-    assert set(study_project.refs()) == set(study_project.NAMED)
+    assert set(study_project.records()) == set(study_project.NAMED)
     for line in (dies, ends):
         assert re.search(r"^resuming after step [1-9]\d* of 300$", log(line), re.MULTILINE), log(line)
 
@@ -171,4 +171,4 @@ def test_a_cancelled_job_saves_its_state_and_does_not_come_back(
     assert "JobState=CANCELLED" in shown()
     assert "Restarts=0" in shown()
     assert len(saved()) == 1
-    assert not study_project.refs()
+    assert not study_project.records()

@@ -14,7 +14,8 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN
 from ddpm.params import config
-from ddpm.report import summary
+from ddpm.report import render, summary
+from ddpm.report.blocks import Chapter
 from ddpm.runs import record
 from ddpm.runs.provenance import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -48,52 +49,43 @@ def of(scores: dict[str, Any], **changes: Any) -> Record:
     return run(**fields | changes)
 
 
-def test_a_few_lines_tell_a_person_what_there_is() -> None:
+def text(run: Record) -> str:
+    return render.text([Chapter("", summary.shown(run))])
+
+
+def test_a_person_learns_what_there_is() -> None:
     for name in ("samples/grid.png", "evaluation/nearest.png"):
         (Path("data") / name).parent.mkdir(parents=True)
         (Path("data") / name).touch()
-    lines = [line.split(maxsplit=1) for line in summary.lines(of(SCORES))]
-    assert [head for head, _ in lines] == ["trained", "scores", "1,437", "359", "look", "browse", "next"]
-    trained, scores, gaussian, real, look, _, after = (text for _, text in lines)
-    assert trained == "unet, 652,772 parameters, 4,000 steps, 256,000 images seen on digits 16x16 in 2 min 23 s"
-    assert scores.endswith("samples: Fréchet distance 0.206, precision 0.77, recall 0.891, 2.86 bits per dimension")
-    assert gaussian.endswith("Fréchet distance 11.9, recall 0.73")
-    assert real.endswith("Fréchet distance 0.178, precision 0.877, recall 0.908")
-    assert "data/samples/grid.png, data/evaluation/nearest.png" in look
-    assert "schedule.name=linear" in after
+    trained, table, real, look, *_, after = summary.shown(of(SCORES))
+    assert "unet, 652,772 parameters, 4,000 steps, 256,000 images seen on digits 16x16 in 2 min 23 s" in trained.text
+    assert table.columns == ("score", "better", "this model", "a Gaussian")
+    assert ("classifier.fd", "lower", "0.2061", "11.90") in table.rows
+    assert [row[0] for row in table.rows][-1] == "bits_per_dim"
+    assert "N = 359: classifier.fd 0.178" in real.text  # apart: a Fréchet distance falls as N grows
+    assert "data/samples/grid.png, data/evaluation/nearest.png" in look.text
+    assert "schedule.name=linear" in after.text
 
 
 NEAR = {"share": 0.06, "expected": 0.05, "limit": 0.14, "ratio": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("scores", "line", "expected"),
-    [
-        ({"classifier": {"fd": 1.0, "class_accuracy": 0.912}, "bits_per_dim": 2.8, "bits_per_dim_ode": 2.5}, 1,
-         "class accuracy 0.912, 2.8 bits per dimension, 2.5 bits per dimension by the ODE"),
-        ({"real": {"classifier": {"count": 359, "class_accuracy": 0.981}}, "classifier": {"fd": 1.0}}, 2,
-         "359 real images: class accuracy 0.981"),
-        ({"classifier": {"fd": 1.0}, "inception": {"fid": 20.0}}, 1,
-         "Fréchet distance by classifier 1, Fréchet distance by inception 20"),
-        # of several spaces the one which shows copies: a model may copy in one and not in another
-        ({"memorisation": {"classifier": NEAR, "pixels": NEAR}}, 2, "copies   no sign of any: 6%"),
-        ({"memorisation": {"classifier": NEAR | {"share": 0.15}, "pixels": NEAR}}, 2, "copies   of train images: 15%"),
-        ({"classifier": {"kid_mean": 0.1}}, 1, "1,437 samples: none"),
-    ],
-)  # fmt: skip
-def test_what_a_record_has_is_shown(scores: dict[str, Any], line: int, expected: str) -> None:
-    assert expected in summary.lines(of(scores))[line]
+    ("classifier", "sign"), [(NEAR, "no sign of any: 6%"), (NEAR | {"share": 0.15}, "of train images: 15%")]
+)
+def test_of_several_spaces_the_one_which_shows_copies_counts(classifier: dict[str, float], sign: str) -> None:
+    assert sign in text(of({"memorisation": {"classifier": classifier, "pixels": NEAR}}))
 
 
 def test_what_is_not_known_is_left_out() -> None:
     """As in a record of samples that another program made."""
-    lines = summary.lines(run(name="theirs", params={"diffusion.schedule.name": "linear"}, scores={}))
-    assert lines[0] == "trained  theirs on unknown images"
-    assert lines[1] == "scores   8 samples: none"
+    trained, table, look, *_, after = summary.shown(run(name="theirs", params={"diffusion.schedule.name": "linear"}))
+    assert trained.text == "trained: theirs on unknown images"
+    assert table.rows == [("classifier.fd", "lower", "1.500")]
+    assert "no pictures" in look.text
+    assert "name=cosine`" in after.text
     oblong = run(params={"data.dataset.name": "photos", "data.image_size": [8, 12]})
-    assert summary.results(oblong)[0] == "trained  workspace on photos 8x12"
-    assert "no pictures" in lines[2]
-    assert "name=cosine`" in lines[4]
+    assert summary.trained(oblong).text == "trained: workspace on photos 8x12"
 
 
 def test_the_command_prints_them_or_the_record(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +100,7 @@ def test_the_command_prints_them_or_the_record(capsys: pytest.CaptureFixture[str
         if option:
             assert json.loads(out) == record.read(RUN).model_dump(mode="json")
         else:
-            assert len(out.splitlines()) == 7
+            assert out == f"{text(of(SCORES))}\n"
 
 
 def test_metrics_are_current_if_params_and_code_are_those_of_the_record() -> None:

@@ -97,33 +97,6 @@ def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture
     }
 
 
-def test_a_summary_as_json_is_what_the_stages_wrote(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("metrics").mkdir()
-    written = {stage: {"of": stage, "value": 0.1} for stage in ("train", "sample", "evaluate")}
-    for stage, value in written.items():
-        Path(f"metrics/{stage}.json").write_text(json.dumps(value))
-    assert told(capsys, "summary", "--json") == written
-    Path("metrics/sample.json").unlink()
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["summary", "--json"])
-    assert capsys.readouterr().out == ""
-
-
-def test_a_summary_of_other_params_or_code_warns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("metrics").mkdir()
-    for name in ("train", "sample", "evaluate", "fingerprint"):
-        Path(f"metrics/{name}.json").write_text("{}")
-    Path("params.yaml").write_text(json.dumps(params()))
-    settle()
-    for warned in (False, True):
-        assert told(capsys, "summary", "--json") == {"train": {}, "sample": {}, "evaluate": {}}
-        with pytest.raises(SystemExit, match="0"):
-            cli.main(["summary"])
-        line = "warning: metrics/ are not of the params and code that are checked out: "
-        assert capsys.readouterr().err.startswith(line) == warned
-        Path("metrics/fingerprint.json").write_text("{ }")
-
-
 def test_verdicts_as_json_are_those_of_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(json.dumps(params()))
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))

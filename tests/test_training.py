@@ -333,11 +333,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert loaded[1] == 5
 
 
-def test_pictures_of_another_shape_are_refused() -> None:
-    with pytest.raises(UserError, match=r"\(3, 8, 8\).*\(1, 8, 8\)"):
-        Trainer(small().training(), pictures(channels=3), CPU)
-
-
 @pytest.mark.parametrize(("total", "warmup"), [(100, 10), (100, 0), (12, 11), (1, 0)])
 def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total: int, warmup: int) -> None:
     options = {"steps": total, "warmup_steps": warmup, "lr_decay": "cosine", "learning_rate": 1e-2}

@@ -128,5 +128,5 @@ def storage_fault(error: BaseException) -> str | None:
     if code := re.search(r"os error (\d+)", text):  # safetensors
         return os.strerror(int(code[1])) if int(code[1]) in STORAGE else None
     # numpy's tofile, and ffmpeg
-    found = re.search(r"\d+ requested and \d+ written|No space left on device|File too large", text)
-    return found and found[0]
+    worded = re.search(r"\d+ requested and \d+ written|No space left on device|File too large", text)
+    return worded and worded[0]

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from types import MappingProxyType
 from typing import Any
 
 from ddpm.base.errors import FIX, UserError, storage_fault
@@ -137,13 +136,10 @@ def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
 
 
-def sha256(path: Path, known: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Digest of a file, or of a folder's sorted (relative name, digest) list without compiled Python.
-
-    known: digests of files in the folder that need not be read again, by name.
-    """
+def sha256(path: Path) -> str:
+    """Digest of a file, or of a folder's sorted (relative name, digest) list without compiled Python."""
     if path.is_dir():
-        return digest([(name, known.get(name) or sha256(file)) for name, file in sorted(_below(path).items())])
+        return digest([(name, sha256(file)) for name, file in sorted(_below(path).items())])
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -164,8 +160,8 @@ def stamp(path: Path) -> str:
     It does not read the content, so it is much cheaper than ``sha256``. DVC relies on the same (dvc-data's ``State``).
     """
     below = _below(path) if path.is_dir() else {"": path}
-    found = {name: file.stat() for name, file in sorted(below.items())}
-    return digest([(name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in found.items()])
+    stats = {name: file.stat() for name, file in sorted(below.items())}
+    return digest([(name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in stats.items()])
 
 
 def _below(folder: Path) -> dict[str, Path]:

@@ -153,14 +153,14 @@ def constants(family: str) -> list[dict[str, str]]:
 def variant_class(family: str, name: str) -> type[Variant]:
     """The Variant in ``ddpm/variants/<family>/<name>.py``. Raises TypeError unless the file defines exactly one."""
     module = importlib.import_module(f"ddpm.variants.{family}.{name}")
-    found = [
+    classes = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Variant) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one variant, it defines {len(found)}")
-    return found[0]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one variant, it defines {len(classes)}")
+    return classes[0]
 
 
 def having(family: str, flag: str, value: object) -> str:

@@ -84,14 +84,15 @@ def check(*, no_pilot: NoPilot = False) -> None:
 
 @app.command(group=MAIN, sort_key=3)
 def summary(*, json: Json = False) -> None:
-    """Show the current model in five lines: its scores, and where to look.
+    """Show the current model: its scores, what they mean, and where to look.
 
     examples:
       ddpm summary         # scores next to those of real images, pictures, what to try
       ddpm summary --json  # every number, as in metrics/run.json
     """
     from ddpm.params import config
-    from ddpm.report import summary
+    from ddpm.report import render, summary
+    from ddpm.report.blocks import Chapter
     from ddpm.runs import library
 
     run = library.workspace()
@@ -99,7 +100,7 @@ def summary(*, json: Json = False) -> None:
         summary.check_current(run, config.load())
     except UserError as error:
         print(f"warning: {printable(str(error))}", file=sys.stderr)
-    answer(json, run.model_dump(mode="json"), *summary.lines(run))
+    answer(json, run.model_dump(mode="json"), render.text([Chapter("", summary.shown(run))]))
 
 
 @app.command(group=MAIN, sort_key=4)

@@ -142,7 +142,7 @@ def frontier(
     settings, csv = config.load(), METRICS / "frontier.csv"
     chosen = chosen_samplers(samplers or variant.names("samplers"))
     measured = Frontier(model, REFERENCE, settings, devices.resolve(settings.device))
-    points = measured.points(chosen, evaluations or EVALUATIONS, None, weights)
+    points = measured.points(chosen, evaluations or EVALUATIONS, weights)
     pareto.write_csv(csv, points)
     plots.lines(csv.with_suffix(".png"), pareto.panels(points))
     counts = Note(f"{len(points)} points, {measured.measured} cells measured now: {csv}, {csv.stem}.png")

@@ -27,8 +27,8 @@ def resolve(device: str) -> Device:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the process's first matrix product
-    kept = Path(os.environ.get("DVC_ROOT", ".")).absolute() / COMPILED / torch.__version__
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
+    folder = Path(os.environ.get("DVC_ROOT", ".")).absolute() / COMPILED / torch.__version__
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     if not re.fullmatch(DEVICE, device):
@@ -100,10 +100,10 @@ def reuse_memory() -> None:
     By default every large tensor gets a new mapping, and the kernel zeroes its pages: 84,000 page faults in a step of
     the article preset, 14% of its time. With another C library this does nothing.
     """
-    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 2**27}
+    limits = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 2**27}
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        for name, value in settings.items():
+        for name, value in limits.items():
             library.mallopt(name, value)
 
 
@@ -147,11 +147,11 @@ def processor(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    if "model name" not in found:  # macOS, and Linux on ARM
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in facts:  # macOS, and Linux on ARM
         return platform.processor() or platform.machine()
-    numbers = [f"{key} {found[key]}" for key in ("cpu family", "model") if key in found]
-    return ", ".join([found["model name"], *numbers])
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return ", ".join([facts["model name"], *numbers])
 
 
 def instructions(device: Device) -> str:
@@ -160,10 +160,10 @@ def instructions(device: Device) -> str:
 
     if device.type == "cuda":
         return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
-    found = torch.backends.cpu.get_cpu_capability()
+    name = torch.backends.cpu.get_cpu_capability()
     if torch.cpu._is_amx_tile_supported():
-        found = "AMX"
+        name = "AMX"
     elif torch.cpu._is_avx512_bf16_supported():
-        found = "AVX512_BF16"
+        name = "AVX512_BF16"
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    return f"{found}, at most {limit}" if limit else found
+    return f"{name}, at most {limit}" if limit else name

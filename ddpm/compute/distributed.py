@@ -241,11 +241,11 @@ class Ranks:
 
         if self.size == 1:
             return value
-        found = torch.tensor(value)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return int(found)
+        tensor = torch.tensor(value)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
 
-    def each(self, tasks: Mapping[K, Callable[[], dict[str, Any]]]) -> dict[K, dict[str, Any]]:
+    def run(self, tasks: Mapping[K, Callable[[], dict[str, Any]]]) -> dict[K, dict[str, Any]]:
         """What each of ``tasks`` returns, numbers and NumPy arrays by name, on every rank.
 
         Each task runs on one rank; they are dealt out in turn. Ranks wait for the last one, for ``PATIENCE`` at most.
@@ -257,16 +257,16 @@ class Ranks:
         if self.size == 1:
             return {key: task() for key, task in tasks.items()}
         group = dist.new_group(timeout=PATIENCE, backend="gloo")  # before the work: this waits for all, but not as long
-        own: dict[K, dict[str, Tensor]] = {}
+        results: dict[K, dict[str, Tensor]] = {}
         for place, (key, task) in enumerate(tasks.items()):
             if place % self.size == self.rank:
-                own[key] = {name: torch.from_numpy(np.asarray(value)) for name, value in task().items()}
-        found = {}
+                results[key] = {name: torch.from_numpy(np.asarray(value)) for name, value in task().items()}
+        whole = {}
         for place, key in enumerate(tasks):
-            whole = self.broadcast(own.get(key, {}), place % self.size, group)
-            found[key] = {name: value.numpy() if value.ndim else value.item() for name, value in whole.items()}
+            values = self.broadcast(results.get(key, {}), place % self.size, group)
+            whole[key] = {name: value.numpy() if value.ndim else value.item() for name, value in values.items()}
         dist.destroy_process_group(group)
-        return found
+        return whole
 
     def broadcast(
         self, tensors: dict[str, Tensor], source: int = 0, group: ProcessGroup | None = None
@@ -284,12 +284,12 @@ class Ranks:
         dist.broadcast(length, source, group)
         text = text if mine else text.new_empty(int(length))
         dist.broadcast(text, source, group)
-        found = {}
+        whole = {}
         for name, (dtype, shape) in json.loads(text.numpy().tobytes()).items():
             value = tensors[name].contiguous() if mine else torch.empty(shape, dtype=getattr(torch, dtype))
             dist.broadcast(value.reshape(-1).view(torch.uint8), source, group)  # bytes: gloo does not know every type
-            found[name] = value
-        return found
+            whole[name] = value
+        return whole
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """The network, with a backward pass that averages gradients over the ranks as it runs."""

@@ -57,7 +57,7 @@ def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
     return draw((low, high), index, step, 1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
 
 
-def kept(keys: Tensor, size: int, p: float) -> Tensor:
+def keep_mask(keys: Tensor, size: int, p: float) -> Tensor:
     """A mask, (B, size) bool, each entry False with probability ``p`` to within 2**-17: row i depends on keys[i] alone.
 
     keys: (B, 2) int32. Each word of a 32-bit hash of the position gives two entries; the hash is a multiply-xorshift

@@ -80,10 +80,10 @@ def called(data: Data, processed: Path) -> str:
 
     The source's name is only in params.yaml: if the manifest held it, renaming a folder would train the model again.
     """
-    own = data.dataset.own_name(data.source)
-    if own is None:
+    name = data.dataset.own_name(data.source)
+    if name is None:
         return data.dataset.name
-    return f"{own}-{read_manifest(processed).digest}" if (processed / MANIFEST).exists() else own
+    return f"{name}-{read_manifest(processed).digest}" if (processed / MANIFEST).exists() else name
 
 
 def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]]:
@@ -97,13 +97,13 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
     return images, labels
 
 
-def check_content(processed: Path, found: Mapping[str, str]) -> None:
+def check_content(processed: Path, digests: Mapping[str, str]) -> None:
     """found: what ``files.sha256`` says of paths. Raises UserError if a split among them is not as it was made."""
-    if splits := [split for split in SPLITS if str(processed / split) in found]:
+    if splits := [split for split in SPLITS if str(processed / split) in digests]:
         manifest = read_manifest(processed)
         for split in splits:
             path = processed / split
-            if found[str(path)] != manifest.sha256[split]:
+            if digests[str(path)] != manifest.sha256[split]:
                 raise UserError(f"{path}: changed since `dvc repro preprocess` made it; run `dvc repro`")
 
 
@@ -119,11 +119,11 @@ def train_classes(processed: Path, classes: int) -> TrainClasses | None:
 def check_classes(processed: Path, classes: int) -> tuple[str, ...]:
     """The names of the data's classes. Raises UserError when there are not ``classes`` of them."""
     manifest = read_manifest(processed)
-    if (found := len(manifest.classes)) != classes:
-        allowed = f"0 or {found}" if found > 1 else "0, or sort the images into a folder per class"
+    if (count := len(manifest.classes)) != classes:
+        allowed = f"0 or {count}" if count > 1 else "0, or sort the images into a folder per class"
         raise UserError(
-            f"model.classes: {classes} is not what {manifest.dataset} has: {found} "
-            f"class{'es' * (found != 1)}; allowed: {allowed}"
+            f"model.classes: {classes} is not what {manifest.dataset} has: {count} "
+            f"class{'es' * (count != 1)}; allowed: {allowed}"
         )
     return manifest.classes
 

@@ -30,7 +30,7 @@ class Parameterization(Variant, ABC):
     divides_by_signal: ClassVar[bool] = False
     """Whether x_0 cannot be computed from the output if sqrt(alpha_bar) is 0."""
 
-    def seen(self, x_t: Tensor, at: Coefficients) -> Tensor:
+    def network_input(self, x_t: Tensor, at: Coefficients) -> Tensor:
         """What the network gets as its input, (B, C, H, W): x_t, unless the variant scales it."""
         return x_t
 

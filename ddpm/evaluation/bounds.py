@@ -33,18 +33,18 @@ class Job(NamedTuple):
     model: Loaded
     processed: Path
     reference: Path
-    settings: Evaluate
+    evaluate: Evaluate
     device: torch.device
     ranks: Ranks = ALONE
 
 
 def likelihoods(job: Job) -> dict[Split, Bound]:
-    """The bound on ``settings.likelihood.images`` images of each split, in full float32; empty if that is 0.
+    """The bound on ``evaluate.likelihood.images`` images of each split, in full float32; empty if that is 0.
 
     The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
     it is the bound on each image given its class.
     """
-    diffusion, options = job.model.config.diffusion, job.settings.likelihood
+    diffusion, options = job.model.config.diffusion, job.evaluate.likelihood
     denoiser = Denoiser(job.model.network, diffusion, job.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
     return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if options.images}
@@ -53,15 +53,15 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
 def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps: int) -> Found:
     """What ``find`` finds on the split's images for the likelihood at so many ``steps``, in full float32."""
     (images, labels), config = open_split(job.processed, split), job.model.config
-    rows = chosen(len(images), job.settings.likelihood.images)
+    rows = drawn_rows(len(images), job.evaluate.likelihood.images)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     ranks = job.ranks if len(rows) >= job.ranks.size else ALONE
-    asked = Asked(images[rows], job.settings.batch_size, job.device, config.seed, ranks, known)
+    asked = Asked(images[rows], job.evaluate.batch_size, job.device, config.seed, ranks, known)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         return find(asked, steps)
 
 
-def chosen(images: int, count: int) -> NDArray[np.int64]:
+def drawn_rows(images: int, count: int) -> NDArray[np.int64]:
     """At most ``count`` of so many images, in order. More of them include fewer."""
     return np.sort(np.random.default_rng(SEED).permutation(images)[:count])
 
@@ -71,7 +71,7 @@ def ode_bits_per_dim(job: Job) -> dict[str, float]:
 
     The network's x_0 is not clamped: where it were, it would have no derivative.
     """
-    steps = job.settings.likelihood.ode_steps
+    steps = job.evaluate.likelihood.ode_steps
     if not steps:
         return {}
     denoiser = Denoiser(job.model.network, job.model.config.diffusion, job.device, torch.float32, clip=False)
@@ -82,13 +82,13 @@ def ode_bits_per_dim(job: Job) -> dict[str, float]:
 def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
     """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
     names: dict[Split, str] = {"test": "bits_per_dim", "train": "bits_per_dim_train"}
-    each = (mean_and_se(name, bounds[split].bits_per_dim) for split, name in names.items() if split in bounds)
-    return {name: value for one in each for name, value in one.items()}
+    columns = (mean_and_se(name, bounds[split].bits_per_dim) for split, name in names.items() if split in bounds)
+    return {name: value for one in columns for name, value in one.items()}
 
 
-def mean_and_se(name: str, each: NDArray[np.float64]) -> dict[str, float]:
-    error = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
-    return {name: float(each.mean()), f"{name}_se": error}
+def mean_and_se(name: str, values: NDArray[np.float64]) -> dict[str, float]:
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+    return {name: float(values.mean()), f"{name}_se": error}
 
 
 def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
@@ -98,9 +98,9 @@ def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:
     around t, so that the whole bound is the sum of steps times vlb.
     """
     rows: Rows = []
-    for split, found in bounds.items():
-        columns = [found.first + (found.steps - 1) / 2, found.steps, found.terms.mean(0), found.mse.mean(0)]
-        last = (found.first[-1] + found.steps[-1], 1, found.prior.mean(), "")
+    for split, bound in bounds.items():
+        columns = [bound.first + (bound.steps - 1) / 2, bound.steps, bound.terms.mean(0), bound.mse.mean(0)]
+        last = (bound.first[-1] + bound.steps[-1], 1, bound.prior.mean(), "")
         for place, (t, steps, vlb, mse) in enumerate([*zip(*columns, strict=True), last]):
             if place == len(rows):
                 rows.append({"t": t, "steps": steps})

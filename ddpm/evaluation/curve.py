@@ -12,11 +12,11 @@ from ddpm.sampling.samples import read_labels
 from ddpm.scoring.reference import read_reference
 
 
-def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job) -> Rows:
+def curve(evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job) -> Rows:
     """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
     training, and each score, the mean over the sets.
 
-    found: the model's evaluation. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
+    evaluation: the model's. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
     sets. Scores are text that gives back their very value; empty if it is not finite. There is no row if the model file
     does not say how long it was trained.
     """
@@ -27,12 +27,12 @@ def curve(found: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], sample
     index, count = read_reference(job.reference), job.model.config.model.classes
     points = {}
     for images, sets in snapshots.items():
-        drawn = [read_set(path, index, job.settings) for path in sets.values()]
-        labels = read_labels(samples, len(drawn[0]), count) if count else None
-        reports = [report(each, found.real, job.settings, job.device, job.ranks, labels) for each in drawn]
+        drawn = [read_set(path, index, job.evaluate) for path in sets.values()]
+        labels = read_labels(samples) if count else None
+        reports = [report(part, evaluation.real, job.evaluate, job.device, job.ranks, labels) for part in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
-    scores = files.flatten(found.scores)
-    points[end] = {name: scores[name] for name in found.sets[0] if name in scores}
+    scores = files.flatten(evaluation.scores)
+    points[end] = {name: scores[name] for name in evaluation.sets[0] if name in scores}
     return [{"images": images, **{name: _text(value) for name, value in row.items()}} for images, row in points.items()]
 
 

@@ -90,31 +90,31 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     """
     index, count = read_reference(job.reference), job.model.config.model.classes
     names = check_classes(job.processed, count) if count else ()
-    images = {seed: read_set(path, index, job.settings) for seed, path in sets.items()}
-    real = Real.open(job.processed, job.reference, job.settings)
-    asked = read_labels(next(iter(sets.values())).parent, len(next(iter(images.values()))), count) if count else None
-    reports = [report(drawn, real, job.settings, job.device, job.ranks, asked) for drawn in images.values()]
+    images = {seed: read_set(path, index, job.evaluate) for seed, path in sets.items()}
+    real = Real.open(job.processed, job.reference, job.evaluate)
+    asked = read_labels(next(iter(sets.values())).parent) if count else None
+    reports = [report(drawn, real, job.evaluate, job.device, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)
-    floor = {name: found["floor"] for name, found in files.read_json(job.reference / calibration.FILE).items()}
+    floor = {name: numbers["floor"] for name, numbers in files.read_json(job.reference / calibration.FILE).items()}
     floor |= others.pop(REAL, {})
     by_class: Rows = []
     if asked is not None:
         train, test = (open_split(job.processed, split)[1] for split in SPLITS)
-        seen = {name: found.held_out for name, found in real.features.items()}
-        for name, accuracy in accuracies(seen, distances.part(test, distances.MOST)).items():
+        held_out = {name: features.held_out for name, features in real.features.items()}
+        for name, accuracy in accuracies(held_out, distances.part(test, distances.MOST)).items():
             floor[name]["class_accuracy"] = accuracy
-        for name, found in real.features.items():
-            by_class += per_class.rows(found, train, [one.features[name] for one in reports], asked, names)
-    scores = mean([found.scores for found in reports]) | {REAL: floor, YARDSTICKS: others}
+        for name, features in real.features.items():
+            by_class += per_class.rows(features, train, [one.features[name] for one in reports], asked, names)
+    scores = mean([one.scores for one in reports]) | {REAL: floor, YARDSTICKS: others}
     scores |= bounds.bits_per_dim(terms)
     scores |= bounds.ode_bits_per_dim(job)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
     return Evaluation(
         scores,
-        [{"seed": seed, **files.flatten(found.scores)} for seed, found in zip(sets, reports, strict=True)],
-        fd_rows([found.curves for found in reports]),
+        [{"seed": seed, **files.flatten(one.scores)} for seed, one in zip(sets, reports, strict=True)],
+        fd_rows([one.curves for one in reports]),
         bounds.likelihood_rows(terms),
         least_error.rows(terms, least_error.optima(terms, job), job.model.config.diffusion),
         pairs(next(iter(images.values())), real, reports[0].nearest),
@@ -135,17 +135,17 @@ def comparison(real: Mapping[str, RealFeatures], count: int, job: Job) -> dict[s
         for of, drawn in sets.items():
             some = Features(*(distances.part(part, count) for part in drawn))
             sizes[of, name] = len(some.features)
-            enough = possible(job.settings, features.extractor, sizes[of, name])
+            enough = possible(job.evaluate, features.extractor, sizes[of, name])
             tasks |= {(of, name, key): task for key, task in scorings(some, features, enough, job.device).items()}
-    done = job.ranks.each(tasks)
+    results = job.ranks.run(tasks)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for (of, name), size in sizes.items():
-        own = {key: values for (*whose, key), values in done.items() if whose == [of, name]}
-        scores.setdefault(of, {})[name] = {"count": size, **scored(own, real[name])[0]}
+        values = {key: value for (*whose, key), value in results.items() if whose == [of, name]}
+        scores.setdefault(of, {})[name] = {"count": size, **scored(values, real[name])[0]}
     return scores
 
 
-def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
+def read_set(path: Path, index: Reference, evaluate: Evaluate) -> Images:
     """Raises UserError when a set has too few images for a metric, or their shape is not that of the real ones."""
     images = read_samples(path)
     if images.shape[1:] != index.shape:
@@ -153,7 +153,7 @@ def read_set(path: Path, index: Reference, settings: Evaluate) -> Images:
             f"{path}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
             f"{index.dataset}'s {index.shape}: train and sample again with this data.image_size and data.channels"
         )
-    check_counts(settings, {"sample.count": len(images), "the train split": index.count})
+    check_counts(evaluate, {"sample.count": len(images), "the train split": index.count})
     return images
 
 
@@ -170,10 +170,10 @@ class Real(NamedTuple):
     new: NDArray[np.bool_]
 
     @classmethod
-    def open(cls, processed: Path, reference: Path, settings: Evaluate) -> Real:
-        features = {name: load_features(reference, name) for name in settings.extractors}
+    def open(cls, processed: Path, reference: Path, evaluate: Evaluate) -> Real:
+        features = {name: load_features(reference, name) for name in evaluate.extractors}
         pixels = load_pixels(reference)
-        held_out = {PIXELS: pixels} | {name: found.nearest for name, found in features.items()}
+        held_out = {PIXELS: pixels} | {name: part.nearest for name, part in features.items()}
         train = distances.part(open_split(processed, "train")[0], distances.MOST)
         return cls(train, features, held_out, pixels.distance > 0)
 
@@ -187,60 +187,60 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
 def report(
     images: Images,
     real: Real,
-    settings: Evaluate,
+    evaluate: Evaluate,
     device: torch.device,
     ranks: Ranks = ALONE,
     labels: NDArray[np.int64] | None = None,
 ) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
     fakes = {
-        name: extract(found.network, images, settings.batch_size, device, ranks)
-        for name, found in real.features.items()
+        name: extract(features.network, images, evaluate.batch_size, device, ranks)
+        for name, features in real.features.items()
     }
     tasks: dict[tuple[str, str], Task] = {(PIXELS, "nearest"): partial(memorisation.search, images, real.train, device)}
-    for name, found in real.features.items():
-        tasks[name, "nearest"] = partial(memorisation.search, fakes[name].features, found.features, device)
-    for name, found in real.features.items():
-        tasks |= {(name, key): task for key, task in scorings(fakes[name], found, settings, device).items()}
-    done = ranks.each(tasks)
-    near = {name: Nearest(**done[name, "nearest"]) for name in (PIXELS, *real.features)}
+    for name, features in real.features.items():
+        tasks[name, "nearest"] = partial(memorisation.search, fakes[name].features, features.features, device)
+    for name, features in real.features.items():
+        tasks |= {(name, key): task for key, task in scorings(fakes[name], features, evaluate, device).items()}
+    results = ranks.run(tasks)
+    near = {name: Nearest(**results[name, "nearest"]) for name in (PIXELS, *real.features)}
     scores: dict[str, Any] = {}
     curves = {}
-    for name, found in real.features.items():
-        own = {key: values for (whose, key), values in done.items() if whose == name and key != "nearest"}
-        scores[name], curve = scored(own, found)
+    for name, features in real.features.items():
+        parts = {key: values for (whose, key), values in results.items() if whose == name and key != "nearest"}
+        scores[name], curve = scored(parts, features)
         if curve:
             curves[name] = curve
     for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
         scores[name]["class_accuracy"] = accuracy
-    closeness = {space: memorisation.closeness(found, real.held_out[space], real.new) for space, found in near.items()}
-    for name, found in real.features.items():
+    closeness = {space: memorisation.closeness(part, real.held_out[space], real.new) for space, part in near.items()}
+    for name, features in real.features.items():
         if closeness[name]:
-            for key, nearest in {"authentic": near[name], "authentic_expected": found.nearest}.items():
-                closeness[name][key] = memorisation.authentic(nearest, found.apart[nearest.row])
-    for space in (space for space, found in closeness.items() if ranks.main and not found):
+            for key, nearest in {"authentic": near[name], "authentic_expected": features.nearest}.items():
+                closeness[name][key] = memorisation.authentic(nearest, features.apart[nearest.row])
+    for space in (space for space, numbers in closeness.items() if ranks.main and not numbers):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
-    scores["memorisation"] = {space: found for space, found in closeness.items() if found}
+    scores["memorisation"] = {space: numbers for space, numbers in closeness.items() if numbers}
     return Report(scores, curves, near, fakes)
 
 
 def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The mean of nested numbers, key by key. Standard errors, ``*_se``, of independent sets give that of the mean."""
-    found: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for key, first in values[0].items():
         column = [value[key] for value in values]
         if isinstance(first, dict):
-            found[key] = mean(column)
+            means[key] = mean(column)
         else:
-            found[key] = float(np.linalg.norm(column) / len(column) if key.endswith("_se") else np.mean(column))
-    return found
+            means[key] = float(np.linalg.norm(column) / len(column) if key.endswith("_se") else np.mean(column))
+    return means
 
 
 def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
     """The sets' Fréchet distances against N, averaged over the sets."""
     rows: Rows = []
     for name in curves[0]:
-        fd, fd_sd = (np.mean([getattr(found[name], key) for found in curves], axis=0) for key in ("fd", "fd_sd"))
+        fd, fd_sd = (np.mean([getattr(curve[name], key) for curve in curves], axis=0) for key in ("fd", "fd_sd"))
         for n, value, sd in zip(curves[0][name].n, fd, fd_sd, strict=True):
             rows.append({"extractor": name, "n": int(n), "fd": value, "fd_sd": "" if math.isnan(sd) else sd})
     return rows
@@ -250,7 +250,7 @@ def pairs(samples: Images, real: Real, nearest: dict[str, Nearest]) -> NDArray[n
     """(rows, columns, C, H, W): for each space, pixels first, a row of the samples that are relatively closest to a
     train image, closest first, and below it the row of those train images."""
     rows = []
-    for found in nearest.values():
-        chosen = np.argsort(found.relative, kind="stable")[:PAIRS]
-        rows += [samples[chosen], real.train[found.row[chosen]]]
+    for neighbours in nearest.values():
+        closest = np.argsort(neighbours.relative, kind="stable")[:PAIRS]
+        rows += [samples[closest], real.train[neighbours.row[closest]]]
     return np.stack(rows)

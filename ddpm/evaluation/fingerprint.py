@@ -17,7 +17,7 @@ from ddpm.scoring.reference import WEIGHTS, Reference
 
 def fingerprint(
     index: Reference,
-    settings: Evaluate,
+    evaluate: Evaluate,
     sample: Sample,
     drawn_in: str,
     trained_in: str,
@@ -40,8 +40,8 @@ def fingerprint(
     if sample.ema_length is not None:
         asked["ema_length"] = sample.ema_length
     # of metrics that have some of their own, so that the four that always were there change nothing
-    own = (metric.get(name).model_dump(mode="json") for name in settings.metrics)
-    hyperparameters = {spec["name"]: spec[spec["name"]] for spec in own if spec["name"] in spec}
+    specs = (metric.get(name).model_dump(mode="json") for name in evaluate.metrics)
+    hyperparameters = {spec["name"]: spec[spec["name"]] for spec in specs if spec["name"] in spec}
     # of sets that are compared in part
     part = {"part": distances.MOST} if max(index.count, sample.count) > distances.MOST else {}
     comparable = {
@@ -52,7 +52,7 @@ def fingerprint(
             "channels": index.channels,
             "size": index.image_size,
         },
-        "extractors": {name: index.extractors[name][WEIGHTS] for name in settings.extractors},
+        "extractors": {name: index.extractors[name][WEIGHTS] for name in evaluate.extractors},
         "sets": len(sample.seeds),
         "samples": sample.count,
         "sampling": {
@@ -62,11 +62,11 @@ def fingerprint(
             **asked,
         },
         "metrics": {
-            **settings.model_dump(
+            **evaluate.model_dump(
                 mode="json",
                 include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"},
                 # if it is off, the fingerprint is that of the versions that did not have it
-                exclude={} if settings.likelihood.ode_steps else {"likelihood": {"ode_steps"}},
+                exclude={} if evaluate.likelihood.ode_steps else {"likelihood": {"ode_steps"}},
             ),
             "isc_splits": ISC_SPLITS,
             "rng_seed": RNG_SEED,

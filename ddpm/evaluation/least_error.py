@@ -70,9 +70,9 @@ class Gallery(NamedTuple):
     rows: NDArray[np.int64]
     labels: Tensor | None = None
 
-    def block(self, chosen: Tensor, like: Tensor) -> Tensor:
-        """(rows, D) of the ``chosen`` of ``rows``."""
-        return pixels(self.images[self.rows[chosen.cpu().numpy()]], like)
+    def block(self, places: Tensor, like: Tensor) -> Tensor:
+        """(rows, D) of the ``places`` of ``rows``."""
+        return pixels(self.images[self.rows[places.cpu().numpy()]], like)
 
 
 def pixels(images: NDArray[np.uint8], like: Tensor) -> Tensor:
@@ -80,18 +80,18 @@ def pixels(images: NDArray[np.uint8], like: Tensor) -> Tensor:
     return torch.from_numpy(images).to(like.device).flatten(1).to(like.dtype).sub_(127.5).mul_(1 / 127.5)
 
 
-def optima(found: dict[Split, Bound], job: Job) -> dict[Split, Array]:
-    """By split, the optimum's error where ``found`` has the model's, (M, S)."""
-    if not found:  # nothing is asked, so nothing is chosen of what may be many images
+def optima(bounds_by_split: dict[Split, Bound], job: Job) -> dict[Split, Array]:
+    """By split, the optimum's error where ``bounds_by_split`` has the model's, (M, S)."""
+    if not bounds_by_split:  # nothing is asked, so nothing is chosen of what may be many images
         return {}
-    options, config = job.settings.likelihood, job.model.config
+    options, config = job.evaluate.likelihood, job.model.config
     images, labels = open_split(job.processed, "train")
     most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
-    rows = bounds.chosen(len(images), most)
+    rows = bounds.drawn_rows(len(images), most)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
     find = partial(errors, schedule, Gallery(images, rows, known))
-    return {split: bounds.of_split(job, split, find, options.timesteps) for split in found}
+    return {split: bounds.of_split(job, split, find, options.timesteps) for split in bounds_by_split}
 
 
 def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: int) -> Array:
@@ -100,10 +100,10 @@ def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: i
     queries, labels = asked.images, asked.labels
     chain = Chain(schedule, asked.device, torch.float64)
     first, steps = likelihood.strata(len(schedule), timesteps)
-    own = asked.own()
+    share = asked.share()
     parts = []
     with progress.bar(len(queries), "smallest error", "image", shown=asked.ranks.main) as bar:
-        for index in own.split(max(1, min(BATCH, VALUES // len(gallery.rows)))):
+        for index in share.split(max(1, min(BATCH, VALUES // len(gallery.rows)))):
             images = queries[index.cpu().numpy()]
             squares = squared_distances(images, gallery, asked.device, None if labels is None else labels[index])
             x_0 = pixels(images, squares.new_empty(0, dtype=torch.float32))
@@ -114,7 +114,7 @@ def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: i
                 ratio = (at.signal / at.sigma).flatten(1)
                 columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
             parts.append(torch.stack(columns, dim=1))
-            bar.update(min(sum(map(len, parts)) * len(queries) // len(own), len(queries)) - bar.n)
+            bar.update(min(sum(map(len, parts)) * len(queries) // len(share), len(queries)) - bar.n)
     whole: Array = asked.ranks.gather(torch.cat(parts), len(queries)).cpu().numpy()
     return whole
 
@@ -125,8 +125,8 @@ def squared_distances(
     """(B, N) float64 between the queries and the gallery's images; infinite for those of another class."""
     x_0 = pixels(queries, torch.empty(0, dtype=torch.float64, device=device))
     parts = []
-    for chosen in _blocks(torch.arange(len(gallery.rows), device=device), x_0):
-        images = gallery.block(chosen, x_0)
+    for block in _blocks(torch.arange(len(gallery.rows), device=device), x_0):
+        images = gallery.block(block, x_0)
         parts.append(images.square().sum(1) - 2 * x_0 @ images.T)
     squares = (torch.cat(parts, dim=1) + x_0.square().sum(1, keepdim=True)).clamp(min=0)
     if labels is not None and gallery.labels is not None:
@@ -141,45 +141,45 @@ def error(x_0: Tensor, epsilon: Tensor, ratio: Tensor, squares: Tensor, gallery:
     nearest = squares.min(1, keepdim=True).values
     # -r^2 (d^2 - n^2) / 2 + DEVIATIONS r (d + n) > -CUT, solved for d
     reach = DEVIATIONS + ((ratio * nearest.sqrt() + DEVIATIONS).square() + 2 * CUT).sqrt()
-    kept = (squares < (reach / ratio).square()).any(0).nonzero().squeeze(1)
-    blocks = _blocks(kept, x_0)
-    near = squares[:, kept]
-    along = torch.cat([epsilon @ gallery.block(chosen, x_0).T for chosen in blocks], dim=1)
+    close = (squares < (reach / ratio).square()).any(0).nonzero().squeeze(1)
+    blocks = _blocks(close, x_0)
+    near = squares[:, close]
+    along = torch.cat([epsilon @ gallery.block(block, x_0).T for block in blocks], dim=1)
     exponents = (ratio * along - ratio.square() / 2 * (near - nearest)).masked_fill(near.isinf(), -torch.inf)
-    weights = exponents.softmax(1).split([len(chosen) for chosen in blocks], dim=1)
+    weights = exponents.softmax(1).split([len(block) for block in blocks], dim=1)
     mean = torch.zeros_like(x_0)
-    for weight, chosen in zip(weights, blocks, strict=True):
-        mean += weight.float() @ gallery.block(chosen, x_0)
+    for weight, block in zip(weights, blocks, strict=True):
+        mean += weight.float() @ gallery.block(block, x_0)
     return (ratio.square() * (x_0 - mean).square()).mean(1)
 
 
-def _blocks(chosen: Tensor, x_0: Tensor) -> tuple[Tensor, ...]:
+def _blocks(places: Tensor, x_0: Tensor) -> tuple[Tensor, ...]:
     """So many images at a time."""
-    return chosen.split(max(1, VALUES // x_0.shape[1]))
+    return places.split(max(1, VALUES // x_0.shape[1]))
 
 
-def rows(found: dict[Split, Bound], optimum: dict[Split, Array], diffusion: Diffusion) -> Rows:
+def rows(by_split: dict[Split, Bound], optimum: dict[Split, Array], diffusion: Diffusion) -> Rows:
     """By t: t and ``steps`` as in ``bounds.likelihood_rows``, the mean log_snr of those steps, and for each split
 
     ``draws``, the number of images; ``error`` of the model, ``optimum`` and their difference ``excess``, means over the
     images, each with its standard error ``*_se``. A step without signal, where nothing can be learned, is left out.
     """
-    if not found:
+    if not by_split:
         return []
     log_snr = diffusion.schedule.noise_schedule(diffusion.T).log_snr
     table: Rows = []
-    first = next(iter(found.values()))
+    first = next(iter(by_split.values()))
     for place, (low, steps) in enumerate(zip(first.first, first.steps, strict=True)):
         visited = log_snr[low - 1 : low - 1 + steps]
         if not np.isfinite(visited).any():
             continue
         row: dict[str, float | str] = {"t": low + (steps - 1) / 2, "steps": int(steps)}
         row["log_snr"] = float(visited[np.isfinite(visited)].mean())
-        for split, bound in found.items():
-            own, best = bound.mse[:, place], optimum[split][:, place]
-            row[f"draws_{split}"] = len(own)
-            for name, each in {"error": own, "optimum": best, "excess": own - best}.items():
-                measured = bounds.mean_and_se(name, each)
-                row |= {f"{name}_{split}": measured[name], f"{name}_{split}_se": measured[f"{name}_se"]}
+        for split, bound in by_split.items():
+            error, best = bound.mse[:, place], optimum[split][:, place]
+            row[f"draws_{split}"] = len(error)
+            for name, values in {"error": error, "optimum": best, "excess": error - best}.items():
+                summary = bounds.mean_and_se(name, values)
+                row |= {f"{name}_{split}": summary[name], f"{name}_{split}_se": summary[f"{name}_se"]}
         table.append(row)
     return table

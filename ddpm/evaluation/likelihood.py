@@ -52,11 +52,11 @@ class Asked(NamedTuple):
     ranks: Ranks = ALONE
     labels: Tensor | None = None
 
-    def own(self) -> Tensor:
+    def share(self) -> Tensor:
         """The numbers of this rank's images."""
         return torch.arange(len(self.images), device=self.device)[self.ranks.share(len(self.images))]
 
-    def told(self, denoiser: Denoises, index: Tensor) -> Denoises:
+    def labelled(self, denoiser: Denoises, index: Tensor) -> Denoises:
         """The denoiser of the images ``index``, which is told their classes if there are ``labels``."""
         return denoiser if self.labels is None else partial(denoiser, labels=self.labels[index])
 
@@ -102,7 +102,7 @@ def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, asked
     first, steps = strata(len(schedule), timesteps)
 
     def bounded(index: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        given = asked.told(denoiser, index)
+        given = asked.labelled(denoiser, index)
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
             t, epsilon = draw(asked.seed, index, low, count, x_0.shape[1:])
@@ -114,16 +114,16 @@ def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, asked
     return Bound(first, steps, *of_images("likelihood", bounded, asked))
 
 
-def of_images(title: str, found: Callable[[Tensor, Tensor], tuple[Tensor, ...]], asked: Asked) -> list[Array]:
-    """What ``found`` returns for the images, (M, ...) each, from their numbers, (B,), and x_0, (B, C, H, W) float64 in
-    [-1, 1]. ``title``: of the progress bar."""
-    images, own, parts = asked.images, asked.own(), []
+def of_images(title: str, function: Callable[[Tensor, Tensor], tuple[Tensor, ...]], asked: Asked) -> list[Array]:
+    """What ``function`` returns for the images, (M, ...) each, from their numbers, (B,), and x_0, (B, C, H, W) float64
+    in [-1, 1]. ``title``: of the progress bar."""
+    images, share, parts = asked.images, asked.share(), []
     with progress.bar(len(images), title, "image", shown=asked.ranks.main) as bar:
-        for index in own.split(asked.batch_size):
+        for index in share.split(asked.batch_size):
             batch = torch.from_numpy(images[index.cpu().numpy()]).to(asked.device)
-            parts.append(found(index, from_images(batch.double())))
-            done = min(len(parts) * asked.batch_size, len(own))  # the other ranks are about as far with their shares
-            bar.update(done * len(images) // len(own) - bar.n)
+            parts.append(function(index, from_images(batch.double())))
+            done = min(len(parts) * asked.batch_size, len(share))  # the other ranks are about as far with their shares
+            bar.update(done * len(images) // len(share) - bar.n)
     return [asked.ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
 
 
@@ -139,9 +139,9 @@ def term(
     """L_{t-1} in bits per dimension, and the mean squared error of epsilon, (B,) each, in the precision of x_0."""
     at = chain.at(t)
     x_t = q_sample(x_0, epsilon, at)
-    found = denoiser(x_t.float(), t)
-    mean = posterior_mean(found.x_0.to(x_0), x_t, at)
-    variance_output = None if found.variance_output is None else found.variance_output.to(x_0)
+    prediction = denoiser(x_t.float(), t)
+    mean = posterior_mean(prediction.x_0.to(x_0), x_t, at)
+    variance_output = None if prediction.variance_output is None else prediction.variance_output.to(x_0)
     nats = bound_term(x_0, x_t, mean, variance.log_variance(variance_output, at), at)
-    mse = (found.epsilon.to(x_0) - epsilon).square()
+    mse = (prediction.epsilon.to(x_0) - epsilon).square()
     return nats.mean(dim=(1, 2, 3)) / math.log(2), mse.mean(dim=(1, 2, 3))

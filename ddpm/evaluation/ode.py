@@ -45,7 +45,7 @@ def bits_per_dim(denoiser: Denoises, schedule: NoiseSchedule, asked: Asked, step
         )
         x_0 = x_0 + LEVEL * (torch.special.ndtr(spread) - 0.5)
         probe = torch.ones_like(probe).copysign(probe)
-        nats = log_density(asked.told(denoiser, index), visited, signal * x_0, probe) + pixels * math.log(signal)
+        nats = log_density(asked.labelled(denoiser, index), visited, signal * x_0, probe) + pixels * math.log(signal)
         return (-(nats / pixels + math.log(LEVEL)) / math.log(2),)
 
     return of_images("likelihood by the ODE", bits, asked)[0]

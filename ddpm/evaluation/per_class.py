@@ -21,19 +21,21 @@ def rows(real: RealFeatures, train: Labels, sets: Sequence[Features], labels: La
     class_accuracy: of the class's images, if the extractor knows classes. fd: the Fréchet distance to the class's train
     images; empty unless both are more than the extractor's features, or a covariance would be singular.
     """
-    found: Rows = []
+    table: Rows = []
     for label in np.unique(labels).tolist():
-        own, theirs = labels == label, real.features[torch.from_numpy(train[real.rows] == label)]
+        of_class, theirs = labels == label, real.features[torch.from_numpy(train[real.rows] == label)]
         row: dict[str, float | int | str] = {
-            "extractor": real.extractor.name, "class": label, "name": names[label], "images": int(own.sum())
+            "extractor": real.extractor.name, "class": label, "name": names[label], "images": int(of_class.sum())
         }  # fmt: skip
-        parts = [Features(*(part[torch.from_numpy(own)] for part in each)) for each in sets]
+        parts = [Features(*(part[torch.from_numpy(of_class)] for part in features)) for features in sets]
         known = real.extractor.knows_classes
-        row["class_accuracy"] = float(np.mean([class_accuracy(part, labels[own]) for part in parts])) if known else ""
+        row["class_accuracy"] = (
+            float(np.mean([class_accuracy(part, labels[of_class]) for part in parts])) if known else ""
+        )
         row["fd"] = ""
-        if min(int(own.sum()), len(theirs)) > real.extractor.dimensions:
+        if min(int(of_class.sum()), len(theirs)) > real.extractor.dimensions:
             double = theirs.double()
             distance = Distance(double.mean(0).numpy(), torch.cov(double.T).numpy(), torch.device("cpu"))
             row["fd"] = float(np.mean([distance(part.features) for part in parts]))
-        found.append(row)
-    return found
+        table.append(row)
+    return table

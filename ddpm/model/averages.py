@@ -51,28 +51,31 @@ def _snapshot(folder: Path, step: int) -> Path:
 def _average(path: Path, model: Loaded, length: float) -> dict[str, Tensor]:
     """The weighted sum of the snapshots, float32, added in float64."""
     train: Any = model.written.get("train")
-    chosen = train.get("posthoc") if isinstance(train, dict) else None
+    options = train.get("posthoc") if isinstance(train, dict) else None
     total = model.facts.get("steps")
-    if not isinstance(chosen, dict) or not isinstance(total, int):
+    if not isinstance(options, dict) or not isinstance(total, int):
         raise UserError(
             f"{path}: trained without train.posthoc, so there is no average of length {length:g}: set it, for example "
             "to {lengths: [0.05, 0.1], snapshots: 16}, and train again"
         )
-    posthoc = section(Posthoc, {**chosen, "lengths": tuple(chosen.get("lengths", ()))})
+    posthoc = section(Posthoc, {**options, "lengths": tuple(options.get("lengths", ()))})
     try:
         weights = posthoc.weights(length, total)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    average = {name: torch.zeros_like(own, dtype=torch.float64, device=CPU)
-               for name, own in model.network.state_dict().items()}  # fmt: skip
+    average = {name: torch.zeros_like(tensor, dtype=torch.float64, device=CPU)
+               for name, tensor in model.network.state_dict().items()}  # fmt: skip
     trained_as = digest(dict(model.written))
     for column, step in enumerate(posthoc.steps(total)):
         snapshot = _snapshot(path.parent / AVERAGES.name, step)
-        kept, metadata = read(snapshot, "snapshot", CPU)
-        expected = {f"{number}.{name}": own.shape for number in (0, 1) for name, own in average.items()}
-        if metadata.get("config") != trained_as or {name: own.shape for name, own in kept.items()} != expected:
+        averages, metadata = read(snapshot, "snapshot", CPU)
+        expected = {f"{number}.{name}": tensor.shape for number in (0, 1) for name, tensor in average.items()}
+        if (
+            metadata.get("config") != trained_as
+            or {name: tensor.shape for name, tensor in averages.items()} != expected
+        ):
             raise UserError(f"{snapshot}: of another training than {path}: run `dvc repro`")
         for number, weight in enumerate(weights[:, column]):
-            for name, own in average.items():
-                own.add_(kept[f"{number}.{name}"], alpha=float(weight))
-    return {name: own.float() for name, own in average.items()}
+            for name, tensor in average.items():
+                tensor.add_(averages[f"{number}.{name}"], alpha=float(weight))
+    return {name: tensor.float() for name, tensor in average.items()}

@@ -95,7 +95,7 @@ class Dropout(nn.Module):
         if keys is None:
             keys = torch.randint(-(2**31), 2**31, (len(x), 2), dtype=torch.int32, device=x.device)
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
-        mask = noise.kept(keys, math.prod(shape[1:]), self.p).view(shape)
+        mask = noise.keep_mask(keys, math.prod(shape[1:]), self.p).view(shape)
         return x * mask.to(x.dtype).mul_(1 / (1 - self.p))
 
 

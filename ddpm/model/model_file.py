@@ -61,8 +61,8 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     """Raises UserError when the file is missing, is not a model file of this version, or does not fit its config."""
     tensors, metadata = read(path, "model", device)
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "none")
-        raise UserError(f"{path}: model file format {found!r}, this version reads {FORMAT!r}: train it again")
+        format_name = metadata.get("format", "none")
+        raise UserError(f"{path}: model file format {format_name!r}, this version reads {FORMAT!r}: train it again")
     written: Any = metadata.get("config")
     untrained = written
     if isinstance(written, dict):
@@ -128,8 +128,8 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
     """sha256 of names, types, shapes, values and metadata: safetensors itself does not notice a flipped bit."""
-    found = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
+    checksum = hashlib.sha256(digest({key: value for key, value in metadata.items() if key != CHECKSUM}).encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        checksum.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        checksum.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return checksum.hexdigest()

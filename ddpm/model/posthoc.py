@@ -83,8 +83,8 @@ class Posthoc(Section):
         products = _product(t[:, None], gamma[:, None], np.ones(1), wanted)
         solved = np.linalg.solve(_product(t[:, None], gamma[:, None], t, gamma), products)
         weights: Array = np.asarray(solved, np.float64)
-        own = _product(np.ones(1), wanted, np.ones(1), wanted)
-        error: Array = np.sqrt(np.maximum(1 - (weights * products).sum(0) / own, 0))
+        square = _product(np.ones(1), wanted, np.ones(1), wanted)
+        error: Array = np.sqrt(np.maximum(1 - (weights * products).sum(0) / square, 0))
         return weights, error
 
 

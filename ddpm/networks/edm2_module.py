@@ -113,8 +113,8 @@ class EDM2Block(Recomputable):
             x = self.skip(x)
         x = balanced(x, y, RESIDUAL)
         if self.qkv is not None and self.out is not None:
-            each = self.qkv(x.flatten(2).transpose(1, 2)).unflatten(-1, (3 * self.heads, -1))
-            mixed = self.out(attend(unit(each, -1).flatten(2), self.heads))
+            qkv = self.qkv(x.flatten(2).transpose(1, 2)).unflatten(-1, (3 * self.heads, -1))
+            mixed = self.out(attend(unit(qkv, -1).flatten(2), self.heads))
             x = balanced(x, mixed.transpose(1, 2).view_as(x), RESIDUAL)
         return x.clamp(-LARGEST, LARGEST)
 

@@ -89,7 +89,7 @@ class Config(TrainingConfig):
         classes, sample = self.model.classes, self.sample
         if sample.classes is not None and not classes:
             raise ValueError("sample.classes: the model has none with model.classes: 0; allowed: null")
-        for number in (chosen for chosen in sample.classes or () if isinstance(chosen, int)):
+        for number in (value for value in sample.classes or () if isinstance(value, int)):
             class_number(number, (), classes)
         if sample.guidance.weight != 1 and sample.guidance.model is None and not classes:
             raise ValueError(
@@ -118,7 +118,7 @@ class Config(TrainingConfig):
                 raise ValueError(f"sample.ema_length: {error}") from error
         if AUTO in self.evaluate.extractors and self.data.dataset.own_name(self.data.source) is None:
             # every published dataset has classes: the same experiment, however it is spelled
-            return self.model_copy(update={"evaluate": self.evaluate.chosen(2)})
+            return self.model_copy(update={"evaluate": self.evaluate.resolved(2)})
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:

@@ -44,12 +44,12 @@ def check(config: Config, identities: Mapping[str, Any]) -> None:
 def recorded(stages: Iterable[str] = LEFT, files: Mapping[str, bytes] | None = None) -> dict[str, Any]:
     """Stage -> identity, from metrics/, or ``files`` by path; None if it is not there or not readable,
     which whoever reads its numbers reports."""
-    found = dict.fromkeys(stages)
-    for stage in found:
+    identities = dict.fromkeys(stages)
+    for stage in identities:
         with suppress(OSError, LookupError, TypeError, ValueError, RecursionError):
             text = Path(LEFT[stage]).read_bytes() if files is None else files[LEFT[stage]]
-            found[stage] = json.loads(text)["config"]
-    return found
+            identities[stage] = json.loads(text)["config"]
+    return identities
 
 
 def of_model(path: Path) -> str:

@@ -18,7 +18,7 @@ from yaml.constructor import BaseConstructor
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.params import digests, file
+from ddpm.params import file
 
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
@@ -165,11 +165,11 @@ def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -
     listed = [stage(name, params) for name in names]
     keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
     deps = dict.fromkeys(dep for _, stage_deps in listed for dep in stage_deps)
-    kept = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
-    if missing := [dep for dep in kept if not dep.exists()]:
+    paths = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
+    if missing := [dep for dep in paths if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
-    stamps = {str(dep): files.stamp(dep) for dep in kept}  # before the reading, so a later change is read again
-    return Inputs({key: lookup(params, key) for key in keys}, digests.read(kept), stamps)
+    stamps = {str(dep): files.stamp(dep) for dep in paths}  # before the reading, so a later change is read again
+    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in paths}, stamps)
 
 
 def is_code(path: str) -> bool:

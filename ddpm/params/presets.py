@@ -35,13 +35,13 @@ def text(name: str, on: str = BASE) -> str:
     if name not in names():
         hint = variant.closest(name, names())
         raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
-    own = (FOLDER / f"{name}.yaml").read_text()
+    changes = (FOLDER / f"{name}.yaml").read_text()
     if name == BASE and on == BASE:
-        return own
+        return changes
     base = text(on)
-    changed = edited(base, lambda whole: _change(whole, YAML().load(own)))
+    changed = edited(base, lambda whole: _change(whole, YAML().load(changes)))
     schema = base.splitlines(keepends=True)[0]
-    header = [*takewhile(_comment, own.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
+    header = [*takewhile(_comment, changes.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
     return "".join([schema, *header, *dropwhile(_comment, changed.splitlines(keepends=True))])
 
 
@@ -56,10 +56,10 @@ def edited(base: str, change: Callable[[Any], None]) -> str:
     return out.getvalue()
 
 
-def _change(whole: dict[str, Any], own: dict[str, Any]) -> None:
-    """Set in ``whole`` what ``own`` contains. A block that names another variant replaces the whole block: the first
-    variant's hyperparameters would mean nothing to it."""
-    for key, value in own.items():
+def _change(whole: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Set in ``whole`` what ``changes`` contains. A block that names another variant replaces the whole block: the
+    first variant's hyperparameters would mean nothing to it."""
+    for key, value in changes.items():
         block = whole.get(key)
         if not isinstance(value, dict) or not isinstance(block, dict):
             whole[key] = value

@@ -35,8 +35,8 @@ class Ladder(BaseModel):
 
 
 def summarized(working: Config, run: Record) -> list[Block]:
-    """What `ddpm summary` prints about the model, and whether its record is of the working folder."""
-    lines: list[Block] = [Note(line) for line in summary.results(run)]
+    """What `ddpm summary` says about the model, and whether its record is of the working folder."""
+    lines = [summary.trained(run), *summary.findings(run)]
     try:
         summary.check_current(run, working)
     except UserError as error:
@@ -45,28 +45,12 @@ def summarized(working: Config, run: Record) -> list[Block]:
 
 
 def scores(run: Record) -> list[Block]:
-    """The scores next to those of the yardsticks and of real test images at the same number of images; those of another
-    number are apart."""
-    names = metrics.in_order(filter(metrics.is_judged, run.scores))
-    drawn = int(run.fingerprint.comparable.get("samples", 0))
-    beside = {
-        name: {what: number(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
-        for name in names
-    }
-    others = [what for what in metrics.OTHERS.values() if any(what in shown for shown in beside.values())]
-    rows = []
-    for name in names:
-        error = run.scores.get(f"{name}_se")
-        shown = number(run.scores[name]) + (f" ± {number(error)}" if error is not None else "")
-        rows.append((name, metrics.direction(name), shown, *(beside[name].get(what, "") for what in others)))
-    return [
-        Table(("score", "better", "this model", *others), rows, f"at N = {drawn:,}", text_columns=(0, 1)),
-        *map(Note, metrics.apart(run.scores, names, drawn)),
-        Note(
-            "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More "
-            "images make a Fréchet distance smaller: Calibration compares at the same N."
-        ),
-    ]
+    """The scores, and how to read them."""
+    how = (
+        "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More images "
+        "make a Fréchet distance smaller: Calibration compares at the same N."
+    )
+    return [*summary.scores(run), Note(how)]
 
 
 def extrapolation(run: Record) -> list[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
-from ddpm.report.blocks import Block, Figure, Note, Table
+from ddpm.report.blocks import Block, Figure, Table
 from ddpm.scoring.metric import DAMAGE, HARMLESS
 from ddpm.verdicts.sensitivity import BLIND, PICTURE, Noticed, Sanity
 
@@ -13,8 +13,7 @@ SEES = 0.9  # of the pairs of a damaged and a whole set, those in which the dama
 
 
 def shown(sanity: Sanity) -> list[Block]:
-    """A table with a row for each score and a column for each damage, what follows from it, and a picture of the
-    damages."""
+    """A table with a row for each score and a column for each damage, and a picture of the damages."""
     damages = [damage for damage in DAMAGE if any(damage in row.noticed for row in sanity.scores.values())]
     rows = [
         (name, f"{row.whole:.4g}", *(_cell(damage, row.noticed.get(damage)) for damage in damages))
@@ -31,7 +30,7 @@ def shown(sanity: Sanity) -> list[Block]:
         partial(shutil.copyfile, PICTURE),
         wide=True,
     )
-    return [table, *map(Note, findings(sanity)), *([figure] if PICTURE.exists() else [])]
+    return [table, *([figure] if PICTURE.exists() else [])]
 
 
 def verdict(worse: float) -> str:
@@ -41,29 +40,10 @@ def verdict(worse: float) -> str:
     return "misled" if worse <= 1 - SEES else "partly" if worse >= BLIND else "blind"
 
 
-def findings(sanity: Sanity) -> list[str]:
-    """For each score, what it does not see, and whether the number of images moves it."""
-    lines = []
-    for name, row in sanity.scores.items():
-        harmful = {damage: noticed.worse for damage, noticed in row.noticed.items() if damage != HARMLESS}
-        parts = []
-        for word, link in (("blind", "blind to"), ("misled", "misled by")):
-            if missed := [DAMAGE[damage].done for damage in DAMAGE if verdict(harmful.get(damage, SEES)) == word]:
-                parts.append(f"{link} {', '.join(missed)}")
-        if HARMLESS in row.noticed and _moves(row.noticed[HARMLESS]):
-            parts.append("moved by the number of images alone")
-        if parts:
-            lines.append(f"{name}: {'; '.join(parts)}")
-    return lines
-
-
-def _moves(fewer: Noticed) -> bool:
-    """Whether the number of images alone changes the score."""
-    return verdict(fewer.worse) in ("sees", "misled")
-
-
 def _cell(damage: str, noticed: Noticed | None) -> str:
     if noticed is None:
         return "-"
-    word = verdict(noticed.worse) if damage != HARMLESS else "moves" if _moves(noticed) else "steady"
+    word = verdict(noticed.worse)
+    if damage == HARMLESS:  # fewer images: nothing that a score should see
+        word = "moves" if word in ("sees", "misled") else "steady"
     return f"{word} ({noticed.worse:.2f})"

@@ -50,14 +50,10 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
     """All experiments of DVC, oldest first, then the unfinished ones, then the working folder; and a note on each
     record that cannot be read. Raises UserError outside a repository."""
     here, listing = working.flat(), library.everywhere()
-    finished = [_of(run, here) for run in listing.records]
-    names = {run.name for run in finished}
-    waiting = [Listed(name, state) for name, state in queue.unfinished().items() if name not in names]
-    return sorted([*finished, *waiting], key=_place), listing.notes
-
-
-def _place(run: Listed) -> tuple[bool, bool, str]:
-    return run.name == WORKSPACE, not run.finished, run.finished
+    finished = {run.name: _of(run, here) for run in listing.records}
+    last = [finished.pop(WORKSPACE)] if WORKSPACE in finished else []
+    waiting = [Listed(name, state) for name, state in queue.unfinished().items() if name not in finished]
+    return [*finished.values(), *waiting, *last], listing.notes
 
 
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, METRICS, SAMPLES
 from ddpm.base.progress import duration
 from ddpm.params.config import Config
 from ddpm.report import convergence
+from ddpm.report.blocks import Block, Note, Table, number
 from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
@@ -19,10 +18,6 @@ PICTURES = {
     SAMPLES / "grid.png": "",
     SAMPLES / "reverse.mp4": "",
     EVALUATION / "nearest.png": " (samples and the training images nearest to them)",
-}
-# metric of an extractor -> what a person calls it
-NAMES = dict.fromkeys(metrics.HEADLINE, "Fréchet distance") | {
-    name: metrics.title(name) for name in (*metrics.SHARES, "class_accuracy")
 }
 SCHEDULE = "diffusion.schedule.name"
 
@@ -33,20 +28,22 @@ def check_current(run: Record, working: Config) -> None:
         raise UserError(f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`")
 
 
-def lines(run: Record) -> list[str]:
-    """The summary's lines. What the record or the disk lacks is left out."""
+def shown(run: Record) -> list[Block]:
+    """What ``ddpm summary`` prints. What the record or the disk lacks is left out."""
     pictures = [f"{path}{what}" for path, what in PICTURES.items() if path.exists()]
     other = "linear" if run.params.get(SCHEDULE) != "linear" else "cosine"
     return [
-        *results(run),
-        f"look     {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}",
-        "browse   `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000",
-        f"next     `dvc exp run -S {SCHEDULE}={other}`, then `ddpm runs`",
+        trained(run),
+        *scores(run),
+        *findings(run),
+        Note(f"look: {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}"),
+        Note("browse: `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000"),
+        Note(f"next: `dvc exp run -S {SCHEDULE}={other}`, then `ddpm runs`"),
     ]
 
 
-def results(run: Record) -> list[str]:
-    """The lines about the model itself."""
+def trained(run: Record) -> Note:
+    """What was trained, on what, for how long."""
     params, costs = run.params, run.costs
     facts = {"parameters": costs.parameters, "steps": params.get("train.steps"), "images seen": costs.images_seen}
     model = [str(params.get("model.name", run.name)), *(f"{n:,} {what}" for what, n in facts.items() if n is not None)]
@@ -54,51 +51,37 @@ def results(run: Record) -> list[str]:
     sides = "x".join(map(str, size)) if isinstance(size, list) else f"{size}x{size}"
     images = f"{params['data.dataset.name']} {sides}" if "data.dataset.name" in params else "unknown images"
     took = f" in {duration(costs.seconds['train'])}" if "train" in costs.seconds else ""
-    return [
-        f"trained  {', '.join(model)} on {images}{took}",
-        *_scores(run),
-        *_denoising(run),
-        *_copies(run),
-    ]
+    return Note(f"trained: {', '.join(model)} on {images}{took}")
 
 
-def _scores(run: Record) -> Iterator[str]:
-    """A line of the samples' scores, and one each of those of the yardsticks and of real images that the model never
-    saw. Each begins with its number of images: a Fréchet distance falls as that grows."""
-    scores = run.scores
-    extractors = [name for name in variant.names("extractors") if any(key.startswith(f"{name}.") for key in scores)]
-
-    def listed(prefix: str = "") -> str:
-        shown = []
-        for extractor in extractors:
-            of = f" by {extractor}" if len(extractors) > 1 else ""
-            for name, called in NAMES.items():
-                if (key := f"{prefix}{extractor}.{name}") in scores:
-                    shown.append(f"{called}{of} {scores[key]:.3g}")
-        return ", ".join(shown)
-
-    alone = [f"{scores[name]:.3g} {metrics.title(name)}" for name in metrics.ALONE if name in scores]
-    count = run.fingerprint.comparable.get("samples")
-    drawn = f"{count:,} samples: " if isinstance(count, int) else ""
-    yield f"scores   {drawn}{', '.join(filter(None, [listed(), *alone])) or 'none'}"
-    for prefix, what in metrics.OTHERS.items():
-        count = next((n for name in extractors if (n := scores.get(f"{prefix}.{name}.count"))), None)
-        if count and (shown := listed(f"{prefix}.")):
-            yield f"         {count:,.0f} {what if prefix == 'real' else f'draws of {what}'}: {shown}"
+def scores(run: Record) -> list[Block]:
+    """The scores next to those of the yardsticks and of real test images at the same number of images; those of another
+    number are apart. A Fréchet distance falls as that grows."""
+    names = metrics.in_order(filter(metrics.is_judged, run.scores))
+    drawn = int(run.fingerprint.comparable.get("samples", 0))
+    beside = {
+        name: {what: number(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
+        for name in names
+    }
+    others = [what for what in metrics.OTHERS.values() if any(what in row for row in beside.values())]
+    rows = []
+    for name in names:
+        error = run.scores.get(f"{name}_se")
+        cell = number(run.scores[name]) + (f" ± {number(error)}" if error is not None else "")
+        rows.append((name, metrics.direction(name), cell, *(beside[name].get(what, "") for what in others)))
+    table = Table(("score", "better", "this model", *others), rows, f"scores at N = {drawn:,}", text_columns=(0, 1))
+    return [table, *map(Note, metrics.apart(run.scores, names, drawn))]
 
 
-def _denoising(run: Record) -> Iterator[str]:
-    """Nothing without the errors by noise level."""
-    with suppress(UserError):
-        yield f"denoises {'; '.join(convergence.diagnose(convergence.errors(run)).sentences())}"
-
-
-def _copies(run: Record) -> Iterator[str]:
-    """Nothing without scores of memorisation. Of several spaces, the one with the clearest sign."""
+def findings(run: Record) -> list[Block]:
+    """How near the model is to the smallest possible error, and whether its samples are copies; of several spaces, in
+    the one with the clearest sign."""
+    notes: list[Block] = []
+    with suppress(UserError):  # a record without errors by noise level
+        notes.append(Note(f"denoises: {'; '.join(convergence.diagnose(convergence.errors(run)).sentences())}"))
     if spaces := metrics.closeness(run.scores):
         worst = max(spaces, key=lambda space: space.share - space.limit)
         sign = "of train images" if worst.copies else "no sign of any"
-        yield (
-            f"copies   {sign}: {worst.share:.0%} of the samples are as near to a train image as the nearest "
-            f"{worst.expected:.0%} of test images"
-        )
+        nearness = f"{worst.share:.0%} of the samples are as near to a train image as the nearest {worst.expected:.0%}"
+        notes.append(Note(f"copies: {sign}: {nearness} of test images"))
+    return notes

@@ -90,8 +90,6 @@ class Fingerprint(Section):
     def _is_digest(self) -> Self:
         if files.digest(self.comparable) != self.hash:
             raise ValueError(f"hash: {self.hash[:12]} is not the digest of comparable: one of them was changed by hand")
-        if type(samples := self.comparable.get("samples")) is not int or samples < 1:
-            raise ValueError(f"comparable: samples is {variant.shown(samples)}, and not how many were scored")
         if not isinstance(self.comparable.get("sampling", {}), dict | None):
             raise ValueError("comparable: sampling is not a mapping")
         return self
@@ -152,6 +150,9 @@ class Record(Section):
             raise ValueError(
                 "scores: there are some, and training diverged" if self.scores else "scores: there are none"
             )
+        samples = self.fingerprint.comparable.get("samples")
+        if self.scores and (type(samples) is not int or samples < 1):
+            raise ValueError(f"fingerprint.comparable: samples is {variant.shown(samples)}, not how many were scored")
         if any(not row.get("images", 0.5).is_integer() for row in (self.curve.dicts() if self.curve else ())):
             raise ValueError("curve: images is not a whole number in each row")
         if self.params.get(SEED, self.seed) != self.seed:

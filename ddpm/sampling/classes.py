@@ -36,15 +36,15 @@ class Classes:
         self.more = itertools.cycle(by_shares(counts))
 
     @classmethod
-    def of(cls, model: Loaded, chosen: Sequence[int | str] | None) -> Classes | None:
+    def of(cls, model: Loaded, classes: Sequence[int | str] | None) -> Classes | None:
         """For ``sample.classes``; None for a model without classes. Raises UserError if it has no such class."""
         count = model.config.model.classes
         if not count:
-            if chosen is not None:
+            if classes is not None:
                 raise UserError("sample.classes: the model has no classes; leave it at null")
             return None
         names, counts = known(model)
-        cycle = None if chosen is None else [class_number(one, names, count) for one in chosen]
+        cycle = None if classes is None else [class_number(one, names, count) for one in classes]
         return cls(names, counts, cycle)
 
     def __call__(self, indices: Sequence[int]) -> NDArray[np.int64]:
@@ -61,15 +61,15 @@ def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if "classes" not in model.facts:
         return (), (1,) * count
     try:
-        found = _Known.model_validate(model.facts["classes"])
+        facts = _Known.model_validate(model.facts["classes"])
     except ValidationError as error:
         raise UserError(f"model file: facts.classes: {variant.explain(error, _Known, '')}") from error
-    if not len(found.names) == len(found.counts) == count or not any(found.counts):
+    if not len(facts.names) == len(facts.counts) == count or not any(facts.counts):
         raise UserError(
-            f"model file: facts.classes: {len(found.names)} names and {len(found.counts)} counts for {count} classes; "
+            f"model file: facts.classes: {len(facts.names)} names and {len(facts.counts)} counts for {count} classes; "
             "allowed: one of each a class, and not all counts 0"
         )
-    return found.names, found.counts
+    return facts.names, facts.counts
 
 
 def by_shares(counts: Sequence[int]) -> Iterator[int]:
@@ -85,6 +85,6 @@ def by_shares(counts: Sequence[int]) -> Iterator[int]:
     for place in range(1, total + 1):
         below = drawn * total < sizes * place
         priority = np.where(below, (drawn + 1) / np.maximum(sizes, 1), np.inf)
-        chosen = int(priority.argmin())
-        drawn[chosen] += 1
-        yield chosen
+        label = int(priority.argmin())
+        drawn[label] += 1
+        yield label

@@ -55,20 +55,20 @@ class Denoiser:
         """The same as a call, with derivatives by x_t where they are asked for."""
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
         if self.guide and self.guide.options.acts(self.chain.schedule, int(t)):
-            found = self._guided(x_t, timesteps, labels, *self.guide)
+            prediction = self._guided(x_t, timesteps, labels, *self.guide)
         else:
-            found = self.estimate(x_t, timesteps, labels)
+            prediction = self.estimate(x_t, timesteps, labels)
         if self.clip:
-            x_0 = found.x_0.clamp(-1, 1)
-            found = found._replace(x_0=x_0, epsilon=epsilon_from_x_0(x_0, x_t, self.chain.at(timesteps)))
-        return found
+            x_0 = prediction.x_0.clamp(-1, 1)
+            prediction = prediction._replace(x_0=x_0, epsilon=epsilon_from_x_0(x_0, x_t, self.chain.at(timesteps)))
+        return prediction
 
     def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
         at, target = self.chain.at(t), self.diffusion.parameterization
-        seen = target.seen(x_t, at)
+        scaled = target.network_input(x_t, at)
         with devices.autocast(self.dtype, self.device):
-            output = self.network(seen, t) if labels is None else self.network(seen, t, labels)
+            output = self.network(scaled, t) if labels is None else self.network(scaled, t, labels)
         output, variance_output = self.diffusion.variance.split(output.float())
         return target.predict(output, x_t, at)._replace(variance_output=variance_output)
 
@@ -82,14 +82,14 @@ class Denoiser:
             other = worse.estimate(x_t, t, labels)
             if weight == 0:
                 return other
-            own = self.estimate(x_t, t, labels)
+            guided = self.estimate(x_t, t, labels)
         elif weight == 0 or labels is None:
             return self.estimate(x_t, t, None)
         else:  # one call for both
             twice = torch.cat([labels, torch.full_like(labels, worse)])
             x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), twice)
             variance_output = None if variance_output is None else variance_output[: len(x_t)]
-            own = Prediction(x_0[: len(x_t)], epsilon[: len(x_t)], variance_output)
+            guided = Prediction(x_0[: len(x_t)], epsilon[: len(x_t)], variance_output)
             other = Prediction(x_0[len(x_t) :], epsilon[len(x_t) :])
-        x_0, epsilon = (torch.lerp(before, after, weight) for before, after in zip(other[:2], own[:2], strict=True))
-        return Prediction(x_0, epsilon, own.variance_output)
+        x_0, epsilon = (torch.lerp(before, after, weight) for before, after in zip(other[:2], guided[:2], strict=True))
+        return Prediction(x_0, epsilon, guided.variance_output)

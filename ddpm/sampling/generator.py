@@ -63,9 +63,9 @@ class Generator:
         classes = Classes.of(model, options.classes)
         guide = guidance.guide(model, options.guidance, device, dtype)
         denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, guide)
-        made = cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
-        made.evaluations = guidance.evaluations(options, diffusion)
-        return made
+        generator = cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
+        generator.evaluations = guidance.evaluations(options, diffusion)
+        return generator
 
     def trajectory(self, indices: Sequence[int], seed: int, shape: Shape) -> Iterator[Tensor]:
         """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
@@ -122,9 +122,9 @@ class Generator:
             for first in range(0, count, batch_size * ranks.size):
                 indices = range(first, min(first + batch_size * ranks.size, count))
                 shares = [indices[rank * batch_size : (rank + 1) * batch_size] for rank in range(ranks.size)]
-                own = shares[ranks.rank]
+                share = shares[ranks.rank]
                 filmed = None if first else film
-                drawn = self.images(own, seed, shape, filmed) if own else torch.empty(0, *shape, dtype=torch.uint8)
+                drawn = self.images(share, seed, shape, filmed) if share else torch.empty(0, *shape, dtype=torch.uint8)
                 yield indices, ranks.join(drawn, [len(share) for share in shares])
                 bar.update(len(indices))
 

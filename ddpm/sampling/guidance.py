@@ -49,8 +49,8 @@ def load_worse(model: ModelConfig, options: Guidance, device: torch.device) -> L
     """The file ``options.model``. Raises UserError when it cannot guide a model of this config, or is another file."""
     path = Path(str(options.model))
     worse = load_model(path, device)
-    if (found := sha256(path)) != options.sha256:
-        raise UserError(f"sample.guidance.sha256: {options.sha256} is not that of {path}, which is {found}")
+    if (digest := sha256(path)) != options.sha256:
+        raise UserError(f"sample.guidance.sha256: {options.sha256} is not that of {path}, which is {digest}")
     ours, theirs, classes = model.diffusion, worse.config.diffusion, worse.config.model.classes
     if worse.image_shape != model.data.shape:
         reason = f"draws images of {tuple(worse.image_shape)}, the model of {tuple(model.data.shape)}"

@@ -69,13 +69,13 @@ class Sample(Section):
             yield f"seeds: {list(self.seeds)} names one twice; list each once"
 
 
-def class_number(chosen: int | str, names: Sequence[str], count: int) -> int:
-    """The number, 0..count - 1, of the class called ``chosen`` or of that number. Raises UserError if there is none."""
-    if chosen in names:
-        return names.index(str(chosen))
-    whole = isinstance(chosen, int) or bool(re.fullmatch("[0-9]{1,9}", chosen))
-    if whole and 0 <= int(chosen) < count:
-        return int(chosen)
-    hint = variant.closest(chosen, names) if isinstance(chosen, str) else ""
+def class_number(value: int | str, names: Sequence[str], count: int) -> int:
+    """The number, 0..count - 1, of the class called ``value`` or of that number. Raises UserError if there is none."""
+    if value in names:
+        return names.index(str(value))
+    whole = isinstance(value, int) or bool(re.fullmatch("[0-9]{1,9}", value))
+    if whole and 0 <= int(value) < count:
+        return int(value)
+    hint = variant.closest(value, names) if isinstance(value, str) else ""
     named = f", or a name: {', '.join(names[:10])}{', ...' * (len(names) > 10)}" if names else ""
-    raise UserError(f"sample.classes: no class {variant.shown(chosen)}{hint}; allowed: 0..{count - 1}{named}")
+    raise UserError(f"sample.classes: no class {variant.shown(value)}{hint}; allowed: 0..{count - 1}{named}")

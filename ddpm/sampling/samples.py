@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, write_json
 from ddpm.base.paths import SNAPSHOTS
@@ -18,10 +15,6 @@ from ddpm.data.processed import open_array
 FACTS = "samples.json"
 LABELS = "labels.npy"
 MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
-
-
-class _Facts(BaseModel):
-    precision: Literal["float32", "bfloat16", "float16"]
 
 
 def noise_seed(training_seed: int, seed: int) -> int:
@@ -41,8 +34,8 @@ def set_paths(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 
 def snapshot_paths(folder: Path, seeds: Sequence[int]) -> dict[int, dict[int, Path]]:
     """The same for each snapshot of the model whose sets are in ``folder``: by the images it had seen, in order."""
-    found = sorted((int(each.name), each) for each in (folder / SNAPSHOTS.name).glob("[0-9]*"))
-    return {images: set_paths(each, seeds) for images, each in found}
+    by_images = sorted((int(path.name), path) for path in (folder / SNAPSHOTS.name).glob("[0-9]*"))
+    return {images: set_paths(path, seeds) for images, path in by_images}
 
 
 def write_precision(folder: Path, precision: str) -> None:
@@ -51,12 +44,9 @@ def write_precision(folder: Path, precision: str) -> None:
 
 
 def read_precision(folder: Path) -> str:
-    """float32, bfloat16 or float16. Raises UserError when it is not recorded with the sets."""
-    path = folder / FACTS
-    try:
-        return _Facts.model_validate(read_json(path)).precision
-    except ValidationError as error:
-        raise UserError(f"{path}: {variant.explain(error, _Facts, '')}; run `dvc repro -f sample`") from error
+    """float32, bfloat16 or float16."""
+    precision: str = read_json(folder / FACTS)["precision"]
+    return precision
 
 
 def write_labels(folder: Path, labels: NDArray[np.int64]) -> None:
@@ -65,13 +55,9 @@ def write_labels(folder: Path, labels: NDArray[np.int64]) -> None:
         np.save(temporary, labels)
 
 
-def read_labels(folder: Path, count: int, classes: int) -> NDArray[np.int64]:
-    """(count,) in 0..classes - 1. Raises UserError when they are missing or anything else."""
-    path = folder / LABELS
-    labels = open_array(path)
-    if labels.shape != (count,) or labels.dtype != np.int64 or labels.min() < 0 or labels.max() >= classes:
-        raise UserError(f"{path}: not the classes of {count} images, 0..{classes - 1}; run `dvc repro -f sample`")
-    return np.array(labels)
+def read_labels(folder: Path) -> NDArray[np.int64]:
+    """What ``write_labels`` recorded."""
+    return np.array(open_array(folder / LABELS))
 
 
 def by_class(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:

@@ -62,7 +62,7 @@ SPOILING: dict[str, tuple[Callable[[Images, float], Images], tuple[float, ...]]]
 
 
 def calibrate(
-    settings: Evaluate, processed: Path, reference: Path, device: torch.device, ranks: Ranks = ALONE
+    evaluate: Evaluate, processed: Path, reference: Path, device: torch.device, ranks: Ranks = ALONE
 ) -> dict[str, Any]:
     """``floor`` and ``ladder`` by extractor: the content of ``FILE``. The ranks share the work, and each returns it.
 
@@ -73,18 +73,18 @@ def calibrate(
     """
     test, classes = open_split(processed, "test")
     images, labels = distances.part(test, distances.MOST), distances.part(classes, distances.MOST)
-    found = {}
-    for name in settings.extractors:
+    calibration = {}
+    for name in evaluate.extractors:
         real = load_features(reference, name)
-        enough = possible(settings, real.extractor, len(images))
-        scores, _ = scored(ranks.each(scorings(real.held_out, real, enough, device)), real)
+        enough = possible(evaluate, real.extractor, len(images))
+        scores, _ = scored(ranks.run(scorings(real.held_out, real, enough, device)), real)
         floor = {"count": len(images), **scores}
-        rungs = ladder(np.array(images[:LADDER_IMAGES]), real, settings, device, ranks)
+        rungs = ladder(np.array(images[:LADDER_IMAGES]), real, evaluate, device, ranks)
         doubts = [*unseen(rungs, real), *recognised(real, labels)] if ranks.main else []
         for line in doubts:
             print(f"warning: {line}", file=sys.stderr)
-        found[name] = {"floor": floor, "ladder": rungs}
-    return found
+        calibration[name] = {"floor": floor, "ladder": rungs}
+    return calibration
 
 
 def recognised(real: RealFeatures, labels: NDArray[np.int64]) -> list[str]:
@@ -107,29 +107,29 @@ def recognised(real: RealFeatures, labels: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def scorings(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> dict[str, Task]:
-    """Tasks for ``Ranks.each``: the scores by each metric of ``settings``, and the fields of the Fréchet distance's
+def scorings(fake: Features, real: RealFeatures, evaluate: Evaluate, device: torch.device) -> dict[str, Task]:
+    """Tasks for ``Ranks.each``: the scores by each metric of ``evaluate``, and the fields of the Fréchet distance's
     ``Curve``, none without one. ``scored`` joins what they return."""
-    one = {name: settings.model_copy(update={"metrics": (name,)}) for name in settings.metrics}
-    tasks: dict[str, Task] = {name: partial(score, fake, real, chosen) for name, chosen in one.items()}
-    return tasks | {CURVE: partial(_curve, fake, real, settings, device)}
+    one = {name: evaluate.model_copy(update={"metrics": (name,)}) for name in evaluate.metrics}
+    tasks: dict[str, Task] = {name: partial(score, fake, real, part) for name, part in one.items()}
+    return tasks | {CURVE: partial(_curve, fake, real, evaluate, device)}
 
 
-def _curve(*chosen: Any) -> dict[str, Any]:
-    found = fd_curve(*chosen)
-    return vars(found) if found else {}
+def _curve(*arguments: Any) -> dict[str, Any]:
+    curve = fd_curve(*arguments)
+    return vars(curve) if curve else {}
 
 
-def scored(done: Mapping[str, dict[str, Any]], real: RealFeatures) -> tuple[Scores, Curve | None]:
+def scored(results: Mapping[str, dict[str, Any]], real: RealFeatures) -> tuple[Scores, Curve | None]:
     """All scores of one set of images, the curve's limit included, and the curve."""
-    scores = {key: value for name, found in done.items() if name != CURVE for key, value in found.items()}
-    curve = Curve(**done[CURVE]) if done[CURVE] else None
+    scores = {key: value for name, values in results.items() if name != CURVE for key, value in values.items()}
+    curve = Curve(**results[CURVE]) if results[CURVE] else None
     return scores | (extrapolated(real, curve) if curve else {}), curve
 
 
-def fd_curve(fake: Features, real: RealFeatures, settings: Evaluate, device: torch.device) -> Curve | None:
-    """The Fréchet distance against N; None if it is not in ``settings.metrics``, or there are too few images."""
-    if "fid" not in settings.metrics or not frechet.is_enough(len(fake.features), real.extractor.dimensions):
+def fd_curve(fake: Features, real: RealFeatures, evaluate: Evaluate, device: torch.device) -> Curve | None:
+    """The Fréchet distance against N; None if it is not in ``evaluate.metrics``, or there are too few images."""
+    if "fid" not in evaluate.metrics or not frechet.is_enough(len(fake.features), real.extractor.dimensions):
         return None
     return frechet.extrapolate(fake.features.to(device, torch.float64), Distance(real.mu, real.sigma, device))
 
@@ -141,31 +141,31 @@ def extrapolated(real: RealFeatures, curve: Curve) -> Scores:
 
 
 def ladder(
-    images: Images, real: RealFeatures, settings: Evaluate, device: torch.device, ranks: Ranks = ALONE
+    images: Images, real: RealFeatures, evaluate: Evaluate, device: torch.device, ranks: Ranks = ALONE
 ) -> dict[str, list[Rung]]:
     """For each way of spoiling images, the scores by ``level``, ascending from 0: of the metrics that compare with real
     images and should see it.
 
-    images: (N, C, H, W), the first N of those whose features are ``real.held_out``. Empty if ``settings.metrics`` has
+    images: (N, C, H, W), the first N of those whose features are ``real.held_out``. Empty if ``evaluate.metrics`` has
     no such metric, or there are too few images.
     """
     seeing = tuple(
         name
-        for name in settings.metrics
-        if (found := metric.get(name)).compares and any(SPOILING.keys() & one.sees for one in found.scores)
+        for name in evaluate.metrics
+        if (judge := metric.get(name)).compares and any(SPOILING.keys() & one.sees for one in judge.scores)
     )
-    chosen = possible(settings.model_copy(update={"metrics": seeing}), real.extractor, len(images))
-    if not chosen.metrics:
+    enough = possible(evaluate.model_copy(update={"metrics": seeing}), real.extractor, len(images))
+    if not enough.metrics:
         return {}
     clean = Features(*(part[: len(images)] for part in real.held_out))
-    tasks: dict[tuple[str, float], Task] = {("", 0.0): partial(score, clean, real, chosen)}
+    tasks: dict[tuple[str, float], Task] = {("", 0.0): partial(score, clean, real, enough)}
     for kind, (spoil, levels) in SPOILING.items():
         for level in levels:
-            fake = extract(real.network, spoil(images, level), settings.batch_size, device, ranks)
-            tasks[kind, level] = partial(score, fake, real, chosen)
-    done = ranks.each(tasks)
+            fake = extract(real.network, spoil(images, level), evaluate.batch_size, device, ranks)
+            tasks[kind, level] = partial(score, fake, real, enough)
+    results = ranks.run(tasks)
     return {
-        kind: [{"level": level, **done[kind if level else "", level]} for level in (0.0, *levels)]
+        kind: [{"level": level, **results[kind if level else "", level]} for level in (0.0, *levels)]
         for kind, (_, levels) in SPOILING.items()
     }
 

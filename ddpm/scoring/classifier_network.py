@@ -58,14 +58,14 @@ def fitting(
     reach = max(1, min(images.shape[2:]) // 10) if photographs else 1
     network.train()
     for _ in range(steps):
-        chosen = torch.randint(len(images), (batch_size,), generator=generator).numpy()
+        rows = torch.randint(len(images), (batch_size,), generator=generator).numpy()
         shifts = torch.randint(-reach, reach + 1, (2, batch_size, 1), generator=generator)
-        batch = shift(torch.from_numpy(images[chosen]), *shifts)
+        batch = shift(torch.from_numpy(images[rows]), *shifts)
         if photographs:
             mirrored = torch.rand(batch_size, generator=generator) < 0.5
             batch[mirrored] = batch[mirrored].flip(3)
         batch = batch.to(device)
-        target = torch.from_numpy(labels[chosen]).to(device)
+        target = torch.from_numpy(labels[rows]).to(device)
         loss = F.cross_entropy(network(batch).logits, target, label_smoothing=SMOOTHING * photographs)
         optimizer.zero_grad()
         torch.autograd.backward(loss)

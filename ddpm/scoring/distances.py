@@ -29,30 +29,30 @@ def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
     lengths = keys.square().sum(1)
     for start in range(0, len(queries), ROWS):
         block = slice(start, min(start + ROWS, len(queries)))
-        own = queries[block] - middle
-        products = torch.addmm(lengths, own, keys.T, alpha=-2)
-        yield block, products.add_(own.square().sum(1, keepdim=True)).clamp_(min=0)
+        centred = queries[block] - middle
+        products = torch.addmm(lengths, centred, keys.T, alpha=-2)
+        yield block, products.add_(centred.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
 def neighbours(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The squared distances of (N, D) features to the k nearest others, (N, k), nearest first, and their rows."""
-    found = []
+    nearest = []
     for block, every in squared(features, features):
         every.diagonal(block.start).fill_(torch.inf)
-        found.append(every.topk(k, largest=False))
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+        nearest.append(every.topk(k, largest=False))
+    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
 
 def rows(total: int, count: int) -> Tensor:
     """At most ``count`` of ``total`` rows, ascending: a choice by the hash of the row, the same on every machine."""
-    chosen = torch.arange(min(total, count))
-    hashes = noise.uniform(SEED, "part", chosen, 0)
+    places = torch.arange(min(total, count))
+    hashes = noise.uniform(SEED, "part", places, 0)
     for first in range(count, total, HASHED):
-        chosen = torch.cat([chosen, torch.arange(first, min(first + HASHED, total))])
-        hashes = torch.cat([hashes, noise.uniform(SEED, "part", chosen[count:], 0)])
-        kept = hashes.argsort()[:count]
-        chosen, hashes = chosen[kept], hashes[kept]
-    return chosen.sort().values
+        places = torch.cat([places, torch.arange(first, min(first + HASHED, total))])
+        hashes = torch.cat([hashes, noise.uniform(SEED, "part", places[count:], 0)])
+        lowest = hashes.argsort()[:count]
+        places, hashes = places[lowest], hashes[lowest]
+    return places.sort().values
 
 
 def part(vectors: Vectors, count: int) -> Vectors:

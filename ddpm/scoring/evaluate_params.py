@@ -27,8 +27,8 @@ class Likelihood(Section):
 
 
 class Evaluate(Section):
-    """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``chosen`` when
-    the images are known."""
+    """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``resolved``
+    when the images are known."""
 
     MECHANICAL: ClassVar = ("batch_size",)
 
@@ -41,11 +41,11 @@ class Evaluate(Section):
     likelihood: Likelihood = Likelihood()
 
     def refusals(self) -> Iterator[str]:
-        for field, chosen in {"extractors": self.extractors, "metrics": self.metrics}.items():
-            if len(set(chosen)) < len(chosen):
-                yield f"{field}: [{', '.join(chosen)}] names one twice; list each once"
+        for field, names in {"extractors": self.extractors, "metrics": self.metrics}.items():
+            if len(set(names)) < len(names):
+                yield f"{field}: [{', '.join(names)}] names one twice; list each once"
 
-    def chosen(self, classes: int) -> Self:
+    def resolved(self, classes: int) -> Self:
         """The same for images of so many classes, without ``auto``."""
         names = (CHOICE[classes < 2] if name == AUTO else name for name in self.extractors)
         return self.model_copy(update={"extractors": tuple(dict.fromkeys(names))})

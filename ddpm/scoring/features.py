@@ -30,14 +30,14 @@ def extract(
     network = network.to(device)
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     shares = ranks.shares(len(batches))
-    own = batches[shares[ranks.rank]] or [images[:1]]  # a rank without a batch needs one image for the shapes
+    share = batches[shares[ranks.rank]] or [images[:1]]  # a rank without a batch needs one image for the shapes
     parts = []
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        progress.bar(len(own), "features", "batch", shown=ranks.main, brief=True) as bar,
+        progress.bar(len(share), "features", "batch", shown=ranks.main, brief=True) as bar,
     ):
-        for batch in own:
+        for batch in share:
             parts.append([part.cpu() for part in network(torch.from_numpy(np.array(batch)).to(device))])
             bar.update()
     counts = [sum(map(len, batches[share])) for share in shares]

@@ -29,8 +29,8 @@ def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
     ``distances.MOST`` by ``Moments``, in float64.
     """
     if len(features) <= distances.MOST:
-        found: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
-        return found
+        whole: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
+        return whole
     moments = Moments()
     moments.add(features)
     return moments.statistics()
@@ -130,13 +130,13 @@ def extrapolate(features: Tensor, distance: Distance) -> Curve:
     errors = []
     for parts in range(2, PARTS + 1):
         size = len(features) // parts
-        found = []
+        values = []
         for _ in range(SHUFFLES):
             order = torch.from_numpy(generator.permutation(len(features))).to(features.device)
-            found += [distance(features[part]) for part in order[: parts * size].split(size)]
+            values += [distance(features[part]) for part in order[: parts * size].split(size)]
         n.append(size)
-        fd.append(float(np.mean(found)))
-        fd_sd.append(float(np.std(found, ddof=1)))
+        fd.append(float(np.mean(values)))
+        fd_sd.append(float(np.std(values, ddof=1)))
         errors.append(fd_sd[-1] / parts**0.5)
     intercept = np.polynomial.polynomial.polyfit(1 / np.array(n), fd, 1)[0]
     se = float(np.sqrt(np.mean(np.square(errors))))

@@ -46,22 +46,22 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
     middle = _rows(train[:ROWS], device).mean(0)  # products of centred vectors lose fewer digits
     nearest, indices, typical = [], [], []
     for first in range(0, len(queries), ROWS):
-        chosen = _rows(queries[first : first + ROWS], device)
-        centred = chosen - middle
-        best = torch.full((len(chosen),), torch.inf, device=device)
-        at = torch.zeros(len(chosen), dtype=torch.int64, device=device)
-        around = torch.empty(len(chosen), 0, device=device)
+        block = _rows(queries[first : first + ROWS], device)
+        centred = block - middle
+        best = torch.full((len(block),), torch.inf, device=device)
+        at = torch.zeros(len(block), dtype=torch.int64, device=device)
+        around = torch.empty(len(block), 0, device=device)
         for start in range(0, len(train), ROWS):
             keys = _rows(train[start : start + ROWS], device) - middle
             # the squared distance without the query's own square, which does not change the minimum
             every = keys.square().sum(1) - 2 * centred @ keys.T
-            found, here = every.min(1)
-            at = torch.where(found < best, start + here, at)
-            best = torch.minimum(best, found)
+            least, here = every.min(1)
+            at = torch.where(least < best, start + here, at)
+            best = torch.minimum(best, least)
             nearby = every.topk(min(NEIGHBOURS, len(keys)), largest=False).values
             around = torch.cat([around, nearby], 1).sort(1).values[:, :NEIGHBOURS]
         matched = _rows(train[at.cpu().numpy()], device)
-        nearest.append((chosen.double() - matched.double()).square().sum(1).sqrt().cpu())
+        nearest.append((block.double() - matched.double()).square().sum(1).sqrt().cpu())
         indices.append(at.cpu())
         typical.append((around + centred.square().sum(1, keepdim=True)).clamp(min=0).double().sqrt().mean(1).cpu())
     distance, mean = torch.cat(nearest).numpy(), torch.cat(typical).numpy()
@@ -84,10 +84,10 @@ def _rows(vectors: Vectors, device: torch.device) -> Tensor:
     return tensor.to(device).flatten(1).float()
 
 
-def authentic(found: Nearest, apart: NDArray[np.float64]) -> float:
+def authentic(samples: Nearest, apart: NDArray[np.float64]) -> float:
     """The share of images that are further from their nearest train image than that one is from every other: AuthPct of
     Alaa et al. 2022 (arXiv:2102.08921). apart: (N,), the distance of those train images to their nearest other."""
-    return float(np.mean(found.distance > apart))
+    return float(np.mean(samples.distance > apart))
 
 
 def closeness(samples: Nearest, held_out: Nearest, new: NDArray[np.bool_]) -> dict[str, float]:

@@ -96,12 +96,12 @@ class Metric(Variant, ABC):
     needs_logits: ClassVar[bool] = False
     biased: ClassVar[bool]
 
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+    def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         """The fewest images for which it is meaningful, and why. dimensions: D, the number of features."""
         return 100, "100, or chance decides"
 
     @abstractmethod
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         """The declared scores, and other numbers worth a record, by name. fake: of N images."""
 
 
@@ -119,9 +119,9 @@ def every() -> list[Metric]:
 def of_extractors() -> list[Score]:
     """All scores of an extractor's features, in the order in which they are shown: distances, then those of which more
     is better, then other estimates of the same."""
-    made = [score for metric in every() for score in metric.scores]
-    made.sort(key=lambda score: score.direction == "higher")
-    return sorted([*made, CLASS_ACCURACY], key=lambda score: bool(score.of))
+    scores = [score for metric in every() for score in metric.scores]
+    scores.sort(key=lambda score: score.direction == "higher")
+    return sorted([*scores, CLASS_ACCURACY], key=lambda score: bool(score.of))
 
 
 def makers() -> dict[str, str]:

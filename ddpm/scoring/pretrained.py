@@ -64,16 +64,16 @@ class Pretrained(Extractor, ABC):
         """
         from safetensors.torch import save_file
 
-        state, kept = self.renamed(self.published.read(self.name)), {}
+        state, tensors = self.renamed(self.published.read(self.name)), {}
         for name, blank in self._blank().state_dict().items():
-            found = tuple(state[name].shape) if name in state else None
-            if found != blank.shape:
+            shape = tuple(state[name].shape) if name in state else None
+            if shape != blank.shape:
                 raise UserError(
                     f"{self.published.cached}: not the weights of {self.published.title}: {name} should be "
-                    f"{tuple(blank.shape)} and is {found or 'missing'}: put {self.published.url} there"
+                    f"{tuple(blank.shape)} and is {shape or 'missing'}: put {self.published.url} there"
                 )
-            kept[name] = state[name].float().contiguous()
-        save_file(kept, path, metadata={METADATA: json.dumps(asdict(self.view), sort_keys=True)})
+            tensors[name] = state[name].float().contiguous()
+        save_file(tensors, path, metadata={METADATA: json.dumps(asdict(self.view), sort_keys=True)})
 
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file

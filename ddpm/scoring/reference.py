@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.images import Images
 from ddpm.base.sections import Shape
@@ -63,11 +62,11 @@ class Reference:
     def shape(self) -> Shape:
         return Shape.of(self.channels, self.image_size)
 
-    def resolved(self, settings: Evaluate) -> Evaluate:
+    def resolved(self, evaluate: Evaluate) -> Evaluate:
         """The same with what ``auto`` stood for when the reference was made."""
-        if AUTO not in settings.extractors:
-            return settings
-        return settings.model_copy(update={"extractors": tuple(self.extractors)})
+        if AUTO not in evaluate.extractors:
+            return evaluate
+        return evaluate.model_copy(update={"extractors": tuple(self.extractors)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +103,9 @@ class RealFeatures:
 
 
 def make_reference(
-    settings: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
+    evaluate: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
 ) -> None:
-    """Write ``folder`` for the extractors in ``settings``, completely or not at all.
+    """Write ``folder`` for the extractors in ``evaluate``, completely or not at all.
 
     The ranks share the images, and it has the same bytes for any number of them; the main one makes weights, and
     writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
@@ -117,30 +116,30 @@ def make_reference(
     held_out = distances.part(open_split(processed, "test")[0], distances.MOST)
     with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
-        for name in settings.extractors:
-            chosen = extractor.get(name)
-            if manifest.channels == 1 and chosen.channels and ranks.main:
+        for name in evaluate.extractors:
+            variant = extractor.get(name)
+            if manifest.channels == 1 and variant.channels and ranks.main:
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
-            made = ranks.each({name: partial(_make_weights, chosen, processed, temporary / name / WEIGHTS, device)})
-            network = chosen.load(Path(bytes(made[name]["path"]).decode()))
-            features, statistics = _of_train(network, images, settings.batch_size, device, ranks)
+            paths = ranks.run({name: partial(_make_weights, variant, processed, temporary / name / WEIGHTS, device)})
+            network = variant.load(Path(bytes(paths[name]["path"]).decode()))
+            features, statistics = _of_train(network, images, evaluate.batch_size, device, ranks)
             test, *others = (
-                extract(network, some, settings.batch_size, device, ranks) for some in (held_out, *drawn.values())
+                extract(network, some, evaluate.batch_size, device, ranks) for some in (held_out, *drawn.values())
             )
             searches = {
                 NEAR: partial(memorisation.search, test.features, features, device),
-                "around": partial(_around, features, settings.prc_neighborhood),
+                "around": partial(_around, features, evaluate.prc_neighborhood),
             }
-            found = ranks.each(searches)
+            results = ranks.run(searches)
             if ranks.main:
                 tensors = {"features": features} | _by_field("test", test)
                 for yardstick, its in zip(drawn, others, strict=True):
                     tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
-                arrays = statistics | found["around"] | _named(found[NEAR])
+                arrays = statistics | results["around"] | _named(results[NEAR])
                 save_file(tensors | _tensors(arrays), temporary / name / FEATURES)
                 digests[name] = {file.name: sha256(file) for file in sorted((temporary / name).iterdir())}
         some = distances.part(images, distances.MOST)
-        near = ranks.each({NEAR: partial(memorisation.search, held_out, some, device)})[NEAR]
+        near = ranks.run({NEAR: partial(memorisation.search, held_out, some, device)})[NEAR]
         if ranks.main:
             save_file(_tensors(_named(near)), temporary / NEAREST)
             index = Reference(
@@ -157,10 +156,10 @@ def make_reference(
     ranks.largest(0)  # no rank reads the folder before it is there
 
 
-def _make_weights(chosen: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
+def _make_weights(variant: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
     """``path``, as bytes: the ranks see the same files, but only the main one knows the folder's temporary name."""
     path.parent.mkdir(parents=True)
-    chosen.write_weights(processed, path, device)
+    variant.write_weights(processed, path, device)
     return {"path": np.frombuffer(bytearray(str(path).encode()), np.uint8)}
 
 
@@ -202,32 +201,18 @@ def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:
 
 
 def read_reference(folder: Path) -> Reference:
-    """Raises UserError when the reference stage has not run, or ran in another version."""
-    try:
-        return Reference(**read_json(folder / INDEX))
-    except TypeError as error:
-        raise UserError(f"{folder / INDEX}: made by another version ({error}); run `dvc repro -f reference`") from error
+    """Raises UserError when the reference stage has not run."""
+    return Reference(**read_json(folder / INDEX))
 
 
 def load_features(folder: Path, name: str) -> RealFeatures:
-    """The features of extractor ``name`` from the reference in ``folder``, without reading any image.
-
-    Raises UserError when the reference does not include it, or a file is missing or has changed.
-    """
-    index = read_reference(folder)
-    if name not in index.extractors:
-        raise UserError(
-            f"evaluate.extractors: {name!r} is not part of {folder}, which has {', '.join(index.extractors)}: "
-            "run `dvc repro`"
-        )
-    for file, digest in index.extractors[name].items():
-        _check(folder / name / file, digest)
-    chosen = extractor.get(name)
+    """The features of extractor ``name`` from the reference in ``folder``, without reading any image."""
+    variant = extractor.get(name)
     tensors = load_file(folder / name / FEATURES)
     return RealFeatures(
-        extractor=chosen,
-        network=chosen.load(folder / name / WEIGHTS),
-        rows=distances.rows(index.count, distances.MOST).numpy(),
+        extractor=variant,
+        network=variant.load(folder / name / WEIGHTS),
+        rows=distances.rows(read_reference(folder).count, distances.MOST).numpy(),
         features=tensors["features"],
         mu=tensors["mu"].numpy(),
         sigma=tensors["sigma"].numpy(),
@@ -243,11 +228,5 @@ def load_features(folder: Path, name: str) -> RealFeatures:
 
 
 def load_pixels(folder: Path) -> Nearest:
-    """The train image nearest to each test image, by their pixels. Raises UserError as ``load_features`` does."""
-    _check(folder / NEAREST, read_reference(folder).pixels)
+    """The train image nearest to each test image, by their pixels."""
     return _as_nearest(load_file(folder / NEAREST))
-
-
-def _check(path: Path, digest: str) -> None:
-    if not path.is_file() or sha256(path) != digest:
-        raise UserError(f"{path}: missing or changed since it was made; run `dvc repro -f reference`")

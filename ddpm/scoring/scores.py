@@ -18,8 +18,8 @@ from ddpm.scoring.reference import RealFeatures
 Scores = dict[str, float]
 
 
-def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
-    """``settings.metrics`` of images with features ``fake`` against ``real``.
+def score(fake: Features, real: RealFeatures, evaluate: Evaluate) -> Scores:
+    """``evaluate.metrics`` of images with features ``fake`` against ``real``.
 
     Raises UserError instead of returning a NaN.
     """
@@ -27,8 +27,8 @@ def score(fake: Features, real: RealFeatures, settings: Evaluate) -> Scores:
     if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
         raise UserError(f"evaluate.extractors: {name} gives infinite features for these images; check its weights")
     scores: Scores = {}
-    for chosen in suited(settings, real.extractor):
-        scores |= metric.get(chosen).measure(fake, real, settings)
+    for metric_name in suited(evaluate, real.extractor):
+        scores |= metric.get(metric_name).measure(fake, real, evaluate)
     if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")
     return scores

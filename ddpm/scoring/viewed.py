@@ -15,5 +15,5 @@ class Viewed(nn.Module):
         self.view, self.network = view, network
 
     def forward(self, images: Tensor) -> Features:
-        found: Features = self.network(self.view(images))
-        return found
+        features: Features = self.network(self.view(images))
+        return features

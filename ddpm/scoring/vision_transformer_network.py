@@ -22,15 +22,17 @@ OFFSET = 0.1  # DINOv2 adds it to the new grid's side; published features depend
 class VisionTransformer(nn.Module):
     """(B, 3, H, W), sides in whole patches, to Features: (B, width), or (B, projection) of length 1."""
 
-    def __init__(self, made: TransformerShape):
+    def __init__(self, shape: TransformerShape):
         super().__init__()
-        self.projection = nn.Linear(made.width, made.projection, bias=False) if made.projection else None
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, made.width, made.patch, made.patch, bias=not made.clip)})
-        self.cls_token = nn.Parameter(torch.empty(1, 1, made.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + made.grid**2, made.width))
-        self.pre_norm = nn.LayerNorm(made.width, made.eps) if made.clip else nn.Identity()
-        self.blocks = nn.Sequential(*(EncoderBlock(made) for _ in range(made.depth)))
-        self.norm = nn.LayerNorm(made.width, made.eps)
+        self.projection = nn.Linear(shape.width, shape.projection, bias=False) if shape.projection else None
+        self.patch_embed = nn.ModuleDict(
+            {"proj": nn.Conv2d(3, shape.width, shape.patch, shape.patch, bias=not shape.clip)}
+        )
+        self.cls_token = nn.Parameter(torch.empty(1, 1, shape.width))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + shape.grid**2, shape.width))
+        self.pre_norm = nn.LayerNorm(shape.width, shape.eps) if shape.clip else nn.Identity()
+        self.blocks = nn.Sequential(*(EncoderBlock(shape) for _ in range(shape.depth)))
+        self.norm = nn.LayerNorm(shape.width, shape.eps)
 
     def forward(self, images: Tensor) -> Features:
         patches = self.patch_embed["proj"](images)
@@ -55,12 +57,12 @@ class VisionTransformer(nn.Module):
 class EncoderBlock(nn.Module):
     """Attention, then a two-layer network, each on normalised tokens (B, N, width) and added to them."""
 
-    def __init__(self, made: TransformerShape):
+    def __init__(self, shape: TransformerShape):
         super().__init__()
-        self.norm1, self.norm2 = (nn.LayerNorm(made.width, made.eps) for _ in range(2))
-        self.attn = Attention(made.width, made.heads)
-        self.mlp = Perceptron(made.width, made.clip)
-        self.ls1, self.ls2 = (Scale(made.width) if made.scaled else nn.Identity() for _ in range(2))
+        self.norm1, self.norm2 = (nn.LayerNorm(shape.width, shape.eps) for _ in range(2))
+        self.attn = Attention(shape.width, shape.heads)
+        self.mlp = Perceptron(shape.width, shape.clip)
+        self.ls1, self.ls2 = (Scale(shape.width) if shape.scaled else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))

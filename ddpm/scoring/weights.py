@@ -1,16 +1,12 @@
 """Published weights: downloaded once into torch.hub's cache, and checked by their sha256 before they are read."""
 
 import http.client
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.base import files, progress
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.tensor import Tensor
-
-TIMEOUT_S = 30
-CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,14 @@ class PublishedWeights:
 
         source = self.cached
         if not source.exists():
-            self._download(source, extractor)
+            source.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(self.url, str(source), self.sha256)
+            except (OSError, RuntimeError, http.client.HTTPException) as error:
+                raise UserError(
+                    f"evaluate.extractors: {extractor} needs {self.url} ({error}): put that file at {source}, "
+                    "or choose auto, which needs no download"
+                ) from error
         if not self.intact:
             raise UserError(
                 f"{source}: sha256 {files.sha256(source)} is not that of the published {self.title} weights, "
@@ -55,21 +58,3 @@ class PublishedWeights:
             )
         state: dict[str, Tensor] = torch.load(source, map_location="cpu", weights_only=True)
         return state
-
-    def _download(self, path: Path, extractor: str) -> None:
-        """Raises UserError that says where to put the file by hand."""
-        try:
-            with (
-                urllib.request.urlopen(self.url, timeout=TIMEOUT_S) as response,  # noqa: S310 (a variant's constant)
-                files.atomic_path(path) as temporary,
-            ):
-                with progress.bar(response.length, path.name, "B") as bar, temporary.open("wb") as out:
-                    while chunk := response.read(CHUNK):
-                        bar.update(out.write(chunk))
-                if files.sha256(temporary) != self.sha256:
-                    raise OSError("the server sent a file with a wrong checksum")
-        except (OSError, http.client.HTTPException) as error:
-            raise UserError(
-                f"evaluate.extractors: {extractor} needs {self.url} ({error}): put that file at {path}, "
-                "or choose auto, which needs no download"
-            ) from error

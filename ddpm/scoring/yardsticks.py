@@ -37,7 +37,7 @@ def draw(images: Images, labels: NDArray[np.int64], ranks: Ranks = ALONE) -> dic
     if len(np.unique(labels)) > 1:
         classes = labels[(noise.uniform(SEED, "yardstick classes", index, 0) * len(labels)).long().numpy()]
         tasks[PER_CLASS] = partial(_draw, PER_CLASS, images, labels, classes, index)
-    return {name: done["images"] for name, done in ranks.each(tasks).items()}
+    return {name: done["images"] for name, done in ranks.run(tasks).items()}
 
 
 def _draw(

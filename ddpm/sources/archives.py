@@ -82,13 +82,13 @@ def _folder(source: Path) -> Iterator[Member]:
     def refuse(error: OSError) -> None:
         raise error
 
-    seen = set()
+    visited = set()
     for folder, folders, files in os.walk(source, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder that was already visited
+        if real in visited:  # a link to a folder that was already visited
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders.sort()
         for path in (Path(folder, file) for file in sorted(files)):
             if path.is_file():
@@ -153,11 +153,11 @@ def _zip(source: Path) -> Iterator[Member]:
                     yield Member(info.filename, info.file_size, stream)
 
 
-def _checked(source: Path, found: Iterator[Member]) -> Iterator[Member]:
+def _checked(source: Path, files: Iterator[Member]) -> Iterator[Member]:
     """The members, by names that stay inside the archive, and within the limits."""
     allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
     total = 0
-    for count, member in enumerate(found, start=1):
+    for count, member in enumerate(files, start=1):
         path = PurePosixPath(member.name.replace("\\", "/"))
         if path.is_absolute() or PureWindowsPath(member.name).drive or ".." in path.parts:
             raise UserError(f"{source}: member {member.name!r} leads outside the archive; do not trust this file")

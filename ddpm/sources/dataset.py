@@ -6,10 +6,8 @@ datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 
 import re
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self
 
@@ -26,31 +24,6 @@ from ddpm.sources.archives import SUFFIXES
 MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
 MAX_NAME = 40  # characters of a source's own name
 CLASSLESS = "images"  # the class of those that have none
-
-
-class Numbered(Sequence[str]):
-    """The names PART/0, PART/1, ... of each part's images, which would take more memory than small images do."""
-
-    def __init__(self, counts: Mapping[str, int]):
-        self.parts = list(counts)
-        self.ends = list(accumulate(counts.values()))
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        return "{}/{}".format(*self.place(index))
-
-    def __iter__(self) -> Iterator[str]:
-        for part, first, end in zip(self.parts, (0, *self.ends), self.ends, strict=False):
-            yield from (f"{part}/{row}" for row in range(end - first))
-
-    def place(self, index: int) -> tuple[str, int]:
-        """The part, and the row in it."""
-        part = bisect_right(self.ends, index)
-        return self.parts[part], index - (self.ends[part - 1] if part else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +73,15 @@ class Records:
 
         shown: what ``open`` gives for one of the images.
         """
-        counts = {part: len(images) for part, images in parts.items()}
-        names = Numbered(counts)
+        counts = [len(images) for images in parts.values()]
+        part_of = np.repeat(np.array(list(parts)), counts)
+        row_of = np.concatenate([np.arange(count) for count in counts])
 
         def open_image(index: int) -> Image.Image | NDArray[np.uint8]:
-            part, row = names.place(index)
-            return shown(parts[part][row])
+            return shown(parts[part_of[index]][row_of[index]])
 
-        is_test = np.repeat([part == "test" for part in parts], list(counts.values())) if "test" in parts else None
+        names = [f"{part}/{row}" for part, row in zip(part_of, row_of, strict=True)]
+        is_test = part_of == "test" if "test" in parts else None
         return cls(names, open_image, labels.astype(np.int64), classes, is_test)
 
 

@@ -146,12 +146,12 @@ def _unreachable(url: str, error: Exception, file: str) -> UserError:
 def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:
     """Raises UserError unless the file exists and has the published checksum. digest: ``files.md5`` or ``sha256``."""
     try:
-        found = digest(path)
+        actual = digest(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro download`") from error
-    if found != published:
+    if actual != published:
         raise UserError(
-            f"{path.name}: wrong checksum, {digest.__name__} {found} instead of {published}; "
+            f"{path.name}: wrong checksum, {digest.__name__} {actual} instead of {published}; "
             "the file is damaged or not the published one: fetch it again"
         )
 

@@ -7,7 +7,7 @@ it without the others, and none is held in memory.
 import io
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -70,24 +70,24 @@ class Packed(Dataset):
             for name, path in paths.items():
                 part = self.part(path, name)
                 labels.declare(name, part.classes)
-                found = False
+                has_images = False
                 for batch in _batches(part.samples):
                     names = [_text(sample.name) for sample in batch]
                     images = [sample.image for sample in batch]
-                    found |= any(images)
+                    has_images |= any(images)
                     numbers = [labels.number(sample) for sample in batch]
                     out.write_batch(pa.record_batch([names, images, numbers, [is_test[name]] * len(batch)], ROWS))
-                if not found:
+                if not has_images:
                     raise UserError(f"{name}: no images in it; remove it (docs/images.md says what it must hold)")
         classes, places = labels.sorted()
         files.write_json(folder / CLASSES, {"classes": classes, "places": places})
 
-    def _files(self, found: Path) -> dict[str, Path]:
+    def _files(self, source: Path) -> dict[str, Path]:
         """Name -> path, sorted."""
-        paths = {found.name: found}
-        if found.is_dir():
-            with reading(found) as members:
-                paths = {name: found / name for name in sorted(member.name for member in members)}
+        paths = {source.name: source}
+        if source.is_dir():
+            with reading(source) as members:
+                paths = {name: source / name for name in sorted(member.name for member in members)}
         hidden = re.compile(r"(^|/)\.")
         paths = {
             name: path
@@ -95,7 +95,7 @@ class Packed(Dataset):
             if name.lower().endswith(self.suffixes) and not hidden.search(name)
         }
         if not paths:
-            raise UserError(f"data.source: no {self.name} files in {found}; allowed: {', '.join(self.suffixes)}")
+            raise UserError(f"data.source: no {self.name} files in {source}; allowed: {', '.join(self.suffixes)}")
         return paths
 
     def read(self, raw: Path) -> Records:
@@ -111,30 +111,12 @@ class Packed(Dataset):
             return Image.open(io.BytesIO(content), formats=FORMATS)
 
         return Records(
-            names=_Names(table["name"]),
+            names=table["name"].to_pylist(),
             open=open_image,
             labels=labels.astype(np.int64),
             classes=tuple(printable(name) or repr(name) for name in about["classes"]),
             is_test=None if tests.null_count else tests.to_numpy(),
         )
-
-
-class _Names(Sequence[str]):
-    """A column of text, of which nothing is held in memory."""
-
-    def __init__(self, column: pa.ChunkedArray):
-        self.column = column
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = self.column[index]
-        return found.to_pylist() if isinstance(index, slice) else found.as_py()
-
-    def __iter__(self) -> Iterator[str]:
-        for chunk in self.column.chunks:
-            yield from chunk.to_pylist()
 
 
 class _Labels:
@@ -172,13 +154,13 @@ class _Labels:
         if isinstance(label, int) and (label < 0 or (self.declared and label >= len(self.declared))):
             allowed = f"0 to {len(self.declared) - 1}" if self.declared else "0 and more"
             raise UserError(f"{sample.name}: label {label}; allowed: {allowed}; remove images without a class")
-        found = self.numbers.setdefault(label, len(self.numbers))
-        if found == MAX_CLASSES:
+        number = self.numbers.setdefault(label, len(self.numbers))
+        if number == MAX_CLASSES:
             raise UserError(
                 f"{sample.name}: label {shown(label)} is the {MAX_CLASSES + 1:,}th class; at most {MAX_CLASSES:,} are "
                 "allowed"
             )
-        return found
+        return number
 
     def sorted(self) -> tuple[list[str], list[int]]:
         """The classes, sorted or as declared, and the place among them of number 0, 1, ..."""

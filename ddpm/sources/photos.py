@@ -33,19 +33,19 @@ class Photos(Dataset):
     sha256: ClassVar[str | None] = None
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        found = _sources.locate(source, self.address, (), folder)
+        place = _sources.locate(source, self.address, (), folder)
         if source is None and self.sha256:
-            _sources.verify(found, files.sha256, self.sha256)
+            _sources.verify(place, files.sha256, self.sha256)
         with tarfile.open(folder / FILE, "w") as tar:
-            with reading(found) as found_files:
-                for file in found_files:
+            with reading(place) as photos:
+                for file in photos:
                     # without times and owners, so that the same images give the same bytes
                     info = tarfile.TarInfo(str(PurePosixPath(file.name)))
                     info.size = file.size
                     if is_image(info.name):
                         tar.addfile(info, file.stream)
             if not tar.getmembers():
-                raise UserError(f"data.source: no images in {found}; allowed: {', '.join(sorted(SUFFIXES))}")
+                raise UserError(f"data.source: no images in {place}; allowed: {', '.join(sorted(SUFFIXES))}")
 
     @abstractmethod
     def arrange(self, names: list[str]) -> tuple[dict[str, str], set[str] | None]:

@@ -111,7 +111,7 @@ def _headline(study: Study) -> str:
                 f"which are not here: add `primary: {CHOICE[0]}.fd` if they have classes, a folder for each, or else "
                 f"`primary: {CHOICE[1]}.fd`"
             )
-        options = options.chosen(len(read_manifest(PROCESSED).classes))
+        options = options.resolved(len(read_manifest(PROCESSED).classes))
     first = options.extractors[0]
     return f"{first}.{extractor.get(first).frechet}"
 

@@ -58,11 +58,11 @@ class Runner:
         study, planned, others = self.study, self.study.experiments(), self.study.alternatives()
         broken = {each.arm for each in planned if each.name in self.failed or study.is_open(each)}
         lost = {(each.arm, each.alternative) for each in others if each.name in self.failed}
-        broken |= {arm for arm, arm, place in judgement.alternatives if (arm, place) in lost}
+        broken |= {waiting for waiting, arm, place in judgement.alternatives if (arm, place) in lost}
         going = set(judgement.open) - broken
         if not going - {study.baseline} or study.baseline in broken:
             return []
-        needed = {(arm, place) for arm, arm, place in judgement.alternatives if arm in going}
+        needed = {(arm, place) for waiting, arm, place in judgement.alternatives if waiting in going}
         wanted = [each for each in study.experiments(look) if each.arm in going]
         wanted += [each for each in study.alternatives(look) if (each.arm, each.alternative) in needed]
         return self.ledger.missing(wanted)

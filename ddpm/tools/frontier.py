@@ -28,19 +28,20 @@ from ddpm.compute import devices
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import averages
 from ddpm.model.model_file import Loaded
-from ddpm.params import file, inputs
+from ddpm.params import file
 from ddpm.params.config import Config
 from ddpm.report import pareto
 from ddpm.runs import measured
 from ddpm.sampling import guidance, samples
 from ddpm.sampling.generator import Generator, write_set
-from ddpm.sampling.sample_params import Guidance, Sample, Spacing
+from ddpm.sampling.sample_params import Guidance, Sample
 from ddpm.sampling.sampler import Sampler
 from ddpm.scoring import limits, scores
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import INDEX, load_features, read_reference
 
 EVALUATIONS = (5, 10, 20, 50, 100)
+CODE = Path(__file__).parents[1]
 # the two clocks that are read around sampling alone
 CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
@@ -72,24 +73,20 @@ class Frontier:
         self.measured = 0
 
     def points(
-        self,
-        samplers: Iterable[Sampler],
-        evaluations: Sequence[int],
-        spacing: Spacing | None,
-        weights: Sequence[float] | None = None,
+        self, samplers: Iterable[Sampler], evaluations: Sequence[int], weights: Sequence[float] = ()
     ) -> DataFrame:
         """A row for each sampler, number of steps and weight: the mean over its sets.
 
-        A sampler takes as many steps as the evaluations allow, of which guidance takes some. weights: of guidance;
-        None: that of params.yaml alone. spacing: of the steps; None: the one that suits the
-        sampler at few steps. Reports on stderr what it measures.
+        A sampler takes as many steps as the evaluations allow, of which guidance takes some, in the spacing that suits
+        it at few steps. weights: of guidance, that of params.yaml if there are none. Reports on stderr what it
+        measures.
         """
         diffusion, sample = self.loaded.config.diffusion, self.settings.sample
         rows = []
         for sampler, weight in product(samplers, weights or [sample.guidance.weight]):
             guided = section(Guidance, sample.guidance.model_dump() | {"weight": weight})
-            chosen = {"sampler": sampler, "spacing": spacing or sampler.few_steps, "guidance": guided}
-            drawn = sample.model_copy(update=chosen)
+            update = {"sampler": sampler, "spacing": sampler.few_steps, "guidance": guided}
+            drawn = sample.model_copy(update=update)
             for steps in dict.fromkeys(steps_within(drawn, limit, diffusion) for limit in sorted(evaluations)):
                 options = drawn.model_copy(update={"steps": steps})
                 cells = DataFrame([self.cell(options, seed) for seed in options.seeds])
@@ -122,7 +119,7 @@ class Frontier:
                 "sample": sampling,
                 "seed": seed,
                 "evaluate": scoring,
-                "code": code(self.loaded, options.sampler),
+                "code": files.md5(CODE),
                 "versions": [torch.__version__, torch_fidelity.__version__],
                 "device": devices.describe(self.device),
                 "clocks": list(CLOCKS),
@@ -160,15 +157,6 @@ def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int
         if guidance.evaluations(options.model_copy(update={"steps": steps}), diffusion) <= evaluations:
             return steps
     raise UserError(f"--evaluations: {evaluations} is not allowed: {options.sampler.name} needs more for one step")
-
-
-def code(model: Loaded, sampler: Sampler) -> dict[str, str]:
-    """sha256 of each file of ddpm/ that draws or scores with them, as dvc.yaml lists the files for these variants."""
-    if not inputs.DVC_YAML.exists():
-        raise UserError(f"{inputs.DVC_YAML}: no such file; run this in the project's folder")
-    params = {**model.written, "sample": {"sampler": {"name": sampler.name}}}
-    listed = {dep for stage in ("sample", "evaluate") for dep in inputs.stage(stage, params)[1]}
-    return {dep: files.sha256(Path(dep)) for dep in sorted(listed) if Path(dep).is_relative_to("ddpm")}
 
 
 def chosen_samplers(names: Sequence[str]) -> list[Sampler]:

@@ -61,8 +61,8 @@ class Batches:
         """(B,) int64, the classes of the images of that call; None without ``classes``."""
         if self.classes is None:
             return None
-        own = torch.from_numpy(self.classes)[self._indices(step)]  # no copy of the whole: it may be a file
-        return self._pinned(own).to(self.device, non_blocking=True)
+        labels = torch.from_numpy(self.classes)[self._indices(step)]  # no copy of the whole: it may be a file
+        return self._pinned(labels).to(self.device, non_blocking=True)
 
     def _read(self, step: int) -> Tensor:
         ready = self.ahead.pop(step, None)

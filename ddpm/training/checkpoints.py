@@ -4,9 +4,8 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,16 +13,14 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path, sha256, try_lock
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.model.model_file import CHECKSUM, read, write
 
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")
-FINISHED = "finished"
 PARTS = ("grids", "ema", "snapshots")  # folders of what a training has made so far, copied to its outs when it ends
 LOCK = "lock"
-TAKEN = ".taken"  # ends the name of a state that is being deleted
+DONE = ".done"  # ends the name of a state that is being deleted
 
 
 class Checkpoints:
@@ -31,15 +28,10 @@ class Checkpoints:
 
     ``fingerprint`` hashes everything that DVC sees as the stage's inputs, so a run never resumes another's state. The
     state is outside DVC's outs, because DVC removes those before it runs a stage.
-
-    ``record`` is what DVC has on record for such a training, from ``inputs.on_record``. With it, the state of a
-    complete run stays until DVC has taken its result: a run that is killed before that, or refused because its inputs
-    have changed, is not lost.
     """
 
-    def __init__(self, fingerprint: str, record: str | None = None):
+    def __init__(self, fingerprint: str):
         self.folder = root() / fingerprint
-        self.record = record
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -49,13 +41,6 @@ class Checkpoints:
         try:
             with FileLock(self.folder / LOCK, timeout=0):
                 holder.write_text(str(os.getpid()))
-                finished = self.folder / FINISHED
-                if finished.exists() and _taken(finished.read_text(), self.record):
-                    for path in self._generations():
-                        path.unlink()
-                    for part in PARTS:
-                        shutil.rmtree(self.folder / part, ignore_errors=True)
-                    finished.unlink()
                 yield
         except Timeout as error:
             pid = holder.read_text() if holder.exists() else "unknown"
@@ -70,8 +55,8 @@ class Checkpoints:
         """
         path = self.folder / f"{step:09d}.safetensors"
         write(path, tensors, {"step": step})
-        kept = [one for one in self._generations() if one <= path][:KEPT]
-        for one in set(self._generations()).difference(kept):
+        newest = [one for one in self._generations() if one <= path][:KEPT]
+        for one in set(self._generations()).difference(newest):
             one.unlink()
 
     def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
@@ -97,13 +82,12 @@ class Checkpoints:
             return tensors, metadata["step"]
         return {}, 0
 
-    def finish(self, model: Path) -> None:
-        """The run is complete: it made the file ``model``."""
-        if self.record is None:
-            shutil.rmtree(self.folder)
-        else:
-            with atomic_path(self.folder / FINISHED) as temporary:
-                temporary.write_text(f"{self.record} {sha256(model)}")
+    def finish(self) -> None:
+        """Delete the state of a complete run, at once: half of one must not be resumed."""
+        done = self.folder.with_suffix(DONE)
+        shutil.rmtree(done, ignore_errors=True)
+        self.folder.rename(done)
+        shutil.rmtree(done)
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
@@ -117,34 +101,6 @@ def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The part of a state that ``prefixed`` named."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _taken(finished: str, record: str | None) -> bool:
-    """Whether DVC has taken the result of a complete run since it wrote ``finished``."""
-    return record not in (finished.partition(" ")[0], "")
-
-
-def forget_finished(fingerprint: str, model: str, record: str) -> None:
-    """Delete that training's state if it is complete, made ``model`` (a file's sha256), and DVC has taken the result.
-
-    The next stage calls it, which DVC starts once it has taken the result. States of other experiments stay, even one
-    that made an equal model: they may be running in other folders. So does a state that another process removes or
-    resumes meanwhile.
-    """
-    folder = root() / fingerprint
-    with suppress(OSError):  # gone or not removable, which is no reason to fail: `ddpm doctor` counts what stays
-        # not FileLock, which would create the folder again if another process has just removed it
-        if (lock := try_lock(folder / LOCK)) is not None:
-            try:
-                finished = (folder / FINISHED).read_text()
-                if finished.endswith(f" {model}") and _taken(finished, record):
-                    # in one step, because a training would resume from half of a state; to a new name, because a killed
-                    # process may have left the old one
-                    folder.rename(tempfile.mkdtemp(TAKEN, f"{fingerprint}.", root()))
-            finally:
-                os.close(lock)
-    for left in root().glob(f"*{TAKEN}"):
-        shutil.rmtree(left, ignore_errors=True)  # another process may be deleting it too
 
 
 def root() -> Path:

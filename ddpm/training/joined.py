@@ -53,8 +53,8 @@ class Joined(Optimizer):
         first = 0
         for part, group in zip(self.parts, state_dict["param_groups"], strict=True):
             end = first + len(group["params"])
-            own = {place - first: values for place, values in state_dict["state"].items() if first <= place < end}
-            part.load_state_dict({"state": own, "param_groups": [group]})
+            states = {place - first: values for place, values in state_dict["state"].items() if first <= place < end}
+            part.load_state_dict({"state": states, "param_groups": [group]})
             first = end
 
 

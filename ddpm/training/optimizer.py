@@ -38,9 +38,9 @@ def state(optimizer: TorchOptimizer) -> dict[str, Tensor]:
     """All that its next step depends on: tensors by the parameter's place, and the numbers of its groups."""
     import torch
 
-    found = optimizer.state_dict()
-    tensors = {f"{place}.{name}": value for place, values in found["state"].items() for name, value in values.items()}
-    for place, group in enumerate(found["param_groups"]):
+    whole = optimizer.state_dict()
+    tensors = {f"{place}.{name}": value for place, values in whole["state"].items() for name, value in values.items()}
+    for place, group in enumerate(whole["param_groups"]):
         for name, value in _numbers(group).items():
             tensors[f"group.{place}.{name}"] = torch.tensor(value, dtype=torch.float64)
     return tensors

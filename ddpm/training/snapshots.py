@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ddpm.base.errors import UserError
 from ddpm.model.model_file import save_model
 from ddpm.training.train_params import TrainingConfig
 
@@ -29,8 +28,3 @@ class Snapshots:
         """Write the file of the model after ``step``, if there is one of that step."""
         if step in self.files:
             save_model(self.files[step], averages, self.config, {"steps": step, **facts})
-
-    def check(self) -> None:
-        """Raises UserError if one of them is not there at the end."""
-        if lost := [path for path in self.files.values() if not path.exists()]:
-            raise UserError(f"{lost[0]}: missing, though the training was past it: remove {self.folder.parent}")

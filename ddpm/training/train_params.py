@@ -66,14 +66,14 @@ class Train(Section):
             yield f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}"
         if self.compile and self.checkpoint_activations:
             yield "compile and checkpoint_activations do not go together: set one of them to false"
-        chosen = self.optimizer.name
+        name = self.optimizer.name
         if self.optimizer.averages and self.ema.decay(1000) > 0:
-            yield f"ema: {self.ema.name} averages what optimizer: {chosen} averages already; allowed: off"
+            yield f"ema: {self.ema.name} averages what optimizer: {name} averages already; allowed: off"
         if self.optimizer.averages and self.posthoc:
-            yield f"posthoc averages what optimizer: {chosen} averages already; allowed: null"
+            yield f"posthoc averages what optimizer: {name} averages already; allowed: null"
         if self.optimizer.averages and self.lr_decay != "constant":
             yield (
-                f"lr_decay: {self.lr_decay} does not go with optimizer: {chosen}, whose average takes its place; "
+                f"lr_decay: {self.lr_decay} does not go with optimizer: {name}, whose average takes its place; "
                 "allowed: constant"
             )
         if self.snapshots:

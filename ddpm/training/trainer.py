@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ddpm.base import progress
-from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.compute import devices, noise
@@ -105,16 +104,15 @@ def train(
                     raise SystemExit(128 + stopped)
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total, **facts})
-            snapshots.check()
             for part in PARTS:
-                made = checkpoints.folder / part
-                made.mkdir(exist_ok=True)
+                folder = checkpoints.folder / part
+                folder.mkdir(exist_ok=True)
                 with atomic_path(out / part) as temporary:
-                    shutil.copytree(made, temporary)
+                    shutil.copytree(folder, temporary)
                     if not any(temporary.iterdir()):  # DVC fails a stage without its out, and warns of an empty one
                         (temporary / "none.txt").write_text(f"Nothing in params.yaml asked for {part}.\n")
             log.flush()
-            checkpoints.finish(out / "model.safetensors")
+            checkpoints.finish()
     return history
 
 
@@ -131,13 +129,6 @@ class Trainer:
     ):
         """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
         options, shape = config.train, config.data.shape
-        if pictures.shape[1:] != shape:
-            raise UserError(
-                f"data/processed: images of shape {pictures.shape[1:]}, but data.channels and data.image_size in "
-                f"params.yaml ask for {shape}: run `dvc repro`"
-            )
-        if config.model.classes and labels is None:
-            raise UserError(f"model.classes: {config.model.classes} needs the images' classes, which are not here")
         self.batch_size = options.batch_size
         options.check_ranks(ranks.size, len(pictures))
         if options.deterministic:
@@ -172,10 +163,10 @@ class Trainer:
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)
         self.whole = torch.arange(self.batch_size, device=device)
-        self.own = ranks.share(self.batch_size)
-        self.parts = torch.arange(self.own.stop - self.own.start, device=device).tensor_split(options.accumulate)
+        self.share = ranks.share(self.batch_size)
+        self.parts = torch.arange(self.share.stop - self.share.start, device=device).tensor_split(options.accumulate)
         flip = options.horizontal_flip
-        self.batches = Batches(pictures, self.batch_size, config.seed, flip, device, self.own, None, labels)
+        self.batches = Batches(pictures, self.batch_size, config.seed, flip, device, self.share, None, labels)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One step of Algorithm 1, from images to new averages. Each rank learns from its share of the batch.
@@ -188,23 +179,23 @@ class Trainer:
         labels, words = self.labels(step), noise.words(self.dropout, place, step)
         uniform = noise.uniform(seed, "timestep", self.whole, step)
         t, weight = options.timestep_sampler.draw(uniform, T, self.timesteps)  # line 3, of all ranks
-        own_t, own_weight = t[self.own], weight[self.own] * (self.ranks.size / self.batch_size)
+        share_t, share_weight = t[self.share], weight[self.share] * (self.ranks.size / self.batch_size)
         epsilon = noised = noise.gaussian(seed, "train", place, step, self.shape)  # line 4
         if gamma := options.input_perturbation:
             noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
         losses = []
         for part in self.parts:  # line 5, from here on
-            at = self.chain.at(own_t[part])
+            at = self.chain.at(share_t[part])
             x_t = q_sample(x_0[part], noised[part], at).contiguous(memory_format=self.layout)
-            seen = parameterization.seen(x_t, at), own_t[part], *self.shown(labels, condition, part)
+            inputs = parameterization.network_input(x_t, at), share_t[part], *self.shown(labels, condition, part)
             key_dropout(self.network, words[:, part])
             with nullcontext() if part is self.parts[-1] else self.ranks.alone(self.forward):
                 with devices.autocast(self.dtype, self.device):
-                    output = self.forward(*seen)
+                    output = self.forward(*inputs)
                 output, spread = variance.split(output.float())
-                made = Denoised(output, spread, x_0[part], epsilon[part], x_t, at, T, parameterization, variance)
-                loss = self.uncertain(diffusion.loss(made), at)
-                self.scaler.scale((own_weight[part] * loss).sum()).backward()
+                denoised = Denoised(output, spread, x_0[part], epsilon[part], x_t, at, T, parameterization, variance)
+                loss = self.uncertain(diffusion.loss(denoised), at)
+                self.scaler.scale((share_weight[part] * loss).sum()).backward()
             losses.append(loss.detach())
         loss = self.ranks.gather(torch.cat(losses), self.batch_size)
         options.timestep_sampler.update(self.timesteps, t, self.learned(loss, t))

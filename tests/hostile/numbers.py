@@ -137,8 +137,6 @@ CASES = [
     Case("numbers", "a network that answers infinity", lambda: None, partial(draw_from, torch.inf), "are not finite"),
     Case("numbers", "features that are NaN", lambda: None, partial(judge, torch.nan), "infinite features"),
     Case("numbers", "too few images for a metric", lambda: None, few, "59 images are too few"),
-    Case("numbers", "images of another size than the network's", lambda: None,
-         partial(learn, small(), np.zeros((3, 1, 9, 9), np.uint8)), "images of shape (1, 9, 9)"),
     Case("numbers", "more ranks than images", lambda: None,
          partial(Trainer, small(train={"batch_size": 64}).training(), pictures(), CPU, Ranks(0, 31)),
          "31 ranks are more than the 30 train images"),

@@ -163,7 +163,7 @@ def test_edm_is_the_papers_preconditioning() -> None:
     x, noise_level = x_t / at.signal, at.sigma / at.signal
     spread = noise_level**2 + data**2
     c_skip, c_out, c_in = data**2 / spread, noise_level * data / spread.sqrt(), 1 / spread.sqrt()
-    torch.testing.assert_close(chosen.seen(x_t, at), c_in * x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(chosen.network_input(x_t, at), c_in * x, rtol=1e-9, atol=1e-9)
     found = chosen.predict(output, x_t, at)
     torch.testing.assert_close(found.x_0, c_skip * x + c_out * output, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(q_sample(found.x_0, found.epsilon, at), x_t, rtol=1e-12, atol=1e-12)
@@ -179,7 +179,7 @@ def test_edm_of_unit_data_is_minus_v_to_the_bit(schedule: str, dtype: torch.dtyp
     v, x_0, epsilon = parameterization("v"), gaussian(0).to(dtype), gaussian(1).to(dtype)
     x_t, target = q_sample(x_0, epsilon, at), v.target(x_0, epsilon, at)
     assert torch.equal(unit.target(x_0, epsilon, at), -target)
-    assert torch.equal(unit.seen(x_t, at), x_t)
+    assert torch.equal(unit.network_input(x_t, at), x_t)
     for ours, theirs in zip(unit.predict(-target, x_t, at)[:2], v.predict(target, x_t, at)[:2], strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(unit.x_0_scale(at), v.x_0_scale(at))

@@ -50,21 +50,21 @@ class Arrays(Dataset):
 
     def fetch(self, source: str | None, folder: Path) -> None:
         """The raw folder holds NAME.npy, images, and NAME.labels.npy of each file: checked, their bytes unchanged."""
-        found = locate(source, None, (), folder)
-        if found.suffix.lower() == ".npy":
-            for path in filter(Path.is_file, (found, found.with_name(LABELS_FILE))):
+        place = locate(source, None, (), folder)
+        if place.suffix.lower() == ".npy":
+            for path in filter(Path.is_file, (place, place.with_name(LABELS_FILE))):
                 with path.open("rb") as stream:
                     _write(stream, folder, _stem(path.name))
-        elif found.suffix.lower() == ".npz":
-            _unpack(found, folder, found.name)
+        elif place.suffix.lower() == ".npz":
+            _unpack(place, folder, place.name)
         else:
-            _collect(found, folder)
+            _collect(place, folder)
         images = _images(folder)
         if not images:
-            raise UserError(f"data.source: no arrays of images in {found}; allowed: .npy and .npz files")
+            raise UserError(f"data.source: no arrays of images in {place}; allowed: .npy and .npz files")
         if (labels := folder / LABELS_FILE).exists():
             if len(images) != 1:
-                raise UserError(f"{found}: {LABELS_FILE} and {len(images)} files of images; give each its own .npz")
+                raise UserError(f"{place}: {LABELS_FILE} and {len(images)} files of images; give each its own .npz")
             labels.rename(images[0].with_suffix(".labels.npy"))
         for path in images:
             self._check(path)

@@ -18,15 +18,15 @@ class Flowers(Photos):
 
     def arrange(self, names: list[str]) -> tuple[dict[str, str], None]:
         folders = {form: name for name in CLASSES for form in (name, name.rstrip("s"), name + "s")}
-        chosen: dict[tuple[str, str], str] = {}
+        paths: dict[tuple[str, str], str] = {}
         for name in names:
             path = PurePosixPath(name)
             if flower := folders.get(path.parent.name.lower()):
                 # Kaggle's archive once contained the tree twice: a copy of an image must not get into the other split
-                chosen.setdefault((flower, path.name), name)
-        if missing := sorted(set(CLASSES) - {flower for flower, _ in chosen}):
+                paths.setdefault((flower, path.name), name)
+        if missing := sorted(set(CLASSES) - {flower for flower, _ in paths}):
             raise UserError(
                 f"data.source: no images in a folder {missing[0]!r}; flowers needs the folders "
                 f"{', '.join(CLASSES)}; for other images set data.dataset.name: image_folder"
             )
-        return {name: flower for (flower, _), name in chosen.items()}, None
+        return {name: flower for (flower, _), name in paths.items()}, None

@@ -59,11 +59,11 @@ class Mixture(Dataset):
         return self
 
     def refusals(self, image: Shape) -> Iterator[str]:
-        own = Shape(self.channels, *self.size)
-        if image != own:
+        shape = Shape(self.channels, *self.size)
+        if image != shape:
             yield (
                 f"image_size: {image.image_size} and channels: {image.channels} are not the mixture's own, and "
-                f"resizing would make another distribution; allowed: {own.image_size} and {own.channels}, as "
+                f"resizing would make another distribution; allowed: {shape.image_size} and {shape.channels}, as "
                 "dataset.mixture.size and channels say"
             )
 
@@ -77,9 +77,9 @@ class Mixture(Dataset):
         pixels, rank = truth.variances.shape[1], truth.factors.shape[2]
         images = np.empty((self.count, *self.size, self.channels), np.uint8)
         for first in range(0, self.count, CHUNK):
-            chosen = torch.from_numpy(labels[first : first + CHUNK])
-            normals = torch.from_numpy(random.standard_normal((len(chosen), pixels + rank)))
-            x_0 = truth.draw(chosen, normals[:, :pixels], normals[:, pixels:]).movedim(1, -1)
+            components = torch.from_numpy(labels[first : first + CHUNK])
+            normals = torch.from_numpy(random.standard_normal((len(components), pixels + rank)))
+            x_0 = truth.draw(components, normals[:, :pixels], normals[:, pixels:]).movedim(1, -1)
             images[first : first + CHUNK] = ((x_0 + 1) * 127.5).round().clamp(0, 255).numpy()
         np.savez(folder / FILE, images=images[..., 0] if self.channels == 1 else images, labels=labels)
 

@@ -39,9 +39,9 @@ class Parquet(Packed):
 
     def _image(self, schema: pa.Schema, name: str) -> str:
         possible = [field.name for field in schema if _column(field) and schema.get_field_index(field.name) >= 0]
-        chosen = possible if self.image is None else [name for name in possible if name == self.image]
-        if len(chosen) == 1:
-            return chosen[0]
+        columns = possible if self.image is None else [name for name in possible if name == self.image]
+        if len(columns) == 1:
+            return columns[0]
         given = "one column" if self.image is None else f"the column {shown(self.image)}"
         raise UserError(
             f"{name}: needs {given} of pictures (data.dataset.parquet.image); those that could be: "

@@ -34,27 +34,27 @@ class Webdataset(Packed):
 
     def _samples(self, path: Path, name: str) -> Iterator[PackedImage]:
         suffix, _, field = (self.label or "cls").partition(".")
-        seen = set()
+        keys = set()
         with reading(path) as members:
             for key, group in groupby(members, lambda member: _split(member.name)[0]):
-                found: dict[str, bytes] = {}
+                parts: dict[str, bytes] = {}
                 for member in group:
                     kind = _kind(member.name, suffix)
-                    if kind in found:
+                    if kind in parts:
                         raise UserError(f"{name}/{member.name}: a second {kind} of its sample; allowed: one of each")
                     if kind:
                         check_size(f"{name}/{member.name}", member.size)
-                        found[kind] = member.stream.read()
-                if not found:
+                        parts[kind] = member.stream.read()
+                if not parts:
                     continue
                 sample = f"{name}/{key}"
-                if key in seen:
+                if key in keys:
                     raise UserError(f"{sample}: a second sample of this name; allowed: one, its members in a row")
-                seen.add(key)
-                if self.label and "class" not in found:
+                keys.add(key)
+                if self.label and "class" not in parts:
                     raise UserError(f"{sample}: no .{suffix} (data.dataset.webdataset.label); every sample needs one")
-                label = _label(found["class"], field, f"{sample}.{suffix}") if "class" in found else None
-                yield PackedImage(sample, found.get("picture", b""), label)
+                label = _label(parts["class"], field, f"{sample}.{suffix}") if "class" in parts else None
+                yield PackedImage(sample, parts.get("picture", b""), label)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -66,8 +66,8 @@ class Classifier(Extractor):
 
         image = Shape(*some.shape[1:])
         shipped = [read_metadata(file) for file in SHIPPED.glob("*.safetensors")]
-        made = [(about["dataset"], about["channels"], about["image_size"]) for about in shipped]
-        steps = 0 if (dataset, image.channels, image.image_size) in made else self._length(images)
+        shipped_for = [(about["dataset"], about["channels"], about["image_size"]) for about in shipped]
+        steps = 0 if (dataset, image.channels, image.image_size) in shipped_for else self._length(images)
         network = ClassifierNetwork(image, classes).to(device)
         labels = np.arange(len(some)) % classes
         recipe = Recipe(steps, self.batch_size, self.learning_rate, self.seed)

@@ -44,13 +44,13 @@ class Clip(TransformerExtractor):
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         import torch
 
-        found = {}
+        tensors = {}
         for name, tensor in state.items():
             for theirs, ours in NAMES.items():
                 name = re.sub(theirs, ours, name)  # noqa: PLW2901
-            found[name] = tensor
-        found |= {"cls_token": found["cls_token"][None, None], "pos_embed": found["pos_embed"][None]}
+            tensors[name] = tensor
+        tensors |= {"cls_token": tensors["cls_token"][None, None], "pos_embed": tensors["pos_embed"][None]}
         for block, kind in itertools.product(range(self.architecture.depth), ("weight", "bias")):
-            parts = [found[f"blocks.{block}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-            found[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
-        return found
+            parts = [tensors[f"blocks.{block}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+            tensors[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
+        return tensors

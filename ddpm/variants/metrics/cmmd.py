@@ -26,7 +26,7 @@ class Cmmd(Metric):
     sigma: PositiveFloat = 10.0
     images: Annotated[int, Field(ge=100)] = 20_000
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         from torch.nn.functional import normalize
 
         from ddpm.scoring import distances

@@ -35,11 +35,11 @@ class DensityCoverage(Metric):
     neighbours: Positive = 5
     images: Annotated[int, Field(ge=100)] = 20_000
 
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+    def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         least = PER_NEIGHBOUR * (self.neighbours + 1)
         return least, f"{PER_NEIGHBOUR} times the {self.neighbours + 1} images that reach a neighbour"
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         import torch
 
         from ddpm.scoring import distances

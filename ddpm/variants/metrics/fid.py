@@ -20,10 +20,10 @@ class Frechet(Metric):
     )
     biased = True
 
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+    def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         return dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         from torch_fidelity import KEY_METRIC_FID
         from torch_fidelity.metric_fid import fid_statistics_to_metric
 
@@ -31,9 +31,9 @@ class Frechet(Metric):
 
         of_fake = frechet.statistics(fake.features)
         precision = np.result_type(of_fake["mu"], real.mu)  # float64 if either set is large; they must agree
-        found = fid_statistics_to_metric(
+        scores = fid_statistics_to_metric(
             {"mu": of_fake["mu"].astype(precision), "sigma": of_fake["sigma"]},
             {"mu": real.mu.astype(precision), "sigma": real.sigma},
             verbose=False,
         )
-        return {real.extractor.frechet: found[KEY_METRIC_FID]}
+        return {real.extractor.frechet: scores[KEY_METRIC_FID]}

@@ -34,7 +34,7 @@ class Fld(Metric):
     rounds: Positive = 50
     images: Annotated[int, Field(ge=100)] = 5_000
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         import torch
 
         from ddpm.compute import noise

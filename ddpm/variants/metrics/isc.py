@@ -13,12 +13,12 @@ class InceptionScore(Metric):
     needs_logits = True
     biased = True
 
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
+    def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         return 10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         from torch_fidelity import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD
         from torch_fidelity.metric_isc import isc_features_to_metric
 
-        found = isc_features_to_metric(fake.logits, splits=ISC_SPLITS, shuffle=True, rng_seed=RNG_SEED)
-        return {"is_mean": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD]}
+        scores = isc_features_to_metric(fake.logits, splits=ISC_SPLITS, shuffle=True, rng_seed=RNG_SEED)
+        return {"is_mean": scores[KEY_METRIC_ISC_MEAN], "is_std": scores[KEY_METRIC_ISC_STD]}

@@ -11,20 +11,20 @@ class KernelDistance(Metric):
     scores = (Score("kid_mean", "lower", 0.0005, "KID", sees=("dropped", "doubled", "blur", "noise")),)
     biased = False
 
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
-        return settings.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"
+    def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
+        return evaluate.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         from torch_fidelity import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD
         from torch_fidelity.metric_kid import kid_features_to_metric
 
         from ddpm.scoring import distances
 
-        found = kid_features_to_metric(
+        scores = kid_features_to_metric(
             *(distances.part(one.features, distances.MOST) for one in (fake, real)),
-            kid_subsets=settings.kid_subsets,
-            kid_subset_size=settings.kid_subset_size,
+            kid_subsets=evaluate.kid_subsets,
+            kid_subset_size=evaluate.kid_subset_size,
             rng_seed=RNG_SEED,
             verbose=False,
         )
-        return {"kid_mean": found[KEY_METRIC_KID_MEAN], "kid_std": found[KEY_METRIC_KID_STD]}
+        return {"kid_mean": scores[KEY_METRIC_KID_MEAN], "kid_std": scores[KEY_METRIC_KID_STD]}

@@ -23,7 +23,7 @@ class Mind(Metric):
     biased = True
     projections: Positive = 1000
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         import torch
 
         from ddpm.compute import noise

@@ -16,16 +16,16 @@ class PrecisionRecall(Metric):
     )
     biased = True
 
-    def least(self, settings: Evaluate, dimensions: int) -> tuple[int, str]:
-        neighbours = settings.prc_neighborhood + 1
+    def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
+        neighbours = evaluate.prc_neighborhood + 1
         return 10 * neighbours, f"10 times the {neighbours} that evaluate.prc_neighborhood spans"
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         import torch
 
         from ddpm.scoring import distances
 
-        ours, theirs, k = distances.part(fake.features, distances.MOST), real.features, settings.prc_neighborhood
+        ours, theirs, k = distances.part(fake.features, distances.MOST), real.features, evaluate.prc_neighborhood
         reach, theirs_reach = distances.neighbours(ours, k)[0][:, -1:], real.reach(k)
         precise, recalled = [], torch.zeros(len(theirs), dtype=torch.bool)
         for rows, squared in distances.squared(ours, theirs):

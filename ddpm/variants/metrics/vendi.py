@@ -17,7 +17,7 @@ class Vendi(Metric):
     compares = False
     biased = True
 
-    def measure(self, fake: Features, real: RealFeatures, settings: Evaluate) -> dict[str, float]:
+    def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         import torch
         from torch.nn.functional import normalize
 

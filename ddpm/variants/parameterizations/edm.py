@@ -22,7 +22,7 @@ class EDMParameterization(Parameterization):
     # no data in [-1, 1] deviates by more
     sigma_data: Annotated[float, Field(ge=0.001, le=1)] = 0.5
 
-    def seen(self, x_t: Tensor, at: Coefficients) -> Tensor:
+    def network_input(self, x_t: Tensor, at: Coefficients) -> Tensor:
         """x_t with unit variance."""
         return x_t / self._deviation(at)
 
@@ -31,9 +31,9 @@ class EDMParameterization(Parameterization):
         return mixed / self._deviation(at)
 
     def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:
-        n, seen, data = self._deviation(at), self.seen(x_t, at), self.sigma_data
-        x_0 = (at.signal * data * seen + at.sigma * output) * data / n
-        return Prediction(x_0, (at.sigma * seen - at.signal * data * output) / n)
+        n, scaled, data = self._deviation(at), self.network_input(x_t, at), self.sigma_data
+        x_0 = (at.signal * data * scaled + at.sigma * output) * data / n
+        return Prediction(x_0, (at.sigma * scaled - at.signal * data * output) / n)
 
     def x_0_scale(self, at: Coefficients) -> Tensor:
         """c_out^2."""
