@@ -28,8 +28,7 @@ from ddpm import cli
 from ddpm.base import files, variant
 from ddpm.cli.app import app
 from ddpm.params import config, file, presets, schema
-from ddpm.runs import alike as runs
-from ddpm.runs import library
+from ddpm.runs import alike, library
 from ddpm.study import loading
 from ddpm.tools import doctor
 from ddpm.verdicts import gate
@@ -173,7 +172,7 @@ def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def parses_ddpm(arguments: list[str]) -> None:
     given = app.parse_args(arguments)[1].arguments
     for key in given.get("by", ()):
-        assert any(runs.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
+        assert any(alike.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
     for name in given.get("samplers", ()):
         variant.check_name("samplers", name, "--samplers")
 
@@ -241,10 +240,12 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "params.yaml").write_text(yaml.safe_dump(params()))
         record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     if wanted in {"scores", "gate"}:
+        flat = json.loads(json.dumps(library.relevant(config.load(folder / "params.yaml").flat())))
+        (folder / "stages").mkdir()
+        (folder / "stages/train.py").touch()
+        code = {"stages/train.py": files.md5(folder / "stages/train.py")[:12]}
+        write(result(fd=0.25, code=code).model_copy(update={"params": flat}))
         expected = {"mean": 0.25, "sd": 0.01, "n": 5, "direction": "lower"}
-        code = {"data/model/model.safetensors": files.md5(folder / "data/model/model.safetensors")[:12]}
-        flat = library.relevant(config.load(folder / "params.yaml").flat())
-        write(result(fd=0.25).model_copy(update={"params": flat, "code": code}), folder)
         baseline = {"comparable": COMPARABLE, "scores": {"classifier.fd": expected}}
         (folder / "metrics/baseline.json").write_text(json.dumps(baseline))
         assert gate.read_baseline()

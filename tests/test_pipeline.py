@@ -124,9 +124,7 @@ def test_an_experiment_another_and_back(clone: Clone) -> None:
     assert "warning" not in clone.run("ddpm", "summary")
     code = clone.folder / "ddpm/compute/noise.py"
     code.write_text(f"{code.read_text()}# edited\n")
-    assert "warning: metrics/ are not of the params and code that are checked out: ddpm/compute changed" in clone.run(
-        "ddpm", "summary"
-    )
+    assert re.search("^warning: .*ddpm/compute", clone.run("ddpm", "summary"), re.MULTILINE)
     clone.run("git", "checkout", "--quiet", str(code))
 
     output = clone.run("dvc", "exp", "run", "-S", "diffusion.schedule.name=linear")
