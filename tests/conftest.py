@@ -55,7 +55,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+def once(tmp_path_factory) -> Once:
     """once(name, make): the folder that ``make`` fills, in one of the test workers for all of them. Read only."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -83,7 +83,7 @@ def _no_waiting_for_disks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_sharing_with_other_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _no_sharing_with_other_users(tmp_path_factory) -> None:
     """DVC's own place for its locks and indices is one for the whole machine."""
     os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "dvc-site")
 
@@ -97,7 +97,7 @@ def _threads_are_given_back() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
+def _limits(request) -> Iterator[None]:
     """A test that hangs fails, with its processes; and no test's environment or folder is the next one's."""
     environment, folder = dict(os.environ), Path.cwd()
 
@@ -120,7 +120,7 @@ def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     """The working folder, which is empty."""
     (tmp_path / "work").mkdir()
     os.chdir(tmp_path / "work")
@@ -128,7 +128,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits(once: Once) -> Path:
+def digits(once) -> Path:
     """The processed folder of the digits preset: 16x16x1, the split that the shipped classifier knows. Read only."""
 
     def make(folder: Path) -> None:
@@ -140,13 +140,13 @@ def digits(once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def held_out(digits: Path) -> np.ndarray:
+def held_out(digits) -> np.ndarray:
     """Their test images, uint8 (359, 1, 16, 16)."""
     return np.array(open_split(digits, "test")[0])
 
 
 @pytest.fixture(scope="session")
-def classifier_reference(digits: Path, once: Once) -> Path:
+def classifier_reference(digits, once) -> Path:
     """Their reference folder, for the classifier alone. Read only."""
     import torch
 
@@ -159,7 +159,7 @@ def classifier_reference(digits: Path, once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real(classifier_reference: Path) -> RealFeatures:
+def real(classifier_reference) -> RealFeatures:
     """The classifier's features of them."""
     from ddpm.scoring.reference import load_features
 
@@ -167,7 +167,7 @@ def real(classifier_reference: Path) -> RealFeatures:
 
 
 @pytest.fixture(scope="session")
-def empty_store(once: Once) -> bytes:
+def empty_store(once) -> bytes:
     """The SQLite file of an MLflow store without experiments: to make its tables takes seconds."""
     from mlflow import MlflowClient
 
@@ -178,7 +178,7 @@ def empty_store(once: Once) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def model_file(once: Once) -> Path:
+def model_file(once) -> Path:
     """The file of tests/small.py's model, trained for a second. Read only."""
     import torch
 

@@ -1,7 +1,5 @@
 """Runs that were never trained: records with given scores, and the DVC experiments that hold them."""
 
-from __future__ import annotations
-
 import copy
 import json
 import subprocess

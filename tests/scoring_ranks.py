@@ -1,7 +1,5 @@
 """One rank of tests/test_evaluation.py: make the reference, score two sets, count its work. Run by torchrun."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """A training run small enough for a test: 8x8 images, 50 steps of noise, a few thousand weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A working folder for stages, and params in it that make each of them take a second."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many ti
 unless that file is removed. Each stage that runs adds a line to ``control/ran``, with sample.seeds if that is set.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

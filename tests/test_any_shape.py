@@ -1,12 +1,8 @@
 """Images that are no squares, and of other than 1 or 3 channels, from raw files to scores and pictures."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -28,7 +24,7 @@ CPU = torch.device("cpu")
 EVALUATE: dict[str, Any] = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "likelihood": {"images": 4}}
 
 
-def test_photos_of_8x12_from_files_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_of_8x12_from_files_to_scores(tmp_path, monkeypatch):
     quick = Classifier(min_steps=5, epochs=1)
     monkeypatch.setattr(Classifier, "write_weights", lambda _, *arguments: quick.fit(*arguments))
     generator = np.random.default_rng(0)

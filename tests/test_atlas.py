@@ -1,7 +1,5 @@
 """docs/atlas.md is made from the verdicts, and is current."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_the_project(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
@@ -25,16 +23,16 @@ def rows() -> dict[str, list[list[str]]]:
     }
 
 
-def test_the_page_is_current() -> None:
+def test_the_page_is_current():
     assert make_atlas.PAGE.read_text() == make_atlas.page(make_atlas.read()), "run `python -m docs.make_atlas`"
 
 
-def test_every_study_is_discussed_on_a_page() -> None:
+def test_every_study_is_discussed_on_a_page():
     pages = "".join(path.read_text() for path in make_atlas.PAGE.parent.glob("atlas-*.md"))
     assert [name for name in rows() if f"studies/{name}/verdict.md" not in pages] == []
 
 
-def test_every_verdict_is_that_of_its_study() -> None:
+def test_every_verdict_is_that_of_its_study():
     for name, found in rows().items():
         lines = Path(f"metrics/studies/{name}/verdict.md").read_text().splitlines()
         for row in found:
@@ -45,7 +43,7 @@ def test_every_verdict_is_that_of_its_study() -> None:
             assert (f"{variant} is {decided}:" in line) == (decided != make_atlas.OPEN)
 
 
-def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds() -> None:
+def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds():
     known = yaml.safe_load(make_atlas.CLAIMS.read_text())
     assert rows().keys() <= known.keys()
     for about in known.values():

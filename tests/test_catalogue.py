@@ -1,7 +1,5 @@
 """What can be chosen is listed, and combinations that make no sense are refused with the reason."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -22,13 +20,13 @@ def allowed(*names: str) -> str:
 
 
 @pytest.mark.parametrize("family", catalogue.FAMILIES.values())
-def test_every_variant_says_in_a_line_or_two_what_it_is(family: str) -> None:
+def test_every_variant_says_in_a_line_or_two_what_it_is(family):
     described = variant.members(family)
     assert list(described) == variant.names(family)
     assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
 
 
-def test_the_command_lists_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_every_variant(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["variants"])
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
@@ -36,7 +34,7 @@ def test_the_command_lists_every_variant(capsys: pytest.CaptureFixture[str]) -> 
         assert {key, *variant.names(family)} <= listed
 
 
-def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reason() -> None:
+def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reason():
     lines = make_variants.table().splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + len(variant.names("losses")) * len(variant.names("variances"))
@@ -47,7 +45,7 @@ def test_the_table_has_a_row_for_each_loss_and_variance_and_a_note_for_each_reas
 
 
 @pytest.mark.parametrize("found", make_variants.combinations(), ids=lambda found: "-".join(map(str, found[:4])))
-def test_reading_a_config_agrees_with_the_table(found: make_variants.Combination) -> None:
+def test_reading_a_config_agrees_with_the_table(found):
     diffusion: dict[str, Any] = {
         "T": 50,
         "schedule": {"name": "linear", "linear": {"zero_terminal_snr": found.zero_terminal_snr}},
@@ -103,7 +101,7 @@ def test_reading_a_config_agrees_with_the_table(found: make_variants.Combination
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_both_keys_and_the_reason(diffusion: dict[str, Any], words: str) -> None:
+def test_what_makes_no_sense_is_refused_by_both_keys_and_the_reason(diffusion, words):
     base: dict[str, Any] = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
     with pytest.raises(UserError, match=words):
         small(diffusion={"T": 50, **base, **diffusion}, sample={"steps": 1})

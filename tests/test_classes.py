@@ -1,7 +1,5 @@
 """Models that know classes: what they are shown, what they are asked for, and what becomes of it."""
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from ddpm.sampling import samples
 from ddpm.sampling.classes import Classes, by_shares
 from ddpm.sampling.generator import Generator, write_samples
 from ddpm.scoring.features import Features
-from ddpm.scoring.reference import RealFeatures
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
@@ -49,7 +46,7 @@ def trainer(**options: Any) -> Trainer:
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_label_goes_with_its_image_and_a_flip_keeps_it(resident: bool) -> None:
+def test_a_label_goes_with_its_image_and_a_flip_keeps_it(resident):
     images = np.zeros((30, 1, 8, 8), np.uint8)
     images[:] = (10 * np.arange(30))[:, None, None, None] % 251
     batches = Batches(images, 8, 3, True, CPU, slice(2, 7), resident, np.arange(30))
@@ -60,7 +57,7 @@ def test_a_label_goes_with_its_image_and_a_flip_keeps_it(resident: bool) -> None
         assert torch.equal(pixels, 10 * found % 251)
 
 
-def test_a_process_holds_no_copy_of_the_labels(tmp_path: Path) -> None:
+def test_a_process_holds_no_copy_of_the_labels(tmp_path):
     """Of a hundred million images they take 800 MB."""
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
@@ -79,7 +76,7 @@ def test_a_process_holds_no_copy_of_the_labels(tmp_path: Path) -> None:
     assert np.load(tmp_path / "train/labels.npy").max() == 1
 
 
-def test_some_labels_are_dropped_as_a_function_of_seed_place_and_step() -> None:
+def test_some_labels_are_dropped_as_a_function_of_seed_place_and_step():
     made = trainer(label_dropout=0.4, batch_size=15)
     kept = dropped = 0
     for step in range(1, 101):
@@ -93,7 +90,7 @@ def test_some_labels_are_dropped_as_a_function_of_seed_place_and_step() -> None:
     assert not torch.equal(made.labels(1) == COUNT, made.labels(2) == COUNT)
 
 
-def test_a_rank_drops_the_labels_that_one_alone_would() -> None:
+def test_a_rank_drops_the_labels_that_one_alone_would():
     whole = trainer(label_dropout=0.5).labels(3)
     rank = trainer(label_dropout=0.5)
     rank.batches.part = slice(3, 7)
@@ -103,13 +100,13 @@ def test_a_rank_drops_the_labels_that_one_alone_would() -> None:
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.0, {0, 1, 2}), (1.0, {COUNT})])
-def test_none_or_all_are_dropped(share: float, shown: set[int]) -> None:
+def test_none_or_all_are_dropped(share, shown):
     found = trainer(label_dropout=share, batch_size=30).labels(1)
     assert found is not None
     assert set(found.tolist()) == shown
 
 
-def test_parts_of_a_batch_learn_what_the_whole_does() -> None:
+def test_parts_of_a_batch_learn_what_the_whole_does():
     one, parts = trainer(accumulate=1), trainer(accumulate=4)
     for step in (1, 2, 3):
         torch.testing.assert_close(one.step(step)[0], parts.step(step)[0], rtol=1e-5, atol=1e-6)
@@ -131,20 +128,20 @@ def fit(folder: Path, steps: int = 12, stop: int | None = None, **options: Any) 
     return folder / "model.safetensors"
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "stopped", stop=7)
     assert fit(tmp_path / "stopped").read_bytes() == fit(tmp_path / "whole").read_bytes()
 
 
-def test_the_classes_make_a_difference_that_is_learned(tmp_path: Path) -> None:
+def test_the_classes_make_a_difference_that_is_learned(tmp_path):
     before = trainer().network.state_dict()["classes.weight"]
     after = load_model(fit(tmp_path), CPU).network.state_dict()["classes.weight"]
     assert after.shape == (COUNT + 1, 32)
     assert (after != before).any(1).all(), "each row, that of no class too"
 
 
-def test_a_number_of_classes_that_the_data_does_not_have_is_refused(digits: Path) -> None:
+def test_a_number_of_classes_that_the_data_does_not_have_is_refused(digits):
     with pytest.raises(UserError, match=r"^model\.classes: 9 is not what digits has: 10 classes; allowed: 0 or 10$"):
         train_classes(digits, 9)
     found = train_classes(digits, 10)
@@ -157,11 +154,11 @@ def test_a_number_of_classes_that_the_data_does_not_have_is_refused(digits: Path
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def model(tmp_path_factory) -> Loaded:
     return load_model(fit(tmp_path_factory.mktemp("classes"), 40, learning_rate=1e-2), CPU)
 
 
-def test_classes_come_in_their_shares_and_never_off_by_one() -> None:
+def test_classes_come_in_their_shares_and_never_off_by_one():
     generator = np.random.default_rng(0)
     for _ in range(30):
         counts = generator.integers(0, 60, generator.integers(2, 12))
@@ -172,7 +169,7 @@ def test_classes_come_in_their_shares_and_never_off_by_one() -> None:
         assert np.abs(numbers - shares).max() < 1
 
 
-def test_a_class_depends_on_the_index_alone() -> None:
+def test_a_class_depends_on_the_index_alone():
     counts = (3, 1, 2)
     whole = Classes((), counts)(range(100))
     assert Classes((), counts)([70, 3, 99]).tolist() == whole[[70, 3, 99]].tolist()
@@ -183,13 +180,13 @@ def test_a_class_depends_on_the_index_alone() -> None:
 @pytest.mark.parametrize(
     ("chosen", "expected"), [((2, "a"), [2, 0, 2]), (("c",), [2, 2, 2]), (("1", "2"), [1, 2, 1]), (None, [0, 1, 2])]
 )
-def test_classes_are_chosen_by_number_or_name(model: Loaded, chosen: Any, expected: list[int]) -> None:
+def test_classes_are_chosen_by_number_or_name(model, chosen, expected):
     found = Classes.of(model, chosen)
     assert found is not None
     assert found(range(3)).tolist() == expected
 
 
-def test_a_name_that_is_a_number_is_the_name() -> None:
+def test_a_name_that_is_a_number_is_the_name():
     settings = config().training()
     one = Loaded(torch.nn.Identity(), settings, {"classes": {"names": ["2", "0", "1"], "counts": [1, 1, 1]}})
     found = Classes.of(one, ("2", 2))
@@ -206,7 +203,7 @@ def test_a_name_that_is_a_number_is_the_name() -> None:
         (("9" * 5000,), r"sample\.classes: no class '9999"),
     ],
 )
-def test_a_class_that_does_not_exist_is_refused(model: Loaded, chosen: Any, message: str) -> None:
+def test_a_class_that_does_not_exist_is_refused(model, chosen, message):
     with pytest.raises(UserError, match=message):
         Classes.of(model, chosen)
 
@@ -216,18 +213,18 @@ def test_a_class_that_does_not_exist_is_refused(model: Loaded, chosen: Any, mess
     [{"names": ["a"], "counts": [1, 1, 1]}, {"names": ["a", "b", "c"], "counts": [0, 0, 0]}, {"counts": [1]}, [], "x",
      {"names": ["a", "b", "c"], "counts": [1, 1, -1]}],
 )  # fmt: skip
-def test_a_file_that_lies_about_its_classes_is_refused(model: Loaded, facts: Any) -> None:
+def test_a_file_that_lies_about_its_classes_is_refused(model, facts):
     with pytest.raises(UserError, match=r"^model file: facts\.classes"):
         Classes.of(model._replace(facts={"classes": facts}), None)
 
 
-def test_a_file_that_does_not_name_its_classes_draws_all_alike(model: Loaded) -> None:
+def test_a_file_that_does_not_name_its_classes_draws_all_alike(model):
     found = Classes.of(model._replace(facts={}), None)
     assert found is not None
     assert found(range(4)).tolist() == [0, 1, 2, 0]
 
 
-def test_sets_come_with_their_classes_and_a_grid_with_a_row_for_each(model: Loaded, tmp_path: Path) -> None:
+def test_sets_come_with_their_classes_and_a_grid_with_a_row_for_each(model, tmp_path):
     options = config(sample={"count": 12, "seeds": [0, 5]}).sample
     write_samples(Generator.of(model, options, CPU), options, 0, SHAPE, tmp_path)
     found = samples.read_labels(tmp_path)
@@ -237,7 +234,7 @@ def test_sets_come_with_their_classes_and_a_grid_with_a_row_for_each(model: Load
     assert found[shown].tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(model: Loaded) -> None:
+def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(model):
     def draw(*chosen: int) -> Tensor:
         return Generator.of(model, config(sample={"classes": list(chosen)}).sample, CPU).images([0, 1], 7, SHAPE)
 
@@ -245,7 +242,7 @@ def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(mod
     assert not torch.equal(draw(0, 1)[1], draw(0, 2)[1])
 
 
-def test_without_classes_no_labels_are_written(model_file: Path, tmp_path: Path) -> None:
+def test_without_classes_no_labels_are_written(model_file, tmp_path):
     options = small().sample
     write_samples(Generator.of(load_model(model_file, CPU), options, CPU), options, 0, SHAPE, tmp_path)
     assert not (tmp_path / samples.LABELS).exists()
@@ -254,7 +251,7 @@ def test_without_classes_no_labels_are_written(model_file: Path, tmp_path: Path)
 # --- scores
 
 
-def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits: Path, real: RealFeatures) -> None:
+def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits, real):
     train, test = (open_split(digits, split)[1] for split in ("train", "test"))
     names = [str(number) for number in range(10)]
     right = per_class.rows(real, train, [real.held_out, real.held_out], test, names)
@@ -266,7 +263,7 @@ def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits: Path, re
     assert {row["fd"] for row in right} == {""}, "36 images of a class, 64 features"
 
 
-def test_a_class_with_enough_images_has_a_frechet_distance(digits: Path, real: RealFeatures) -> None:
+def test_a_class_with_enough_images_has_a_frechet_distance(digits, real):
     _, train = open_split(digits, "train")
     drawn = Features(real.features, torch.nn.functional.one_hot(torch.from_numpy(train), 10).float())
     same = per_class.rows(real, train, [drawn], train, list("0123456789"))
@@ -275,7 +272,7 @@ def test_a_class_with_enough_images_has_a_frechet_distance(digits: Path, real: R
     assert min(float(row["fd"]) for row in other) > 1
 
 
-def test_the_bound_is_given_the_class(digits: Path, tmp_path: Path) -> None:
+def test_the_bound_is_given_the_class(digits, tmp_path):
     model = {"classes": 10, "unet": {**PARAMS["model"]["unet"], "attention_sizes": [], "zero_init": False}}
     settings = small(data={"image_size": 16}, model=model, evaluate={"likelihood": {"images": 6, "timesteps": 3}})
     asked: list[Tensor] = []

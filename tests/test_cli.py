@@ -1,7 +1,5 @@
 """The ``ddpm`` command: what it writes, and the one line and exit code 2 for each mistake."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re
@@ -33,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_an_empty_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -61,7 +59,7 @@ def git(*arguments: str) -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def repository(tmp_path) -> Path:
     """A git repository whose committed params.yaml is the fashion_mnist preset, with .dvc next to it."""
     git("init")
     Path("params.yaml").write_text(presets.text("fashion_mnist"))
@@ -75,14 +73,12 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_a_preset_is_written_over_committed_params(repository: Path, name: str) -> None:
+def test_a_preset_is_written_over_committed_params(repository, name):
     assert run("preset", name) == 0
     assert repository.read_text() == presets.text(name)
 
 
-def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(repository, capsys):
     changed = repository.read_text() + "# mine\n"
     repository.write_text(changed)
     assert "params.yaml: has uncommitted changes" in refused(capsys, "preset", "digits")
@@ -93,26 +89,24 @@ def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(
     assert repository.read_text() == presets.text("digits")
 
 
-def test_a_preset_takes_the_place_of_params_that_were_lost(repository: Path) -> None:
+def test_a_preset_takes_the_place_of_params_that_were_lost(repository):
     repository.unlink()
     assert run("preset", "digits") == 0
     assert repository.exists()
 
 
-def test_params_that_git_does_not_know_are_not_overwritten(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_params_that_git_does_not_know_are_not_overwritten(repository, capsys):
     git("rm", "--cached", "params.yaml")
     git("commit", "-m", "forget it")
     assert "has uncommitted changes" in refused(capsys, "preset", "digits")
 
 
-def test_an_unknown_preset_lists_the_known_ones(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_preset_lists_the_known_ones(repository, capsys):
     line = refused(capsys, "preset", "cifar")
     assert line == f"preset: unknown 'cifar' (did you mean 'cifar10'?); allowed: {', '.join(presets.names())}"
 
 
-def test_outside_a_git_repository_a_preset_needs_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outside_a_git_repository_a_preset_needs_force(tmp_path, capsys):
     assert "not a git repository" in refused(capsys, "preset", "digits")
     assert not Path("params.yaml").exists()
     assert run("preset", "digits", "--force") == 0
@@ -130,7 +124,7 @@ def check(**sections: dict[str, Any]) -> int:
 POSSIBLE = {"extractors": ["classifier"], "metrics": ["isc"]}
 
 
-def test_good_params_pass_and_the_networks_size_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_params_pass_and_the_networks_size_is_told(repository, capsys):
     assert check(sample={"count": 100}, evaluate=POSSIBLE) == 0
     assert "params.yaml: ok; unet with " in capsys.readouterr().out
 
@@ -155,22 +149,20 @@ def test_good_params_pass_and_the_networks_size_is_told(repository: Path, capsys
         ({"sample": {"count": 99}}, "sample.count: 99 images are too few for evaluate.metrics 'isc'"),
     ],
 )
-def test_an_impossible_experiment_is_refused_before_anything_runs(
-    repository: Path, capsys: pytest.CaptureFixture[str], sections: dict[str, Any], message: str
-) -> None:
+def test_an_impossible_experiment_is_refused_before_anything_runs(repository, capsys, sections, message):
     assert check(**{"sample": {"count": 100}, "evaluate": POSSIBLE} | sections) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
 
 
 @pytest.mark.parametrize("folder", [".git", ".dvc"])
-def test_the_pipeline_needs_git_and_dvc(repository: Path, capsys: pytest.CaptureFixture[str], folder: str) -> None:
+def test_the_pipeline_needs_git_and_dvc(repository, capsys, folder):
     shutil.rmtree(folder)
     assert check(sample={"count": 100}, evaluate=POSSIBLE) == 2
     assert f"no {folder} here or above" in capsys.readouterr().err
 
 
-def test_half_a_dvc_lock_is_told_before_anything_runs(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_a_dvc_lock_is_told_before_anything_runs(repository, capsys):
     Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
     Path("dvc.lock").write_text("")
     assert check(sample={"count": 100}, evaluate=POSSIBLE) == 2
@@ -180,7 +172,7 @@ def test_half_a_dvc_lock_is_told_before_anything_runs(repository: Path, capsys: 
 
 
 @pytest.mark.parametrize("command", [["check"], ["summary"], ["track", "sync"]])
-def test_elsewhere_every_command_says_what_is_missing(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+def test_elsewhere_every_command_says_what_is_missing(capsys, command):
     assert refused(capsys, *command)
 
 
@@ -205,13 +197,13 @@ def sample(model_file: Path, *options: str | Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_a_model_file_alone_gives_a_picture(model_file: Path, name: str) -> None:
+def test_a_model_file_alone_gives_a_picture(model_file, name):
     images = sample(model_file, "--sampler", name, "--steps", "10")
     assert len({image.tobytes() for image in images}) == 10
 
 
 @pytest.mark.slow
-def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_file: Path) -> None:
+def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_file):
     model = load_model(model_file, CPU)
     fields = {"count": 12, "seeds": [7], "batch_size": 5, "steps": 20, "precision": "auto"}
     options = small(sample=fields).sample
@@ -245,16 +237,14 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
         (["--guidance", "2", "--guide", "nowhere"], "--guide: nowhere: no such model file"),
     ],
 )
-def test_a_wrong_option_is_refused(
-    model_file: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
+def test_a_wrong_option_is_refused(model_file, capsys, options, message):
     given = {"--model": str(model_file), "--steps": "5"} | dict(zip(options[::2], options[1::2], strict=True))
     line = refused(capsys, "sample", *(word for option in given.items() for word in option))
     assert line.startswith(message)
     assert not list(Path().iterdir())
 
 
-def test_a_class_is_asked_for_by_name_and_guided(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_is_asked_for_by_name_and_guided(capsys):
     settings = small(model={"classes": 2, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}).training()
     torch.manual_seed(0)
     facts = {"classes": {"names": ["cat", "dog"], "counts": [3, 1]}}
@@ -270,13 +260,13 @@ def test_a_class_is_asked_for_by_name_and_guided(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_said(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gpu_that_is_not_there_is_said(model_file, capsys):
     line = refused(capsys, "sample", "--model", model_file, "--device", "cuda")
     assert line.startswith("device: 'cuda' is not there (0 GPUs seen")
 
 
 @pytest.mark.parametrize("out", ["file/grid.png", "folder.png"])
-def test_where_nothing_can_be_written_is_said(model_file: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+def test_where_nothing_can_be_written_is_said(model_file, capsys, out):
     Path("file").touch()
     Path("folder.png").mkdir()
     assert run("sample", "--model", model_file, "-n", "1", "--steps", "2", "--out", out) == 2
@@ -312,16 +302,14 @@ def rewritten(model_file: Path, **changes: Any) -> Path:
         ),
     ],
 )
-def test_a_model_file_with_other_metadata_is_refused(
-    model_file: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
-) -> None:
+def test_a_model_file_with_other_metadata_is_refused(model_file, capsys, changes, message):
     line = refused(capsys, "sample", "--model", rewritten(model_file, **changes), "--steps", "5")
     assert line.startswith("other.safetensors: ")
     assert message in line
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{"])
-def test_metadata_that_is_no_mapping_is_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_metadata_that_is_no_mapping_is_refused(capsys, text):
     save_file({"x": torch.zeros(1)}, "odd.safetensors", {"ddpm": text})
     assert refused(capsys, "sample", "--model", "odd.safetensors").startswith("odd.safetensors: ")
 
@@ -334,9 +322,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch", "cut", "empty"])
-def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(
-    model_file: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
+def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(model_file, capsys, kind):
     path = Path("model.safetensors")
     if kind == "torch":
         torch.save(Bomb(), path)
@@ -350,7 +336,7 @@ def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(
 # --- the command itself
 
 
-def test_the_installed_command_ends_a_mistake_without_a_traceback() -> None:
+def test_the_installed_command_ends_a_mistake_without_a_traceback():
     command = [Path(sys.executable).parent / "ddpm", "preset", "nowhere"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
@@ -359,14 +345,14 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback() -> None:
 
 
 @pytest.mark.parametrize("group", [[], ["study"], ["use"], ["track"]])
-def test_without_a_command_the_commands_are_listed(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_the_commands_are_listed(group, capsys):
     assert run(*group) == 0
     said = capsys.readouterr().out
     listed = (app[group[0]] if group else app).resolved_commands()
     assert all(f"│ {command} " in said for command in listed if not command.startswith("-"))
 
 
-def test_the_help_lists_the_main_loop_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_main_loop_first(capsys):
     assert run("--help") == 0
     listed = re.findall(r"^│ (\w+) ", capsys.readouterr().out, re.M)
     assert listed[:5] == ["preset", "check", "summary", "runs", "study"]
@@ -392,17 +378,15 @@ def test_the_help_lists_the_main_loop_first(capsys: pytest.CaptureFixture[str]) 
         (["study", "new", "x", "--vary", "seed=0,1", "--spending", "linear"], "ddpm study new: invalid value "),
     ],
 )
-def test_a_mistake_in_the_arguments_is_one_line(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_a_mistake_in_the_arguments_is_one_line(capsys, arguments, message):
     assert refused(capsys, *arguments).startswith(message)
 
 
-def test_what_may_differ_is_what_the_verdict_compares() -> None:
+def test_what_may_differ_is_what_the_verdict_compares():
     assert get_args(commands.Alike) == get_args(pairing.Alike)
 
 
-def test_git_ignores_what_commands_write_by_default() -> None:
+def test_git_ignores_what_commands_write_by_default():
     root = Path(__file__).parents[1]
     named = [*app.resolved_commands().items(), *app["use"].resolved_commands().items()]
     functions = [one for name, one in named if not name.startswith("-")]
@@ -415,7 +399,7 @@ def test_git_ignores_what_commands_write_by_default() -> None:
     assert [path for path in paths if path not in ask.stdout.split() and f"{path}/" not in ask.stdout.split()] == []
 
 
-def test_the_help_imports_no_torch() -> None:
+def test_the_help_imports_no_torch():
     code = (
         "import sys; from ddpm.cli.app import run; from ddpm import cli; run(['--help']); "
         "sys.exit(bool({'mlflow', 'numpy', 'pandas', 'torch'} & sys.modules.keys()))"

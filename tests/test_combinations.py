@@ -1,7 +1,5 @@
 """What is on the shelves works together: every pair of variants of different families, trained and drawn from."""
 
-from __future__ import annotations
-
 import math
 import random
 from functools import cache
@@ -104,7 +102,7 @@ def is_allowed(row: Row) -> bool:
 
 
 @pytest.mark.long
-def test_only_these_pairs_are_never_allowed() -> None:
+def test_only_these_pairs_are_never_allowed():
     trains = {name: variant.build("losses", {"name": name}, "l").trains_variance for name in SHELVES["loss"]}
     learned = {name: variant.build("variances", {"name": name}, "v").outputs == 2 for name in SHELVES["variance"]}
     apart = {
@@ -118,7 +116,7 @@ def test_only_these_pairs_are_never_allowed() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("schedule", SHELVES["schedule"])
-def test_every_pair_trains_and_draws(schedule: str) -> None:
+def test_every_pair_trains_and_draws(schedule):
     for row in (row for row in rows()[0] if row["schedule"] == schedule):
         config = config_of(row)
         images = pictures(16)

@@ -1,7 +1,5 @@
 """``ddpm compare``: from records to a verdict in a terminal and in files."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -20,7 +18,7 @@ BY = ("compare", "--by", "diffusion.schedule.name")
 
 
 @pytest.fixture(autouse=True)
-def _project(folder: Path) -> None:
+def _project(folder) -> None:
     """A project whose params are the small ones, without experiments."""
     (folder / "params.yaml").write_text(yaml.safe_dump(params()))
     record(folder)
@@ -33,7 +31,7 @@ def run(*arguments: str) -> int:
     return ended.value.code
 
 
-def test_a_verdict_is_a_table_and_files_that_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verdict_is_a_table_and_files_that_say_the_same(folder, capsys):
     record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
     assert run(*BY, "--out", "verdict") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -57,9 +55,7 @@ def test_a_verdict_is_a_table_and_files_that_say_the_same(folder: Path, capsys: 
         assert picture.size[0] > 300
 
 
-def test_records_of_other_folders_take_part_and_what_cannot_be_read_is_said(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_records_of_other_folders_take_part_and_what_cannot_be_read_is_said(folder, capsys):
     Path("theirs").mkdir()
     for each in grid({"cosine": 1, "linear": 2}, range(6)):
         Path("theirs", f"{each.name}.json").write_text(each.text())
@@ -70,7 +66,7 @@ def test_records_of_other_folders_take_part_and_what_cannot_be_read_is_said(
     assert "left out: theirs/broken.json: not a run's record" in said
 
 
-def test_what_may_differ_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_may_differ_is_named(folder, capsys):
     for steps, fd in ((5, 1.0), (9, 2.0)):
         changes = {"sample__steps": steps}
         record(folder, [result(seed=seed, fd=fd + seed / 9, params=changes, evaluations=steps, name=f"{steps}-{seed}")
@@ -92,9 +88,7 @@ def test_what_may_differ_is_named(folder: Path, capsys: pytest.CaptureFixture[st
         (("--by", "diffusion.schedule.name", "--from", "nowhere"), "nowhere: no such folder"),
     ],
 )
-def test_mistakes_are_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
-) -> None:
+def test_mistakes_are_one_line(folder, capsys, arguments, says):
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     assert run("compare", *arguments, "--out", "out") == 2
     output = capsys.readouterr()
@@ -103,7 +97,7 @@ def test_mistakes_are_one_line(
 
 
 @pytest.mark.slow
-def test_what_dvc_itself_ran_is_compared(folder: Path) -> None:
+def test_what_dvc_itself_ran_is_compared(folder):
     """The layout of its refs is DVC's own, not this test's idea of it."""
     records = {name: result(name).text() for name in ("cosine", "linear")}
     (folder / "score.py").write_text(

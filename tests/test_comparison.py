@@ -1,7 +1,5 @@
 """Verdicts at one look, and the rules for which runs may be compared."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,7 +67,7 @@ def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options
 
 @pytest.mark.parametrize("metric", [FD, "classifier.precision", "inception.fid", "bits_per_dim"])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric: str, sign: int) -> None:
+def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric, sign):
     found = judged(pair([sign * gap for gap in CLEAR], metric), metric=metric)
     assert found.outcome == ("better" if metrics.gain(metric, sign) > 0 else "worse")
     assert (found.look, found.reason, found.seeds) == (6, "", tuple(SIX))
@@ -96,19 +94,19 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric: str, si
         ([-0.001, *(0.2 + gap for gap in CLEAR[:5])], {}, "inconclusive", "the sign-flip test does not agree"),
     ],
 )  # fmt: skip
-def test_what_is_called_what(gaps: list[float], options: dict[str, Any], outcome: str, reason: str) -> None:
+def test_what_is_called_what(gaps, options, outcome, reason):
     found = judged(pair(gaps, **options))
     assert found.outcome == outcome
     assert found.reason.startswith(reason)
 
 
-def test_the_threshold_is_the_users() -> None:
+def test_the_threshold_is_the_users():
     assert judged(pair([gap / 10 for gap in CLEAR]), threshold=0.004, floors={}).outcome == "worse"
 
 
 @pytest.mark.parametrize("metric", [FD, "classifier.precision", "bits_per_dim"])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric: str, sign: int) -> None:
+def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign):
     gaps = [sign * gap for gap in CLEAR]
     honest = judged(pair(gaps, metric), metric=metric)
     arm, baseline = (judged(pair(gaps, metric, copying=name), metric=metric) for name in ("linear", "cosine"))
@@ -123,7 +121,7 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric: str,
     [(1054, 620, "useless"), (3, 63, "useless"), (1086, 1086, "useless"), (9, 8, "useless"), (63, 3, "better"),
      (7.9, 3, "better"), (3, 7.9, "worse")],
 )  # fmt: skip
-def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before: float, after: float, outcome: str) -> None:
+def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before, after, outcome):
     gaps = [after - before + noise for noise in (0.0, 0.01, 0.02, 0.0, 0.01, 0.02)]
     assert judged(pair(gaps, "bits_per_dim", baseline=before), metric="bits_per_dim").outcome == outcome
 
@@ -132,7 +130,7 @@ def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before: float, a
     ("pairs", "others", "share"),
     [(1, 0, verdict.PRIMARY), (6, 0, verdict.PRIMARY / 6), (1, 4, verdict.PRIMARY), (2, 5, verdict.PRIMARY / 2)],
 )
-def test_pairs_and_metrics_share_the_error_rate(pairs: int, others: int, share: float) -> None:
+def test_pairs_and_metrics_share_the_error_rate(pairs, others, share):
     """Six metrics at one look, each tested as if it were alone, give a false verdict 15 times in 100."""
     runs = pair(UNSURE)
     names = ["bits_per_dim", "classifier.is_mean", "classifier.precision", "classifier.recall", KID][:others]
@@ -149,7 +147,7 @@ def test_pairs_and_metrics_share_the_error_rate(pairs: int, others: int, share: 
         assert found.outcome == "inconclusive"
 
 
-def test_equivalence_and_intervals_are_adjusted_as_well() -> None:
+def test_equivalence_and_intervals_are_adjusted_as_well():
     """Without that, any of five pairs that differ by the threshold was called equivalent 18 times in 100."""
     near = pair([0.016, -0.016, 0.016, -0.012, 0.008, 0.0])
     assert [judged(near, pairs=pairs).outcome for pairs in (1, 5)] == ["equivalent", "inconclusive"]
@@ -162,12 +160,12 @@ def test_equivalence_and_intervals_are_adjusted_as_well() -> None:
     (FD, 10.0, 0.13), (FD, 0.5, 0.02), (KID, 0.001, 0.0005), ("bits_per_dim", 3.4, 0.01),
     ("classifier.recall", 0.9, 0.01), ("classifier.fd_infinity", 0.5, 0.02),
 ])  # fmt: skip
-def test_the_gap_that_matters_is_the_metrics_own(metric: str, baseline: float, margin: float) -> None:
+def test_the_gap_that_matters_is_the_metrics_own(metric, baseline, margin):
     assert metrics.margin(metric, baseline, Compare()) == pytest.approx(margin)
     assert metrics.margin(metric, baseline, Compare(floors={})) == pytest.approx(0.013 * baseline)
 
 
-def test_a_verdict_in_words() -> None:
+def test_a_verdict_in_words():
     assert judged(pair(CLEAR)).headline == "b is worse: FD 5.0% higher, 6 of 6 seeds"
     assert judged(pair([-0.2, -0.3, 0.1, -0.2, -0.2])).headline == "b is inconclusive: FD 16% lower, 4 of 5 seeds"
     one = Verdict.of(FD, pair([0.5], baseline=0.0), Compare())
@@ -198,7 +196,7 @@ def studies(mean: float, seeds: int) -> list[tuple[int, list[bool]]]:
     return found
 
 
-def test_where_nothing_differs_no_number_of_seeds_is_promised() -> None:
+def test_where_nothing_differs_no_number_of_seeds_is_promised():
     """Most such studies name a number of seeds for an observed difference, but it rarely settles them: hence the if."""
     found = studies(0.0, 6)
     as_seen = [settled[0] for _, settled in found if settled]
@@ -207,7 +205,7 @@ def test_where_nothing_differs_no_number_of_seeds_is_promised() -> None:
     assert all(count < 2 for count, _ in found)
 
 
-def test_where_there_is_an_effect_the_larger_number_settles_it_as_often_as_it_says() -> None:
+def test_where_there_is_an_effect_the_larger_number_settles_it_as_often_as_it_says():
     found = studies(0.2, 5)
     as_near_as_can_be = [settled[1] for count, settled in found if count == 2]
     assert len(as_near_as_can_be) > len(found) / 3
@@ -216,7 +214,7 @@ def test_where_there_is_an_effect_the_larger_number_settles_it_as_often_as_it_sa
 
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([2, 5, 6, 7]), st.floats(0, 3), st.integers(1, 3))
-def test_a_verdict_never_contradicts_its_interval(seed: int, n: int, effect: float, pairs: int) -> None:
+def test_a_verdict_never_contradicts_its_interval(seed, n, effect, pairs):
     gaps = 0.02 * (effect + np.random.default_rng(seed).standard_normal(n))
     found = judged(pair(gaps.tolist()), pairs=pairs)
     assert found.low is not None
@@ -252,7 +250,7 @@ def labels(judgement: Judgement) -> list[str]:
 
 
 @pytest.mark.parametrize("looks", [(6,), (8,)])
-def test_a_comparison_is_a_study_with_one_look(looks: tuple[int]) -> None:
+def test_a_comparison_is_a_study_with_one_look(looks):
     seeds = range(looks[0])
     both = [run for name, fd in (("cosine", 1), ("linear", 1.03), ("sigmoid", 0.5)) for run in runs(name, fd, seeds)]
     for run in both:
@@ -264,7 +262,7 @@ def test_a_comparison_is_a_study_with_one_look(looks: tuple[int]) -> None:
     assert [found.arm for found in judgement.verdicts] == ["linear"] * 3 + ["sigmoid"] * 3
 
 
-def test_each_arm_stands_against_that_of_the_working_params_or_all_pairs() -> None:
+def test_each_arm_stands_against_that_of_the_working_params_or_all_pairs():
     three = [*runs("linear", 2), *runs("cosine", 1), *runs("sigmoid", 0.5)]
     found = compare(*three)
     assert labels(found) == ["cosine", "linear", "sigmoid"]
@@ -276,7 +274,7 @@ def test_each_arm_stands_against_that_of_the_working_params_or_all_pairs() -> No
     assert pairs == [("linear", "cosine"), ("sigmoid", "cosine"), ("sigmoid", "linear")]
 
 
-def test_runs_of_one_seed_are_partners_and_others_are_left_out_by_name() -> None:
+def test_runs_of_one_seed_are_partners_and_others_are_left_out_by_name():
     found = compare(*reversed(runs("linear", 2, range(1, 7))), *runs("cosine", 1, range(8)), *runs("sigmoid", 3, [0]))
     (only,) = found.verdicts
     assert only.seeds == (1, 2, 3, 4, 5, 6)
@@ -289,7 +287,7 @@ def test_runs_of_one_seed_are_partners_and_others_are_left_out_by_name() -> None
     ("seeds", "says"),
     [([0], "1 seed in common"), ([7, 8], "no seed in common (cosine has seeds 0 1 2 3 4 5, linear has seeds 7 8)")],
 )
-def test_fewer_than_two_common_seeds_are_refused(seeds: list[int], says: str) -> None:
+def test_fewer_than_two_common_seeds_are_refused(seeds, says):
     assert f"linear against cosine: {says}" in refusal(*runs("cosine", 1), *runs("linear", 2, seeds))
 
 
@@ -309,9 +307,7 @@ X0 = {"diffusion__parameterization": {"name": "x0"}}
          ["cosine", "linear"]),
     ],
 )  # fmt: skip
-def test_arms_are_what_differs_in_the_keys_that_vary(
-    others: list[tuple[str, dict[str, Any]]], by: Sequence[str], arms: list[str]
-) -> None:
+def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
     found = [run for number, (name, params) in enumerate(others) for run in runs(name, 2 + number, params=params)]
     assert labels(compare(*runs("cosine", 1), *found, by=by)) == arms
 
@@ -337,13 +333,13 @@ def test_arms_are_what_differs_in_the_keys_that_vary(
         ({"seed": 9}, {"notes": ("left out x: broken",)}, "; left out x: broken"),
     ],
 )  # fmt: skip
-def test_what_must_not_be_compared_is_refused(changes: dict[str, Any], options: dict[str, Any], says: str) -> None:
+def test_what_must_not_be_compared_is_refused(changes, options, says):
     linear = [result("linear", **{"seed": seed, "fd": 2.0, **changes}) for seed in SIX]
     assert says in refusal(*runs("cosine", 1), *linear, **options)
 
 
 @pytest.mark.parametrize("what", ["precision", "processor"])
-def test_seeds_that_differ_in_all_arms_alike_are_a_note_and_partners_that_differ_are_refused(what: str) -> None:
+def test_seeds_that_differ_in_all_arms_alike_are_a_note_and_partners_that_differ_are_refused(what):
     def arm(schedule: str, fd: float, other: Sequence[int]) -> list[Record]:
         return [result(schedule, seed, fd, **{what: "another" if seed in other else "one"}) for seed in SIX]
 
@@ -352,7 +348,7 @@ def test_seeds_that_differ_in_all_arms_alike_are_a_note_and_partners_that_differ
     assert f"{what} differ" in refusal(*arm("cosine", 1, [0, 1]), *arm("linear", 2, [0, 2]))
 
 
-def test_each_arms_own_files_are_no_other_code() -> None:
+def test_each_arms_own_files_are_no_other_code():
     cosine, linear = (
         {"ddpm/training": "0" * 12, f"ddpm/variants/schedules/{name}.py": number * 12}
         for name, number in (("cosine", "1"), ("linear", "2"))
@@ -368,7 +364,7 @@ def drawn(precision: str, **sampling: Any) -> dict[str, Any]:
     return {"sampling": {"precision": precision, **sampling}}
 
 
-def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_precision() -> None:
+def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_precision():
     """``auto`` may resolve differently on each machine: then only ``sample.precision`` itself may be compared."""
     ancestral = {"sample__sampler": {"name": "ancestral"}}
     same = runs("cosine", 2, params=ancestral, comparable=drawn("float32", steps=9))
@@ -381,7 +377,7 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_pr
     assert compare(*runs("cosine", 1), *other, by=["sample.precision"]).verdicts
 
 
-def test_metrics_are_those_that_all_runs_have_the_headline_first() -> None:
+def test_metrics_are_those_that_all_runs_have_the_headline_first():
     scores = dict.fromkeys(("bits_per_dim", "a.recall", "a.kid_mean", "a.fd", "a.kid_std", "a.fd_infinity"), 1.0)
     both = [result(name, seed, scores=scores) for name in ("cosine", "linear") for seed in SIX]
     every = compare(*both).verdicts
@@ -402,7 +398,7 @@ def programs(fd: float, **fields: Any) -> list[Record]:
             for seed in SIX]  # fmt: skip
 
 
-def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said() -> None:
+def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said():
     found = compare(*runs("cosine", 1), *programs(2))
     assert labels(found) == ["cosine", "python theirs.py"]
     (only,) = found.verdicts
@@ -414,7 +410,7 @@ def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said() ->
     assert found.fingerprint == runs("cosine", 1)[0].fingerprint.without("sampling")
 
 
-def test_programs_are_told_apart_by_their_params_or_else_by_their_names() -> None:
+def test_programs_are_told_apart_by_their_params_or_else_by_their_names():
     """Whatever else is known of them, which may be nothing."""
     one, two = programs(2), [run.model_copy(update={"program": "ruby", "params": {}}) for run in programs(3)]
     found = compare(*one, *two)
@@ -435,7 +431,7 @@ def test_programs_are_told_apart_by_their_params_or_else_by_their_names() -> Non
     [({"images_seen": 97}, "images seen differ"), ({"comparable": {"samples": 13}}, "fingerprints differ"),
      ({"processor": "a GPU"}, "processor differ")],
 )  # fmt: skip
-def test_what_is_known_of_a_program_is_held_to_the_same_rules(changes: dict[str, Any], says: str) -> None:
+def test_what_is_known_of_a_program_is_held_to_the_same_rules(changes, says):
     assert says in refusal(*runs("cosine", 1), *programs(2, **changes))
 
 
@@ -443,7 +439,7 @@ def test_what_is_known_of_a_program_is_held_to_the_same_rules(changes: dict[str,
 
 
 @pytest.mark.parametrize("recall", [0.003, 0.6])
-def test_between_two_arms_that_a_gaussian_beats_it_is_too_early_for_any_verdict(recall: float) -> None:
+def test_between_two_arms_that_a_gaussian_beats_it_is_too_early_for_any_verdict(recall):
     """However small their shares are: these say nothing about it."""
 
     def side(name: str, fd: float) -> list[Record]:
@@ -462,7 +458,7 @@ def test_between_two_arms_that_a_gaussian_beats_it_is_too_early_for_any_verdict(
     assert any("a Gaussian 12 (N = 720)" in note for note in alone.notes)
 
 
-def test_a_gaussian_with_a_higher_recall_decides_nothing() -> None:
+def test_a_gaussian_with_a_higher_recall_decides_nothing():
     name = "classifier.recall"
     scores = {f"yardsticks.gaussian.{name}": 0.9, "yardsticks.gaussian.classifier.count": 5}
     both = [result(schedule, seed, scores=scores | {name: recall + seed / 1000})
@@ -470,7 +466,7 @@ def test_a_gaussian_with_a_higher_recall_decides_nothing() -> None:
     assert compare(*both).verdicts[0].outcome == "better"
 
 
-def test_whichever_arm_copies_is_said_with_its_seeds() -> None:
+def test_whichever_arm_copies_is_said_with_its_seeds():
     linear = runs("linear", 2)
     for run in linear[:2]:
         run.scores.update(COPIES)
@@ -480,7 +476,7 @@ def test_whichever_arm_copies_is_said_with_its_seeds() -> None:
 
 
 @pytest.mark.parametrize(("last", "noted"), [(0.06, False), (0.9, True)])
-def test_a_verdict_on_skewed_differences_says_so(last: float, noted: bool) -> None:
+def test_a_verdict_on_skewed_differences_says_so(last, noted):
     gaps = [0.3, 0.31, 0.32, 0.33, 0.34, 0.35, 0.36, 0.34 + last]
     sides = [run for seed, gap in enumerate(gaps) for run in (result(seed=seed), result("linear", seed, 1 + gap))]
     found = compare(*sides)
@@ -502,9 +498,7 @@ def test_a_verdict_on_skewed_differences_says_so(last: float, noted: bool) -> No
         ("dinov2.fd", 1, [0.5, -0.3, 0.4, -0.2, 0.1, 0.3], "worse in classifier.fd, inconclusive in dinov2.fd"),
     ],
 )
-def test_two_representations_agree_disagree_or_leave_it_open(
-    other: str, sign: int, gaps: list[float], ending: str
-) -> None:
+def test_two_representations_agree_disagree_or_leave_it_open(other, sign, gaps, ending):
     both = [judged(pair(CLEAR)), judged(pair([sign * gap for gap in gaps], other), metric=other)]
     (line,) = verdict.representations(both, FD)
     assert line.startswith(f"b, by each extractor's features: {ending}")
@@ -512,7 +506,7 @@ def test_two_representations_agree_disagree_or_leave_it_open(
     assert verdict.representations(both[:1], FD) == verdict.representations(both, "classifier.recall") == []
 
 
-def test_a_verdict_is_a_sentence_that_says_all_that_it_rests_on() -> None:
+def test_a_verdict_is_a_sentence_that_says_all_that_it_rests_on():
     real = {"real.classifier.fd": 0.178, "real.classifier.count": 359.0}
     arms = [
         result(schedule, seed, scores={FD: fd + 0.01 * seed, **real},
@@ -536,7 +530,7 @@ def test_a_verdict_is_a_sentence_that_says_all_that_it_rests_on() -> None:
     assert json.loads(json.dumps(shown.to_dict(found), allow_nan=False))["verdicts"][0]["outcome"] == "worse"
 
 
-def test_names_from_outside_stay_text_wherever_they_are_shown() -> None:
+def test_names_from_outside_stay_text_wherever_they_are_shown():
     both = [*runs("cosine", 1), *runs("linear", 2)]
     for run in both[6:]:
         run.params["diffusion.schedule.name"] = "<script>\x1b[31mlinear"
@@ -546,7 +540,7 @@ def test_names_from_outside_stay_text_wherever_they_are_shown() -> None:
     assert "<script>" not in render.markdown(page) + render.html("title", "command", page[2:])
 
 
-def test_bibtex_escapes_what_latex_would_read() -> None:
+def test_bibtex_escapes_what_latex_would_read():
     found = replace(judged(pair(CLEAR)), arm="a_b", baseline="50% & {c}^~#$\\", setting="x_y")
     text = citation.bibtex(found)
     assert text.startswith("@misc{ddpm-a-b-50-c-classifier-fd,\n")

@@ -1,7 +1,5 @@
 """params.yaml: read as DVC reads it; every mistake gives one line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -25,18 +23,18 @@ CHOICES = [(key, name) for key, family in FAMILIES.items() if "evaluate" not in 
 CORRUPT = object()
 
 
-def test_params_yaml_is_the_digits_preset() -> None:
+def test_params_yaml_is_the_digits_preset():
     assert (ROOT / "params.yaml").read_text() == presets.text("digits")
 
 
-def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu() -> None:
+def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu():
     """Otherwise its fingerprint would, and a baseline from another machine could gate nothing."""
     gated = config.check(file.decode(presets.text("digits_small"), "digits_small"))
     assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_every_preset_loads_and_its_network_can_be_built(name: str) -> None:
+def test_every_preset_loads_and_its_network_can_be_built(name):
     loaded = config.check(file.decode(presets.text(name), name))
     assert sum(parameter.numel() for parameter in build.network(loaded).parameters()) > 0
     assert config.check(loaded.to_dict(), "again") == loaded
@@ -52,7 +50,7 @@ PARTNERS = {
 
 
 @pytest.mark.parametrize(("key", "name"), CHOICES)
-def test_a_config_with_any_variant_survives_json(key: str, name: str) -> None:
+def test_a_config_with_any_variant_survives_json(key, name):
     section, _, field = key.partition(".")
     spec = {"name": name}
     chosen = small(**{section: PARTNERS.get(name, {}) | ({field: spec} if field else spec)})
@@ -63,7 +61,7 @@ def test_a_config_with_any_variant_survives_json(key: str, name: str) -> None:
     assert parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
 
 
-def test_auto_is_the_classifier_unless_the_images_may_have_no_classes() -> None:
+def test_auto_is_the_classifier_unless_the_images_may_have_no_classes():
     auto = {"extractors": ["auto", "inception"]}
     assert small(evaluate=auto) == small(evaluate={"extractors": ["classifier", "inception"]})
     mine = small(evaluate=auto, data={"dataset": {"name": "image_folder"}, "source": "mine"}).evaluate
@@ -74,14 +72,14 @@ def test_auto_is_the_classifier_unless_the_images_may_have_no_classes() -> None:
     assert both.resolved(5).extractors == ("classifier",)
 
 
-def test_what_shapes_a_model_is_all_of_the_config_that_does() -> None:
+def test_what_shapes_a_model_is_all_of_the_config_that_does():
     training = small().training()
     assert training == small(sample={"count": 99}, evaluate={"extractors": ["inception"]}).training()
     assert training != small(train={"batch_size": 4}).training()
     assert training != small(data={"image_size": 16}).training()
 
 
-def test_only_hides_what_is_not_listed() -> None:
+def test_only_hides_what_is_not_listed():
     part = small().only(["seed", "data.image_size", "train"])
     assert (part.seed, part.data.image_size, part.train) == (0, 8, small().train)
     for hidden in ("device", "diffusion", "sample"):
@@ -97,9 +95,7 @@ def test_only_hides_what_is_not_listed() -> None:
     width=st.integers(1, 1024),
     as_list=st.booleans(),
 )
-def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(
-    channels: int, height: int, width: int, as_list: bool
-) -> None:
+def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(channels, height, width, as_list):
     size = [height, width] if as_list or height != width else height
     data = small(data={"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}).training().data
     assert data.shape == (channels, height, width)
@@ -174,7 +170,7 @@ def _adamw(**fields: Any) -> dict[str, Any]:
         ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics: unknown 'fidd' (did you mean 'fid'?); allowed: "),
     ],
 )
-def test_a_mistake_names_key_value_and_what_is_allowed(section: str, values: dict[str, Any], message: str) -> None:
+def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message):
     with pytest.raises(UserError) as raised:
         small(**{section: values})
     assert str(raised.value).startswith(f"small: {message}")
@@ -182,12 +178,12 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section: str, values: dic
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "cpu\n"])
-def test_a_device_of_another_name_is_refused(device: str) -> None:
+def test_a_device_of_another_name_is_refused(device):
     with pytest.raises(UserError, match=r"small: device: .* is not allowed"):
         config.check({**small().to_dict(), "device": device}, "small")
 
 
-def test_every_section_must_be_there_and_no_other() -> None:
+def test_every_section_must_be_there_and_no_other():
     value = small().to_dict()
     value["trian"] = value.pop("train")
     with pytest.raises(UserError, match=r"train: missing; .*; trian: unknown key \(did you mean 'train'\?\);"):
@@ -221,7 +217,7 @@ def test_every_section_must_be_there_and_no_other() -> None:
         (b"{a: 1}: 2", "line 1: found unhashable key"),
     ],
 )
-def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as raised:
@@ -230,7 +226,7 @@ def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path: Path, co
     assert message in str(raised.value)
 
 
-def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no such file; run this in the project's folder"):
         config.load(tmp_path / "params.yaml")
     with pytest.raises(UserError, match="cannot be read"):
@@ -251,7 +247,7 @@ plain = st.text(st.characters(codec="ascii"), max_size=6)
 @example("2001-01-01")
 @given(numberlike | st.sampled_from(WORDS.split()) | plain)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_scalar_is_read_as_dvc_reads_it(tmp_path: Path, scalar: str) -> None:
+def test_a_scalar_is_read_as_dvc_reads_it(tmp_path, scalar):
     path = tmp_path / "params.yaml"
     path.write_text(f"key: {scalar}\n", encoding="utf-8")
     assert repr(ours(path)) == repr(dvcs(path))

@@ -1,7 +1,5 @@
 """Snapshots of a training, and their scores: from the trainer to metrics/curve.csv."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 from pathlib import Path
@@ -49,7 +47,7 @@ class KilledAt(Memory):
             raise KeyboardInterrupt
 
 
-def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with() -> None:
+def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with():
     """But for the config in it: constant rate and average make each point a fair end."""
     out = run(small(train={"snapshots": [16, 64, 96]}), "out")
     assert sorted(path.name for path in (out / "snapshots").iterdir()) == ["0000016.safetensors", "0000064.safetensors"]
@@ -61,7 +59,7 @@ def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with() -> No
         assert torch.equal(weights, snapshot.network.state_dict()[name]), name
 
 
-def test_snapshots_change_no_byte_of_the_weights_and_their_absence_none_of_the_file() -> None:
+def test_snapshots_change_no_byte_of_the_weights_and_their_absence_none_of_the_file():
     plain, with_them = run(small(), "plain"), run(small(train={"snapshots": [16]}), "with")
     model = load_model(plain / "model.safetensors", CPU)
     assert "snapshots" not in model.written["train"]
@@ -71,7 +69,7 @@ def test_snapshots_change_no_byte_of_the_weights_and_their_absence_none_of_the_f
 
 
 @pytest.mark.parametrize("step", [3, 7, 9])  # before the snapshot, after it but not saved, after a checkpoint
-def test_a_snapshot_has_the_same_bytes_after_a_kill(step: int) -> None:
+def test_a_snapshot_has_the_same_bytes_after_a_kill(step):
     config = small(train={"snapshots": [48], "checkpoint_every": 8})
     whole = run(config, "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -81,15 +79,13 @@ def test_a_snapshot_has_the_same_bytes_after_a_kill(step: int) -> None:
     assert sha256(halves / "model.safetensors") == sha256(whole / "model.safetensors")
 
 
-def test_snapshots_of_epochs_beyond_the_end_are_refused() -> None:
+def test_snapshots_of_epochs_beyond_the_end_are_refused():
     epochs = {"steps": None, "epochs": 2, "snapshots": [8, 128]}
     with pytest.raises(UserError, match=r"train.snapshots: 128 is beyond the end, .* 64 images; allowed: at most that"):
         run(small(train=epochs), "out")
 
 
-def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(
-    digits: Path, classifier_reference: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits, classifier_reference, monkeypatch):
     unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
     config = small(
         data={"image_size": 16},

@@ -1,10 +1,7 @@
 """The machine's name and abilities, as recorded with the scores."""
 
-from __future__ import annotations
-
 import os
 import platform
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,13 +23,13 @@ flags\t\t: fpu avx2
 """
 
 
-def test_a_cpu_is_named_by_its_model(tmp_path: Path) -> None:
+def test_a_cpu_is_named_by_its_model(tmp_path):
     (tmp_path / "cpuinfo").write_text(CPUINFO)
     assert devices.processor(CPU, tmp_path / "cpuinfo") == "AMD EPYC, cpu family 26, model 2"
 
 
 @pytest.mark.parametrize("content", [None, "processor\t: 0\nCPU implementer\t: 0x41\n"])
-def test_where_the_kernel_does_not_name_it_the_platform_does(tmp_path: Path, content: str | None) -> None:
+def test_where_the_kernel_does_not_name_it_the_platform_does(tmp_path, content):
     if content:
         (tmp_path / "cpuinfo").write_text(content)
     assert devices.processor(CPU, tmp_path / "cpuinfo") == (platform.processor() or platform.machine())
@@ -47,9 +44,7 @@ def test_where_the_kernel_does_not_name_it_the_platform_does(tmp_path: Path, con
         (False, False, None, torch.backends.cpu.get_cpu_capability()),
     ],
 )
-def test_the_widest_instructions_that_matrix_products_may_use(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, bf16: bool, limit: str | None, expected: str
-) -> None:
+def test_the_widest_instructions_that_matrix_products_may_use(monkeypatch, amx, bf16, limit, expected):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     if limit:
@@ -60,9 +55,7 @@ def test_the_widest_instructions_that_matrix_products_may_use(
 
 
 @pytest.mark.parametrize(("chosen", "threads"), [(None, 1), ("3", 3)])
-def test_a_process_has_one_thread_unless_the_environment_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch, chosen: str | None, threads: int
-) -> None:
+def test_a_process_has_one_thread_unless_the_environment_says_otherwise(monkeypatch, chosen, threads):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if chosen:
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
@@ -71,11 +64,11 @@ def test_a_process_has_one_thread_unless_the_environment_says_otherwise(
     assert torch.get_num_threads() == threads
 
 
-def test_what_compiles_is_a_rule_about_the_device() -> None:
+def test_what_compiles_is_a_rule_about_the_device():
     assert not devices.compiles(CPU)
 
 
-def test_compiled_code_is_kept_apart_for_each_version_of_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compiled_code_is_kept_apart_for_each_version_of_torch(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     folders = []
     for version in ("2.12", "2.13"):

@@ -1,7 +1,5 @@
 """The process' formulas against diffusers in float64, and against the algebra that they must satisfy."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -45,14 +43,14 @@ def images() -> tuple[Tensor, Tensor]:
 STEPS = torch.tensor([1, 2, 50, 99, 100])
 
 
-def test_q_sample_equals_diffusers(chain: Chain, images: tuple[Tensor, Tensor]) -> None:
+def test_q_sample_equals_diffusers(chain, images):
     x_0, epsilon = images
     ours = q_sample(x_0, epsilon, chain.at(STEPS))
     torch.testing.assert_close(ours, peer().add_noise(x_0, epsilon, STEPS - 1), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("step", [2, 50, 100])
-def test_posterior_equals_diffusers(chain: Chain, images: tuple[Tensor, Tensor], step: int) -> None:
+def test_posterior_equals_diffusers(chain, images, step):
     x_0, x_t = images
     scheduler = peer()
     scheduler.config.prediction_type = "sample"
@@ -64,7 +62,7 @@ def test_posterior_equals_diffusers(chain: Chain, images: tuple[Tensor, Tensor],
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_posterior_is_the_product_of_gaussians(chain: Chain) -> None:
+def test_posterior_is_the_product_of_gaussians(chain):
     """q(x_{t-1} | x_t, x_0) is proportional to q(x_t | x_{t-1}) q(x_{t-1} | x_0): precisions add."""
     schedule, at = chain.schedule, chain.at_step(40)
     alpha, beta, before = schedule.alpha[39], schedule.beta[39], schedule.alpha_bar_prev[39]
@@ -75,7 +73,7 @@ def test_posterior_is_the_product_of_gaussians(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("name", variant.names("parameterizations"))
-def test_the_true_target_gives_back_x_0_and_epsilon(name: str, chain: Chain, images: tuple[Tensor, Tensor]) -> None:
+def test_the_true_target_gives_back_x_0_and_epsilon(name, chain, images):
     parameterization = variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
     x_0, epsilon = images
     at = chain.at(STEPS)
@@ -85,7 +83,7 @@ def test_the_true_target_gives_back_x_0_and_epsilon(name: str, chain: Chain, ima
     torch.testing.assert_close(prediction.epsilon, epsilon, rtol=1e-9, atol=1e-9)
 
 
-def test_normal_kl_equals_torch_distributions() -> None:
+def test_normal_kl_equals_torch_distributions():
     generator = torch.Generator().manual_seed(2)
     mean_1, log_1, mean_2, log_2 = torch.randn(4, 50, generator=generator, dtype=torch.float64)
     theirs = torch.distributions.kl_divergence(
@@ -94,7 +92,7 @@ def test_normal_kl_equals_torch_distributions() -> None:
     torch.testing.assert_close(diffusion.normal_kl(mean_1, log_1, mean_2, log_2), theirs)
 
 
-def test_prior_kl_is_the_distance_of_the_last_step_from_noise(chain: Chain) -> None:
+def test_prior_kl_is_the_distance_of_the_last_step_from_noise(chain):
     x_0, alpha_bar = torch.tensor([-0.5, 1.0], dtype=torch.float64), float(chain.schedule.alpha_bar[9])
     theirs = torch.distributions.kl_divergence(Normal(alpha_bar**0.5 * x_0, (1 - alpha_bar) ** 0.5), Normal(0.0, 1.0))
     torch.testing.assert_close(diffusion.prior_kl(x_0, chain.at_step(10)).flatten(), theirs, rtol=1e-9, atol=0)
@@ -105,7 +103,7 @@ LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
 @settings(max_examples=50)
 @given(mean=st.floats(-1.5, 1.5), log_variance=st.floats(-14, 4))
-def test_the_256_levels_have_all_the_likelihood(mean: float, log_variance: float) -> None:
+def test_the_256_levels_have_all_the_likelihood(mean, log_variance):
     log_likelihood = diffusion.discretized_log_likelihood(LEVELS, torch.tensor(mean), torch.tensor(log_variance))
     assert log_likelihood.isfinite().all()
     assert (log_likelihood <= 0).all()
@@ -114,7 +112,7 @@ def test_the_256_levels_have_all_the_likelihood(mean: float, log_variance: float
 
 @settings(max_examples=50)
 @given(mean=st.floats(-1, 1), log_variance=st.floats(-12, 2), level=st.integers(0, 255))
-def test_the_likelihood_of_a_level_is_the_mass_of_its_bin(mean: float, log_variance: float, level: int) -> None:
+def test_the_likelihood_of_a_level_is_the_mass_of_its_bin(mean, log_variance, level):
     below = -math.inf if level == 0 else LEVELS[level] - 1 / 255
     above = math.inf if level == 255 else LEVELS[level] + 1 / 255
     normal = stats.norm(mean, math.exp(log_variance / 2))
@@ -125,7 +123,7 @@ def test_the_likelihood_of_a_level_is_the_mass_of_its_bin(mean: float, log_varia
 
 
 @pytest.mark.parametrize("mean", [-500.0, -2.0, 0.0, 2.0, 500.0])
-def test_the_likelihoods_gradient_is_finite_however_far_the_mean(mean: float) -> None:
+def test_the_likelihoods_gradient_is_finite_however_far_the_mean(mean):
     means = torch.full((256,), mean, requires_grad=True)
     log_variance = torch.full((256,), -9.0, requires_grad=True)
     diffusion.discretized_log_likelihood(LEVELS.float(), means, log_variance).sum().backward()
@@ -136,7 +134,7 @@ def test_the_likelihoods_gradient_is_finite_however_far_the_mean(mean: float) ->
 
 
 @pytest.mark.parametrize("name", ["fixed_small", "fixed_large"])
-def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
+def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name):
     """-log p(x_{0:T}) / q(x_{1:T} | x_0) along chains drawn step by step, with a poor model: its x_0 is 0.8 x_t."""
     steps, count = 6, 200_000
     schedule = NoiseSchedule.from_betas(np.linspace(0.05, 0.6, steps))
@@ -179,7 +177,7 @@ def test_the_bounds_terms_sum_to_a_direct_estimate_of_it(name: str) -> None:
     assert error < 0.02 * ours
 
 
-def test_images_survive_the_way_to_floats_and_back() -> None:
+def test_images_survive_the_way_to_floats_and_back():
     levels = torch.arange(256, dtype=torch.uint8)
     floats = diffusion.from_images(levels)
     assert floats.min() == -1
@@ -188,6 +186,6 @@ def test_images_survive_the_way_to_floats_and_back() -> None:
     assert diffusion.to_images(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
 
 
-def test_a_chain_of_one_step_works() -> None:
+def test_a_chain_of_one_step_works():
     at = Chain(NoiseSchedule.from_betas(np.array([0.5]))).at_step(1)
     assert all(value.isfinite().all() for value in at)

@@ -1,7 +1,5 @@
 """Training on gloo ranks: the same as on one, and a one-line end when a rank fails."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -83,7 +81,7 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [LEARNED, SHOWN], ids=["learned", "shown"])
-def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_two_ranks_learn_what_one_learns(tmp_path, options):
     """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
     (tmp_path / "1").mkdir()
     trained(tmp_path / "1", options)
@@ -96,9 +94,7 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path, options: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_a_signalled_run_goes_on_with_another_number_of_ranks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_signalled_run_goes_on_with_another_number_of_ranks(tmp_path, capsys):
     options = {"train": {"steps": 80, "checkpoint_every": 5}}
     first = start(tmp_path / "stopped", 2, options)
     wait_for(lambda: list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors")), first)
@@ -123,7 +119,7 @@ class Stop(Memory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float16"])  # this has a scaler's state
-def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, precision: str) -> None:
+def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path, precision):
     """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
     options = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
     with pytest.raises(InterruptedError):
@@ -143,7 +139,7 @@ def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path: Path, preci
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path):
     launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
     wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
     ranks = psutil.Process(launched.pid).children()
@@ -158,7 +154,7 @@ def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_nothing_listens_on_the_network(tmp_path: Path) -> None:
+def test_nothing_listens_on_the_network(tmp_path):
     """torchrun unpickles what its store holds, so whoever reached a port of the launcher could run code in it."""
     launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
     wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
@@ -175,7 +171,7 @@ def test_nothing_listens_on_the_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path: Path) -> None:
+def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path):
     code, said = finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes"))
     assert code == 2
     lines = [line for line in said.splitlines() if line.startswith("error:")]
@@ -199,9 +195,7 @@ def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp
         ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
     ],
 )
-def test_the_rank_that_failed_first_is_the_cause(
-    ends: dict[int, tuple[int, int]], said: str | int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
     """ends: exit code and second of each rank's end."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
 
@@ -223,7 +217,7 @@ def test_the_rank_that_failed_first_is_the_cause(
 
 
 @pytest.mark.long
-def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path: Path) -> None:
+def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     environment = {**os.environ, "TWO_RANKS_FOLDER": str(tmp_path), "TWO_RANKS_CUT": "yes", "TWO_RANKS_TRAIN": "{}"}
     ended = subprocess.run(
@@ -234,7 +228,7 @@ def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path
 
 
 @pytest.mark.long
-def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path: Path) -> None:
+def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path):
     code, said = finish(start(tmp_path, 2, {"train": {"batch_size": 1}}))
     assert code == 2
     assert said.count("error:") == 1
@@ -242,13 +236,13 @@ def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
-def test_the_shares_are_the_whole_in_order_and_even(count: int, size: int) -> None:
+def test_the_shares_are_the_whole_in_order_and_even(count, size):
     shares = [range(count)[Ranks(rank, size).share(count)] for rank in range(size)]
     assert [item for share in shares for item in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_processes_follow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_follow_the_machine(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert distributed.processes("auto", "auto") == 1
     assert distributed.processes(5, "cpu") == 5

@@ -101,7 +101,7 @@ def named(block: Block) -> str:
     return f"{block.page}-{block.lines[0][0]}-{block.lines[0][-1]}"
 
 
-def test_every_page_has_blocks_that_say_how_they_are_tested() -> None:
+def test_every_page_has_blocks_that_say_how_they_are_tested():
     assert len(shell()) > 20
     for block in blocks():
         assert block.language in {"sh", "python", "mermaid", "yaml"}, block
@@ -111,7 +111,7 @@ def test_every_page_has_blocks_that_say_how_they_are_tested() -> None:
             assert re.fullmatch(r"file: ddpm/(variants/\w+|networks|scoring)/\w+\.py", block.mark), block
 
 
-def test_the_contents_name_every_page() -> None:
+def test_the_contents_name_every_page():
     contents = (ROOT / "docs/README.md").read_text()
     assert all(f"({page.name})" in contents for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
 
@@ -120,14 +120,14 @@ def test_the_contents_name_every_page() -> None:
 
 
 @pytest.mark.parametrize("block", shell(), ids=named)
-def test_every_command_is_one_that_its_program_takes(block: Block) -> None:
+def test_every_command_is_one_that_its_program_takes(block):
     for program, *arguments in block.lines:
         if program not in TRUSTED:
             CHECKS[program](arguments)
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
-def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> None:
+def test_every_key_and_value_that_is_set_may_stand_in_params(block):
     for words in block.lines:
         settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
         for combination in itertools.product(*map(assignments, settings)):
@@ -137,7 +137,7 @@ def test_every_key_and_value_that_is_set_may_stand_in_params(block: Block) -> No
 @pytest.mark.parametrize(
     "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
 )
-def test_what_is_shown_of_params_or_a_study_may_stand_there(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
     monkeypatch.chdir(ROOT)
     if block.mark == "study":
         loading.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
@@ -211,12 +211,12 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
+def test_every_target_of_make_that_is_named_exists(page):
     assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(MAKE_TARGETS)
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_file: Path) -> Path:
+def project(tmp_path, monkeypatch, model_file) -> Path:
     """A clone in which nothing ran, and everything that a ``run:`` block may need."""
     monkeypatch.chdir(tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "GITHUB_STEP_SUMMARY"):
@@ -255,9 +255,7 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)
-def test_what_is_to_be_run_runs(
-    block: Block, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_to_be_run_runs(block, project, monkeypatch, capsys):
     prepare(block.mark, project, monkeypatch)
     for program, *arguments in block.lines:
         assert program == "ddpm"
@@ -274,7 +272,7 @@ def test_what_is_to_be_run_runs(
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_leads_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith("https://"):
@@ -296,7 +294,7 @@ NAMED = re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", THEORY)
 
 
 @pytest.mark.parametrize(("name", "path"), NAMED, ids=lambda part: part)
-def test_what_the_theory_names_stands_in_the_file(name: str, path: str) -> None:
+def test_what_the_theory_names_stands_in_the_file(name, path):
     body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
     for part in name.split("."):
         found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
@@ -304,14 +302,14 @@ def test_what_the_theory_names_stands_in_the_file(name: str, path: str) -> None:
         body = found[0].body
 
 
-def test_the_theory_names_every_paper_of_the_code() -> None:
+def test_the_theory_names_every_paper_of_the_code():
     papers = {paper for file in CODE for paper in re.findall(r"arXiv:\d{4}\.\d{5}", file.read_text())}
     assert len(papers) > 20
     assert papers <= set(re.findall(r"arXiv:\d{4}\.\d{5}", THEORY)), papers - set(re.findall(r"arXiv:\S{10}", THEORY))
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_file_of_the_project_that_is_named_in_code_type_exists(page: Path) -> None:
+def test_every_file_of_the_project_that_is_named_in_code_type_exists(page):
     for name in re.findall(r"`((?:ddpm|stages|tests)/[\w/.]+)`", page.read_text()):
         assert (ROOT / name).exists(), name
 
@@ -319,7 +317,7 @@ def test_every_file_of_the_project_that_is_named_in_code_type_exists(page: Path)
 # --- diagrams and lines
 
 
-def test_the_diagram_of_the_pipeline_is_that_of_dvc() -> None:
+def test_the_diagram_of_the_pipeline_is_that_of_dvc():
     drawn = next(block.text for block in blocks() if block.page == "concepts.md" and block.language == "mermaid")
     edges = {tuple(line.split(" --> ")) for line in map(str.strip, drawn.splitlines()) if "-->" in line}
     assert edges == {
@@ -348,12 +346,12 @@ LINES = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_te
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line: str) -> None:
+def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line):
     pattern = re.compile(".*".join(map(re.escape, line.split("..."))), re.S)
     assert any(pattern.search(message) for message in messages())
 
 
-def test_a_line_that_no_code_prints_would_be_found() -> None:
+def test_a_line_that_no_code_prints_would_be_found():
     assert len(LINES) > 30
     with pytest.raises(AssertionError):
         test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")

@@ -1,7 +1,5 @@
 """The variants shown in docs/variants.md work, as if their files existed."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,7 +31,7 @@ MODULES = [block for block in FILES if block not in EXAMPLES]
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda block: block.mark)
-def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[variants.Variant]:
+def example(request, monkeypatch) -> type[variants.Variant]:
     """The variant that a block defines, as if its file existed."""
     family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
     with_module = [block for block in MODULES if f"/{name}_" in block.mark]
@@ -48,7 +46,7 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return variants.variant_class(family, name)
 
 
-def test_an_example_works(example: type[variants.Variant], tmp_path: Path, model_file: Path) -> None:
+def test_an_example_works(example, tmp_path, model_file):
     variant = example()
     (contract,) = [contract for contract in WORKS if isinstance(variant, contract)]
     WORKS[contract](variant, tmp_path, model_file)
@@ -116,7 +114,7 @@ WORKS: dict[type, Any] = {
 }
 
 
-def test_there_is_an_example_of_each_kind() -> None:
+def test_there_is_an_example_of_each_kind():
     families = {block.mark.split("/")[2] for block in EXAMPLES}
     assert families == {"schedules", "samplers", "networks", "datasets", "extractors", "metrics"}
     assert Architecture in WORKS

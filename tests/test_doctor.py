@@ -1,7 +1,5 @@
 """``ddpm doctor``: what is there, what is missing, how to get it, and the exit code for each."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -27,7 +25,7 @@ DIGITS = file.read(PRESETS / "digits.yaml")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_clone(tmp_path, monkeypatch) -> None:
     """A folder with git, DVC and the digits preset, nothing run yet, and an empty cache of torch.hub."""
     monkeypatch.chdir(tmp_path)
     for name in ("GIT_DIR", "DVC_ROOT", "MLFLOW_TRACKING_URI", "DDPM_TRACKING", *SETTINGS):
@@ -64,7 +62,7 @@ def states(found: list[dict[str, str]]) -> list[str]:
     return [each["state"] for each in found]
 
 
-def test_a_fresh_clone_lacks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fresh_clone_lacks_nothing(capsys):
     code, topics = run(capsys, "--offline")
     assert code == 0, topics
     assert topics.keys() >= {"packages", "git", "dvc", "repository", "device", "model", "mlflow"}
@@ -72,7 +70,7 @@ def test_a_fresh_clone_lacks_nothing(capsys: pytest.CaptureFixture[str]) -> None
     assert not Path("mlflow.db").exists()
 
 
-def test_the_listing_ends_in_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_listing_ends_in_what_is_missing(capsys):
     write(data={"dataset": {"name": "image_folder"}})
     with pytest.raises(SystemExit, match="1"):
         cli.main(["doctor"])
@@ -92,9 +90,7 @@ def test_the_listing_ends_in_what_is_missing(capsys: pytest.CaptureFixture[str])
         ({"dataset": {"name": "mnist"}, "source": "https://me:secret@example.org/m"}, "missing", "https://***@example"),
     ],
 )
-def test_images_are_where_the_source_says_or_not(
-    capsys: pytest.CaptureFixture[str], data: dict[str, Any], state: str, words: str
-) -> None:
+def test_images_are_where_the_source_says_or_not(capsys, data, state, words):
     Path("downloads").mkdir()
     write(data=data)
     code, topics = run(capsys)
@@ -103,14 +99,14 @@ def test_images_are_where_the_source_says_or_not(
     assert code == (state == "missing")
 
 
-def test_offline_what_would_be_downloaded_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_offline_what_would_be_downloaded_is_missing(capsys):
     write(data={"dataset": {"name": "cifar10"}}, evaluate={"extractors": ["inception"]})
     code, topics = run(capsys)
     assert (code, states(topics["dataset"]), states(topics["weights"])) == (0, ["fetch"], ["fetch"])
     assert run(capsys, "--offline")[0] == 1
 
 
-def test_damaged_weights_are_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_damaged_weights_are_missing(capsys, tmp_path):
     write(evaluate={"extractors": ["classifier", "inception"]})
     cached = tmp_path / "torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth"
     cached.parent.mkdir(parents=True)
@@ -120,9 +116,7 @@ def test_damaged_weights_are_missing(capsys: pytest.CaptureFixture[str], tmp_pat
     assert states(topics["weights"]) == ["missing"]
 
 
-def test_images_that_were_made_are_counted_and_others_are_said(
-    digits: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_that_were_made_are_counted_and_others_are_said(digits, capsys):
     shutil.copytree(digits, "data/processed")
     download("digits", None)
     assert run(capsys)[1]["dataset"][0]["found"] == "data/processed: digits 16x16x1, 1,438 train, 359 test images"
@@ -146,9 +140,7 @@ def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return ended.value.code, capsys.readouterr().err
 
 
-def test_images_of_another_source_are_not_those_of_params_yaml(
-    digits: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_another_source_are_not_those_of_params_yaml(digits, capsys):
     shutil.copytree(digits, "data/processed")
     manifest = json.loads(Path("data/processed/manifest.json").read_text())
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | {"dataset": "image_folder"}))
@@ -171,9 +163,7 @@ def test_images_of_another_source_are_not_those_of_params_yaml(
 
 
 @pytest.mark.parametrize("lock", [None, "", "stages: []", "stages: {download: {}}", "{"])
-def test_without_a_record_of_the_download_the_source_is_looked_for(
-    lock: str | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_record_of_the_download_the_source_is_looked_for(lock, capsys):
     write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
     if lock is not None:
         Path("dvc.lock").write_text(lock)
@@ -181,7 +171,7 @@ def test_without_a_record_of_the_download_the_source_is_looked_for(
     assert states(run(capsys)[1]["dataset"]) == ["missing"]
 
 
-def test_a_fresh_clone_has_a_record_but_no_images(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fresh_clone_has_a_record_but_no_images(capsys):
     download("image_folder", "nowhere")
     Path("data/raw").rmdir()
     write(data={"dataset": {"name": "image_folder"}, "source": "nowhere"})
@@ -194,7 +184,7 @@ def test_a_fresh_clone_has_a_record_but_no_images(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("folder", [".git", ".dvc"])
-def test_outside_a_clone_the_repository_is_missing(capsys: pytest.CaptureFixture[str], folder: str) -> None:
+def test_outside_a_clone_the_repository_is_missing(capsys, folder):
     shutil.rmtree(folder)
     code, topics = run(capsys)
     assert code == 1
@@ -222,9 +212,7 @@ stages:
         (".dvc/tmp/rwlock", '{"read": {"a": []}}', ["", '{"read": {"a"']),
     ],
 )
-def test_half_a_file_of_dvcs_is_told_with_what_to_remove(
-    capsys: pytest.CaptureFixture[str], file: str, whole: str, halves: list[str]
-) -> None:
+def test_half_a_file_of_dvcs_is_told_with_what_to_remove(capsys, file, whole, halves):
     Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
     path = Path(file)
     path.parent.mkdir(exist_ok=True)
@@ -238,13 +226,13 @@ def test_half_a_file_of_dvcs_is_told_with_what_to_remove(
         assert f"`rm {file}`" in topics["repository"][0]["fix"]
 
 
-def test_a_folder_that_git_does_not_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_git_does_not_know_is_said(capsys):
     shutil.rmtree(".git")
     Path(".git").mkdir()
     assert "is not a git repository" in run(capsys)[1]["repository"][0]["found"]
 
 
-def test_params_that_cannot_be_read_are_the_last_finding(capsys: pytest.CaptureFixture[str]) -> None:
+def test_params_that_cannot_be_read_are_the_last_finding(capsys):
     write(seed=-1)
     code, topics = run(capsys)
     assert code == 1
@@ -252,7 +240,7 @@ def test_params_that_cannot_be_read_are_the_last_finding(capsys: pytest.CaptureF
     assert "device" not in topics
 
 
-def test_an_impossible_network_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_network_is_said(capsys):
     write(data={"image_size": 18})
     code, topics = run(capsys)
     assert code == 1
@@ -260,15 +248,13 @@ def test_an_impossible_network_is_said(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gpu_that_is_not_there_is_missing(capsys):
     write(device="cuda")
     code, topics = run(capsys)
     assert (code, states(topics["device"])) == (1, ["missing"])
 
 
-def test_a_program_that_is_not_there_is_missing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_is_not_there_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     code, topics = run(capsys)
     assert (code, states(topics["git"]), states(topics["dvc"]), states(topics["make"])) == (
@@ -279,9 +265,7 @@ def test_a_program_that_is_not_there_is_missing(
     )
 
 
-def test_tracking_that_is_off_or_down_ends_nothing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tracking_that_is_off_or_down_ends_nothing(capsys, monkeypatch):
     monkeypatch.setenv("DDPM_TRACKING", "off")
     assert states(run(capsys)[1]["mlflow"]) == ["note"]
     monkeypatch.delenv("DDPM_TRACKING")
@@ -292,9 +276,7 @@ def test_tracking_that_is_off_or_down_ends_nothing(
 
 
 @pytest.mark.slow
-def test_a_store_of_another_version_of_mlflow_is_said_with_the_way_to_upgrade_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_of_another_version_of_mlflow_is_said_with_the_way_to_upgrade_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/made.db")
     Store().experiment  # noqa: B018 (makes the database)
     assert states(run(capsys)[1]["mlflow"]) == ["ok"]
@@ -310,9 +292,7 @@ def test_a_store_of_another_version_of_mlflow_is_said_with_the_way_to_upgrade_it
 
 
 @pytest.mark.parametrize("name", ["python", "dvc"])
-def test_another_environment_that_comes_first_in_path_is_said(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_environment_that_comes_first_in_path_is_said(name, capsys, monkeypatch):
     """As when .venv is not active: stages would run without the packages, or with others."""
     other = Path("elsewhere", name)
     other.parent.mkdir()
@@ -325,7 +305,7 @@ def test_another_environment_that_comes_first_in_path_is_said(
     assert "`source .venv/bin/activate`" in topics[name][0]["fix"]
 
 
-def test_a_clone_of_another_user_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clone_of_another_user_is_said(capsys, monkeypatch):
     """As in a container. git has a variable that makes it take each folder for another user's."""
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     code, topics = run(capsys)
@@ -341,13 +321,7 @@ def test_a_clone_of_another_user_is_said(capsys: pytest.CaptureFixture[str], mon
         ([".dvc"], "repository", ".dvc/cache/files/md5 cannot be read and written"),
     ],
 )
-def test_folders_that_cannot_be_written_are_missing(
-    refused: list[str],
-    topic: str,
-    words: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_folders_that_cannot_be_written_are_missing(refused, topic, words, capsys, monkeypatch):
     """Those that root made in a container, or a cache on a disk that is not mounted. Tests may run as root, who may
     write everywhere."""
     for name in ("data/model", "metrics"):
@@ -368,9 +342,7 @@ def test_folders_that_cannot_be_written_are_missing(
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_driver_that_torch_cannot_use_is_said(
-    cuda: str | None, words: str, fix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driver_that_torch_cannot_use_is_said(cuda, words, fix, capsys, monkeypatch):
     which = shutil.which
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/driver" if name == "nvidia-smi" else which(name))
     monkeypatch.setattr(torch.version, "cuda", cuda)
@@ -394,9 +366,7 @@ REAL_PACKAGES: Callable[[], doctor.Finding] = doctor.packages
         ),
     ],
 )
-def test_packages_are_held_to_what_the_project_asks_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requirements: list[str], state: str, words: list[str]
-) -> None:
+def test_packages_are_held_to_what_the_project_asks_for(tmp_path, monkeypatch, requirements, state, words):
     described = tmp_path / "installed/ddpm-1.dist-info/METADATA"
     described.parent.mkdir(parents=True)
     asked = "".join(f"Requires-Dist: {requirement}\n" for requirement in requirements)
@@ -407,12 +377,12 @@ def test_packages_are_held_to_what_the_project_asks_for(
     assert all(each in found.found for each in words)
 
 
-def test_without_pip_the_packages_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pip_the_packages_are_not_checked(monkeypatch):
     monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
     assert REAL_PACKAGES().state == "note"
 
 
-def test_names_from_outside_cannot_steer_the_terminal() -> None:
+def test_names_from_outside_cannot_steer_the_terminal():
     shown = doctor.listing([doctor.Finding("dataset", "ok", "a\x1b[31mred\nline")])
     assert "\x1b" not in shown
     assert "a\\x1b[31mred line" in shown

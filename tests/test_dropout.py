@@ -1,7 +1,5 @@
 """Dropout in training: the masks of any two layers, images and steps are independent, shifted or mirrored too."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np
@@ -52,9 +50,7 @@ def correlations(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArra
     return sums / np.sqrt(overlap)
 
 
-def test_masks_of_layers_images_and_steps_are_independent_at_every_lag(
-    keyed: list[tuple[Dropout, list[Tensor]]],
-) -> None:
+def test_masks_of_layers_images_and_steps_are_independent_at_every_lag(keyed):
     # (layers, steps, images, PLACES)
     drawn = np.stack([np.stack([masks(layer, keys) for keys in seen]) for layer, seen in keyed])
     assert drawn.shape[:3] == (len(keyed), len(STEPS), 8)
@@ -68,9 +64,7 @@ def test_masks_of_layers_images_and_steps_are_independent_at_every_lag(
         assert np.abs(alone).max() < BOUND
 
 
-def test_no_weak_correlation_is_common_to_pairs_of_layers_images_or_steps(
-    keyed: list[tuple[Dropout, list[Tensor]]],
-) -> None:
+def test_no_weak_correlation_is_common_to_pairs_of_layers_images_or_steps(keyed):
     """The same lag over all pairs of one kind: what is too small to see in one pair shows in their mean."""
     drawn = np.stack([np.stack([masks(layer, keys) for keys in seen]) for layer, seen in keyed])
     for axis in range(3):
@@ -80,7 +74,7 @@ def test_no_weak_correlation_is_common_to_pairs_of_layers_images_or_steps(
         assert np.abs(mean.sum(axis=0) / np.sqrt(len(mean))).max() < BOUND
 
 
-def test_opposite_keys_give_unrelated_masks(keyed: list[tuple[Dropout, list[Tensor]]]) -> None:
+def test_opposite_keys_give_unrelated_masks(keyed):
     """The first places of many images, and all lags of a few: a shift that repeats the sign hashes x and ~x alike."""
     layer, _ = keyed[0]
     keys = torch.randint(-(2**31), 2**31, (20_000, *keyed[0][1][0].shape[1:]), dtype=torch.int32)

@@ -1,9 +1,5 @@
 """What a message may show of an address: never a password, never a token."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import example, given
@@ -29,7 +25,7 @@ def leaks(text: str) -> bool:
 @example("https", "user", "KQ@ZZ", "host", "x")
 @example("https", "user", "KQ?Z@Z#Q", "host", "x")
 @example("https", "user", "@K", "host", "x")
-def test_no_password_is_shown(scheme: str, user: str, password: str, host: str, path: str) -> None:
+def test_no_password_is_shown(scheme, user, password, host, path):
     shown = masked(f"cannot reach {scheme}://{user}:{password}@{host}/{path} now")
     assert not leaks(shown)
     assert shown.startswith(f"cannot reach {scheme}://***")
@@ -37,7 +33,7 @@ def test_no_password_is_shown(scheme: str, user: str, password: str, host: str, 
 
 
 @given(SCHEMES, SECRET.filter(lambda user: user[0] != "/"), PLAIN, PLAIN, SECRET, st.sampled_from("?#"))
-def test_no_token_is_shown(scheme: str, user: str, host: str, path: str, token: str, mark: str) -> None:
+def test_no_token_is_shown(scheme, user, host, path, token, mark):
     for address in (f"{host}/{path}{mark}{token}", f"{user}@{host}/{path}{mark}{token}", f"{user}:{token}@{host}"):
         assert not leaks(masked(f"'{scheme}://{address}'"))
         assert not leaks(variant.shown(f"{scheme}://{address}"))
@@ -46,7 +42,7 @@ def test_no_token_is_shown(scheme: str, user: str, host: str, path: str, token: 
 
 
 @given(SCHEMES, PLAIN, PLAIN)
-def test_an_address_without_a_secret_stays_as_it_is(scheme: str, host: str, path: str) -> None:
+def test_an_address_without_a_secret_stays_as_it_is(scheme, host, path):
     text = f"{scheme}://{host}:8080/{path}: cannot be fetched; ask me@example.org"
     assert masked(text) == text
 
@@ -62,11 +58,11 @@ def test_an_address_without_a_secret_stays_as_it_is(scheme: str, host: str, path
         ("file:///home/me@work/x?token=1", "file:///home/me@work/x"),
     ],
 )
-def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
+def test_what_is_shown_of_an_address(text, shown):
     assert masked(text) == shown
 
 
-def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys):
     def main() -> None:
         raise UserError(f"params.yaml: key: {'x' * 13_000} is not allowed: run it again")
 
@@ -78,13 +74,13 @@ def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys: pyt
 
 
 @pytest.mark.parametrize("said", ["Failed to parse: 'me:hun' is not a valid host", "could not translate 'ter2@host'"])
-def test_a_message_that_quotes_a_piece_of_the_password_is_left_out(said: str) -> None:
+def test_a_message_that_quotes_a_piece_of_the_password_is_left_out(said):
     assert errors.reason(OSError(said), "http://me:hun/ter2@host") == "the reason contains part of the password"
     assert errors.reason(OSError(said), "http://you@host") == errors.reason(OSError(said), "http://host") == said
 
 
 @pytest.mark.parametrize("password", ["hun/ter2", "hun@ter2", "hun?ter2", "hun#ter2"])
-def test_a_source_with_a_password_is_refused_before_anything_is_asked_for_it(password: str, tmp_path: Path) -> None:
+def test_a_source_with_a_password_is_refused_before_anything_is_asked_for_it(password, tmp_path):
     with pytest.raises(UserError, match="contains a user name or password") as refused:
         ImageFolder().download(f"https://me:{password}@127.0.0.1:1/photos.zip", tmp_path / "raw")
     assert "hun" not in str(refused.value)
@@ -92,9 +88,7 @@ def test_a_source_with_a_password_is_refused_before_anything_is_asked_for_it(pas
 
 
 @pytest.mark.parametrize("password", ["hun/ter2", "hun@ter2", "hun?ter2", "hun#ter2", "hun:ter2"])
-def test_a_store_s_password_is_not_in_the_warning(
-    password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_s_password_is_not_in_the_warning(password, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DDPM_TRACKING", *store.SETTINGS):
         monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
@@ -124,9 +118,7 @@ IS_FULL = "error: the GPU's memory is full (CUDA out of memory. Tried to allocat
     ],
     ids=["gone", "gone before torch 2.8", "full"],
 )
-def test_a_gpu_that_is_gone_or_full_is_one_line(
-    error: RuntimeError, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_gpu_that_is_gone_or_full_is_one_line(error, line, capsys):
     def main() -> None:
         raise error
 
@@ -136,7 +128,7 @@ def test_a_gpu_that_is_gone_or_full_is_one_line(
 
 
 @pytest.mark.parametrize("said", [ASSERT, "CUDA error: an illegal memory access was encountered", "a bug of ours"])
-def test_a_fault_of_the_code_keeps_its_traceback(said: str) -> None:
+def test_a_fault_of_the_code_keeps_its_traceback(said):
     def main() -> None:
         raise RuntimeError(said)
 

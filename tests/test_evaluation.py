@@ -1,7 +1,5 @@
 """What evaluate.json and the files next to it report about a model and its sets of samples."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
@@ -37,7 +35,7 @@ SETTINGS = scoring_ranks.SETTINGS
 
 
 @pytest.fixture(scope="module")
-def folder(digits: Path, classifier_reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(digits, classifier_reference, tmp_path_factory) -> Path:
     folder = Path(shutil.copytree(classifier_reference, tmp_path_factory.mktemp("reference") / "reference"))
     write_json(folder / calibration.FILE, calibration.calibrate(SETTINGS, digits, folder, CPU))
     return folder
@@ -65,9 +63,7 @@ def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndar
     return np.clip(chosen + draw.normal(0, sd, chosen.shape), 0, 255).round().astype(np.uint8)
 
 
-def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(digits, folder, model, tmp_path):
     sets = [spoiled(digits, 30, 0), spoiled(digits, 30, 1)]
     both = evaluate(digits, folder, model, tmp_path, *sets)
     alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
@@ -98,7 +94,7 @@ def on_ranks(digits: Path, tmp_path: Path, most: int = distances.MOST) -> list[P
 
 
 @pytest.mark.slow
-def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: Path) -> None:
+def test_two_ranks_share_the_work_and_say_what_one_says(digits, tmp_path):
     """That of the reference too, which has the same bytes."""
     outs = on_ranks(digits, tmp_path)
     one, *both = (Counter(json.loads(path.read_text())) for out in outs for path in out.glob("calls-*"))
@@ -113,14 +109,14 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits: Path, tmp_path: 
 
 
 @pytest.mark.long
-def test_so_they_do_where_a_part_of_a_large_split_is_compared(digits: Path, tmp_path: Path) -> None:
+def test_so_they_do_where_a_part_of_a_large_split_is_compared(digits, tmp_path):
     outs = on_ranks(digits, tmp_path, 700)
 
     assert len({sha256(out / "reference") for out in outs}) == 1
     assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
 
 
-def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: Loaded, tmp_path: Path) -> None:
+def test_the_floor_stands_beside_the_scores(digits, folder, model, tmp_path):
     found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
 
     calibrated = json.loads((folder / calibration.FILE).read_text())
@@ -129,8 +125,8 @@ def test_the_floor_stands_beside_the_scores(digits: Path, folder: Path, model: L
 
 
 def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_there_are_more(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+    digits, folder, model, tmp_path
+):
     few = SETTINGS.model_copy(update={"metrics": ("fid", "kid"), "kid_subset_size": 100})
     scores = {
         count: evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=count), settings=few).scores
@@ -148,9 +144,7 @@ def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_ther
     assert scores[200]["real"]["classifier"]["fd"] > 0.2, "fewer images are further away: 359 have 0.178"
 
 
-def test_the_distance_against_n_begins_with_the_score(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+def test_the_distance_against_n_begins_with_the_score(digits, folder, model, tmp_path):
     found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 60))
 
     assert [(row["extractor"], row["n"]) for row in found.fd_n] == [("classifier", n) for n in (600, 300, 200, 150)]
@@ -159,9 +153,7 @@ def test_the_distance_against_n_begins_with_the_score(
     assert 0 < found.scores["classifier"]["fd_infinity"] < found.scores["classifier"]["fd"]
 
 
-def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(digits, folder, model, tmp_path):
     train, test = (np.array(open_split(digits, split)[0]) for split in ("train", "test"))
 
     copied = evaluate(digits, folder, model, tmp_path, train[100:500])
@@ -180,9 +172,7 @@ def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
     assert (new.nearest[0] != new.nearest[1]).any()
 
 
-def test_copies_of_an_image_in_the_part_of_a_large_split_are_shown_next_to_it(
-    digits: Path, model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copies_of_an_image_in_the_part_of_a_large_split_are_shown_next_to_it(digits, model, tmp_path, monkeypatch):
     monkeypatch.setattr(distances, "MOST", 700)
     make_reference(SETTINGS, digits, tmp_path / "reference", CPU)
     write_json(tmp_path / "reference" / calibration.FILE, {"classifier": {"floor": {}}})
@@ -196,9 +186,7 @@ def test_copies_of_an_image_in_the_part_of_a_large_split_are_shown_next_to_it(
     assert metrics.copied(flatten(found.scores)) == ["classifier", "pixels"]
 
 
-def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(digits, folder, model, tmp_path):
     settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=6, timesteps=5)})
     found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30), settings=settings)
     off = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
@@ -222,9 +210,7 @@ def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(
     assert off.excess == []
 
 
-def test_a_model_whose_likelihood_is_no_number_is_refused(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+def test_a_model_whose_likelihood_is_no_number_is_refused(digits, folder, model, tmp_path):
     class Broken(torch.nn.Module):
         def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             return x * torch.nan
@@ -234,9 +220,7 @@ def test_a_model_whose_likelihood_is_no_number_is_refused(
         evaluate(digits, folder, model._replace(network=Broken()), tmp_path, spoiled(digits, 30), settings=settings)
 
 
-def test_scoring_passes_no_real_image_through_the_extractor(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scoring_passes_no_real_image_through_the_extractor(digits, folder, model, tmp_path, monkeypatch):
     seen = []
     load = Classifier.load
 
@@ -250,7 +234,7 @@ def test_scoring_passes_no_real_image_through_the_extractor(
     assert sum(seen) == 400
 
 
-def test_too_few_images_in_any_set_are_refused(digits: Path, folder: Path, model: Loaded, tmp_path: Path) -> None:
+def test_too_few_images_in_any_set_are_refused(digits, folder, model, tmp_path):
     images = spoiled(digits, 30, count=150)
 
     with pytest.raises(UserError, match=r"sample\.count: 149 images .* 'kid' .* at least 150 "):
@@ -259,14 +243,12 @@ def test_too_few_images_in_any_set_are_refused(digits: Path, folder: Path, model
 
 
 @pytest.mark.parametrize("shape", [(200, 3, 16, 16), (200, 1, 32, 32), (200, 1, 16, 8)])
-def test_images_of_another_shape_are_refused(
-    shape: tuple[int, ...], digits: Path, folder: Path, model: Loaded, tmp_path: Path
-) -> None:
+def test_images_of_another_shape_are_refused(shape, digits, folder, model, tmp_path):
     with pytest.raises(UserError, match=r"can't be scored against digits's \(1, 16, 16\)"):
         evaluate(digits, folder, model, tmp_path, np.zeros(shape, dtype=np.uint8))
 
 
-def test_rows_are_written_with_their_columns_even_when_there_are_none(tmp_path: Path) -> None:
+def test_rows_are_written_with_their_columns_even_when_there_are_none(tmp_path):
     write_rows(tmp_path / "a.csv", [{"n": 3, "fd": 1 / 3}, {"n": 2, "fd": ""}], ["extractor", "n"])
     write_rows(tmp_path / "b.csv", [], ["t", "steps"])
 
@@ -299,7 +281,7 @@ def fingerprint(
     return str(found[key])
 
 
-def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_tells_what_is_comparable(folder, digits, tmp_path):
     own = fingerprint(folder)
 
     assert fingerprint(folder, count=201) != own
@@ -328,7 +310,7 @@ def test_the_fingerprint_tells_what_is_comparable(folder: Path, digits: Path, tm
         assert fingerprint(tmp_path) != own
 
 
-def test_the_fingerprint_says_when_sets_are_compared_in_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_says_when_sets_are_compared_in_part(folder, monkeypatch):
     own = fingerprint(folder)
     monkeypatch.setattr(distances, "MOST", 1438)  # all train images
     assert fingerprint(folder) == own
@@ -336,7 +318,7 @@ def test_the_fingerprint_says_when_sets_are_compared_in_part(folder: Path, monke
     assert fingerprint(folder) != own
 
 
-def test_the_fingerprint_is_the_same_on_every_machine(folder: Path) -> None:
+def test_the_fingerprint_is_the_same_on_every_machine(folder):
     own = fingerprint(folder)
     threads = torch.get_num_threads()
     try:
@@ -347,7 +329,7 @@ def test_the_fingerprint_is_the_same_on_every_machine(folder: Path) -> None:
     assert fingerprint(folder, SETTINGS.model_copy(update={"batch_size": 7})) == own
 
 
-def test_one_hash_leaves_the_sampler_out(folder: Path) -> None:
+def test_one_hash_leaves_the_sampler_out(folder):
     rest = fingerprint(folder, key="hash_without_sampling")
 
     assert rest != fingerprint(folder)

@@ -1,7 +1,5 @@
 """The examples run as they are, and learn."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import subprocess
@@ -19,12 +17,12 @@ ROOT = Path(__file__).parent.parent
 ONE_FILE = ROOT / "examples/ddpm_in_one_file.py"
 
 
-def test_the_one_file_example_is_short() -> None:
+def test_the_one_file_example_is_short():
     assert len(ONE_FILE.read_text().splitlines()) <= 150
 
 
 @pytest.mark.slow
-def test_the_one_file_example_draws_a_grid(tmp_path: Path) -> None:
+def test_the_one_file_example_draws_a_grid(tmp_path):
     command = [sys.executable, ONE_FILE, "--steps", "3", "--out", tmp_path / "digits.png"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -34,7 +32,7 @@ def test_the_one_file_example_draws_a_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_one_file_example_learns() -> None:
+def test_the_one_file_example_learns():
     """After 60 steps its x_0 is nearer to the digits than their mean is, at a t where half of the image is left."""
     example = runpy.run_path(str(ONE_FILE))
     torch.manual_seed(0)
@@ -60,9 +58,7 @@ class Trial:
         return low
 
 
-def test_a_trial_of_the_search_is_an_experiment_that_may_be_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_of_the_search_is_an_experiment_that_may_be_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran: list[list[str]] = []
 

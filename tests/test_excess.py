@@ -1,7 +1,5 @@
 """The smallest possible error, against brute force, and what is said of models of which the truth is known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +79,7 @@ def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Te
 
 
 @pytest.mark.parametrize("target", variant.names("parameterizations"))
-def test_the_ideal_denoiser_has_no_excess_whatever_its_target(target: str) -> None:
+def test_the_ideal_denoiser_has_no_excess_whatever_its_target(target):
     train, chosen = grey(40), diffusion(target)
     for queries in (train[:6], grey(6, seed=1), np.full((1, 1, 4, 4), 255, np.uint8)):
         own, best = (
@@ -93,13 +91,13 @@ def test_the_ideal_denoiser_has_no_excess_whatever_its_target(target: str) -> No
 
 
 @pytest.mark.parametrize("schedule", ["linear", "karras"])
-def test_no_schedule_makes_it_inexact(schedule: str) -> None:
+def test_no_schedule_makes_it_inexact(schedule):
     train, chosen = grey(40), diffusion(schedule=schedule)
     own = model_error(Ideal(train, chosen), chosen, train[:5])
     np.testing.assert_allclose(own, optimum(chosen, train[:5], Gallery(train, every(40))), rtol=1e-3, atol=1e-5)
 
 
-def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_blocks_it_is_the_same(monkeypatch):
     train, chosen = grey(40), diffusion()
     whole = optimum(chosen, train[:7], Gallery(train, every(40)))
     monkeypatch.setattr(least_error, "VALUES", 100)
@@ -107,7 +105,7 @@ def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(optimum(chosen, train[:7], Gallery(train, every(40))), whole, rtol=1e-3, atol=1e-6)
 
 
-def test_a_model_with_classes_is_measured_against_the_images_of_the_class() -> None:
+def test_a_model_with_classes_is_measured_against_the_images_of_the_class():
     train, chosen = grey(40), diffusion()
     classes = torch.arange(40) % 4
     network, labels = Ideal(train, chosen, classes), classes[:8]
@@ -116,7 +114,7 @@ def test_a_model_with_classes_is_measured_against_the_images_of_the_class() -> N
     assert given.sum() < optimum(chosen, train[:8], Gallery(train, every(40))).sum()
 
 
-def test_without_signal_there_is_nothing_to_learn_and_no_row() -> None:
+def test_without_signal_there_is_nothing_to_learn_and_no_row():
     zero = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
     chosen = small(diffusion={"T": 12, "schedule": zero}).diffusion
     train = grey(20)
@@ -129,9 +127,7 @@ def test_without_signal_there_is_nothing_to_learn_and_no_row() -> None:
     assert all(row["excess_train"] == 0 and math.isfinite(float(row["log_snr"])) for row in rows)
 
 
-def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_them(monkeypatch):
     train = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4), dtype=np.uint8)
     config = small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
     monkeypatch.setattr(bounds, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
@@ -157,7 +153,7 @@ Say: TypeAlias = Callable[[str], tuple[Diagnosis, Levels]]
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Say:
+def said(tmp_path_factory) -> Say:
     """What is said of a denoiser of 200 images of a known mixture."""
     folder = tmp_path_factory.mktemp("mixture")
     mixture = Mixture(components=3, size=(4, 4), count=360)
@@ -211,7 +207,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Say:
     return say
 
 
-def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said: Say) -> None:
+def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said):
     found, levels = said("perfect")
     assert (levels["excess_train"] > -4 * levels["excess_train_se"]).all()
     assert (levels["excess_test"] < 4 * levels["excess_test_se"]).all()
@@ -222,7 +218,7 @@ def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said: Say) -> N
     assert found.within < 0.05
 
 
-def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said: Say) -> None:
+def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said):
     found, levels = said("linear")
     assert not found.memorising.any()
     assert found.above > 0.3
@@ -235,7 +231,7 @@ def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said: Say) ->
 
 
 @pytest.mark.parametrize(("name", "least"), [("memory", 0.999), ("overfitted", 0.2)])
-def test_one_that_knows_train_images_memorises_at_low_noise(name: str, least: float, said: Say) -> None:
+def test_one_that_knows_train_images_memorises_at_low_noise(name, least, said):
     found, _ = said(name)
     assert not found.limited.any()
     assert found.lower > least
@@ -261,9 +257,7 @@ def levels(sides: dict[str, dict[str, Array]], draws: int, count: int) -> Levels
         (0.3, 0.0, False, False, "within"),  # above it on train images alone: the images are too few to say more
     ],
 )
-def test_only_a_model_that_is_at_the_optimum_is_called_converged(
-    train: float, test: float, converged: bool, limited: bool, start: str
-) -> None:
+def test_only_a_model_that_is_at_the_optimum_is_called_converged(train, test, converged, limited, start):
     best, se = np.full(9, 0.5), np.full(9, 0.01)
     sides = {
         split: {"error": best * (1 + above), "error_se": se, "optimum": best, "optimum_se": se, "excess": best * above,
@@ -275,7 +269,7 @@ def test_only_a_model_that_is_at_the_optimum_is_called_converged(
     assert found.sentences()[0].startswith(start)
 
 
-def test_honest_models_are_seldom_blamed() -> None:
+def test_honest_models_are_seldom_blamed():
     """Train and held-out images from one distribution: neither verdict more often than ALPHA."""
     random = np.random.default_rng(0)
     level, blamed = np.linspace(0.9, 0.01, 20), 0
@@ -294,7 +288,7 @@ def test_honest_models_are_seldom_blamed() -> None:
 
 
 @pytest.mark.parametrize("change", [{"log_snr": None}, {"draws_train": 1.0}, {"error_test": ""}, None])
-def test_a_record_without_the_numbers_is_refused_in_a_line(change: dict[str, float | str | None] | None) -> None:
+def test_a_record_without_the_numbers_is_refused_in_a_line(change):
     row: dict[str, float | str] = {"t": 1.0, "steps": 1.0, "log_snr": 2.5, "draws_train": 9.0, "draws_test": 9.0}
     row |= dict.fromkeys(convergence.ERRORS, 0.5)
     assert convergence.errors(run(noise_levels=record.table([row])))["draws_train"] == [9]

@@ -40,7 +40,7 @@ SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_size
 
 
 @pytest.fixture(autouse=True)
-def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _apart(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -100,7 +100,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("form", exchange.FORMATS)
-def test_the_card_of_a_model_with_classes_says_so(form: str) -> None:
+def test_the_card_of_a_model_with_classes_says_so(form):
     exchange.export_model(model(model={**unet(), "classes": 3}), Path("out"), form)
     card = Path("out/README.md").read_text()
     assert "| classes | 3 |" in card
@@ -108,7 +108,7 @@ def test_the_card_of_a_model_with_classes_says_so(form: str) -> None:
     assert "it takes no class" not in card
 
 
-def test_diffusers_network_takes_the_classes() -> None:
+def test_diffusers_network_takes_the_classes():
     path = model(model={**unet(), "classes": 3})
     exchange.export_model(path, Path("out"), "diffusers")
     theirs = UNet2DModel.from_pretrained("out", subfolder="unet").eval()
@@ -122,9 +122,7 @@ def test_diffusers_network_takes_the_classes() -> None:
 
 
 @pytest.mark.parametrize(("size", "channels"), [([8, 12], 3), ([12, 8], 1), ([4, 6], 5)])
-def test_images_of_any_shape_are_the_same_in_diffusers(
-    size: list[int], channels: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_of_any_shape_are_the_same_in_diffusers(size, channels, monkeypatch):
     about = {"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}
     path = model(data=about, model=unet(attention_sizes=[size[0] // 2]))
     for form in exchange.FORMATS:
@@ -138,7 +136,7 @@ def test_images_of_any_shape_are_the_same_in_diffusers(
     assert expected.std() > 0.05
 
 
-def test_the_same_model_is_exported_as_the_same_bytes() -> None:
+def test_the_same_model_is_exported_as_the_same_bytes():
     path = model()
     for form in exchange.FORMATS:
         for name in ("one", "two"):
@@ -189,7 +187,7 @@ DIFFUSIONS = {
 
 
 @pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS)
-def test_ddim_of_diffusers_gives_the_same_images(diffusion: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ddim_of_diffusers_gives_the_same_images(diffusion, monkeypatch):
     path = model(diffusion=diffusion)
     exchange.export_model(path, Path("out"), "diffusers")
     expected, visited = ours(path, {"name": "ddim", "ddim": {"eta": 0.5}}, 10)
@@ -209,9 +207,7 @@ def test_ddim_of_diffusers_gives_the_same_images(diffusion: dict[str, Any], monk
         (chosen("v", "learned_range"), 25),
     ],
 )
-def test_ddpm_of_diffusers_gives_the_same_images(
-    diffusion: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ddpm_of_diffusers_gives_the_same_images(diffusion, steps, monkeypatch):
     path = model(diffusion=diffusion)
     exchange.export_model(path, Path("out"), "diffusers")
     expected, visited = ours(path, {"name": "ancestral"}, steps)
@@ -220,7 +216,7 @@ def test_ddpm_of_diffusers_gives_the_same_images(
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
 
 
-def test_a_trained_model_gives_the_same_images_in_diffusers(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_model_gives_the_same_images_in_diffusers(model_file, monkeypatch):
     exchange.export_model(model_file, Path("out"), "diffusers")
     expected, visited = ours(model_file, {"name": "ancestral"}, 50)
     found = theirs(DDPMPipeline.from_pretrained("out"), monkeypatch, Draws(visited, (1, 8, 8)), num_inference_steps=50)
@@ -228,7 +224,7 @@ def test_a_trained_model_gives_the_same_images_in_diffusers(model_file: Path, mo
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_every_shape_is_the_same_function_in_diffusers(shape: dict[str, Any]) -> None:
+def test_every_shape_is_the_same_function_in_diffusers(shape):
     path = model(model=unet(**shape))
     exchange.export_model(path, Path("out"), "diffusers")
     network = UNet2DModel.from_pretrained("out", subfolder="unet").eval()
@@ -259,21 +255,21 @@ def test_every_shape_is_the_same_function_in_diffusers(shape: dict[str, Any]) ->
         ),
     ],
 )
-def test_what_diffusers_cannot_say_is_named(sections: dict[str, Any], line: str) -> None:
+def test_what_diffusers_cannot_say_is_named(sections, line):
     path = model(**sections)
     assert line in refusal(lambda: exchange.export_model(path, Path("out"), "diffusers"))
     exchange.export_model(path, Path("out"), "ddpm")
 
 
 @pytest.mark.parametrize("taken", ["out", "out/kept.txt"])
-def test_nothing_is_replaced(taken: str) -> None:
+def test_nothing_is_replaced(taken):
     path = model()
     Path("out").mkdir()
     Path("out/kept.txt").touch()
     assert "is there already" in refusal(lambda: exchange.export_model(path, Path(taken), "ddpm"))
 
 
-def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known() -> None:
+def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():
     exchange.export_model(model(), Path("out"), "ddpm")
     text = Path("out/README.md").read_text()
     assert "12 steps of 8 images, seed 0" in text
@@ -285,7 +281,7 @@ def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known() -> No
 
 
 @pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def scored(monkeypatch) -> Callable[..., str]:
     """The card of the working folder's model, with the scores of its training seeds; the first is its own."""
 
     def write(*fds: float, licence: str = "digits", source: str | None = None, **scores: float) -> str:
@@ -307,7 +303,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return write
 
 
-def test_the_card_gives_scores_with_the_interval_over_seeds(scored: Callable[..., str]) -> None:
+def test_the_card_gives_scores_with_the_interval_over_seeds(scored):
     text = scored(1.0, 2.0, 3.0)
     # Student's t with 2 degrees of freedom: 2 +- 4.303 / sqrt(3)
     assert "| classifier.fd | lower | 1 |  | 2 (-0.4841 to 4.484) |" in text
@@ -316,9 +312,7 @@ def test_the_card_gives_scores_with_the_interval_over_seeds(scored: Callable[...
 
 
 @pytest.mark.parametrize(("count", "beside", "apart"), [(12, "0.125", ""), (359, "", "N = 359: classifier.fd 0.125")])
-def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(
-    scored: Callable[..., str], count: int, beside: str, apart: str
-) -> None:
+def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(scored, count, beside, apart):
     memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
     scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
     text = scored(1.5, **scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
@@ -330,11 +324,11 @@ def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(
 
 
 @pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
-def test_the_card_gives_the_licence_of_the_data(scored: Callable[..., str], dataset: str, said: str) -> None:
+def test_the_card_gives_the_licence_of_the_data(scored, dataset, said):
     assert f"{dataset}: {said}" in scored(1.0, licence=dataset)
 
 
-def test_the_card_says_which_of_your_own_images_it_learned(scored: Callable[..., str]) -> None:
+def test_the_card_says_which_of_your_own_images_it_learned(scored):
     manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0}
     counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
     Path("data/processed").mkdir(parents=True)
@@ -346,7 +340,7 @@ def test_the_card_says_which_of_your_own_images_it_learned(scored: Callable[...,
     assert f"flowers64-{digest}: not known to the project" in text
 
 
-def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str]) -> None:
+def test_the_scores_of_another_model_are_never_given(scored):
     scored(1.0)
     other = Path("other.safetensors")
     loaded = load_model(Path("data/model/model.safetensors"), CPU)
@@ -363,7 +357,7 @@ def test_the_scores_of_another_model_are_never_given(scored: Callable[..., str])
 # --- the command
 
 
-def test_what_the_command_exports_is_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_command_exports_is_a_model(capsys):
     path = model()
     for form in exchange.FORMATS:
         assert run("export", "--model", path, "--out", form, "--format", form) == 0
@@ -374,7 +368,7 @@ def test_what_the_command_exports_is_a_model(capsys: pytest.CaptureFixture[str])
     assert "error: nothing.safetensors: no such model file" in capsys.readouterr().err
 
 
-def test_the_models_that_come_with_the_repository_are_those_of_their_cards() -> None:
+def test_the_models_that_come_with_the_repository_are_those_of_their_cards():
     models = Path(__file__).parents[1] / "models"
     classes = {"digits": 10, "fashion_mnist": 10, "flowers": 5}
     assert {path.parent.name for path in models.glob("*/model.safetensors")} == classes.keys()

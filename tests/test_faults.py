@@ -1,7 +1,5 @@
 """The short version of `make faults`: one small run is killed again and again, and recovers by itself each time."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal
@@ -11,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,7 +78,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.long
-def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path):
     start = Victim(tmp_path / "start", {})
     start.run("dvc", "repro", "reference")
     reference = kills.uninterrupted(start.copy(tmp_path / "whole"))
@@ -92,7 +89,7 @@ def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path:
 
 
 @pytest.fixture(scope="session")
-def two_generations(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+def two_generations(tmp_path_factory) -> Checkpoints:
     checkpoints = Checkpoints("damaged")
     checkpoints.folder = tmp_path_factory.mktemp("generations")
     for step in (5, 10):
@@ -102,9 +99,7 @@ def two_generations(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([truncated, flipped, blanked]))
-def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(
-    two_generations: Checkpoints, seed: int, damage: Callable[[Path, random.Random], None]
-) -> None:
+def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(two_generations, seed, damage):
     last = two_generations.folder / "000000010.safetensors"
     content = last.read_bytes()
     damage(last, random.Random(seed))  # noqa: S311
@@ -116,7 +111,7 @@ def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(
         torch.testing.assert_close(loaded[0][name], tensor, rtol=0, atol=0)
 
 
-def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys):
     checkpoints = Checkpoints("torn")
     for step in (5, 10):
         checkpoints.save(step, STATE)
@@ -126,7 +121,7 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys:
     assert capsys.readouterr().err.count("going back") == 2
 
 
-def test_a_run_that_begins_again_keeps_what_it_saves_rather_than_torn_files_of_later_steps() -> None:
+def test_a_run_that_begins_again_keeps_what_it_saves_rather_than_torn_files_of_later_steps():
     checkpoints = Checkpoints("torn")
     for step in (5, 10):
         checkpoints.save(step, STATE)
@@ -142,7 +137,7 @@ def test_a_run_that_begins_again_keeps_what_it_saves_rather_than_torn_files_of_l
     assert kept == [[1], [1, 2], [2, 3]]
 
 
-def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_two_good_ones() -> None:
+def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_two_good_ones():
     checkpoints = Checkpoints("torn")
     for step in (5, 10):
         checkpoints.save(step, STATE)
@@ -152,7 +147,7 @@ def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_tw
 
 
 @pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])
-def test_half_a_dvc_lock_says_nothing_of_a_stage(half: str) -> None:
+def test_half_a_dvc_lock_says_nothing_of_a_stage(half):
     absent = inputs.on_record("train", {})
     Path("dvc.lock").write_text(half)
     assert inputs.on_record("train", {}) == absent
@@ -160,7 +155,7 @@ def test_half_a_dvc_lock_says_nothing_of_a_stage(half: str) -> None:
     assert inputs.on_record("train", {}) != absent
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not() -> None:
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not():
     left = "from ddpm.base.files import atomic_path; from pathlib import Path; import os, signal\n"
     left += "with atomic_path(Path('out.json')) as path: path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", left], check=False)
@@ -176,7 +171,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
 
 
 @pytest.mark.parametrize("what", ["json", "array", "tensors", "plain"])
-def test_a_disk_that_is_full_ends_in_one_line_and_exit_code_2(what: str) -> None:
+def test_a_disk_that_is_full_ends_in_one_line_and_exit_code_2(what):
     # a coverage measurement could not write its data either
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([sys.executable, "-c", WRITE_TOO_MUCH, what], env=environment, capture_output=True, text=True)
@@ -199,11 +194,11 @@ def test_a_disk_that_is_full_ends_in_one_line_and_exit_code_2(what: str) -> None
         (ValueError("5 is odd"), False),
     ],
 )
-def test_storage_that_refuses_is_told_from_other_errors(error: Exception, is_storage: bool) -> None:
+def test_storage_that_refuses_is_told_from_other_errors(error, is_storage):
     assert (storage_fault(error) is not None) == is_storage
 
 
-def test_ctrl_c_ends_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_ends_without_a_traceback(capsys):
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -213,7 +208,7 @@ def test_ctrl_c_ends_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process of its parent's death")
 @pytest.mark.parametrize(("dies", "expected"), [(False, "at work\n"), (True, "")])
-def test_a_stage_whose_parent_died_while_it_was_starting_does_not_begin(dies: bool, expected: str) -> None:
+def test_a_stage_whose_parent_died_while_it_was_starting_does_not_begin(dies, expected):
     """As DVC starts a stage: in its own process group, not the group of the process that adopts orphans."""
     parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {START_LATE!r}])"
     parent += "" if dies else "; child.wait()"
@@ -237,7 +232,7 @@ def _group_lives(group: int) -> bool:
     return True
 
 
-def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_hangs_costs_seconds(monkeypatch, capfd):
     waits: list[float] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -264,7 +259,7 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, capf
     assert capfd.readouterr().err.count("warning:") == 1
 
 
-def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatch):
     monkeypatch.setenv(tracking.TIMEOUT, tracking.STAGE_SECONDS)
     with sqlite3.connect("store.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -276,7 +271,7 @@ def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatc
     tracking.probe("sqlite:///store.db")
 
 
-def test_a_damaged_model_file_is_refused(model_file: Path) -> None:
+def test_a_damaged_model_file_is_refused(model_file):
     copy = Path("model.safetensors")
     copy.write_bytes(model_file.read_bytes())
     content = bytearray(copy.read_bytes())

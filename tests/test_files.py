@@ -1,12 +1,9 @@
 """Files that are complete or absent, and their digests."""
 
-from __future__ import annotations
-
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -24,7 +21,7 @@ json_values = st.recursive(
 )
 
 
-def test_a_file_appears_whole_with_its_folders(tmp_path: Path) -> None:
+def test_a_file_appears_whole_with_its_folders(tmp_path):
     path = tmp_path / "a" / "b" / "picture.png"
     with files.atomic_path(path) as temporary:
         assert temporary.suffix == ".png"
@@ -35,9 +32,7 @@ def test_a_file_appears_whole_with_its_folders(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
-def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
     synced: list[tuple[Path, bool]] = []
 
     def fsync(descriptor: int) -> None:
@@ -50,7 +45,7 @@ def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
     assert synced == [(temporary / "part", False), (temporary, False), (tmp_path, True)]
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     with (
@@ -63,7 +58,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
     path = tmp_path / "folder"
     for content in ("old", "new"):
         with files.atomic_path(path) as temporary:
@@ -74,7 +69,7 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_others_may_read_what_the_umask_lets_them_whatever_the_writer(tmp_path: Path, umask: int, mode: int) -> None:
+def test_others_may_read_what_the_umask_lets_them_whatever_the_writer(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         with files.atomic_path(tmp_path / "model.safetensors") as temporary:
@@ -94,7 +89,7 @@ def test_others_may_read_what_the_umask_lets_them_whatever_the_writer(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["file/below", "folder"])
-def test_where_nothing_can_be_written_one_line_says_so(tmp_path: Path, name: str) -> None:
+def test_where_nothing_can_be_written_one_line_says_so(tmp_path, name):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=name), files.atomic_path(tmp_path / name) as temporary:
@@ -102,7 +97,7 @@ def test_where_nothing_can_be_written_one_line_says_so(tmp_path: Path, name: str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_json_that_is_no_number_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_json_that_is_no_number_is_refused_and_the_old_file_stays(tmp_path):
     path = tmp_path / "scores.json"
     files.write_json(path, {"fid": 3.0})
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -111,19 +106,19 @@ def test_json_that_is_no_number_is_refused_and_the_old_file_stays(tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""])
-def test_json_that_is_broken_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_json_that_is_broken_is_refused_by_name(tmp_path, content):
     path = tmp_path / "scores.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"scores\.json: not valid JSON"):
         files.read_json(path)
 
 
-def test_json_that_is_missing_says_what_makes_it(tmp_path: Path) -> None:
+def test_json_that_is_missing_says_what_makes_it(tmp_path):
     with pytest.raises(UserError, match="dvc repro"):
         files.read_json(tmp_path / "scores.json")
 
 
-def test_a_folders_digest_is_of_names_and_contents_and_of_nothing_else(tmp_path: Path) -> None:
+def test_a_folders_digest_is_of_names_and_contents_and_of_nothing_else(tmp_path):
     def folder(name: str, content: dict[str, str]) -> Path:
         for file, text in content.items():
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
@@ -139,12 +134,12 @@ def test_a_folders_digest_is_of_names_and_contents_and_of_nothing_else(tmp_path:
 
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=5))
-def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, Any]) -> None:
+def test_a_digest_does_not_depend_on_the_order_of_keys(value):
     backwards = dict(reversed(value.items()))
     assert files.digest(backwards) == files.digest(value)
     assert files.digest(json.loads(json.dumps(value))) == files.digest(value)
     assert files.digest({**value, "one more": 0}) != files.digest(value)
 
 
-def test_flattened_keys_are_joined_by_dots() -> None:
+def test_flattened_keys_are_joined_by_dots():
     assert files.flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}

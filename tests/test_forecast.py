@@ -58,7 +58,7 @@ class Machine:
 
 
 @pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
+def on(monkeypatch) -> Callable[[Machine], None]:
     def install(machine: Machine) -> None:
         monkeypatch.setattr(forecast, "clock", lambda: machine.now)
         monkeypatch.setattr(forecast, "Trainer", machine.trainer)
@@ -70,9 +70,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
 @pytest.mark.parametrize("fixed", [0.0001, 0.01, 0.3])
 @pytest.mark.parametrize("each", [1e-5, 1e-3, 0.04, 0.1])
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_on_a_steady_machine_it_is_exact_and_takes_seconds(
-    on: Callable[[Machine], None], fixed: float, each: float, accumulate: int
-) -> None:
+def test_on_a_steady_machine_it_is_exact_and_takes_seconds(on, fixed, each, accumulate):
     machine = Machine(fixed, each)
     on(machine)
     settings = small(train={"batch_size": 256, "accumulate": accumulate}, sample={"batch_size": 256, "count": 1000})
@@ -84,7 +82,7 @@ def test_on_a_steady_machine_it_is_exact_and_takes_seconds(
 
 
 @pytest.mark.parametrize("each", [0.6, 1.5, 40.0])
-def test_where_one_step_takes_long_it_is_the_measure(on: Callable[[Machine], None], each: float) -> None:
+def test_where_one_step_takes_long_it_is_the_measure(on, each):
     machine = Machine(0.0, each)
     on(machine)
     found = forecast.measure(small(train={"batch_size": 256}, sample={"batch_size": 4, "count": 1000}))
@@ -94,9 +92,7 @@ def test_where_one_step_takes_long_it_is_the_measure(on: Callable[[Machine], Non
 
 
 @given(st.floats(1e-4, 0.1), st.floats(1e-6, 1.0), st.integers(1, 9), st.integers(1, 999))
-def test_batches_grow_to_the_whole_or_until_they_take_half_a_second(
-    fixed: float, each: float, least: int, more: int
-) -> None:
+def test_batches_grow_to_the_whole_or_until_they_take_half_a_second(fixed, each, least, more):
     tried = []
 
     def seconds(images: int) -> np.ndarray:
@@ -112,12 +108,12 @@ def test_batches_grow_to_the_whole_or_until_they_take_half_a_second(
     assert largest == least + more or 2 * (fixed + each * largest) > forecast.SECONDS or spent > forecast.SECONDS
 
 
-def test_noise_makes_no_image_free() -> None:
+def test_noise_makes_no_image_free():
     taken = forecast._grown(1, 100, lambda images: np.array([{1: 0.2, 4: 0.19}.get(images, 0.6)]))
     assert taken >= 0.6
 
 
-def test_memory_grows_by_what_more_images_took_and_not_by_the_weights() -> None:
+def test_memory_grows_by_what_more_images_took_and_not_by_the_weights():
     """If one image takes long, there is no second batch to show how much memory an image takes."""
     assert forecast._grown(1, 100, lambda images: np.array([0.1 * images, 1000 + 7 * images]))[1] == 1700
     assert forecast._grown(1, 100, lambda images: np.array([9.0 * images, 1000 + 7 * images]))[1] == 1007
@@ -135,7 +131,7 @@ def seconds(found: Measured = MEASURED, images: int | None = None, **sections: d
     return took["train"], took["sample"]
 
 
-def test_steps_and_images_are_multiplied() -> None:
+def test_steps_and_images_are_multiplied():
     train, sample = seconds(train={"steps": 100}, sample={"count": 1000, "steps": 5})
     assert train == pytest.approx(50)
     assert sample == pytest.approx(1000 * 5 * 0.01)
@@ -146,7 +142,7 @@ def test_steps_and_images_are_multiplied() -> None:
     assert shared == pytest.approx(500 * 5 * 0.01)
 
 
-def test_epochs_are_of_the_images_that_are_there() -> None:
+def test_epochs_are_of_the_images_that_are_there():
     epochs = {"steps": None, "epochs": 3}
     assert seconds(images=20, train=epochs)[0] == pytest.approx(math.ceil(3 * 20 / 8) * 0.5)
     assert "train: 8 steps take about 13 s" in forecast.lines(small(train=epochs), MEASURED, 20)[1]
@@ -154,14 +150,14 @@ def test_epochs_are_of_the_images_that_are_there() -> None:
     assert "epoch of 1,000 images takes about 72 s" in forecast.lines(small(train=epochs), MEASURED, None)[1]
 
 
-def test_grids_take_their_time() -> None:
+def test_grids_take_their_time():
     preview = 64 * 50 * 0.01  # of 50 steps, as many as the small chain has
     assert seconds(train={"steps": 100, "grid_every": 30})[0] == pytest.approx(50 + 3 * preview)
     by_epoch = {"steps": 100, "grid_every": 2, "grid_unit": "epochs"}  # of 800 images, that is of 5 epochs
     assert seconds(images=160, train=by_epoch)[0] == pytest.approx(50 + 2 * preview)
 
 
-def test_scores_likelihoods_and_fitting_take_their_time() -> None:
+def test_scores_likelihoods_and_fitting_take_their_time():
     options = {"likelihood": {"images": 50, "timesteps": 4}}
     made = small(data={"test_fraction": 0.2}, sample={"count": 1000, "seeds": (0, 1)}, evaluate=options)
     took = worked(made, MEASURED, 160)  # and 40 to test
@@ -175,11 +171,11 @@ def test_scores_likelihoods_and_fitting_take_their_time() -> None:
     assert next(more) - next(more) == pytest.approx(40 * 10 * 6 * 0.02)
 
 
-def test_every_stage_takes_its_start() -> None:
+def test_every_stage_takes_its_start():
     assert [*forecast.START] == list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
 
-def test_the_real_steps_are_measured() -> None:
+def test_the_real_steps_are_measured():
     found = forecast.measure(small())
     assert min(found.step, found.evaluation, found.bound) > 0
     assert 50 * 2**20 < found.memory < 8 * 2**30
@@ -190,13 +186,11 @@ def test_the_real_steps_are_measured() -> None:
     [(0.04, "0.0 s"), (9.4, "9.4 s"), (9.96, "10 s"), (99, "99 s"), (140.4, "2 min 20 s"), (119.7, "2 min 0 s"),
      (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")],
 )  # fmt: skip
-def test_a_duration_is_for_people(seconds: float, said: str) -> None:
+def test_a_duration_is_for_people(seconds, said):
     assert duration(seconds) == said
 
 
-def test_without_a_pilot_check_measures_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
     for name in ("repository", "branch"):

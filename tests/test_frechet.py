@@ -1,7 +1,5 @@
 """The Fréchet distance and its limit, on Gaussians whose distance is known."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +33,7 @@ def distance() -> Distance:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
-def test_statistics_of_many_images_are_summed_in_blocks(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_of_many_images_are_summed_in_blocks(rows, monkeypatch):
     features = (1000 + draw(300, 0)).float()
     whole = frechet.statistics(features)
     np.testing.assert_array_equal(whole["sigma"], fid_features_to_statistics(features)["sigma"])
@@ -50,7 +48,7 @@ def test_statistics_of_many_images_are_summed_in_blocks(rows: int, monkeypatch: 
 
 
 @pytest.mark.parametrize("parts", [[300], [1, 99, 200], [100, 64, 136], [128, 172], [3] * 100])
-def test_parts_of_any_size_have_the_same_moments(parts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_any_size_have_the_same_moments(parts, monkeypatch):
     features = draw(300, 0).float()
     monkeypatch.setattr(frechet, "ROWS", 64)
     monkeypatch.setattr(distances, "MOST", 299)
@@ -64,7 +62,7 @@ def test_parts_of_any_size_have_the_same_moments(parts: list[int], monkeypatch: 
     np.testing.assert_array_equal(found["sigma"], whole["sigma"])
 
 
-def test_the_distance_is_torch_fidelitys() -> None:
+def test_the_distance_is_torch_fidelitys():
     mixing = torch.randn(D, D, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     real, fake = draw(200, 0, mean=0.0) @ mixing, draw(150, 1)
     statistics = fid_features_to_statistics(real)
@@ -75,11 +73,11 @@ def test_the_distance_is_torch_fidelitys() -> None:
     assert found == pytest.approx(expected["frechet_inception_distance"], rel=1e-9)
 
 
-def test_fewer_images_than_features_have_a_finite_distance(distance: Distance) -> None:
+def test_fewer_images_than_features_have_a_finite_distance(distance):
     assert np.isfinite(distance(draw(3, 0)))
 
 
-def test_the_distance_falls_with_the_number_of_images_towards_its_limit(distance: Distance) -> None:
+def test_the_distance_falls_with_the_number_of_images_towards_its_limit(distance):
     curve = frechet.extrapolate(draw(200, 0), distance)
 
     assert curve.n.tolist() == [200, 100, 66, 50]
@@ -89,7 +87,7 @@ def test_the_distance_falls_with_the_number_of_images_towards_its_limit(distance
     assert (curve.fd_sd[1:] > 0).all()
 
 
-def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(distance: Distance) -> None:
+def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(distance):
     curves = [frechet.extrapolate(draw(80, seed), distance) for seed in range(40)]
     limits = np.array([curve.infinity for curve in curves])
     measured = np.array([curve.fd[0] for curve in curves])
@@ -101,11 +99,11 @@ def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(d
     assert 0.7 * error < said < 2 * error
 
 
-def test_it_is_the_same_each_time(distance: Distance) -> None:
+def test_it_is_the_same_each_time(distance):
     first, again = (frechet.extrapolate(draw(100, 0), distance) for _ in range(2))
     assert (first.infinity, first.infinity_se) == (again.infinity, again.infinity_se)
 
 
-def test_the_smallest_part_must_have_two_images_for_each_feature() -> None:
+def test_the_smallest_part_must_have_two_images_for_each_feature():
     assert frechet.is_enough(64, D)
     assert not frechet.is_enough(63, D)

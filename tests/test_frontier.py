@@ -1,10 +1,7 @@
 """A frontier's points are the pipeline's scores, each cell is measured once, and the front has the best points."""
 
-from __future__ import annotations
-
 import shutil
 import time
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,7 +50,7 @@ def settings(**sections: dict[str, Any]) -> Config:
 
 
 @pytest.fixture(scope="session")
-def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(digits, tmp_path_factory) -> Path:
     """data/reference and the model file of an untrained network. Read only."""
     folder = tmp_path_factory.mktemp("made")
     make_reference(settings().evaluate, digits, folder / "data/reference", CPU)
@@ -70,7 +67,7 @@ def write_params(**sections: dict[str, Any]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(made, tmp_path, monkeypatch) -> Path:
     """A working folder with data/, and params.yaml set to ``settings``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
@@ -94,7 +91,7 @@ DDIM, HEUN = sampler("ddim"), sampler("heun")
 # --- points
 
 
-def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write(project: Path) -> None:
+def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write(project):
     options = settings(sample={"seeds": [0, 3], "spacing": "trailing"})
     model = load_model(Path("data/model/model.safetensors"), CPU)
     generator = sampling.Generator.of(model, options.sample, CPU)
@@ -112,7 +109,7 @@ def test_a_point_is_the_mean_score_of_the_sets_that_the_sample_stage_would_write
         assert point[f"classifier.{name}"] == pytest.approx(np.mean([one[name] for one in scored]), rel=1e-6)
 
 
-def test_what_was_measured_is_not_measured_again() -> None:
+def test_what_was_measured_is_not_measured_again():
     first = measuring(sample={"seeds": [0, 1]})
     points = first.points([DDIM, HEUN], [2, 5])
     assert first.measured == 8
@@ -126,7 +123,7 @@ def test_what_was_measured_is_not_measured_again() -> None:
     assert same.measured == 0
 
 
-def test_a_damaged_cell_is_measured_again(project: Path) -> None:
+def test_a_damaged_cell_is_measured_again(project):
     points = measuring().points([DDIM], [5])
     (cell,) = (project / ".ddpm/frontier").iterdir()
     for damage in ("{", '{"seconds": 1, "scores": {"classifier.fd": "low"}}', "[]"):
@@ -141,7 +138,7 @@ def key(using: Sampler = DDIM, seed: int = 0, **sections: dict[str, Any]) -> str
     return frontier.key(frontier.settings.sample.model_copy(update={"sampler": using}), seed)
 
 
-def test_whatever_changes_a_score_changes_the_cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_whatever_changes_a_score_changes_the_cell(monkeypatch, tmp_path):
     keys = [
         key(),
         key(sampler("ddim", eta=0.5)),
@@ -162,11 +159,11 @@ def test_whatever_changes_a_score_changes_the_cell(monkeypatch: pytest.MonkeyPat
     assert len(set(keys)) == len(keys)
 
 
-def test_what_changes_no_score_keeps_the_cell() -> None:
+def test_what_changes_no_score_keeps_the_cell():
     assert key(sample={"seeds": [4, 0]}, evaluate={"batch_size": 7, "likelihood": {"images": 9}}) == key()
 
 
-def test_auto_is_the_precision_that_it_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_precision_that_it_comes_to(monkeypatch):
     """Otherwise a machine that computes in bfloat16 would use the scores of one that does not, or vice versa."""
     for fast, precision in ((True, "bfloat16"), (False, "float32")):
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
@@ -174,7 +171,7 @@ def test_auto_is_the_precision_that_it_comes_to(monkeypatch: pytest.MonkeyPatch)
         assert key(sample={"precision": "auto"}) == key(sample={"precision": precision})
 
 
-def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Path) -> None:
+def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project):
     options = settings(model={"classes": 10, "unet": MODEL | {"zero_init": False}})
     torch.manual_seed(0)
     weights = dict(build.network(options).state_dict())
@@ -195,7 +192,7 @@ def test_the_weight_of_guidance_is_an_axis_and_takes_its_evaluations(project: Pa
 
 
 @given(name=st.sampled_from(variant.names("samplers")), evaluations=st.integers(1, 200), T=st.integers(1, 100))
-def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T: int) -> None:
+def test_as_many_steps_as_the_evaluations_pay_for(name, evaluations, T):
     one = sampler(name)
     options = settings().sample.model_copy(update={"sampler": one})
     steps = frontier.steps_within(options, evaluations, settings().diffusion.model_copy(update={"T": T}))
@@ -204,12 +201,12 @@ def test_as_many_steps_as_the_evaluations_pay_for(name: str, evaluations: int, T
 
 
 @pytest.mark.slow
-def test_numbers_that_come_out_as_the_same_steps_are_one_point() -> None:
+def test_numbers_that_come_out_as_the_same_steps_are_one_point():
     found = measuring().points([HEUN], [4, 3, 100, 99, 1000])
     assert found[["steps", "evaluations"]].to_numpy().tolist() == [[2, 3], [50, 99]]
 
 
-def test_a_sampler_has_the_spacing_that_suits_it_at_few_steps() -> None:
+def test_a_sampler_has_the_spacing_that_suits_it_at_few_steps():
     points = measuring().points([sampler("ancestral"), DDIM], [2])
     assert points["spacing"].tolist() == ["uniform", "trailing"]
 
@@ -220,7 +217,7 @@ COSTS = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, ma
 
 
 @given(COSTS)
-def test_the_front_is_what_is_best_at_some_budget(costs: Sequence[tuple[float, float]]) -> None:
+def test_the_front_is_what_is_best_at_some_budget(costs):
     on_it = pareto.pareto(costs)
     for budget in range(1, 9):
         within = [i for i, (cost, _) in enumerate(costs) if cost <= budget]
@@ -242,13 +239,13 @@ POINTS = pareto.marked(
 )
 
 
-def test_the_table_is_the_front_by_rising_cost() -> None:
+def test_the_table_is_the_front_by_rising_cost():
     *_, table = pareto.shown(POINTS[::-1])
     assert table.columns[:3] == ["sampler", "evaluations", "steps"]
     assert [(row[0], row[1]) for row in table.rows] == [("ddim", "5"), ("ddim", "10"), ("heun", "19")]
 
 
-def test_each_picture_has_a_line_for_each_sampler_and_its_own_front() -> None:
+def test_each_picture_has_a_line_for_each_sampler_and_its_own_front():
     by_evaluations, by_seconds = pareto.panels(POINTS.assign(device="1 x a GPU"))
     np.testing.assert_array_equal(by_evaluations.curves["ddim"], [[5, 4], [10, 2]])
     np.testing.assert_array_equal(by_evaluations.curves["heun"], [[9, 4.5], [19, 1.5]])
@@ -256,13 +253,13 @@ def test_each_picture_has_a_line_for_each_sampler_and_its_own_front() -> None:
     np.testing.assert_array_equal(by_seconds.front, [[1, 1.5]])
 
 
-def test_on_a_cpu_time_is_that_of_the_process() -> None:
+def test_on_a_cpu_time_is_that_of_the_process():
     _, by_seconds = pareto.panels(POINTS)
     assert by_seconds.title == "classifier.fd against cpu_seconds"
     np.testing.assert_array_equal(by_seconds.front, [[0.25, 4.5], [0.5, 1.5]])
 
 
-def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch):
     """Waiting for a CPU that others use costs a process no CPU time, and neither does sleep."""
 
     def kept_waiting(*arguments: Any) -> None:
@@ -280,7 +277,7 @@ def test_what_other_processes_take_is_in_the_walls_seconds_alone(monkeypatch: py
 # --- files
 
 
-def test_the_csv_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_the_csv_is_read_back_as_it_was(tmp_path):
     for points in (POINTS, POINTS.assign(sampler='a,"b"\n<i>')):
         pareto.write_csv(tmp_path / "frontier.csv", points)
         read = pareto.read_csv(tmp_path / "frontier.csv")
@@ -288,7 +285,7 @@ def test_the_csv_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["model,sampler\n", "a,b\n1,2\n", "\x00", "model,sampler,steps\nx,y,z\n", "{}\n[]"])
-def test_a_file_that_is_no_frontier_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_frontier_is_refused(tmp_path, text):
     path = tmp_path / "frontier.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=r"frontier\.csv: not a frontier.*`ddpm frontier`"):
@@ -307,9 +304,7 @@ def run(*arguments: str) -> int:
     return ended.value.code
 
 
-def test_the_command_writes_csv_and_picture_and_prints_the_front(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_csv_and_picture_and_prints_the_front(project, capsys):
     assert run("--samplers", "ddim", "heun", "--evaluations", "3", "5") == 0
     printed = capsys.readouterr().out
     points = pareto.read_csv(project / "metrics/frontier.csv")
@@ -343,13 +338,7 @@ def test_the_command_writes_csv_and_picture_and_prints_the_front(
         ([], {"sample": {"count": 12}}, "sample.count: 12 images are too few for evaluate.metrics 'fid'"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    sections: dict[str, dict[str, Any]],
-    message: str,
-) -> None:
+def test_a_mistake_is_one_line_and_nothing_is_written(project, capsys, arguments, sections, message):
     write_params(**sections)
     assert run(*arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -358,9 +347,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert not (project / ".ddpm").exists()
 
 
-def test_a_model_of_other_images_and_a_missing_reference_are_refused(
-    model_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_of_other_images_and_a_missing_reference_are_refused(model_file, capsys):
     assert run("--model", str(model_file)) == 2
     assert "draws images of (1, 8, 8)" in capsys.readouterr().err
     shutil.rmtree("data/reference")

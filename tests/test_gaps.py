@@ -1,7 +1,5 @@
 """The picture of a comparison."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +31,7 @@ def width(path: Path) -> int:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_variant_far_from_the_others_leaves_them_readable(sign: int, tmp_path: Path) -> None:
+def test_a_variant_far_from_the_others_leaves_them_readable(sign, tmp_path):
     near = {
         "one": Row("better", (-1.0, -0.5, 0.5), low=-1.0, high=0.5),
         "two": Row("worse", (0.5, 1.0), low=0.2, high=1.2),

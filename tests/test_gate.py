@@ -1,7 +1,5 @@
 """``ddpm gate`` as CI calls it: its exit code, what it prints and where, and that nothing doubtful ever passes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from statistics import mean, stdev
@@ -29,7 +27,7 @@ JUDGED = ("classifier.fd", "classifier.recall", "bits_per_dim")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_scored_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_scored_folder(folder, monkeypatch) -> None:
     """params.yaml, the record of an honest seed by the code that is here, and the baseline of six."""
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
@@ -107,7 +105,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 # --- its three answers
 
 
-def test_an_honest_run_passes_and_says_every_metric(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_honest_run_passes_and_says_every_metric(capsys):
     assert run() == 0
     text = capsys.readouterr().out
     assert text.startswith("### ddpm gate: pass\n")
@@ -130,9 +128,7 @@ def test_an_honest_run_passes_and_says_every_metric(capsys: pytest.CaptureFixtur
         (copying(0.14), 0, "### ddpm gate: pass\n"),
     ],
 )
-def test_what_passes_and_what_fails(
-    scores: dict[str, float], code: int, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_passes_and_what_fails(scores, code, says, capsys):
     rescore(**scores)
     assert run() == code
     text = capsys.readouterr().out
@@ -144,7 +140,7 @@ def test_what_passes_and_what_fails(
     assert bool([check for check in found["checks"] if check["decides"] and check["is_worse"]]) == bool(code)
 
 
-def test_the_users_own_metrics_k_and_floors_decide(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_users_own_metrics_k_and_floors_decide(capsys):
     rescore(classifier__recall=0.5)
     edit("metrics: [fid, fd, bits_per_dim]", "metrics: [fd, recall]")
     assert run() == 1
@@ -162,9 +158,7 @@ def test_the_users_own_metrics_k_and_floors_decide(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("deciding", "share"), [("[fd, bits_per_dim]", "4.0%"), ("[fd, recall, bits_per_dim]", "6.0%")]
 )
-def test_how_often_honest_runs_fail_is_said_and_warned_of_above_one_in_twenty(
-    deciding: str, share: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_how_often_honest_runs_fail_is_said_and_warned_of_above_one_in_twenty(deciding, share, capsys):
     for name in JUDGED:
         rebase(f"scores/{name}/n", 5)
     edit("metrics: [fid, fd, bits_per_dim]", f"metrics: {deciding}")
@@ -175,9 +169,7 @@ def test_how_often_honest_runs_fail_is_said_and_warned_of_above_one_in_twenty(
 
 
 @pytest.mark.parametrize(("value", "code"), [(0.25, 0), (0.9, 1)])
-def test_the_same_markdown_is_added_to_the_workflows_page(
-    value: float, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_markdown_is_added_to_the_workflows_page(value, code, capsys, monkeypatch):
     Path("summary.md").write_text("earlier\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     rescore(classifier__fd=value)
@@ -185,9 +177,7 @@ def test_the_same_markdown_is_added_to_the_workflows_page(
     assert Path("summary.md").read_text() == "earlier\n" + capsys.readouterr().out
 
 
-def test_what_could_not_be_compared_is_said_there_and_in_json_too(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_could_not_be_compared_is_said_there_and_in_json_too(capsys, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "nowhere/summary.md")
     assert run() == 2
     assert "error: GITHUB_STEP_SUMMARY: nowhere/summary.md cannot be written to" in capsys.readouterr().err
@@ -204,9 +194,7 @@ def test_what_could_not_be_compared_is_said_there_and_in_json_too(
 
 @pytest.mark.parametrize("path", [RUN, BASELINE])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff", b"null", b"{}"])
-def test_a_file_that_is_missing_or_damaged(
-    path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_is_missing_or_damaged(path, content, capsys):
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -214,19 +202,19 @@ def test_a_file_that_is_missing_or_damaged(
 
 
 @pytest.mark.parametrize("name", JUDGED)
-def test_a_metric_of_the_baseline_that_was_not_scored(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_of_the_baseline_that_was_not_scored(name, capsys):
     rescore(**{name.replace(".", "__"): None})
     assert f"{name} is missing, which {BASELINE} has" in refused(capsys)
 
 
-def test_a_metric_that_decides_and_that_the_baseline_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_that_decides_and_that_the_baseline_lacks(capsys):
     rebase("scores/classifier.fd", None)
     assert refused(capsys).startswith(f"{BASELINE}: classifier.fd is missing, which gate.metrics lets decide")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--update"]])
 @pytest.mark.parametrize("what", ["code", "params"])
-def test_scores_of_other_code_or_params(arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_of_other_code_or_params(arguments, what, capsys):
     if what == "code":
         Path("ddpm/x.py").write_text("edited")
     else:
@@ -244,9 +232,7 @@ def test_scores_of_other_code_or_params(arguments: list[str], what: str, capsys:
         ({"images": {"sha256": "0123456789abcdef"}}, "images.sha256 (absent there, 0123456789ab here)"),
     ],
 )
-def test_what_differs_in_scores_that_are_not_comparable_is_named(
-    other: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_differs_in_scores_that_are_not_comparable_is_named(other, said, capsys):
     write(run_of(0, comparable=other))
     line = refused(capsys)
     assert said in line
@@ -269,7 +255,7 @@ def test_what_differs_in_scores_that_are_not_comparable_is_named(
         ("margin", 1.0),
     ],
 )
-def test_a_baseline_that_was_mangled_by_hand(place: str, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_that_was_mangled_by_hand(place, value, capsys):
     rebase(f"scores/classifier.fd/{place}", value)
     line = refused(capsys)
     assert line.startswith(f"{BASELINE}: ")
@@ -277,7 +263,7 @@ def test_a_baseline_that_was_mangled_by_hand(place: str, value: Any, capsys: pyt
 
 
 @pytest.mark.parametrize("name", ["classifier.fdd", "classifier.kid_std"])
-def test_a_baseline_of_what_is_no_score(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_of_what_is_no_score(name, capsys):
     rebase(f"scores/{name}", entry("fd", [0.1, 0.2, 0.3, 0.4, 0.5]))
     assert refused(capsys).startswith(f"{BASELINE}: ")
 
@@ -291,12 +277,12 @@ def test_a_baseline_of_what_is_no_score(name: str, capsys: pytest.CaptureFixture
         ("metrics: [fid, fd, bits_per_dim]\n  k: 0", "params.yaml: "),
     ],
 )
-def test_params_that_let_nothing_sensible_decide(new: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_params_that_let_nothing_sensible_decide(new, message, capsys):
     edit("metrics: [fid, fd, bits_per_dim]", new)
     assert refused(capsys).startswith(message)
 
 
-def test_a_floor_of_no_known_metric(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_floor_of_no_known_metric(capsys):
     edit("    fd: 0.02", "    fdd: 0.02")
     assert refused(capsys).startswith("params.yaml: compare.floors.fdd")
 
@@ -304,9 +290,7 @@ def test_a_floor_of_no_known_metric(capsys: pytest.CaptureFixture[str]) -> None:
 # --- ddpm gate --update
 
 
-def test_update_writes_the_baseline_of_all_seeds_which_then_gates(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_update_writes_the_baseline_of_all_seeds_which_then_gates(folder, capsys):
     """Runs of other params or of another fingerprint take no part, and a seed counts once."""
     far = HONEST[0] | {"classifier.fd": 9.0}
     longer = run_of(8, far)
@@ -326,7 +310,7 @@ def test_update_writes_the_baseline_of_all_seeds_which_then_gates(
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
-def test_update_wants_five_seeds(seeds: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_wants_five_seeds(seeds, folder, capsys):
     again = run_of(seeds - 1, HONEST[5], name="again")
     record(folder, [*map(run_of, range(seeds)), again])
     line = refused(capsys, "--update")
@@ -342,16 +326,14 @@ def test_update_wants_five_seeds(seeds: int, folder: Path, capsys: pytest.Captur
          "exp-3 (seed 3) copies train images (pixels): no baseline"),
     ],
 )  # fmt: skip
-def test_update_refuses_runs_of_other_code_and_copies(
-    fields: dict[str, Any], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_update_refuses_runs_of_other_code_and_copies(fields, says, folder, capsys):
     record(folder, [run_of(seed, **fields) if seed == 3 else run_of(seed) for seed in range(6)])
     line = refused(capsys, "--update")
     assert says in line
     assert "exp-3" in line
 
 
-def test_update_leaves_out_what_not_every_run_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_leaves_out_what_not_every_run_has(folder, capsys):
     few = {name: value for name, value in HONEST[3].items() if name != "bits_per_dim"}
     record(folder, [run_of(seed, few if seed == 3 else None) for seed in range(6)])
     assert run("--update") == 0

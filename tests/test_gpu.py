@@ -1,10 +1,6 @@
 """``make gpu``: its checks on a GPU, and all of it with the CPU standing in."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,13 +13,13 @@ from tests.gpu import checks
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("check", checks.CHECKS)
-def test_on_a_gpu(check: Callable[[torch.device, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu(check, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check(devices.resolve("cuda"), tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_it_says_so(capsys):
     with pytest.raises(SystemExit) as end:
         command.main([])
     assert end.value.code == 2
@@ -33,7 +29,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.long
-def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path, capsys):
     out = tmp_path / "gpu.json"
     with pytest.raises(SystemExit) as end:
         command.main(["--device", "cpu", "--quick", "--out", str(out)])

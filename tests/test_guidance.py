@@ -1,7 +1,5 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
@@ -79,7 +77,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize("target", [name for name in variant.names("parameterizations") if name != "mean"])
-def test_the_guided_score_is_the_exact_one_for_every_target(target: str, weight: float) -> None:
+def test_the_guided_score_is_the_exact_one_for_every_target(target, weight):
     x_t, labels = batch()
     network = Exact(diffusion(target))
     for t in (5, 25, 45):
@@ -95,7 +93,7 @@ def test_the_guided_score_is_the_exact_one_for_every_target(target: str, weight:
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_at_0_and_1_there_is_one_evaluation_and_no_arithmetic(weight: float) -> None:
+def test_at_0_and_1_there_is_one_evaluation_and_no_arithmetic(weight):
     x_t, labels = batch()
     network = Exact(diffusion())
     found = denoiser(network, weight)(x_t, 20, labels)
@@ -106,7 +104,7 @@ def test_at_0_and_1_there_is_one_evaluation_and_no_arithmetic(weight: float) -> 
     assert torch.equal(found.x_0, expected.x_0)
 
 
-def test_any_other_weight_is_one_call_of_twice_the_batch_which_is_two_calls() -> None:
+def test_any_other_weight_is_one_call_of_twice_the_batch_which_is_two_calls():
     x_t, labels = batch()
     network = Exact(diffusion())
     found = denoiser(network, 2.5)(x_t, 20, labels)
@@ -117,7 +115,7 @@ def test_any_other_weight_is_one_call_of_twice_the_batch_which_is_two_calls() ->
     torch.testing.assert_close(found.x_0, worse.x_0 + 2.5 * (own.x_0 - worse.x_0))
 
 
-def test_outside_the_interval_there_is_none() -> None:
+def test_outside_the_interval_there_is_none():
     x_t, labels = batch()
     network = Exact(diffusion())
     sigma = denoiser(network, 1.0).chain.schedule.one_minus_alpha_bar ** 0.5
@@ -130,7 +128,7 @@ def test_outside_the_interval_there_is_none() -> None:
         assert same == (calls == 6)
 
 
-def test_the_clamp_comes_after_guidance_and_the_learned_variance_is_the_models_own() -> None:
+def test_the_clamp_comes_after_guidance_and_the_learned_variance_is_the_models_own():
     class Learned(nn.Module):
         def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             sign = torch.where(labels == NONE, -1.0, 1.0).view(-1, 1, 1, 1)
@@ -172,7 +170,7 @@ def draw(one: Loaded, **sample: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_the_evaluations_that_are_reported_are_those_that_were_made(name: str) -> None:
+def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
     one = model()
     for guide in ({"weight": 1.0}, {"weight": 0.0}, {"weight": 2.0}, {"weight": 2.0, "interval": [0.3, 0.9]}):
         rows: list[int] = []
@@ -185,14 +183,14 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name: str) -
     assert generator.evaluations > options.sampler.evaluations(6)
 
 
-def test_the_same_seeds_draw_the_same_images_at_any_batch_size() -> None:
+def test_the_same_seeds_draw_the_same_images_at_any_batch_size():
     guide = {"guidance": {"weight": 2.0}}
     whole, parts = (draw(model(), count=7, batch_size=size, **guide) for size in (7, 3))
     assert (whole.int() - parts.int()).abs().max() <= 1
     assert (draw(model(), count=7, batch_size=7).int() - whole.int()).abs().max() > 1
 
 
-def test_another_model_guides_and_the_model_itself_changes_nothing(tmp_path: Path) -> None:
+def test_another_model_guides_and_the_model_itself_changes_nothing(tmp_path):
     one, other = model(), model(seed=1)
     plain = draw(one)
     itself = saved(tmp_path / "itself.safetensors", one)
@@ -202,7 +200,7 @@ def test_another_model_guides_and_the_model_itself_changes_nothing(tmp_path: Pat
     assert torch.equal(draw(one, guidance={"weight": 0.0, **worse}), draw(other)), "the worse one alone"
 
 
-def test_a_model_without_classes_is_guided_by_another_of_another_target(tmp_path: Path) -> None:
+def test_a_model_without_classes_is_guided_by_another_of_another_target(tmp_path):
     none = {"model": {"classes": 0}}
     worse = saved(tmp_path / "worse.safetensors", model(1, diffusion={"parameterization": {"name": "epsilon"}}, **none))
     options = small(sample={"guidance": {"weight": 2.0, **worse}}).sample
@@ -226,14 +224,14 @@ LARGER = {"data": {"image_size": 16}, "model": {"unet": {"groups": 4, "base_chan
         ({"model": {"classes": 4}}, "has 4 classes, the model 3"),
     ],
 )
-def test_a_model_that_cannot_guide_is_refused(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+def test_a_model_that_cannot_guide_is_refused(tmp_path, sections, message):
     other = model(**sections)._replace(facts={})
     guide = saved(tmp_path / "other.safetensors", other)
     with pytest.raises(UserError, match=rf"^sample\.guidance\.model: .*other\.safetensors {message}"):
         draw(model(), guidance={"weight": 2.0, **guide})
 
 
-def test_another_file_than_the_one_in_params_is_refused_and_a_missing_one(tmp_path: Path) -> None:
+def test_another_file_than_the_one_in_params_is_refused_and_a_missing_one(tmp_path):
     guide = saved(tmp_path / "worse.safetensors", model(1))
     saved(tmp_path / "worse.safetensors", model(2))
     with pytest.raises(UserError, match=r"^sample\.guidance\.sha256: [0-9a-f]{64} is not that of .*, which is"):
@@ -242,14 +240,14 @@ def test_another_file_than_the_one_in_params_is_refused_and_a_missing_one(tmp_pa
         draw(model(), guidance={"weight": 2.0, **guide, "model": str(tmp_path / "none.safetensors")})
 
 
-def test_guidance_of_a_model_without_classes_is_refused(tmp_path: Path) -> None:
+def test_guidance_of_a_model_without_classes_is_refused(tmp_path):
     settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
     saved(tmp_path / "model.safetensors", model(model={"classes": 0}))
     with pytest.raises(UserError, match=r"guidance\.weight: 2 needs a model with classes"):
         Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
 
 
-def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path: Path) -> None:
+def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):
     settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
     saved(tmp_path / "model.safetensors", model(train={"label_dropout": 0.0}))
     with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* trained with train\.label_dropout: 0, never"):

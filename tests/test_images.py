@@ -1,9 +1,6 @@
 """Pictures and films that a person looks at."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
@@ -25,7 +22,7 @@ def samples(count: int, size: int = 8, channels: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (5, 3), (64, 8)])
-def test_a_grid_shows_each_image_in_its_place(count: int, columns: int, channels: int) -> None:
+def test_a_grid_shows_each_image_in_its_place(count, columns, channels):
     shown = samples(count, channels=channels)
     picture = grids.grid(shown)
     rows = -(-count // columns)
@@ -41,7 +38,7 @@ def test_a_grid_shows_each_image_in_its_place(count: int, columns: int, channels
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (64, 32), (4, 300)])
-def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) -> None:
+def test_small_pictures_are_enlarged_and_large_ones_stay(count, size):
     side = min(grids.grid(samples(count, size)).shape[1:])
     assert side >= min(SMALLEST_SIDE * 2 / 3, size)
     assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
@@ -55,9 +52,7 @@ def test_small_pictures_are_enlarged_and_large_ones_stay(count: int, size: int) 
     width=st.integers(1, 20),
     columns=st.none() | st.integers(1, 12),
 )
-def test_a_grid_of_any_images_shows_gray_or_the_first_three_channels(
-    count: int, channels: int, height: int, width: int, columns: int | None
-) -> None:
+def test_a_grid_of_any_images_shows_gray_or_the_first_three_channels(count, channels, height, width, columns):
     generator = np.random.default_rng(0)
     images = torch.from_numpy(generator.integers(0, 256, (count, channels, height, width), dtype=np.uint8))
     picture = grids.grid(images, columns, side=0)
@@ -74,7 +69,7 @@ def test_a_grid_of_any_images_shows_gray_or_the_first_three_channels(
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8), (4, 64), (64, 4), (1, 2)])
-def test_a_grid_of_many_images_is_about_square(height: int, width: int) -> None:
+def test_a_grid_of_many_images_is_about_square(height, width):
     down, across = grids.grid(torch.zeros(64, 1, height, width, dtype=torch.uint8)).shape[1:]
     assert 1 / 2 <= down / across <= 2
     assert SMALLEST_SIDE / 2 <= min(down, across) <= SMALLEST_SIDE * 1.5
@@ -82,9 +77,7 @@ def test_a_grid_of_many_images_is_about_square(height: int, width: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (1, 2), (1, 1024), (1024, 1), (300, 500)])
 @pytest.mark.parametrize("channels", [2, 5])
-def test_films_of_oblong_images_are_neither_tiny_nor_huge(
-    tmp_path: Path, height: int, width: int, channels: int
-) -> None:
+def test_films_of_oblong_images_are_neither_tiny_nor_huge(tmp_path, height, width, channels):
     frames = [torch.zeros(64, channels, height, width, dtype=torch.uint8)] * 3
     grids.save_films(frames, tmp_path, "reverse")
     video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")
@@ -94,7 +87,7 @@ def test_films_of_oblong_images_are_neither_tiny_nor_huge(
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str) -> None:
+def test_the_suffix_chooses_the_format(tmp_path, suffix):
     path = tmp_path / "new" / f"grid.{suffix}"
     grids.save_grid(samples(4), path)
     with Image.open(path) as picture:
@@ -102,7 +95,7 @@ def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str) -> None:
         assert picture.mode == "RGB"
 
 
-def test_a_png_holds_the_grids_very_bytes(tmp_path: Path) -> None:
+def test_a_png_holds_the_grids_very_bytes(tmp_path):
     grids.save_grid(samples(6, channels=3), tmp_path / "grid.png", columns=6)
     expected = grids.grid(samples(6, channels=3), columns=6).permute(1, 2, 0).numpy()
     with Image.open(tmp_path / "grid.png") as picture:
@@ -116,7 +109,7 @@ def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tenso
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (4, 9), (3, 16)])
-def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, count: int, size: int) -> None:
+def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path, count, size):
     frames = noise(5, count, 1, size)
     grids.save_films(frames, tmp_path, "reverse")
     expected = [grids.grid(frame).permute(1, 2, 0).numpy() for frame in frames]
@@ -143,7 +136,7 @@ def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path: Path, c
 
 @pytest.mark.long
 @pytest.mark.parametrize(("count", "size"), [(64, 32), (64, 41), (64, 64), (4, 272)])
-def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path: Path, count: int, size: int) -> None:
+def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path, count, size):
     """Noise in colour, which nothing compresses, in as many frames as sampling makes."""
     frames = noise(FILM_FRAMES, count, 3, size)
     for folder in ("first", "second"):
@@ -153,7 +146,7 @@ def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path: Path
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
-def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path: Path) -> None:
+def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path):
     grids.save_films(noise(6, 4, 1, 16), tmp_path, "reverse")
     options = re.search(rb"x264 - core.*? threads=(\d+)", (tmp_path / "reverse.mp4").read_bytes())
     assert options is not None
@@ -161,7 +154,7 @@ def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("size", [100, 300, 1000])
-def test_films_of_large_images_show_fewer_of_them(tmp_path: Path, size: int) -> None:
+def test_films_of_large_images_show_fewer_of_them(tmp_path, size):
     grids.save_films(noise(2, 64, 1, size), tmp_path, "reverse")
     video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")
     with Image.open(tmp_path / "reverse.gif") as gif:

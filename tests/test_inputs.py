@@ -1,7 +1,5 @@
 """The inputs of a stage, as DVC sees them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -34,7 +32,7 @@ NESTED = "seed: 1\nother: {deep: {rate: 1.0e-3, sizes: [1, 2]}, word: off}\nsche
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     content = {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "code.py": "1", "cosine.py": "2", "folder/made": "3"}
@@ -43,13 +41,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_names_in_paths_are_filled_from_params() -> None:
+def test_the_names_in_paths_are_filled_from_params():
     keys, deps = inputs.stage("make", {"schedule": {"name": "linear"}})
     assert keys == ["seed", "schedule.name"]
     assert deps == ["code.py", "linear.py", "folder"]
 
 
-def test_what_is_read_is_what_is_listed() -> None:
+def test_what_is_read_is_what_is_listed():
     found = inputs.read("make", params=params_file.read())
     assert found.params == {"seed": 1, "schedule.name": "cosine"}
     assert list(found.files) == ["code.py", "cosine.py", "folder"]
@@ -69,19 +67,19 @@ def test_what_is_read_is_what_is_listed() -> None:
         ("stranger.py", "other code", False),
     ],
 )
-def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file: str, text: str, matters: bool) -> None:
+def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file, text, matters):
     before = inputs.read("make", params=params_file.read()).fingerprint()
     Path(file).write_text(text)
     assert (inputs.read("make", params=params_file.read()).fingerprint() != before) == matters
 
 
-def test_several_stages_less_what_they_make_themselves() -> None:
+def test_several_stages_less_what_they_make_themselves():
     found = inputs.read("make", "use", params=params_file.read(), leave_out=("folder/made",))
     assert found.params == {"seed": 1, "schedule.name": "cosine"}
     assert list(found.files) == ["code.py", "cosine.py", "folder"]
 
 
-def test_a_missing_dependency_is_named() -> None:
+def test_a_missing_dependency_is_named():
     Path("code.py").unlink()
     with pytest.raises(UserError, match=r"code\.py: no such file; make needs it"):
         inputs.read("make", params=params_file.read())
@@ -104,7 +102,7 @@ def start(stage: str) -> Start:
         ("folder/new", "one more file in a folder", "folder: changed while the make stage ran"),
     ],
 )
-def test_an_input_that_changes_while_a_stage_runs_is_named(file: str, text: str, line: str) -> None:
+def test_an_input_that_changes_while_a_stage_runs_is_named(file, text, line):
     started = start("make")
     started.check()
     Path(file).write_text(text)
@@ -121,7 +119,7 @@ def test_an_input_that_changes_while_a_stage_runs_is_named(file: str, text: str,
         (", word: off", "", "other.word was 'off' when the see stage started and is absent now"),
     ],
 )
-def test_of_a_section_the_key_that_changed_is_named(old: str, new: str, line: str) -> None:
+def test_of_a_section_the_key_that_changed_is_named(old, new, line):
     Path("params.yaml").write_text(NESTED)
     started = start("see")
     Path("params.yaml").write_text(NESTED.replace(old, new))
@@ -129,7 +127,7 @@ def test_of_a_section_the_key_that_changed_is_named(old: str, new: str, line: st
         started.check()
 
 
-def test_a_dependency_that_is_gone_after_a_stage_has_changed() -> None:
+def test_a_dependency_that_is_gone_after_a_stage_has_changed():
     started = start("make")
     Path("cosine.py").unlink()
     with pytest.raises(UserError, match=r"cosine\.py: changed while the make stage ran"):
@@ -145,7 +143,7 @@ def test_a_dependency_that_is_gone_after_a_stage_has_changed() -> None:
         ("linear.py", "a variant that is not chosen"),
     ],
 )
-def test_what_a_stage_does_not_read_may_change_while_it_runs(file: str, text: str) -> None:
+def test_what_a_stage_does_not_read_may_change_while_it_runs(file, text):
     started = start("see")
     Path(file).write_text(text)
     started.check()
@@ -159,7 +157,7 @@ plain = st.recursive(
 
 
 @given(st.dictionaries(st.text(), plain, max_size=4), st.dictionaries(st.text(), st.text(), max_size=3))
-def test_every_rank_gets_the_very_start_of_its_launcher(params: dict[str, object], digests: dict[str, str]) -> None:
+def test_every_rank_gets_the_very_start_of_its_launcher(params, digests):
     started = Start("train", params, Inputs(params, digests, digests))
     passed = Start.from_json(started.to_json())
     assert repr(passed) == repr(started)  # 1, 1.0 and True are equal
@@ -169,5 +167,5 @@ def test_every_rank_gets_the_very_start_of_its_launcher(params: dict[str, object
 @pytest.mark.parametrize(
     ("key", "value"), [("a", {"b": {"c": 1}}), ("a.b.c", 1), ("a.x", None), ("a.b.c.d", None), ("x.y", None)]
 )
-def test_lookup(key: str, value: object) -> None:
+def test_lookup(key, value):
     assert inputs.lookup({"a": {"b": {"c": 1}}}, key) == value

@@ -1,7 +1,5 @@
 """The state of git's HEAD after a killed ``dvc exp run``, and the commands that put it back."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -32,7 +30,7 @@ stages:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_repository(tmp_path, monkeypatch) -> None:
     """On the branch ``work``, with two commits and a file that may be changed."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_"))]:
@@ -75,7 +73,7 @@ def leave(*, stashing: bool = False) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_experiment_of_dvc_s(capsys):
     shutil.rmtree(".dvc")
     subprocess.run(["dvc", "init", "--quiet"], check=True)
     Path("dvc.yaml").write_text(STAGE)
@@ -109,13 +107,13 @@ def test_a_killed_experiment_of_dvc_s(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["check"])
 
 
-def test_on_a_branch_there_is_no_way_to_tell() -> None:
+def test_on_a_branch_there_is_no_way_to_tell():
     assert interrupted.way_back() is None
 
 
 @pytest.mark.parametrize("at", ["--detach", "HEAD~1", "v1", "{tip}", "{before}"])
 @pytest.mark.parametrize("ran", [False, True])
-def test_who_checks_out_a_commit_meant_it(at: str, ran: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_checks_out_a_commit_meant_it(at, ran, monkeypatch):
     git("tag", "v1")
     before, tip = git("rev-parse", "HEAD~1"), git("rev-parse", "HEAD")
     if ran:  # a whole experiment, two minutes before
@@ -128,7 +126,7 @@ def test_who_checks_out_a_commit_meant_it(at: str, ran: bool, monkeypatch: pytes
     assert interrupted.way_back() is None
 
 
-def test_ci_checks_out_a_commit_of_no_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ci_checks_out_a_commit_of_no_branch(tmp_path, monkeypatch):
     tip = git("rev-parse", "HEAD")
     Path("ci").mkdir()
     monkeypatch.chdir("ci")
@@ -139,7 +137,7 @@ def test_ci_checks_out_a_commit_of_no_branch(tmp_path: Path, monkeypatch: pytest
     assert interrupted.way_back() is None
 
 
-def test_commits_made_since_are_kept() -> None:
+def test_commits_made_since_are_kept():
     leave()
     git(*COMMIT, "on no branch")
     follow(interrupted.way_back())
@@ -147,13 +145,13 @@ def test_commits_made_since_are_kept() -> None:
     assert git("log", "-1", "--format=%s") == "on no branch"
 
 
-def test_who_went_on_from_there_by_purpose_is_not_asked_back() -> None:
+def test_who_went_on_from_there_by_purpose_is_not_asked_back():
     leave()
     git("checkout", "--quiet", "HEAD~1")
     assert interrupted.way_back() is None
 
 
-def test_what_was_stashed_comes_back() -> None:
+def test_what_was_stashed_comes_back():
     Path("params.yaml").write_text("seed: 3\n")
     leave(stashing=True)
     assert Path("params.yaml").read_text() == "seed: 0\n"
@@ -163,7 +161,7 @@ def test_what_was_stashed_comes_back() -> None:
 
 
 @pytest.mark.parametrize(("age", "lives"), [(1.0, True), (-1.0, False)])
-def test_another_process_with_its_number_is_not_the_run(age: float, lives: bool) -> None:
+def test_another_process_with_its_number_is_not_the_run(age, lives):
     """For example after a restart of the machine."""
     leave()
     interrupted.RUNNING.parent.mkdir(parents=True)
@@ -174,7 +172,7 @@ def test_another_process_with_its_number_is_not_the_run(age: float, lives: bool)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"write": []}', '{"write": {"workspace": 3}}', '{"pid": "x"}', "{"])
-def test_half_a_note_of_dvc_s_is_no_process(text: str) -> None:
+def test_half_a_note_of_dvc_s_is_no_process(text):
     leave()
     interrupted.RUNNING.parent.mkdir(parents=True)
     for path in (interrupted.RUNNING, interrupted.LOCKS):
@@ -182,8 +180,6 @@ def test_half_a_note_of_dvc_s_is_no_process(text: str) -> None:
     assert "git checkout work" in (interrupted.way_back() or "")
 
 
-def test_outside_a_repository_nothing_is_said(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outside_a_repository_nothing_is_said(tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert interrupted.way_back() is None

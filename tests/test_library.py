@@ -1,7 +1,5 @@
 """Records are found wherever they are, once each, and matched by their params."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ BY = ("diffusion.schedule.name",)
 
 
 @pytest.fixture(autouse=True)
-def _repository(folder: Path) -> None:
+def _repository(folder) -> None:
     """Without a commit."""
     record(folder)
 
@@ -35,7 +33,7 @@ def names(listing: Listing) -> list[str]:
 # --- where they are
 
 
-def test_runs_come_from_experiments_the_working_folder_and_folders_oldest_first(folder: Path) -> None:
+def test_runs_come_from_experiments_the_working_folder_and_folders_oldest_first(folder):
     experiment = result("linear", 3, 0.5, when=2)
     record(folder, [experiment])
     write(result(seed=5, when=3))
@@ -51,28 +49,28 @@ def test_runs_come_from_experiments_the_working_folder_and_folders_oldest_first(
         library.everywhere([Path("nowhere")])
 
 
-def test_equal_content_counts_once_and_the_same_scores_by_other_code_do_too(folder: Path) -> None:
+def test_equal_content_counts_once_and_the_same_scores_by_other_code_do_too(folder):
     run = result()
     record(folder, [run, run.model_copy(update={"name": "again"}), result(fd=2.0, name="other")])
     write(run)
     assert sorted(names(library.everywhere())) == ["again", "other"]
 
 
-def test_stashes_locks_and_unscored_experiments_are_none(folder: Path) -> None:
+def test_stashes_locks_and_unscored_experiments_are_none(folder):
     record(folder, [result(name="a"), ("unscored", {"params.yaml": "seed: 1"})])
     for name in ("stash", "exec/EXEC_HEAD", "celery/stash"):
         git("update-ref", f"refs/exps/{name}", reference("a"))
     assert names(library.everywhere()) == ["a"]
 
 
-def test_experiments_of_a_project_below_the_repositorys_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiments_of_a_project_below_the_repositorys_root(folder, monkeypatch):
     record(folder, [("a", {f"project/{RUN}": result().text()}), result(name="b")])
     (folder / "project").mkdir()
     monkeypatch.chdir(folder / "project")
     assert names(library.everywhere()) == ["a"]
 
 
-def test_a_listing_goes_on_without_what_is_not_a_record(folder: Path) -> None:
+def test_a_listing_goes_on_without_what_is_not_a_record(folder):
     damaged = {"broken": "{", "changed": result().text().replace('"samples":12', '"samples":13'), "empty": ""}
     record(folder, [result(name="whole"), *((name, {str(RUN): text}) for name, text in damaged.items())])
     place = Path("records")
@@ -90,21 +88,21 @@ def test_a_listing_goes_on_without_what_is_not_a_record(folder: Path) -> None:
         assert any(name in note for note in listing.notes)
 
 
-def test_a_thousand_records_are_listed_and_matched_in_two_seconds(folder: Path) -> None:
+def test_a_thousand_records_are_listed_and_matched_in_two_seconds(folder):
     record(folder, [result(schedule, seed) for schedule in ("cosine", "linear") for seed in range(500)])
     start = time.process_time()
     assert len(alike.matching(library.everywhere().records, working(), BY).records) == 1000
     assert time.process_time() - start < 2
 
 
-def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_repository_it_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UserError, match="not a git repository"):
         library.everywhere()
 
 
-def test_a_revision_is_the_workspace_an_experiment_or_a_commit(folder: Path) -> None:
+def test_a_revision_is_the_workspace_an_experiment_or_a_commit(folder):
     write(result(seed=1))
     git("add", ".")
     git("commit", "--quiet", "--message", "one")
@@ -126,7 +124,7 @@ def test_a_revision_is_the_workspace_an_experiment_or_a_commit(folder: Path) -> 
 # --- what made them
 
 
-def test_a_record_of_other_params_or_code_is_stale(folder: Path) -> None:
+def test_a_record_of_other_params_or_code_is_stale(folder):
     Path("ddpm").mkdir()
     Path("ddpm/loss.py").write_text("one")
     run = result(code={"ddpm/loss.py": files.md5(Path("ddpm/loss.py"))[:12]})
@@ -146,7 +144,7 @@ def test_a_record_of_other_params_or_code_is_stale(folder: Path) -> None:
             library.current(working())
 
 
-def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder: Path) -> None:
+def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder):
     for path, text in {"ddpm/train.py": "it trained", "data/model/model.safetensors": "weights"}.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
@@ -173,14 +171,14 @@ def matching(*runs: Record, by: tuple[str, ...] = (), **changes: Any) -> Listing
     return alike.matching(runs, working(**changes), by)
 
 
-def test_runs_of_the_working_params_match_whatever_their_seed_and_mechanics() -> None:
+def test_runs_of_the_working_params_match_whatever_their_seed_and_mechanics():
     mechanical = {"device": "cuda", "sample__batch_size": 7, "train__checkpoint_every": 1, "data__source": "elsewhere"}
     found = matching(result(seed=2), result(seed=1, params=mechanical), result("linear", seed=3))
     assert [run.seed for run in found.records] == [1, 2]
     assert found.notes == ()
 
 
-def test_what_varies_may_differ_with_its_hyperparameters() -> None:
+def test_what_varies_may_differ_with_its_hyperparameters():
     mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
     assert len(matching(result(), mild, by=BY).records) == 2
     unused = {"diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.01}}, "model__dit": {"depth": 2}}
@@ -188,7 +186,7 @@ def test_what_varies_may_differ_with_its_hyperparameters() -> None:
 
 
 @pytest.mark.parametrize("by", [(), BY])
-def test_where_nothing_matches_the_nearest_run_is_named(by: tuple[str, ...]) -> None:
+def test_where_nothing_matches_the_nearest_run_is_named(by):
     near, far = result(params={"train__steps": 9}), result(seed=1, params={"train__steps": 9, "sample__steps": 3})
     with pytest.raises(UserError, match=r"the nearest, cosine-0, differs in train.steps \(9 there, 12 here\)$"):
         matching(far, near, by=by)
@@ -196,7 +194,7 @@ def test_where_nothing_matches_the_nearest_run_is_named(by: tuple[str, ...]) -> 
         matching(result(diverged="not finite", scores={}), by=by)
 
 
-def test_of_a_program_only_the_params_that_are_known_have_to_match() -> None:
+def test_of_a_program_only_the_params_that_are_known_have_to_match():
     program = result(program="python theirs.py")
     assert "train.steps" not in program.params
     assert matching(program, result(), train__steps=12).records
@@ -205,7 +203,7 @@ def test_of_a_program_only_the_params_that_are_known_have_to_match() -> None:
         matching(program, sample__count=13)
 
 
-def test_a_run_of_an_unknown_seed_is_left_out_by_name() -> None:
+def test_a_run_of_an_unknown_seed_is_left_out_by_name():
     unknown = result(program="x", seed=None, name="theirs")
     found = matching(unknown, result())
     assert (names(found), found.notes) == (["cosine-0"], ("left out theirs: its training seed is not known",))
@@ -214,9 +212,7 @@ def test_a_run_of_an_unknown_seed_is_left_out_by_name() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_the_newest(
-    folder: Path, order: int
-) -> None:
+def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_the_newest(folder, order):
     old, new = result(fd=1, when=1, name="old"), result(fd=2, when=2, name="new")
     found = matching(*[old, new][::order])
     assert found.records == (new,)
@@ -231,7 +227,7 @@ def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_th
     assert "the last is of the code that is checked out: taken" in found.notes[0]
 
 
-def test_every_mechanical_key_is_one() -> None:
+def test_every_mechanical_key_is_one():
     sections = config.Config.model_fields
     for key in alike.MECHANICAL:
         section, _, field = key.partition(".")

@@ -1,7 +1,5 @@
 """The bound on the likelihood, against a Gaussian in closed form and against terms computed in another way."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +80,7 @@ def noisy_images(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, 1, 3, 3), dtype=np.uint8)
 
 
-def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form() -> None:
+def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form():
     T = 20
     chain = schedule(T)
     found = bound(perfect(chain), chain, pixels(4000), T)
@@ -99,7 +97,7 @@ def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form() -
 
 
 @pytest.mark.parametrize(("reverse", "gap"), [("fixed_small", 0.8), ("fixed_large", 0.15)])
-def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy(reverse: str, gap: float) -> None:
+def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy(reverse, gap):
     entropy = (0.5 * math.log(2 * math.pi * math.e * SD**2) + math.log(127.5)) / BITS
     images = pixels(2000)
     few, many = (
@@ -109,7 +107,7 @@ def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entr
     assert many < few
 
 
-def test_a_term_is_the_one_computed_from_distributions() -> None:
+def test_a_term_is_the_one_computed_from_distributions():
     chain = schedule(40, "linear")
     table = Chain(chain, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
@@ -147,7 +145,7 @@ def test_a_term_is_the_one_computed_from_distributions() -> None:
         assert float(mse[i]) == pytest.approx(error, rel=1e-5)
 
 
-def test_few_strata_agree_with_the_whole_sum_on_the_average() -> None:
+def test_few_strata_agree_with_the_whole_sum_on_the_average():
     chain, images = schedule(20), noisy_images(20)
     whole = np.array([bound(crude, chain, images, 19, seed=seed).bits_per_dim.mean() for seed in range(20)])
     few = np.array([bound(crude, chain, images, 3, seed=seed).bits_per_dim.mean() for seed in range(100)])
@@ -157,7 +155,7 @@ def test_few_strata_agree_with_the_whole_sum_on_the_average() -> None:
     assert error < 0.03 * whole.mean()
 
 
-def test_an_image_has_its_own_noise_whatever_the_batch() -> None:
+def test_an_image_has_its_own_noise_whatever_the_batch():
     chain, images = schedule(30), noisy_images(7)
     whole, parts = (bound(crude, chain, images, 5, batch_size=size) for size in (7, 3))
     np.testing.assert_array_equal(whole.terms, parts.terms)
@@ -165,7 +163,7 @@ def test_an_image_has_its_own_noise_whatever_the_batch() -> None:
     assert (bound(crude, chain, images, 5, seed=1).terms != whole.terms).any()
 
 
-def test_train_images_that_are_remembered_cost_fewer_bits_than_held_out_ones() -> None:
+def test_train_images_that_are_remembered_cost_fewer_bits_than_held_out_ones():
     chain, images = schedule(50), noisy_images(20)
     remembered = from_images(torch.from_numpy(images[:10])).flatten(1)
 
@@ -187,7 +185,7 @@ class FirstOfTwo(Ranks):
         return torch.cat([tensor, tensor, tensor])[:count]
 
 
-def test_the_bar_counts_every_rank_s_images(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_counts_every_rank_s_images(capsys):
     chain = schedule(10)
     images = noisy_images(9)
     for ranks in (Ranks(), FirstOfTwo(0, 2)):
@@ -196,7 +194,7 @@ def test_the_bar_counts_every_rank_s_images(capsys: pytest.CaptureFixture[str]) 
 
 
 @given(st.integers(1, 3000), st.integers(1, 200))
-def test_strata_are_t_1_alone_and_then_every_t_once(T: int, timesteps: int) -> None:
+def test_strata_are_t_1_alone_and_then_every_t_once(T, timesteps):
     first, steps = likelihood.strata(T, timesteps)
     assert [t for low, count in zip(first, steps, strict=True) for t in range(low, low + count)] == [*range(1, T + 1)]
     assert len(first) == 1 + min(timesteps, T - 1)
@@ -206,7 +204,7 @@ def test_strata_are_t_1_alone_and_then_every_t_once(T: int, timesteps: int) -> N
 
 @pytest.mark.parametrize("name", variant.names("schedules"))
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
-def test_it_is_finite_on_every_schedule(name: str, zero_terminal_snr: bool) -> None:
+def test_it_is_finite_on_every_schedule(name, zero_terminal_snr):
     spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
     chain = variant.build("schedules", spec, "schedule").noise_schedule(30)
     found = bound(crude, chain, noisy_images(3), 6)
@@ -215,7 +213,7 @@ def test_it_is_finite_on_every_schedule(name: str, zero_terminal_snr: bool) -> N
     assert (found.terms >= -1e-12).all()
 
 
-def test_a_denoiser_takes_a_t_for_each_image() -> None:
+def test_a_denoiser_takes_a_t_for_each_image():
     config = small()
     torch.manual_seed(0)
     network = torch.nn.Conv2d(1, 1, 3, padding=1).requires_grad_(False)
@@ -251,7 +249,7 @@ class Shrunk(torch.nn.Module):
 
 
 @pytest.fixture
-def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
+def bits(monkeypatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
     """``bits(training_seed, gain, offset)``: what is reported for such a model, (TRIALS,), one image per study."""
     grey = np.full((TRIALS, 1, 1, 1), 128, np.uint8)
     monkeypatch.setattr(bounds, "open_split", lambda *_: (grey, np.zeros(len(grey), np.int64)))
@@ -264,9 +262,7 @@ def bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float, np.ndarray], 
     return measure
 
 
-def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(
-    bits: Callable[[int, float, np.ndarray], np.ndarray],
-) -> None:
+def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(bits):
     """Two variants, in which a training seed moves only the offset, compared in many studies of 6 and of 24 seeds."""
     drawn = 0.05 * np.random.default_rng(0).standard_normal((24, 2, TRIALS))
     pairs = [bits(seed, 0.5, 0.2 + after) - bits(seed, 0.3, 0.1 + before) for seed, (before, after) in enumerate(drawn)]
@@ -277,9 +273,7 @@ def test_the_interval_over_training_seeds_holds_the_error_of_the_estimate_too(
         assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / TRIALS)), f"{n} seeds"
 
 
-def test_models_of_one_training_seed_share_the_noise_of_the_estimate(
-    bits: Callable[[int, float, np.ndarray], np.ndarray],
-) -> None:
+def test_models_of_one_training_seed_share_the_noise_of_the_estimate(bits):
     offset = np.full(TRIALS, 0.1)
     np.testing.assert_array_equal(bits(3, 0.3, offset), bits(3, 0.3, offset))
     paired_gap = bits(3, 0.35, offset) - bits(3, 0.3, offset)

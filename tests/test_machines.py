@@ -1,7 +1,5 @@
 """torchrun's command of docs/machines.md, twice on this machine as on two."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -31,7 +29,7 @@ def start(project: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path: Path, digits: Path) -> None:
+def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, digits):
     lay_out(tmp_path, digits, **QUICK | {"launch": {"processes": 2}})
     alone = start(tmp_path, "stages", "train")
     assert alone.wait(400) == 0, alone.communicate()[1]

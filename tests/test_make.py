@@ -1,7 +1,5 @@
 """What ``make`` prints while it works."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -27,9 +25,7 @@ def make(*arguments: str) -> list[str]:
     return run.stdout.splitlines()
 
 
-def test_setup_says_what_it_does_and_how_long_that_takes_before_it_begins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setup_says_what_it_does_and_how_long_that_takes_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, name)

@@ -1,9 +1,5 @@
 """The pictures in docs/ show every schedule and every sampler."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +11,7 @@ from tests.small import pictures
 
 
 @pytest.mark.long
-def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path) -> None:
+def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file):
     cpu = torch.device("cpu")
     rows = make_variants.sampled(load_model(model_file, cpu), 0, cpu)
     assert sorted(rows) == variant.names("samplers")
@@ -24,7 +20,7 @@ def test_every_sampler_has_a_row_of_images_from_the_same_noise(model_file: Path)
 
 
 @pytest.mark.long
-def test_the_pictures_are_written(model_file: Path, tmp_path: Path) -> None:
+def test_the_pictures_are_written(model_file, tmp_path):
     cpu = torch.device("cpu")
     paths = make_variants.draw(load_model(model_file, cpu), pictures(), tmp_path, cpu)
     assert [path.name for path in paths] == ["schedules.png", "forward.png", "samplers.png"]

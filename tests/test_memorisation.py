@@ -1,7 +1,5 @@
 """Copies of train images are found, and new images are not called copies."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -33,9 +31,7 @@ def slow(queries: np.ndarray, train: np.ndarray) -> np.ndarray:
     st.integers(1, 12).flatmap(lambda n: arrays.arrays(np.uint8, (n, 2, 3))),
     st.integers(1, 5),
 )
-def test_the_nearest_is_the_nearest_however_many_rows_are_held_at_once(
-    queries: np.ndarray, train: np.ndarray, rows: int
-) -> None:
+def test_the_nearest_is_the_nearest_however_many_rows_are_held_at_once(queries, train, rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memorisation, "ROWS", rows)
         found = memorisation.nearest(queries, train, CPU)
@@ -47,7 +43,7 @@ def test_the_nearest_is_the_nearest_however_many_rows_are_held_at_once(
     np.testing.assert_allclose(found.relative * around, every.min(1), atol=0.5)
 
 
-def test_tensors_and_arrays_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_and_arrays_give_the_same(monkeypatch):
     queries, train = draw(20, 0), draw(30, 1)
     of_arrays = memorisation.nearest(queries, train, CPU)
     of_tensors = memorisation.nearest(torch.from_numpy(queries), torch.from_numpy(train), CPU)
@@ -72,7 +68,7 @@ def noised(images: np.ndarray, sd: float) -> np.ndarray:
     return np.clip(spoiled, 0, 255).round().astype(np.uint8)
 
 
-def test_planted_copies_are_found_and_new_images_are_not() -> None:
+def test_planted_copies_are_found_and_new_images_are_not():
     train, held_out = draw(300, 0), draw(100, 1)
     half = np.concatenate([train[:50], draw(50, 2)])
 
@@ -88,12 +84,12 @@ def test_planted_copies_are_found_and_new_images_are_not() -> None:
     assert not close(held_out, train, held_out).copies
 
 
-def test_copies_with_a_little_noise_are_found() -> None:
+def test_copies_with_a_little_noise_are_found():
     train, held_out = draw(300, 0), draw(100, 1)
     assert close(noised(train[:100], 5), train, held_out).share == 1
 
 
-def test_a_near_duplicate_pair_between_the_splits_hides_no_copy() -> None:
+def test_a_near_duplicate_pair_between_the_splits_hides_no_copy():
     """The held-out image of the pair comes nearer to a train image than any of the copies."""
     train = draw(300, 0)
     held_out = np.concatenate([draw(100, 1), noised(train[:1], 1)])
@@ -106,12 +102,12 @@ def test_a_near_duplicate_pair_between_the_splits_hides_no_copy() -> None:
     assert found.copies
 
 
-def test_images_that_the_train_split_holds_twice_hide_no_copy() -> None:
+def test_images_that_the_train_split_holds_twice_hide_no_copy():
     once = draw(150, 0)
     assert close(noised(once[:100], 5), np.concatenate([once, once]), draw(100, 1)).share == 1
 
 
-def test_test_images_that_are_train_images_hide_no_copy() -> None:
+def test_test_images_that_are_train_images_hide_no_copy():
     train = draw(300, 0)
     held_out = np.concatenate([draw(100, 1), train[:20]])
 
@@ -128,7 +124,7 @@ def photographs(count: int, seed: int) -> np.ndarray:
     return np.clip(128 + contrast * waves, 0, 255).round().astype(np.uint8)[:, None]
 
 
-def test_flat_images_are_near_to_everything_and_copy_nothing() -> None:
+def test_flat_images_are_near_to_everything_and_copy_nothing():
     train, held_out, new = photographs(2000, 0), photographs(400, 1), photographs(600, 2)
     flat = (128 + 0.85 * (new - 128.0)).round().astype(np.uint8)
     distances = [memorisation.nearest(images, train, CPU).distance for images in (flat, held_out)]
@@ -139,7 +135,7 @@ def test_flat_images_are_near_to_everything_and_copy_nothing() -> None:
     assert close(np.concatenate([flat[:500], noised(train[:100], 5)]), train, held_out).copies
 
 
-def test_nothing_is_said_where_every_test_image_is_a_train_image() -> None:
+def test_nothing_is_said_where_every_test_image_is_a_train_image():
     train = draw(50, 0)
     real = memorisation.nearest(train[:20], train, CPU)
     assert memorisation.closeness(memorisation.nearest(draw(10, 1), train, CPU), real, real.distance > 0) == {}
@@ -164,7 +160,7 @@ def simulated(held_out: int, samples: int, nearer: float) -> list[Closeness]:
 
 
 @pytest.mark.parametrize(("held_out", "samples"), [(359, 1437), (19, 300), (1, 50), (2000, 500)])
-def test_honest_models_are_called_copiers_in_less_than_one_run_in_a_hundred(held_out: int, samples: int) -> None:
+def test_honest_models_are_called_copiers_in_less_than_one_run_in_a_hundred(held_out, samples):
     found = simulated(held_out, samples, nearer=1)
     assert np.mean([one.copies for one in found]) < 0.01 + 3 * (0.01 / TRIALS) ** 0.5
     error = np.std([one.share for one in found]) / TRIALS**0.5
@@ -172,12 +168,12 @@ def test_honest_models_are_called_copiers_in_less_than_one_run_in_a_hundred(held
 
 
 @pytest.mark.parametrize(("held_out", "samples"), [(359, 1437), (19, 300), (2000, 500)])
-def test_those_that_come_near_twice_as_often_in_one_run_in_twenty(held_out: int, samples: int) -> None:
+def test_those_that_come_near_twice_as_often_in_one_run_in_twenty(held_out, samples):
     rate = np.mean([one.copies for one in simulated(held_out, samples, nearer=2)])
     assert rate == pytest.approx(memorisation.CHANCE, abs=0.015)
 
 
-def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours() -> None:
+def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours():
     generator = np.random.default_rng(0)
     train = torch.from_numpy(generator.normal(size=(60, 3))).float()
     samples = torch.cat([train[:20], train[20:40] + 1e-3, 3 * torch.randn(10, 3, generator=torch.Generator())])

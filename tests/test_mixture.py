@@ -1,10 +1,5 @@
 """The mixture's closed forms against integrals and derivatives; then it is the truth that samplers and losses meet."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -45,7 +40,7 @@ def drawn(truth: GaussianMixture, count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("signal", "sigma"), LEVELS)
 @pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_the_score_is_the_derivative_of_the_log_density(mixture: Mixture, signal: float, sigma: float) -> None:
+def test_the_score_is_the_derivative_of_the_log_density(mixture, signal, sigma):
     truth = mixture.truth()
     x_t = signal * drawn(truth, 20)[0] + sigma * normals("x", 20, *truth.shape)
     x_t.requires_grad_()
@@ -54,7 +49,7 @@ def test_the_score_is_the_derivative_of_the_log_density(mixture: Mixture, signal
 
 
 @pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_the_log_density_is_that_of_torchs_dense_normals(mixture: Mixture) -> None:
+def test_the_log_density_is_that_of_torchs_dense_normals(mixture):
     truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
     x_t = normals("x", 20, *truth.shape)
     pixels = truth.means[0].numel()
@@ -67,7 +62,7 @@ def test_the_log_density_is_that_of_torchs_dense_normals(mixture: Mixture) -> No
 
 
 @pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_the_posterior_mean_follows_from_the_score(mixture: Mixture) -> None:
+def test_the_posterior_mean_follows_from_the_score(mixture):
     """Tweedie's formula."""
     truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
     x_t = normals("x", 20, *truth.shape)
@@ -79,7 +74,7 @@ def test_the_posterior_mean_follows_from_the_score(mixture: Mixture) -> None:
 
 
 @pytest.mark.parametrize(("signal", "sigma"), LEVELS[1:])
-def test_the_posterior_is_the_integral_over_x_0_in_two_dimensions(signal: float, sigma: float) -> None:
+def test_the_posterior_is_the_integral_over_x_0_in_two_dimensions(signal, sigma):
     truth = PLANE.truth()
     axis = torch.linspace(-1.3, 1.3, 401, dtype=torch.float64)
     x_0 = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
@@ -98,7 +93,7 @@ def test_the_posterior_is_the_integral_over_x_0_in_two_dimensions(signal: float,
         torch.testing.assert_close(truth.posterior_means(x_t, signal, sigma)[0].flatten(1), means, rtol=0, atol=1e-6)
 
 
-def test_the_posterior_is_the_integral_over_x_0_in_one_dimension() -> None:
+def test_the_posterior_is_the_integral_over_x_0_in_one_dimension():
     truth, signal, sigma, x_t = Mixture(components=3, size=(1, 1)).truth(), 0.8, 0.6, 0.25
 
     def joint(x_0: float, power: int) -> float:
@@ -110,7 +105,7 @@ def test_the_posterior_is_the_integral_over_x_0_in_one_dimension() -> None:
     assert float(found) == pytest.approx(first / zeroth, abs=1e-7)
 
 
-def test_each_image_may_have_a_level_of_its_own() -> None:
+def test_each_image_may_have_a_level_of_its_own():
     truth = PICTURES.truth()
     x_t = normals("x", 3, *truth.shape)
     signal, sigma = (torch.tensor(column).double() for column in zip(*LEVELS, strict=True))
@@ -122,7 +117,7 @@ def test_each_image_may_have_a_level_of_its_own() -> None:
 # --- the dataset
 
 
-def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_path: Path) -> None:
+def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_path):
     """Within 4.5 standard errors, of which 12 pixels by 12 and their signs exceed none in 1,000 seeds' worth."""
     mixture = Mixture(components=3, count=20_000, size=(2, 2), channels=3, ratio=0.6)
     mixture.download(None, tmp_path / "raw")
@@ -137,13 +132,13 @@ def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_p
     assert (guess.argmax(1).numpy() == records.labels).mean() > 0.99, "a label is the component that drew the image"
 
 
-def test_pixels_hardly_reach_the_ends_of_the_range() -> None:
+def test_pixels_hardly_reach_the_ends_of_the_range():
     truth = Mixture(components=20, size=(32, 32), channels=3).truth()
     deviation = torch.sqrt(truth.variances + truth.factors.square().sum(2))
     assert ((1 - truth.means.flatten(1).abs()) / deviation).min() > 5
 
 
-def test_another_seed_is_another_mixture_and_count_only_adds_images(tmp_path: Path) -> None:
+def test_another_seed_is_another_mixture_and_count_only_adds_images(tmp_path):
     few, more, other = Mixture(count=10), Mixture(count=700), Mixture(count=10, seed=1)
     for i, mixture in enumerate((few, more, other)):
         mixture.download(None, tmp_path / str(i))
@@ -155,7 +150,7 @@ def test_another_seed_is_another_mixture_and_count_only_adds_images(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("channels", "kept"), [(1, 1), (3, 3)])
-def test_it_is_preprocessed_unchanged_at_its_own_size(channels: int, kept: int, tmp_path: Path) -> None:
+def test_it_is_preprocessed_unchanged_at_its_own_size(channels, kept, tmp_path):
     mixture = Mixture(count=40, size=(8, 8), channels=channels)
     mixture.download(None, tmp_path / "raw")
     config = small(data={"dataset": mixture.model_dump(), "channels": channels})
@@ -166,7 +161,7 @@ def test_it_is_preprocessed_unchanged_at_its_own_size(channels: int, kept: int, 
 
 
 @pytest.mark.parametrize("other", [{"image_size": 16}, {"image_size": [8, 4]}, {"channels": 3}])
-def test_another_shape_than_its_own_is_refused(other: dict[str, Any]) -> None:
+def test_another_shape_than_its_own_is_refused(other):
     """Resized images would not be of the distribution that ``truth`` states."""
     own = {"dataset": Mixture(size=(4, 8)).model_dump(), "image_size": [4, 8]}
     assert small(data=own).data.shape == (1, 4, 8)
@@ -174,7 +169,7 @@ def test_another_shape_than_its_own_is_refused(other: dict[str, Any]) -> None:
         small(data=own | other)
 
 
-def test_too_many_bytes_and_a_source_are_refused(tmp_path: Path) -> None:
+def test_too_many_bytes_and_a_source_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"count: 10000000 images of 1024x1024x1 are more .*; lower count"):
         variant.build("datasets", {"name": "mixture", "mixture": {"count": 10_000_000, "size": (1024, 1024)}}, "d")
     with pytest.raises(UserError, match=r"data\.source: 'x' is not allowed: a mixture is drawn by its seed"):
@@ -207,12 +202,12 @@ FIRST_ORDER = {"ancestral", "ddim"}
 DETERMINISTIC = {"deis", "dpmpp_2m", "euler", "heun", "ipndm", "unipc"}
 
 
-def test_every_sampler_that_draws_noise_is_measured() -> None:
+def test_every_sampler_that_draws_noise_is_measured():
     assert {name for name, _ in STOCHASTIC} == set(variant.names("samplers")) - DETERMINISTIC
 
 
 @pytest.mark.parametrize(("name", "fields"), STOCHASTIC)
-def test_draws_of_many_steps_have_the_truths_moments_and_class_shares(name: str, fields: dict[str, float]) -> None:
+def test_draws_of_many_steps_have_the_truths_moments_and_class_shares(name, fields):
     """5,000 draws of two pixels within 4 standard errors: chance alone exceeds one of the 8 numbers in 2,000 seeds."""
     count, steps = 5000, 300 if name in FIRST_ORDER else 100
     truth, schedule = PLANE.truth(), even_in_log_snr(steps)
@@ -238,7 +233,7 @@ def even_in_log_snr(steps: int) -> NoiseSchedule:
 
 
 @pytest.mark.parametrize("t", [50, 65, 80])
-def test_no_change_of_the_perfect_denoiser_lowers_the_loss(t: int) -> None:
+def test_no_change_of_the_perfect_denoiser_lowers_the_loss(t):
     """On the same 20,000 draws the loss rises by at least 3 standard errors of the difference."""
     truth, schedule = PICTURES.truth(), even_in_log_snr(100)
     x_0, _ = drawn(truth, 20_000)

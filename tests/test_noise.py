@@ -1,7 +1,5 @@
 """Random numbers are functions of (seed, purpose, index, step)."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -30,28 +28,26 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("counter", "key", "output"), KNOWN)
-def test_philox_gives_the_published_known_answers(
-    counter: tuple[int, ...], key: tuple[int, int], output: tuple[int, ...]
-) -> None:
+def test_philox_gives_the_published_known_answers(counter, key, output):
     words = noise.philox(tuple(torch.tensor([word]) for word in counter), key)
     assert tuple(int(word) for word in words) == output
 
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=9), st.integers(0, 4000), st.integers(1, 33))
-def test_an_images_noise_does_not_depend_on_its_batch(indices: list[int], step: int, size: int) -> None:
+def test_an_images_noise_does_not_depend_on_its_batch(indices, step, size):
     together = noise.gaussian(3, "reverse", torch.tensor(indices), step, (size,))
     alone = torch.cat([noise.gaussian(3, "reverse", torch.tensor([index]), step, (size,)) for index in indices])
     assert torch.equal(together, alone)
 
 
-def test_noise_is_standard_normal() -> None:
+def test_noise_is_standard_normal():
     draws = noise.gaussian(0, "train", torch.arange(500), 1, (1, 20, 20)).flatten()
     assert stats.kstest(draws.numpy(), "norm").pvalue > 1e-3
     assert draws.abs().max() > 4
 
 
-def test_uniform_draws_are_uniform_and_below_one() -> None:
+def test_uniform_draws_are_uniform_and_below_one():
     draws = noise.uniform(0, "timestep", torch.arange(50_000), 7)
     assert draws.min() >= 0
     assert draws.max() < 1
@@ -61,7 +57,7 @@ def test_uniform_draws_are_uniform_and_below_one() -> None:
 @pytest.mark.parametrize(
     "other", [(1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (0, "a", 2**32, 0)], ids=str
 )
-def test_each_argument_gives_other_noise(other: tuple[int, str, int, int]) -> None:
+def test_each_argument_gives_other_noise(other):
     seed, purpose, index, step = other
     first = noise.gaussian(0, "a", torch.tensor([0]), 0, (4000,))
     second = noise.gaussian(seed, purpose, torch.tensor([index]), step, (4000,))
@@ -75,18 +71,18 @@ def mask(rows: int, size: int, p: float, offset: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
-def test_a_mask_drops_the_share_that_is_asked_for(p: float) -> None:
+def test_a_mask_drops_the_share_that_is_asked_for(p):
     dropped = 1 - mask(64, 4096, p).mean()
     assert abs(dropped - p) < 5 * math.sqrt(p * (1 - p) / (64 * 4096))
 
 
-def test_a_mask_is_a_function_of_the_images_key_alone() -> None:
+def test_a_mask_is_a_function_of_the_images_key_alone():
     whole = mask(8, 101, 0.3)
     np.testing.assert_array_equal(mask(3, 101, 0.3, offset=5), whole[5:])
     np.testing.assert_array_equal(mask(8, 60, 0.3), whole[:, :60])
 
 
-def test_a_masks_places_are_independent() -> None:
+def test_a_masks_places_are_independent():
     """No pair of neighbours, near or at a power of two, in place or image, agrees more often than by chance."""
     base = mask(256, 4096, 0.5)
     pairs = [(base[:, :-lag], base[:, lag:]) for lag in (1, 2, 3, 16, 64, 256, 1024, 2048)]
@@ -96,7 +92,7 @@ def test_a_masks_places_are_independent() -> None:
         assert abs(agreement - 0.5) < 5 * 0.5 / math.sqrt(one.size)
 
 
-def test_a_masks_rows_and_columns_have_no_bias() -> None:
+def test_a_masks_rows_and_columns_have_no_bias():
     """Chi-squared of each column's and each row's count of kept entries."""
     kept = mask(2048, 2048, 0.5)
     for counts in (kept.sum(axis=0), kept.sum(axis=1)):

@@ -1,7 +1,5 @@
 """Where in the noise a variant is better: said where it is so, at the same noise level, and never of mere noise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +39,14 @@ def differences(gap: float, shift: float = 0.0, seeds: int = 6) -> list[Differen
     return noise_levels.differences(arms | {"no likelihood": {0: run()}}, 0.95)
 
 
-def test_a_band_of_one_level_has_one_number() -> None:
+def test_a_band_of_one_level_has_one_number():
     edges = np.array([[2.04, 1.0], [-5.51, -5.49]])
     found = Difference("cosine", "linear", (0,), edges.mean(1), edges, None, np.zeros(2), None)
     assert found.places(np.array([True, False])) == "log-SNR 2.0 to 1.0"
     assert found.places(np.array([False, True])) == "log-SNR -5.5"
 
 
-def test_a_lower_error_is_said_where_it_is() -> None:
+def test_a_lower_error_is_said_where_it_is():
     (found,) = differences(0.1)
     assert found.half is not None
     low = found.log_snr < -1
@@ -60,7 +58,7 @@ def test_a_lower_error_is_said_where_it_is() -> None:
     assert "higher" not in line
 
 
-def test_levels_are_paired_by_their_noise_and_not_by_t() -> None:
+def test_levels_are_paired_by_their_noise_and_not_by_t():
     (found,) = differences(0.0, shift=1.5)
     assert found.t is None
     assert np.abs(found.share).max() < 0.02  # by t it would be up to two thirds
@@ -68,7 +66,7 @@ def test_levels_are_paired_by_their_noise_and_not_by_t() -> None:
     assert "nowhere lower or higher" in line or "log-SNR" in line
 
 
-def test_a_few_seeds_show_a_curve_and_say_nothing() -> None:
+def test_a_few_seeds_show_a_curve_and_say_nothing():
     found = differences(0.1, seeds=3)
     assert found[0].half is None
     assert [type(block).__name__ for block in noise_levels.shown(found)] == ["Figure"]
@@ -79,7 +77,7 @@ def test_a_few_seeds_show_a_curve_and_say_nothing() -> None:
     assert noise_levels.panel(far).linear == 10  # the others would be one line
 
 
-def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference() -> None:
+def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference():
     random, said = np.random.default_rng(1), 0
     for _ in range(150):
         curves = 1 + 0.1 * random.standard_normal((6, 2, 40))
@@ -95,7 +93,7 @@ def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference() -> None:
     assert said < 150 * 0.05 * 2  # 7.5 expected at most
 
 
-def test_compare_says_and_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_says_and_draws_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log_snr, runs = np.linspace(8, -6, 40), []
     for number, one in enumerate(grid({"cosine": 1.0, "linear": 2.0}, SEEDS)):

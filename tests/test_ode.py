@@ -1,7 +1,5 @@
 """The likelihood by the probability-flow ODE, against a mixture whose density is known."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -58,7 +56,7 @@ def gap(schedule: NoiseSchedule, steps: int) -> Tensor:
     return found - truth.log_density(x, signal, sigma)
 
 
-def test_the_density_is_the_known_one_and_its_error_falls_with_the_square_of_the_steps() -> None:
+def test_the_density_is_the_known_one_and_its_error_falls_with_the_square_of_the_steps():
     coarse, fine = (gap(SPREAD, steps).square().mean().sqrt() for steps in (30, 60))
     assert fine < 0.02, "nats"
     assert 1.8 < math.log2(coarse / fine) < 2.3
@@ -68,13 +66,13 @@ def test_the_density_is_the_known_one_and_its_error_falls_with_the_square_of_the
     ("name", "fields"),
     [("linear", {}), ("linear", {"zero_terminal_snr": True}), ("cosine", {}), ("rectified_flow", {})],
 )
-def test_the_density_is_the_known_one_on_chains_that_are_used(name: str, fields: dict[str, bool]) -> None:
+def test_the_density_is_the_known_one_on_chains_that_are_used(name, fields):
     """To 0.015 nats, of two pixels, at 100 of 1,000 steps; the linear chain's rest of signal costs less."""
     schedule = variant.build("schedules", {"name": name, name: fields}, "schedule").noise_schedule(1000)
     assert gap(schedule, 100).square().mean().sqrt() < 0.015
 
 
-def test_bits_per_dim_are_those_of_the_known_density() -> None:
+def test_bits_per_dim_are_those_of_the_known_density():
     """On the average over images, with the noise of levels and of the divergence, within 4 standard errors."""
     mixture = Mixture(components=3, size=(3, 3))
     truth, count = mixture.truth(), 400
@@ -99,7 +97,7 @@ def crude(x_t: Tensor, t: Tensor) -> Prediction:
     return Prediction(x_0, x_0)
 
 
-def test_an_image_has_its_own_noise_whatever_the_batch_and_the_rank() -> None:
+def test_an_image_has_its_own_noise_whatever_the_batch_and_the_rank():
     schedule = variant.build("schedules", {"name": "cosine"}, "schedule").noise_schedule(30)
     images = pictures(7)
     whole, parts, other = (
@@ -120,7 +118,7 @@ class Lone(Ranks):
 
 @pytest.mark.parametrize("name", variant.names("schedules"))
 @pytest.mark.parametrize("T", [1, 2, 30])
-def test_it_is_finite_on_every_schedule_and_any_number_of_steps(name: str, T: int) -> None:
+def test_it_is_finite_on_every_schedule_and_any_number_of_steps(name, T):
     schedule = variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
     for steps in (1, 6, 1000):
         assert np.isfinite(ode.bits_per_dim(crude, schedule, Asked(pictures(2), 2, CPU, 0), steps)).all()
@@ -129,7 +127,7 @@ def test_it_is_finite_on_every_schedule_and_any_number_of_steps(name: str, T: in
 # --- as part of an evaluation
 
 
-def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(bounds, "open_split", lambda *_: (pictures(), np.zeros(30, np.int64)))
     for variance in ("fixed_small", "learned_range"):
         loss = "hybrid" if variance == "learned_range" else "simple"
@@ -147,12 +145,12 @@ def test_a_model_has_it_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch)
         assert measured(Likelihood(images=5)) == {}
 
 
-def test_steps_without_images_are_refused() -> None:
+def test_steps_without_images_are_refused():
     with pytest.raises(UserError, match=r"evaluate\.likelihood: ode_steps: 10 needs images above 0"):
         small(evaluate={"likelihood": {"ode_steps": 10}})
 
 
-def test_it_is_judged_as_the_bound_is() -> None:
+def test_it_is_judged_as_the_bound_is():
     settings = Compare()
     assert metrics.direction("bits_per_dim_ode") == "lower"
     assert metrics.margin("bits_per_dim_ode", 3.0, settings) == settings.floors["bits_per_dim"]

@@ -1,7 +1,5 @@
 """The order of images: torch's permutation of each epoch, wherever the images are read from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("part", [slice(None), slice(2, 5)])
-def test_each_image_comes_once_an_epoch(resident: bool, part: slice) -> None:
+def test_each_image_comes_once_an_epoch(resident, part):
     """The same on any number of ranks, from a file or memory, and as after a resume; classes go with their images."""
     batches = Batches(
         np.arange(50, dtype=np.uint8)[:, None, None, None], 8, 3, False, CPU, part, resident, np.arange(50)

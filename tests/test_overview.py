@@ -1,7 +1,5 @@
 """``ddpm runs``: every run in one table, in any state, by the thousand."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -28,7 +26,7 @@ from tests.test_record import run
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     """A project in which nothing has run."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_"))]:
@@ -75,7 +73,7 @@ def table(capsys: pytest.CaptureFixture[str]) -> list[str]:
 LINEAR = {"diffusion__schedule": {"name": "linear"}}
 
 
-def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     other = of(fd=12.3456, at=2, train__steps=20, **LINEAR)
     finished(folder, plain=of(3, 0.25, at=1), other=other, torn="{")
     assert table(capsys)[:-1] == [
@@ -90,7 +88,7 @@ def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder: Path, caps
 
 
 @pytest.mark.parametrize("preset", presets.names())
-def test_a_run_does_not_differ_from_its_own_params(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_does_not_differ_from_its_own_params(preset, capsys):
     Path("params.yaml").write_text(presets.text(preset))
     flat = config.load().flat()
     RUN.parent.mkdir()
@@ -109,18 +107,14 @@ def test_a_run_does_not_differ_from_its_own_params(preset: str, capsys: pytest.C
          {"train.posthoc.lengths": "null", "train.posthoc.snapshots": "null"}),
     ],
 )  # fmt: skip
-def test_a_run_is_described_by_what_differs_from_params_yaml(
-    folder: Path, capsys: pytest.CaptureFixture[str], here: Any, there: Any, variant: dict[str, str]
-) -> None:
+def test_a_run_is_described_by_what_differs_from_params_yaml(folder, capsys, here, there, variant):
     Path("params.yaml").write_text(yaml.safe_dump(params(**here)))
     finished(folder, one=of(1, **there))
     assert rows(capsys)["one"]["variant"] == variant
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 300])
-def test_the_table_fits_the_terminal(
-    folder: Path, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_fits_the_terminal(folder, columns, capsys, monkeypatch):
     many = {"train__steps": 1234, "train__batch_size": 9, "sample__steps": 3, "sample__count": 99, "diffusion__T": 51}
     finished(folder, **{"a-name-that-is-much-too-long-for-a-table": of(fd=123456.789, **many, **LINEAR)})
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -130,16 +124,14 @@ def test_the_table_fits_the_terminal(
     assert "…" in lines[1]
 
 
-def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(folder, capsys, monkeypatch):
     shared = {"train__steps": 1234, "train__batch_size": 9, **LINEAR}
     finished(folder, **{f"run-{steps}": of(at=steps, sample__steps=steps, **shared) for steps in (6, 7, 9)})
     monkeypatch.setenv("COLUMNS", "80")
     assert [line.split()[1] for line in table(capsys)[1:4]] == ["sample.steps=6", "sample.steps=7", "sample.steps=9"]
 
 
-def test_classes_and_the_likelihood_by_the_ode_have_columns_if_a_run_has_them() -> None:
+def test_classes_and_the_likelihood_by_the_ode_have_columns_if_a_run_has_them():
     scores = {"classifier.fd": 1.5, "classifier.class_accuracy": 0.75, "bits_per_dim": 2.5, "bits_per_dim_ode": 2.25}
     both = [Listed("plain", "scored", scores={"classifier.fd": 2.5}), Listed("both", "scored", scores=scores)]
     shown = overview.shown(both, [], 120)
@@ -148,9 +140,7 @@ def test_classes_and_the_likelihood_by_the_ode_have_columns_if_a_run_has_them() 
     assert "2 runs: 2 scored" in render.text([Chapter("", shown)])
 
 
-def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(folder, capsys):
     RUN.parent.mkdir()
     RUN.write_text(of(fd=0.5, at=1).text())
     other = {"samples": 9}
@@ -164,7 +154,7 @@ def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(
     assert rows(capsys)["workspace"]["variant"] == {"train.steps": "12"}
 
 
-def test_nothing_ran_yet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_ran_yet(capsys):
     assert table(capsys) == ["no runs yet: `dvc repro` makes one"]
     assert rows(capsys) == {}
 
@@ -190,7 +180,7 @@ def sleeper() -> Iterator[int]:
     process.wait()
 
 
-def test_what_waits_what_failed_and_what_runs(folder: Path, sleeper: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_waits_what_failed_and_what_runs(folder, sleeper, capsys):
     for state, name in (("stash", "first"), ("stash", "second"), ("failed", "bad"), ("failed", "tried-again")):
         stash(folder, state, name)
     finished(folder, **{"tried-again": of()})
@@ -207,7 +197,7 @@ def test_what_waits_what_failed_and_what_runs(folder: Path, sleeper: int, capsys
     assert table(capsys)[-1] == "5 runs: 1 scored, 2 queued, 1 failed, 1 running"
 
 
-def test_the_queue_of_dvc_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_queue_of_dvc_itself(folder, capsys):
     Path("dvc.yaml").write_text("stages: {a: {cmd: 'true', params: [seed]}}")
     subprocess.run(["dvc", "init", "--quiet"], check=True)
     git("add", "--all")
@@ -217,7 +207,7 @@ def test_the_queue_of_dvc_itself(folder: Path, capsys: pytest.CaptureFixture[str
     assert {name: row["state"] for name, row in rows(capsys).items()} == {"grid-1": "queued", "grid-2": "queued"}
 
 
-def test_a_thousand_runs_without_mlflow_or_torch(folder: Path) -> None:
+def test_a_thousand_runs_without_mlflow_or_torch(folder):
     finished(folder, **{f"run-{n}": of(n, fd=float(n)) for n in range(1000)})
     program = "import sys; from ddpm.cli import main; main(['runs'])"
     command = [sys.executable, "-X", "importtime", "-c", program]

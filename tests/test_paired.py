@@ -1,7 +1,5 @@
 """Paired statistics against scipy and closed forms, and their error rates by simulation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ samples = st.integers(2, 10).flatmap(
 
 
 @given(samples, st.sampled_from([0.8, 0.95]))
-def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, confidence: float) -> None:
+def test_the_interval_and_p_are_those_of_the_paired_t_test(differences, confidence):
     before = np.linspace(1, 2, len(differences))
     expected = stats.ttest_rel(before + differences, before)
     found = statistics.t_test(differences, 0.1, confidence)
@@ -37,37 +35,37 @@ def test_the_interval_and_p_are_those_of_the_paired_t_test(differences: Array, c
 
 
 @given(samples, st.floats(0.01, 5))
-def test_equivalence_is_the_worse_of_two_one_sided_tests(differences: Array, margin: float) -> None:
+def test_equivalence_is_the_worse_of_two_one_sided_tests(differences, margin):
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
     np.testing.assert_allclose(statistics.t_test(differences, margin, 0.9).equivalence_p, max(above, below), rtol=1e-6)
 
 
 @given(samples)
-def test_the_sign_flip_test_is_scipys_exact_one(differences: Array) -> None:
+def test_the_sign_flip_test_is_scipys_exact_one(differences):
     expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**10)
     np.testing.assert_allclose(statistics.sign_flip_p(differences), expected.pvalue)
 
 
 @pytest.mark.parametrize("n", range(2, 13))
-def test_the_sign_flip_tests_smallest_p_is_of_two_in_all_patterns(n: int) -> None:
+def test_the_sign_flip_tests_smallest_p_is_of_two_in_all_patterns(n):
     assert statistics.sign_flip_p(np.arange(1.0, n + 1)) == 2 / 2**n
 
 
-def test_many_seeds_are_flipped_at_random_and_the_same_each_time() -> None:
+def test_many_seeds_are_flipped_at_random_and_the_same_each_time():
     differences = np.random.default_rng(0).normal(0.4, 1, 24)
     normal = statistics.t_test(differences, 0, 0.95).p
     assert statistics.sign_flip_p(differences) == statistics.sign_flip_p(differences) == pytest.approx(normal, abs=0.01)
 
 
 @pytest.mark.parametrize(("constant", "p", "equivalence_p"), [(0.0, 1, 0), (0.5, 0, 0), (-2.0, 0, 1)])
-def test_differences_without_spread_are_certain(constant: float, p: float, equivalence_p: float) -> None:
+def test_differences_without_spread_are_certain(constant, p, equivalence_p):
     found = statistics.t_test(np.full(6, constant), 1, 0.95)
     assert (found.p, found.equivalence_p, found.low, found.high) == (p, equivalence_p, constant, constant)
 
 
 @pytest.mark.parametrize(("alpha", "seeds"), [(0.05, 6), (0.1, 5), (0.0625, 5), (0.2, 4), (0.01, 8)])
-def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha: float, seeds: int) -> None:
+def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha, seeds):
     assert statistics.fewest_seeds(alpha) == seeds
     assert 2 / 2**seeds <= alpha < 2 / 2 ** (seeds - 1)
 
@@ -90,7 +88,7 @@ def different(differences: Array, margin: Array | float = 0.0) -> Any:
 @pytest.mark.parametrize("pairs", [1, 3, 8])
 @pytest.mark.parametrize("n", [6, 9])
 @pytest.mark.parametrize("kind", ["normal", "heavy tails"])
-def test_where_nothing_differs_any_false_verdict_is_as_rare_as_one_in_twenty(kind: str, n: int, pairs: int) -> None:
+def test_where_nothing_differs_any_false_verdict_is_as_rare_as_one_in_twenty(kind, n, pairs):
     baseline, variants = draw(kind, (TRIALS, 1, n)), draw(kind, (TRIALS, pairs, n), seed=2)
     # without a threshold, which would make it rarer still
     assert different(variants - baseline).any(-1).mean() <= ALPHA + SLACK
@@ -102,7 +100,7 @@ def rejected(differences: Array) -> float:
 
 
 @pytest.mark.parametrize(("n", "rate"), [(6, 0.066), (12, 0.094)])
-def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n: int, rate: float) -> None:
+def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n, rate):
     """Exponential scores of two variants that do not differ; and of one that differs in shape but not in its mean."""
     before, after = np.random.default_rng(1).exponential(size=(2, TRIALS, n))
     assert rejected(after - before) <= ALPHA + SLACK
@@ -111,7 +109,7 @@ def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n: 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("n", [2, 6])
-def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> None:
+def test_the_interval_covers_as_often_as_it_says(n, confidence):
     found = statistics.t_test(0.3 + draw("normal", (TRIALS, n)), 0.1, confidence)
     covered = np.mean((found.low < 0.3) & (found.high > 0.3))
     assert covered == pytest.approx(confidence, abs=3 * (confidence * (1 - confidence) / TRIALS) ** 0.5)
@@ -119,7 +117,7 @@ def test_the_interval_covers_as_often_as_it_says(n: int, confidence: float) -> N
 
 @pytest.mark.parametrize("side", [-1, 1])
 @pytest.mark.parametrize("n", [6, 12])
-def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n: int, side: int) -> None:
+def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n, side):
     baseline = 1 + 0.01 * draw("normal", (TRIALS, n))
     variants = 1 + side * 0.013 + 0.01 * draw("normal", (TRIALS, n), seed=2)
     differences, margin = variants - baseline, 0.013 * np.abs(baseline.mean(-1))
@@ -130,7 +128,7 @@ def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n: int, side:
     assert 0 < rate <= ALPHA + SLACK
 
 
-def test_normal_samples_are_called_skewed_as_often_as_is_said() -> None:
+def test_normal_samples_are_called_skewed_as_often_as_is_said():
     for n in (3, 8, 20):
         shares = np.array([statistics.skewness_p(each)[1] for each in 5 - 3 * draw("normal", (2000, n))])
         for level in (0.01, 0.1):
@@ -152,7 +150,7 @@ def test_normal_samples_are_called_skewed_as_often_as_is_said() -> None:
         (-0.1, 0.7, 0.3, 5),
     ],
 )
-def test_the_seeds_needed_give_the_power_that_was_asked(mean: float, sd: float, margin: float, family: int) -> None:
+def test_the_seeds_needed_give_the_power_that_was_asked(mean, sd, margin, family):
     n = statistics.seeds_needed(mean, sd, margin, 1 - ALPHA, 0.8, family)
     assert n
     assert n > 6
@@ -167,14 +165,14 @@ def test_the_seeds_needed_give_the_power_that_was_asked(mean: float, sd: float, 
 
 
 @pytest.mark.parametrize(("mean", "n"), [(0.5, 20), (0.5, 33), (1, 15)])
-def test_power_is_that_of_the_noncentral_t(mean: float, n: int) -> None:
+def test_power_is_that_of_the_noncentral_t(mean, n):
     critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
     exact = stats.nct.sf(critical, n - 1, mean * n**0.5)
     assert statistics.settling_power(n, mean, 1, 0, 1 - ALPHA) == pytest.approx(exact, abs=0.05)
 
 
 @pytest.mark.parametrize(("mean", "sd", "margin"), [(1, 1, 0.1), (0.5, 1, 0.1), (0.02, 0.3, 0.15), (0.1, 0.1, 1)])
-def test_the_seeds_needed_are_the_fewest_that_suffice(mean: float, sd: float, margin: float) -> None:
+def test_the_seeds_needed_are_the_fewest_that_suffice(mean, sd, margin):
     n = statistics.seeds_needed(mean, sd, margin, 1 - ALPHA, 0.8)
     assert n
     powers = (
@@ -183,6 +181,6 @@ def test_the_seeds_needed_are_the_fewest_that_suffice(mean: float, sd: float, ma
     assert powers[0] < 0.8 <= powers[1]
 
 
-def test_no_number_is_given_where_no_sane_number_suffices() -> None:
+def test_no_number_is_given_where_no_sane_number_suffices():
     assert statistics.seeds_needed(0.1, 1, 0.1001, 1 - ALPHA, 0.8) is None
     assert statistics.seeds_needed(3, 1, 0.1, 1 - ALPHA, 0.8) == 6

@@ -85,7 +85,7 @@ class Clone:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Clone:
+def clone(tmp_path) -> Clone:
     """The project's files as in a clone, with changes that are not committed yet, and small params."""
     listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:
@@ -105,7 +105,7 @@ def ran(output: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_an_experiment_another_and_back(clone: Clone) -> None:
+def test_an_experiment_another_and_back(clone):
     assert ran(clone.run("dvc", "repro", "preprocess")) == STAGES[:3]
     output = clone.run("dvc", "repro", "reference", "train")
     assert ran(output) == STAGES[3:5]
@@ -274,7 +274,7 @@ RERUN_NOTHING = [
 
 
 @pytest.mark.slow
-def test_which_stages_an_edit_of_each_room_runs_again(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_stages_an_edit_of_each_room_runs_again(clone, monkeypatch):
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", clone.environment["DVC_SITE_CACHE_DIR"])
     monkeypatch.chdir(clone.folder)
 
@@ -303,7 +303,7 @@ def test_which_stages_an_edit_of_each_room_runs_again(clone: Clone, monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeline(clone: Clone) -> None:
+def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeline(clone):
     pretend(clone)
     outs = ["data/raw", "data/processed", "data/reference", "data/model", "data/samples", "data/evaluation", "metrics"]
     before = {out: sha256(clone.folder / out) for out in outs}
@@ -332,7 +332,7 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
 
 
 @pytest.mark.slow
-def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone: Clone) -> None:
+def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone):
     """DVC would record the file of the variant that was named when it started."""
     check = clone.folder / "stages/check.py"
     edit = "import atexit\n\n@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
@@ -351,9 +351,7 @@ def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone: C
     assert ran(clone.run("dvc", "repro", "download")) == ["check", "download"]
 
 
-def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
-    clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dependency_that_changes_while_a_stage_runs_is_refused(clone, monkeypatch, capsys):
     monkeypatch.chdir(clone.folder)
 
     Path("data/checked").write_text("params.yaml is possible\n")
@@ -370,7 +368,7 @@ def test_a_dependency_that_changes_while_a_stage_runs_is_refused(
     )
 
 
-def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None:
+def test_a_stage_whose_input_is_missing_says_what_makes_it(clone):
     process = clone.start(sys.executable, "-m", "stages", "preprocess")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -378,7 +376,7 @@ def test_a_stage_whose_input_is_missing_says_what_makes_it(clone: Clone) -> None
 
 
 @pytest.mark.slow
-def test_ten_digits_are_learned_by_heart(clone: Clone) -> None:
+def test_ten_digits_are_learned_by_heart(clone):
     """The preset overfit. The bounds are below what came of faults that were made on purpose: with one wrong power of
     sigma in q_sample the loss was 0.11, and with the coefficients of posterior_mean exchanged the ratio was 0.11."""
     clone.run("ddpm", "preset", "overfit", "--force")

@@ -1,7 +1,5 @@
 """Averages of a length that is chosen after the training."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +47,7 @@ def wander(network: nn.Module, folder: Path, config: Config, profiles: list[EMA]
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float, dict[str, Tensor]]]:
+def tracked(tmp_path_factory) -> tuple[Path, dict[float, dict[str, Tensor]]]:
     """The folder of a model, and the averages of LENGTHS that were tracked directly."""
     torch.manual_seed(0)
     config, folder = kept(), tmp_path_factory.mktemp("posthoc") / MODEL.parent
@@ -60,16 +58,14 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float,
 
 
 @pytest.fixture
-def project(tracked: tuple[Path, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tracked, tmp_path, monkeypatch) -> Path:
     """Work in the folder above the model's."""
     monkeypatch.chdir(tracked[0].parents[1])
     return tmp_path
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_a_reconstruction_is_the_average_that_is_tracked(
-    tracked: tuple[Path, dict[float, dict[str, Tensor]]], length: float
-) -> None:
+def test_a_reconstruction_is_the_average_that_is_tracked(tracked, length):
     folder, direct = tracked
     found = averages.load(folder / MODEL.name, length, CPU)
     assert found.facts == {"steps": STEPS, "ema_length": length}
@@ -78,7 +74,7 @@ def test_a_reconstruction_is_the_average_that_is_tracked(
     assert gap.norm() < 1e-3 * torch.cat([value.flatten() for value in wanted.values()]).norm()
 
 
-def test_snapshots_are_no_larger_than_two_averages(tracked: tuple[Path, object]) -> None:
+def test_snapshots_are_no_larger_than_two_averages(tracked):
     sizes = [path.stat().st_size for path in (tracked[0] / "ema").iterdir()]
     weights = build.parameters(kept().training())
     assert len(sizes) == 16
@@ -86,7 +82,7 @@ def test_snapshots_are_no_larger_than_two_averages(tracked: tuple[Path, object])
 
 
 @pytest.mark.parametrize("length", [0.048, 0.05, 0.075, 0.12])
-def test_the_weights_are_the_least_squares_ones_of_sampled_profiles_divided_by_their_sum(length: float) -> None:
+def test_the_weights_are_the_least_squares_ones_of_sampled_profiles_divided_by_their_sum(length):
     chosen, total, points = posthoc.Posthoc(lengths=(0.05, 0.1), snapshots=8), 800, 40_000
     tau = (np.arange(points) + 0.5) / points
 
@@ -102,13 +98,13 @@ def test_the_weights_are_the_least_squares_ones_of_sampled_profiles_divided_by_t
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_a_weight_that_training_leaves_alone_is_the_same_in_every_average(length: float) -> None:
+def test_a_weight_that_training_leaves_alone_is_the_same_in_every_average(length):
     """As in NVlabs' code, which divides the least-squares weights by their sum."""
     assert posthoc.Posthoc(snapshots=16).weights(length, STEPS).sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("snapshots", [8, 32])
-def test_a_length_out_of_range_is_refused_with_the_range(snapshots: int) -> None:
+def test_a_length_out_of_range_is_refused_with_the_range(snapshots):
     chosen = kept(snapshots=snapshots).train.posthoc
     assert chosen
     with pytest.raises(UserError, match=r"length 0.01 cannot be had from .* allowed: 0\.\d+ to 0\.\d+$") as refused:
@@ -120,7 +116,7 @@ def test_a_length_out_of_range_is_refused_with_the_range(snapshots: int) -> None
             chosen.weights(outside, 4000)
 
 
-def test_more_snapshots_than_steps_are_one_a_step() -> None:
+def test_more_snapshots_than_steps_are_one_a_step():
     chosen = posthoc.Posthoc(snapshots=16)
     assert chosen.steps(10) == list(range(1, 11))
     assert chosen.steps(1000)[-1] == 1000
@@ -128,9 +124,7 @@ def test_more_snapshots_than_steps_are_one_a_step() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_the_command_writes_a_model_file_that_says_its_length(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_a_model_file_that_says_its_length(tmp_path, capsys):
     out = tmp_path / "short.safetensors"
     with pytest.raises(SystemExit) as ended:
         main(["ema", "--length", "0.075", "--out", str(out)])
@@ -152,9 +146,7 @@ def test_the_command_writes_a_model_file_that_says_its_length(
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(("length", "said"), [(None, None), (0.075, 0.075)])
-def test_both_stages_use_the_chosen_average(
-    length: float | None, said: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_stages_use_the_chosen_average(length, said, monkeypatch):
     used: list[Loaded] = []
 
     def draw(model: Loaded, *rest: object) -> None:
@@ -178,7 +170,7 @@ def test_both_stages_use_the_chosen_average(
 
 
 @pytest.mark.usefixtures("project")
-def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path, monkeypatch):
     class Found(Exception):
         """The card goes on to the scores."""
 
@@ -198,7 +190,7 @@ def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path: Path, mon
             card.known(path, load_model(path, CPU))
 
 
-def test_snapshots_of_another_training_are_refused(tracked: tuple[Path, object], tmp_path: Path) -> None:
+def test_snapshots_of_another_training_are_refused(tracked, tmp_path):
     other = load_model(tracked[0] / MODEL.name, CPU)
     config = kept(lengths=[0.05, 0.12])
     save_model(tmp_path / "own.safetensors", other.network.state_dict(), config.training(), {"steps": STEPS})
@@ -207,7 +199,7 @@ def test_snapshots_of_another_training_are_refused(tracked: tuple[Path, object],
         averages.load(tmp_path / "own.safetensors", 0.05, CPU)
 
 
-def test_a_model_without_them_is_as_before(tmp_path: Path) -> None:
+def test_a_model_without_them_is_as_before(tmp_path):
     config = small()
     save_model(tmp_path / "m", build.network(config.training()).state_dict(), config.training(), {"steps": 12})
     assert "posthoc" not in read(tmp_path / "m", "model", CPU)[1]["config"]["train"]

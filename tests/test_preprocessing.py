@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path
@@ -37,7 +35,7 @@ def gradient(width: int, height: int) -> Image.Image:
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def raw(tmp_path) -> Path:
     """Two classes of 40 and 20 JPEGs, in a raw folder."""
     rng = np.random.default_rng(0)
     for name, count in {"cats": 40, "dogs": 20}.items():
@@ -54,7 +52,7 @@ def pack(folder: Path) -> Path:
 
 
 class TestWholeRun:
-    def test_arrays_manifest_and_picture(self, raw: Path, tmp_path: Path) -> None:
+    def test_arrays_manifest_and_picture(self, raw, tmp_path):
         manifest = preprocess(data_of(), raw, tmp_path / "processed")
         assert manifest == read_manifest(tmp_path / "processed")
         assert manifest.dataset == "image_folder"
@@ -68,9 +66,7 @@ class TestWholeRun:
         with Image.open(tmp_path / "processed" / "dataset.png") as picture:
             assert min(picture.size) > 50
 
-    def test_ones_own_images_are_called_by_folder_and_content(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_ones_own_images_are_called_by_folder_and_content(self, tmp_path, monkeypatch):
         names, made = {}, {}
         for folder, shade in {"here/zoo": 0, "there/zoo": 0, "there/other": 0, "third/zoo": 9}.items():
             for i in range(10):
@@ -95,7 +91,7 @@ class TestWholeRun:
         assert re.fullmatch("zoo-[0-9a-f]{8}", third)
         assert third != here
 
-    def test_each_image_keeps_its_label(self, tmp_path: Path) -> None:
+    def test_each_image_keeps_its_label(self, tmp_path):
         for name, colour in {"black": 0, "white": 255}.items():
             (tmp_path / "source" / name).mkdir(parents=True)
             for i in range(50):
@@ -106,14 +102,14 @@ class TestWholeRun:
             np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels * 255)
             np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
 
-    def test_the_number_of_workers_changes_no_byte(self, raw: Path, tmp_path: Path) -> None:
+    def test_the_number_of_workers_changes_no_byte(self, raw, tmp_path):
         digests = set()
         for workers in (1, 2, 7):
             preprocess(data_of(), raw, tmp_path / f"{workers}", workers=workers)
             digests.add(files.sha256(tmp_path / f"{workers}"))
         assert len(digests) == 1
 
-    def test_a_split_of_the_source_is_kept(self, tmp_path: Path) -> None:
+    def test_a_split_of_the_source_is_kept(self, tmp_path):
         pictures = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), dtype=np.uint8)
         records = Records.of_arrays(
             {"train": (pictures[:3], np.array([0, 1, 0])), "test": (pictures[3:], np.array([1, 1]))}, ("a", "b")
@@ -124,7 +120,7 @@ class TestWholeRun:
 
 class TestBrokenImages:
     @pytest.fixture
-    def damaged(self, raw: Path, tmp_path: Path) -> Path:
+    def damaged(self, raw, tmp_path) -> Path:
         source = tmp_path / "source"
         (source / "cats" / "text.png").write_text("no image")
         buffer = io.BytesIO()
@@ -132,7 +128,7 @@ class TestBrokenImages:
         (source / "dogs" / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
         return pack(tmp_path)
 
-    def test_fail_names_them_and_leaves_nothing(self, damaged: Path, tmp_path: Path) -> None:
+    def test_fail_names_them_and_leaves_nothing(self, damaged, tmp_path):
         with pytest.raises(UserError, match="2 of 62 images cannot be read") as error:
             preprocess(data_of(), damaged, tmp_path / "processed")
         assert "cats/text.png (" in str(error.value)
@@ -140,9 +136,7 @@ class TestBrokenImages:
         assert "data.on_error: skip" in str(error.value)
         assert {path.name for path in tmp_path.iterdir()} == {"source", "raw"}
 
-    def test_skip_counts_and_prints_them(
-        self, damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_skip_counts_and_prints_them(self, damaged, tmp_path, capsys):
         manifest = preprocess(data_of(on_error="skip"), damaged, tmp_path / "processed")
         assert manifest.skipped == 2
         assert sum(manifest.counts.values()) == 60
@@ -150,7 +144,7 @@ class TestBrokenImages:
         assert len(images) == len(labels) == manifest.counts["train"]
         assert "skipped cats/text.png" in capsys.readouterr().err
 
-    def test_many_are_counted_and_the_first_are_named(self, tmp_path: Path) -> None:
+    def test_many_are_counted_and_the_first_are_named(self, tmp_path):
         (tmp_path / "source").mkdir()
         for i in range(30):
             (tmp_path / "source" / f"{i}.jpg").write_text("no image")
@@ -159,12 +153,12 @@ class TestBrokenImages:
         with pytest.raises(UserError, match="leaves none for train"):
             preprocess(data_of(on_error="skip"), tmp_path / "raw", tmp_path / "processed")
 
-    def test_a_split_without_images_is_refused(self, raw: Path, tmp_path: Path) -> None:
+    def test_a_split_without_images_is_refused(self, raw, tmp_path):
         with pytest.raises(UserError, match=r"data\.test_fraction: 0\.001 of 60 images leaves none for test"):
             preprocess(data_of(test_fraction=0.001), raw, tmp_path / "processed")
         assert not (tmp_path / "processed").exists()
 
-    def test_bombs_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bombs_are_refused(self, monkeypatch):
         monkeypatch.setattr(pixels, "MAX_PIXELS", 50 * 50 - 1)
         with pytest.raises(ValueError, match="50x50 pixels; at most 2,499"):
             shown(gradient(50, 50), data_of())
@@ -180,7 +174,7 @@ class TestSplit:
 
     @settings(max_examples=60)
     @given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
-    def test_is_a_partition_stratified_by_class(self, labels: list[int], fraction: float, seed: int) -> None:
+    def test_is_a_partition_stratified_by_class(self, labels, fraction, seed):
         train, test = split_indices(self.records(labels), fraction, seed)
         assert sorted([*train, *test]) == list(range(len(labels)))
         assert abs(len(test) - fraction * len(labels)) <= 1
@@ -188,12 +182,12 @@ class TestSplit:
             in_class = labels.count(label)
             assert abs(sum(labels[i] == label for i in test) - fraction * in_class) <= 1
 
-    def test_depends_on_the_seed_alone(self) -> None:
+    def test_depends_on_the_seed_alone(self):
         records = self.records([0, 1, 2] * 20)
         again, other = (split_indices(records, 0.2, seed)[1].tolist() for seed in (0, 1))
         assert split_indices(records, 0.2, 0)[1].tolist() == again != other
 
-    def test_is_the_same_on_every_machine(self) -> None:
+    def test_is_the_same_on_every_machine(self):
         train, test = split_indices(self.records([0, 1] * 6), 0.25, 0)
         assert (train.tolist(), test.tolist()) == ([1, 6, 5, 2, 11, 4, 10, 3, 9], [0, 7, 8])
 
@@ -201,9 +195,7 @@ class TestSplit:
 
     @settings(max_examples=60)
     @given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES), channels=st.sampled_from([1, 3]))
-    def test_any_squash_is_torchvisions_and_any_crop_is_pils(
-        self, size: tuple[int, int], target: tuple[int, int], channels: int
-    ) -> None:
+    def test_any_squash_is_torchvisions_and_any_crop_is_pils(self, size, target, channels):
         transforms = pytest.importorskip("torchvision.transforms")
         image, mode = gradient(*size), "L" if channels == 1 else "RGB"
         resize = transforms.Resize(target, transforms.InterpolationMode.BICUBIC, antialias=True)
@@ -219,9 +211,7 @@ class TestSplit:
 
     @pytest.mark.parametrize("on_error", ["fail", "skip"])
     @pytest.mark.parametrize("channels", [2, 4, 64])
-    def test_a_gray_array_as_another_number_of_channels_is_one_line(
-        self, tmp_path: Path, channels: int, on_error: str
-    ) -> None:
+    def test_a_gray_array_as_another_number_of_channels_is_one_line(self, tmp_path, channels, on_error):
         np.save(tmp_path / "own.npy", np.zeros((6, 8, 8), np.uint8))
         arrays = variant.build("datasets", {"name": "arrays"}, "data.dataset")
         arrays.download(str(tmp_path / "own.npy"), tmp_path / "arrays")
@@ -232,26 +222,26 @@ class TestSplit:
         assert str(raised.value) == line
         assert not (tmp_path / "processed").exists()
 
-    def test_an_oblong_dataset_is_read_back_and_drawn(self, raw: Path, tmp_path: Path) -> None:
+    def test_an_oblong_dataset_is_read_back_and_drawn(self, raw, tmp_path):
         manifest = preprocess(data_of(image_size=(8, 12)), raw, tmp_path / "processed")
         assert manifest.shape == (3, 8, 12)
         assert files.read_json(tmp_path / "processed/manifest.json")["image_size"] == [8, 12]
         images, _ = open_split(tmp_path / "processed", "train")
         assert images.shape == (54, 3, 8, 12)
 
-    def test_crop_keeps_the_centre(self) -> None:
+    def test_crop_keeps_the_centre(self):
         image = Image.new("RGB", (300, 100), "red")
         image.paste("blue", (90, 0, 210, 100))
         pixels = shown(image, data_of(resize="crop"))
         assert pixels.reshape(3, -1).min(axis=1).tolist() == [0, 0, 255]
         assert pixels.reshape(3, -1).max(axis=1).tolist() == [0, 0, 255]
 
-    def test_a_very_long_image_is_cropped_in_little_memory(self) -> None:
+    def test_a_very_long_image_is_cropped_in_little_memory(self):
         assert shown(Image.new("L", (1, 1_000_000), 7), data_of(resize="crop")).max() == 7
 
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV"])
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_every_mode_is_accepted(self, mode: str, channels: int) -> None:
+    def test_every_mode_is_accepted(self, mode, channels):
         white = Image.new("RGB", (20, 20), (255, 255, 255))
         image = white.convert({"PA": "P", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
         pixels = shown(image, data_of(channels=channels))
@@ -259,13 +249,13 @@ class TestSplit:
         assert pixels.min() >= 254
 
     @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-    def test_transparency_is_laid_on_white(self, mode: str) -> None:
+    def test_transparency_is_laid_on_white(self, mode):
         clear = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
         half = Image.new("RGBA", (20, 20), (0, 0, 0, 128))
         assert shown(clear.convert(mode), data_of()).min() == 255
         assert abs(int(shown(half.convert(mode), data_of()).max()) - 127) <= 1
 
-    def test_a_palettes_transparent_colour_is_laid_on_white(self) -> None:
+    def test_a_palettes_transparent_colour_is_laid_on_white(self):
         image = Image.new("P", (20, 20), 0)
         image.putpalette([10, 20, 30])
         buffer = io.BytesIO()
@@ -276,20 +266,20 @@ class TestSplit:
 
     @pytest.mark.parametrize(("level", "expected"), [(0, 0), (128, 0), (129, 1), (65535, 255), (257 * 90, 90)])
     @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
-    def test_16_bits_become_8(self, level: int, expected: int, format: str) -> None:
+    def test_16_bits_become_8(self, level, expected, format):
         buffer = io.BytesIO()
         Image.fromarray(np.full((9, 9), level, dtype=np.uint16)).save(buffer, format)
         with Image.open(buffer) as image:
             assert shown(image, data_of(channels=1)).max() == expected
 
     @pytest.mark.parametrize("array", [np.full((9, 9), 70_000, dtype=np.int32), np.zeros((9, 9), dtype=np.float32)])
-    def test_numbers_without_a_range_are_refused(self, array: np.ndarray) -> None:
+    def test_numbers_without_a_range_are_refused(self, array):
         with pytest.raises(ValueError, match="without a fixed range"):
             shown(Image.fromarray(array), data_of())
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-    def test_exif_rotation_is_undone(self, orientation: int, format: str) -> None:
+    def test_exif_rotation_is_undone(self, orientation, format):
         """Stored turned, shown upright: the same pixels as the upright image."""
         undo = {
             1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -307,7 +297,7 @@ class TestSplit:
             found = shown(image, data_of()).astype(int)
         assert np.abs(found - shown(upright, data_of())).max() <= (3 if format == "JPEG" else 0)
 
-    def test_digits_are_scaled_to_the_full_range(self, digits: Path) -> None:
+    def test_digits_are_scaled_to_the_full_range(self, digits):
         images, labels = open_split(digits, "train")
         assert (images.min(), images.max()) == (0, 255)
         assert images.shape[1:] == (1, 16, 16)

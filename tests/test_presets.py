@@ -1,8 +1,5 @@
 """Presets: what each changes in the base, and the params file that results."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,28 +20,28 @@ def own(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_preset_is_the_base_with_its_own_values(name: str) -> None:
+def test_a_preset_is_the_base_with_its_own_values(name):
     base, whole, changes = values(presets.BASE), values(name), own(name)
     assert changes.items() <= whole.items()
     assert {key for key in whole if key not in changes and whole[key] != base[key]} == set()
     assert not [key for key in changes if changes[key] == base.get(key)], "says again what the base says"
 
 
-def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path, monkeypatch):
     (tmp_path / "digits.yaml").write_text((presets.FOLDER / "digits.yaml").read_text())
     (tmp_path / "wide.yaml").write_text("# Preset: wide.\nmodel:\n  name: dit\n  dit: {patch_size: 4}\n")
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     assert file.decode(presets.text("wide"), "wide")["model"] == {"name": "dit", "dit": {"patch_size": 4}}
 
 
-def test_an_unknown_preset_is_refused() -> None:
+def test_an_unknown_preset_is_refused():
     with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):
         presets.text("digit")
 
 
 @pytest.mark.parametrize("on", ["digits", "fashion_mnist", "cifar10"])
 @pytest.mark.parametrize("name", ["flow", "edm"])
-def test_a_recipe_goes_on_any_data(name: str, on: str) -> None:
+def test_a_recipe_goes_on_any_data(name, on):
     found, under = flatten(file.decode(presets.text(name, on), name)), values(on)
     assert own(name).items() <= found.items()
     kept = {key for key in under if key.startswith(("data.", "model.", "train.")) and "timestep" not in key}
@@ -53,6 +50,6 @@ def test_a_recipe_goes_on_any_data(name: str, on: str) -> None:
     assert (f"# Put on: {on}." in presets.text(name, on).splitlines()) == (on != presets.BASE)
 
 
-def test_what_a_preset_is_put_on_is_checked() -> None:
+def test_what_a_preset_is_put_on_is_checked():
     with pytest.raises(UserError, match=r"preset: unknown 'cifar' \(did you mean 'cifar10'\?\)"):
         presets.text("edm", "cifar")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ from ddpm.data.processed import Manifest, open_split, read_manifest
 
 
 @pytest.fixture
-def processed(tmp_path: Path) -> Path:
+def processed(tmp_path) -> Path:
     """Three train and two test images of 4x4x1."""
     for split, count in {"train": 3, "test": 2}.items():
         (tmp_path / split).mkdir()
@@ -29,7 +27,7 @@ def processed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_opens_memory_mapped_and_read_only(processed: Path) -> None:
+def test_opens_memory_mapped_and_read_only(processed):
     images, labels = open_split(processed, "train")
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
@@ -38,7 +36,7 @@ def test_opens_memory_mapped_and_read_only(processed: Path) -> None:
     assert read_manifest(processed).counts == {"train": 3, "test": 2}
 
 
-def test_missing_files_name_the_file_and_the_cure(processed: Path) -> None:
+def test_missing_files_name_the_file_and_the_cure(processed):
     (processed / "test" / "images.npy").unlink()
     with pytest.raises(UserError, match=r"test/images\.npy.*dvc repro"):
         open_split(processed, "test")
@@ -47,7 +45,7 @@ def test_missing_files_name_the_file_and_the_cure(processed: Path) -> None:
         read_manifest(processed)
 
 
-def test_pickled_arrays_are_refused(processed: Path) -> None:
+def test_pickled_arrays_are_refused(processed):
     np.save(processed / "train" / "labels.npy", np.array([object()]), allow_pickle=True)
     with pytest.raises(UserError, match=r"labels\.npy: missing or damaged"):
         open_split(processed, "train")

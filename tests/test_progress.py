@@ -1,7 +1,5 @@
 """Progress on a terminal of any size, and in a log."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
@@ -44,7 +42,7 @@ def on_terminal(lines: int, columns: int, command: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(0, 0), (0, 80), (24, 0), (24, 80)])
-def test_a_terminal_of_any_size_shows_progress_on_one_line(lines: int, columns: int) -> None:
+def test_a_terminal_of_any_size_shows_progress_on_one_line(lines, columns):
     shown = on_terminal(lines, columns, program())
     assert shown[0].startswith("train:   0%|")
     assert shown[-1].startswith("train: 100%|")
@@ -53,15 +51,15 @@ def test_a_terminal_of_any_size_shows_progress_on_one_line(lines: int, columns: 
     assert len(shown) > 2
 
 
-def test_a_log_has_a_line_now_and_then() -> None:
+def test_a_log_has_a_line_now_and_then():
     told = subprocess.run(program(), capture_output=True, text=True, check=True).stderr
     assert [line[:11] for line in told.splitlines() if line] == ["train:   0%", "train: 100%"]
 
 
-def test_bytes_are_counted_by_the_megabyte_also_without_a_total() -> None:
+def test_bytes_are_counted_by_the_megabyte_also_without_a_total():
     assert "8.00M/8.00M [" in on_terminal(0, 0, program(8_000_000, "B", 1_000_000))[-1]
     assert "8.00MB [" in on_terminal(0, 0, program(None, "B", 1_000_000))[-1]
 
 
-def test_what_takes_less_than_a_second_needs_no_brief_bar() -> None:
+def test_what_takes_less_than_a_second_needs_no_brief_bar():
     assert not "".join(on_terminal(24, 80, program(brief=True))).strip()

@@ -1,7 +1,5 @@
 """The README, and the tables that it links to, describe what the code does."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -17,20 +15,20 @@ TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "
 
 
 @pytest.mark.parametrize(("key", "family"), catalogue.FAMILIES.items())
-def test_every_variant_is_listed(key: str, family: str) -> None:
+def test_every_variant_is_listed(key, family):
     assert f"| {key} | ddpm/variants/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
 
 
-def test_the_table_of_combinations_is_the_generated_one() -> None:
+def test_the_table_of_combinations_is_the_generated_one():
     assert make_variants.table() in VARIANTS
 
 
-def test_every_preset_has_its_row() -> None:
+def test_every_preset_has_its_row():
     assert all(f"\n| {name} |" in RESULTS for name in presets.names())
     assert all(re.search(rf"^\| presets \|.*\b{name}\b", TEXT, re.M) for name in presets.names())
 
 
-def test_every_command_is_named() -> None:
+def test_every_command_is_named():
     commands = [name for name in app if not name.startswith("-")]
     assert len(commands) > 10
     assert [name for name in commands if f"`ddpm {name}" not in TEXT] == []

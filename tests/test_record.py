@@ -1,11 +1,8 @@
 """The record of a run: what is written is read again, and nothing else is."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -36,14 +33,14 @@ def run(seed: int = 0, name: str = "workspace", **changes: Any) -> Record:
 
 @settings(deadline=None)
 @given(st.floats(-1e100, 1e100), st.integers(0, 2**63 - 1))
-def test_a_record_is_read_as_it_was_written(score: float, seed: int) -> None:
+def test_a_record_is_read_as_it_was_written(score, seed):
     written = run(seed, scores={"classifier.fd": score}, costs=Costs(images_seen=3, seconds={"train": 0.5}))
     text = written.text()
     assert record.parse(text.encode(), "run.json").text() == text
     assert record.parse(text.encode(), "run.json").scores["classifier.fd"] == score
 
 
-def test_curve_and_noise_levels_keep_their_numbers() -> None:
+def test_curve_and_noise_levels_keep_their_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
     read = record.parse(run(curve=record.table(rows)).text().encode(), "run.json")
     assert read.learned == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
@@ -111,7 +108,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("key", REFUSED)
-def test_a_record_that_is_not_one_is_refused_with_its_file_and_key(key: str) -> None:
+def test_a_record_that_is_not_one_is_refused_with_its_file_and_key(key):
     for change in REFUSED[key]:
         values = json.loads(run().text())
         change(values)
@@ -123,18 +120,18 @@ def test_a_record_that_is_not_one_is_refused_with_its_file_and_key(key: str) -> 
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"\xff", b"[" * 50_000, b'{"a": ' * 10_000])
-def test_bytes_that_are_no_json_object_are_refused(text: bytes) -> None:
+def test_bytes_that_are_no_json_object_are_refused(text):
     with pytest.raises(UserError, match="not a run's record"):
         record.parse(text, "run.json")
 
 
-def test_a_file_of_a_million_keys_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_of_a_million_keys_is_refused_unread(tmp_path):
     (tmp_path / "run.json").write_text("{" + '"a": 0, ' * 10**6)
     with pytest.raises(UserError, match="at most 100,000 bytes"):
         record.read(tmp_path / "run.json")
 
 
-def test_the_schema_in_the_repository_is_that_of_the_record() -> None:
+def test_the_schema_in_the_repository_is_that_of_the_record():
     schema = json.loads(record.SCHEMA.read_text())
     assert schema == record.schema()
     jsonschema.validate(json.loads(run().text()), schema)

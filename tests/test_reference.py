@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -17,11 +15,11 @@ SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=1
 
 
 @pytest.fixture
-def folder(classifier_reference: Path, tmp_path: Path) -> Path:
+def folder(classifier_reference, tmp_path) -> Path:
     return Path(shutil.copytree(classifier_reference, tmp_path / "reference"))
 
 
-def test_it_holds_the_features_and_statistics_of_every_train_image(digits: Path, folder: Path) -> None:
+def test_it_holds_the_features_and_statistics_of_every_train_image(digits, folder):
     images, _ = open_split(digits, "train")
 
     index = reference.read_reference(folder)
@@ -37,8 +35,8 @@ def test_it_holds_the_features_and_statistics_of_every_train_image(digits: Path,
 
 @pytest.mark.parametrize("batch_size", [64, 50])
 def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
-    digits: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
+    digits, folder, tmp_path, monkeypatch, batch_size
+):
     whole = reference.load_features(folder, "classifier")
     monkeypatch.setattr(distances, "MOST", 200)
     monkeypatch.setattr(frechet, "ROWS", 128)
@@ -63,13 +61,13 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
     np.testing.assert_allclose(reference.load_pixels(tmp_path / "large").distance, pixels.min(1).values, rtol=1e-6)
 
 
-def test_made_twice_it_is_the_same_to_the_byte(digits: Path, folder: Path, tmp_path: Path) -> None:
+def test_made_twice_it_is_the_same_to_the_byte(digits, folder, tmp_path):
     reference.make_reference(SETTINGS, digits, tmp_path / "again", CPU)
 
     assert reference.read_reference(tmp_path / "again") == reference.read_reference(folder)
 
 
-def test_it_holds_the_features_of_every_test_image(digits: Path, folder: Path) -> None:
+def test_it_holds_the_features_of_every_test_image(digits, folder):
     images, _ = open_split(digits, "test")
 
     real = reference.load_features(folder, "classifier")
@@ -80,9 +78,7 @@ def test_it_holds_the_features_of_every_test_image(digits: Path, folder: Path) -
     assert reference.read_reference(folder).held_out == read_manifest(digits).sha256["test"]
 
 
-def test_a_failure_leaves_nothing_and_keeps_what_was_there(
-    digits: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(digits, folder, monkeypatch):
     before = reference.read_reference(folder)
 
     def fails(*_: object) -> None:

@@ -1,10 +1,7 @@
 """The gate's statistics, against scipy and by simulation, and its decisions on models that were really trained."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +54,7 @@ def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_
 
 
 @given(mean=positive, sd=positive, n=st.integers(5, 30), k=st.floats(0.5, 6))
-def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: int, k: float) -> None:
+def test_the_tolerance_is_half_a_prediction_interval(mean, sd, n, k):
     """SciPy decides which ``k`` belongs to which level."""
     one = Expected(mean=mean, sd=sd, n=n, direction="lower")
     level = 1 - 2 * stats.t.sf(k, n - 1)
@@ -67,7 +64,7 @@ def test_the_tolerance_is_half_a_prediction_interval(mean: float, sd: float, n: 
 
 
 @given(sd=positive, offset=st.floats(0, 10))
-def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offset: float) -> None:
+def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd, offset):
     for name, bad in ((FD, 1), (PRECISION, -1)):
         one = Expected(mean=5.0, sd=sd, n=5, direction="lower" if bad > 0 else "higher")
         settings = rule(metrics=("fd", "precision"))
@@ -78,7 +75,7 @@ def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd: float, offse
 
 
 @given(sd=st.floats(0, 0.01), floor=st.floats(0.1, 1))
-def test_a_change_below_the_floor_never_fails(sd: float, floor: float) -> None:
+def test_a_change_below_the_floor_never_fails(sd, floor):
     one = Expected(mean=1.0, sd=sd, n=5, direction="lower")
     settings = rule({"fd": floor})
     assert passes({FD: 1 + 0.999 * floor}, {FD: one}, settings)
@@ -119,7 +116,7 @@ def honest_failures(
         (6, [FD, BITS, "inception.fid"], 0.7),
     ],
 )
-def test_honest_runs_pass_nineteen_times_in_twenty(n: int, names: list[str], correlation: float) -> None:
+def test_honest_runs_pass_nineteen_times_in_twenty(n, names, correlation):
     found = honest_failures(n, names, correlation, NO_FLOORS)
     bound = gate.false_alarms([n] * len(names), NO_FLOORS.gate.k)
     assert bound <= 0.05
@@ -128,7 +125,7 @@ def test_honest_runs_pass_nineteen_times_in_twenty(n: int, names: list[str], cor
         assert found == pytest.approx(bound, abs=0.008)
 
 
-def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side() -> None:
+def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side():
     """A log-normal that spreads by 10%: 2.6 of 100 fail by it, where 2.0 of a normal do."""
 
     def skewed(runs: Runs) -> Runs:
@@ -137,7 +134,7 @@ def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side() -> None:
     assert 0.04 <= honest_failures(5, [FD, BITS], 0.0, NO_FLOORS, skewed) <= 0.05
 
 
-def test_were_every_metric_to_decide_more_honest_runs_would_fail() -> None:
+def test_were_every_metric_to_decide_more_honest_runs_would_fail():
     """The reason why precision, recall and the Inception Score are only shown."""
     names = [FD, BITS, PRECISION, "classifier.recall", "classifier.is_mean"]
     every = rule(metrics=("fd", "bits_per_dim", "precision", "recall", "is_mean"))
@@ -145,12 +142,12 @@ def test_were_every_metric_to_decide_more_honest_runs_would_fail() -> None:
 
 
 @given(seeds=st.lists(st.integers(5, 40), min_size=1, max_size=4), k=st.floats(1, 5))
-def test_the_bound_is_the_sum_of_students_tails(seeds: list[int], k: float) -> None:
+def test_the_bound_is_the_sum_of_students_tails(seeds, k):
     assert gate.false_alarms(seeds, k) == pytest.approx(min(1, sum(stats.t.sf(k, n - 1) for n in seeds)))
 
 
 @pytest.mark.parametrize(("deciding", "n", "k"), [(1, 5, 3), (2, 5, 3), (3, 5, 3), (3, 6, 3), (8, 11, 3), (2, 50, 1)])
-def test_above_one_in_twenty_more_seeds_are_advised(deciding: int, n: int, k: float) -> None:
+def test_above_one_in_twenty_more_seeds_are_advised(deciding, n, k):
     one = Expected(mean=1.0, sd=0.1, n=n, direction="lower")
     baseline, settings = {f"extractor{number}.fd": one for number in range(deciding)}, rule(k=k)
     text = gate.markdown(checks(dict.fromkeys(baseline, 1.0), baseline, settings), settings.gate)
@@ -166,7 +163,7 @@ Score = Callable[..., Scores]
 
 
 @pytest.fixture
-def score(digits: Path, tmp_path: Path) -> Score:
+def score(digits, tmp_path) -> Score:
     """``score(seed, beta_end)``: the score of a model trained for seconds on the linear schedule."""
     import torch
     from PIL import Image
@@ -224,9 +221,7 @@ def score(digits: Path, tmp_path: Path) -> Score:
 
 
 @pytest.mark.long
-def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught(
-    score: Score, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught(score, monkeypatch):
     """One test, because all its parts need the same six trainings."""
     honest = [score(seed) for seed in SEEDS]
     baselines = [baseline_of(honest[:seed] + honest[seed + 1 :]) for seed in SEEDS]  # each of the five others

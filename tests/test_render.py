@@ -1,7 +1,5 @@
 """Blocks say the same in four forms, and text from outside stays text in each."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -84,14 +82,14 @@ ANSWER = Chapter(
 )  # fmt: skip
 
 
-def test_a_terminal_shows_notes_and_aligned_tables() -> None:
+def test_a_terminal_shows_notes_and_aligned_tables():
     lines = ["metric  difference  verdict", "fd            -0.5  better", "kid            -10  too early"]
     expected = ["Answer", "", "cosine is better", "8 seeds", "", "A pair", *lines]
     assert render.text([ANSWER]).splitlines() == expected
     assert render.text([Chapter("", [Note("alone")])]) == "alone"
 
 
-def test_markdown_writes_its_pictures_beside_the_page_if_it_is_asked_to(tmp_path: Path) -> None:
+def test_markdown_writes_its_pictures_beside_the_page_if_it_is_asked_to(tmp_path):
     text = render.markdown(
         [ANSWER, Chapter("More", [Figure("Other", drawing, "verdict"), Strip("s", IMAGES)])], tmp_path
     )
@@ -104,13 +102,13 @@ def test_markdown_writes_its_pictures_beside_the_page_if_it_is_asked_to(tmp_path
     assert "![" not in render.markdown([ANSWER])
 
 
-def test_json_has_every_block() -> None:
+def test_json_has_every_block():
     (shown,) = json.loads(json.dumps(render.to_dict([ANSWER]), allow_nan=False)).values()
     assert [next(iter(block)) for block in shown] == ["note", "note", "table", "figure"]
     assert shown[2]["rows"] == [["fd", "-0.5", "better"], ["kid", "-10", "too early"]]
 
 
-def test_a_page_needs_nothing_but_itself() -> None:
+def test_a_page_needs_nothing_but_itself():
     html = render.html("A title", "ddpm report", of("words"))
     page = Page(html)
     loaded = [(tag, value) for tag, name, value in page.attributes if name in {"src", "srcset", "href", "action"}]
@@ -129,7 +127,7 @@ def test_a_page_needs_nothing_but_itself() -> None:
     assert '<span class="badge too-early">too early</span>' in render.html("", "", [ANSWER])
 
 
-def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path: Path) -> None:
+def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
     html = render.html(HOSTILE, "ddpm report", of(HOSTILE))
     page = Page(html)
     assert "script" not in page.tags
@@ -146,7 +144,7 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path: Path) -> None:
         assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3), "a cell stays a cell"
 
 
-def test_what_cannot_be_built_is_a_line() -> None:
+def test_what_cannot_be_built_is_a_line():
     def fails() -> list[blocks.Block]:
         raise UserError("metrics/loss.csv: no such file")
 
@@ -157,7 +155,7 @@ def test_what_cannot_be_built_is_a_line() -> None:
 @pytest.mark.parametrize(
     ("channels", "height", "width"), [(1, 8, 6), (3, 8, 6), (2, 8, 12), (5, 1, 2), (1, 1024, 1), (3, 1, 1024)]
 )
-def test_tiles_of_any_images_are_gray_or_rgb_and_the_rest_is_clear(channels: int, height: int, width: int) -> None:
+def test_tiles_of_any_images_are_gray_or_rgb_and_the_rest_is_clear(channels, height, width):
     images = np.random.default_rng(0).integers(0, 256, (3, channels, height, width), dtype=np.uint8)
     picture = strips.tiles(images)
     scale = picture.shape[0] // height

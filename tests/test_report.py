@@ -1,7 +1,5 @@
 """The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -56,7 +54,7 @@ def page(by: tuple[str, ...] = ()) -> Page:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     """A working folder with only params.yaml, outside any repository."""
     monkeypatch.chdir(tmp_path)
     for drawing in ("lines", "gaps"):  # takes seconds
@@ -87,7 +85,7 @@ def measured(**changes: Any) -> Record:
 
 
 @pytest.fixture
-def complete(folder: Path, digits: Path) -> Path:
+def complete(folder, digits) -> Path:
     """The folder with every file that a page uses."""
     RUN.parent.mkdir()
     RUN.write_text(measured().text())
@@ -158,7 +156,7 @@ CHAPTERS = ["Summary", "Samples of this model", "Scores", "Curves", "Convergence
             "Calibration", "Memorisation", "Provenance"]  # fmt: skip
 
 
-def test_where_nothing_has_run_each_chapter_says_how_to_get_it() -> None:
+def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
     assert run() == 0
     html = Path("report.html").read_text()
     assert re.findall(r"<h2>([^<]*)</h2>", html) == CHAPTERS
@@ -173,7 +171,7 @@ def test_where_nothing_has_run_each_chapter_says_how_to_get_it() -> None:
         assert any(lacking in line and command in line for line in Page(html).missing), lacking
 
 
-def test_a_complete_folder_leaves_nothing_missing(complete: Path) -> None:
+def test_a_complete_folder_leaves_nothing_missing(complete):
     shown = page()
     html = Path("report.html").read_text()
     assert len(shown.missing) == 1
@@ -198,7 +196,7 @@ def test_a_complete_folder_leaves_nothing_missing(complete: Path) -> None:
     assert len(html) < 5_000_000
 
 
-def test_the_page_says_since_when_train_images_are_copied(complete: Path) -> None:
+def test_the_page_says_since_when_train_images_are_copied(complete):
     limit, shares = {"memorisation.classifier.limit": 0.14}, {16000: 0.02, 32000: 0.3, 64000: 0.5}
     rows = [{"images": n, "memorisation.classifier.share": share, **limit} for n, share in shares.items()]
     _, note, *_ = chapters.memorisation(measured(curve=record.table(rows)))
@@ -206,7 +204,7 @@ def test_the_page_says_since_when_train_images_are_copied(complete: Path) -> Non
     assert note.text.endswith("copied in classifier since 32,000.")
 
 
-def test_the_title_says_which_of_ones_own_images_it_is_of(complete: Path) -> None:
+def test_the_title_says_which_of_ones_own_images_it_is_of(complete):
     page()
     assert "<title>digits 16x16: " in Path("report.html").read_text()
     write_params(small(data={"image_size": 16, "dataset": {"name": "image_folder"}, "source": "photos/flowers64"}))
@@ -215,7 +213,7 @@ def test_the_title_says_which_of_ones_own_images_it_is_of(complete: Path) -> Non
     assert f"<title>flowers64-{digest} 16x16: " in Path("report.html").read_text()
 
 
-def test_a_password_in_the_params_is_masked() -> None:
+def test_a_password_in_the_params_is_masked():
     _, _, _, params, _ = chapters.provenance(measured(params={"data.source": "https://user:secret@host/<b>x</b>"}))
     assert params.rows == [("data.source", "https://***@host/<b>x</b>")]
 
@@ -234,7 +232,7 @@ def test_a_password_in_the_params_is_masked() -> None:
         ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
     ],
 )
-def test_a_damaged_file_costs_its_part_alone(complete: Path, path: str, text: str) -> None:
+def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     whole = len(page().missing)
     Path(path).write_text(text, encoding="latin-1")
     shown = page()
@@ -243,7 +241,7 @@ def test_a_damaged_file_costs_its_part_alone(complete: Path, path: str, text: st
     assert shown.text.count("Provenance") == 2
 
 
-def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete: Path) -> None:
+def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete):
     *_, table = chapters.quality_against_cost()
     assert [(row[0], row[1]) for row in table.rows] == [("ddim", "5"), ("heun", "9"), ("heun", "19")]
     Path("data/model/model.safetensors").write_bytes(b"other weights")
@@ -253,9 +251,7 @@ def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete: Path) -
 
 @settings(max_examples=20)
 @given(st.floats(0.01, 100), st.floats(0, 1000), st.lists(st.integers(50, 5000), min_size=2, max_size=5, unique=True))
-def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(
-    limit: float, slope: float, counts: list[int]
-) -> None:
+def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(limit, slope, counts):
     rows: files.Rows = [{"extractor": "classifier", "n": n, "fd": repr(limit + slope / n)} for n in counts]
     write_rows("fd_n", rows)
     middle = (min(counts) + max(counts)) // 2
@@ -271,14 +267,14 @@ BY = ("diffusion.schedule.name",)
 
 
 @pytest.fixture
-def compared(folder: Path) -> Path:
+def compared(folder) -> Path:
     """A repository whose params are those of ``scored``."""
     Path("params.yaml").write_text(yaml.safe_dump(scored.params()))
     scored.record(folder)
     return folder
 
 
-def test_the_answer_comes_before_the_samples_and_the_evidence(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_comes_before_the_samples_and_the_evidence(compared, monkeypatch):
     drawn: list[str] = []
 
     def samples(run: Record) -> np.ndarray:
@@ -297,7 +293,7 @@ def test_the_answer_comes_before_the_samples_and_the_evidence(compared: Path, mo
     assert drawn == ["cosine-1", "linear-1"]  # of one training seed, so of the same noise
 
 
-def test_why_arms_cannot_be_compared_is_said(compared: Path) -> None:
+def test_why_arms_cannot_be_compared_is_said(compared):
     scored.record(compared, scored.grid({"cosine": 1.0, "linear": 2.0}, range(1)))
     assert any("seed" in line for line in page(BY).missing)
 
@@ -305,22 +301,20 @@ def test_why_arms_cannot_be_compared_is_said(compared: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "message"), [("diffusion.shcedule.name", "did you mean 'diffusion.schedule.name'"), ("seed", "--by seed")]
 )
-def test_a_key_that_cannot_be_compared_by_is_refused(
-    compared: Path, capsys: pytest.CaptureFixture[str], key: str, message: str
-) -> None:
+def test_a_key_that_cannot_be_compared_by_is_refused(compared, capsys, key, message):
     scored.record(compared, scored.grid({"cosine": 1.0}, range(1)))
     assert run("--by", key) == 2
     assert message in capsys.readouterr().err
     assert not Path("report.html").exists()
 
 
-def test_a_folder_in_the_way_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_in_the_way_is_said(capsys):
     Path("report.html").mkdir()
     assert run() == 2
     assert "report.html: cannot write this file, a folder has its name" in capsys.readouterr().err
 
 
-def test_images_of_an_experiment_come_from_dvcs_cache(folder: Path) -> None:
+def test_images_of_an_experiment_come_from_dvcs_cache(folder):
     def call(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True)
 
@@ -341,7 +335,7 @@ def test_images_of_an_experiment_come_from_dvcs_cache(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8), np.array([{}], dtype=object)])
-def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array: np.ndarray) -> None:
+def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array):
     np.save("odd.npy", array)
     with Path("odd.npy").open("rb") as file, pytest.raises(ValueError):  # noqa: PT011
         images.read(file)
@@ -351,9 +345,7 @@ def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array:
 
 
 @pytest.mark.slow
-def test_the_page_is_an_artifact_of_the_configurations_run(
-    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_is_an_artifact_of_the_configurations_run(tmp_path, empty_store, monkeypatch, capsys):
     test_tracking.write_folder(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(empty_store)
     for name in (*test_tracking.STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
@@ -367,9 +359,7 @@ def test_the_page_is_an_artifact_of_the_configurations_run(
         assert "report.html" in test_tracking.artifacts(logged.info.run_id)
 
 
-def test_where_the_record_is_stale_the_page_is_written_and_only_the_logging_left_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_the_record_is_stale_the_page_is_written_and_only_the_logging_left_out(monkeypatch, capsys):
     monkeypatch.delenv("DDPM_TRACKING")
     assert run("--out", "here/page.html") == 0
     assert Path("here/page.html").exists()

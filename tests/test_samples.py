@@ -1,15 +1,11 @@
 """The sets of samples: where they are, and the noise they are drawn from."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.sampling import samples
@@ -18,12 +14,12 @@ seeds = st.integers(0, 2**63 - 1)
 
 
 @given(seeds, seeds, seeds, seeds)
-def test_each_set_of_each_training_seed_has_noise_of_its_own(a: int, b: int, s: int, t: int) -> None:
+def test_each_set_of_each_training_seed_has_noise_of_its_own(a, b, s, t):
     assert 0 <= samples.noise_seed(a, s) < 2**63
     assert (samples.noise_seed(a, s) == samples.noise_seed(b, t)) == ((a, s) == (b, t))
 
 
-def test_the_first_set_has_the_fixed_name_and_the_others_their_seeds() -> None:
+def test_the_first_set_has_the_fixed_name_and_the_others_their_seeds():
     found = samples.set_paths(Path("data"), (7, 0, 3))
     assert list(found.items()) == [
         (7, Path("data/samples.npy")),
@@ -42,7 +38,7 @@ def test_the_first_set_has_the_fixed_name_and_the_others_their_seeds() -> None:
     ],
     ids=["float", "three axes", "none", "pickle"],
 )
-def test_what_is_no_set_of_images_is_refused(array: NDArray[Any], tmp_path: Path) -> None:
+def test_what_is_no_set_of_images_is_refused(array, tmp_path):
     np.save(tmp_path / "samples.npy", array, allow_pickle=True)
 
     with pytest.raises(UserError, match=r"samples\.npy: "):

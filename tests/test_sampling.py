@@ -1,8 +1,5 @@
 """Images from a trained model: image i depends only on the model, the sampler, the seed and i."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import imageio.v3 as imageio
@@ -30,7 +27,7 @@ FEW = 5  # steps, of which a third-order sampler takes two with all of its histo
 
 
 @pytest.fixture(scope="module")
-def model(model_file: Path) -> Loaded:
+def model(model_file) -> Loaded:
     return load_model(model_file, CPU)
 
 
@@ -53,7 +50,7 @@ def assert_same_images(a: Tensor, b: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, name: str) -> None:
+def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model, name):
     chosen = {"sampler": {"name": name}, "count": 7, "steps": FEW}
     whole = draw(model, options(**chosen, batch_size=100))
     assert whole.dtype == torch.uint8
@@ -62,7 +59,7 @@ def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(model: Loaded, nam
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(model: Loaded, name: str) -> None:
+def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(model, name):
     few, many = (draw(model, options(sampler={"name": name}, steps=FEW, count=count)) for count in (4, 9))
     assert_same_images(many[:4], few)
     assert len({image.numpy().tobytes() for image in many}) == 9
@@ -70,12 +67,12 @@ def test_an_image_does_not_depend_on_how_many_there_are_but_on_seed_and_index(mo
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_the_same_call_gives_the_same_bytes(model: Loaded, name: str) -> None:
+def test_the_same_call_gives_the_same_bytes(model, name):
     chosen = options(sampler={"name": name}, steps=FEW, count=6)
     assert torch.equal(draw(model, chosen), draw(model, chosen))
 
 
-def test_a_trajectory_begins_as_noise_and_ends_as_the_image(model: Loaded) -> None:
+def test_a_trajectory_begins_as_noise_and_ends_as_the_image(model):
     generator = Generator.of(model, options(), CPU)
     states = list(generator.trajectory(range(200), 0, SHAPE))
     assert len(states) == 11
@@ -86,7 +83,7 @@ def test_a_trajectory_begins_as_noise_and_ends_as_the_image(model: Loaded) -> No
     assert float(states[-1].abs().mean()) > float(states[0].clamp(-1, 1).abs().mean())
 
 
-def test_more_steps_than_the_chain_has_are_refused(model: Loaded) -> None:
+def test_more_steps_than_the_chain_has_are_refused(model):
     chosen = options().model_copy(update={"steps": 51})
     with pytest.raises(UserError, match="steps: 51 must be at most the model's T = 50"):
         Generator.of(model, chosen, CPU)
@@ -94,14 +91,14 @@ def test_more_steps_than_the_chain_has_are_refused(model: Loaded) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 50])
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_any_number_of_steps_up_to_the_whole_chain(model: Loaded, spacing: str, steps: int) -> None:
+def test_any_number_of_steps_up_to_the_whole_chain(model, spacing, steps):
     assert draw(model, options(spacing=spacing, steps=steps, count=2)).shape == (2, *SHAPE)
 
 
 # --- what the sample stage writes
 
 
-def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
+def test_samples_pictures_and_film(model, tmp_path):
     chosen = options(count=12, batch_size=5)
     facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -121,9 +118,7 @@ def test_samples_pictures_and_film(model: Loaded, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_the_precision_that_auto_came_to_lies_beside_the_samples(
-    model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
-) -> None:
+def test_the_precision_that_auto_came_to_lies_beside_the_samples(model, tmp_path, monkeypatch, fast, expected):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: fast)
     chosen = options(count=2, steps=2, precision="auto")
@@ -131,7 +126,7 @@ def test_the_precision_that_auto_came_to_lies_beside_the_samples(
     assert samples.read_precision(tmp_path) == expected
 
 
-def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model: Loaded, tmp_path: Path) -> None:
+def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model, tmp_path):
     chosen = options(count=6, seeds=(3, 0), steps=2)
     facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, SHAPE, tmp_path)
     assert facts["sets"] == 2
@@ -141,7 +136,7 @@ def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(mo
     assert not torch.equal(first, other)
 
 
-def test_what_stops_halfway_leaves_no_samples(model: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stops_halfway_leaves_no_samples(model, tmp_path, monkeypatch):
     generator = Generator.of(model, options(), CPU)
 
     def full(indices: range, *_: object) -> Tensor:
@@ -156,7 +151,7 @@ def test_what_stops_halfway_leaves_no_samples(model: Loaded, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("steps", [1, 10, 50])
-def test_a_film_goes_from_noise_to_image(model: Loaded, steps: int) -> None:
+def test_a_film_goes_from_noise_to_image(model, steps):
     generator = Generator.of(model, options(steps=steps), CPU)
     frames: list[Tensor] = []
     generator.images(range(3), 0, SHAPE, frames)
@@ -166,7 +161,7 @@ def test_a_film_goes_from_noise_to_image(model: Loaded, steps: int) -> None:
     assert torch.equal(frames[-1], states[-1])
 
 
-def test_the_forward_picture_goes_from_images_to_noise(model: Loaded, tmp_path: Path) -> None:
+def test_the_forward_picture_goes_from_images_to_noise(model, tmp_path):
     chain = Generator.of(model, options(), CPU).denoiser.chain
     real = pictures(6)
     path = tmp_path / "forward.png"

@@ -1,7 +1,5 @@
 """What scores notice of damage to real images: how it is measured, and what verdicts make of it."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path
@@ -34,11 +32,11 @@ DIGITS = config.load(ROOT / "ddpm/presets/digits.yaml")
 
 
 @pytest.fixture(scope="module")
-def found(digits: Path, classifier_reference: Path) -> Sanity:
+def found(digits, classifier_reference) -> Sanity:
     return damage.measure(SETTINGS, DIGITS.data, 1437, digits, classifier_reference, CPU)
 
 
-def test_the_table_of_digits(found: Sanity) -> None:
+def test_the_table_of_digits(found):
     assert (found.images, found.sets) == (179, 8)  # half of the test split
     words = {name: {kind: noticed.verdict(one.worse) for kind, one in row.noticed.items()}
              for name, row in found.scores.items()}  # fmt: skip
@@ -54,14 +52,14 @@ def test_the_table_of_digits(found: Sanity) -> None:
     assert row[2].startswith("sees")
 
 
-def test_it_is_the_same_every_time(found: Sanity, digits: Path, classifier_reference: Path) -> None:
+def test_it_is_the_same_every_time(found, digits, classifier_reference):
     precision = SETTINGS.model_copy(update={"metrics": ("prc",), "batch_size": 50})
     again = damage.measure(precision, DIGITS.data, 1437, digits, classifier_reference, CPU)
     for name in ("classifier.precision", "classifier.recall"):
         assert again.scores[name].noticed == found.scores[name].noticed
 
 
-def test_sets_leave_a_class_out_and_double_one(digits: Path) -> None:
+def test_sets_leave_a_class_out_and_double_one(digits):
     labels = open_split(digits, "test")[1]
     sets = list(damage.drawn(labels, 150, 300))
     by_damage = {kind: [one for one in sets if one.damage == kind] for kind in {one.damage for one in sets}}
@@ -82,19 +80,19 @@ def test_sets_leave_a_class_out_and_double_one(digits: Path) -> None:
         assert all(len(set(each.test)) == len(each.test) for each in (whole, dropped, copies, fewer))
 
 
-def test_images_of_one_class_have_none_to_leave_out() -> None:
+def test_images_of_one_class_have_none_to_leave_out():
     damages = {one.damage for one in damage.drawn(np.zeros(40, np.int64), 20, 30)}
     assert damages == {"", HARMLESS, "copies"}
 
 
 @given(st.lists(st.integers(0, 5), min_size=1), st.lists(st.integers(0, 5), min_size=1), st.booleans())
-def test_worse_is_the_share_of_pairs(damaged: list[int], whole: list[int], lower: bool) -> None:
+def test_worse_is_the_share_of_pairs(damaged, whole, lower):
     expected = np.mean([0.5 if a == b else float((a > b) == lower) for a in damaged for b in whole])
     assert damage.worse(np.array(damaged, float), np.array(whole, float), lower) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_damage_keeps_the_shape_and_changes_each_image(channels: int) -> None:
+def test_damage_keeps_the_shape_and_changes_each_image(channels):
     images = np.random.default_rng(0).integers(0, 255, (5, channels, 12, 20), dtype=np.uint8)
     spoiled = {kind: spoil(images) for kind, spoil in damage.possible_damage(images).items()}
     assert spoiled.keys() == {"blur", "noise", "static"} | ({"jpeg"} if channels != 2 else set())
@@ -103,9 +101,7 @@ def test_damage_keeps_the_shape_and_changes_each_image(channels: int) -> None:
         assert (found != images).any((1, 2, 3)).all()
 
 
-def test_too_few_images_and_images_of_another_reference_are_refused(
-    digits: Path, classifier_reference: Path, tmp_path: Path
-) -> None:
+def test_too_few_images_and_images_of_another_reference_are_refused(digits, classifier_reference, tmp_path):
     with pytest.raises(UserError, match="data/processed/test: 19 images show nothing; at least 20"):
         damage.sizes(19, 100)
     large = SETTINGS.model_copy(update={"metrics": ("kid",), "kid_subset_size": 1000})
@@ -130,7 +126,7 @@ def drawing(count: int) -> Config:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path) -> Path:
     return tmp_path / "sanity.json"
 
 
@@ -150,16 +146,14 @@ def path(tmp_path: Path) -> Path:
         (0.5, "bits_per_dim", 179, []),
     ],
 )
-def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(
-    path: Path, worse: float, score: str, count: int, expected: list[str]
-) -> None:
+def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(path, worse, score, count, expected):
     path.write_text(made(worse).model_dump_json())
     lines = sanity.of_primary(score, drawing(count), path)
     assert len(lines) == bool(expected)
     assert all(part in lines[0] for part in expected)
 
 
-def test_a_table_of_other_data_or_none_says_nothing_about_these(path: Path) -> None:
+def test_a_table_of_other_data_or_none_says_nothing_about_these(path):
     assert sanity.of_primary("classifier.fd", DIGITS, path) == []
     for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
         path.write_text(made(0.5, config.check(params(**change), "test")).model_dump_json())
@@ -185,9 +179,7 @@ def test_a_table_of_other_data_or_none_says_nothing_about_these(path: Path) -> N
         (["classifier.fd"], (), 1000, False),  # a table of another size says nothing certain
     ],
 )
-def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(
-    path: Path, scores: list[str], accepted: tuple[str, ...], count: int, blind: bool
-) -> None:
+def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(path, scores, accepted, count, blind):
     table = made(0.95)
     for kind in ("blur", "jpeg"):  # the second is no part of what it should see
         table.scores["classifier.fd"].noticed[kind] = Noticed(mean=2.0, worse=0.5)
@@ -201,7 +193,7 @@ def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(
         sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
 
 
-def test_damage_that_is_accepted_has_a_name() -> None:
+def test_damage_that_is_accepted_has_a_name():
     gate = {"k": 3.0, "metrics": ["fd"], "blind_to": ["blurr"]}
     with pytest.raises(UserError, match=r"gate.blind_to.*unknown damage \(did you mean 'blur'\?\); allowed: dropped"):
         config.check(params() | {"gate": gate}, "test")
@@ -209,9 +201,9 @@ def test_damage_that_is_accepted_has_a_name() -> None:
 
 
 def test_the_command_writes_the_table_and_a_picture_and_the_report_shows_them(
-    digits: Path, classifier_reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    digits, classifier_reference, tmp_path, monkeypatch,
+    capsys
+):  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/processed").symlink_to(digits)

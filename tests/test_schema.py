@@ -1,12 +1,9 @@
 """The schema of params.yaml agrees with the config: it marks what is not allowed, and never what is."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +20,11 @@ DIGITS = file.decode(presets.text("digits"), "digits")
 COMMITTED = json.loads(schema.PATH.read_text())
 
 
-def test_the_committed_schema_is_that_of_the_code() -> None:
+def test_the_committed_schema_is_that_of_the_code():
     assert schema.params_schema() == COMMITTED, "run `ddpm schema`"
 
 
-def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_it(tmp_path, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["schema", "--out", str(tmp_path / "other.json")])
     assert json.loads((tmp_path / "other.json").read_text()) == COMMITTED
@@ -35,13 +32,13 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("preset", presets.names())
-def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yaml(preset: str) -> None:
+def test_the_first_line_of_every_preset_names_the_schema_as_seen_from_params_yaml(preset):
     named = presets.text(preset).splitlines()[0].removeprefix("# yaml-language-server: $schema=")
     assert (schema.PATH.parents[2] / named).samefile(schema.PATH)
 
 
 @pytest.mark.parametrize("family", catalogue.FAMILIES.values())
-def test_every_variant_can_be_named_and_is_described(family: str) -> None:
+def test_every_variant_can_be_named_and_is_described(family):
     named = [[each for each in options if each["const"] != AUTO] for options in _one_ofs(COMMITTED)]
     options = next(options for options in named if [each["const"] for each in options] == variant.names(family))
     assert all(len(each["description"]) > 20 for each in options)
@@ -68,7 +65,7 @@ def accepts(value: Any) -> bool:
 
 
 @pytest.mark.parametrize("preset", presets.names())
-def test_every_preset_is_valid(preset: str) -> None:
+def test_every_preset_is_valid(preset):
     assert accepts(file.decode(presets.text(preset), preset))
 
 
@@ -107,7 +104,7 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
+def test_what_the_config_accepts_is_never_marked(value):
     for key in flatten(DIGITS):
         params = changed(key, value)
         try:
@@ -158,7 +155,7 @@ def test_what_the_config_accepts_is_never_marked(value: Any) -> None:
         ("compare.floors", {"fdd": 1}),
     ],
 )
-def test_what_no_key_may_hold_is_marked_and_refused(key: str, value: Any) -> None:
+def test_what_no_key_may_hold_is_marked_and_refused(key, value):
     params = changed(key, value)
     assert not accepts(params)
     with pytest.raises(UserError):

@@ -1,7 +1,5 @@
 """`ddpm score`: images from anywhere get the scores of the evaluate stage, or one line that says why not."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,9 +55,9 @@ FORMS: dict[str, Callable[[Path, np.ndarray], Path]] = {
 
 @pytest.mark.slow
 def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
-    project: Path,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    project,  # noqa: F811
+    monkeypatch,
+):
     for stage in ("reference", "train", "sample", "evaluate"):
         assert run(stage) == 0
     monkeypatch.setattr(inputs, "on_record", lambda *_: "dvc.lock says so")
@@ -87,18 +85,18 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_images_are_read_as_they_are(form: str, tmp_path: Path) -> None:
+def test_images_are_read_as_they_are(form, tmp_path):
     (tmp_path / "scratch").mkdir()
     images = score.read(FORMS[form](tmp_path / "drawn", SIX), SHAPE, tmp_path / "scratch")
     np.testing.assert_array_equal(images, SIX.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("array", [SIX[..., 0], SIX.transpose(0, 3, 1, 2)])
-def test_channels_may_be_first_or_absent(array: np.ndarray, tmp_path: Path) -> None:
+def test_channels_may_be_first_or_absent(array, tmp_path):
     np.testing.assert_array_equal(score.read(write_npy(tmp_path / "x", array), SHAPE, tmp_path), SIX[:, None, ..., 0])
 
 
-def test_of_several_arrays_the_first_is_taken(tmp_path: Path) -> None:
+def test_of_several_arrays_the_first_is_taken(tmp_path):
     (tmp_path / "scratch").mkdir()
     path = write_npz(tmp_path / "x", SIX, arr_1=np.zeros(6))
     np.testing.assert_array_equal(score.read(path, SHAPE, tmp_path / "scratch"), SIX[:, None, ..., 0])
@@ -120,7 +118,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_anything_else_is_refused_in_one_line(wrong: str, tmp_path: Path) -> None:
+def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     make, reason = WRONG[wrong]
     (tmp_path / "scratch").mkdir()
     with pytest.raises(UserError, match=reason) as refused:
@@ -128,14 +126,14 @@ def test_anything_else_is_refused_in_one_line(wrong: str, tmp_path: Path) -> Non
     assert "\n" not in str(refused.value)
 
 
-def test_options_are_yaml_by_key() -> None:
+def test_options_are_yaml_by_key():
     assert score.assigned("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": "1e-3", "net": "unet", "ema": None}
     for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
         with pytest.raises(UserError, match="--param"):
             score.assigned("--param", given)
 
 
-def test_another_run_s_record_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_run_s_record_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     of = Fingerprint(hash=digest({}), comparable={})
     one = Record(name="a b/c", seed=1, finished=record.now(), params={}, fingerprint=of, scores={"classifier.fd": 1.0})

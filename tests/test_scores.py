@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,9 +40,7 @@ class Images(torch.utils.data.Dataset[torch.Tensor]):
         return self.images[index]
 
 
-def test_scores_are_those_of_torch_fidelity_end_to_end(
-    digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]
-) -> None:
+def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
     """torch-fidelity's one public call, with the network registered as an extractor, on images, not stored features."""
 
     class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
@@ -103,13 +98,13 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(
         assert found[key] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), key
 
 
-def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows() -> None:
+def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
     assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
     assert DEFAULTS["isc_splits"] == metric.ISC_SPLITS
     assert DEFAULTS["rng_seed"] == metric.RNG_SEED
 
 
-def test_worse_images_score_worse(digits: Path, real: RealFeatures, held_out: NDArray[np.uint8]) -> None:
+def test_worse_images_score_worse(digits, real, held_out):
     labels = open_split(digits, "test")[1]
     clean = score(held_out, real, "fid", "kid", "prc")
     worse = [score(noisy(held_out, sd), real, "fid", "kid") for sd in (30, 60, 90)]
@@ -122,7 +117,7 @@ def test_worse_images_score_worse(digits: Path, real: RealFeatures, held_out: ND
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_samples_that_are_all_alike_get_finite_numbers(real: RealFeatures, value: int) -> None:
+def test_samples_that_are_all_alike_get_finite_numbers(real, value):
     images = np.full((200, 1, 16, 16), value, dtype=np.uint8)
 
     found = score(images, real, *SETTINGS.metrics)
@@ -132,7 +127,7 @@ def test_samples_that_are_all_alike_get_finite_numbers(real: RealFeatures, value
     assert found["fd"] > 10
 
 
-def test_a_number_that_is_not_finite_is_refused(real: RealFeatures) -> None:
+def test_a_number_that_is_not_finite_is_refused(real):
     overconfident = Features(real.held_out.features, real.held_out.logits * 1e6)
 
     with pytest.raises(UserError, match=r"classifier\.is_mean, classifier\.is_std is not a finite number"):
@@ -140,11 +135,11 @@ def test_a_number_that_is_not_finite_is_refused(real: RealFeatures) -> None:
 
 
 @pytest.mark.parametrize(("name", "least"), [("fid", 65), ("isc", 100), ("kid", 150), ("prc", 40)])
-def test_the_fewest_images_follow_from_features_and_settings(name: str, least: int, real: RealFeatures) -> None:
+def test_the_fewest_images_follow_from_features_and_settings(name, least, real):
     assert metric.get(name).least(SETTINGS, real.extractor.dimensions)[0] == least
 
 
-def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real: RealFeatures) -> None:
+def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real):
     with pytest.raises(UserError, match=r"the train split: 30 images are too few .* 'fid'"):
         limits.check_counts(SETTINGS, {"sample.count": 1000, "the train split": 30})
     alone = SETTINGS.model_copy(update={"metrics": ("isc",)})

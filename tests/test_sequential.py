@@ -1,7 +1,5 @@
 """Tests at several looks: bounds, error rates and power by simulation; flips by brute force."""
 
-from __future__ import annotations
-
 import itertools
 import math
 
@@ -30,13 +28,13 @@ def draw(trials: int, looks: tuple[int, ...] = LOOKS, seed: int = 11) -> Array:
 # --- spending
 
 
-def test_what_may_be_spent_is_lan_and_demets_closed_form() -> None:
+def test_what_may_be_spent_is_lan_and_demets_closed_form():
     expected = ALPHA * np.log(1 + (math.e - 1) * np.array(LOOKS) / 20)
     np.testing.assert_allclose(Design(LOOKS, "pocock").spent(ALPHA), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 6, 20])
-def test_one_look_is_the_t_test(n: int) -> None:
+def test_one_look_is_the_t_test(n):
     design = Design((n,), "pocock")
     for level in (0.05, 0.0037):
         np.testing.assert_allclose(design.bounds(level), stats.t.isf(level / 2, n - 1))
@@ -47,7 +45,7 @@ def test_one_look_is_the_t_test(n: int) -> None:
 
 
 @pytest.mark.parametrize("looks", [LOOKS, (6, 10), (6, 7, 8, 9, 10, 11, 12)])
-def test_the_bounds_spend_the_error_rate_look_by_look(looks: tuple[int, ...]) -> None:
+def test_the_bounds_spend_the_error_rate_look_by_look(looks):
     trials = 200_000
     t = np.abs(t_at(looks, draw(trials, looks)))
     design = Design(looks, "pocock")
@@ -59,7 +57,7 @@ def test_the_bounds_spend_the_error_rate_look_by_look(looks: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("spending", list(SPENDING))
-def test_the_p_of_a_look_says_at_which_levels_it_rejects(spending: str) -> None:
+def test_the_p_of_a_look_says_at_which_levels_it_rejects(spending):
     design = Design(LOOKS, spending)
     t = np.abs(t_at(LOOKS, draw(2000) + 0.5))
     p = design.p(2 * stats.t.sf(t, np.array(LOOKS) - 1))
@@ -68,19 +66,19 @@ def test_the_p_of_a_look_says_at_which_levels_it_rejects(spending: str) -> None:
 
 
 @pytest.mark.parametrize("spending", list(SPENDING))
-def test_the_bounds_fall_as_the_error_rate_grows(spending: str) -> None:
+def test_the_bounds_fall_as_the_error_rate_grows(spending):
     bounds = np.stack([Design(LOOKS, spending).bounds(level) for level in np.geomspace(1e-5, 0.4, 40)])
     assert (np.diff(bounds, axis=0) <= 0).all()
     assert (np.diff(bounds[:, -1]) < 0).all()
 
 
-def test_two_t_tests_at_each_look_without_a_plan_are_false_too_often() -> None:
+def test_two_t_tests_at_each_look_without_a_plan_are_false_too_often():
     """The reason for all this."""
     t = np.abs(t_at(LOOKS, draw(20_000)))
     assert np.any(t >= stats.t.isf(ALPHA / 2, np.array(LOOKS) - 1), axis=1).mean() > 0.1
 
 
-def test_the_e_value_holds_at_any_number_of_looks() -> None:
+def test_the_e_value_holds_at_any_number_of_looks():
     looks = tuple(range(4, 60))
     t = np.abs(t_at(looks, draw(10_000, looks)))
     assert np.any(t >= Design(looks, "evalue").bounds(ALPHA), axis=1).mean() < ALPHA
@@ -88,7 +86,7 @@ def test_the_e_value_holds_at_any_number_of_looks() -> None:
     np.testing.assert_array_equal(Design(looks, "evalue").bounds(ALPHA), longer.bounds(ALPHA)[:-1])
 
 
-def test_the_e_value_is_the_bayes_factor_of_a_normal_effect() -> None:
+def test_the_e_value_is_the_bayes_factor_of_a_normal_effect():
     """Integrated over effects: the noncentral t's density over the central one's."""
     n, level = 9, 0.03
     t = float(Design((n,), "evalue").bounds(level)[0])
@@ -98,7 +96,7 @@ def test_the_e_value_is_the_bayes_factor_of_a_normal_effect() -> None:
 
 
 @pytest.mark.parametrize(("effect", "expected", "seeds"), [(1.0, 0.96, 11.5), (1.5, 1.0, 8.7)])
-def test_both_tests_have_the_power_that_was_planned_with(effect: float, expected: float, seeds: float) -> None:
+def test_both_tests_have_the_power_that_was_planned_with(effect, expected, seeds):
     design, trials = Design(LOOKS, "pocock"), 400
     differences = draw(trials) + effect
     t = np.abs(t_at(LOOKS, differences)) >= design.bounds(ALPHA)
@@ -131,7 +129,7 @@ def brute_force(design: Design, differences: Array, level: float) -> int | None:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_sign_flips_are_those_of_brute_force(ties: bool) -> None:
+def test_sign_flips_are_those_of_brute_force(ties):
     design = Design((5, 7, 8), "pocock")
     differences = draw(40, design.looks) + np.linspace(0, 2, 40)[:, None]
     if ties:
@@ -142,7 +140,7 @@ def test_sign_flips_are_those_of_brute_force(ties: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["normal", "heavy tails"])
-def test_sign_flips_reject_what_does_not_differ_as_rarely_as_they_may(kind: str) -> None:
+def test_sign_flips_reject_what_does_not_differ_as_rarely_as_they_may(kind):
     random, shape = np.random.default_rng(5), (2000, 11)
     differences = random.standard_normal(shape) if kind == "normal" else random.standard_t(2, shape)
     design = Design((6, 8, 11), "pocock")
@@ -150,7 +148,7 @@ def test_sign_flips_reject_what_does_not_differ_as_rarely_as_they_may(kind: str)
     assert 0.06 < rate <= 0.1 + 3 * math.sqrt(0.09 / len(differences))
 
 
-def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same() -> None:
+def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
     exact, drawn = Design((8, 16), "pocock"), Design((8, 16, 32), "pocock")
     differences = draw(30) + 0.6
     level = 0.05 / float(drawn.spent(1.0)[1])  # at which the longer design has spent 5% by 16 seeds
@@ -163,9 +161,7 @@ def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same() -> None:
     ("looks", "spending", "fewest"),
     [((6,), "pocock", 6), (LOOKS, "pocock", 7), (LOOKS, "evalue", 7), ((4, 5), "pocock", None)],
 )
-def test_the_fewest_seeds_with_which_signs_can_decide(
-    looks: tuple[int, ...], spending: str, fewest: int | None
-) -> None:
+def test_the_fewest_seeds_with_which_signs_can_decide(looks, spending, fewest):
     assert Design(looks, spending).fewest(ALPHA) == fewest
     for n in range(4, 12):
         first = Design((n, max(looks[-1], n + 1)), spending)
@@ -178,7 +174,7 @@ def test_the_fewest_seeds_with_which_signs_can_decide(
 
 
 @pytest.mark.parametrize("effect", [0.3, 0.8, 1.2])
-def test_half_of_the_estimates_are_too_high_where_most_means_are(effect: float) -> None:
+def test_half_of_the_estimates_are_too_high_where_most_means_are(effect):
     design, trials = Design(LOOKS, "pocock"), 4000
     differences = draw(trials) + effect
     t = t_at(LOOKS, differences)
@@ -195,7 +191,7 @@ def test_half_of_the_estimates_are_too_high_where_most_means_are(effect: float) 
         assert (means > effect).mean() > 0.53
 
 
-def test_an_estimate_has_the_sign_of_its_t_and_is_the_mean_at_the_first_look() -> None:
+def test_an_estimate_has_the_sign_of_its_t_and_is_the_mean_at_the_first_look():
     design = Design(LOOKS, "pocock")
     assert design.median(ALPHA, 0, 3.0) == pytest.approx(3 / math.sqrt(8))
     for place in range(4):
@@ -204,7 +200,7 @@ def test_an_estimate_has_the_sign_of_its_t_and_is_the_mean_at_the_first_look() -
 
 
 @pytest.mark.parametrize(("mean", "effect"), [(0.2, 0.2), (0.6, 0.6), (0.6, 0.0)])
-def test_the_chance_of_a_verdict_at_the_last_look_is_that_of_studies_that_go_on(mean: float, effect: float) -> None:
+def test_the_chance_of_a_verdict_at_the_last_look_is_that_of_studies_that_go_on(mean, effect):
     design, trials, margin = Design((8, 16), "pocock"), 3000, 0.1
     seen = draw(1, (8,))[0]
     seen = mean + (seen - seen.mean()) / seen.std(ddof=1)
@@ -214,12 +210,12 @@ def test_the_chance_of_a_verdict_at_the_last_look_is_that_of_studies_that_go_on(
     assert design.chance(ALPHA, seen, effect, margin) == pytest.approx(crossed.mean(), abs=0.03)
 
 
-def test_a_wide_margin_makes_equivalence_the_likely_verdict() -> None:
+def test_a_wide_margin_makes_equivalence_the_likely_verdict():
     seen = draw(1, (8,))[0] * 0.01
     assert Design(LOOKS, "pocock").chance(ALPHA, seen, 0.0, 1.0) == 1.0
 
 
-def test_a_gap_of_the_margin_is_rarely_called_equivalent_at_any_look() -> None:
+def test_a_gap_of_the_margin_is_rarely_called_equivalent_at_any_look():
     """As in ddpm/verdicts/verdict.py: the one-sided p is half of a two-sided design's."""
     trials, margin = 20_000, 1.0
     design, differences = Design(LOOKS, "pocock"), draw(trials) + margin

@@ -1,7 +1,5 @@
 """``make docs``: the site is built without a warning, and every link in it leads to something, anchors included."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from functools import cache
@@ -35,13 +33,13 @@ class Page(HTMLParser):
 page = cache(Page)
 
 
-def test_every_page_is_in_the_contents_of_the_site() -> None:
+def test_every_page_is_in_the_contents_of_the_site():
     text = (ROOT / "mkdocs.yml").read_text()
     assert [path.name for path in (ROOT / "docs").glob("*.md") if f" {path.name}\n" not in text] == []
 
 
 @pytest.mark.long
-def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path):
     pytest.importorskip("mkdocs", reason="it is of the extra docs, which make test-all installs")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)

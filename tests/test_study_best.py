@@ -88,11 +88,11 @@ def check_claims(response: Sequence[float], seeds: int, trials: int) -> tuple[fl
 
 
 @pytest.mark.parametrize("response", RESPONSES)
-def test_verdicts_are_rarely_false_of_what_they_claim(response: list[float]) -> None:
+def test_verdicts_are_rarely_false_of_what_they_claim(response):
     check_claims(response, 4, 1500)
 
 
-def test_excluding_the_best_value_is_paid_for() -> None:
+def test_excluding_the_best_value_is_paid_for():
     """Once tuning has excluded an arm's best value here, a false verdict is certain, so each such error counts."""
     trials = 20000
     found = simulated([[0, 0.1], [0, 0.1]], 4, trials, crossed=True)
@@ -104,7 +104,7 @@ def test_excluding_the_best_value_is_paid_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 4, 8])
-def test_verdicts_are_rarely_false_of_what_they_claim_whatever_the_response(seeds: int) -> None:
+def test_verdicts_are_rarely_false_of_what_they_claim_whatever_the_response(seeds):
     shares = [check_claims(response, seeds, 20000) for response in RESPONSES]
     print(seeds, *(f"{a:.3f} {b:.3f} {c:.3f}" for a, b, c in shares), sep="\n")
     # so a verdict about the values chosen says nothing about the best ones
@@ -112,7 +112,7 @@ def test_verdicts_are_rarely_false_of_what_they_claim_whatever_the_response(seed
 
 
 @pytest.mark.parametrize("seeds", [4, 8])
-def test_a_difference_at_the_best_is_found(seeds: int) -> None:
+def test_a_difference_at_the_best_is_found(seeds):
     found = simulated([[1, 0, 1, 4], [-1, -2, -1, 2]], seeds, 1000)
     assert (found.best == -1).mean() > 0.9
     assert (found.best == 1).mean() == 0
@@ -120,7 +120,7 @@ def test_a_difference_at_the_best_is_found(seeds: int) -> None:
     assert found.possible[..., 3].mean() < (0.8 if seeds == 4 else 0.2)
 
 
-def test_choosing_on_the_verdicts_seeds_makes_more_of_them_false() -> None:
+def test_choosing_on_the_verdicts_seeds_makes_more_of_them_false():
     """Every value of the one arm is as good as the other's only good one: what was lucky would count twice."""
     points = 12
     found = simulated([[0.0] * points, [0.0] + [5.0] * (points - 1)], 8, 4000)
@@ -173,9 +173,7 @@ ALL, NONE = np.ones((2, 3), bool), np.zeros((2, 3), bool)
         ([[0, 0, 0], [0, 0, 0]], "equivalent", {(arm, at) for arm in ARMS for at in (1, 2)}),
     ],
 )
-def test_only_the_values_that_could_overturn_a_verdict_are_run(
-    means: list[list[float]], outcome: str, needed: set[tuple[str, int]]
-) -> None:
+def test_only_the_values_that_could_overturn_a_verdict_are_run(means, outcome, needed):
     waits = claimed(scores(means), (0, 0), ALL, NONE)
     assert primary(waits).outcome == "not yet"
     assert not primary(waits).at_best
@@ -195,13 +193,13 @@ def test_only_the_values_that_could_overturn_a_verdict_are_run(
     ("baseline", "outcome", "at_best"),
     [([0, 1, -9], "inconclusive", False), ([0, 1, -3.01], "inconclusive", False), ([0, 1, -1], "better", True)],
 )
-def test_one_value_at_which_it_does_not_hold_refutes_it(baseline: list[float], outcome: str, at_best: bool) -> None:
+def test_one_value_at_which_it_does_not_hold_refutes_it(baseline, outcome, at_best):
     found = claimed(scores([baseline, [-3, -2, -1]]), (0, 0), ALL, ALL)
     assert (primary(found).outcome, primary(found).at_best) == (outcome, at_best)
     assert found.open == ()
 
 
-def test_a_value_that_is_open_at_a_look_waits_for_the_next_one() -> None:
+def test_a_value_that_is_open_at_a_look_waits_for_the_next_one():
     fresh = scores([[0, 1, 2], [-3, -2, -1]])
     fresh[0, 1] = 10 - 3 + np.array([2.5, -1, 1, 2, 2, 0, -1, 1])
     found = claimed(fresh, (0, 0), ALL, ALL)
@@ -210,7 +208,7 @@ def test_a_value_that_is_open_at_a_look_waits_for_the_next_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_simulation_claims_what_a_study_claims() -> None:
+def test_the_simulation_claims_what_a_study_claims():
     """But for the sign-flip test, which the simulation leaves out: it only takes verdicts away."""
     found = simulated([[1, 0, 1, 4], [0.5, -0.7, 0.5, 3]], 4, 40)
     signs = {"better": -1, "worse": 1}

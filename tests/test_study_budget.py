@@ -1,7 +1,5 @@
 """Studies at equal operations: FLOPs against counts by hand, and the steps that a plan gives a arm."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ PLAN = Path("studies/networks.yaml")
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def project(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     PLAN.parent.mkdir()
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"compare": {"confidence": 0.5}}))
@@ -48,7 +46,7 @@ def residual(inputs: int, outputs: int, pixels: int, embedding: int = 32) -> int
     return 9 * pixels * outputs * (inputs + outputs) + embedding * outputs + skip
 
 
-def test_the_flops_of_a_unet_are_those_counted_by_hand() -> None:
+def test_the_flops_of_a_unet_are_those_counted_by_hand():
     """8x8 pixels and 8 channels, then 4x4 and 16 with attention; forward, and twice as much back, except that nothing
     needs the gradient of the image and of the time."""
     stem, first_time = 64 * 9 * 1 * 8, 8 * 32
@@ -60,7 +58,7 @@ def test_the_flops_of_a_unet_are_those_counted_by_hand() -> None:
     assert flops.per_image(small()) == 2 * (3 * forward - stem - first_time)
 
 
-def test_the_flops_of_a_dit_are_those_counted_by_hand() -> None:
+def test_the_flops_of_a_dit_are_those_counted_by_hand():
     """Two blocks of 32 channels on 16 patches."""
     stem, first_time = 16 * 4 * 32, 256 * 32
     block = attention(16, 32) + 2 * 16 * 32 * 128 + 32 * 6 * 32
@@ -69,7 +67,7 @@ def test_the_flops_of_a_dit_are_those_counted_by_hand() -> None:
     assert flops.per_image(tiny) == 2 * (3 * forward - stem - first_time)
 
 
-def test_each_arm_gets_the_steps_that_cost_what_the_baselines_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_arm_gets_the_steps_that_cost_what_the_baselines_cost(monkeypatch):
     counts = {8: 50, 16: 125}
     monkeypatch.setattr(flops, "per_image", lambda config: counts[config.to_dict()["model"]["unet"]["base_channels"]])
     found = load()
@@ -87,7 +85,7 @@ def test_each_arm_gets_the_steps_that_cost_what_the_baselines_cost(monkeypatch: 
     assert load().configs["wide"].train.steps == 1
 
 
-def test_equal_images_is_what_a_plan_means_without_a_budget() -> None:
+def test_equal_images_is_what_a_plan_means_without_a_budget():
     plain = STUDY[: STUDY.index("budget")]
     assert load(plain).hash == load(plain + "budget: images\n").hash != load().hash
     assert {each.train.steps for each in load(plain).configs.values()} == {12}
@@ -104,7 +102,7 @@ def test_equal_images_is_what_a_plan_means_without_a_budget() -> None:
         ("looks", "tune: {model.unet.blocks: [1, 2], seeds: 4}\nlooks", "tune: model.unet.blocks: changes what"),
     ],
 )  # fmt: skip
-def test_what_is_refused(old: str, new: str, line: str) -> None:
+def test_what_is_refused(old, new, line):
     with pytest.raises(UserError) as refused:
         load(STUDY.replace(old, new))
     assert str(refused.value).startswith(f"{PLAN}: ")

@@ -1,7 +1,5 @@
 """A study's verdict at each budget: the band, how often it is wrong, and what it says in words."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -78,7 +76,7 @@ def correlation(rho: float) -> Array:
 
 
 @pytest.mark.parametrize(("rho", "seeds"), [(0.5, 8), (0.9, 8), (0.9, 16)])
-def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho: float, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho, seeds, monkeypatch):
     monkeypatch.setattr(curves, "DRAWS", 2**10)
     curves._normals.cache_clear()
     trials, alpha = 400, 0.05
@@ -92,7 +90,7 @@ def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho: float, seeds: int, m
     assert (alone < alpha).any(1).mean() > wrong
 
 
-def test_a_band_of_budgets_that_are_alike_is_narrower_than_bonferronis_and_wider_than_one_interval() -> None:
+def test_a_band_of_budgets_that_are_alike_is_narrower_than_bonferronis_and_wider_than_one_interval():
     alike = np.random.default_rng(0).standard_normal((SEEDS, 1)) + np.zeros(4)
     single, bonferroni = (-float(stdtrit(SEEDS - 1, level / 2)) for level in (0.05, 0.05 / 4))
     assert single < critical(alike, 0.05) < bonferroni
@@ -100,7 +98,7 @@ def test_a_band_of_budgets_that_are_alike_is_narrower_than_bonferronis_and_wider
     assert critical(apart, 0.05) == pytest.approx(-stdtrit(SEEDS - 1, (1 - 0.95**0.25) / 2), rel=0.03)
 
 
-def test_arms_and_looks_share_the_error_rate() -> None:
+def test_arms_and_looks_share_the_error_rate():
     """The second look's band is that of what the second look adds, for one of two arms."""
     found = runs(LEVEL, LEVEL, LEVEL, noise=0.1, seeds=12)
     made = drawn(found, {"linear": 12, "sigmoid": 8}, looks=(8, 12))
@@ -117,7 +115,7 @@ def test_arms_and_looks_share_the_error_rate() -> None:
             assert (point.low, point.high) == (pytest.approx(gap - half), pytest.approx(gap + half))
 
 
-def test_before_the_first_look_there_are_means_and_no_band() -> None:
+def test_before_the_first_look_there_are_means_and_no_band():
     made = judged(LEVEL, [1.0, 1.0, 1.0, 1.0], look=None, seeds=3)
     assert [point.low for point in made.against[0].points] == [None] * 4
     assert outcomes(made) == ["open"] * 4
@@ -137,9 +135,7 @@ CROSSING = [1.5, 1.3, 1.205, 1.3]
         ([2.0, 1.5, 1.2, 1.1], 0.001, ["equivalent"] * 4, "equivalent at every budget"),
     ],
 )  # fmt: skip
-def test_who_leads_where_is_said_as_far_as_the_bands_support_it(
-    arm: list[float], noise: float, expected: list[str], says: str
-) -> None:
+def test_who_leads_where_is_said_as_far_as_the_bands_support_it(arm, noise, expected, says):
     made = judged(LEVEL, arm, noise=noise)
     assert outcomes(made) == expected
     line = shown.crossing(made.against[0], "cosine")
@@ -147,7 +143,7 @@ def test_who_leads_where_is_said_as_far_as_the_bands_support_it(
     assert ("leads" in line) == (noise == 0.01)
 
 
-def test_where_a_gaussian_beats_both_it_is_too_early() -> None:
+def test_where_a_gaussian_beats_both_it_is_too_early():
     found = runs(LEVEL, CROSSING)
     for run in [run for of_arm in found.values() for run in of_arm.values()]:
         run.scores[f"yardsticks.gaussian.{FD}"] = 1.4
@@ -165,7 +161,7 @@ def test_where_a_gaussian_beats_both_it_is_too_early() -> None:
         ([2.0, 1.6, 1.2, 1.08], 96, "more training still pays: the last step, to 96 images, improves FD by 10%"),
     ],
 )
-def test_where_more_training_stops_paying(means: list[float], enough: int, says: str) -> None:
+def test_where_more_training_stops_paying(means, enough, says):
     made = judged(means, LEVEL, noise=0.0001)
     assert made.learned[0].enough == enough
     assert shown.paying(made.learned[0], FD).startswith(f"cosine: {says}")
@@ -174,7 +170,7 @@ def test_where_more_training_stops_paying(means: list[float], enough: int, says:
 # --- which budgets
 
 
-def test_only_budgets_that_all_runs_have_are_compared() -> None:
+def test_only_budgets_that_all_runs_have_are_compared():
     found = runs(LEVEL, LEVEL)
     found["linear"][3] = found["linear"][3].model_copy(update=curve([1.0] * 3, (32, 48, 96)))
     made = drawn(found, {"linear": 8})
@@ -189,7 +185,7 @@ def test_only_budgets_that_all_runs_have_are_compared() -> None:
         assert drawn(nothing, {"linear": None}) is None
 
 
-def test_the_verdict_is_about_the_end_and_shows_its_curves() -> None:
+def test_the_verdict_is_about_the_end_and_shows_its_curves():
     found = runs(LEVEL, CROSSING)
     judgement = judging.of_arms(study("linear"), arms(found))
     looks = {each.arm: each.look for each in judgement.verdicts}

@@ -1,10 +1,7 @@
 """A record that is not one of the study's is left out with its file and the reason; the others are judged."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +15,7 @@ NAME = "linear-1"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def finished(tmp_path_factory) -> dict[str, str]:
     """The records of a study, as text."""
     folder = tmp_path_factory.mktemp("study") / "project"
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -29,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def project(finished: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def project(finished, tmp_path, monkeypatch) -> None:
     study_project.make(tmp_path / "project")
     study_project.enter(tmp_path / "project", monkeypatch)
     RUNS.mkdir(parents=True)
@@ -62,9 +59,7 @@ DAMAGE: dict[str, tuple[Callable[[], str], str]] = {
 
 
 @pytest.mark.parametrize(("text", "reason"), DAMAGE.values(), ids=DAMAGE)
-def test_one_that_is_damaged_is_left_out(
-    text: Callable[[], str], reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_that_is_damaged_is_left_out(text, reason, capsys):
     path = RUNS / f"{NAME}.json"
     path.write_text(damaged := text())
     assert study("verdict", TINY, "--json") == 0
@@ -82,7 +77,7 @@ def test_one_that_is_damaged_is_left_out(
     assert study("run", TINY, "--line", "4") == 0
 
 
-def test_two_records_of_one_arm_and_seed_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_records_of_one_arm_and_seed_are_one(capsys):
     (RUNS / f"{NAME} (1).json").write_text(changed())
     assert study("run", TINY, "--json") == 0
     verdict = json.loads(capsys.readouterr().out)
@@ -90,7 +85,7 @@ def test_two_records_of_one_arm_and_seed_are_one(capsys: pytest.CaptureFixture[s
     assert any(f"{NAME} (1).json: not an experiment of {PLAN}" in note for note in verdict["notes"])
 
 
-def test_a_record_of_another_tuned_value_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_of_another_tuned_value_is_left_out(capsys):
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 0.01], seeds: 2, few: true}}\n")
     commit("a tuned study")
     for path in RUNS.iterdir():

@@ -1,7 +1,5 @@
 """A study on other machines: the job script that ``ddpm study slurm`` prints, and slots on GPUs that are not there."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +26,7 @@ def status(done: int = 0, seconds: float | None = None) -> Status:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     study_project.make(tmp_path / "my study")
     study_project.enter(tmp_path / "my study", monkeypatch)
     return tmp_path / "my study"
@@ -37,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("numbers", "text"), [([], ""), ([3], "3"), ([1, 2, 3], "1-3"), ([1, 2, 5, 7, 8], "1-2,5,7-8")]
 )
-def test_lines_are_written_as_slurm_reads_them(numbers: list[int], text: str) -> None:
+def test_lines_are_written_as_slurm_reads_them(numbers, text):
     assert slurm.ranges(numbers) == text
 
 
@@ -50,9 +48,7 @@ def test_lines_are_written_as_slurm_reads_them(numbers: list[int], text: str) ->
         (16, 1, 0.5, ("--array=17-24 ", "--time=00:01:00")),
     ],
 )
-def test_a_job_runs_what_is_missing_up_to_the_next_look(
-    done: int, seconds: float | None, limit: float | None, options: tuple[str, ...], folder: Path
-) -> None:
+def test_a_job_runs_what_is_missing_up_to_the_next_look(done, seconds, limit, options, folder):
     script = slurm.script(status(done, seconds), limit, pilot=False)
     assert all(option in script for option in (*options, f"--chdir='{folder}'"))
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
@@ -60,23 +56,23 @@ def test_a_job_runs_what_is_missing_up_to_the_next_look(
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("done", "line"), [(0, "--time"), (24, "no experiment is missing")])
-def test_a_job_without_a_time_or_with_nothing_left_is_refused(done: int, line: str) -> None:
+def test_a_job_without_a_time_or_with_nothing_left_is_refused(done, line):
     with pytest.raises(UserError, match=line):
         slurm.script(status(done), None, pilot=False)
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_command_prints_the_script_and_makes_the_folder_of_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_script_and_makes_the_folder_of_its_logs(capsys):
     assert study_project.study("slurm", "tiny", "--time", "60") == 0
     assert "--array=1-4 " in capsys.readouterr().out
     assert Path(".ddpm/studies/tiny").is_dir()
 
 
-def test_more_slots_than_gpus_share_them() -> None:
+def test_more_slots_than_gpus_share_them():
     assert Runner(LEDGER, 5, ("0", "1"), print).worker.devices == ["0", "1", "0", "1", "0"]
 
 
-def test_mps_that_does_not_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mps_that_does_not_run_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
     with pytest.raises(UserError, match=r"^CUDA_MPS_PIPE_DIRECTORY: no MPS daemon listens in .*start it.*unset"):
         Worker(LEDGER, ("0",))

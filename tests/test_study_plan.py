@@ -1,7 +1,5 @@
 """A study's file: what is refused in it, what it contains in full, and the one that ``ddpm study new`` writes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -28,7 +26,7 @@ LOSSES = ("--vary", "diffusion.loss.name=simple,min_snr")
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def project(tmp_path, monkeypatch) -> None:
     study_project.make(tmp_path)
     study_project.enter(tmp_path, monkeypatch)
 
@@ -43,7 +41,7 @@ def load(*lines: str, both: str = "", **replaced: str) -> Study:
     return loading.load(A)
 
 
-def test_experiments_are_interleaved_over_the_arms_and_have_the_comments_of_the_base() -> None:
+def test_experiments_are_interleaved_over_the_arms_and_have_the_comments_of_the_base():
     experiments = load().experiments(2)
     assert [each.name for each in experiments] == ["cosine-0", "linear-0", "cosine-1", "linear-1"]
     base = presets.text("digits_small")
@@ -52,7 +50,7 @@ def test_experiments_are_interleaved_over_the_arms_and_have_the_comments_of_the_
     assert (params.seed, params.diffusion.schedule.name) == (1, "linear")
 
 
-def test_the_base_is_params_yaml_unless_the_plan_names_a_preset_and_seeds_may_begin_later() -> None:
+def test_the_base_is_params_yaml_unless_the_plan_names_a_preset_and_seeds_may_begin_later():
     path = Path("params.yaml")
     path.write_text(path.read_text().replace("steps: 1000", "steps: 7"))
     A.write_text(STUDY.replace("base: digits_small", "first_seed: 20"))
@@ -84,7 +82,7 @@ def test_the_base_is_params_yaml_unless_the_plan_names_a_preset_and_seeds_may_be
         ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost' is not allowed"),
     ],
 )
-def test_what_is_refused(old: str, new: str, line: str) -> None:
+def test_what_is_refused(old, new, line):
     assert old in STUDY
     A.write_text(STUDY.replace(old, new, 1))
     with pytest.raises(UserError) as refused:
@@ -95,12 +93,12 @@ def test_what_is_refused(old: str, new: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["studies/a.yml", "studies/A.yaml", "studies/none.yaml", "studies"])
-def test_a_file_that_is_not_a_study(name: str) -> None:
+def test_a_file_that_is_not_a_study(name):
     with pytest.raises(UserError, match=name):
         loading.load(Path(name))
 
 
-def test_the_hash_is_of_what_decides() -> None:
+def test_the_hash_is_of_what_decides():
     here = load().hash
     assert load(Which="What").hash == here
     # a key that is added later has a default, and so must a plan written before it stay the plan that it was
@@ -120,11 +118,11 @@ def test_the_hash_is_of_what_decides() -> None:
         ("classifier.class_accuracy", "model.classes: 10"),
     ],
 )
-def test_any_score_that_the_runs_will_have_can_be_primary(primary: str, keys: str) -> None:
+def test_any_score_that_the_runs_will_have_can_be_primary(primary, keys):
     assert load(f"primary: {primary}", both=keys).plan.primary == primary
 
 
-def test_the_primary_metric_follows_the_first_extractor() -> None:
+def test_the_primary_metric_follows_the_first_extractor():
     assert load().plan.primary == "classifier.fd"
     assert load(both="evaluate.extractors: [random_conv]").plan.primary == "random_conv.fd"
     with pytest.raises(UserError, match=r"primary: missing, and what evaluate.extractors: \[auto\] means depends"):
@@ -132,7 +130,7 @@ def test_the_primary_metric_follows_the_first_extractor() -> None:
 
 
 @pytest.mark.parametrize(("classes", "primary"), [(5, "classifier.fd"), (1, "random_conv.fd")])
-def test_the_primary_metric_of_prepared_images_is_known(classes: int, primary: str) -> None:
+def test_the_primary_metric_of_prepared_images_is_known(classes, primary):
     common = "common: {data.dataset.name: image_folder, data.source: mine}"
     manifest = {
         "dataset": "image_folder", "classes": [f"{k}" for k in range(classes)], "image_size": 16, "channels": 1,
@@ -161,7 +159,7 @@ def test_the_primary_metric_of_prepared_images_is_known(classes: int, primary: s
         load(common)
 
 
-def test_common_keys_are_those_of_every_arm() -> None:
+def test_common_keys_are_those_of_every_arm():
     common = load("common: {train.steps: 7, train.batch_size: 32}")
     assert {params.train.steps for params in common.configs.values()} == {7}
     assert common.hash == load(both="train.steps: 7, train.batch_size: 32").hash != load().hash
@@ -169,7 +167,7 @@ def test_common_keys_are_those_of_every_arm() -> None:
     assert [params.train.steps for params in own.configs.values()] == [7, 9]
 
 
-def test_a_question_cannot_control_the_terminal() -> None:
+def test_a_question_cannot_control_the_terminal():
     assert load(**{"Which schedule?": '"a\\e[31m\\nb"'}).plan.question == r"a\x1b[31m b"
 
 
@@ -181,12 +179,12 @@ def test_a_question_cannot_control_the_terminal() -> None:
         ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
     ],
 )
-def test_new_names_an_arm_in_words_where_its_value_is_not_a_word(vary: str, names: list[str]) -> None:
+def test_new_names_an_arm_in_words_where_its_value_is_not_a_word(vary, names):
     assert study("new", "values", "--vary", vary, "--base", "digits_small") == 0
     assert list(loading.load(Path("studies/values.yaml")).plan.arms) == names
 
 
-def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_writes_a_valid_study_and_overwrites_none(capsys):
     assert study("new", "loss", *LOSSES, "train.batch_size=64,128", "--base", "digits_small", "--looks", "8", "10") == 0
     plan = loading.load(Path("studies/loss.yaml"))
     assert list(plan.params) == ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]
@@ -197,7 +195,7 @@ def test_new_writes_a_valid_study_and_overwrites_none(capsys: pytest.CaptureFixt
     assert Path("studies/loss.yaml").read_text() == before
 
 
-def test_new_takes_what_all_arms_have_in_common_and_leaves_open_what_is_not_known() -> None:
+def test_new_takes_what_all_arms_have_in_common_and_leaves_open_what_is_not_known():
     assert study("new", "mine", *LOSSES, "--base", "photos_small", "--set", "data.source=studies", "train.steps=9") == 0
     path = Path("studies/mine.yaml")
     with pytest.raises(loading.OpenPrimary):
@@ -220,9 +218,7 @@ def test_new_takes_what_all_arms_have_in_common_and_leaves_open_what_is_not_know
         ((*LOSSES, "--set", "data.sourc=x"), "did you mean 'source'"),
     ],
 )
-def test_new_refuses_what_is_not_a_study(
-    options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_refuses_what_is_not_a_study(options, line, capsys):
     assert study("new", "loss", *options) == 2
     [said] = capsys.readouterr().err.splitlines()
     assert line in said
@@ -230,9 +226,7 @@ def test_new_refuses_what_is_not_a_study(
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_images_that_are_not_there_are_missed_before_anything_runs(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_that_are_not_there_are_missed_before_anything_runs(command, capsys):
     A.write_text(f"common: {{data.dataset.name: image_folder, data.source: nowhere}}\nprimary: classifier.fd\n{STUDY}")
     study_project.commit("a study")
     assert study(command, "a") == 2
@@ -242,7 +236,7 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(
     assert study_project.ran() == []
 
 
-def test_plan_shows_names_lines_and_what_each_look_takes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_shows_names_lines_and_what_each_look_takes(capsys):
     A.write_text(STUDY)
     assert study("plan", "a", "--no-pilot", "--slots", "3") == 0
     said = capsys.readouterr().out

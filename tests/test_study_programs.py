@@ -1,7 +1,5 @@
 """Another trainer as an arm of a study: what it is given, what it may write, and what is recorded."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import time
@@ -63,7 +61,7 @@ record.write(run, pathlib.Path(options["out"]))
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path, monkeypatch) -> Path:
     study_project.make(tmp_path / "project")
     study_project.enter(tmp_path / "project", monkeypatch)
     monkeypatch.setattr(worker, "SCORE", (sys.executable, "-c", SCORE))
@@ -82,7 +80,7 @@ def calls() -> list[list[str]]:
     return [line.split() for line in Path("control/peer").read_text().splitlines()]
 
 
-def test_a_program_is_judged_next_to_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_is_judged_next_to_ours(capsys):
     assert study("run", TINY) == 0
     assert "other is better" in capsys.readouterr().out
     assert sorted(call[0] for call in calls()) == ["--seed=0", "--seed=1"]
@@ -111,9 +109,7 @@ def test_a_program_is_judged_next_to_ours(capsys: pytest.CaptureFixture[str]) ->
         ("np.save(samples, np.zeros((12, 16, 16, 1), np.uint8))", "(12, 16, 16, 1); allowed: (12, 1, 16, 16)"),
     ],
 )
-def test_what_it_does_wrong_is_a_failure_with_a_reason(
-    images: str, reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_it_does_wrong_is_a_failure_with_a_reason(images, reason, capsys):
     write(images)
     assert study("run", TINY, "--line", "2") == 2
     [line] = capsys.readouterr().err.splitlines()
@@ -122,7 +118,7 @@ def test_what_it_does_wrong_is_a_failure_with_a_reason(
     assert not records()
 
 
-def test_it_is_killed_with_the_study_and_starts_from_its_beginning() -> None:
+def test_it_is_killed_with_the_study_and_starts_from_its_beginning():
     Path("control/wait").touch()
     process = start(TINY, "--line", "2")
     end = time.monotonic() + 300
@@ -136,7 +132,7 @@ def test_it_is_killed_with_the_study_and_starts_from_its_beginning() -> None:
     assert Counter(call[0] for call in calls()) == {"--seed=0": 2}
 
 
-def test_its_file_is_part_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_file_is_part_of_the_plan(capsys):
     assert study("run", TINY, "--line", "2") == 0
     write("pass")
     assert study("run", TINY) == 2
@@ -161,7 +157,7 @@ def test_its_file_is_part_of_the_plan(capsys: pytest.CaptureFixture[str]) -> Non
         ("looks", "tune: {train.learning_rate: [0.001, 0.01], seeds: 4}\nlooks", "tune changes params"),
     ],
 )
-def test_what_is_refused(old: str, new: str, reason: str) -> None:
+def test_what_is_refused(old, new, reason):
     assert old in STUDY
     PLAN.write_text(STUDY.replace(old, new))
     with pytest.raises(UserError) as refused:

@@ -3,8 +3,6 @@
 A stand-in takes DVC's place, except in the tests with the fixture ``dvc``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random
@@ -29,7 +27,7 @@ TINY = str(PLAN)
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "project"
     study_project.make(folder)
     study_project.enter(folder, monkeypatch)
@@ -37,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def dvc(project, monkeypatch) -> None:
     study_project.thorough(monkeypatch)
 
 
@@ -61,7 +59,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("dvc")
-def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     assert study("run", TINY, "--slots", "2") == 0
     said, plan = capsys.readouterr().out, loading.load(PLAN)
     assert "linear is inconclusive" in said
@@ -82,9 +80,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys: pytest.C
     assert (contents(), len(ran())) == (before, 9)
 
 
-def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(capsys):
     assert "none of its experiments is finished" in refused(capsys, "verdict", TINY)
     for line in ("1", "2", "3"):
         assert study("run", TINY, "--line", line) == 0
@@ -100,7 +96,7 @@ def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(
     assert (contents(), ran()) == (whole, before)
 
 
-def test_a_primary_metric_that_overlooks_what_it_should_see_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_primary_metric_that_overlooks_what_it_should_see_is_refused(capsys):
     row = {"whole": 1.0, "noticed": {"blur": {"mean": 1.0, "worse": 0.5}, "noise": {"mean": 2.0, "worse": 1.0}}}
     data = sanity.data_params(loading.load(PLAN).config.data)
     scores = {"images": 50, "samples": 12, "sets": 8, "data": data, "scores": {"classifier.fd": row}}
@@ -111,7 +107,7 @@ def test_a_primary_metric_that_overlooks_what_it_should_see_is_refused(capsys: p
     assert study("run", TINY, "--line", "1") == 0
 
 
-def test_a_decided_arm_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decided_arm_gets_no_more_seeds(monkeypatch):
     PLAN.write_text(STUDY.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [2, 3]"))
     commit("three arms, two looks")
     monkeypatch.setattr(Design, "fewest", lambda *_: 2)  # the tests of the statistics cover it
@@ -122,7 +118,7 @@ def test_a_decided_arm_gets_no_more_seeds(monkeypatch: pytest.MonkeyPatch) -> No
     assert records().keys() == {*NAMES, "cosine-2", "sigmoid-0", "sigmoid-1", "sigmoid-2"}
 
 
-def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys):
     Path("control/fail-linear-0").write_text("1")
     Path("control/fail-linear-1").write_text("9")
     assert study("run", TINY) == 1
@@ -137,9 +133,7 @@ def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys: pytest.
     assert not slots.failures(loading.load(PLAN))
 
 
-def test_a_disk_that_is_full_fails_the_experiment_which_goes_on_later(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_disk_that_is_full_fails_the_experiment_which_goes_on_later(monkeypatch, capsys):
     sync = files._sync
 
     def full(path: Path) -> None:
@@ -157,7 +151,7 @@ def test_a_disk_that_is_full_fails_the_experiment_which_goes_on_later(
     assert ran().count("train linear 1") == 1  # the cache has it
 
 
-def test_values_under_test_that_diverge_are_a_result() -> None:
+def test_values_under_test_that_diverge_are_a_result():
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 1.0], seeds: 2, few: true}}\n")
     commit("a tuned study")
     assert study("run", TINY, "--line", "3") == 0
@@ -170,7 +164,7 @@ def test_values_under_test_that_diverge_are_a_result() -> None:
     assert records()["linear-1"]["params"]["train.learning_rate"] == 0.001
 
 
-def test_a_line_is_one_experiment_and_the_second_time_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_one_experiment_and_the_second_time_nothing(capsys):
     assert study("run", TINY, "--line", "4") == 0
     before = contents()
     assert records().keys() == {"linear-1"}
@@ -181,7 +175,7 @@ def test_a_line_is_one_experiment_and_the_second_time_nothing(capsys: pytest.Cap
         assert "allowed: 1 to 4" in refused(capsys, "run", TINY, "--line", line)
 
 
-def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them() -> None:
+def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
     commit("two numbers of steps, of one model")
     Path("control/sleep").write_text("1")
@@ -194,7 +188,7 @@ def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them() -> 
     assert [line for line in ran() if line.startswith("train")] == ["train cosine 0", "train cosine 1"]
 
 
-def test_a_second_process_runs_what_the_first_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_process_runs_what_the_first_does_not(capsys):
     Path("control/sleep").write_text("60")
     other = start(TINY, "--line", "1")
     until("train cosine 0")
@@ -210,7 +204,7 @@ def test_a_second_process_runs_what_the_first_does_not(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: signal.Signals) -> None:
+def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
     Path("control/sleep").write_text("30")
     process = start(TINY, "--slots", "2")
     until("train linear 0")
@@ -229,7 +223,7 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number: sign
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("dvc")
-def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatch):
     whole = project.with_name("whole")
     shutil.copytree(project, whole)
     moments = random.Random(0)  # noqa: S311
@@ -255,7 +249,7 @@ def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project: Path, monk
 
 
 @pytest.mark.slow
-def test_a_study_whose_time_is_over_says_so_and_goes_on_later(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_whose_time_is_over_says_so_and_goes_on_later(capsys):
     assert "--max-time" in refused(capsys, "run", TINY, "--max-time", "0")
     Path("control/sleep").write_text("600")
     process = start(TINY, "--slots", "2", "--max-time", "0.1")
@@ -269,7 +263,7 @@ def test_a_study_whose_time_is_over_says_so_and_goes_on_later(capsys: pytest.Cap
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("dvc")
-def test_what_a_killed_worker_left_in_a_slot_does_not_matter(project: Path) -> None:
+def test_what_a_killed_worker_left_in_a_slot_does_not_matter(project):
     assert study("run", TINY, "--line", "1") == 0
     [slot] = (path for path in slots.SLOTS.iterdir() if path.is_dir())
     (slot / ".dvc/tmp/rwlock").write_text("")
@@ -285,7 +279,7 @@ def test_what_a_killed_worker_left_in_a_slot_does_not_matter(project: Path) -> N
     assert git("branch", "--show-current") == "main"
 
 
-def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_goes_on_with_its_first_commit(capsys):
     Path("control/fail-cosine-0").write_text("9")
     assert study("run", TINY, "--line", "1") == 2
     edit_stage("if fault.exists()", "if False")  # without a result, the study has not begun
@@ -299,7 +293,7 @@ def test_a_study_goes_on_with_its_first_commit(capsys: pytest.CaptureFixture[str
     assert {run["revision"] for run in records().values()} == {first}
 
 
-def test_results_of_other_code_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_other_code_are_refused_before_anything_runs(capsys):
     """As on another machine, which takes the results from git, and whose code is newer."""
     assert study("run", TINY, "--line", "1") == 0
     shutil.rmtree(".ddpm")
@@ -314,7 +308,7 @@ def test_results_of_other_code_are_refused_before_anything_runs(capsys: pytest.C
     assert study("run", TINY, "--line", "2") == 0
 
 
-def test_what_is_not_committed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_committed_is_refused(capsys):
     Path("studies/new.yaml").write_text(STUDY)
     assert "studies/new.yaml: not committed" in refused(capsys, "run", "studies/new.yaml")
     for path in ("stages/stage.py", "stages/more.py"):
@@ -323,7 +317,7 @@ def test_what_is_not_committed_is_refused(capsys: pytest.CaptureFixture[str]) ->
         git("checkout", "--", "stages")
 
 
-def test_a_plan_that_changed_after_results_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_that_changed_after_results_is_refused(capsys):
     assert study("run", TINY, "--line", "1") == 0
     PLAN.write_text(STUDY.replace("[2]", "[3]"))
     for is_committed in (False, True):
@@ -344,9 +338,7 @@ def test_a_plan_that_changed_after_results_is_refused(capsys: pytest.CaptureFixt
     assert study("run", TINY, "--line", "1") == 0
 
 
-def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_takes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_takes(capsys):
     edit_stage('{"train": 1.0}', '{"train": 7200.0}')  # of a run that the cache may give in a second
     Path("control/fail-linear-0").write_text("9")
     assert study("run", TINY, "--line", "1") == 0
@@ -366,7 +358,7 @@ def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_take
     assert left == ["about 4.0 h left", "about 2.0 h left"]
 
 
-def test_study_commands_import_neither_torch_nor_mlflow_nor_dvc() -> None:
+def test_study_commands_import_neither_torch_nor_mlflow_nor_dvc():
     code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from ddpm.cli import main; main()"
     command = [sys.executable, "-c", code, "study", "status", TINY]
     done = subprocess.run(command, capture_output=True, text=True)

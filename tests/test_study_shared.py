@@ -1,7 +1,5 @@
 """A study in two clones: what one of them has finished the other takes from git, or from a folder that both share."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +12,7 @@ TINY = str(PLAN)
 
 
 @pytest.fixture
-def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def clones(tmp_path, monkeypatch) -> tuple[Path, Path]:
     """Two clones of a bare repository."""
     study_project.make(tmp_path / "first")
     git("clone", "--quiet", "--bare", str(tmp_path / "first"), str(tmp_path / "origin.git"))
@@ -25,9 +23,7 @@ def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     return tmp_path / "a", tmp_path / "b"
 
 
-def test_two_clones_that_share_git_finish_a_study_together(
-    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_clones_that_share_git_finish_a_study_together(clones, monkeypatch):
     first, second = clones
     for line in ("1", "2"):
         assert study("run", TINY, "--line", line) == 0
@@ -50,9 +46,7 @@ def test_two_clones_that_share_git_finish_a_study_together(
 
 
 @pytest.mark.slow
-def test_two_clones_that_share_the_folder_run_each_experiment_once(
-    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_clones_that_share_the_folder_run_each_experiment_once(clones, monkeypatch):
     for clone in clones:
         study_project.enter(clone, monkeypatch)
         PLAN.write_text(STUDY.replace("[2]", "[6]"))

@@ -4,8 +4,6 @@ both nodes on this machine.
 It needs Debian's slurmctld, slurmd, slurm-client and munge, and takes some minutes: pytest -m slurm.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -60,7 +58,7 @@ STUDY = study_project.STUDY.replace("[2]", "[3]")
 
 
 @pytest.fixture
-def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
+def slurm(tmp_path) -> Iterator[dict[str, str]]:
     """The environment of Slurm's commands."""
     folder = tmp_path / "slurm"
     for name in ("state", "munge"):
@@ -123,9 +121,7 @@ def saved() -> set[Path]:
     return {path.parent for path in Path(".ddpm/checkpoints").glob("*/*.safetensors")}
 
 
-def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
-    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(slurm, tmp_path, monkeypatch):
     submitted(slurm, tmp_path / "project", monkeypatch, 10)
     # both have something to go on from
     until(lambda: "train: " in log(1) and "train: " in log(2) and len(saved()) >= 2, 600)
@@ -156,9 +152,7 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(
         assert re.search(r"^resuming after step [1-9]\d* of 300$", log(line), re.MULTILINE), log(line)
 
 
-def test_a_cancelled_job_saves_its_state_and_does_not_come_back(
-    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancelled_job_saves_its_state_and_does_not_come_back(slurm, tmp_path, monkeypatch):
     job = submitted(slurm, tmp_path / "project", monkeypatch, 1000, "--array=1")
     until(lambda: re.search(r"train: +\d+%\|.* [1-9]\d*/300", log(1)), 600)
     assert not saved()

@@ -46,7 +46,7 @@ MEANS = {("cosine", 0.001): 1.0, ("cosine", 0.01): 1.5, ("linear", 0.001): 1.2, 
 
 
 @pytest.fixture(autouse=True)
-def _project(folder: Path) -> None:
+def _project(folder) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params(compare={"confidence": 0.5})))
     stages = {"train": {"cmd": "true", "params": ["seed", "diffusion", "train"]}}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
@@ -108,7 +108,7 @@ class Lab:
 
 
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
+def lab(monkeypatch, tmp_path) -> Lab:
     (tmp_path / "slot").mkdir()
     return Lab(monkeypatch, tmp_path / "slot")
 
@@ -116,7 +116,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
 # --- the plan
 
 
-def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_of_their_own() -> None:
+def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_of_their_own():
     study = load()
     assert [experiment.name for experiment in study.lines()] == [*TUNING, *VERDICT]
     one = tuned(study.tuning()[3])
@@ -127,7 +127,7 @@ def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_o
     assert len({each.sample.seeds for each in of_tuning}) == 2  # all of one seed draw the same noise
 
 
-def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab: Lab) -> None:
+def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab):
     constant = "train.lr_decay: constant, train.snapshots: [8]"
     text = STUDY.replace("name: cosine", f"name: cosine, {constant}").replace(
         "name: linear", f"name: linear, {constant}"
@@ -140,7 +140,7 @@ def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab: Lab
     assert ledger.study.chosen.keys() == {"cosine", "linear"}
 
 
-def test_tuning_is_part_of_what_decides() -> None:
+def test_tuning_is_part_of_what_decides():
     plain = load(STUDY[: STUDY.index("tune")])
     assert load().hash != plain.hash
     assert load(STUDY.replace("0.01]", "0.02]")).hash != load().hash
@@ -176,14 +176,14 @@ RATES = "train.learning_rate: [0.001, 0.01]"
         ("[1]", "tune: (1,) is not allowed"),
     ],
 )
-def test_what_is_refused(tune: str, line: str) -> None:
+def test_what_is_refused(tune, line):
     with pytest.raises(UserError) as refused:
         load(STUDY[: STUDY.index("tune")] + f"tune: {tune}\n")
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_an_arm_called_like_a_run_for_tuning_is_refused() -> None:
+def test_an_arm_called_like_a_run_for_tuning_is_refused():
     with pytest.raises(UserError, match="arms: cosine-tune-1: runs for tuning have that name"):
         load(STUDY.replace("linear:", "cosine-tune-1:").replace("looks: [2]", "looks: [3]"))
 
@@ -191,7 +191,7 @@ def test_an_arm_called_like_a_run_for_tuning_is_refused() -> None:
 # --- its runs
 
 
-def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab: Lab) -> None:
+def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
     with pytest.raises(UserError, match=r"--line: 9: cosine-0: cosine has to be tuned first: --line 1 3 5 7"):
         lab.line(9)
     judgement, ledger, failed = lab.run()
@@ -212,7 +212,7 @@ def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab: Lab) -> None
     assert len(lab.ran) == 12  # nothing is run again
 
 
-def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_arms_that_are_done(lab: Lab) -> None:
+def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_arms_that_are_done(lab):
     for number in (1, 3, 5, 7):  # of cosine
         lab.line(number)
     judgement = judging.judge(Ledger(load()))
@@ -220,7 +220,7 @@ def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_arms_that_ar
     assert (judgement.verdicts, judgement.open) == ((), ("cosine", "linear"))
 
 
-def test_a_value_that_diverges_is_a_result_and_is_not_chosen(lab: Lab) -> None:
+def test_a_value_that_diverges_is_a_result_and_is_not_chosen(lab):
     lab.means["linear", 0.01] = math.nan
     judgement, ledger, failed = lab.run()
     assert set(ledger.records) == {*TUNING, *VERDICT}
@@ -229,7 +229,7 @@ def test_a_value_that_diverges_is_a_result_and_is_not_chosen(lab: Lab) -> None:
     assert any("training diverged, at train.learning_rate 0.01" in note for note in shown.notes(judgement))
 
 
-def test_an_arm_for_which_nothing_works_is_left_out_and_says_so(lab: Lab) -> None:
+def test_an_arm_for_which_nothing_works_is_left_out_and_says_so(lab):
     lab.means |= {("linear", rate): math.nan for rate in (0.001, 0.01)}
     judgement, _, _ = lab.run()
     assert judgement.verdicts == ()
@@ -240,7 +240,7 @@ def test_an_arm_for_which_nothing_works_is_left_out_and_says_so(lab: Lab) -> Non
         lab.line(10)
 
 
-def test_what_training_says_when_it_diverges_is_known() -> None:
+def test_what_training_says_when_it_diverges_is_known():
     said = Path(history.__file__).read_text()
     for words in ("train: the loss or its gradient is not finite", "train: the gradient overflowed"):
         assert words in said
@@ -250,7 +250,7 @@ def test_what_training_says_when_it_diverges_is_known() -> None:
 # --- claim: best
 
 
-def test_a_claim_about_the_best_runs_the_other_values_that_could_overturn_it(lab: Lab) -> None:
+def test_a_claim_about_the_best_runs_the_other_values_that_could_overturn_it(lab):
     lab.means |= {("cosine", 0.01): 1.01, ("linear", 0.001): 0.51}  # two seeds cannot tell it from 1
     others = ["cosine-value-2-0", "cosine-value-2-1"]
     for number in range(1, len(TUNING + VERDICT) + 1):
@@ -271,7 +271,7 @@ def test_a_claim_about_the_best_runs_the_other_values_that_could_overturn_it(lab
     assert (one.outcome, one.at_best, judgement.open, judgement.alternatives) == ("better", True, (), ())
 
 
-def test_a_claim_about_the_best_stays_open_if_a_run_that_it_needs_fails(lab: Lab) -> None:
+def test_a_claim_about_the_best_stays_open_if_a_run_that_it_needs_fails(lab):
     lab.means |= {("cosine", 0.01): 1.01, ("linear", 0.001): 0.51}
     lab.failing = {"cosine-value-2-1"}
     judgement, _, failed = lab.run(BEST.replace("looks: [2]", "looks: [3, 4]"))
@@ -282,7 +282,7 @@ def test_a_claim_about_the_best_stays_open_if_a_run_that_it_needs_fails(lab: Lab
     assert [each.outcome for each in judgement.verdicts] == ["not yet"]
 
 
-def test_an_arm_whose_other_value_fails_does_not_stop_the_others(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_whose_other_value_fails_does_not_stop_the_others(lab, monkeypatch):
     """It waits for a value of the baseline, which the other arm, decided before, does not need."""
     arms = ("cosine", "linear", "sigmoid")
     lab.means |= {("cosine", 0.01): 9.0, ("sigmoid", 0.001): 1.0, ("sigmoid", 0.01): 9.0}
@@ -312,13 +312,13 @@ def tried(table: dict[str, list[float]]) -> tuple[Tried, ...]:
     return tuple(rows)
 
 
-def test_the_best_mean_is_chosen_and_of_equal_ones_the_first() -> None:
+def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():
     scores = np.array([[[3.0, 1.0], [1.0, 1.5], [2.0, 2.0]], [[2.0, 2.0], [1.0, 3.0], [math.nan, 0.0]]])
     assert tuning.best(scores, lower=True).tolist() == [1, 0]
     assert tuning.best(scores, lower=False).tolist() == [0, 0]
 
 
-def test_whether_the_ranking_depends_on_the_values() -> None:
+def test_whether_the_ranking_depends_on_the_values():
     ranking, others = tuning.rankings(tried({"v": [3.0, 1.0, 3.0], "x0": [4.0, 2.0, 4.0]}), FD)
     assert (ranking, others) == (("v", "x0"), {})
     ranking, others = tuning.rankings(tried({"v": [3.0, 1.0, 3.0], "x0": [2.0, 2.5, math.nan]}), FD)
@@ -326,7 +326,7 @@ def test_whether_the_ranking_depends_on_the_values() -> None:
     assert tuning.rankings(tried({"v": [1.0, 2.0, 3.0]}), FD) == ((), {})
 
 
-def test_several_keys_make_a_grid_in_the_plans_order() -> None:
+def test_several_keys_make_a_grid_in_the_plans_order():
     study = load(STUDY.replace("0.01]", "0.01], sample.clip_denoised: [true, false]"))
     assert [list(point.values.values()) for point in study.points["linear"]] == [
         [0.001, True], [0.001, False], [0.01, True], [0.01, False],

@@ -1,7 +1,5 @@
 """What a study decides at which look, and how often anything in its table is false."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,7 +75,7 @@ CLEAR = 0.3 + 0.05 * noise(20)
 
 
 @pytest.mark.parametrize("seeds", [0, 1, 7])
-def test_before_the_first_look_nothing_is_tested(seeds: int) -> None:
+def test_before_the_first_look_nothing_is_tested(seeds):
     found = judged(runs(CLEAR[:seeds]))
     assert (found.open, found.next_look) == (("cosine", "linear"), 8)
     for each in found.verdicts:
@@ -86,7 +84,7 @@ def test_before_the_first_look_nothing_is_tested(seeds: int) -> None:
     assert bool(found.verdicts) == bool(seeds)
 
 
-def test_a_clear_gap_is_decided_at_the_first_look_and_stays_so_whatever_later_seeds_do() -> None:
+def test_a_clear_gap_is_decided_at_the_first_look_and_stays_so_whatever_later_seeds_do():
     found = judged(runs(CLEAR[:8]))
     one = primary(found)
     assert (one.outcome, one.look, one.seeds) == ("worse", 8, tuple(range(8)))
@@ -100,13 +98,13 @@ def test_a_clear_gap_is_decided_at_the_first_look_and_stays_so_whatever_later_se
 
 
 @pytest.mark.parametrize("seeds", [12, 13, 15])
-def test_a_number_of_seeds_that_is_no_look_is_not_judged(seeds: int) -> None:
+def test_a_number_of_seeds_that_is_no_look_is_not_judged(seeds):
     found = judged(runs([*(0.05 + 0.1 * noise(12)), *[9.0] * (seeds - 12)]))
     assert (primary(found).look, primary(found).outcome, found.next_look) == (12, "not yet", 16)
     assert primary(found).difference == pytest.approx(0.05)
 
 
-def test_a_seed_that_is_missing_holds_up_the_look_and_others_take_no_part() -> None:
+def test_a_seed_that_is_missing_holds_up_the_look_and_others_take_no_part():
     found = runs(CLEAR)
     del found["linear"][3]
     assert (primary(judged(found)).outcome, judged(found).next_look) == ("not yet", 8)
@@ -115,13 +113,13 @@ def test_a_seed_that_is_missing_holds_up_the_look_and_others_take_no_part() -> N
     assert primary(judged(unplanned, first_seed=4)).seeds == tuple(range(4, 12))
 
 
-def test_arms_are_done_with_one_by_one() -> None:
+def test_arms_are_done_with_one_by_one():
     found = judged(runs(CLEAR[:8]) | {"sigmoid": runs(0.05 + 0.1 * noise(8))["linear"]})
     assert primary(found).outcome == "worse"
     assert (found.open, found.next_look) == (("cosine", "sigmoid"), 12)
 
 
-def test_the_last_look_ends_the_study_with_what_another_one_would_need() -> None:
+def test_the_last_look_ends_the_study_with_what_another_one_would_need():
     found = judged(runs(0.05 + 0.1 * noise(20)))
     one = primary(found)
     assert (one.outcome, one.look, found.open, found.next_look) == ("inconclusive", 20, (), None)
@@ -146,11 +144,11 @@ def test_the_last_look_ends_the_study_with_what_another_one_would_need() -> None
         (4e-4 + 5e-6 * noise(8), {"metric": "classifier.kid_mean", "baseline": 0.0}, "equivalent"),
     ],
 )  # fmt: skip
-def test_what_is_called_what(gaps: Array, options: dict[str, Any], outcome: str) -> None:
+def test_what_is_called_what(gaps, options, outcome):
     assert primary(judged(runs(gaps, **options), primary=options.get("metric", FD))).outcome == outcome
 
 
-def test_what_copies_never_wins_and_needs_no_more_seeds() -> None:
+def test_what_copies_never_wins_and_needs_no_more_seeds():
     found = runs(-CLEAR[:8])
     found["linear"][2].scores.update({"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14})
     one = primary(judged(found))
@@ -158,7 +156,7 @@ def test_what_copies_never_wins_and_needs_no_more_seeds() -> None:
     assert judged(found).open == ()
 
 
-def test_where_no_verdict_can_be_hoped_for_the_study_ends_but_need_not() -> None:
+def test_where_no_verdict_can_be_hoped_for_the_study_ends_but_need_not():
     gaps = 0.03 + 0.1 * noise(20)
     one = primary(judged(runs(gaps[:16])))
     assert (one.outcome, one.look, judged(runs(gaps[:16])).open) == ("futile", 16, ())
@@ -166,7 +164,7 @@ def test_where_no_verdict_can_be_hoped_for_the_study_ends_but_need_not() -> None
     assert primary(judged(runs([*gaps[:16], *[0.2] * 4]))).look == 20
 
 
-def test_secondary_metrics_end_with_the_primary_one() -> None:
+def test_secondary_metrics_end_with_the_primary_one():
     found = runs(CLEAR)
     for seed in range(20):  # the bits differ from the ninth seed on
         for name, extra in (("cosine", 0.0), ("linear", 0.02 + 0.5 * (seed > 7))):
@@ -176,7 +174,7 @@ def test_secondary_metrics_end_with_the_primary_one() -> None:
     assert bits.reason == "undecided at the primary metric's last look"
 
 
-def test_a_run_without_the_primary_metric_is_refused_and_one_without_another_takes_it_from_all() -> None:
+def test_a_run_without_the_primary_metric_is_refused_and_one_without_another_takes_it_from_all():
     found = runs(CLEAR[:8], recall=0.1)
     del found["linear"][3].scores["classifier.recall"]
     assert [each.metric for each in judged(found).verdicts] == [FD]
@@ -196,7 +194,7 @@ def test_a_run_without_the_primary_metric_is_refused_and_one_without_another_tak
         ("images_seen", {"costs": Costs(images_seen=7, parameters=1000, evaluations=5)}),
     ],
 )
-def test_what_the_plan_does_not_let_differ_is_refused(name: str, fields: dict[str, Any]) -> None:
+def test_what_the_plan_does_not_let_differ_is_refused(name, fields):
     found = changed(runs(CLEAR[:8]), **fields)
     with pytest.raises(UserError, match=rf"`may_differ: \[{name}\]` in the plan"):
         judged(found)
@@ -207,7 +205,7 @@ def test_what_the_plan_does_not_let_differ_is_refused(name: str, fields: dict[st
         assert primary(judged(found, budget="flops")).outcome == "worse"
 
 
-def test_arms_that_sample_differently_are_compared_where_the_plan_or_tuning_says_so() -> None:
+def test_arms_that_sample_differently_are_compared_where_the_plan_or_tuning_says_so():
     other = result(comparable={"sampling": {"steps": 4, "precision": "float32"}})
     found = changed(runs(CLEAR[:8]), fingerprint=other.fingerprint)
     with pytest.raises(UserError, match="fingerprints differ"):
@@ -220,7 +218,7 @@ def test_arms_that_sample_differently_are_compared_where_the_plan_or_tuning_says
 @pytest.mark.parametrize(
     ("gaussian", "outcome"), [(0.9, "too early"), (1.1, "worse"), (2.0, "worse"), (None, "worse"), (math.inf, "worse")]
 )
-def test_of_two_arms_that_a_gaussian_beats_none_is_better(gaussian: float | None, outcome: str) -> None:
+def test_of_two_arms_that_a_gaussian_beats_none_is_better(gaussian, outcome):
     """They score 1 and 1.3. More seeds would not change that they have learned nothing: the study is over."""
     found = runs(CLEAR, precision=-0.2)
     for run in [run for of_arm in found.values() for run in of_arm.values()]:
@@ -241,7 +239,7 @@ def test_of_two_arms_that_a_gaussian_beats_none_is_better(gaussian: float | None
 # --- direction, size, interval and significance are those of one look
 
 
-def test_what_an_earlier_look_rejected_does_not_decide_a_later_one() -> None:
+def test_what_an_earlier_look_rejected_does_not_decide_a_later_one():
     """Both crossed at 8 seeds, where something else kept them from a verdict, and no longer do at 12."""
     within = -0.0195 + 0.0012 * noise(8)  # of the margin, which is 0.02, but too near to it to be equivalent
     assert primary(judged(runs(within))).outcome == "not yet"
@@ -256,7 +254,7 @@ def test_what_an_earlier_look_rejected_does_not_decide_a_later_one() -> None:
     assert primary(judged(found)).outcome in ("not yet", "futile")
 
 
-def test_no_verdict_stands_beside_an_interval_that_contains_zero() -> None:
+def test_no_verdict_stands_beside_an_interval_that_contains_zero():
     """Whatever the effect, its drift from look to look, and a KID that disagrees now and then."""
     random, decided = np.random.default_rng(8), 0
     for _ in range(150):
@@ -278,7 +276,7 @@ def test_no_verdict_stands_beside_an_interval_that_contains_zero() -> None:
     assert decided > 50
 
 
-def test_equivalence_needs_the_sign_flips_of_the_shifted_differences_too() -> None:
+def test_equivalence_needs_the_sign_flips_of_the_shifted_differences_too():
     """Of exponential differences whose true mean is the margin, 0.02: the t tests alone exclude it."""
     gaps = [0.0252, 0.0141, 0.01, 0.0189, 0.0172, 0.0146, 0.016, 0.0106]
     test, alone = statistics.t_test(np.array(gaps), 0.02, 0.95), Design(LOOKS, "pocock")
@@ -288,7 +286,7 @@ def test_equivalence_needs_the_sign_flips_of_the_shifted_differences_too() -> No
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "skewed"])
-def test_studies_of_what_does_not_differ_are_rarely_decided(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_studies_of_what_does_not_differ_are_rarely_decided(kind, monkeypatch):
     """The whole rule without a margin: exponential scores of both arms give symmetric differences; scores of one arm
     alone that are skewed do not, and raise the rate, as docs/concepts.md says."""
     monkeypatch.setattr(Design, "chance", lambda *_: 1.0)  # futility and doubts decide nothing, and take long
@@ -340,7 +338,7 @@ def adjusted(differences: Array, margin: float = 0.0) -> tuple[Array, Array]:
     return design.p(two_sided) * family[:, None], excluded * family[:, None]
 
 
-def test_a_table_of_what_does_not_differ_is_false_as_rarely_as_it_says() -> None:
+def test_a_table_of_what_does_not_differ_is_false_as_rarely_as_it_says():
     """All looks of all metrics count, without margins, KID or sign flips, which would make errors rarer still."""
     trials = 3000
     different, _ = adjusted(tables(trials))
@@ -348,7 +346,7 @@ def test_a_table_of_what_does_not_differ_is_false_as_rarely_as_it_says() -> None
 
 
 @pytest.mark.parametrize("at_margin", [1, 4, 6])
-def test_so_is_one_in_which_some_differ_by_the_margin(at_margin: int) -> None:
+def test_so_is_one_in_which_some_differ_by_the_margin(at_margin):
     """Calling these equivalent is as false as calling the others better: Holm's procedure would count that twice."""
     trials, margin = 3000, 3.0
     differences = tables(trials)
@@ -358,7 +356,7 @@ def test_so_is_one_in_which_some_differ_by_the_margin(at_margin: int) -> None:
     assert false.mean() <= ALPHA + 3 * math.sqrt(0.0475 / trials)
 
 
-def test_a_studys_p_are_those_of_these_simulations() -> None:
+def test_a_studys_p_are_those_of_these_simulations():
     differences = tables(2, arms=2, seed=4) * 0.01 + np.array([0.0, 0.02])[:, None, None]
     for table, different in zip(differences, adjusted(differences)[0], strict=True):
         found = {"cosine": {seed: rescored(MADE["cosine"], seed, dict.fromkeys(METRICS, 1.0)) for seed in range(20)}}
@@ -377,7 +375,7 @@ def test_a_studys_p_are_those_of_these_simulations() -> None:
 # --- tuning in words
 
 
-def test_what_was_tuned_is_said_in_words_numbers_and_a_picture() -> None:
+def test_what_was_tuned_is_said_in_words_numbers_and_a_picture():
     fds = {"cosine": (2.0, 1.0, 1.5), "linear": (0.5, 1.1, math.nan)}
     tried = tuple(
         Tried(arm, {"train.learning_rate": rate}, (fd, fd), fd, fd == min(own[:2]), (-1.0, 2.5), fd < 2)

@@ -1,7 +1,5 @@
 """The lines that ``make repro`` ends with."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ SCORES: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_an_empty_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -50,7 +48,7 @@ def text(run: Record) -> str:
     return render.text([Chapter("", summary.shown(run))])
 
 
-def test_a_person_learns_what_there_is() -> None:
+def test_a_person_learns_what_there_is():
     for name in ("samples/grid.png", "evaluation/nearest.png"):
         (Path("data") / name).parent.mkdir(parents=True)
         (Path("data") / name).touch()
@@ -70,11 +68,11 @@ NEAR = {"share": 0.06, "expected": 0.05, "limit": 0.14, "ratio": 1.0}
 @pytest.mark.parametrize(
     ("classifier", "sign"), [(NEAR, "no sign of any: 6%"), (NEAR | {"share": 0.15}, "of train images: 15%")]
 )
-def test_of_several_spaces_the_one_which_shows_copies_counts(classifier: dict[str, float], sign: str) -> None:
+def test_of_several_spaces_the_one_which_shows_copies_counts(classifier, sign):
     assert sign in text(of({"memorisation": {"classifier": classifier, "pixels": NEAR}}))
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_what_is_not_known_is_left_out():
     """As in a record of samples that another program made."""
     trained, table, look, *_, after = summary.shown(run(name="theirs", params={"diffusion.schedule.name": "linear"}))
     assert trained.text == "trained: theirs on unknown images"
@@ -85,7 +83,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert summary.trained(oblong).text == "trained: workspace on photos 8x12"
 
 
-def test_the_command_prints_them_or_the_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_them_or_the_record(capsys):
     RUN.parent.mkdir()
     RUN.write_text(of(SCORES).text())
     Path("params.yaml").write_text((PRESETS / "digits.yaml").read_text())

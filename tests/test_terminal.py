@@ -1,7 +1,5 @@
 """Help, completion and JSON: the output of ``ddpm`` for a terminal and for a program."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json
@@ -36,9 +34,7 @@ def commands(group: App = app, words: str = "") -> dict[str, App]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_help_of_every_command_ends_in_examples_that_it_takes(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_help_of_every_command_ends_in_examples_that_it_takes(command, capsys):
     examples = re.findall(r"^ +ddpm (.*)$", str(commands()[command].default_command.__doc__), re.M)
     assert examples
     for example in examples:
@@ -51,7 +47,7 @@ def test_the_help_of_every_command_ends_in_examples_that_it_takes(
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_bash_completes_commands_names_and_options(tmp_path: Path) -> None:
+def test_bash_completes_commands_names_and_options(tmp_path):
     script = tmp_path / "ddpm.bash"
     script.write_text(app.generate_completion(shell="bash"))  # noqa: S604
     (tmp_path / "params.yaml").touch()
@@ -73,7 +69,7 @@ def test_bash_completes_commands_names_and_options(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
@@ -88,7 +84,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return json.loads(capsys.readouterr().out)
 
 
-def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_variants_as_json_are_those_of_the_listing(capsys):
     found = told(capsys, "variants", "--json")
     assert {key: sorted(names) for key, names in found.items()} == {
         key: variant.names(family) for key, family in catalogue.FAMILIES.items()
@@ -96,7 +92,7 @@ def test_variants_as_json_are_those_of_the_listing(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("module", ["ddpm", "ddpm.cli", "ddpm.base.files", "stages.__main__"])
-def test_on_windows_the_first_import_says_where_this_runs(module: str) -> None:
+def test_on_windows_the_first_import_says_where_this_runs(module):
     windows = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None"
     ended = subprocess.run([sys.executable, "-c", f"{windows}; import {module}"], text=True, capture_output=True)
     line = "error: ddpm runs on Linux and macOS; on Windows, run it in WSL\n"
@@ -111,7 +107,7 @@ CODE = "from ddpm.cli import main; main()"
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["variants"], ["variants", "--json"]])
-def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str], unbuffered: str) -> None:
+def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, unbuffered):
     read_end, write_end = os.pipe()
     os.close(read_end)
     ended = subprocess.run(
@@ -125,7 +121,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str], unb
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_verdicts_that_are_cut_short_by_head(folder: Path) -> None:
+def test_verdicts_that_are_cut_short_by_head(folder):
     Path("params.yaml").write_text(json.dumps(params()))
     record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
     # a pipe so small that the reader leaves before all verdicts are in it, as may happen with `head`
@@ -140,7 +136,7 @@ def test_verdicts_that_are_cut_short_by_head(folder: Path) -> None:
     assert (shown.returncode, first, said) == (128 + signal.SIGPIPE, b"{\n", "")
 
 
-def test_a_mistake_that_nobody_reads_of_ends_quietly_too() -> None:
+def test_a_mistake_that_nobody_reads_of_ends_quietly_too():
     read_end, write_end = os.pipe()
     os.close(read_end)
     command = [sys.executable, "-c", CODE, "preset", "nothing_of_the_kind"]
@@ -149,7 +145,7 @@ def test_a_mistake_that_nobody_reads_of_ends_quietly_too() -> None:
     assert (ended.returncode, ended.stdout) == (128 + signal.SIGPIPE, b"")
 
 
-def test_another_pipe_that_breaks_is_no_reader_that_has_gone() -> None:
+def test_another_pipe_that_breaks_is_no_reader_that_has_gone():
     def main() -> None:
         raise BrokenPipeError(errno.EPIPE, "a server has gone")
 
@@ -157,6 +153,6 @@ def test_another_pipe_that_breaks_is_no_reader_that_has_gone() -> None:
         exit_code(main)
 
 
-def test_json_has_no_place_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_no_place_for_what_is_no_number(capsys):
     with pytest.raises(ValueError, match="JSON"):
         terminal.answer(True, {"fd": float("nan")})

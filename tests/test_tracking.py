@@ -1,7 +1,5 @@
 """Runs in a real SQLite store, from the files of a small working folder."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -63,7 +61,7 @@ PIPELINE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, empty_store, monkeypatch) -> Path:
     """A working folder in which all stages have run, and a store without a run for it."""
     write_folder(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(empty_store)
@@ -188,14 +186,14 @@ reals = st.floats(min_value=1e-9, max_value=1e9)
 
 
 @given(st.builds(Row, st.integers(1, 10**7), reals, reals, reals, reals, reals))
-def test_a_live_row_and_the_row_in_the_file_are_one_point(row: Row) -> None:
+def test_a_live_row_and_the_row_in_the_file_are_one_point(row):
     text = io.StringIO(newline="")
     csv.writer(text).writerows([Row._fields, [row.step, *(f"{value:.6g}" for value in row[1:])]])
     (read,) = csv.DictReader(io.StringIO(text.getvalue()))
     assert view.Point.of(row._asdict()) == view.Point.of(read)
 
 
-def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path: Path) -> None:
+def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
     """Two processes create the store at the same time."""
     write_folder(tmp_path)
     program = (
@@ -212,7 +210,7 @@ def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path: Path) -> N
     assert first == second
 
 
-def test_a_result_is_one_complete_run(folder: Path) -> None:
+def test_a_result_is_one_complete_run(folder):
     run_id = str(tracker.sync())
     assert [run.info.run_id for run in all_runs()] == [run_id]
     run = client().get_run(run_id)
@@ -244,7 +242,7 @@ def test_a_result_is_one_complete_run(folder: Path) -> None:
     assert everything(run_id) == before
 
 
-def test_a_record_alone_is_a_run_below_another(folder: Path) -> None:
+def test_a_record_alone_is_a_run_below_another(folder):
     made = library.workspace().model_copy(update={"name": "loss-3"})
     at = store.Store(strict=True)
     for _ in range(2):
@@ -258,7 +256,7 @@ def test_a_record_alone_is_a_run_below_another(folder: Path) -> None:
     assert "mlflow.source.git.commit" not in run.data.tags
 
 
-def test_runs_of_your_own_images_say_which(folder: Path) -> None:
+def test_runs_of_your_own_images_say_which(folder):
     set_param("data.dataset", {"name": "image_folder"})
     set_param("data.source", "photos/flowers64")
     write_record(folder)
@@ -267,7 +265,7 @@ def test_runs_of_your_own_images_say_which(folder: Path) -> None:
     assert " · image_folder (flowers64) · " in run.info.run_name
 
 
-def test_the_experiment_has_a_view_of_what_runs_log(folder: Path) -> None:
+def test_the_experiment_has_a_view_of_what_runs_log(folder):
     run = client().get_run(str(tracker.sync()))
     shared = json.loads(client().get_experiment_by_name("ddpm").tags[store.VIEW])
     state = json.loads(shared["state"])
@@ -280,7 +278,7 @@ def test_the_experiment_has_a_view_of_what_runs_log(folder: Path) -> None:
     assert shown - run.data.metrics.keys() == {"inception.fid"}
 
 
-def test_another_sampling_and_other_scores_are_other_runs_with_the_whole_curve(folder: Path) -> None:
+def test_another_sampling_and_other_scores_are_other_runs_with_the_whole_curve(folder):
     train(ROWS)
     first = str(tracker.sync())
     set_param("sample.steps", 10)
@@ -294,7 +292,7 @@ def test_another_sampling_and_other_scores_are_other_runs_with_the_whole_curve(f
         assert len(history(run_id, "loss")) == len(ROWS)
 
 
-def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> None:
+def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
     after_the_checkpoint = [row._replace(seconds=99.0) for row in ROWS[4:6]]
     with pytest.raises(SystemExit):
         train(ROWS[:4], SystemExit(143), after_the_checkpoint)
@@ -317,7 +315,7 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder: Path) -> 
     assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
 
 
-def test_a_training_that_starts_over_replaces_what_was_sent(folder: Path) -> None:
+def test_a_training_that_starts_over_replaces_what_was_sent(folder):
     with pytest.raises(SystemExit):
         train(ROWS[:4], SystemExit(143))
     (first,) = all_runs()
@@ -329,7 +327,7 @@ def test_a_training_that_starts_over_replaces_what_was_sent(folder: Path) -> Non
     assert [run.info.run_id for run in all_runs(ViewType.DELETED_ONLY)] == [first.info.run_id]
 
 
-def test_training_again_with_the_same_result_leaves_one_run(folder: Path) -> None:
+def test_training_again_with_the_same_result_leaves_one_run(folder):
     first = tracker.sync()
     train(ROWS)
     assert len(all_runs()) == 2
@@ -337,7 +335,7 @@ def test_training_again_with_the_same_result_leaves_one_run(folder: Path) -> Non
     assert [run.info.run_id for run in all_runs()] == [first]
 
 
-def test_a_write_that_was_cut_off_is_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     train(ROWS)
 
     with monkeypatch.context() as patched, suppress(UserError):
@@ -351,7 +349,7 @@ def test_a_write_that_was_cut_off_is_completed(folder: Path, monkeypatch: pytest
     assert [(step, value) for step, _, value in history(run.info.run_id, "bits_per_dim")] == [(512, 3.5)]
 
 
-def test_a_failed_training_says_so(folder: Path) -> None:
+def test_a_failed_training_says_so(folder):
     with pytest.raises(UserError):
         train([], UserError("train: the loss is not finite"), ROWS[:1])
     (run,) = all_runs()
@@ -359,7 +357,7 @@ def test_a_failed_training_says_so(folder: Path) -> None:
     assert not run.data.metrics
 
 
-def test_no_credential_is_stored(folder: Path) -> None:
+def test_no_credential_is_stored(folder):
     set_param("data.source", "https://me:hunter2@host/x.gz?token=k3y")
     write_record(folder)
     subprocess.run(["git", "init", "-q"], check=True)
@@ -371,7 +369,7 @@ def test_no_credential_is_stored(folder: Path) -> None:
         assert secret not in Path("mlflow.db").read_bytes()
 
 
-def test_commit_and_experiment_are_tagged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_and_experiment_are_tagged(folder, monkeypatch):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "params.yaml", "dvc.yaml"], check=True)
@@ -389,7 +387,7 @@ def test_commit_and_experiment_are_tagged(folder: Path, monkeypatch: pytest.Monk
     assert "`dvc exp apply short-tern`" in tags["mlflow.note.content"]
 
 
-def test_a_queued_experiment_is_in_the_repository_s_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
     temporary = folder / ".dvc/tmp/exps/one"
     temporary.mkdir(parents=True)
     write_folder(temporary)
@@ -402,7 +400,7 @@ def test_a_queued_experiment_is_in_the_repository_s_store(folder: Path, monkeypa
     assert not (temporary / "mlflow.db").exists()
 
 
-def test_only_a_record_of_these_params_and_this_code_is_written(folder: Path) -> None:
+def test_only_a_record_of_these_params_and_this_code_is_written(folder):
     set_param("sample.steps", 10)
     with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
         tracker.sync()
@@ -429,9 +427,7 @@ def drip(server: socket.socket, over: threading.Event) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", ["refuses", "hangs", "drips"])
-def test_a_server_that_is_down_costs_one_warning(
-    answers: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_is_down_costs_one_warning(answers, folder, monkeypatch, capfd):
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -458,7 +454,7 @@ def test_a_server_that_is_down_costs_one_warning(
 
 
 @pytest.mark.slow
-def test_a_lock_that_another_process_holds_costs_one_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
     with FileLock(".ddpm/mlflow.lock"):
         started = time.monotonic()
         assert tracker.sync(file.read()) is None
@@ -468,9 +464,7 @@ def test_a_lock_that_another_process_holds_costs_one_warning(folder: Path, capsy
 
 
 @pytest.mark.parametrize("when", ["before it is asked", "right after"])
-def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
-    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
+def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch, when):
     if when == "right after":
         monkeypatch.setattr(store, "probe", lambda uri: None)
     with live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
@@ -486,9 +480,7 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(
     assert tracker.sync(file.read())
 
 
-def test_a_timeout_that_is_not_a_number_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_timeout_that_is_not_a_number_is_named(folder, monkeypatch, capsys):
     monkeypatch.setenv(store.TIMEOUT, "2 s")
     assert tracker.sync(file.read()) is None
     warning = one_warning(capsys)
@@ -496,7 +488,7 @@ def test_a_timeout_that_is_not_a_number_is_named(
     assert "2 s" in warning
 
 
-def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_makes_no_store(folder, monkeypatch):
     (folder / "mlflow.db").unlink()
     monkeypatch.setenv("DDPM_TRACKING", "off")
     with live() as log:
@@ -507,7 +499,7 @@ def test_off_makes_no_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("path", ["metrics/loss.csv", "metrics/run.json"])
-def test_a_broken_file_is_named_and_fails_no_stage(folder: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
+def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
     (folder / path).write_text("step,seconds,loss\n1,fast,2\n")
     assert tracker.sync(file.read()) is None
     assert "fast" in one_warning(capsys) or path == "metrics/run.json"
@@ -528,9 +520,7 @@ def test_a_broken_file_is_named_and_fails_no_stage(folder: Path, capsys: pytest.
         "UPDATE alembic_version SET version_num = 'future'",
     ],
 )
-def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(
-    folder: Path, capsys: pytest.CaptureFixture[str], harm: str
-) -> None:
+def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(folder, capsys, harm):
     tracker.sync(file.read())
     with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as database:
         database.execute(harm)
@@ -550,9 +540,7 @@ def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(
 
 
 @pytest.mark.parametrize("error", [IndexError("list index"), KeyError("x"), RecursionError("deep"), MemoryError()])
-def test_what_nobody_expected_fails_no_stage_and_is_named(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_what_nobody_expected_fails_no_stage_and_is_named(folder, capsys, monkeypatch, error):
     def fails(*_: object) -> None:
         raise error
 
@@ -586,7 +574,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.slow
-def test_a_database_that_was_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_was_half_made_is_made_again(tmp_path, monkeypatch):
     cut_short = """
 import os, signal, sqlalchemy
 from mlflow.store.db import utils

@@ -1,7 +1,5 @@
 """Training: Algorithm 1, stoppable anywhere, resumable to the same bytes."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -67,9 +65,7 @@ class StopAt(Memory):
         (7, signal.SIGTERM, "float16"),  # with a GradScaler
     ],
 )
-def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(
-    step: int, number: int, precision: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number, precision, capsys):
     grids = 12 if precision == "float16" else 4  # a CPU takes seconds for each
     config = small(train={"precision": precision, "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": grids})
     whole = run(config, "whole")
@@ -92,7 +88,7 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(
     assert not Checkpoints("run").folder.exists()
 
 
-def test_snapshots_of_averages_survive_a_stop() -> None:
+def test_snapshots_of_averages_survive_a_stop():
     """The last two before step 7, and the averages themselves, are in the state of the stopped training."""
     config = small(train={"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}, "grid_every": 0})
     run(config, "whole")
@@ -105,23 +101,21 @@ def test_snapshots_of_averages_survive_a_stop() -> None:
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_the_model_file_says_the_precision_that_auto_came_to(
-    monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
-) -> None:
+def test_the_model_file_says_the_precision_that_auto_came_to(monkeypatch, fast, expected):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: fast)
     run(small(train={"steps": 1, "precision": "auto"}), "out")
     assert load_model(Path("out/model.safetensors"), CPU).facts["precision"] == expected
 
 
-def test_the_place_of_each_grid_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_place_of_each_grid_is_told(capsys):
     run(small(train={"grid_every": 6}), "out")
     said = re.findall("grid of images: (.*)", capsys.readouterr().err)
     assert [Path(path).name for path in said] == ["step-0000006.png", "step-0000012.png"]
     assert {Path(path).parent for path in said} == {Path(".ddpm/checkpoints/run/grids")}
 
 
-def test_the_folders_of_grids_and_averages_are_there_without_any() -> None:
+def test_the_folders_of_grids_and_averages_are_there_without_any():
     """Each is an out of the stage, and DVC treats a missing out as a failure."""
     run(small(train={"grid_every": 0}), "out")
     for part in ("grids", "ema", "snapshots"):  # DVC warns of an out that is empty
@@ -132,7 +126,7 @@ def test_the_folders_of_grids_and_averages_are_there_without_any() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", variant.names("timestep_samplers"))
-def test_what_a_timestep_sampler_learned_survives_a_stop(name: str) -> None:
+def test_what_a_timestep_sampler_learned_survives_a_stop(name):
     # a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up
     chain = {**small().diffusion.model_dump(), "T": 4, "loss": {"name": "vlb"}}
     block = {"history": 2} if name == "loss_second_moment" else {}
@@ -149,7 +143,7 @@ LEARNED = {**small().diffusion.model_dump(), "loss": {"name": "uncertainty"}}
 
 
 @pytest.mark.parametrize(("sampler", "precision"), [("uniform", "float16"), ("loss_second_moment", "float32")])
-def test_what_a_loss_learned_survives_a_stop_and_is_not_shipped(sampler: str, precision: str) -> None:
+def test_what_a_loss_learned_survives_a_stop_and_is_not_shipped(sampler, precision):
     block = {"history": 2} if sampler == "loss_second_moment" else {}
     options = {"timestep_sampler": {"name": sampler, sampler: block}, "precision": precision, "gradient_clip": 1.0}
     config = small(diffusion={**LEARNED, "T": 4}, train={**options, "accumulate": 2}, sample={"steps": 4})
@@ -163,7 +157,7 @@ def test_what_a_loss_learned_survives_a_stop_and_is_not_shipped(sampler: str, pr
     assert set(shipped.state_dict()) == set(Trainer(config.training(), pictures(), CPU).network.state_dict())
 
 
-def test_what_a_loss_learns_is_learned_and_not_averaged() -> None:
+def test_what_a_loss_learns_is_learned_and_not_averaged():
     trainer = Trainer(small(diffusion=LEARNED).training(), pictures(), CPU)
     assert trainer.log_variance is not None
     at = trainer.chain.at(torch.arange(1, 51))
@@ -174,7 +168,7 @@ def test_what_a_loss_learns_is_learned_and_not_averaged() -> None:
     assert set(trainer.ema.averages) == {name for name, _ in trainer.network.named_parameters()}
 
 
-def test_a_timestep_sampler_sees_what_the_network_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timestep_sampler_sees_what_the_network_learns_from(monkeypatch):
     """The loss over exp(u), which is never negative; u is added for the curve only."""
     seen: list[Tensor] = []
     monkeypatch.setattr(Uniform, "update", lambda self, state, t, losses: seen.append(losses))
@@ -186,7 +180,7 @@ def test_a_timestep_sampler_sees_what_the_network_learns_from(monkeypatch: pytes
     assert float(loss) == pytest.approx(float(seen[0].mean()) + 3, rel=1e-5)
 
 
-def test_recomputed_activations_train_the_same_bytes() -> None:
+def test_recomputed_activations_train_the_same_bytes():
     config = small(train={"accumulate": 2, "checkpoint_activations": True})
     trainer = Trainer(config.training(), pictures(), CPU)
     plain = Trainer(small(train={"accumulate": 2}).training(), pictures(), CPU)
@@ -209,7 +203,7 @@ class NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", variant.names("timestep_samplers"))
-def test_no_step_waits_for_the_device(name: str) -> None:
+def test_no_step_waits_for_the_device(name):
     options = {"timestep_sampler": {"name": name}, "accumulate": 2, "gradient_clip": 1.0, "horizontal_flip": True}
     trainer = Trainer(small(train=options).training(), pictures(), CPU)
     with NoWaiting():
@@ -220,9 +214,7 @@ def test_no_step_waits_for_the_device(name: str) -> None:
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(
-    resident: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(resident, monkeypatch):
     """Only pinned memory can be copied while the host continues. Without a GPU, it is checked what would be sent."""
     pinned: list[Tensor] = []
     sent: list[bool] = []
@@ -248,7 +240,7 @@ def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(
     assert sent == [True]
 
 
-def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch):
     def norm(scale: float) -> tuple[float, float]:
         def draw(self: Uniform, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             return (uniform * T).long() + 1, torch.full((len(uniform),), scale)
@@ -281,7 +273,7 @@ def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Ten
     return found
 
 
-def test_runs_of_two_seeds_draw_nothing_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_two_seeds_draw_nothing_in_common(monkeypatch):
     plain, other = (
         drawn(small(train={"horizontal_flip": True}).model_copy(update={"seed": seed}), monkeypatch) for seed in (3, 4)
     )
@@ -291,7 +283,7 @@ def test_runs_of_two_seeds_draw_nothing_in_common(monkeypatch: pytest.MonkeyPatc
         assert any(differ) if name == "weights" else all(differ)
 
 
-def test_accumulated_parts_give_the_whole_batchs_step() -> None:
+def test_accumulated_parts_give_the_whole_batchs_step():
     first, second = (
         Trainer(small(train={"accumulate": parts}, model=no_dropout()).training(), pictures(), CPU) for parts in (1, 4)
     )
@@ -306,7 +298,7 @@ def no_dropout() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", variant.names("emas"))
-def test_every_ema_profile_trains_and_off_is_the_raw_weights(name: str) -> None:
+def test_every_ema_profile_trains_and_off_is_the_raw_weights(name):
     trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
     for step in (1, 2, 3):
         trainer.step(step)
@@ -314,9 +306,7 @@ def test_every_ema_profile_trains_and_off_is_the_raw_weights(name: str) -> None:
     assert all(same) == (name == "off")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(monkeypatch):
     calls = 0
 
     def breaks(self: Simple, denoised: Denoised) -> Tensor:
@@ -334,7 +324,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(100, 10), (100, 0), (12, 11), (1, 0)])
-def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total: int, warmup: int) -> None:
+def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total, warmup):
     options = {"steps": total, "warmup_steps": warmup, "lr_decay": "cosine", "learning_rate": 1e-2}
     chosen = small(train=options).train
     rates = [chosen.rate(step, total) for step in range(1, total + 1)]
@@ -349,7 +339,7 @@ def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total: int, warm
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
-def test_every_step_learns(decay: str) -> None:
+def test_every_step_learns(decay):
     """Even the last one; a warm-up may last longer than the training."""
     for steps, warmup in ((3, 0), (3, 2), (3, 3), (3, 9), (1, 0)):
         options = {"steps": steps, "warmup_steps": warmup, "lr_decay": decay}
@@ -361,13 +351,13 @@ def test_every_step_learns(decay: str) -> None:
             assert any(not torch.equal(before[name], after[name]) for name in before), (steps, warmup, step)
 
 
-def test_epochs_become_steps_that_see_each_image_so_often() -> None:
+def test_epochs_become_steps_that_see_each_image_so_often():
     trainer = Trainer(small(train={"steps": None, "epochs": 3}).training(), pictures(30), CPU)
     assert trainer.total == 12  # 90 images in batches of 8
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(30, 8), (5, 12), (1, 3), (8, 8)])
-def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count: int, batch_size: int) -> None:
+def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count, batch_size):
     images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).numpy()
     batches = Batches(images, batch_size, seed=0, flip=False, device=CPU)
     epochs = 4
@@ -377,7 +367,7 @@ def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count: int
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(2, 5)])
-def test_images_that_stay_in_their_file_make_the_same_batches(part: slice) -> None:
+def test_images_that_stay_in_their_file_make_the_same_batches(part):
     np.save("images.npy", pictures(30))
     mapped = np.load("images.npy", mmap_mode="r")
     here, there = (Batches(mapped, 8, 3, True, CPU, part, resident) for resident in (True, False))
@@ -385,7 +375,7 @@ def test_images_that_stay_in_their_file_make_the_same_batches(part: slice) -> No
         torch.testing.assert_close(there(step), here(step), rtol=0, atol=0)
 
 
-def test_a_cpu_holds_no_copy_of_the_images() -> None:
+def test_a_cpu_holds_no_copy_of_the_images():
     """Otherwise every rank of a machine would hold one, each up to half of the free memory."""
     np.save("images.npy", np.zeros((2**12, 3, 100, 100), np.uint8))
     mapped = np.load("images.npy", mmap_mode="r")
@@ -397,13 +387,13 @@ def test_a_cpu_holds_no_copy_of_the_images() -> None:
     assert own().uss - before < mapped.nbytes / 4
 
 
-def test_half_of_the_images_are_flipped() -> None:
+def test_half_of_the_images_are_flipped():
     images = torch.tensor([[0, 255]], dtype=torch.uint8).expand(400, 1, 1, 2).numpy()
     flipped = Batches(images, 400, seed=0, flip=True, device=CPU)(1)[:, 0, 0, 0] > 0
     assert 150 < int(flipped.sum()) < 250
 
 
-def test_a_torn_checkpoint_is_said_and_the_one_before_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_checkpoint_is_said_and_the_one_before_is_used(capsys):
     checkpoints = Checkpoints("torn")
     for step in (5, 10, 15):
         checkpoints.save(step, {"x": torch.full((100,), float(step))})
@@ -416,7 +406,7 @@ def test_a_torn_checkpoint_is_said_and_the_one_before_is_used(capsys: pytest.Cap
     assert "going back" in capsys.readouterr().err
 
 
-def test_a_second_process_is_refused_by_the_firsts_pid() -> None:
+def test_a_second_process_is_refused_by_the_firsts_pid():
     with (
         Checkpoints("run").locked(),
         pytest.raises(UserError, match=f"process {os.getpid()}"),
@@ -425,7 +415,7 @@ def test_a_second_process_is_refused_by_the_firsts_pid() -> None:
         pass
 
 
-def test_a_model_file_alone_gives_back_network_and_config() -> None:
+def test_a_model_file_alone_gives_back_network_and_config():
     config = small()
     run(config, "out")
     loaded = load_model(Path("out/model.safetensors"), CPU)
@@ -438,13 +428,13 @@ def test_a_model_file_alone_gives_back_network_and_config() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x80\x04.", b"PK\x03\x04", b"\xff" * 100], ids=["empty", "pickle", "zip", "lie"]
 )
-def test_what_is_no_model_file_is_refused(content: bytes) -> None:
+def test_what_is_no_model_file_is_refused(content):
     Path("model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="not a readable model file"):
         load_model(Path("model.safetensors"), CPU)
 
 
-def test_a_model_file_of_another_version_is_refused() -> None:
+def test_a_model_file_of_another_version_is_refused():
     write(Path("model.safetensors"), {"x": torch.zeros(1)}, {"format": "ddpm-0"})
     with pytest.raises(UserError, match=r"format 'ddpm-0'.*'ddpm-1'"):
         load_model(Path("model.safetensors"), CPU)

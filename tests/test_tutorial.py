@@ -1,7 +1,5 @@
 """docs/tutorial.md runs from top to bottom as a notebook, learns, and makes the pictures that it shows."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shutil
@@ -22,12 +20,12 @@ def printed(notebook: Any) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
-def test_it_shows_all_pictures_that_are_kept_for_it() -> None:
+def test_it_shows_all_pictures_that_are_kept_for_it():
     assert sorted(SHOWN) == sorted(path.name for path in PAGE.with_suffix("").iterdir())
 
 
 @pytest.mark.long
-def test_the_tutorial_runs_and_learns(tmp_path: Path) -> None:
+def test_the_tutorial_runs_and_learns(tmp_path):
     jupytext = pytest.importorskip("jupytext", reason="it is of the extra docs, which make test-all installs")
     nbclient = pytest.importorskip("nbclient", reason="it is of the extra docs, which make test-all installs")
     (tmp_path / SCORES).parent.mkdir(parents=True)

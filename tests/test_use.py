@@ -1,7 +1,5 @@
 """Given images changed by a model: against closed forms for Gaussian data, and the commands of ``ddpm use``."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -54,7 +52,7 @@ def flat(x: Tensor) -> Tensor:
 
 
 @pytest.mark.slow
-def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it() -> None:
+def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it():
     unknown = torch.tensor([False, True]).view(2, 1, 1)
     known = images(4000)
     drawn = edits.inpaint(generator("ancestral", 150), known, unknown, seed=0)
@@ -67,7 +65,7 @@ def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it() -> None:
     assert abs(float(torch.corrcoef(torch.stack([rest, flat(known)[:, 0]]))[0, 1])) < 0.1
 
 
-def test_one_round_of_inpainting_draws_the_rest_as_if_it_knew_less() -> None:
+def test_one_round_of_inpainting_draws_the_rest_as_if_it_knew_less():
     """Without resampling the two parts agree less: why RePaint has its rounds."""
     unknown = torch.tensor([False, True]).view(2, 1, 1)
     known = images(4000)
@@ -82,7 +80,7 @@ def test_one_round_of_inpainting_draws_the_rest_as_if_it_knew_less() -> None:
     assert resampled == pytest.approx(truth, abs=0.05)
 
 
-def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_they_are() -> None:
+def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_they_are():
     given = images(4000)
     alike = []
     for strength in (0.2, 0.5, 1.0):
@@ -96,7 +94,7 @@ def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_th
 
 
 @pytest.mark.parametrize("steps", [5, 40])
-def test_inversion_and_back_returns_the_images(steps: int) -> None:
+def test_inversion_and_back_returns_the_images(steps):
     """However coarse the steps are; one iteration, which is plain DDIM inversion, is far worse at few."""
     given, ddim = images(50), generator("ddim", steps)
     back = edits.decode(ddim, edits.invert(ddim, given, iterations=50))
@@ -105,7 +103,7 @@ def test_inversion_and_back_returns_the_images(steps: int) -> None:
     assert float((plain - given).abs().max()) > 10 * float((back - given).abs().max())
 
 
-def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch):
     """There x_T is all noise, so that its epsilon is x_T itself, whatever the image."""
     log_snr = np.append(SCHEDULE.log_snr[:-1], -np.inf)
     monkeypatch.setattr("tests.test_use.SCHEDULE", NoiseSchedule(log_snr, np.arange(1, len(log_snr) + 1)))
@@ -114,13 +112,13 @@ def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch:
     torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
 
 
-def test_the_noise_of_the_data_is_standard_normal() -> None:
+def test_the_noise_of_the_data_is_standard_normal():
     noise = flat(edits.invert(generator("ddim", 100), images(4000)))
     torch.testing.assert_close(noise.mean(0), torch.zeros(2), rtol=0, atol=0.06)
     torch.testing.assert_close(noise.T.cov(), torch.eye(2), rtol=0, atol=0.1)
 
 
-def test_interpolation_starts_and_ends_at_the_images() -> None:
+def test_interpolation_starts_and_ends_at_the_images():
     given = images(4)
     between = edits.interpolate(generator("ddim"), given, count=5)
     assert between.shape == (3, 5, 2, 1, 1)
@@ -128,7 +126,7 @@ def test_interpolation_starts_and_ends_at_the_images() -> None:
     torch.testing.assert_close(between[:, -1], given[1:], rtol=0, atol=0.02)
 
 
-def test_spherical_interpolation() -> None:
+def test_spherical_interpolation():
     first, second = torch.randn(2, 6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(edits.slerp(first, second, 0.0), first)
     torch.testing.assert_close(edits.slerp(first, second, 1.0), second)
@@ -140,7 +138,7 @@ def test_spherical_interpolation() -> None:
 
 
 @pytest.mark.parametrize("edit", ["vary", "inpaint"])
-def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit: str) -> None:
+def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
     class WithClasses(Perfect):
         """Data of another mean for each class: the pixels of class k are moved by 4 k."""
 
@@ -170,9 +168,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_each_command_writes_a_picture_of_given_images(
-    command: tuple[str, ...], model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_command_writes_a_picture_of_given_images(command, model_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         Image.linear_gradient("L").rotate(90 * (name == "b")).save(f"{name}.png")
@@ -182,7 +178,7 @@ def test_each_command_writes_a_picture_of_given_images(
     assert min(Image.open("x.png").size) > 100
 
 
-def test_a_model_may_be_named_by_its_folder(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_may_be_named_by_its_folder(model_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(model_file, "model.safetensors")
     Image.linear_gradient("L").save("a.png")
@@ -212,14 +208,7 @@ def test_a_model_may_be_named_by_its_folder(model_file: Path, tmp_path: Path, mo
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_refused(
-    command: list[str],
-    message: str,
-    model_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_cannot_be_done_is_refused(command, message, model_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         Image.linear_gradient("L").save(f"{name}.png")

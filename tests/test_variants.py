@@ -1,12 +1,9 @@
 """Variants: found by their file's name, checked, and written back as they were chosen."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 from types import ModuleType
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -21,12 +18,12 @@ SCHEDULES = re.escape(", ".join(variant.names("schedules")))
 ALL = [(family, name) for family in FAMILIES for name in variant.names(family)]
 
 
-def test_every_folder_of_variants_is_a_family() -> None:
+def test_every_folder_of_variants_is_a_family():
     assert {file.parent.name for file in variant.PACKAGE.glob("*/__init__.py")} == set(FAMILIES)
 
 
 @pytest.mark.parametrize(("family", "name"), ALL)
-def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(family: str, name: str) -> None:
+def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(family, name):
     variant = build(family, {"name": name}, family)
     assert variant.name == name
     contract = type(variant).__mro__[1]
@@ -48,7 +45,7 @@ DECLARATIONS = {
 
 
 @pytest.mark.parametrize("what", DECLARATIONS)
-def test_what_a_variant_declares_is_read_without_torch(what: str) -> None:
+def test_what_a_variant_declares_is_read_without_torch(what):
     heavy = {"torch", "torchvision", "torch_fidelity", "safetensors.torch"}
     code = f"{DECLARATIONS[what]}; import sys; sys.exit(', '.join({heavy} & sys.modules.keys()) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -56,7 +53,7 @@ def test_what_a_variant_declares_is_read_without_torch(what: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "name"), ALL)
-def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(family: str, name: str) -> None:
+def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(family, name):
     variant = build(family, {"name": name}, family)
     spec = variant.model_dump()
     assert spec["name"] == name
@@ -65,13 +62,13 @@ def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(f
 
 
 @pytest.mark.parametrize(("family", "name"), ALL)
-def test_a_hyperparameter_that_a_variant_has_not_is_refused(family: str, name: str) -> None:
+def test_a_hyperparameter_that_a_variant_has_not_is_refused(family, name):
     with pytest.raises(UserError, match=rf"section\.{name}\.hue: unknown key.*(allowed:|takes no parameters)"):
         build(family, {"name": name, name: {"hue": 1}}, "section")
 
 
 @pytest.mark.parametrize(("family", "name"), ALL)
-def test_a_variant_is_immutable(family: str, name: str) -> None:
+def test_a_variant_is_immutable(family, name):
     variant = build(family, {"name": name}, family)
     for field in type(variant).model_fields:
         with pytest.raises(ValidationError, match="frozen"):
@@ -101,29 +98,29 @@ def test_a_variant_is_immutable(family: str, name: str) -> None:
         ({"name": "linear", "cosine": {"s": -1}}, r"s\.cosine\.s: -1 is not allowed"),  # though it isn't chosen
     ],
 )
-def test_a_mistake_names_key_value_and_what_is_allowed(spec: Any, message: str) -> None:
+def test_a_mistake_names_key_value_and_what_is_allowed(spec, message):
     with pytest.raises(UserError, match=message):
         build("schedules", spec, "s")
 
 
-def test_each_mistake_of_a_block_is_named() -> None:
+def test_each_mistake_of_a_block_is_named():
     with pytest.raises(UserError, match=r"s\.linear\.beta_start: .*; s\.linear\.beta_end: ") as raised:
         build("schedules", {"name": "linear", "linear": {"beta_start": -1, "beta_end": 2}}, "s")
     assert "\n" not in str(raised.value)
 
 
-def test_an_empty_block_is_the_defaults() -> None:
+def test_an_empty_block_is_the_defaults():
     assert build("schedules", {"name": "linear", "linear": None}, "s") == build("schedules", {"name": "linear"}, "s")
 
 
-def test_blocks_of_others_may_wait_beside_the_chosen_one() -> None:
+def test_blocks_of_others_may_wait_beside_the_chosen_one():
     spec = {"name": "linear", "linear": {"beta_end": 0.03}, "cosine": {"s": 0.01}}
     assert build("schedules", spec, "s").beta_end == 0.03
     assert build("schedules", {**spec, "name": "cosine"}, "s").s == 0.01
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch, count):
     module = ModuleType("ddpm.variants.schedules.odd")
     for i in range(count):
         setattr(module, f"V{i}", type(f"V{i}", (Variant,), {"__module__": module.__name__}))

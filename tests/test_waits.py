@@ -1,8 +1,6 @@
 """What a GPU needs of a step, shown without one: all tensors are on its device, the host looks at no value, and
 it compiles whole."""
 
-from __future__ import annotations
-
 import random
 import sys
 from typing import Any
@@ -36,7 +34,7 @@ def rows() -> list[Row]:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row["schedule"])
-def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeypatch):
     """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
     labels = np.arange(16) % 3 if row["classes"] else None
@@ -53,7 +51,7 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row: Row, mo
 
 @pytest.mark.long
 @pytest.mark.parametrize("network", variant.names("networks"))
-def test_a_network_compiles_whole_and_only_once(network: str) -> None:
+def test_a_network_compiles_whole_and_only_once(network):
     graphs = []
 
     def backend(graph: Any, inputs: Any) -> Any:

@@ -1,7 +1,5 @@
 """Draws of Gaussians fitted to the train images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -18,7 +16,7 @@ def images(count: int, centre: float = 128, sd: float = 8, shape: tuple[int, ...
     return (centre + 2 * shared + DRAW.normal(0, sd, (count, *shape))).round().clip(0, 255).astype(np.uint8)
 
 
-def test_draws_have_the_mean_and_the_covariance_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_have_the_mean_and_the_covariance_of_the_pixels(monkeypatch):
     monkeypatch.setattr(yardsticks, "ROWS", 300)  # so that blocks matter
     train = images(700)
     drawn = yardsticks.gaussian(train, np.arange(700), torch.arange(20_000), "test")
@@ -28,7 +26,7 @@ def test_draws_have_the_mean_and_the_covariance_of_the_pixels(monkeypatch: pytes
     np.testing.assert_allclose(ours, theirs, atol=0.04 * theirs.max())
 
 
-def test_with_fewer_images_than_pixels_draws_stay_in_the_space_that_they_span() -> None:
+def test_with_fewer_images_than_pixels_draws_stay_in_the_space_that_they_span():
     train = images(5, sd=4)
     drawn = yardsticks.gaussian(train, np.arange(5), torch.arange(200), "test").reshape(200, -1).astype(float)
     mean, deviations = train.reshape(5, -1).mean(0), train.reshape(5, -1) - train.reshape(5, -1).mean(0)
@@ -37,7 +35,7 @@ def test_with_fewer_images_than_pixels_draws_stay_in_the_space_that_they_span() 
     assert drawn.std(0).min() > 1
 
 
-def test_draws_are_clipped_and_one_image_is_its_own_gaussian() -> None:
+def test_draws_are_clipped_and_one_image_is_its_own_gaussian():
     wild = np.where(DRAW.random((50, 1, 4, 4)) < 0.5, 0, 255).astype(np.uint8)
     drawn = yardsticks.gaussian(wild, np.arange(50), torch.arange(100), "test")
     assert {0, 255} <= set(np.unique(drawn))
@@ -45,7 +43,7 @@ def test_draws_are_clipped_and_one_image_is_its_own_gaussian() -> None:
     np.testing.assert_array_equal(alone, wild[[7, 7, 7]])
 
 
-def test_classes_come_in_their_shares_and_each_from_its_own_images() -> None:
+def test_classes_come_in_their_shares_and_each_from_its_own_images():
     train = np.concatenate([images(300, centre=60), images(100, centre=190)])
     labels = np.repeat([3, 5], [300, 100])
     drawn = yardsticks.draw(train, labels)
@@ -58,7 +56,7 @@ def test_classes_come_in_their_shares_and_each_from_its_own_images() -> None:
     assert yardsticks.draw(train, np.zeros(400, np.int64)).keys() == {GAUSSIAN}
 
 
-def test_a_draw_depends_on_its_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draw_depends_on_its_number_alone(monkeypatch):
     train, labels = images(40), np.arange(40) % 2
     whole = yardsticks.draw(train, labels)
     monkeypatch.setattr(yardsticks, "FEWEST", 70)

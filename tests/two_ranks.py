@@ -1,7 +1,5 @@
 """One rank of tests/test_distributed.py: train the small model and write the results. Run by torchrun."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Every augmentation in the folder keeps the contract, and none leaks into samples."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -49,9 +47,7 @@ def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Ten
 
 @AUGMENTATIONS
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 4), (2, 2, 1), (2, 6, 10), (1, 9, 7)])
-def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouched(
-    name: str, shape: tuple[int, int, int]
-) -> None:
+def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouched(name, shape):
     made, x = augmentation(name), images(40, shape)
     found, condition = augment(made, x, 3, torch.arange(40), 1)
     assert found.shape == x.shape
@@ -68,7 +64,7 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
 
 
 @AUGMENTATIONS
-def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name: str) -> None:
+def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name):
     made, x, place = augmentation(name), images(), torch.arange(40)
     whole, condition = augment(made, x, 3, place, 5)
     part, shown = augment(made, x[7:20], 3, place[7:20], 5)
@@ -80,7 +76,7 @@ def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone
 
 
 @AUGMENTATIONS
-def test_the_loss_falls_and_no_step_waits_for_the_device(name: str) -> None:
+def test_the_loss_falls_and_no_step_waits_for_the_device(name):
     options = {"augmentation": {"name": name}, "learning_rate": 0.02, "accumulate": 2, "batch_size": 32}
     trainer = Trainer(small(model={"name": "unet", "unet": TINY}, train=options).training(), pictures(), CPU)
     with NoWaiting():
@@ -95,7 +91,7 @@ def test_the_loss_falls_and_no_step_waits_for_the_device(name: str) -> None:
 # --- what non_leaking does
 
 
-def test_flips_are_said_and_happen_to_half_of_p() -> None:
+def test_flips_are_said_and_happen_to_half_of_p():
     x = images(400)
     for fields, axis, column in (({"flip_x": True}, 3, 0), ({"flip_y": True}, 2, 1)):
         found, condition = augmented(only(**fields), x)
@@ -106,7 +102,7 @@ def test_flips_are_said_and_happen_to_half_of_p() -> None:
         assert not condition[:, [c for c in range(9) if c != column]].any()
 
 
-def test_shifts_are_whole_pixels_that_the_condition_says_and_mirror_what_comes_in() -> None:
+def test_shifts_are_whole_pixels_that_the_condition_says_and_mirror_what_comes_in():
     x = images(60)
     found, condition = augmented(only(translation=0.5), x)
     assert condition.abs().max() <= 1
@@ -117,7 +113,7 @@ def test_shifts_are_whole_pixels_that_the_condition_says_and_mirror_what_comes_i
     assert len(condition[:, 2].unique()) == 11
 
 
-def test_half_a_turn_flips_both_axes_and_a_quarter_turn_moves_the_corner() -> None:
+def test_half_a_turn_flips_both_axes_and_a_quarter_turn_moves_the_corner():
     from ddpm.variants.augmentations.non_leaking import _sampled, _turn
 
     x = images(1, (1, 6, 6))
@@ -129,7 +125,7 @@ def test_half_a_turn_flips_both_axes_and_a_quarter_turn_moves_the_corner() -> No
 @pytest.mark.parametrize(
     ("fields", "columns"), [({"scale": 0.2}, [4]), ({"rotation": 1.0}, [5, 6]), ({"anisotropy": 0.2}, [7, 8])]
 )
-def test_each_transformation_is_undone_by_what_the_condition_says(fields: dict[str, float], columns: list[int]) -> None:
+def test_each_transformation_is_undone_by_what_the_condition_says(fields, columns):
     """A smooth image is changed, and then compared with its own formula at the places that the condition implies."""
     count, side = 30, 24
     axis = (torch.arange(side) + 0.5 - side / 2).double()
@@ -161,7 +157,7 @@ def test_each_transformation_is_undone_by_what_the_condition_says(fields: dict[s
         ({"rotate": 1.0}, r"non_leaking.rotate: unknown key \(did you mean 'rotation'\?\)"),
     ],
 )
-def test_what_it_does_not_have_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_what_it_does_not_have_is_refused(fields, message):
     with pytest.raises(UserError, match=message):
         small(train={"augmentation": {"name": "non_leaking", "non_leaking": fields}})
 
@@ -172,7 +168,7 @@ def test_what_it_does_not_have_is_refused(fields: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
 )
-def test_every_network_sees_the_condition_and_zero_is_none(name: str, fields: dict[str, Any]) -> None:
+def test_every_network_sees_the_condition_and_zero_is_none(name, fields):
     torch.manual_seed(0)
     network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(1, 16, 16), 1)
     awake(network).eval()
@@ -184,7 +180,7 @@ def test_every_network_sees_the_condition_and_zero_is_none(name: str, fields: di
     assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
 
 
-def test_the_layer_starts_as_in_edms_ddpmpp() -> None:
+def test_the_layer_starts_as_in_edms_ddpmpp():
     """``map_augment`` of its SongUNet has the weights of all its layers, Xavier's: uniform, of variance 2 / (inputs +
     outputs)."""
     torch.manual_seed(0)
@@ -196,7 +192,7 @@ def test_the_layer_starts_as_in_edms_ddpmpp() -> None:
     torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)
 
 
-def test_a_model_with_classes_is_shown_both() -> None:
+def test_a_model_with_classes_is_shown_both():
     labels = np.arange(30) % 3
     options = {"augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}}}
     trainer = Trainer(small(model={"classes": 3}, train=options).training(), pictures(), CPU, labels=labels)
@@ -249,9 +245,7 @@ def drawn(show: bool, steps: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
 
 
 @pytest.mark.long
-def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_prevents_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_prevents_it(monkeypatch):
     assert wrong(corners(200)) == 0
     # of a condition that starts at zero it has not learned enough by then: 6.5% are wrong, and 1.5% as it is
     assert wrong(drawn(True, 180, monkeypatch)) <= 0.04
@@ -261,7 +255,7 @@ def test_no_flipped_or_turned_image_is_drawn_and_it_is_the_condition_that_preven
 # --- input perturbation
 
 
-def test_perturbed_inputs_keep_their_target_and_their_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perturbed_inputs_keep_their_target_and_their_epsilon(monkeypatch):
     """x_t has gamma more noise, of its own; the target is made of epsilon alone. Ning et al. 2023, Algorithm 3."""
     seen = []
     loss = type(small().diffusion.loss)

@@ -17,8 +17,6 @@ Samples taken while others used the CPU are dropped; where too few remain, all c
 train stage runs as it does by default, on one process of one thread on a CPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

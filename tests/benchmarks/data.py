@@ -1,7 +1,5 @@
 """The data path: batches from memory against files decoded for each batch; and preparing a folder of photos."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Callable, Iterator

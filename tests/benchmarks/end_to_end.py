@@ -1,7 +1,5 @@
 """The pipeline as a user runs it: all of it, with nothing to do, and the start of a stage that needs no torch."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """A copy of the project to run whole stages in, as a user does."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Results for people and for programs."""
 
-from __future__ import annotations
-
 import math
 import platform
 import re

@@ -1,7 +1,5 @@
 """Small files in each dataset's own format, and where the real ones may be."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io
@@ -132,7 +130,7 @@ BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Dataset, str | None]]:
+def small(tmp_path, monkeypatch) -> Callable[[str], tuple[Dataset, str | None]]:
     """name -> the dataset, with the checksums of a small source in place of the published ones, and that source."""
 
     def build(name: str) -> tuple[Dataset, str | None]:

@@ -1,7 +1,5 @@
 """Images from .npy and .npz files: every shape and type that is allowed, and one line for each that is not."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path
@@ -43,14 +41,14 @@ def saved(folder: Path, name: str = "own.npy", images: np.ndarray = GRAY, **othe
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_images_of_any_channels_in_either_layout(channels: int, layout: str, tmp_path: Path) -> None:
+def test_images_of_any_channels_in_either_layout(channels, layout, tmp_path):
     images = RNG.integers(0, 256, (4, 8, 9, channels), dtype=np.uint8)
     source = saved(tmp_path / "s", images=images if layout == "NHWC" else np.moveaxis(images, -1, 1))
     np.testing.assert_array_equal(opened(read(source, tmp_path, layout=layout)), images)
 
 
 @pytest.mark.parametrize("name", ["own.npy", "own.npz"])
-def test_gray_images_need_no_layout_and_no_labels(name: str, tmp_path: Path) -> None:
+def test_gray_images_need_no_layout_and_no_labels(name, tmp_path):
     records = read(saved(tmp_path / "s", name), tmp_path)
     np.testing.assert_array_equal(opened(records), GRAY)
     assert records.classes == ("images",)
@@ -68,7 +66,7 @@ def test_gray_images_need_no_layout_and_no_labels(name: str, tmp_path: Path) -> 
         (np.minimum(GRAY, 15), (0.0, 15.0), np.minimum(GRAY, 15) * 17),
     ],
 )
-def test_levels_become_0_and_255(images: np.ndarray, levels: Any, expected: np.ndarray, tmp_path: Path) -> None:
+def test_levels_become_0_and_255(images, levels, expected, tmp_path):
     found = opened(read(saved(tmp_path / "s", images=images), tmp_path, levels=levels))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
@@ -76,7 +74,7 @@ def test_levels_become_0_and_255(images: np.ndarray, levels: Any, expected: np.n
 
 @pytest.mark.parametrize("labels", [np.array([3, 1, 3, 1, 7, 7]), np.array(["b", "a", "b", "a", "c", "c"])])
 @pytest.mark.parametrize("key", ["labels", "y", None])
-def test_labels_of_numbers_and_words_beside_the_images(labels: np.ndarray, key: str | None, tmp_path: Path) -> None:
+def test_labels_of_numbers_and_words_beside_the_images(labels, key, tmp_path):
     source = saved(tmp_path / "s", "own.npz", **{key: labels}) if key else saved(tmp_path / "s")
     if key is None:
         saved(tmp_path / "s", "labels.npy", labels)
@@ -86,7 +84,7 @@ def test_labels_of_numbers_and_words_beside_the_images(labels: np.ndarray, key: 
     assert records.classes == tuple(str(label) for label in np.unique(labels))
 
 
-def test_a_file_named_test_is_the_test_split(tmp_path: Path) -> None:
+def test_a_file_named_test_is_the_test_split(tmp_path):
     saved(tmp_path / "s", "train.npz", y=np.arange(6) % 2)
     saved(tmp_path / "s", "test.npz", GRAY[:2], y=np.arange(2))
     records = read(tmp_path / "s", tmp_path)
@@ -96,7 +94,7 @@ def test_a_file_named_test_is_the_test_split(tmp_path: Path) -> None:
     ]
 
 
-def test_channels_are_resized_each_by_itself(tmp_path: Path) -> None:
+def test_channels_are_resized_each_by_itself(tmp_path):
     images = RNG.integers(0, 256, (4, 8, 9, 2), dtype=np.uint8)
     both = read(saved(tmp_path / "s", images=images), tmp_path, layout="NHWC")
     data = small().data
@@ -128,7 +126,7 @@ def test_channels_are_resized_each_by_itself(tmp_path: Path) -> None:
         (np.zeros((2, 4), dtype=[("x", "u1")]), {}, "allowed: uint8"),
     ],
 )
-def test_what_arrays_may_not_hold(images: np.ndarray, fields: dict[str, Any], line: str, tmp_path: Path) -> None:
+def test_what_arrays_may_not_hold(images, fields, line, tmp_path):
     source = saved(tmp_path / "s", images=images)
     with pytest.raises(UserError, match=line):
         read(source, tmp_path, **fields)
@@ -170,7 +168,7 @@ PICKLE = npy(np.array([[[Attack()]]], dtype=object))
         ("own.txt", b"x", "neither a folder nor an archive"),
     ],
 )
-def test_files_that_lie(name: str, content: bytes, line: str, tmp_path: Path) -> None:
+def test_files_that_lie(name, content, line, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / name).write_bytes(content)
     with pytest.raises(UserError, match=line) as raised:
@@ -180,7 +178,7 @@ def test_files_that_lie(name: str, content: bytes, line: str, tmp_path: Path) ->
     assert not Path("pwned").exists()
 
 
-def test_one_labels_file_for_two_files_of_images_is_refused(tmp_path: Path) -> None:
+def test_one_labels_file_for_two_files_of_images_is_refused(tmp_path):
     for name in ("a.npy", "b.npy"):
         saved(tmp_path / "s", name)
     saved(tmp_path / "s", "labels.npy", np.zeros(6, int))
@@ -189,6 +187,6 @@ def test_one_labels_file_for_two_files_of_images_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("levels", [(1.0, 0.0), (3.0, 3.0)])
-def test_levels_must_rise(levels: tuple[float, float]) -> None:
+def test_levels_must_rise(levels):
     with pytest.raises(UserError, match=r"levels: \[.*\] must rise"):
         small(data={"dataset": {"name": "arrays", "arrays": {"levels": levels}}})

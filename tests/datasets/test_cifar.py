@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 import lzma
 import os
@@ -26,9 +24,7 @@ class Exploit:
         return os.mkdir, (str(self.marker),)
 
 
-def test_a_pickle_that_runs_code_is_refused_even_with_the_right_sum(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_that_runs_code_is_refused_even_with_the_right_sum(small, tmp_path, monkeypatch):
     dataset, source = small("cifar10")
     evil = pickle.dumps({"data": Exploit(tmp_path / "owned")})
     file = Path(str(source)).parent / "test_batch"
@@ -42,7 +38,7 @@ def test_a_pickle_that_runs_code_is_refused_even_with_the_right_sum(
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_raw_file_that_was_changed_is_never_unpickled(small: Small, tmp_path: Path) -> None:
+def test_a_raw_file_that_was_changed_is_never_unpickled(small, tmp_path):
     dataset, source = small("cifar100")
     dataset.download(source, tmp_path / "raw")
     (tmp_path / "raw" / "test").write_bytes(pickle.dumps({}))
@@ -51,7 +47,7 @@ def test_a_raw_file_that_was_changed_is_never_unpickled(small: Small, tmp_path: 
 
 
 @pytest.mark.parametrize("packing", ["archive", "folder with the archive", "folder of xz", "folder"])
-def test_every_packing_gives_the_same_images(packing: str, small: Small, tmp_path: Path) -> None:
+def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     dataset, source = small("cifar10")
     archive = Path(str(source))
     folder = archive.parent
@@ -74,7 +70,7 @@ def test_every_packing_gives_the_same_images(packing: str, small: Small, tmp_pat
     np.testing.assert_array_equal(np.asarray(records.open(12)).transpose(2, 0, 1).ravel(), expected.reshape(10, -1)[2])
 
 
-def test_a_truncated_xz_is_refused(small: Small, tmp_path: Path) -> None:
+def test_a_truncated_xz_is_refused(small, tmp_path):
     dataset, source = small("cifar10")
     folder = Path(str(source)).parent
     Path(str(source)).unlink()
@@ -86,9 +82,7 @@ def test_a_truncated_xz_is_refused(small: Small, tmp_path: Path) -> None:
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_small_xz_that_grows_without_end_is_refused(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_xz_that_grows_without_end_is_refused(small, tmp_path, monkeypatch):
     dataset, source = small("cifar10")
     folder = Path(str(source)).parent
     Path(str(source)).unlink()

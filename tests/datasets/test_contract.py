@@ -1,7 +1,5 @@
 """What every dataset promises."""
 
-from __future__ import annotations
-
 import gzip
 import socket
 from collections.abc import Callable
@@ -27,7 +25,7 @@ Small = Callable[[str], tuple[Dataset, str | None]]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_downloads_and_reads(name: str, small: Small, tmp_path: Path) -> None:
+def test_downloads_and_reads(name, small, tmp_path):
     dataset, source = small(name)
     dataset.download(source, tmp_path / "raw")
     records = dataset.read(tmp_path / "raw")
@@ -42,7 +40,7 @@ def test_downloads_and_reads(name: str, small: Small, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_source_gives_the_same_bytes(name: str, small: Small, tmp_path: Path) -> None:
+def test_the_same_source_gives_the_same_bytes(name, small, tmp_path):
     dataset, source = small(name)
     for folder in ("one", "two"):
         dataset.download(source, tmp_path / folder)
@@ -50,7 +48,7 @@ def test_the_same_source_gives_the_same_bytes(name: str, small: Small, tmp_path:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_offline_is_one_line_that_tells_what_to_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_is_one_line_that_tells_what_to_do(name, tmp_path, monkeypatch):
     def unreachable(*args: Any, **kwargs: Any) -> None:
         raise OSError("no network")
 
@@ -64,7 +62,7 @@ def test_offline_is_one_line_that_tells_what_to_do(name: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
+def test_a_source_that_is_not_there(name, tmp_path):
     dataset: Any = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match=r"data\.source"):
         dataset.download("no/such/folder", tmp_path / "raw")
@@ -72,7 +70,7 @@ def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SOURCELESS])
-def test_an_empty_folder_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_and_leaves_nothing(name, tmp_path):
     (tmp_path / "empty").mkdir()
     dataset: Any = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match=str(tmp_path / "empty")):
@@ -81,9 +79,7 @@ def test_an_empty_folder_is_refused_and_leaves_nothing(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_a_wrong_checksum_is_refused_and_leaves_nothing(
-    name: str, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_checksum_is_refused_and_leaves_nothing(name, small, tmp_path, monkeypatch):
     dataset, source = small(name)
     assert isinstance(dataset, Published)
     file = next(iter(dataset.md5))
@@ -94,9 +90,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_the_same_data_under_another_gzip_header_is_accepted(
-    name: str, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_data_under_another_gzip_header_is_accepted(name, small, tmp_path, monkeypatch):
     dataset, source = small(name)
     assert isinstance(dataset, IdxDataset)
     packed = [Path(str(source), f"{file}.gz") for file in dataset.md5]
@@ -110,7 +104,7 @@ def test_the_same_data_under_another_gzip_header_is_accepted(
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_sums_and_classes_are_those_of_torchvision(name: str) -> None:
+def test_sums_and_classes_are_those_of_torchvision(name):
     datasets = pytest.importorskip("torchvision.datasets")
     dataset: Any = variant.variant_class("datasets", name)()
     theirs = getattr(datasets, TORCHVISION[name])
@@ -122,13 +116,13 @@ def test_sums_and_classes_are_those_of_torchvision(name: str) -> None:
         assert theirs.url == dataset.address
 
 
-def test_fashion_mnist_classes_are_those_of_torchvision() -> None:
+def test_fashion_mnist_classes_are_those_of_torchvision():
     datasets = pytest.importorskip("torchvision.datasets")
     ours: Any = variant.variant_class("datasets", "fashion_mnist")
     assert list(ours.classes) == datasets.FashionMNIST.classes
 
 
-def test_records_refuse_labels_that_do_not_match() -> None:
+def test_records_refuse_labels_that_do_not_match():
     pictures = np.zeros((2, 4, 4), dtype=np.uint8)
     with pytest.raises(UserError, match="2 images and 1 labels"):
         Records.of_arrays({"train": (pictures, np.array([0]))}, ("a",))

@@ -1,7 +1,5 @@
 """Parquet files and webdataset's shards: what is read, in which order, with which classes and split."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import json
@@ -70,7 +68,7 @@ def shard(path: Path, *samples: dict[str, bytes | str]) -> Path:
 
 @pytest.mark.parametrize("struct", [True, False])
 @pytest.mark.parametrize("labels", [[2, 0, 2], ["b", "a", "b"], pa.array(["b", "a", "b"]).dictionary_encode(), None])
-def test_a_column_of_pictures_and_one_of_labels(struct: bool, labels: Any, tmp_path: Path) -> None:
+def test_a_column_of_pictures_and_one_of_labels(struct, labels, tmp_path):
     columns = {"image": images(3, 1, 2, struct=struct)} | ({} if labels is None else {"label": labels})
     records = read("parquet", write(tmp_path / "own.parquet", columns), tmp_path / "raw")
     assert numbers(records) == [3, 1, 2]
@@ -82,19 +80,19 @@ def test_a_column_of_pictures_and_one_of_labels(struct: bool, labels: Any, tmp_p
     )
 
 
-def test_numbers_have_the_names_of_hugging_face_in_their_order(tmp_path: Path) -> None:
+def test_numbers_have_the_names_of_hugging_face_in_their_order(tmp_path):
     columns = {"image": images(0, 1, 2), "label": [2, 0, 2]}
     records = read("parquet", write(tmp_path / "own.parquet", columns, ["zebra", "ant", "cow"]), tmp_path / "raw")
     assert records.classes == ("zebra", "ant", "cow")
     assert words(records) == ["cow", "zebra", "cow"]
 
 
-def test_numbers_without_names_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+def test_numbers_without_names_are_in_the_order_of_numbers(tmp_path):
     source = write(tmp_path / "own.parquet", {"image": images(0, 1, 2), "label": [10, 9, 10]})
     assert read("parquet", source, tmp_path / "raw").classes == ("9", "10")
 
 
-def test_the_columns_can_be_named(tmp_path: Path) -> None:
+def test_the_columns_can_be_named(tmp_path):
     columns = {"img": images(1, 2), "mask": images(3, 4), "fine": [1, 0], "label": [0, 0]}
     source = write(tmp_path / "own.parquet", columns)
     records = read("parquet", source, tmp_path / "raw", image="mask", label="fine")
@@ -109,7 +107,7 @@ def test_the_columns_can_be_named(tmp_path: Path) -> None:
         ("default/test/0000.parquet", "default/train/0000.parquet", "default/train/0001.parquet"),
     ],
 )
-def test_files_are_in_the_order_of_names_and_name_the_split(paths: tuple[str, ...], tmp_path: Path) -> None:
+def test_files_are_in_the_order_of_names_and_name_the_split(paths, tmp_path):
     order = sorted(paths)
     for number in (2, 0, 1):
         write(tmp_path / "s" / order[number], {"image": images(number), "label": [0]})
@@ -121,13 +119,13 @@ def test_files_are_in_the_order_of_names_and_name_the_split(paths: tuple[str, ..
 
 
 @pytest.mark.parametrize("paths", [("train-0.parquet", "train-1.parquet"), ("contest.parquet", "trains.parquet")])
-def test_without_both_splits_there_is_none(paths: tuple[str, ...], tmp_path: Path) -> None:
+def test_without_both_splits_there_is_none(paths, tmp_path):
     for path in paths:
         write(tmp_path / "s" / path, {"image": images(0)})
     assert read("parquet", tmp_path / "s", tmp_path / "raw").is_test is None
 
 
-def test_memory_is_bounded_whatever_the_size_of_a_row_group(tmp_path: Path) -> None:
+def test_memory_is_bounded_whatever_the_size_of_a_row_group(tmp_path):
     """10,000 pictures of 10 KB in one row group, 100 MB."""
     noise = np.random.default_rng(0).integers(0, 256, (10_000, 10_000), np.uint8)
     source = write(tmp_path / "own.parquet", {"image": [row.tobytes() for row in noise]}, data_page_size=2**20)
@@ -139,7 +137,7 @@ def test_memory_is_bounded_whatever_the_size_of_a_row_group(tmp_path: Path) -> N
 # --- webdataset
 
 
-def test_samples_of_a_shard(tmp_path: Path) -> None:
+def test_samples_of_a_shard(tmp_path):
     """Other members are left alone, and so are hidden files and names without a suffix."""
     source = shard(
         tmp_path / "own.tar",
@@ -153,7 +151,7 @@ def test_samples_of_a_shard(tmp_path: Path) -> None:
     assert (records.classes, words(records)) == (("2", "7"), ["7", "2", "7"])
 
 
-def test_members_that_belong_to_no_sample(tmp_path: Path) -> None:
+def test_members_that_belong_to_no_sample(tmp_path):
     write_tar(tmp_path / "own.tgz", {"README": b"x", ".b.png": b"x", "a/._c.png": b"x", "a.b/c.png": encoded(1)})
     assert list(read("webdataset", tmp_path / "own.tgz", tmp_path / "raw").names) == ["own.tgz/a.b/c"]
 
@@ -168,12 +166,12 @@ def test_members_that_belong_to_no_sample(tmp_path: Path) -> None:
         ("json.name of it", {"json": '{"name of it": "a cat"}', "txt": "5"}, "a cat"),
     ],
 )
-def test_where_the_label_is(label: str | None, members: dict[str, str], expected: str, tmp_path: Path) -> None:
+def test_where_the_label_is(label, members, expected, tmp_path):
     source = shard(tmp_path / "own.tar", {"jpg": encoded(1), **members})
     assert words(read("webdataset", source, tmp_path / "raw", label=label)) == [expected]
 
 
-def test_shards_are_in_the_order_of_names_and_name_the_split(tmp_path: Path) -> None:
+def test_shards_are_in_the_order_of_names_and_name_the_split(tmp_path):
     for number, name in [(2, "train/shard-1"), (0, "test/shard-0"), (1, "train/shard-0")]:
         shard(tmp_path / "s" / f"{name}.tar", {"png": encoded(number)})
     records = read("webdataset", tmp_path / "s", tmp_path / "raw")
@@ -182,7 +180,7 @@ def test_shards_are_in_the_order_of_names_and_name_the_split(tmp_path: Path) -> 
     assert records.is_test.tolist() == [True, False, False]
 
 
-def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+def test_names_that_are_no_utf8(tmp_path):
     source = shard(tmp_path / "own.tar", {"png": encoded(0)})
     header = bytearray(source.read_bytes())
     header[0] = 0xFF
@@ -192,7 +190,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert list(read("webdataset", source, tmp_path / "raw").names) == ["own.tar/\\xff"]
 
 
-def test_nothing_is_extracted(tmp_path: Path) -> None:
+def test_nothing_is_extracted(tmp_path):
     source = shard(tmp_path / "own.tar", {"png": encoded(0)})
     read("webdataset", source, tmp_path / "raw")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["classes.json", "images.arrow", "own.tar", "raw"]
@@ -201,7 +199,7 @@ def test_nothing_is_extracted(tmp_path: Path) -> None:
 # --- both
 
 
-def test_folders_parquet_and_shards_give_the_same_records(tmp_path: Path) -> None:
+def test_folders_parquet_and_shards_give_the_same_records(tmp_path):
     for number, (split, word) in enumerate(itertools.product(("test", "train"), "abcd")):
         path = tmp_path / "image_folder" / split / word / "1.png"
         path.parent.mkdir(parents=True)
@@ -218,9 +216,7 @@ def test_folders_parquet_and_shards_give_the_same_records(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["parquet", "webdataset"])
-def test_a_missing_or_broken_picture_is_left_to_on_error(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_or_broken_picture_is_left_to_on_error(name, tmp_path, capsys):
     if name == "parquet":
         columns = {"image": [*images(*range(6), struct=False), None, b"text"], "label": [0] * 8}
         source = write(tmp_path / "own.parquet", columns)
@@ -241,7 +237,7 @@ def test_a_missing_or_broken_picture_is_left_to_on_error(
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_what_is_written_at_a_time_changes_nothing(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_at_a_time_changes_nothing(batch, tmp_path, monkeypatch):
     monkeypatch.setattr(packed, "BATCH", batch)
     source = write(tmp_path / "own.parquet", {"image": images(*range(7)), "label": list("abcdabc")})
     records = read("parquet", source, tmp_path / "raw")
@@ -249,6 +245,6 @@ def test_what_is_written_at_a_time_changes_nothing(batch: int, tmp_path: Path, m
     assert [records.names[i] for i in range(7)] == list(records.names)
 
 
-def test_the_name_is_that_of_the_file() -> None:
+def test_the_name_is_that_of_the_file():
     assert variant.build("datasets", {"name": "parquet"}, "d").own_name("downloads/cats.parquet") == "cats"
     assert variant.build("datasets", {"name": "webdataset"}, "d").own_name("shards/cats-000.tar") == "cats-000"

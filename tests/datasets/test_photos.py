@@ -1,9 +1,6 @@
 """Flowers and image_folder."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,23 +29,23 @@ def arranged(name: str, *files: str) -> dict[str, str]:
         ("Daisy", "Dandelions", "Rose", "Sunflowers", "Tulip"),
     ],
 )  # fmt: skip
-def test_flowers_in_any_layout(folders: tuple[str, ...]) -> None:
+def test_flowers_in_any_layout(folders):
     found = arranged("flowers", *(f"{folder}/1.jpg" for folder in folders), "else/2.jpg")
     assert list(found.values()) == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
 
-def test_a_nested_copy_of_the_flowers_counts_once() -> None:
+def test_a_nested_copy_of_the_flowers_counts_once():
     names = [f"{top}/{kind}/{i}.jpg" for top in ("flowers", "flowers/flowers") for kind in
              ("daisy", "dandelion", "rose", "sunflower", "tulip") for i in range(2)]  # fmt: skip
     assert len(arranged("flowers", *names)) == 10
 
 
-def test_flowers_without_a_class_are_refused() -> None:
+def test_flowers_without_a_class_are_refused():
     with pytest.raises(UserError, match=r"'roses'.*image_folder"):
         arranged("flowers", "daisy/1.jpg", "dandelion/1.jpg", "sunflowers/1.jpg", "tulips/1.jpg")
 
 
-def test_image_folder_takes_the_top_folders_as_classes() -> None:
+def test_image_folder_takes_the_top_folders_as_classes():
     assert arranged("image_folder", "zoo/cats/a/1.png", "zoo/cats/2.png", "zoo/dogs/3.png", "zoo/4.png") == {
         "zoo/cats/a/1.png": "cats",
         "zoo/cats/2.png": "cats",
@@ -58,11 +55,11 @@ def test_image_folder_takes_the_top_folders_as_classes() -> None:
 
 
 @pytest.mark.parametrize("files", [("1.png", "2.png"), ("a/1.png", "a/2.png"), ("a/b/c/1.png",)])
-def test_image_folder_without_class_folders(files: tuple[str, ...]) -> None:
+def test_image_folder_without_class_folders(files):
     assert set(arranged("image_folder", *files).values()) == {"images"}
 
 
-def test_image_folder_with_a_split_of_its_own() -> None:
+def test_image_folder_with_a_split_of_its_own():
     files = ("d/test/cats/1.png", "d/train/cats/1.png", "d/train/dogs/1.png", "d/val/dogs/2.png")
     assert arranged("image_folder", *files) == dict(zip(files, ["cats", "cats", "dogs", "dogs"], strict=True))
     assert dataset("image_folder").arrange(list(files))[1] == {files[0], files[3]}
@@ -86,17 +83,17 @@ def test_image_folder_with_a_split_of_its_own() -> None:
         ("~", "image_folder"),
     ],
 )
-def test_ones_own_images_are_called_by_where_they_came_from(source: str, called: str) -> None:
+def test_ones_own_images_are_called_by_where_they_came_from(source, called):
     assert dataset("image_folder").own_name(source) == called
 
 
 @pytest.mark.parametrize("name", variant.names("datasets"))
-def test_published_images_need_no_name_of_their_own(name: str) -> None:
+def test_published_images_need_no_name_of_their_own(name):
     assert dataset(name).own_name(None) is None
 
 
 @given(st.text(min_size=1))
-def test_any_source_gives_a_name_that_fits_everywhere(source: str) -> None:
+def test_any_source_gives_a_name_that_fits_everywhere(source):
     assert re.fullmatch(r"[\w.-]{1,40}", dataset("image_folder").own_name(source))
 
 
@@ -112,11 +109,11 @@ def test_any_source_gives_a_name_that_fits_everywhere(source: str) -> None:
         ("jpg", False),
     ],
 )
-def test_what_counts_as_an_image(name: str, expected: bool) -> None:
+def test_what_counts_as_an_image(name, expected):
     assert is_image(name) == expected
 
 
-def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_refused(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("a")
     with pytest.raises(UserError, match=r"no images in .*texts; allowed: \.bmp"):
@@ -124,6 +121,6 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "raw").exists()
 
 
-def test_image_folder_needs_a_source(tmp_path: Path) -> None:
+def test_image_folder_needs_a_source(tmp_path):
     with pytest.raises(UserError, match=r"data\.source: null is not allowed"):
         dataset("image_folder").download(None, tmp_path / "raw")

@@ -1,7 +1,5 @@
 """The real files, if they are there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ def records(name: str, source: Path, raw: Path) -> Records:
     return read
 
 
-def test_mnist(real: Path, tmp_path: Path) -> None:
+def test_mnist(real, tmp_path):
     found = records("mnist", real / "mnist", tmp_path / "raw")
     assert np.bincount(found.labels).sum() == 70_000
     assert found.labels[:5].tolist() == [5, 0, 4, 1, 9]
@@ -31,14 +29,14 @@ def test_mnist(real: Path, tmp_path: Path) -> None:
     assert found.is_test.sum() == 10_000
 
 
-def test_fashion_mnist(tmp_path: Path) -> None:
+def test_fashion_mnist(tmp_path):
     found = records("fashion_mnist", DEBIAN, tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [7000] * 10
     assert [found.classes[label] for label in found.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
 
 
 @pytest.mark.slow
-def test_cifar10(real: Path, tmp_path: Path) -> None:
+def test_cifar10(real, tmp_path):
     found = records("cifar10", real / "cifar10", tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [6000] * 10
     assert [found.classes[label] for label in found.labels[:3]] == ["frog", "truck", "truck"]
@@ -48,7 +46,7 @@ def test_cifar10(real: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "count"), [("flowers64-train2934-jpg.tar.gz", 2934), ("flowers-orig-sample100.tar", 100)]
 )
-def test_flowers(file: str, count: int, real: Path, tmp_path: Path) -> None:
+def test_flowers(file, count, real, tmp_path):
     found = records("flowers", real / "flowers" / file, tmp_path / "raw")
     assert len(found.names) == count
     assert set(found.labels) == {0, 1, 2, 3, 4}

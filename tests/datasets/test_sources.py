@@ -42,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, type[Handler]]]:
+def server(tmp_path) -> Iterator[tuple[str, type[Handler]]]:
     handler = type("TestHandler", (Handler,), {"folder": tmp_path / "source"})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -51,7 +51,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, type[Handler]]]:
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar100"])
-def test_a_mirror(name: str, small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
+def test_a_mirror(name, small, server, tmp_path):
     dataset, _ = small(name)
     dataset.download(server[0], tmp_path / "raw")
     assert len(dataset.read(tmp_path / "raw").labels) > 0
@@ -59,9 +59,7 @@ def test_a_mirror(name: str, small: Small, server: tuple[str, Any], tmp_path: Pa
 
 
 @pytest.mark.parametrize(("name", "file"), [("mnist", ""), ("cifar10", "cifar-10-python.tar.gz")])
-def test_the_public_address(
-    name: str, file: str, small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_public_address(name, file, small, server, tmp_path, monkeypatch):
     dataset, _ = small(name)
     monkeypatch.setattr(type(dataset), "address", f"{server[0]}/{file}")
     dataset.download(None, tmp_path / "raw")
@@ -69,7 +67,7 @@ def test_the_public_address(
     assert len(dataset.read(tmp_path / "raw").labels) > 0
 
 
-def test_the_address_of_an_archive(small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
+def test_the_address_of_an_archive(small, server, tmp_path):
     dataset, _ = small("image_folder")
     shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "source")
     shutil.move(tmp_path / "photos.zip", tmp_path / "source" / "photos.zip")
@@ -77,9 +75,7 @@ def test_the_address_of_an_archive(small: Small, server: tuple[str, Any], tmp_pa
     assert dataset.read(tmp_path / "raw").classes == ("cats", "dogs")
 
 
-def test_the_public_archive_of_flowers_is_verified(
-    small: Small, server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_public_archive_of_flowers_is_verified(small, server, tmp_path, monkeypatch):
     dataset, _ = small("flowers")
     shutil.make_archive(str(tmp_path / "flower_photos"), "gztar", tmp_path / "source")
     archive = shutil.move(tmp_path / "flower_photos.tar.gz", tmp_path / "source" / "flower_photos.tgz")
@@ -93,7 +89,7 @@ def test_the_public_archive_of_flowers_is_verified(
     assert len(dataset.read(tmp_path / "raw").names) == 15
 
 
-def test_what_is_not_there_or_ends_early(small: Small, server: tuple[str, Any], tmp_path: Path) -> None:
+def test_what_is_not_there_or_ends_early(small, server, tmp_path):
     dataset, _ = small("mnist")
     with pytest.raises(UserError, match=r"nowhere/train-images-idx3-ubyte\.gz: cannot be fetched .*404"):
         dataset.download(f"{server[0]}/nowhere", tmp_path / "raw")
@@ -103,7 +99,7 @@ def test_what_is_not_there_or_ends_early(small: Small, server: tuple[str, Any], 
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/photos.zip"
@@ -111,13 +107,13 @@ def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             fetch.download(url, tmp_path / "photos.zip")
 
 
-def test_image_folder_needs_the_address_of_an_archive(small: Small, tmp_path: Path) -> None:
+def test_image_folder_needs_the_address_of_an_archive(small, tmp_path):
     dataset, _ = small("image_folder")
     with pytest.raises(UserError, match="must be the address of an archive"):
         dataset.download("http://127.0.0.1:9/photos", tmp_path / "raw")
 
 
-def test_a_kaggle_dataset(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kaggle_dataset(small, tmp_path, monkeypatch):
     dataset, source = small("flowers")
     asked = []
 
@@ -131,15 +127,13 @@ def test_a_kaggle_dataset(small: Small, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(dataset.read(tmp_path / "raw").names) == 15
 
 
-def test_kaggle_without_its_package(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kaggle_without_its_package(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(UserError, match=r"ddpm\[kaggle\]"):
         small("flowers")[0].download("kaggle:a/b", tmp_path / "raw")
 
 
-def test_a_relative_folder_starts_at_the_repository(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_folder_starts_at_the_repository(small, tmp_path, monkeypatch):
     dataset, _ = small("image_folder")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     dataset.download("source", tmp_path / "raw")

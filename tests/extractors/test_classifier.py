@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -35,7 +33,7 @@ def edited(processed: Path, folder: Path, labels: np.ndarray | None = None, **ma
     return folder
 
 
-def test_shipped_weights_know_held_out_digits(digits: Path, tmp_path: Path) -> None:
+def test_shipped_weights_know_held_out_digits(digits, tmp_path):
     Classifier().write_weights(digits, tmp_path / "weights.safetensors", CPU)
     network = Classifier().load(tmp_path / "weights.safetensors")
     images, labels = open_split(digits, "test")
@@ -47,7 +45,7 @@ def test_shipped_weights_know_held_out_digits(digits: Path, tmp_path: Path) -> N
     assert np.mean(found.logits.argmax(1).numpy() == labels) >= 0.985
 
 
-def test_shipped_weights_are_small_and_say_how_they_were_made() -> None:
+def test_shipped_weights_are_small_and_say_how_they_were_made():
     for file in SHIPPED.glob("*.safetensors"):
         about = read_metadata(file)
         assert file.stat().st_size < 300_000
@@ -56,9 +54,7 @@ def test_shipped_weights_are_small_and_say_how_they_were_made() -> None:
         assert about["recipe"] == Classifier().model_dump()["classifier"]
 
 
-def test_another_train_split_never_gets_shipped_weights(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_train_split_never_gets_shipped_weights(digits, tmp_path, monkeypatch):
     labels = open_split(digits, "train")[1].copy()
     labels[0] = (labels[0] + 1) % 10
     other = edited(digits, tmp_path / "processed", labels)
@@ -70,7 +66,7 @@ def test_another_train_split_never_gets_shipped_weights(
     assert about["train_sha256"] == files.sha256(other / "train")
 
 
-def test_fitting_gives_the_same_bytes_whatever_the_threads_and_the_global_seed(digits: Path, tmp_path: Path) -> None:
+def test_fitting_gives_the_same_bytes_whatever_the_threads_and_the_global_seed(digits, tmp_path):
     threads = torch.get_num_threads()
     try:
         for name, count in (("one", 1), ("two", 2)):
@@ -84,7 +80,7 @@ def test_fitting_gives_the_same_bytes_whatever_the_threads_and_the_global_seed(d
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_the_seed_changes_the_weights(digits: Path, tmp_path: Path) -> None:
+def test_the_seed_changes_the_weights(digits, tmp_path):
     for seed in (0, 1):
         Classifier(min_steps=1, epochs=1, seed=seed).fit(digits, tmp_path / str(seed), CPU)
 
@@ -92,7 +88,7 @@ def test_the_seed_changes_the_weights(digits: Path, tmp_path: Path) -> None:
     assert not torch.equal(first["head.weight"], second["head.weight"])
 
 
-def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
+def test_a_short_fit_learns(digits, tmp_path):
     Classifier(min_steps=150, epochs=1).fit(digits, tmp_path / "weights", CPU)
     images, labels = open_split(digits, "test")
 
@@ -101,7 +97,7 @@ def test_a_short_fit_learns(digits: Path, tmp_path: Path) -> None:
     assert np.mean(logits.argmax(1).numpy() == labels) > 0.9
 
 
-def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge() -> None:
+def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (9, 2, 5, 6), dtype=np.uint8)
     offsets = [(down, right) for down in (-2, 0, 1) for right in (-1, 0, 2)]
@@ -136,7 +132,7 @@ def made(folder: Path, channels: int, height: int, width: int, count: int = 40) 
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2)])
-def test_it_learns_images_of_any_shape(tmp_path: Path, channels: int, height: int, width: int) -> None:
+def test_it_learns_images_of_any_shape(tmp_path, channels, height, width):
     processed = made(tmp_path / "processed", channels, height, width)
     QUICK.write_weights(processed, tmp_path / "weights.safetensors", CPU)
     images, labels = open_split(processed, "test")
@@ -146,14 +142,14 @@ def test_it_learns_images_of_any_shape(tmp_path: Path, channels: int, height: in
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 2), (5, 4), (16, 16), (7, 100), (1024, 1)])
-def test_it_pools_over_at_most_four_pixels_a_side(height: int, width: int) -> None:
+def test_it_pools_over_at_most_four_pixels_a_side(height, width):
     network = ClassifierNetwork(Shape(2, height, width), 3)
     before = network.convolutions(torch.zeros(1, 2, height, width))
     for side, left in zip((height, width), before.shape[2:], strict=True):
         assert left == side if side <= 4 else 2 < left <= 4
 
 
-def test_a_side_of_few_pixels_is_not_shifted() -> None:
+def test_a_side_of_few_pixels_is_not_shifted():
     point = torch.arange(2, dtype=torch.uint8).view(1, 1, 1, 2)
     for by in (-1, 0, 1):
         assert torch.equal(shift(point, torch.tensor([[by]]), torch.tensor([[by]])), point)
@@ -163,7 +159,7 @@ def test_a_side_of_few_pixels_is_not_shifted() -> None:
 
 
 @pytest.mark.parametrize(("channels", "told_apart"), [(1, True), (3, False), (5, True)])
-def test_photographs_are_learned_mirrored_and_nothing_else_is(tmp_path: Path, channels: int, told_apart: bool) -> None:
+def test_photographs_are_learned_mirrored_and_nothing_else_is(tmp_path, channels, told_apart):
     """Bright on the left, or on the right."""
     processed = made(tmp_path / "processed", channels, 8, 8)
     images, labels = open_split(processed, "train")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from ddpm.base import variant
@@ -7,7 +5,7 @@ from ddpm.scoring import extractor as extractors
 
 
 @pytest.mark.parametrize("name", variant.names("extractors"))
-def test_every_extractor_states_its_features_and_names_its_distance(name: str) -> None:
+def test_every_extractor_states_its_features_and_names_its_distance(name):
     extractor = extractors.get(name)
 
     assert extractor.name == name

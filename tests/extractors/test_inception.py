@@ -1,7 +1,5 @@
 """torch-fidelity's Inception without its weights: He-initialised, because the default initialisation collapses."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import os
@@ -48,7 +46,7 @@ def published() -> bytes:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch) -> Path:
     """torch.hub's weights folder, empty."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch/hub/checkpoints"
@@ -56,11 +54,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_weights_are_those_of_torch_fidelity() -> None:
+def test_the_weights_are_those_of_torch_fidelity():
     assert Inception.published.url == URL_INCEPTION_V3
 
 
-def test_offline_says_where_to_put_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_says_where_to_put_the_file(cache, tmp_path, monkeypatch):
     unreachable = dataclasses.replace(Inception.published, url=f"http://127.0.0.1:9/{FILE}")
     monkeypatch.setattr(Inception, "published", unreachable)
 
@@ -73,7 +71,7 @@ def test_offline_says_where_to_put_the_file(cache: Path, tmp_path: Path, monkeyp
     assert not (tmp_path / "weights").exists()
 
 
-def test_a_file_that_is_not_the_published_one_is_refused_unread(cache: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_published_one_is_refused_unread(cache, tmp_path):
     class Payload:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "executed"),)
@@ -87,9 +85,7 @@ def test_a_file_that_is_not_the_published_one_is_refused_unread(cache: Path, tmp
 
 
 @pytest.mark.slow
-def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
-    published: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(published, cache, tmp_path, monkeypatch):
     (cache / FILE).write_bytes(published)
     monkeypatch.setattr(
         Inception, "published", dataclasses.replace(Inception.published, sha256=files.sha256(cache / FILE))
@@ -130,7 +126,7 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(
     torch.testing.assert_close(found.logits, logits[:1])
 
 
-def test_inception_needs_more_images_than_its_features() -> None:
+def test_inception_needs_more_images_than_its_features():
     settings = Evaluate(extractors=("inception",), metrics=("fid",))
 
     with pytest.raises(UserError, match=r"sample\.count: 2,048 images are too few .* at least 2,049"):

@@ -3,11 +3,8 @@
 ``double`` makes a file in the published format under its own names, from sizes that a test can afford.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,7 +78,7 @@ Double = Callable[[str], tuple[Pretrained, dict[str, Tensor]]]
 
 
 @pytest.fixture
-def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
+def double(tmp_path, monkeypatch) -> Double:
     """name -> the extractor at a small size, and its network's random weights, whose file is in torch.hub's cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
@@ -116,7 +113,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_network_is_as_large_as_what_was_published(name: str) -> None:
+def test_the_network_is_as_large_as_what_was_published(name):
     chosen = extractors.get(name)
     assert isinstance(chosen, Pretrained)
     with torch.device("meta"):
@@ -130,9 +127,7 @@ def test_the_network_is_as_large_as_what_was_published(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_published_weights_are_converted_once_and_give_the_features_of_their_network(
-    name: str, double: Double, tmp_path: Path
-) -> None:
+def test_published_weights_are_converted_once_and_give_the_features_of_their_network(name, double, tmp_path):
     chosen, state = double(name)
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 9, 14), dtype=np.uint8)
 
@@ -151,9 +146,7 @@ def test_published_weights_are_converted_once_and_give_the_features_of_their_net
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_resizing_is_another_file(
-    name: str, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_resizing_is_another_file(name, double, tmp_path, monkeypatch):
     chosen, _ = double(name)
     chosen.write_weights(tmp_path, tmp_path / "one", CPU)
     monkeypatch.setattr(type(chosen), "view", dataclasses.replace(chosen.view, size=2 * SIDE))
@@ -162,9 +155,7 @@ def test_another_resizing_is_another_file(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_offline_is_one_line_with_the_address_and_the_place(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_is_one_line_with_the_address_and_the_place(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     chosen = extractors.get(name)
     assert chosen.published is not None
@@ -183,7 +174,7 @@ def test_offline_is_one_line_with_the_address_and_the_place(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_changed_file_is_refused(name: str, double: Double, tmp_path: Path) -> None:
+def test_a_changed_file_is_refused(name, double, tmp_path):
     chosen, _ = double(name)
     with chosen.published.cached.open("ab") as file:
         file.write(b"!")
@@ -193,9 +184,7 @@ def test_a_changed_file_is_refused(name: str, double: Double, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_of_a_wider_network_are_refused(
-    name: str, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_of_a_wider_network_are_refused(name, double, tmp_path, monkeypatch):
     chosen, _ = double(name)
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -209,7 +198,7 @@ def test_weights_of_a_wider_network_are_refused(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 14), (32, 32), (300, 500)])
-def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name: str, height: int, width: int) -> None:
+def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name, height, width):
     """dgm-eval's transform of DINOv2, and CLIP's own but for the crop of pictures that are not square."""
     chosen = extractors.get(name)
     assert isinstance(chosen, Pretrained)
@@ -227,7 +216,7 @@ def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name: str,
     assert torch.equal(chosen.view(torch.from_numpy(images[:, :1])), torch.stack(gray))
 
 
-def test_dinov2_and_clip_see_the_published_sizes_and_colours() -> None:
+def test_dinov2_and_clip_see_the_published_sizes_and_colours():
     dinov2, clip = extractors.get("dinov2"), extractors.get("clip")
     assert isinstance(dinov2, Pretrained)
     assert isinstance(clip, Pretrained)
@@ -235,7 +224,7 @@ def test_dinov2_and_clip_see_the_published_sizes_and_colours() -> None:
     assert clip.view == View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
-def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double: Double, tmp_path: Path) -> None:
+def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double, tmp_path):
     chosen, state = double("vgg16")
     chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
     network = chosen.load(tmp_path / "weights")
@@ -251,9 +240,7 @@ def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(doubl
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gray_is_repeated_and_said_once(
-    name: str, double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gray_is_repeated_and_said_once(name, double, tmp_path, capsys):
     double(name)
     processed = made(tmp_path / "processed", 1, 8, 8, count=6)
     settings = Evaluate(extractors=(name,), metrics=("kid",), kid_subset_size=4, kid_subsets=1, batch_size=2)
@@ -267,7 +254,7 @@ def test_gray_is_repeated_and_said_once(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_channels_are_refused(name: str) -> None:
+def test_other_channels_are_refused(name):
     for channels in (1, 3):
         limits.check_channels(Evaluate(extractors=(name,)), channels)
     with pytest.raises(UserError, match=rf"{name} sees images of 1 or 3 channels, data\.channels is 4: use "):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), 
 
 
 @pytest.fixture(scope="module")
-def real(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> RealFeatures:
+def real(digits, tmp_path_factory) -> RealFeatures:
     folder = tmp_path_factory.mktemp("reference") / "reference"
     reference.make_reference(SETTINGS, digits, folder, CPU)
     return reference.load_features(folder, "random_conv")
@@ -35,9 +33,7 @@ def real(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> RealFeatures
 @pytest.mark.parametrize(
     ("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2), (3, 64, 64)]
 )
-def test_it_sees_images_of_any_shape_that_have_no_classes(
-    tmp_path: Path, channels: int, height: int, width: int
-) -> None:
+def test_it_sees_images_of_any_shape_that_have_no_classes(tmp_path, channels, height, width):
     processed = made(tmp_path / "processed", channels, height, width)
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     images, _ = open_split(processed, "train")
@@ -48,9 +44,7 @@ def test_it_sees_images_of_any_shape_that_have_no_classes(
     assert found.features.std() > 0.1
 
 
-def test_it_is_the_default_for_images_without_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, capsys):
     processed = made(tmp_path / "data/processed", 1, 8, 8, count=400)
     about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
     files.write_json(processed / "manifest.json", about)
@@ -72,7 +66,7 @@ def test_it_is_the_default_for_images_without_classes(
     assert {"fd", "precision"} < floor.keys()
 
 
-def test_images_that_are_all_the_same_have_finite_features(tmp_path: Path) -> None:
+def test_images_that_are_all_the_same_have_finite_features(tmp_path):
     processed = made(tmp_path / "processed", 1, 8, 8)
     for split in ("train", "test"):
         np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
@@ -81,16 +75,14 @@ def test_images_that_are_all_the_same_have_finite_features(tmp_path: Path) -> No
     assert extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
 
 
-def test_its_features_of_the_train_split_are_on_one_scale(real: RealFeatures) -> None:
+def test_its_features_of_the_train_split_are_on_one_scale(real):
     mean, scale = real.features.mean(0).abs(), real.features.std(0)
     assert mean.max() <= 2**-4 + 1e-3
     assert scale.max() <= 2**0.5 + 1e-2
     assert (scale > 0.7).float().mean() > 0.9
 
 
-def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(
-    real: RealFeatures, digits: Path
-) -> None:
+def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(real, digits):
     """In float64, from the filters in the file alone: the last quarter's mean at full size, and the deviation after
     means over 4 x 4 pixels."""
     tensors = {name: tensor.double() for name, tensor in real.network.state_dict().items()}
@@ -108,7 +100,7 @@ def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(
         torch.testing.assert_close(real.features[:3, column].double(), normalised, rtol=1e-4, atol=1e-4)
 
 
-def test_the_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed(digits: Path, tmp_path: Path) -> None:
+def test_the_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed(digits, tmp_path):
     threads = torch.get_num_threads()
     try:
         for name, count in (("one", 1), ("two", 2)):
@@ -123,7 +115,7 @@ def test_the_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed
 
 
 @pytest.mark.parametrize("size", [16, 64])
-def test_the_images_that_are_passed_together_change_no_bit(tmp_path: Path, size: int) -> None:
+def test_the_images_that_are_passed_together_change_no_bit(tmp_path, size):
     processed = made(tmp_path / "processed", 3, size, size)
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     network, (images, _) = RandomConv().load(tmp_path / "weights"), open_split(processed, "train")
@@ -132,13 +124,13 @@ def test_the_images_that_are_passed_together_change_no_bit(tmp_path: Path, size:
         assert torch.equal(extract(network, images, together, CPU).features, whole), together
 
 
-def test_every_step_of_blur_and_noise_is_further_away(real: RealFeatures, held_out: np.ndarray) -> None:
+def test_every_step_of_blur_and_noise_is_further_away(real, held_out):
     rungs = calibration.ladder(held_out, real, SETTINGS, CPU)
     assert set(rungs) == {"blur", "noise"}
     assert calibration.unseen(rungs, real) == []
 
 
-def test_a_class_of_digits_that_is_missing_is_noticed(real: RealFeatures, digits: Path) -> None:
+def test_a_class_of_digits_that_is_missing_is_noticed(real, digits):
     """Each of them: further away than any of 20 sets of as many digits of all classes."""
     labels = open_split(digits, "test")[1]
     distance = Distance(real.mu, real.sigma, CPU)
@@ -150,7 +142,7 @@ def test_a_class_of_digits_that_is_missing_is_noticed(real: RealFeatures, digits
         assert distance(real.held_out.features[without]) > max(whole), label
 
 
-def test_it_has_every_score_but_the_inception_score(real: RealFeatures) -> None:
+def test_it_has_every_score_but_the_inception_score(real):
     found = scores.score(real.held_out, real, SETTINGS.model_copy(update={"metrics": (*SETTINGS.metrics, "isc")}))
     assert set(found) == {"fd", "kid_mean", "kid_std", "precision", "recall"}
     assert found["precision"] > 0.5

@@ -1,7 +1,5 @@
 """The vision transformer against a second one in float64, of torch's own attention and a bicubic filter by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -84,7 +82,7 @@ def by_the_book(state: dict[str, Tensor], made: TransformerShape, pixels: Tensor
     ],
     ids=["dinov2", "clip"],
 )
-def test_a_transformer_is_that_of_the_paper(made: TransformerShape, side: int) -> None:
+def test_a_transformer_is_that_of_the_paper(made, side):
     torch.manual_seed(0)
     network = VisionTransformer(made).eval()
     state = {name: torch.randn(tensor.shape) * 0.4 for name, tensor in network.state_dict().items()}

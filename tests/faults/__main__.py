@@ -12,8 +12,6 @@ then take ten.
 Writes faults.json to --out after every trial; the exit code is 1 when anything was lost.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import random

@@ -7,8 +7,6 @@ It installs nothing: a library that is not there is left out, and the table says
 same code on tiny networks.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """Checks of a training on a device. Each raises AssertionError or torch's own error if it fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path

@@ -4,8 +4,6 @@
 quiet cores.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Archives of images that are traps."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import stat

@@ -1,7 +1,5 @@
 """Files of arrays that lie: CIFAR's pickles, .npy, manifests."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

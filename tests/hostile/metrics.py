@@ -1,7 +1,5 @@
 """Scores, baselines and curves that somebody else wrote."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Numbers that break a training, a sampling or a score."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace

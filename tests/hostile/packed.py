@@ -1,7 +1,5 @@
 """Parquet files and webdataset's shards that lie, or are not what they should be."""
 
-from __future__ import annotations
-
 import json
 import tarfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Pictures that break their decoder, or the machine."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """``data.source`` that leads astray, and mirrors that do not behave."""
 
-from __future__ import annotations
-
 import contextlib
 import http.server
 import threading

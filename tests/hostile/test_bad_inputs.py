@@ -1,7 +1,5 @@
 """Every bad input of tests/hostile: exit code 2, one line that says what is wrong, bounded memory, nothing written."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -19,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}: {case.name}")
-def test_it_ends_in_one_line_and_leaves_nothing(case: Case) -> None:
+def test_it_ends_in_one_line_and_leaves_nothing(case):
     outcome = run(case)
     assert outcome.code == 2
     assert outcome.line.startswith("error: ")
@@ -36,5 +34,5 @@ def test_it_ends_in_one_line_and_leaves_nothing(case: Case) -> None:
     assert outcome.before <= outcome.after
 
 
-def test_names_are_told_apart() -> None:
+def test_names_are_told_apart():
     assert len({(case.group, case.name) for case in CASES}) == len(CASES) >= 60

@@ -1,14 +1,11 @@
 """Readers of outside files: whatever the bytes, they return the right value or raise UserError, and nothing else."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -79,7 +76,7 @@ def packed(suffix: str) -> bytes:
 
 @quick
 @given(data=st.data(), suffix=st.sampled_from([".zip", ".tar", ".tar.gz"]))
-def test_archives(data: st.DataObject, suffix: str) -> None:
+def test_archives(data, suffix):
     path = Path(f"archive{suffix}")
     path.write_bytes(data.draw(damaged(packed(suffix))))
 
@@ -97,7 +94,7 @@ PICTURES = [pictures.encoded(*kind) for kind in
 
 @quick
 @given(data=st.data(), whole=st.sampled_from(PICTURES))
-def test_pictures(data: st.DataObject, whole: bytes) -> None:
+def test_pictures(data, whole):
     from PIL import Image
 
     content, chosen = data.draw(damaged(whole)), pictures.data()
@@ -111,14 +108,14 @@ def test_pictures(data: st.DataObject, whole: bytes) -> None:
 
 @quick
 @given(content=damaged(arrays.batch()) | st.binary(max_size=60))
-def test_cifar_batches(content: bytes) -> None:
+def test_cifar_batches(content):
     arrays.BATCH.write_bytes(content)
     understood_or_refused(lambda: _contents(arrays.BATCH))
 
 
 @quick
 @given(content=damaged(arrays.shaped("(1, 1, 4, 4)") + bytes(16)))
-def test_samples_and_processed_arrays(content: bytes) -> None:
+def test_samples_and_processed_arrays(content):
     arrays.SAMPLES.write_bytes(content)
     understood_or_refused(lambda: read_samples(arrays.SAMPLES))
     if not Path("train").exists():
@@ -129,19 +126,19 @@ def test_samples_and_processed_arrays(content: bytes) -> None:
 
 @quick
 @given(text=st.text("ab:[]{}*&!<>|-? \n\"'0.e#%@,~", max_size=40) | st.text(max_size=30))
-def test_params(text: str) -> None:
+def test_params(text):
     understood_or_refused(lambda: config.check(file.decode(text, "params.yaml"), "params.yaml"))
 
 
 @quick
 @given(key=st.sampled_from(sorted(PARAMS)), value=JSON)
-def test_params_with_any_value_at_a_section(key: str, value: Any) -> None:
+def test_params_with_any_value_at_a_section(key, value):
     understood_or_refused(lambda: config.check({**PARAMS, key: value}, "params.yaml"))
 
 
 @quick
 @given(value=JSON, place=st.sampled_from(["classes", "counts", "image_size", "sha256", "skipped", "dataset"]))
-def test_manifests(value: Any, place: str) -> None:
+def test_manifests(value, place):
     if not Path("train").exists():
         arrays.processed()
     whole = json.loads(Path("manifest.json").read_text())
@@ -152,7 +149,7 @@ def test_manifests(value: Any, place: str) -> None:
 
 @quick
 @given(data=st.data())
-def test_records(data: st.DataObject) -> None:
+def test_records(data):
     """What is understood can be written, read again, compared and shown."""
     whole = scored.result()
     values = json.loads(whole.text())
@@ -176,14 +173,14 @@ def test_records(data: st.DataObject) -> None:
 
 @quick
 @given(content=damaged(metrics.expected()) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_baselines(content: bytes) -> None:
+def test_baselines(content):
     metrics.BASELINE.write_bytes(content)
     understood_or_refused(lambda: gate.read_baseline(metrics.BASELINE))
 
 
 @quick
 @given(data=st.data(), config=st.booleans())
-def test_model_files(data: st.DataObject, config: bool) -> None:
+def test_model_files(data, config):
     if not weights.PATH.exists():
         weights.model()
         Path("whole").write_bytes(weights.PATH.read_bytes())

@@ -1,7 +1,5 @@
 """Folders, files and classes named by somebody with bad intent."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -49,7 +47,7 @@ def photos() -> Path:
     return Path("photos")
 
 
-def test_any_folder_is_a_class_whose_name_can_be_shown(photos: Path) -> None:
+def test_any_folder_is_a_class_whose_name_can_be_shown(photos):
     before = listing()
     ImageFolder().download(str(photos), Path("raw"))
     preprocess(data(), Path("raw"), Path("processed"), workers=1)
@@ -60,7 +58,7 @@ def test_any_folder_is_a_class_whose_name_can_be_shown(photos: Path) -> None:
     assert {Path(name).parts[:2] for name in listing() - before} == {("work", "raw"), ("work", "processed")}
 
 
-def test_members_of_one_name_are_one_image() -> None:
+def test_members_of_one_name_are_one_image():
     with tarfile.open("photos.tar", "w") as tar:
         for name in ("a/1.png", "a/./1.png", "a/1.png", "b/1.png"):
             info = tarfile.TarInfo(name)
@@ -71,7 +69,7 @@ def test_members_of_one_name_are_one_image() -> None:
     assert ImageFolder().read(Path("raw")).names == ["a/1.png", "b/1.png"]
 
 
-def test_a_picture_that_is_an_archive_too_is_a_picture() -> None:
+def test_a_picture_that_is_an_archive_too_is_a_picture():
     polyglot = encoded("GIF", "P") + b"PK\5\6" + bytes(18)
     for folder in ("a", "b"):
         Path("photos", folder).mkdir(parents=True)
@@ -80,7 +78,7 @@ def test_a_picture_that_is_an_archive_too_is_a_picture() -> None:
     assert preprocess(data(), Path("raw"), Path("processed"), workers=1).skipped == 0
 
 
-def test_a_million_members_are_not_kept() -> None:
+def test_a_million_members_are_not_kept():
     """5,000 stand for them: memory does not grow with their number."""
     import tracemalloc
 
@@ -106,10 +104,10 @@ def test_a_million_members_are_not_kept() -> None:
         ("grün · σ × 日本", "grün · σ × 日本"),
     ],
 )
-def test_a_message_is_one_line_that_steers_no_terminal(text: str, shown: str) -> None:
+def test_a_message_is_one_line_that_steers_no_terminal(text, shown):
     assert printable(text) == shown
     assert printable(text).isprintable()
 
 
-def test_masking_takes_no_longer_than_the_text_is() -> None:
+def test_masking_takes_no_longer_than_the_text_is():
     assert masked("x" * 300_000) == "x" * 300_000

@@ -1,7 +1,5 @@
 """Edge-case numbers that give the right result; those that end in an error line are in numbers.py."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -36,14 +34,14 @@ pytestmark = pytest.mark.usefixtures("folder")
         pytest.param(pictures(3), id="three images, fewer than a batch"),
     ],
 )
-def test_images_that_hardly_vary_are_learned(images: np.ndarray) -> None:
+def test_images_that_hardly_vary_are_learned(images):
     learn(small(train={"steps": 4}), images)
     assert all(weight.isfinite().all() for weight in load_file("out/model.safetensors").values())
 
 
 @pytest.mark.parametrize("T", [1, 2, 4000])
 @pytest.mark.parametrize("name", variant.names("schedules"))
-def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
+def test_chains_of_any_length_train_and_sample(name, T):
     steps = min(T, 3)
     diffusion = {"T": T, "schedule": {"name": name}}
     try:
@@ -61,7 +59,7 @@ def test_chains_of_any_length_train_and_sample(name: str, T: int) -> None:
 
 
 @pytest.mark.parametrize("what", ["fake", "real", "both"])
-def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what: str) -> None:
+def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what):
     """A covariance of 0, distances of 0, and one class."""
     varied = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))
     same = torch.zeros(200, 64)
@@ -88,16 +86,16 @@ def told(history: History, norms: list[float]) -> None:
         history.add(len(history.rows) + 1, torch.tensor(1.0), torch.tensor(norm), 1e-3)
 
 
-def test_overflows_now_and_then_are_the_scalers_business() -> None:
+def test_overflows_now_and_then_are_the_scalers_business():
     told(History(400, 8, True), ([math.inf] * (STORM - 1) + [1.0]) * 3)
 
 
-def test_overflows_on_end_are_not() -> None:
+def test_overflows_on_end_are_not():
     with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM + 1}"):
         told(History(400, 8, True), [1.0] + [math.inf] * STORM)
 
 
-def test_they_are_counted_over_the_rows_of_a_long_run() -> None:
+def test_they_are_counted_over_the_rows_of_a_long_run():
     history = History(4000, 8, True)  # a row in ten steps
     for step in range(1, STORM):
         history.add(step, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
@@ -106,7 +104,7 @@ def test_they_are_counted_over_the_rows_of_a_long_run() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_or_gradient_that_is_none_ends_training_at_once(value: float) -> None:
+def test_a_loss_or_gradient_that_is_none_ends_training_at_once(value):
     with pytest.raises(UserError, match="not finite at step 1 "):
         History(400, 8, False).add(1, torch.tensor(1.0), torch.tensor(value), 1e-3)
     with pytest.raises(UserError, match="not finite at step 1 "):

@@ -1,7 +1,5 @@
 """No pickle is loaded, no port is open to others, no secret is logged, and what is installed is pinned."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess
@@ -61,7 +59,7 @@ def unsafe(source: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_loads_what_could_run(path: Path) -> None:
+def test_no_source_loads_what_could_run(path):
     assert unsafe(path.read_text(), path.relative_to(ROOT).as_posix()) == []
 
 
@@ -91,7 +89,7 @@ print("asked:", asked)
 
 
 @pytest.mark.slow
-def test_nothing_is_unpickled_by_the_pipeline(tmp_path: Path) -> None:
+def test_nothing_is_unpickled_by_the_pipeline(tmp_path):
     lay_out(tmp_path, **QUICK)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "DDPM_TRACKING": "off"}
     command = [sys.executable, "-c", PIPELINE]
@@ -105,7 +103,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").rglo
 SERVER = re.compile(r"^.*\bmlflow (?:ui|server)\b.*$", re.MULTILINE)
 
 
-def test_every_documented_server_listens_on_this_machine_alone_or_asks_for_a_password() -> None:
+def test_every_documented_server_listens_on_this_machine_alone_or_asks_for_a_password():
     commands = [line for path in DOCUMENTS for line in SERVER.findall(path.read_text())]
     assert any("mlflow ui" in command for command in commands)
     for command in commands:
@@ -123,7 +121,7 @@ SECRETS = (
 )
 
 
-def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch):
     for name in SECRETS:
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("DVC_EXP_NAME", "mine")
@@ -133,7 +131,7 @@ def test_tags_hold_nothing_of_the_environment_but_dvcs_names(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_environment_is_read_by_name_and_never_as_a_whole(path: Path) -> None:
+def test_the_environment_is_read_by_name_and_never_as_a_whole(path):
     """So nothing of it can get into a param, a tag or a file by accident."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os.environ":
@@ -175,7 +173,7 @@ def needed() -> dict[str, str]:
     return found
 
 
-def test_every_import_is_of_a_package_that_is_declared() -> None:
+def test_every_import_is_of_a_package_that_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = [*project["dependencies"], *project["optional-dependencies"]["kaggle"]]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
@@ -200,13 +198,13 @@ def imported(source: str) -> set[str]:
     return found - sys.stdlib_module_names - {"ddpm", "stages"}
 
 
-def test_every_installed_distribution_is_pinned_to_its_version() -> None:
+def test_every_installed_distribution_is_pinned_to_its_version():
     pinned = pins()
     wrong = {name: (version, pinned.get(name)) for name, version in needed().items() if pinned.get(name) != version}
     assert not wrong, "make setup, then the command in the first lines of constraints.txt"
 
 
-def test_a_lock_has_what_the_constraints_leave_open_in_versions_that_are_allowed() -> None:
+def test_a_lock_has_what_the_constraints_leave_open_in_versions_that_are_allowed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     allowed = {each.name: each.specifier for each in map(Requirement, project["dependencies"])}
     for path in (ROOT / "locks").iterdir():

@@ -1,7 +1,5 @@
 """Model files that are something else."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

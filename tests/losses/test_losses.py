@@ -1,7 +1,5 @@
 """Every loss in the folder: one weighting for all parameterizations, and every allowed combination trains."""
 
-from __future__ import annotations
-
 import math
 from typing import get_args
 
@@ -59,7 +57,7 @@ def snr() -> Tensor:
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 @pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid", "soft_min_snr", "uncertainty", "vlb"])
-def test_a_weighting_is_the_same_objective_for_every_parameterization(name: str, parameterization: str) -> None:
+def test_a_weighting_is_the_same_objective_for_every_parameterization(name, parameterization):
     ours, other = (loss(name)(denoised(chosen)) for chosen in (parameterization, "x0"))
     assert ours.shape == (len(STEPS),)
     torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-12)
@@ -67,19 +65,19 @@ def test_a_weighting_is_the_same_objective_for_every_parameterization(name: str,
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 @pytest.mark.parametrize("space", get_args(Space))
-def test_the_space_of_simple_is_apart_from_the_target(space: str, parameterization: str) -> None:
+def test_the_space_of_simple_is_apart_from_the_target(space, parameterization):
     """The same belief about x_0 costs what it costs if that space is the target."""
     ours = loss("simple", space=space)(denoised(parameterization))
     torch.testing.assert_close(ours, loss("simple")(denoised(space)), rtol=1e-6, atol=1e-12)
 
 
-def test_the_space_of_simple_is_by_default_the_target() -> None:
+def test_the_space_of_simple_is_by_default_the_target():
     case = denoised("flow")
     assert torch.equal(loss("simple")(case), case.squared_error())
     assert not torch.allclose(loss("simple", space="x0")(case), case.squared_error())
 
 
-def test_the_published_weights() -> None:
+def test_the_published_weights():
     ratio, squared = snr(), x_0_error()
     torch.testing.assert_close(loss("min_snr", gamma=3.0)(denoised("v")), ratio.clamp(max=3) * squared)
     epsilon = denoised("epsilon")
@@ -89,7 +87,7 @@ def test_the_published_weights() -> None:
     torch.testing.assert_close(loss("min_snr")(epsilon), (5 / ratio).clamp(max=1) * epsilon.squared_error())
 
 
-def test_the_published_weights_since() -> None:
+def test_the_published_weights_since():
     ratio, squared = snr(), x_0_error()
     sigma, data = ratio**-0.5, 0.7
     edm = (sigma**2 + data**2) / (sigma * data) ** 2
@@ -102,7 +100,7 @@ def test_the_published_weights_since() -> None:
 
 
 @pytest.mark.parametrize("data", [0.1, 0.5, 1.0])
-def test_edm_is_the_unweighted_error_of_its_own_target(data: float) -> None:
+def test_edm_is_the_unweighted_error_of_its_own_target(data):
     """c_out^2 lambda = 1, table 1."""
     target = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": data}}, "p")
     case = denoised("edm")._replace(parameterization=target)
@@ -111,7 +109,7 @@ def test_edm_is_the_unweighted_error_of_its_own_target(data: float) -> None:
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
 @pytest.mark.parametrize("bias", [2.0, 0.0, -1.0])
-def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule: str, bias: float) -> None:
+def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule, bias):
     """The integral of sigmoid(bias - log SNR) times epsilon's squared error, of the best network for data that are
     N(0, variance); in t, the chain's sum."""
     T, levels = 1000, np.linspace(-60, 60, 100_001)
@@ -126,7 +124,7 @@ def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule: str
         assert float(loss("sigmoid", bias=bias)(case).mean()) == pytest.approx(integral, rel=0.02)
 
 
-def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteriors() -> None:
+def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteriors():
     case = denoised("epsilon")
     schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
     beta, alpha, alpha_bar = (
@@ -138,14 +136,14 @@ def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteri
 
 
 @pytest.mark.parametrize("variance", variant.names("variances"))
-def test_vlb_is_never_negative_and_least_for_the_truth(variance: str) -> None:
+def test_vlb_is_never_negative_and_least_for_the_truth(variance):
     case = denoised("x0", variance)
     wrong, right = loss("vlb")(case), loss("vlb")(case._replace(output=case.x_0))
     assert (right >= 0).all()
     assert (right < wrong).all()
 
 
-def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb() -> None:
+def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb():
     gradients = []
     for name in ("hybrid", "simple", "vlb"):
         case = denoised("epsilon", "learned_range", grad=True)
@@ -161,7 +159,7 @@ def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb() -> None:
 
 
 @pytest.mark.parametrize("name", variant.names("losses"))
-def test_the_flags_tell_the_truth(name: str) -> None:
+def test_the_flags_tell_the_truth(name):
     chosen = loss(name)
     case = denoised("v", "learned_range", grad=True)
     chosen(case).sum().backward()
@@ -185,7 +183,7 @@ def config_of(parameterization: str, name: str, variance: str, zero_terminal_snr
 
 
 @pytest.mark.parametrize("found", ALLOWED, ids=lambda found: "-".join(map(str, found[:4])))
-def test_every_allowed_combination_trains_and_its_loss_falls(found: tuple[str, str, str, bool, object]) -> None:
+def test_every_allowed_combination_trains_and_its_loss_falls(found):
     options = {"steps": STEPS_TO_FALL, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
     trainer = Trainer(
         small(diffusion=config_of(*found[:4]), train=options, model=TINY).training(), pictures(16), torch.device("cpu")
@@ -202,7 +200,7 @@ def test_every_allowed_combination_trains_and_its_loss_falls(found: tuple[str, s
     assert after < before
 
 
-def test_the_means_bound_is_that_of_its_own_output() -> None:
+def test_the_means_bound_is_that_of_its_own_output():
     """When the network predicts the posterior mean, its output is the step from x_t to the reverse mean."""
     case = denoised("mean")
     x_0 = case.parameterization.predict(case.output, case.x_t, case.at).x_0
@@ -210,7 +208,7 @@ def test_the_means_bound_is_that_of_its_own_output() -> None:
     torch.testing.assert_close(posterior_mean(x_0, case.x_t, case.at), reverse)
 
 
-def test_uncertainty_starts_as_edm_and_is_finite_without_signal() -> None:
+def test_uncertainty_starts_as_edm_and_is_finite_without_signal():
     case = denoised("v")
     torch.testing.assert_close(loss("uncertainty")(case), loss("edm")(case), rtol=0, atol=0)
     fresh = LogVariance()
@@ -221,7 +219,7 @@ def test_uncertainty_starts_as_edm_and_is_finite_without_signal() -> None:
     assert fresh(at._replace(signal=torch.zeros_like(at.signal))).isfinite().all()
 
 
-def test_u_becomes_the_logarithm_of_each_noise_levels_loss() -> None:
+def test_u_becomes_the_logarithm_of_each_noise_levels_loss():
     """The least of L / exp(u) + u is at u = log L: for losses that differ a hundredfold over the chain."""
     schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
     at = Chain(schedule).at(torch.arange(1, T + 1))

@@ -1,7 +1,5 @@
 """Every metric declares what its scores mean, and they mean it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,13 +39,13 @@ def measure(name: str, fake: Features, real: RealFeatures) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def clean(real: RealFeatures) -> Clean:
+def clean(real) -> Clean:
     """Of the held-out images, by metric, measured once."""
     return cache(lambda name: measure(name, real.held_out, real))
 
 
 @pytest.fixture(scope="module")
-def spoiled(digits: Path, real: RealFeatures, held_out: Images) -> Callable[[str], Features]:
+def spoiled(digits, real, held_out) -> Callable[[str], Features]:
     """Their features, by damage, extracted once."""
     labels = open_split(digits, "test")[1]
     return cache(lambda damage: extract(real.network, DAMAGE[damage](held_out, labels), 64, CPU))
@@ -59,14 +57,14 @@ def judged(name: str, real: RealFeatures) -> list[metric.Score]:
     return [score for score in metric.get(name).scores if not score.of and score.name != other]
 
 
-def test_no_two_scores_have_the_same_name() -> None:
+def test_no_two_scores_have_the_same_name():
     names = [score.name for score in (*SCORES, metric.CLASS_ACCURACY, *metric.LIKELIHOOD)]
     assert len(set(names)) == len(names)
     assert metric.makers() == {score.name: name for name in NAMES for score in metric.get(name).scores}
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
-def test_a_score_has_a_direction_and_a_floor_or_is_another_estimate_of_one(score: metric.Score) -> None:
+def test_a_score_has_a_direction_and_a_floor_or_is_another_estimate_of_one(score):
     assert score.direction in get_args(metric.Direction)
     assert set(score.sees) <= metric.DAMAGE.keys() - {metric.HARMLESS, metric.STATIC}
     assert (score.floor is None) == bool(score.of)
@@ -74,14 +72,14 @@ def test_a_score_has_a_direction_and_a_floor_or_is_another_estimate_of_one(score
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_makes_what_it_declares_and_the_same_again(name: str, real: RealFeatures, clean: Clean) -> None:
+def test_it_makes_what_it_declares_and_the_same_again(name, real, clean):
     found = clean(name)
     assert {score.name for score in judged(name, real)} <= found.keys()
     assert measure(name, real.held_out, real) == found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name: str, real: RealFeatures) -> None:
+def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name, real):
     chosen = settings(name)
     least, why = metric.get(name).least(chosen, real.extractor.dimensions)
 
@@ -97,9 +95,7 @@ def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name: str,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_large_set_is_scored_like_a_small_one(
-    name: str, real: RealFeatures, clean: Clean, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_set_is_scored_like_a_small_one(name, real, clean, monkeypatch):
     usual = clean(name)
     monkeypatch.setattr(distances, "MOST", 500)  # of the real images, only a part is looked at
     large = replace(real, **frechet.statistics(real.features))
@@ -111,7 +107,7 @@ def test_a_large_set_is_scored_like_a_small_one(
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_ROW])
-def test_the_order_of_images_does_not_matter(name: str, real: RealFeatures, clean: Clean) -> None:
+def test_the_order_of_images_does_not_matter(name, real, clean):
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(real.held_out.features)))
     shuffled = Features(*(part[order] for part in real.held_out))
     expected = clean(name)
@@ -119,9 +115,7 @@ def test_the_order_of_images_does_not_matter(name: str, real: RealFeatures, clea
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_how_much_is_in_memory_at_once_does_not_matter(
-    name: str, real: RealFeatures, clean: Clean, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_much_is_in_memory_at_once_does_not_matter(name, real, clean, monkeypatch):
     expected = clean(name)
     module = sys.modules[type(metric.get(name)).__module__]
     for size in ("ROWS", "AT_ONCE"):
@@ -131,7 +125,7 @@ def test_how_much_is_in_memory_at_once_does_not_matter(
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if metric.get(name).compares and name != "fld"])
-def test_the_train_images_themselves_get_the_best_value(name: str, real: RealFeatures) -> None:
+def test_the_train_images_themselves_get_the_best_value(name, real):
     found = measure(name, Features(real.features, torch.zeros(len(real.features), 10)), real)
     for score in judged(name, real):
         best = 1 if score.is_share else 0
@@ -156,9 +150,7 @@ DAMAGE: dict[str, Callable[[Images, NDArray[np.int64]], Images]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", NAMES)
-def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor(
-    name: str, damage: str, real: RealFeatures, clean: Clean, spoiled: Callable[[str], Features]
-) -> None:
+def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor(name, damage, real, clean, spoiled):
     claimed = [score for score in judged(name, real) if damage in score.sees]
     if not claimed:
         pytest.skip("it claims nothing")
@@ -169,7 +161,7 @@ def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_page_says_what_its_file_says(name: str) -> None:
+def test_the_page_says_what_its_file_says(name):
     row = next((line for line in PAGE.splitlines() if line.startswith(f"| {name} |")), "")
     assert row, f"docs/metrics.md: {name} has no row in the table of metrics"
     scores = [score for score in metric.get(name).scores if not score.of]
@@ -180,7 +172,7 @@ def test_the_page_says_what_its_file_says(name: str) -> None:
     assert paper in (sys.modules[type(metric.get(name)).__module__].__doc__ or "").replace("\n", " ")
 
 
-def test_declarations_and_settings_are_read_without_torch() -> None:
+def test_declarations_and_settings_are_read_without_torch():
     code = (
         "import sys; from ddpm.verdicts import metrics; from ddpm.params import config; config.load(); "
         "sys.exit(', '.join({'torch', 'torch_fidelity', 'scipy'} & sys.modules.keys()) or None)"

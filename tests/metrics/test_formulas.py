@@ -1,7 +1,5 @@
 """Scores are those of closed forms, of formulas in float64, and of the packages that published them."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,7 +46,7 @@ def normal(seed: int, count: int, dimensions: int, mean: float = 0.0, sd: float 
 # --- Gaussians
 
 
-def test_the_frechet_distance_and_mind_of_isotropic_gaussians_are_the_same_closed_form() -> None:
+def test_the_frechet_distance_and_mind_of_isotropic_gaussians_are_the_same_closed_form():
     """|mu|^2 + D (s - 1)^2, Dowson & Landau 1982; MIND by E (theta . mu)^2 = |mu|^2 / D."""
     fake, real = normal(0, 4000, 8, 0.5, 1.5), normal(1, 6000, 8)
     expected = 8 * 0.5**2 + 8 * 0.5**2
@@ -56,7 +54,7 @@ def test_the_frechet_distance_and_mind_of_isotropic_gaussians_are_the_same_close
     assert measure("mind", fake, real)["mind"] == pytest.approx(expected, rel=0.06)
 
 
-def test_mmd_of_isotropic_gaussians_is_the_closed_form_and_the_bias_of_a_v_statistic() -> None:
+def test_mmd_of_isotropic_gaussians_is_the_closed_form_and_the_bias_of_a_v_statistic():
     n, m, d, sigma, spread = 3000, 4000, 4, 2.0, 1.5
 
     def kernel(mean: float, variance: float) -> float:
@@ -75,7 +73,7 @@ def test_mmd_of_isotropic_gaussians_is_the_closed_form_and_the_bias_of_a_v_stati
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (60, 90), (64, 35)])
-def test_every_distance_is_the_formula(n: int, m: int) -> None:
+def test_every_distance_is_the_formula(n, m):
     fake, real = normal(0, n, 5, 0.3, 1.2), normal(1, m, 5)
 
     sigma = [np.cov(part, rowvar=False) for part in (fake, real)]
@@ -96,7 +94,7 @@ def test_every_distance_is_the_formula(n: int, m: int) -> None:
 
 
 @given(n=st.integers(1, 40), m=st.integers(1, 40))
-def test_a_coupling_moves_everything_in_order_and_costs_what_repeated_values_cost(n: int, m: int) -> None:
+def test_a_coupling_moves_everything_in_order_and_costs_what_repeated_values_cost(n, m):
     share, ours, theirs = mind.coupling(n, m)
     assert len(share) <= n + m - 1
     np.testing.assert_allclose(np.bincount(ours, share), np.full(n, 1 / n))
@@ -105,7 +103,7 @@ def test_a_coupling_moves_everything_in_order_and_costs_what_repeated_values_cos
     assert np.square(x[ours] - y[theirs]) @ share == pytest.approx(np.square(np.repeat(x, m) - np.repeat(y, n)).mean())
 
 
-def test_vendi_is_the_entropy_of_the_kernels_eigenvalues() -> None:
+def test_vendi_is_the_entropy_of_the_kernels_eigenvalues():
     fake = normal(0, 120, 7, 1.0)
     unit = fake / np.linalg.norm(fake, axis=1, keepdims=True)
     values = np.linalg.eigvalsh(unit @ unit.T / len(fake)).clip(1e-300)
@@ -114,7 +112,7 @@ def test_vendi_is_the_entropy_of_the_kernels_eigenvalues() -> None:
 
 @given(groups=st.integers(1, 9))
 @settings(max_examples=9)
-def test_vendi_counts_groups_that_have_nothing_in_common(groups: int) -> None:
+def test_vendi_counts_groups_that_have_nothing_in_common(groups):
     fake = np.tile(np.eye(9)[:groups], (20, 1)) * 3
     assert measure("vendi", fake, fake)["vendi"] == pytest.approx(groups)
 
@@ -129,14 +127,14 @@ def of_prdc(fake: Array, real: Array, k: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 300, 5), (300, 200, 2), (150, 150, 3)])
-def test_density_and_coverage_are_those_of_prdc(n: int, m: int, k: int) -> None:
+def test_density_and_coverage_are_those_of_prdc(n, m, k):
     fake, real = normal(0, n, 6, 0.2, 0.9), normal(1, m, 6)
     found, expected = measure(DensityCoverage(neighbours=k), fake, real), of_prdc(fake, real, k)
     assert found["density"] == pytest.approx(expected["density"], rel=1e-4)
     assert found["coverage"] == pytest.approx(expected["coverage"], abs=1e-6)
 
 
-def test_precision_and_recall_are_those_of_prdc() -> None:
+def test_precision_and_recall_are_those_of_prdc():
     fake, real = normal(0, 200, 6, 0.2, 0.9), normal(1, 300, 6)
     found, expected = measure("prc", fake, real), of_prdc(fake, real, OPTIONS.prc_neighborhood)
     assert found["precision"] == pytest.approx(expected["precision"], abs=0.006)  # a tie or two at a ball's edge
@@ -144,7 +142,7 @@ def test_precision_and_recall_are_those_of_prdc() -> None:
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 300, 5), (300, 200, 2)])
-def test_clipped_density_and_coverage_are_the_formulas(n: int, m: int, k: int) -> None:
+def test_clipped_density_and_coverage_are_the_formulas(n, m, k):
     fake, real = normal(0, n, 6, 0.2, 0.9), normal(1, m, 6)
     apart = cdist(real, real) + np.diag(np.full(m, np.inf))
     radius = np.sort(apart, axis=1)[:, k - 1]
@@ -162,7 +160,7 @@ def test_clipped_density_and_coverage_are_the_formulas(n: int, m: int, k: int) -
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_a_share_of_bad_samples_lowers_both_by_that_share(share: float) -> None:
+def test_a_share_of_bad_samples_lowers_both_by_that_share(share):
     real, drawn = normal(0, 3000, 8), normal(1, 2000, 8)
     drawn[: int(share * len(drawn))] += 100
     found = measure("density_coverage", drawn, real)
@@ -170,7 +168,7 @@ def test_a_share_of_bad_samples_lowers_both_by_that_share(share: float) -> None:
     assert found["clipped_coverage"] == pytest.approx(1 - share, abs=0.05)
 
 
-def test_an_outlier_fools_density_but_not_the_clipped_one() -> None:
+def test_an_outlier_fools_density_but_not_the_clipped_one():
     real, bad = normal(0, 500, 4), normal(1, 200, 4, 6.0, 0.3)
     real[:6] = 30 + normal(2, 6, 4)  # their balls would reach the bad samples
     real[0] = 12
@@ -188,7 +186,7 @@ def log_likelihood(points: Array, centres: Array, variances: Array) -> Array:
     return np.log(np.mean(each, axis=0))
 
 
-def test_widths_are_the_most_likely_ones() -> None:
+def test_widths_are_the_most_likely_ones():
     centres, points = normal(0, 4, 2), normal(1, 60, 2)
     remote = multivariate_normal([0, 0], 1)
 
@@ -204,13 +202,13 @@ def test_widths_are_the_most_likely_ones() -> None:
     np.testing.assert_allclose(np.log(found), least.x[:-1], atol=0.02)
 
 
-def test_surprise_is_the_mean_log_likelihood_per_feature() -> None:
+def test_surprise_is_the_mean_log_likelihood_per_feature():
     points, centres, variances = normal(0, 50, 3), normal(1, 20, 3), np.linspace(0.1, 2, 20)
     found = fld.surprise(*(torch.from_numpy(each) for each in (points, centres, variances)))
     assert found == pytest.approx(-log_likelihood(points, centres, variances).mean() / 3, rel=1e-9)
 
 
-def test_fld_is_low_for_new_images_and_high_for_copies_and_other_images() -> None:
+def test_fld_is_low_for_new_images_and_high_for_copies_and_other_images():
     train, new = normal(0, 600, 4), normal(1, 600, 4)
     scores = {name: measure("fld", fake, train) for name, fake in
               {"new": new, "copies": train + 1e-6, "far": new + 2, "wide": 3 * new}.items()}  # fmt: skip
@@ -224,14 +222,14 @@ def test_fld_is_low_for_new_images_and_high_for_copies_and_other_images() -> Non
 
 @given(n=st.integers(1, 30), m=st.integers(1, 30), offset=st.floats(-1000, 1000))
 @settings(max_examples=30)
-def test_distances_are_those_of_float64(n: int, m: int, offset: float) -> None:
+def test_distances_are_those_of_float64(n, m, offset):
     x, y = (torch.from_numpy(normal(seed, count, 3) + offset).float() for seed, count in ((0, n), (1, m)))
     found = torch.cat([part for _, part in distances.squared(x, y)])
     np.testing.assert_allclose(found, cdist(x, y, "sqeuclidean"), rtol=1e-3, atol=1e-3)
     assert (found >= 0).all()
 
 
-def test_a_part_is_chosen_by_row_and_a_smaller_one_lies_within_a_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_chosen_by_row_and_a_smaller_one_lies_within_a_larger(monkeypatch):
     features = torch.arange(1000.0)[:, None]
     small, large = (set(distances.part(features, count).flatten().tolist()) for count in (50, 300))
     assert len(small) == 50
@@ -243,7 +241,7 @@ def test_a_part_is_chosen_by_row_and_a_smaller_one_lies_within_a_larger(monkeypa
 
 
 @pytest.mark.parametrize("chosen", [Cmmd(images=150), DensityCoverage(images=150)])
-def test_a_metric_of_every_pair_looks_at_a_part_of_large_sets(chosen: metric.Metric) -> None:
+def test_a_metric_of_every_pair_looks_at_a_part_of_large_sets(chosen):
     fake, real = normal(0, 300, 4), normal(1, 400, 4)
     parts = (distances.part(torch.from_numpy(each), 150).numpy() for each in (fake, real))
     assert measure(chosen, fake, real) == measure(chosen, *parts)

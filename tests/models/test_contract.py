@@ -1,7 +1,5 @@
 """What every architecture guarantees: a new file in ddpm/variants/networks/ is covered as soon as it exists."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 
@@ -67,9 +65,7 @@ def batch(channels: int = 3) -> tuple[Tensor, Tensor]:
 
 @SHAPES
 @pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (1, 2), (3, 3), (3, 6)])
-def test_an_image_goes_in_and_the_outputs_asked_for_come_out(
-    name: str, fields: dict[str, Any], channels: int, outputs: int
-) -> None:
+def test_an_image_goes_in_and_the_outputs_asked_for_come_out(name, fields, channels, outputs):
     made = awake(network(name, fields, channels, outputs))
     out = made(*batch(channels))
     assert out.shape == (2, outputs, SIZE, SIZE)
@@ -80,9 +76,7 @@ def test_an_image_goes_in_and_the_outputs_asked_for_come_out(
 @SHAPES
 @settings(max_examples=15)
 @given(data=st.data(), channels=st.integers(1, 5), rows=st.integers(1, 5), columns=st.integers(1, 5))
-def test_an_image_of_any_shape_comes_out_as_it_went_in(
-    name: str, fields: dict[str, Any], data: st.DataObject, channels: int, rows: int, columns: int
-) -> None:
+def test_an_image_of_any_shape_comes_out_as_it_went_in(name, fields, data, channels, rows, columns):
     factor = 4 if name in SMALL else 8  # of patches, or of levels
     height, width = factor * rows, factor * columns
     if "attention_sizes" in fields:
@@ -103,7 +97,7 @@ def test_an_image_of_any_shape_comes_out_as_it_went_in(
         ("edm2", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "head_width": 8}),
     ],
 )
-def test_images_of_a_few_pixels_can_be_learned(name: str, fields: dict[str, Any], sides: tuple[int, int]) -> None:
+def test_images_of_a_few_pixels_can_be_learned(name, fields, sides):
     torch.manual_seed(0)
     made = architecture(name, **fields).network(Shape(1, *sides), 1)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.03)
@@ -121,12 +115,12 @@ def test_images_of_a_few_pixels_can_be_learned(name: str, fields: dict[str, Any]
 @pytest.mark.parametrize(
     ("name", "fields"), [(name, fields) for name in SMALL if name not in NOT_ZERO for fields in SMALL[name]]
 )
-def test_the_output_is_zero_when_freshly_made_as_the_papers_say(name: str, fields: dict[str, Any]) -> None:
+def test_the_output_is_zero_when_freshly_made_as_the_papers_say(name, fields):
     assert not network(name, fields)(*batch()).any()
 
 
 @SHAPES
-def test_evaluation_is_deterministic_and_each_image_and_its_time_stand_alone(name: str, fields: dict[str, Any]) -> None:
+def test_evaluation_is_deterministic_and_each_image_and_its_time_stand_alone(name, fields):
     made = awake(network(name, fields)).eval()
     x, t = batch()
     out = made(x, t)
@@ -137,7 +131,7 @@ def test_evaluation_is_deterministic_and_each_image_and_its_time_stand_alone(nam
 
 
 @SHAPES
-def test_the_gradient_reaches_every_parameter(name: str, fields: dict[str, Any]) -> None:
+def test_the_gradient_reaches_every_parameter(name, fields):
     made = awake(network(name, fields))
     made(*batch()).square().sum().backward()
     without = [key for key, parameter in made.named_parameters() if parameter.grad is None or not parameter.grad.any()]
@@ -145,7 +139,7 @@ def test_the_gradient_reaches_every_parameter(name: str, fields: dict[str, Any])
 
 
 @SHAPES
-def test_zero_initialised_parameters_wake_up_by_training(name: str, fields: dict[str, Any]) -> None:
+def test_zero_initialised_parameters_wake_up_by_training(name, fields):
     made = network(name, fields)
     optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
     for _ in range(4):
@@ -156,9 +150,7 @@ def test_zero_initialised_parameters_wake_up_by_training(name: str, fields: dict
 
 
 @SHAPES
-def test_a_class_matters_none_is_the_last_and_without_classes_there_are_no_weights(
-    name: str, fields: dict[str, Any]
-) -> None:
+def test_a_class_matters_none_is_the_last_and_without_classes_there_are_no_weights(name, fields):
     torch.manual_seed(0)
     made = awake(architecture(name, **fields).network(Shape(3, SIZE, SIZE), 3, 5)).eval()
     nn.init.normal_(made.classes.weight, std=10)  # some papers start so small that float32 hardly shows it
@@ -174,7 +166,7 @@ def test_a_class_matters_none_is_the_last_and_without_classes_there_are_no_weigh
 
 
 @SHAPES
-def test_bfloat16_autocast_gives_nearly_the_same_output(name: str, fields: dict[str, Any]) -> None:
+def test_bfloat16_autocast_gives_nearly_the_same_output(name, fields):
     made = awake(network(name, fields)).eval()
     expected = made(*batch())
     with torch.autocast("cpu", torch.bfloat16):
@@ -185,9 +177,7 @@ def test_bfloat16_autocast_gives_nearly_the_same_output(name: str, fields: dict[
 
 @SHAPES
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_recomputed_activations_give_the_same_gradients_from_less_memory(
-    name: str, fields: dict[str, Any], dropout: float
-) -> None:
+def test_recomputed_activations_give_the_same_gradients_from_less_memory(name, fields, dropout):
     """To the bit, with dropout by key and without."""
     if dropout:
         if "dropout" not in type(architecture(name, **fields)).model_fields:
@@ -221,7 +211,7 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(
 
 
 @SHAPES
-def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name: str, fields: dict[str, Any]) -> None:
+def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name, fields):
     first, second = network(name, fields), network(name, fields)
     state = first.state_dict()
     assert set(state) == {key for key, _ in first.named_parameters()}, "EMA averages no buffers"
@@ -256,8 +246,6 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name:
         ("dit", {"width": 384, "heads": 5}, 16, "heads"),
     ],
 )
-def test_an_impossible_shape_is_refused_by_its_fields_name(
-    name: str, fields: dict[str, Any], image_size: int | tuple[int, int], named: str
-) -> None:
+def test_an_impossible_shape_is_refused_by_its_fields_name(name, fields, image_size, named):
     with pytest.raises(ValueError, match=f"^{named}: "), torch.device("meta"):
         architecture(name, **fields).network(Shape.of(3, image_size), 3)

@@ -1,7 +1,5 @@
 """The diffusion transformer against published parameter counts and against diffusers with the same weights."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -21,9 +19,7 @@ CLASSES = 1000  # ImageNet's
     [(12, 384, 6, 33, 6.06), (12, 768, 12, 130, 23.01), (24, 1024, 16, 458, 80.71), (28, 1152, 16, 675, 118.64)],
     ids=["S/2", "B/2", "L/2", "XL/2"],
 )
-def test_parameters_and_flops_are_the_papers(
-    depth: int, width: int, heads: int, millions: int, gigaflops: float
-) -> None:
+def test_parameters_and_flops_are_the_papers(depth, width, heads, millions, gigaflops):
     """On latents of 32x32x4 with doubled outputs; the paper counts a multiplication with its addition as one flop."""
     with torch.device("meta"):
         network = DiT(depth=depth, width=width, heads=heads).network(Shape(4, 32, 32), 8, CLASSES)
@@ -34,7 +30,7 @@ def test_parameters_and_flops_are_the_papers(
     assert counter.get_total_flops() / 2e9 == pytest.approx(gigaflops, rel=2e-3)
 
 
-def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None:
+def test_diffusers_network_gives_the_same_output_from_the_same_weights():
     torch.manual_seed(0)
     shape = DiT(patch_size=2, depth=2, width=24, heads=3)
     ours = shape.network(Shape(3, 8, 8), 6).eval()
@@ -82,7 +78,7 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights() -> None
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 5), (5, 3)])
-def test_a_patchs_position_is_its_own_column_and_row(rows: int, columns: int) -> None:
+def test_a_patchs_position_is_its_own_column_and_row(rows, columns):
     """The formula, patch by patch, in the order in which a convolution's output is flattened."""
     width = 12
     found = positions(rows, columns, width).view(rows, columns, width)
@@ -95,7 +91,7 @@ def test_a_patchs_position_is_its_own_column_and_row(rows: int, columns: int) ->
             torch.testing.assert_close(found[row, column], torch.tensor(expected))
 
 
-def test_each_patch_of_an_oblong_image_comes_back_in_its_place() -> None:
+def test_each_patch_of_an_oblong_image_comes_back_in_its_place():
     """A fresh network's blocks mix nothing: without positions it does to each patch what it does to it alone."""
     torch.manual_seed(0)
     shape = DiT(patch_size=2, depth=1, width=8, heads=1)

@@ -1,7 +1,5 @@
 """The UNet of EDM2: its published size, and magnitudes that no layer changes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from ddpm.variants.networks.edm2 import EDM2
 
 
 @pytest.mark.parametrize(("channels", "millions"), [(128, 124), (192, 280), (256, 498)], ids=["XS", "S", "M"])
-def test_parameters_are_the_papers(channels: int, millions: int) -> None:
+def test_parameters_are_the_papers(channels, millions):
     """Of the networks for latents of ImageNet-512, with 1,000 classes, of which "no class" is none here."""
     shape = EDM2(base_channels=channels, multipliers=(1, 2, 3, 4), attention_sizes=(16, 8))
     with torch.device("meta"):
@@ -24,7 +22,7 @@ def magnitude(x: torch.Tensor) -> float:
     return float(x.detach().square().mean().sqrt())
 
 
-def test_every_part_keeps_the_magnitude() -> None:
+def test_every_part_keeps_the_magnitude():
     torch.manual_seed(0)
     a, b = torch.randn(2, 4, 64, 32, 32)
     parts = {
@@ -37,7 +35,7 @@ def test_every_part_keeps_the_magnitude() -> None:
     assert {name: round(magnitude(part), 1) for name, part in parts.items()} == dict.fromkeys(parts, 1.0)
 
 
-def test_magnitudes_are_kept_through_the_whole_network() -> None:
+def test_magnitudes_are_kept_through_the_whole_network():
     torch.manual_seed(0)
     network = EDM2(base_channels=32, head_width=16, attention_sizes=(8,)).network(Shape(3, 16, 16), 3)
     found: list[float] = []
@@ -48,7 +46,7 @@ def test_magnitudes_are_kept_through_the_whole_network() -> None:
     assert 0.5 < min(found) <= max(found) < 2
 
 
-def test_training_keeps_the_weights_magnitude_whatever_the_optimizer_does() -> None:
+def test_training_keeps_the_weights_magnitude_whatever_the_optimizer_does():
     torch.manual_seed(0)
     layer = Layer(8, 4, 3)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)

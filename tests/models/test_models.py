@@ -1,7 +1,5 @@
 """How a params file sets up the UNet: impossible shapes are refused by name, the rest is where it should be."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -42,18 +40,18 @@ def inputs() -> tuple[Tensor, Tensor]:
         ({"attention_sizes": [], "middle_attention": False}, 0),
     ],
 )
-def test_attention_stands_where_it_is_asked_for(fields: dict[str, Any], attends: int) -> None:
+def test_attention_stands_where_it_is_asked_for(fields, attends):
     network = small_network(8, **fields)
     assert sum(type(module).__name__ == "SelfAttention" for module in network.modules()) == attends
 
 
 @pytest.mark.parametrize("kind", ["pixel", "channel"])
-def test_dropout_acts_in_training_alone(kind: str) -> None:
+def test_dropout_acts_in_training_alone(kind):
     network, (x, t) = unzeroed(small_network(dropout=0.5, dropout_kind=kind)), inputs()
     assert not torch.equal(network(x, t), network(x, t))
     network.eval()
     assert torch.equal(network(x, t), network(x, t))
 
 
-def test_without_zero_init_a_new_network_puts_out_something() -> None:
+def test_without_zero_init_a_new_network_puts_out_something():
     assert small_network(zero_init=False)(*inputs()).any()

@@ -1,7 +1,5 @@
 """The UNet against published parameter counts and against other implementations with the same weights."""
 
-from __future__ import annotations
-
 from itertools import chain
 from typing import Any
 
@@ -50,15 +48,13 @@ def adm(base_channels: int, *multipliers: int, blocks: int = 2) -> UNet:
         (adm(256, 1, 1, 2, 2, 4, 4), 256, 6, 1000, 554e6),
     ],
 )
-def test_parameter_counts_are_the_published_ones(
-    shape: UNet, image_size: int, outputs: int, classes: int, published: float
-) -> None:
+def test_parameter_counts_are_the_published_ones(shape, image_size, outputs, classes, published):
     with torch.device("meta"):
         found = count(shape.network(Shape(3, image_size, image_size), outputs, classes))
     assert found == published if isinstance(published, int) else round(found / 1e6) * 1e6 == published
 
 
-def test_the_articles_network_has_the_same_weights_and_gives_the_same_output() -> None:
+def test_the_articles_network_has_the_same_weights_and_gives_the_same_output():
     torch.manual_seed(0)
     peer = article.ArticleUNet().eval()
     assert count(peer) == 25_636_483
@@ -125,9 +121,7 @@ SMALL: dict[str, Any] = {"base_channels": 16, "groups": 8, "dropout": 0.0}
     ],
 )
 @pytest.mark.parametrize("sides", [(16, 16), (16, 40)])
-def test_diffusers_network_gives_the_same_output_from_the_same_weights(
-    peer: Any, shape: UNet, outputs: int, sides: tuple[int, int]
-) -> None:
+def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer, shape, outputs, sides):
     torch.manual_seed(0)
     theirs, ours = peer().eval(), shape.network(Shape(3, *sides), outputs).eval()
     assert count(ours) == count(theirs)
@@ -183,7 +177,7 @@ def _renamed(module: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
     return state
 
 
-def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
+def test_dropout_kinds_drop_pixels_or_whole_channels():
     torch.manual_seed(0)
     x = torch.ones(4, 8, 6, 6)
     for kind, whole in (("pixel", False), ("channel", True)):
@@ -193,7 +187,7 @@ def test_dropout_kinds_drop_pixels_or_whole_channels() -> None:
         assert torch.equal(dropped.any(2), dropped.all(2)) == whole
 
 
-def test_patches_are_the_images_pixels_as_channels() -> None:
+def test_patches_are_the_images_pixels_as_channels():
     """A network on patches equals the plain one with the same weights, on the image with its pixels as channels."""
     shape = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (), "groups": 4}
     patched = UNet(patch_size=2, **shape).network(Shape(1, 16, 16), 2).eval()
@@ -211,14 +205,14 @@ def test_patches_are_the_images_pixels_as_channels() -> None:
             torch.testing.assert_close(out[:, channel, i::2, j::2], expected[:, 4 * channel + index])
 
 
-def test_patches_that_do_not_fit_the_image_are_refused() -> None:
+def test_patches_that_do_not_fit_the_image_are_refused():
     shape = UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=())
     with pytest.raises(ValueError, match="after patch_size: 3"):
         shape.network(Shape(1, 16, 16), 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8)])
-def test_upsampling_by_parity_is_upsampling_then_convolution(size: tuple[int, int]) -> None:
+def test_upsampling_by_parity_is_upsampling_then_convolution(size):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, *size, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.randn(5, 3, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)

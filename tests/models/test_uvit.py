@@ -1,7 +1,5 @@
 """U-ViT against its published sizes, and each image's skip connections."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
@@ -15,9 +13,7 @@ from ddpm.variants.networks.uvit import UViT
     [(12, 512, 8, 32, 2, 44), (16, 768, 12, 64, 4, 131), (20, 1024, 16, 64, 4, 287)],
     ids=["S/2, CIFAR-10", "M/4, ImageNet 64", "L/4, ImageNet 64"],
 )
-def test_parameters_are_the_papers(
-    depth: int, width: int, heads: int, image: int, patch_size: int, millions: int
-) -> None:
+def test_parameters_are_the_papers(depth, width, heads, image, patch_size, millions):
     """Without the embedding of classes that the ImageNet networks have: a millionth of each."""
     shape = UViT(depth=depth, width=width, heads=heads, patch_size=patch_size)
     with torch.device("meta"):
@@ -27,7 +23,7 @@ def test_parameters_are_the_papers(
     assert round(found / 1e6) == millions
 
 
-def test_each_block_gets_the_output_of_its_mirror_image() -> None:
+def test_each_block_gets_the_output_of_its_mirror_image():
     """Of the blocks on the way down only the k-th reaches the k-th from the end but by the middle."""
     torch.manual_seed(0)
     network = UViT(patch_size=4, depth=6, width=16, heads=2).network(Shape(3, 8, 8), 3).eval()
@@ -43,7 +39,7 @@ def test_each_block_gets_the_output_of_its_mirror_image() -> None:
     assert all(one is other for one, other in zip(given, reversed(made), strict=True))
 
 
-def test_the_last_convolution_reaches_across_the_edges_of_patches() -> None:
+def test_the_last_convolution_reaches_across_the_edges_of_patches():
     network = UViT(patch_size=4, depth=2, width=16, heads=2, init="authors").network(Shape(1, 8, 8), 1)
     pixels = torch.zeros(1, 1, 8, 8)
     pixels[..., 3, 3] = 1
@@ -52,7 +48,7 @@ def test_the_last_convolution_reaches_across_the_edges_of_patches() -> None:
 
 
 @pytest.mark.parametrize(("init", "scaled"), [("auto", True), ("scaled", True), ("authors", False)])
-def test_a_narrow_network_starts_scaled_unless_the_authors_weights_are_asked_for(init: str, scaled: bool) -> None:
+def test_a_narrow_network_starts_scaled_unless_the_authors_weights_are_asked_for(init, scaled):
     """The authors' are N(0, 0.02^2) for layers and positions, whatever the width, and N(0, 1) for classes."""
     torch.manual_seed(0)
     network = UViT(depth=2, width=64, heads=2, init=init).network(Shape(1, 16, 16), 2, classes=9)
@@ -65,7 +61,7 @@ def test_a_narrow_network_starts_scaled_unless_the_authors_weights_are_asked_for
     assert torch.equal(network.smooth(image), image) == scaled
 
 
-def test_the_papers_widths_start_as_the_authors_do() -> None:
+def test_the_papers_widths_start_as_the_authors_do():
     networks = []
     for init in ("auto", "authors"):
         torch.manual_seed(0)

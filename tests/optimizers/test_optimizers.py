@@ -1,9 +1,6 @@
 """Every optimizer in the folder keeps the contract: it learns, resumes to the same bytes, and waits for no device."""
 
-from __future__ import annotations
-
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +44,7 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
 
 @OPTIMIZERS
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_resumed_training_goes_on_to_the_same_bytes(name: str, precision: str, folder: Path) -> None:
+def test_a_resumed_training_goes_on_to_the_same_bytes(name, precision, folder):
     options = {"precision": precision, "warmup_steps": 4, "augmentation": {"name": "non_leaking"}}
     whole, checkpoints = trainer(name, **options), Checkpoints("run")
     checkpoints.folder.mkdir(parents=True)
@@ -67,7 +64,7 @@ def test_a_resumed_training_goes_on_to_the_same_bytes(name: str, precision: str,
 
 
 @OPTIMIZERS
-def test_the_loss_falls_and_what_is_shipped_has_learned_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
     made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
     losses = torch.stack([made.step(step)[0] for step in range(1, 61)])
     assert losses[-10:].mean() < 0.75 * losses[:5].mean()
@@ -78,14 +75,14 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name: str, monkeypat
 
 
 @OPTIMIZERS
-def test_no_step_waits_for_the_device(name: str) -> None:
+def test_no_step_waits_for_the_device(name):
     made = trainer(name)
     with NoWaiting():
         made.step(1)
         made.step(2)
 
 
-def test_adam_is_adamw_without_decay() -> None:
+def test_adam_is_adamw_without_decay():
     first, second = trainer("adam"), trainer("adamw", {"weight_decay": 0.0})
     for step in (1, 2, 3):
         first.step(step)
@@ -101,7 +98,7 @@ def test_adam_is_adamw_without_decay() -> None:
 @pytest.mark.parametrize(
     ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
 )
-def test_hidden_weights_are_those_of_inner_layers_of_every_network(name: str, fields: dict[str, Any]) -> None:
+def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields):
     network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(3, 16, 16), 3, 5)
     known = {id(weight) for weight in hidden_weights(network)}
     names = {key for key, weight in network.named_parameters() if id(weight) in known}
@@ -119,9 +116,7 @@ def test_hidden_weights_are_those_of_inner_layers_of_every_network(name: str, fi
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_muon_makes_the_step_of_each_hidden_matrix_nearly_orthogonal_and_as_large_as_adamws(
-    layout: torch.memory_format,
-) -> None:
+def test_muon_makes_the_step_of_each_hidden_matrix_nearly_orthogonal_and_as_large_as_adamws(layout):
     torch.manual_seed(0)
     network = nn.ModuleDict({"kernel": nn.Conv2d(8, 16, 3), "linear": nn.Linear(32, 16)}).to(memory_format=layout)
     weights = [network["kernel"].weight, network["linear"].weight]
@@ -140,7 +135,7 @@ def test_muon_makes_the_step_of_each_hidden_matrix_nearly_orthogonal_and_as_larg
             assert 0.1 < step.square().mean().sqrt() / 0.01 < 0.4, "AdamW's is 0.2 to 0.4 of the learning rate"
 
 
-def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state() -> None:
+def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
     layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     hidden = [layers[0].weight]
     made = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
@@ -160,7 +155,7 @@ def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state() 
     assert all(torch.equal(value, state(other)[key]) for key, value in kept.items())
 
 
-def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_without_muon_is_named(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(UserError, match=r"train.optimizer: muon needs torch 2.9 or newer, and this is 2"):
         trainer("muon")
@@ -169,7 +164,7 @@ def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- schedule_free
 
 
-def test_what_schedule_free_ships_is_the_librarys_average() -> None:
+def test_what_schedule_free_ships_is_the_librarys_average():
     made = trainer("schedule_free", {"betas": [0.8, 0.99], "weight_decay": 0.1}, warmup_steps=3)
     for step in range(1, 6):
         made.step(step)

@@ -1,7 +1,5 @@
 """Every parameterization in the folder gives the same x_0, epsilon and reverse mean."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -42,7 +40,7 @@ def gaussian(seed: int) -> Tensor:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name: str, schedule: str) -> None:
+def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name, schedule):
     """For data N(m, s^2), E[x_0 | x_t] is linear in x_t. Targets are linear, so theirs is the network's best output."""
     at, mean, deviation = constants(schedule), 0.3, 0.5
     x_t = at.signal * mean + gaussian(0) * (at.signal**2 * deviation**2 + at.sigma**2).sqrt()
@@ -58,7 +56,7 @@ def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name: str, sc
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_x_0_scale_converts_the_squared_error(name: str) -> None:
+def test_x_0_scale_converts_the_squared_error(name):
     at, chosen = constants(), parameterization(name)
     x_t, output, error = gaussian(1), gaussian(2), gaussian(3)
     moved = chosen.predict(output + error, x_t, at).x_0 - chosen.predict(output, x_t, at).x_0
@@ -67,14 +65,14 @@ def test_x_0_scale_converts_the_squared_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_signal_x_0_is_finite_unless_the_parameterization_says_so(name: str) -> None:
+def test_without_signal_x_0_is_finite_unless_the_parameterization_says_so(name):
     at, chosen = constants("linear", zero_terminal_snr=True), parameterization(name)
     x_0 = chosen.predict(gaussian(1), gaussian(2), at).x_0
     assert bool(x_0[-1].isfinite().all()) == (not chosen.divides_by_signal)
     assert x_0[:-1].isfinite().all()
 
 
-def test_v_target_equals_diffusers() -> None:
+def test_v_target_equals_diffusers():
     peer = DDPMScheduler(T, beta_schedule="squaredcos_cap_v2")
     at, x_0, epsilon = constants(), gaussian(0), gaussian(1)
     peer.alphas_cumprod = torch.zeros(T, dtype=torch.float64)
@@ -85,7 +83,7 @@ def test_v_target_equals_diffusers() -> None:
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
 @pytest.mark.parametrize("name", NAMES)
-def test_targets_are_of_the_same_size_at_every_t(name: str, schedule: str) -> None:
+def test_targets_are_of_the_same_size_at_every_t(name, schedule):
     """For x_0 of N(0, s^2), a linear target's variance is the sum of its squares at x_0 = s and at epsilon = 1. It is
     1, except for the flow: as published, that is the difference of two independent N(0, 1).
     """
@@ -99,7 +97,7 @@ def test_targets_are_of_the_same_size_at_every_t(name: str, schedule: str) -> No
 
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
-def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) -> None:
+def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule):
     """At no t is an error of the output amplified more; near t = 1 it shrinks."""
     at = whole_chain(schedule)
     mean, epsilon = (parameterization(name).x_0_scale(at) for name in ("mean", "epsilon"))
@@ -108,7 +106,7 @@ def test_the_means_output_gives_x_0_at_least_as_well_as_epsilons(schedule: str) 
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
+def test_the_mean_is_a_step_from_x_t(schedule):
     """A step of the posterior, which at the first step is the image itself, to float32 rounding of the constants."""
     at, x_0, epsilon = constants(schedule), gaussian(0), gaussian(1)
     x_t = q_sample(x_0, epsilon, at)
@@ -125,7 +123,7 @@ def test_the_mean_is_a_step_from_x_t(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "linear", "cosine"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", ["edm", "flow", "v"])
-def test_what_divides_by_neither_signal_nor_noise_loses_no_digit(name: str, dtype: torch.dtype, schedule: str) -> None:
+def test_what_divides_by_neither_signal_nor_noise_loses_no_digit(name, dtype, schedule):
     """There and back costs a few roundings of the largest value of the images, 4e-7 of it in float32."""
     at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
     chosen, x_0, epsilon = parameterization(name), gaussian(0).to(dtype), gaussian(1).to(dtype)
@@ -139,7 +137,7 @@ def test_what_divides_by_neither_signal_nor_noise_loses_no_digit(name: str, dtyp
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("other", ["epsilon", "v", "x0"])
 @pytest.mark.parametrize("name", ["edm", "flow"])
-def test_edm_and_flow_say_the_same_as_every_other(name: str, other: str, dtype: torch.dtype, schedule: str) -> None:
+def test_edm_and_flow_say_the_same_as_every_other(name, other, dtype, schedule):
     """If the other divides by little signal or noise, so does the tolerance."""
     at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
     ours, theirs = parameterization(name), parameterization(other)
@@ -154,7 +152,7 @@ def test_edm_and_flow_say_the_same_as_every_other(name: str, other: str, dtype: 
     )
 
 
-def test_edm_is_the_papers_preconditioning() -> None:
+def test_edm_is_the_papers_preconditioning():
     """D(x; s) = c_skip x + c_out F(c_in x), table 1, of the image x = x_t / signal with noise s = sigma / signal."""
     at, data = constants(), 0.3
     chosen = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": data}}, "p")
@@ -173,7 +171,7 @@ def test_edm_is_the_papers_preconditioning() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
-def test_edm_of_unit_data_is_minus_v_to_the_bit(schedule: str, dtype: torch.dtype) -> None:
+def test_edm_of_unit_data_is_minus_v_to_the_bit(schedule, dtype):
     at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
     unit = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": 1.0}}, "p")
     v, x_0, epsilon = parameterization("v"), gaussian(0).to(dtype), gaussian(1).to(dtype)
@@ -185,7 +183,7 @@ def test_edm_of_unit_data_is_minus_v_to_the_bit(schedule: str, dtype: torch.dtyp
     assert torch.equal(unit.x_0_scale(at), v.x_0_scale(at))
 
 
-def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:
+def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line():
     """With its length taken out, and s = t / T: d x / d s is the flow."""
     at, x_0, epsilon = constants("rectified_flow"), gaussian(0), gaussian(1)
     s = (STEPS.double() / T)[:-1, None, None, None]  # at T, max_beta leaves a little signal
@@ -196,7 +194,7 @@ def test_on_the_rectified_flow_chain_x_t_is_a_point_on_the_line() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
-def test_every_target_can_be_learned(name: str) -> None:
+def test_every_target_can_be_learned(name):
     """By a tiny network in 200 steps of L_simple: the error is v's, which is 1 if nothing is known of x_0."""
     families = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
     options = {"steps": 200, "batch_size": 32, "learning_rate": 5e-3, "gradient_clip": 1.0, "lr_decay": "cosine"}

@@ -4,8 +4,6 @@ Base 64, multipliers 1, 2, 4, 4, attention at the heights 16 and 8 of a 32x32 im
 ``nn.MultiheadAttention`` of 4 heads, sinusoids looked up in a frozen embedding.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

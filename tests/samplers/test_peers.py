@@ -3,8 +3,6 @@
 If a scheduler makes its tables in float32, the test puts float64 ones in their place.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 
@@ -97,7 +95,7 @@ def assert_near(state: Tensor, theirs: Tensor, tolerance: float) -> None:
 
 @PRECISIONS
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_ddim_equals_diffusers(eta: float, dtype: torch.dtype, tolerance: float) -> None:
+def test_ddim_equals_diffusers(eta, dtype, tolerance):
     peer = DDIMScheduler(T, beta_schedule="linear", clip_sample=False, timestep_spacing="leading", steps_offset=0)
     peer.alphas_cumprod = torch.from_numpy(WHOLE.alpha_bar).to(dtype)
     peer.final_alpha_cumprod = torch.tensor(1.0, dtype=dtype)
@@ -111,7 +109,7 @@ def test_ddim_equals_diffusers(eta: float, dtype: torch.dtype, tolerance: float)
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
-def test_ancestral_equals_diffusers(variance: str) -> None:
+def test_ancestral_equals_diffusers(variance):
     peer = DDPMScheduler(100, beta_schedule="linear", beta_end=0.2, variance_type=variance, clip_sample=False)
     peer.alphas_cumprod = torch.cumprod(1 - peer.betas.double(), 0)
     schedule = NoiseSchedule.from_betas(peer.betas.double().numpy())
@@ -132,7 +130,7 @@ def test_ancestral_equals_diffusers(variance: str) -> None:
 @PRECISIONS
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
 @pytest.mark.parametrize("steps", [5, 20])
-def test_dpmpp_2m_equals_diffusers(steps: int, spacing: Spacing, dtype: torch.dtype, tolerance: float) -> None:
+def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
     """Update by update: their ``step`` casts x to float32, and lowers the second-to-last order below 15 steps."""
     peer = DPMSolverMultistepScheduler(T, beta_schedule="linear")
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
@@ -158,7 +156,7 @@ def of_steps(
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
-def test_dpmpp_2m_sde_equals_diffusers(spacing: Spacing) -> None:
+def test_dpmpp_2m_sde_equals_diffusers(spacing):
     peer = DPMSolverMultistepScheduler(T, beta_schedule="linear", algorithm_type="sde-dpmsolver++")
     schedule, states = of_steps("dpmpp_2m_sde", 20, spacing)
     visit(peer, schedule, torch.float64)
@@ -173,7 +171,7 @@ def test_dpmpp_2m_sde_equals_diffusers(spacing: Spacing) -> None:
         assert_near(state, theirs, 1e-10)
 
 
-def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight() -> None:
+def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight():
     """k-diffusion's formulas, in its x / signal and with its signs; theirs lacks a factor of 2 in the square."""
     schedule, states = of_steps("dpmpp_3m_sde", 12)
     path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
@@ -196,7 +194,7 @@ def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight() -> None
         assert_near(states[step], x * end.signal, 1e-10)
 
 
-def test_dpmpp_sde_equals_k_diffusions() -> None:
+def test_dpmpp_sde_equals_k_diffusions():
     """k-diffusion's formulas from every other level, with its own midpoint: the next level; r is where that lies.
 
     Its two noises are increments of one Brownian path: the second is over the whole step, and contains the first.
@@ -220,7 +218,7 @@ def test_dpmpp_sde_equals_k_diffusions() -> None:
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
-def test_deis_equals_diffusers(spacing: Spacing) -> None:
+def test_deis_equals_diffusers(spacing):
     """Update by update: their ``step`` lowers the second-to-last order."""
     peer = DEISMultistepScheduler(T, beta_schedule="linear", solver_order=3)
     schedule, states = of_steps("deis", 20, spacing)
@@ -238,7 +236,7 @@ def test_deis_equals_diffusers(spacing: Spacing) -> None:
         assert_near(state, theirs, 1e-8)  # their integrals cancel
 
 
-def test_ipndm_equals_diffusers() -> None:
+def test_ipndm_equals_diffusers():
     """Their network predicts v."""
     peer = IPNDMScheduler(T)
     schedule, states = of_steps("ipndm", 20)
@@ -253,7 +251,7 @@ def test_ipndm_equals_diffusers() -> None:
         assert_near(state, theirs, 1e-10)
 
 
-def test_euler_equals_diffusers_flow_matching() -> None:
+def test_euler_equals_diffusers_flow_matching():
     """Their x is our x over signal + sigma, their sigma the share of sigma in that sum, and they cast x to float32."""
     peer = FlowMatchEulerDiscreteScheduler(T)
     schedule, states = of_steps("euler", 20)
@@ -271,7 +269,7 @@ def test_euler_equals_diffusers_flow_matching() -> None:
 @PRECISIONS
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_unipc_equals_diffusers(order: int, spacing: Spacing, dtype: torch.dtype, tolerance: float) -> None:
+def test_unipc_equals_diffusers(order, spacing, dtype, tolerance):
     peer = UniPCMultistepScheduler(T, beta_schedule="linear", solver_order=order, solver_type="bh2")
     schedule = WHOLE.respace(timesteps(WHOLE, 12, spacing))
     visit(peer, schedule, dtype)
@@ -308,7 +306,7 @@ def distance(one: Tensor, other: Tensor) -> float:
     return float((one - other).square().mean().sqrt())
 
 
-def test_heun_tends_to_diffusers_as_steps_shorten() -> None:
+def test_heun_tends_to_diffusers_as_steps_shorten():
     """Both are of second order, and so is their difference; at t = 1, before the step to the image."""
     whole, apart = exact.even_in_log_snr(160), []
     for steps in (80, 160):
@@ -319,7 +317,7 @@ def test_heun_tends_to_diffusers_as_steps_shorten() -> None:
 
 
 @pytest.mark.parametrize("ratio", [1.1, 2.0, 5.0])
-def test_heun_near_the_image_weighs_as_diffusers(ratio: float) -> None:
+def test_heun_near_the_image_weighs_as_diffusers(ratio):
     """A first step between levels of little noise: what each adds to DDIM's step."""
     schedule = NoiseSchedule(np.array([14.0, 14.0 - 2 * np.log(ratio)]), np.arange(1, 3))
     whole = exact.mixture(schedule)
@@ -360,7 +358,7 @@ def noises_of(count: int) -> Noise:
     return lambda t: noise.gaussian(0, "reverse", torch.arange(count), t, (2, 1, 1)).double()
 
 
-def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten() -> None:
+def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten():
     """With the same noise, at t = 1, before the step to the image."""
     whole, apart, x_T = exact.even_in_log_snr(320), [], pixels(64)
     for steps in (80, 160):
@@ -374,7 +372,7 @@ def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten() -> None:
     assert np.log2(apart[0] / apart[1]) > 1.5
 
 
-def test_edm_stochastics_noise_is_that_of_diffusers() -> None:
+def test_edm_stochastics_noise_is_that_of_diffusers():
     """For data that is 0 alone, for which Heun's steps are Euler's. Their raised levels are the ones that ours visits;
     they raise x at the start of a step, we at the end, and they cast it to float32."""
     schedule = WHOLE.respace(timesteps(WHOLE, 20, "trailing"))
@@ -418,7 +416,7 @@ def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
 
 @pytest.mark.parametrize("steps", [10, 20, 50])
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "quadratic", "sigmoid"])
-def test_heun_is_nearer_to_the_solution_than_edms_own_weights(schedule: str, steps: int) -> None:
+def test_heun_is_nearer_to_the_solution_than_edms_own_weights(schedule, steps):
     """Cosine's sigma / signal falls steeply at the noise end, linear's at the image."""
     whole, solution = solved(schedule)
     visited = whole.respace(timesteps(whole, steps, "uniform"))
@@ -429,7 +427,7 @@ def test_heun_is_nearer_to_the_solution_than_edms_own_weights(schedule: str, ste
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
-def test_heuns_second_evaluation_does_no_harm_in_few_steps(schedule: str, steps: int) -> None:
+def test_heuns_second_evaluation_does_no_harm_in_few_steps(schedule, steps):
     whole, solution = solved(schedule)
     visited = whole.respace(timesteps(whole, steps, "uniform"))
     heun, ddim = (distance(of_mixture(name, whole, visited, pixels(200))[-1], solution) for name in ("heun", "ddim"))

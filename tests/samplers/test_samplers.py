@@ -1,7 +1,5 @@
 """Every sampler with a denoiser whose answer is known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise
@@ -54,7 +52,7 @@ def start(count: int, shape: tuple[int, ...] = PIXELS) -> Tensor:
 
 @pytest.mark.parametrize("schedule", WHOLE)
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name: str, schedule: str) -> None:
+def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name, schedule):
     whole, count = WHOLE[schedule], 10_000
     visited = chain(whole, 200) if name in NEED_MANY_STEPS else chain(whole, 60, "log_snr")
     states = sampler(name).steps(exact.gaussian(whole), start(count), visited, noises(count), SMALL)
@@ -67,7 +65,7 @@ def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name: str,
 @pytest.mark.parametrize("schedule", WHOLE)
 @pytest.mark.parametrize("name", variant.names("samplers"))
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
-def test_every_sampler_works_at_few_steps_and_yields_each(name: str, steps: int, schedule: str) -> None:
+def test_every_sampler_works_at_few_steps_and_yields_each(name, steps, schedule):
     whole, chosen = WHOLE[schedule], sampler(name)
     denoise = exact.mixture(whole)
     states = list(chosen.steps(denoise, start(5), chain(whole, steps), noises(5), SMALL))
@@ -80,7 +78,7 @@ def test_every_sampler_works_at_few_steps_and_yields_each(name: str, steps: int,
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_one_step_is_the_denoisers_own_answer(name: str) -> None:
+def test_one_step_is_the_denoisers_own_answer(name):
     whole = WHOLE["cosine"]
     denoise, x_T = exact.mixture(whole), start(5)
     (only,) = sampler(name).steps(denoise, x_T, chain(whole, 1), noises(5), SMALL)
@@ -88,7 +86,7 @@ def test_one_step_is_the_denoisers_own_answer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
-def test_float32_states_stay_float32_and_close_to_float64(name: str) -> None:
+def test_float32_states_stay_float32_and_close_to_float64(name):
     whole, x_T = WHOLE["linear"], start(50)
     states = sampler(name).steps(exact.mixture(whole), x_T, chain(whole, 20), noises(50), SMALL)
     single = Chain(chain(whole, 20).schedule)
@@ -104,7 +102,7 @@ def test_float32_states_stay_float32_and_close_to_float64(name: str) -> None:
         torch.testing.assert_close(near.double(), state, rtol=0, atol=2e-5)
 
 
-def test_ddim_with_eta_one_is_the_ancestral_sampler_of_small_variance() -> None:
+def test_ddim_with_eta_one_is_the_ancestral_sampler_of_small_variance():
     whole = WHOLE["cosine"]
     states = [
         list(chosen.steps(exact.gaussian(whole), start(4), chain(whole, 50), noises(4), SMALL))
@@ -123,9 +121,7 @@ def test_ddim_with_eta_one_is_the_ancestral_sampler_of_small_variance() -> None:
         ("edm_stochastic", {"s_tmax": 0.0}, "heun"),
     ],
 )
-def test_without_noise_it_is_its_deterministic_relative(
-    name: str, fields: dict[str, float], same: str, schedule: str
-) -> None:
+def test_without_noise_it_is_its_deterministic_relative(name, fields, same, schedule):
     whole = WHOLE[schedule]
     found, known = (
         list(chosen.steps(exact.mixture(whole), start(4), chain(whole, 20), noises(4), SMALL))
@@ -134,7 +130,7 @@ def test_without_noise_it_is_its_deterministic_relative(
     torch.testing.assert_close(found, known, rtol=0, atol=1e-11)
 
 
-def test_ddim_on_the_flow_chain_is_eulers_method_on_the_flow_ode() -> None:
+def test_ddim_on_the_flow_chain_is_eulers_method_on_the_flow_ode():
     """Written out: x = (1 - s) x_0 + s epsilon, dx/ds = epsilon - x_0, s = t / T."""
     whole = variant.build("schedules", {"name": "rectified_flow"}, "s").noise_schedule(T)
     denoise, path = exact.mixture(whole), levels(chain(whole, 20).schedule)
@@ -170,7 +166,7 @@ def of_parabola(name: str, **fields: float) -> Iterator[tuple[Level, Level, Tens
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-def test_dpmpp_3m_is_exact_if_x_0_is_a_parabola(eta: float) -> None:
+def test_dpmpp_3m_is_exact_if_x_0_is_a_parabola(eta):
     for begin, end, x, after in of_parabola("dpmpp_3m_sde", eta=eta):
         rate, last, h = 1 + eta, end.log_ratio, end.log_ratio - begin.log_ratio
         drift = quad(
@@ -180,7 +176,7 @@ def test_dpmpp_3m_is_exact_if_x_0_is_a_parabola(eta: float) -> None:
         torch.testing.assert_close(after, expected, rtol=0, atol=1e-11)
 
 
-def test_deis_is_exact_if_epsilon_is_a_parabola() -> None:
+def test_deis_is_exact_if_epsilon_is_a_parabola():
     """d(x / signal) = epsilon d(sigma / signal), from x = signal x_0 + sigma epsilon on."""
     for begin, end, _, after in of_parabola("deis"):
         known, last, h = parabola(begin.log_ratio), end.log_ratio, end.log_ratio - begin.log_ratio
@@ -190,7 +186,7 @@ def test_deis_is_exact_if_epsilon_is_a_parabola() -> None:
 
 
 @pytest.mark.parametrize("name", ["dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"])
-def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise(name: str) -> None:
+def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise(name):
     """For data that is 0 alone: x_t is N(0, sigma^2) at every level, for any eta."""
     whole = WHOLE["linear"]
     visited, count = chain(whole, 12), 20_000
@@ -203,7 +199,7 @@ def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise(name:
             assert float(state.std()) == pytest.approx(end.sigma, rel=0.02)
 
 
-def test_heun_is_near_the_solution_where_little_signal_is_left() -> None:
+def test_heun_is_near_the_solution_where_little_signal_is_left():
     """EDM's own weight is unbounded there: 10 steps with it leave these points 6.8 away on average."""
     whole = WHOLE["cosine"]
     truth, coarse = (
@@ -213,7 +209,7 @@ def test_heun_is_near_the_solution_where_little_signal_is_left() -> None:
     assert (coarse - truth).square().sum(1).sqrt().mean() < 0.02
 
 
-def test_levels_lead_from_noise_to_the_image() -> None:
+def test_levels_lead_from_noise_to_the_image():
     path = levels(WHOLE["zero_terminal_snr"].respace(timesteps(WHOLE["linear"], 5, "uniform")))
     assert [level.t for level in path] == [1000, 750, 500, 251, 1, 0]
     assert path[0][1:] == (0.0, 1.0, -float("inf"))

@@ -1,7 +1,5 @@
 """Which steps of the training chain sampling visits."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import numpy as np
@@ -22,7 +20,7 @@ def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False) -> Nois
     return variant.build("schedules", spec, "s").noise_schedule(T)
 
 
-def test_the_config_allows_each_spacing_that_there_is() -> None:
+def test_the_config_allows_each_spacing_that_there_is():
     assert set(get_args(Spacing)) == set(SPACINGS)
 
 
@@ -33,9 +31,7 @@ def test_the_config_allows_each_spacing_that_there_is() -> None:
     data=st.data(),
     terminal=st.booleans(),
 )
-def test_timesteps_are_distinct_ascending_and_end_at_T(
-    spacing: Spacing, name: str, length: int, data: st.DataObject, terminal: bool
-) -> None:
+def test_timesteps_are_distinct_ascending_and_end_at_T(spacing, name, length, data, terminal):
     schedule = whole(length, name, terminal)
     steps = data.draw(st.integers(1, length))
     visited = timesteps(schedule, steps, spacing)
@@ -46,12 +42,12 @@ def test_timesteps_are_distinct_ascending_and_end_at_T(
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_as_many_steps_as_the_chain_has_visit_all(spacing: Spacing) -> None:
+def test_as_many_steps_as_the_chain_has_visit_all(spacing):
     assert timesteps(whole(100), 100, spacing).tolist() == list(range(1, 101))
     assert timesteps(whole(1), 1, spacing).tolist() == [1]
 
 
-def test_the_papers_spacings() -> None:
+def test_the_papers_spacings():
     assert timesteps(whole(1000), 5, "uniform").tolist() == [1, 251, 500, 750, 1000]
     assert timesteps(whole(1000), 5, "trailing").tolist() == [200, 400, 600, 800, 1000]
     # Lin et al. 2023, table 2: trailing at 50 steps is 1000, 980, ... 20
@@ -62,7 +58,7 @@ def test_the_papers_spacings() -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_log_snr_is_even_where_the_chain_is_fine_enough(name: str) -> None:
+def test_log_snr_is_even_where_the_chain_is_fine_enough(name):
     schedule = whole(4000, name)
     visited = timesteps(schedule, 12, "log_snr")
     log_snr = schedule.log_snr[visited - 1]
@@ -72,7 +68,7 @@ def test_log_snr_is_even_where_the_chain_is_fine_enough(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "karras"])
-def test_karras_is_equation_5_between_the_chains_ends(name: str) -> None:
+def test_karras_is_equation_5_between_the_chains_ends(name):
     schedule, steps, rho = whole(4000, name), 18, 7
     sigma = np.exp(-schedule.log_snr / 2)
     place = np.arange(steps) / (steps - 1)
@@ -83,7 +79,7 @@ def test_karras_is_equation_5_between_the_chains_ends(name: str) -> None:
     assert found[[0, -1]].tolist() == sigma[[-1, 0]].tolist()
 
 
-def test_karras_visits_its_own_schedule_evenly() -> None:
+def test_karras_visits_its_own_schedule_evenly():
     """That schedule's levels are equation 5's too, so even steps of it are."""
     visited = timesteps(whole(1000, "karras"), 10, "karras")
     assert visited == pytest.approx(timesteps(whole(1000, "karras"), 10, "uniform"), abs=1)

@@ -1,7 +1,5 @@
 """Every schedule in the folder keeps the contract; those that diffusers also has agree with it."""
 
-from __future__ import annotations
-
 import math
 import re
 import shutil
@@ -32,7 +30,7 @@ def schedule(name: str, **fields: float) -> Schedule:
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=20)
 @given(T=st.integers(10, 4000))
-def test_signal_falls_and_noise_grows_at_every_step(name: str, T: int) -> None:
+def test_signal_falls_and_noise_grows_at_every_step(name, T):
     chain = schedule(name).noise_schedule(T)
     assert len(chain) == T
     assert chain.alpha_bar.dtype == np.float64
@@ -46,7 +44,7 @@ def test_signal_falls_and_noise_grows_at_every_step(name: str, T: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=20)
 @given(T=st.integers(10, 4000), shift=st.floats(-6, 6))
-def test_a_shift_adds_to_log_snr_and_zero_terminal_snr_ends_without_signal(name: str, T: int, shift: float) -> None:
+def test_a_shift_adds_to_log_snr_and_zero_terminal_snr_ends_without_signal(name, T, shift):
     plain = schedule(name).noise_schedule(T)
     shifted = schedule(name, log_snr_shift=shift).noise_schedule(T)
     np.testing.assert_allclose(shifted.log_snr, plain.log_snr + shift, rtol=0, atol=1e-12)
@@ -59,14 +57,14 @@ def test_a_shift_adds_to_log_snr_and_zero_terminal_snr_ends_without_signal(name:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_zero_terminal_snr_equals_diffusers(name: str) -> None:
+def test_zero_terminal_snr_equals_diffusers(name):
     ours = schedule(name, zero_terminal_snr=True).noise_schedule(1000)
     betas = rescale_zero_terminal_snr(torch.from_numpy(schedule(name).noise_schedule(1000).beta))
     np.testing.assert_allclose(ours.alpha_bar, np.cumprod(1 - betas.numpy()), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("b", [0.1, 0.6, 1.0])
-def test_an_input_scale_is_a_shift(b: float) -> None:
+def test_an_input_scale_is_a_shift(b):
     """Chen's sqrt(alpha_bar) b x_0 + sqrt(1 - alpha_bar) epsilon, divided by its norm for x_0 of unit variance."""
     plain = schedule("cosine").noise_schedule(1000).alpha_bar
     shifted = schedule("cosine", log_snr_shift=2 * math.log(b)).noise_schedule(1000).alpha_bar
@@ -74,14 +72,14 @@ def test_an_input_scale_is_a_shift(b: float) -> None:
 
 
 @pytest.mark.parametrize(("name", "peer"), [("linear", "linear"), ("scaled_linear", "scaled_linear")])
-def test_ramps_equal_diffusers_at_the_papers_length(name: str, peer: str) -> None:
+def test_ramps_equal_diffusers_at_the_papers_length(name, peer):
     chosen = schedule(name)
     theirs = DDPMScheduler(1000, chosen.beta_start, chosen.beta_end, beta_schedule=peer)
     torch.testing.assert_close(torch.tensor(chosen.betas(1000)), theirs.betas.double(), rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("T", [100, 1000, 4000])
-def test_cosine_equals_diffusers(T: int) -> None:
+def test_cosine_equals_diffusers(T):
     peer = DDPMScheduler(T, beta_schedule="squaredcos_cap_v2")
     torch.testing.assert_close(torch.tensor(schedule("cosine").betas(T)), peer.betas.double(), rtol=1e-5, atol=1e-8)
 
@@ -117,7 +115,7 @@ BETAS = {
 @pytest.mark.parametrize("name", CURVES)
 @settings(max_examples=20)
 @given(T=st.integers(10, 4000))
-def test_alpha_bar_is_the_published_curve(name: str, T: int) -> None:
+def test_alpha_bar_is_the_published_curve(name, T):
     chain = schedule(name).noise_schedule(T)
     published = np.array([CURVES[name](t / T) for t in range(1, T + 1)])
     free = chain.beta < 0.999 - 1e-9  # at the very end beta is capped, and alpha_bar departs from the curve
@@ -128,7 +126,7 @@ def test_alpha_bar_is_the_published_curve(name: str, T: int) -> None:
 
 
 @pytest.mark.parametrize("name", BETAS)
-def test_betas_are_the_published_ones(name: str) -> None:
+def test_betas_are_the_published_ones(name):
     published = np.array([BETAS[name](t) for t in range(1, 1001)])
     chain = schedule(name).noise_schedule(1000)
     np.testing.assert_allclose(chain.beta, published, rtol=1e-12, atol=1e-12)
@@ -136,7 +134,7 @@ def test_betas_are_the_published_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("T", [2, 18, 1000])
-def test_karras_visits_edms_levels(T: int) -> None:
+def test_karras_visits_edms_levels(T):
     """EDM's float32 levels, and the ends themselves: EDM's p(sigma), read as quantiles, would end at 16."""
     chain = schedule("karras").noise_schedule(T)
     peer = EDMEulerScheduler()
@@ -146,7 +144,7 @@ def test_karras_visits_edms_levels(T: int) -> None:
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_rectified_flow_equals_diffusers_and_its_shift_is_a_shift_of_log_snr(shift: float) -> None:
+def test_rectified_flow_equals_diffusers_and_its_shift_is_a_shift_of_log_snr(shift):
     """Their sigma is the noise's share in (1 - s) x_0 + s epsilon, so sigma / (1 - sigma) is our sigma over signal."""
     peer = FlowMatchEulerDiscreteScheduler(1000, shift=shift)
     share = peer.sigmas.numpy().astype(np.float64)[::-1]
@@ -154,7 +152,7 @@ def test_rectified_flow_equals_diffusers_and_its_shift_is_a_shift_of_log_snr(shi
     np.testing.assert_allclose(log_snr[:-1], 2 * np.log((1 - share[:-1]) / share[:-1]), rtol=0, atol=1e-3)  # float32
 
 
-def test_warmup_50_takes_half_the_steps() -> None:
+def test_warmup_50_takes_half_the_steps():
     betas = schedule("warmup", fraction=0.5).betas(1000)
     assert betas[499] == pytest.approx(0.02, rel=1e-12)
     assert betas[498] < 0.02
@@ -163,7 +161,7 @@ def test_warmup_50_takes_half_the_steps() -> None:
 
 @settings(max_examples=30)
 @given(tau=st.floats(0.1, 10), start=st.floats(-10, 0), width=st.floats(0.5, 10))
-def test_sigmoid_is_a_chain_or_says_why_not(tau: float, start: float, width: float) -> None:
+def test_sigmoid_is_a_chain_or_says_why_not(tau, start, width):
     chosen = schedule("sigmoid", tau=tau, start=start, end=start + width)
     try:
         chain = chosen.noise_schedule(1000)
@@ -173,14 +171,14 @@ def test_sigmoid_is_a_chain_or_says_why_not(tau: float, start: float, width: flo
         assert np.all(np.diff(chain.log_snr) < 0)
 
 
-def test_log_snr_keeps_its_digits_where_alpha_bar_is_near_1() -> None:
+def test_log_snr_keeps_its_digits_where_alpha_bar_is_near_1():
     chain = schedule("linear").noise_schedule(4000)
     exact = [math.log(float((1 - noise) / noise)) for noise in map(Fraction, chain.beta[:1].tolist())]
     assert chain.log_snr[0] == pytest.approx(exact[0], rel=1e-14)
     assert chain.one_minus_alpha_bar[0] == pytest.approx(2.5e-5, rel=1e-14)
 
 
-def test_the_constants_obey_the_papers_identities() -> None:
+def test_the_constants_obey_the_papers_identities():
     chain = schedule("linear").noise_schedule(50)
     np.testing.assert_allclose(np.cumprod(chain.alpha), chain.alpha_bar, rtol=1e-12)
     np.testing.assert_allclose(chain.alpha + chain.beta, 1, rtol=1e-12)
@@ -189,7 +187,7 @@ def test_the_constants_obey_the_papers_identities() -> None:
     assert np.all(chain.beta_tilde <= chain.beta)
 
 
-def test_a_respaced_chain_has_the_same_signal_at_the_steps_it_visits() -> None:
+def test_a_respaced_chain_has_the_same_signal_at_the_steps_it_visits():
     chain = schedule("cosine").noise_schedule(100)
     visited = np.array([1, 7, 40, 100])
     respaced = chain.respace(visited)
@@ -199,17 +197,17 @@ def test_a_respaced_chain_has_the_same_signal_at_the_steps_it_visits() -> None:
 
 
 @pytest.mark.parametrize("betas", [[0.0, 0.1], [0.1, 1.5], [0.1, -0.2]])
-def test_impossible_betas_are_refused(betas: list[float]) -> None:
+def test_impossible_betas_are_refused(betas):
     with pytest.raises(ValueError, match="every beta"):
         NoiseSchedule.from_betas(np.array(betas))
 
 
-def test_betas_too_small_to_matter_are_refused() -> None:
+def test_betas_too_small_to_matter_are_refused():
     with pytest.raises(ValueError, match="beta_3 does not"):
         NoiseSchedule.from_betas(np.array([0.5, 0.5, 1e-20, 0.5]))
 
 
-def test_a_chain_of_one_step_cannot_end_without_signal() -> None:
+def test_a_chain_of_one_step_cannot_end_without_signal():
     with pytest.raises(ValueError, match="at least 2 steps"):
         schedule("linear", zero_terminal_snr=True).noise_schedule(1)
 
@@ -229,7 +227,7 @@ class Mine(Schedule):
 
 
 @pytest.mark.slow
-def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested(tmp_path: Path) -> None:
+def test_a_file_dropped_into_the_folder_is_listed_selectable_and_contract_tested(tmp_path):
     for part in ("ddpm", "tests/schedules"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

@@ -1,7 +1,5 @@
 """The first stage: it reports what is impossible in params.yaml before DVC removes anything."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +20,7 @@ LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read(
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path, monkeypatch) -> Path:
     """The digits preset, already checked according to dvc.lock."""
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
@@ -48,9 +46,7 @@ def checked() -> int:
 
 
 @pytest.mark.parametrize("secret", ["me:hunter2@host/x.zip", "host/x.zip?token=hunter2"])
-def test_a_secret_in_the_source_is_refused_before_dvc_records_it(
-    project: Path, secret: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_secret_in_the_source_is_refused_before_dvc_records_it(project, secret, capsys):
     set_param("data.source", f"https://{secret}")
     assert checked() == 2
     assert "data.source" in (said := capsys.readouterr().err)
@@ -76,9 +72,7 @@ def test_a_secret_in_the_source_is_refused_before_dvc_records_it(
         ("device", "cuda:999", "device: 'cuda:999' is not there"),
     ],
 )
-def test_what_is_impossible_is_one_line_and_exit_code_2(
-    project: Path, key: str, value: Any, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_impossible_is_one_line_and_exit_code_2(project, key, value, line, capsys):
     set_param(key, value)
     assert checked() == 2
     said = capsys.readouterr().err
@@ -107,9 +101,7 @@ def preprocessed() -> None:
         (10, [3, "4"], None),
     ],
 )
-def test_classes_are_compared_with_data_that_is_already_here(
-    project: Path, classes: int, asked: Any, line: str | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_classes_are_compared_with_data_that_is_already_here(project, classes, asked, line, capsys):
     preprocessed()
     set_param("model.classes", classes)
     set_param("sample.classes", asked)
@@ -121,9 +113,7 @@ def test_classes_are_compared_with_data_that_is_already_here(
 
 
 @pytest.mark.parametrize(("snapshots", "fine"), [([128], True), ([64, 192], False)])
-def test_snapshots_of_epochs_are_compared_with_data_that_is_already_here(
-    project: Path, snapshots: list[int], fine: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_snapshots_of_epochs_are_compared_with_data_that_is_already_here(project, snapshots, fine, capsys):
     preprocessed()  # one image: 128 epochs of it are two batches
     for key, value in {"steps": None, "epochs": 128, "lr_decay": "constant", "snapshots": snapshots}.items():
         set_param(f"train.{key}", value)
@@ -132,9 +122,7 @@ def test_snapshots_of_epochs_are_compared_with_data_that_is_already_here(
     assert fine or capsys.readouterr().err.startswith(line)
 
 
-def test_a_model_that_guides_is_looked_at_before_anything_is_deleted(
-    project: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_that_guides_is_looked_at_before_anything_is_deleted(project, model_file, capsys):
     guide = {"weight": 2.0, "interval": [0.0, 1.0], "model": str(model_file), "sha256": files.sha256(model_file)}
     set_param("sample.guidance", guide)
     assert checked() == 2
@@ -153,9 +141,7 @@ LISTED = [
 
 
 @pytest.mark.parametrize("key", sorted(set(LISTED)))
-def test_a_key_that_dvc_would_miss_later_is_missed_here(
-    project: Path, key: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_key_that_dvc_would_miss_later_is_missed_here(project, key, capsys):
     """Even one with a default: DVC refuses to run the stage that lists it, and has removed its outputs by then."""
     section, _, name = key.partition(".")
     params = file.read()
@@ -171,9 +157,7 @@ def test_a_key_that_dvc_would_miss_later_is_missed_here(
 
 
 @pytest.mark.parametrize("channels", [2, 4, 64])
-def test_channels_that_an_extractor_cannot_see_are_one_line(
-    project: Path, channels: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_channels_that_an_extractor_cannot_see_are_one_line(project, channels, capsys):
     set_param("data.dataset", {"name": "mixture", "mixture": {"channels": channels}})
     set_param("data.channels", channels)
     assert checked() == 0
@@ -185,7 +169,7 @@ def test_channels_that_an_extractor_cannot_see_are_one_line(
     assert capsys.readouterr().err == f"error: {line}\n"
 
 
-def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
+def test_what_the_check_makes_does_not_depend_on_params(project):
     assert checked() == 0
     made = files.sha256(CHECKED)
     set_param("seed", 9)
@@ -203,7 +187,7 @@ def test_what_the_check_makes_does_not_depend_on_params(project: Path) -> None:
         ("model.unet.groups", 4, True),
     ],
 )
-def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: str, value: Any, slow: bool) -> None:
+def test_torch_is_imported_only_where_what_needs_it_changed(project, key, value, slow):
     set_param(key, value)
     command = [sys.executable, "-X", "importtime", "-m", "stages", "check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -213,7 +197,7 @@ def test_torch_is_imported_only_where_what_needs_it_changed(project: Path, key: 
     assert not imported & {"mlflow", "dvc", "torch_fidelity"}
 
 
-def test_a_place_that_cannot_be_written_to(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written_to(project, capsys):
     Path("data").rmdir()
     Path("data").write_text("a file stands where the folder should be")
     assert checked() == 2
@@ -221,7 +205,7 @@ def test_a_place_that_cannot_be_written_to(project: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("lock", [None, "", "stages: [", "stages: {check: 1}", "stages: {check: {params: {}}}"])
-def test_without_a_record_all_is_checked(project: Path, lock: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_record_all_is_checked(project, lock, capsys):
     set_param("model.unet.groups", 3)
     Path("dvc.lock").unlink()
     if lock is not None:
@@ -230,9 +214,7 @@ def test_without_a_record_all_is_checked(project: Path, lock: str | None, capsys
     assert "groups: 3 must divide" in capsys.readouterr().err
 
 
-def test_a_variant_that_git_does_not_know_is_told_so_in_dvc_s_copies(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_variant_that_git_does_not_know_is_told_so_in_dvc_s_copies(project, tmp_path, monkeypatch, capsys):
     repository = tmp_path / "repository"
     (repository / "ddpm/variants/schedules").mkdir(parents=True)
     (repository / "ddpm/variants/schedules/mine.py").write_text("")

@@ -1,7 +1,5 @@
 """The download and preprocess stages as DVC runs them."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -14,7 +12,7 @@ from tests.small_project import lay_out, set_params
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path) -> Path:
     """A folder in which ``python -m stages.X`` works on its own data and params.yaml: the digits preset."""
     lay_out(tmp_path)
     return tmp_path
@@ -25,7 +23,7 @@ def run(project: Path, stage: str, *python: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=project, capture_output=True, text=True)
 
 
-def test_digits_without_torch(project: Path) -> None:
+def test_digits_without_torch(project):
     for stage, used in {"download": "sklearn.datasets", "preprocess": "PIL.Image"}.items():
         result = run(project, stage, "-X", "importtime")
         assert result.returncode == 0, result.stderr[-2000:]
@@ -37,7 +35,7 @@ def test_digits_without_torch(project: Path) -> None:
     assert sum(manifest["counts"].values()) == 1797
 
 
-def test_one_class_is_no_plural(project: Path) -> None:
+def test_one_class_is_no_plural(project):
     (project / "mine").mkdir()
     for shade in range(10):
         Image.new("L", (16, 16), shade).save(project / f"mine/{shade}.png")
@@ -57,7 +55,7 @@ def test_one_class_is_no_plural(project: Path) -> None:
         ({"image_size": 0}, "data.image_size: 0 is not allowed"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(project: Path, values: dict[str, object], message: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(project, values, message):
     (project / "empty").mkdir()
     (project / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
     set_params(project, data=values)
@@ -69,7 +67,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(project: Path, values: dict[str, 
 
 
 @pytest.mark.slow
-def test_too_few_pictures_for_a_score_are_refused_before_the_training(project: Path) -> None:
+def test_too_few_pictures_for_a_score_are_refused_before_the_training(project):
     for label in "ab":
         (project / "mine" / label).mkdir(parents=True)
         for shade in range(20):

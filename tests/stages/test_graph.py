@@ -77,20 +77,20 @@ def _given(stage: str, key: str) -> bool:
 
 # the check computes nothing that another stage reads: it runs again when params.yaml changes, not when code does
 @pytest.mark.parametrize("stage", sorted(STAGES.keys() - {inputs.CHECK}))
-def test_every_file_that_a_stage_imports_is_its_dependency(stage: str) -> None:
+def test_every_file_that_a_stage_imports_is_its_dependency(stage):
     _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in deps)}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {sorted(missing)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_stage_depends_on_a_file_that_it_does_not_use(stage: str) -> None:
+def test_no_stage_depends_on_a_file_that_it_does_not_use(stage):
     _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     code = {dep for dep in deps if dep.endswith(".py") and not Path(dep).name.startswith("_")}
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
 
-def test_data_that_a_stage_reads_is_an_out_by_itself() -> None:
+def test_data_that_a_stage_reads_is_an_out_by_itself():
     """For a file in a folder that is one out, dvc.lock does not show whether it is the one that was made."""
     outs = {out for stage in STAGES.values() for out in stage["outs"]}
     data = {dep for stage in STAGES.values() for dep in stage["deps"] if dep.startswith("data/")}
@@ -105,7 +105,7 @@ def _model_variants() -> set[str]:
     return {module, *(f"ddpm/variants/{family}/{name}.py" for family, name in names.items())}
 
 
-def test_every_stage_comes_after_the_check() -> None:
+def test_every_stage_comes_after_the_check():
     """Otherwise DVC would remove outputs before params.yaml is checked."""
     before = {
         stage: {maker for maker in STAGES for out in STAGES[maker]["outs"] for dep in STAGES[stage]["deps"]
@@ -119,20 +119,20 @@ def test_every_stage_comes_after_the_check() -> None:
         assert inputs.CHECK in found, stage
 
 
-def test_no_out_keeps_a_stage_from_the_run_cache() -> None:
+def test_no_out_keeps_a_stage_from_the_run_cache():
     """Of the outs that are not cached, DVC allows only metrics and plots in the run cache."""
     assert all(isinstance(out, str) for stage in STAGES.values() for out in stage["outs"])
 
 
 @pytest.mark.parametrize(("path", "plot"), [(path, plot) for path, plot in PLOTS if path.endswith(".csv")])
-def test_a_plot_is_of_columns_and_of_a_template_that_are_there(path: str, plot: dict[str, str]) -> None:
+def test_a_plot_is_of_columns_and_of_a_template_that_are_there(path, plot):
     with (ROOT / path).open(newline="") as file:
         assert {plot["x"], plot["y"]} <= set(next(csv.reader(file)))
     template = plot.get("template", "simple")
     assert template == "simple" or (ROOT / f".dvc/plots/{template}.json").is_file()
 
 
-def test_pictures_and_artifacts_lie_in_a_stages_outs() -> None:
+def test_pictures_and_artifacts_lie_in_a_stages_outs():
     outs = [out for stage in STAGES.values() for out in stage["outs"]]
     for path in [*PIPELINE["plots"], *(artifact["path"] for artifact in PIPELINE["artifacts"].values())]:
         assert any(Path(path).is_relative_to(out) for out in outs), path

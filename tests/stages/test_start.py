@@ -1,7 +1,5 @@
 """Train, sample and evaluate use the params and files that they were started with, or they fail."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import json
@@ -34,7 +32,7 @@ from tests.small_project import QUICK, lay_out, set_params
 
 
 @pytest.fixture
-def project(tmp_path: Path, digits: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path, digits, empty_store, monkeypatch) -> Path:
     """A working folder in which download and preprocess have run."""
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path, digits, **QUICK)
@@ -69,7 +67,7 @@ def model_seed() -> int:
 
 
 @pytest.mark.slow
-def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
     """In each stage, after an edit just after its start; with the params restored, the same command succeeds."""
     edits = {
         "train": ({"seed": 9}, "seed was 0", "is 9"),
@@ -107,7 +105,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project: Path, capfd:
 
 
 @pytest.mark.slow
-def test_nothing_is_credited_to_params_that_did_not_make_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_credited_to_params_that_did_not_make_it(project, monkeypatch):
     """An edit while MLflow is written, which takes seconds, is refused; one after the stage's last look is found by
     the next stage, whether it runs or DVC's cache had its results."""
     Path("data/reference").mkdir()
@@ -128,7 +126,7 @@ def test_nothing_is_credited_to_params_that_did_not_make_it(project: Path, monke
         Path("params.yaml").write_text(started)
 
 
-def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -> None:
+def test_mlflow_gets_the_params_that_the_stage_was_started_with(project):
     """A key that training does not read may change meanwhile: MLflow gets the value from the start."""
     Path("data/reference").mkdir()
     assert run("train", lambda: set_params(data={"split_seed": 10})) == 0
@@ -138,7 +136,7 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project: Path) -
 
 
 @pytest.mark.slow
-def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project: Path) -> None:
+def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project):
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
     _, start = runner.begin("train")
@@ -155,7 +153,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
 
 
 @pytest.mark.slow
-def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) -> None:
+def test_sampling_does_not_need_what_training_read(project, digits):
     """As with ``dvc repro --allow-missing`` after pulling only the model."""
     Path("data/reference").mkdir()
     assert run("train") == 0
@@ -167,7 +165,7 @@ def test_sampling_does_not_need_what_training_read(project: Path, digits: Path) 
 
 
 @pytest.mark.slow
-def test_every_rank_uses_the_params_that_the_launcher_read(project: Path) -> None:
+def test_every_rank_uses_the_params_that_the_launcher_read(project):
     """They are edited while the ranks are still importing torch."""
     Path("data/reference").mkdir()
     set_params(launch={"processes": 2})
@@ -194,7 +192,7 @@ class Silent:
 
 
 @pytest.mark.slow
-def test_the_runner_cannot_change_a_value(project: Path) -> None:
+def test_the_runner_cannot_change_a_value(project):
     """With MLflow and previews as it passes them, and without: the same model and the same samples."""
     set_params(train={"grid_every": 7})
     Path("data/reference").mkdir()

@@ -1,9 +1,6 @@
 """The train stage on a GPU that does not exist: what it does before it touches one."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -14,9 +11,7 @@ from stages import __main__ as runner
 from tests.small import small
 
 
-def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(digits, tmp_path, monkeypatch):
     """cuBLAS reads the variable at its first product and never again; torch then refuses every later one."""
 
     class TouchedError(Exception):

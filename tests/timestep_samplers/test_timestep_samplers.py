@@ -1,7 +1,5 @@
 """Every timestep sampler in the folder draws from all of 1..T and leaves the loss unbiased."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -50,7 +48,7 @@ def warmed(chosen: TimestepSampler, batches: int = 40, size: int = 64) -> dict[s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_timesteps_cover_1_to_T(name: str) -> None:
+def test_timesteps_cover_1_to_T(name):
     t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(chain(T), CPU))
     assert t.dtype == torch.int64
     assert t.unique().tolist() == list(range(1, T + 1))
@@ -58,7 +56,7 @@ def test_timesteps_cover_1_to_T(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
+def test_weight_times_probability_is_uniform_over_t(name):
     """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw."""
     count = 2**18
     even = (torch.arange(count).double() + 0.5) / count
@@ -70,7 +68,7 @@ def test_weight_times_probability_is_uniform_over_t(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=30)
 @given(batch=st.integers(1, 300), T=st.integers(1, 4000), u=st.sampled_from([0.0, 0.5, 1 - 2**-53]))
-def test_no_draw_leaves_the_chain(name: str, batch: int, T: int, u: float) -> None:
+def test_no_draw_leaves_the_chain(name, batch, T, u):
     t, weight = sampler(name).draw(torch.full((batch,), u, dtype=torch.float64), T, sampler(name).state(chain(T), CPU))
     assert len(t) == len(weight) == batch
     assert t.min() >= 1
@@ -78,7 +76,7 @@ def test_no_draw_leaves_the_chain(name: str, batch: int, T: int, u: float) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weighted_losses_estimate_the_mean_over_uniform_t(name: str) -> None:
+def test_weighted_losses_estimate_the_mean_over_uniform_t(name):
     chosen = sampler(name)
     t, weight = chosen.draw(uniform(200_000), T, warmed(chosen))
     every, estimates = loss(torch.arange(1, T + 1)), weight * loss(t)
@@ -87,7 +85,7 @@ def test_weighted_losses_estimate_the_mean_over_uniform_t(name: str) -> None:
     assert float(estimates.mean()) == pytest.approx(float(every.mean()), abs=within)
 
 
-def test_stratified_takes_one_of_each_part() -> None:
+def test_stratified_takes_one_of_each_part():
     for step in range(20):
         t, _ = sampler("stratified").draw(uniform(10, step), T, {})
         assert ((t - 1) // 5).tolist() == list(range(10))
@@ -104,9 +102,7 @@ def test_stratified_takes_one_of_each_part() -> None:
     ],
 )
 @pytest.mark.parametrize("length", [1, 7, 1000])
-def test_the_published_density_is_drawn_but_for_the_uniform_share(
-    name: str, fields: dict[str, float], length: int
-) -> None:
+def test_the_published_density_is_drawn_but_for_the_uniform_share(name, fields, length):
     """Compared with SciPy's quadrature of the density over ((t - 1) / T, t / T]."""
 
     def density(u: float) -> float:
@@ -126,7 +122,7 @@ def test_the_published_density_is_drawn_but_for_the_uniform_share(
 
 
 @pytest.mark.parametrize(("schedule", "name"), [("rectified_flow", "logit_normal"), ("karras", "lognormal")])
-def test_edms_density_of_sigma(schedule: str, name: str) -> None:
+def test_edms_density_of_sigma(schedule, name):
     """Karras et al. 2022, table 1: log sigma has mean -1.2 and deviation 1.2; on the straight chain it is
     logit(t / T)."""
     drawn_from = chain(1000, schedule)
@@ -138,7 +134,7 @@ def test_edms_density_of_sigma(schedule: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["karras", "cosine", "linear"])
-def test_lognormal_gives_each_t_the_mass_around_its_noise_level(schedule: str) -> None:
+def test_lognormal_gives_each_t_the_mass_around_its_noise_level(schedule):
     drawn_from = chain(1000, schedule)
     shares = sampler("lognormal", uniform_share=0.25).state(drawn_from, CPU)["shares"].double()
     log_sigma = -drawn_from.log_snr / 2
@@ -148,7 +144,7 @@ def test_lognormal_gives_each_t_the_mass_around_its_noise_level(schedule: str) -
 
 
 @pytest.mark.parametrize("name", ["laplace", "logit_normal", "lognormal"])
-def test_without_weights_the_density_is_part_of_the_objective(name: str) -> None:
+def test_without_weights_the_density_is_part_of_the_objective(name):
     """The same t are drawn, so the mean loss is that over the density; with weights it is that over uniform t."""
     plain, weighted = sampler(name, unbiased=False), sampler(name)
     state = plain.state(chain(T), CPU)
@@ -161,14 +157,14 @@ def test_without_weights_the_density_is_part_of_the_objective(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_chain_without_signal_at_its_end_can_be_drawn_from(name: str) -> None:
+def test_a_chain_without_signal_at_its_end_can_be_drawn_from(name):
     drawn_from = chain(T, "linear", zero_terminal_snr=True)
     t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(drawn_from, CPU))
     assert t.max() == T
     assert weight.isfinite().all()
 
 
-def test_second_moment_draws_by_the_root_of_the_mean_square() -> None:
+def test_second_moment_draws_by_the_root_of_the_mean_square():
     chosen = sampler("loss_second_moment", uniform_share=1e-6)
     t, _ = chosen.draw(uniform(500_000), T, warmed(chosen))
     frequency = torch.bincount(t - 1, minlength=T) / len(t)
@@ -176,7 +172,7 @@ def test_second_moment_draws_by_the_root_of_the_mean_square() -> None:
     torch.testing.assert_close(frequency, expected / expected.sum(), rtol=0.1, atol=0)
 
 
-def test_second_moment_has_less_variance_than_uniform_where_losses_differ() -> None:
+def test_second_moment_has_less_variance_than_uniform_where_losses_differ():
     chosen = sampler("loss_second_moment")
     t, weight = chosen.draw(uniform(10_000), T, warmed(chosen))
     other, _ = sampler("uniform").draw(uniform(10_000), T, {})
@@ -185,7 +181,7 @@ def test_second_moment_has_less_variance_than_uniform_where_losses_differ() -> N
 
 @settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(1, 4), min_size=9, max_size=9), min_size=1, max_size=5))
-def test_second_moment_keeps_the_last_losses_of_each_t(batches: list[list[int]]) -> None:
+def test_second_moment_keeps_the_last_losses_of_each_t(batches):
     chosen = sampler("loss_second_moment", history=3)
     state = chosen.state(chain(4), CPU)
     seen: dict[int, list[float]] = {t: [] for t in range(1, 5)}

@@ -1,7 +1,5 @@
 """Every variance in the folder lies between the two fixed ones; the learned one agrees with diffusers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -28,7 +26,7 @@ def at() -> Coefficients:
 
 
 @pytest.mark.parametrize("name", variant.names("variances"))
-def test_log_variances_are_finite_and_in_order(name: str, at: Coefficients) -> None:
+def test_log_variances_are_finite_and_in_order(name, at):
     chosen = variance(name)
     output = torch.zeros(T, 3, 2, 2, dtype=torch.float64) if chosen.outputs == 2 else None
     log_variance = chosen.log_variance(output, at)
@@ -38,7 +36,7 @@ def test_log_variances_are_finite_and_in_order(name: str, at: Coefficients) -> N
 
 
 @pytest.mark.parametrize("name", variant.names("variances"))
-def test_the_networks_output_is_split_as_the_variance_needs(name: str) -> None:
+def test_the_networks_output_is_split_as_the_variance_needs(name):
     chosen = variance(name)
     prediction, variance_output = chosen.split(torch.arange(2.0 * 3 * chosen.outputs).view(2, -1, 1, 1))
     assert prediction.shape == (2, 3, 1, 1)
@@ -46,7 +44,7 @@ def test_the_networks_output_is_split_as_the_variance_needs(name: str) -> None:
     assert (variance_output is None) == (chosen.outputs == 1)
 
 
-def test_learned_ranges_ends_are_the_fixed_variances(at: Coefficients) -> None:
+def test_learned_ranges_ends_are_the_fixed_variances(at):
     """At v = 0 and 1; but fixed_large has beta_tilde_2 at t = 1, where the range reaches up to beta_1."""
     low, high = (
         variance("learned_range").log_variance(torch.full((T, 1, 1, 1), v, dtype=torch.float64), at) for v in (-1, 1)
@@ -57,14 +55,14 @@ def test_learned_ranges_ends_are_the_fixed_variances(at: Coefficients) -> None:
 
 
 @pytest.mark.parametrize("t", [2, 50, 100])
-def test_learned_range_equals_diffusers(t: int, at: Coefficients) -> None:
+def test_learned_range_equals_diffusers(t, at):
     output = torch.linspace(-1.5, 1.5, 12, dtype=torch.float64).view(1, 3, 2, 2)
     ours = variance("learned_range").log_variance(output, Coefficients(*(value[t - 1] for value in at)))
     theirs = PEER._get_variance(t - 1, predicted_variance=output)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=0)
 
 
-def test_fixed_large_equals_diffusers_and_has_the_posteriors_variance_at_the_first_step(at: Coefficients) -> None:
+def test_fixed_large_equals_diffusers_and_has_the_posteriors_variance_at_the_first_step(at):
     first, *_ = ours = variance("fixed_large").log_variance(None, at).flatten()
     assert first == at.log_beta_tilde[1]
     ours = ours[1:]
