@@ -49,7 +49,7 @@ def main(
         code=provenance.code,
         fingerprint=Fingerprint(hash=comparable["hash"], comparable=comparable["comparable"]),
         scores=flatten(found.scores),
-        curve=record.table(points),
+        curve=record.table(points, digits=9),
         noise_levels=record.table(found.excess, digits=4),
         costs=Costs(
             images_seen=trained["images_seen"],

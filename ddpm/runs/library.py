@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pygit2
 
 from ddpm.base import files
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import METRICS, RUN, SCORED
 from ddpm.params.config import Config
 from ddpm.runs import record
@@ -97,8 +97,9 @@ def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
 
 
 def relevant(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The params that a record has: without sections and keys that say nothing about a run."""
-    return {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    """The params that a record has: without sections and keys that say nothing about a run, and without passwords."""
+    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
+    return {key: masked(value) if isinstance(value, str) else value for key, value in params.items()}
 
 
 def changed(run: Record, root: Path = Path()) -> list[str]:

@@ -26,7 +26,7 @@ from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
 
 DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
-ERRORS = ("t", "steps", "log_snr", "error_train", "error_test")  # what is kept by noise level: half of a record else
+ERRORS = ("t", "steps", "log_snr", "error_test")  # what verdicts read by noise level; all would be half of a record
 UNCHANGED = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)  # since the last commit
 FIRST = "a plan is fixed in git before its first seed"
 
