@@ -190,7 +190,7 @@ def test_a_live_row_and_the_row_in_the_file_are_one_point(row):
     text = io.StringIO(newline="")
     csv.writer(text).writerows([Row._fields, [row.step, *(f"{value:.6g}" for value in row[1:])]])
     (read,) = csv.DictReader(io.StringIO(text.getvalue()))
-    assert view.Point.of(row._asdict()) == view.Point.of(read)
+    assert view.LossPoint.of(row._asdict()) == view.LossPoint.of(read)
 
 
 def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
