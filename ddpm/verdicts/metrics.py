@@ -20,8 +20,6 @@ MEMORISATION = "memorisation."  # prefix of the scores that show whether the sam
 GAUSSIAN = "yardsticks.gaussian"
 # prefix of the scores of other images than the model's -> what they are
 OTHERS = {GAUSSIAN: "a Gaussian", "yardsticks.class_gaussians": "one per class", "real": "real images"}
-# begins the names of the scores that are kept with a run, besides those that are judged
-RECORDED = (MEMORISATION, *(f"{prefix}." for prefix in OTHERS))
 # by name without the extractor, in the order in which they are shown
 OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
 ALONE = {score.name: score for score in metric.LIKELIHOOD}
