@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,7 +20,7 @@ from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
-from ddpm.runs import interrupted
+from ddpm.runs import library, queue
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -151,10 +152,14 @@ def repository(here: Path | None = None) -> Finding:
 
 
 def branch() -> Finding:
-    """Whether git's HEAD is on a branch, or is off it for a good reason, such as in CI."""
-    if way := interrupted.way_back():
-        return Finding("branch", "missing", "git's HEAD is on no branch since `dvc exp run` was killed", way)
-    return Finding("branch", "ok", "no killed `dvc exp run` has taken git's HEAD off one")
+    """Whether git's HEAD is on a branch. DVC takes it off while an experiment runs, and a kill leaves it there."""
+    lost = False
+    with suppress(UserError):  # no repository, as the finding before says
+        lost = library.repository().head_is_detached and "running" not in queue.unfinished().values()
+    if not lost:
+        return Finding("branch", "ok", "git's HEAD is on a branch, or DVC runs an experiment")
+    back = "`git checkout -` goes back to the branch before; if `git stash list` names DVC, `git stash pop` too"
+    return Finding("branch", "note", "git's HEAD is on no branch, as after a kill of `dvc exp run`", back)
 
 
 def device(checked: Config) -> Iterator[Finding]:
