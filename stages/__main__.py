@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
-from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import check_content
 from ddpm.params import config, credit, file, inputs
@@ -142,8 +142,7 @@ def begin(name: str) -> tuple[Config, Start]:
     start = Start(name, params, inputs.read(name, params=params))
     check_content(PROCESSED, start.inputs.files)
     if name in {"sample", "evaluate"}:
-        samples = credit.recorded(["sample"]) if name == "evaluate" else {}
-        credit.check(whole, {"train": credit.of_model(MODEL_FILE), **samples})
+        credit.check(whole, drawn=name == "evaluate")
     return whole, start
 
 

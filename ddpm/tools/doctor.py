@@ -117,13 +117,13 @@ def folder() -> Iterator[Finding]:
         yield Finding("folder", "missing", "git refuses it, because it belongs to another user", allow)
 
 
-def repository(here: Path | None = None) -> Finding:
-    """Whether a folder (by default the working folder) is in a git and DVC repository with files that DVC can read, and
+def repository() -> Finding:
+    """Whether the working folder is in a git and DVC repository with files that DVC can read, and
     a cache that it can use.
 
     DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
     """
-    here = here or Path.cwd()
+    here = Path.cwd()
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
     if absent:
         return Finding("repository", "missing", f"no {' and no '.join(absent)} here or above", "run in the clone")

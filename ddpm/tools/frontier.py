@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch_fidelity
 from pandas import DataFrame
-from pydantic import ValidationError
+from pydantic import FiniteFloat
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -101,11 +101,11 @@ class Frontier:
         """The time of sampling alone, by CLOCKS, and the scores: from the cache, or measured now."""
         path = self.folder / f"{self.key(options, seed)}.json"
         try:
-            return measured.FLAT.validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            cell: dict[str, float] = measured.read(path, dict[str, FiniteFloat])
+        except UserError:  # missing, or damaged
             cell = self.measure(options, seed)
             files.write_json(path, cell)
-            return cell
+        return cell
 
     def key(self, options: Sample, seed: int) -> str:
         """Digest of what a cell depends on: files, settings, code, libraries, and (for the seconds) the device."""
