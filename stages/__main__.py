@@ -1,6 +1,6 @@
 """The runner: ``python -m stages NAME``. No stage imports it, and DVC does not watch it.
 
-It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the settings
+It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the config
 on to them. It also passes in whatever watches a training, and records what is finished in MLflow. None of this can
 change a value that a stage computes (tests/stages/test_start.py).
 """

@@ -47,7 +47,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_sec
 
 
 class Frontier:
-    """Measures points of one model against one reference. ``settings`` say how to draw and score.
+    """Measures points of one model against one reference. ``config`` says how to draw and score.
 
     Raises UserError if the model or the reference is missing, the shapes of their images differ, there are too few
     images for a metric, or no Fréchet distance is among the metrics.
@@ -108,7 +108,7 @@ class Frontier:
         return cell
 
     def key(self, options: Sample, seed: int) -> str:
-        """Digest of what a cell depends on: files, settings, code, libraries, and (for the seconds) the device."""
+        """Digest of what a cell depends on: files, params, code, libraries, and (for the seconds) the device."""
         scoring = self.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
         sampling = options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"})
         # what ``auto`` resolves to: two CPUs with the same description may differ in it
