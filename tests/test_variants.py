@@ -35,7 +35,9 @@ DECLARATIONS = {
     "params": "from ddpm.params import config; config.load()",
     "list": "from ddpm.cli import app; app.run(['variants'])",
     "variants": f"from ddpm.base.variant import variant_class; [variant_class(*each)() for each in {ALL}]",
-    "studies": "import pathlib; from ddpm.study import loading as l; [*map(l.load, pathlib.Path('studies').glob('*.yaml'))]",
+    "studies": (
+        "from pathlib import Path; from ddpm.study import loading; [*map(loading.load, Path('studies').glob('*.yaml'))]"
+    ),
     "limits": (
         "from ddpm.params import config; from ddpm.scoring import limits; own = config.load(); "
         "limits.check_channels(own.evaluate, own.data.channels); limits.check_suited(own.evaluate); "
