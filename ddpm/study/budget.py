@@ -16,7 +16,7 @@ COSTLY = (*LENGTH, "train.batch_size", "model", "diffusion.variance")  # what a 
 
 
 def check(plan: Plan, source: str) -> None:
-    """Raises UserError if a arm or tuning sets what ``budget: flops`` decides."""
+    """Raises UserError if an arm or tuning sets what ``budget: flops`` decides."""
     if plan.budget == "images":
         return
     for arm, overrides in list(plan.arms.items())[1:]:

@@ -80,14 +80,14 @@ class Tune(Section):
 
 
 class Point(NamedTuple):
-    """Values of the tuned keys, and a arm's config with them."""
+    """Values of the tuned keys, and an arm's config with them."""
 
     values: Mapping[str, Any]
     config: config.Config
 
 
 def points(tune: Tune, params: Mapping[str, Any], source: str) -> tuple[Point, ...]:
-    """The grid for a arm with these complete ``params``, each point checked. Raises UserError."""
+    """The grid for an arm with these complete ``params``, each point checked. Raises UserError."""
     checked = []
     for values in tune.grid:
         changed = deepcopy(dict(params))

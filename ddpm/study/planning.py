@@ -63,7 +63,7 @@ def cost(ledger: Ledger, pilot: bool) -> Cost:
 
 
 def check_sources(study: Study) -> None:
-    """Raises UserError if the images of a arm cannot come from where its ``data.source`` says."""
+    """Raises UserError if the images of an arm cannot come from where its ``data.source`` says."""
     for arm, config in study.configs.items():
         try:
             fetch.origin(config.data.dataset, config.data.source)
@@ -79,7 +79,7 @@ def write(
     looks: Sequence[int] | None,
     spending: Spending,
 ) -> Path:
-    """Write studies/NAME.yaml, with a arm for each combination of the values; return its path. Raises UserError if
+    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path. Raises UserError if
     it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():

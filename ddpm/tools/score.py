@@ -78,6 +78,7 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     comparable = ours["comparable"] | {"sampling": None}
     return Record(
         name=name,
+        program=name,
         seed=seed,
         finished=record.now(),
         params={**known, **params},
