@@ -137,10 +137,10 @@ def frontier(
     from ddpm.pictures import plots
     from ddpm.report import pareto, render
     from ddpm.report.blocks import Chapter, Note
-    from ddpm.tools.frontier import EVALUATIONS, Frontier, chosen_samplers
+    from ddpm.tools.frontier import EVALUATIONS, Frontier, named_samplers
 
     checked, csv = config.load(), METRICS / "frontier.csv"
-    drawn_by = chosen_samplers(samplers or variant.names("samplers"))
+    drawn_by = named_samplers(samplers or variant.names("samplers"))
     measured = Frontier(model, REFERENCE, checked, devices.resolve(checked.device))
     points = measured.points(drawn_by, evaluations or EVALUATIONS, weights)
     pareto.write_csv(csv, points)

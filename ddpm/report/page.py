@@ -58,7 +58,9 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
     return [
         chapter("Summary", of(partial(of_model.summarized, working))),
         *compared,
-        chapter("Samples of this model", of(_drawn), _real),
+        chapter(
+            "Samples of this model", of(_drawn), lambda: [Strip("real test images", open_split(PROCESSED, "test")[0])]
+        ),
         chapter("Scores", of(of_model.scores)),
         chapter("Curves", _loss, _bound, of(of_model.extrapolation)),
         chapter("Convergence", of(convergence.shown)),
@@ -81,10 +83,6 @@ def _samples(verdicts: Judgement) -> list[Block]:
 
 def _drawn(run: Record) -> list[Block]:
     return [Strip(f"seed {run.seed}, the first of the set", run_images.samples(run))]
-
-
-def _real() -> list[Block]:
-    return [Strip("real test images", open_split(PROCESSED, "test")[0])]
 
 
 def _columns(path: Path, *names: str) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path, digest, read_json, try_lock, write_json
+from ddpm.base.files import atomic_path, digest, read_json, try_lock
 from ddpm.runs.library import below, repository
 from ddpm.study.experiments import Study
 
@@ -37,10 +37,6 @@ PATIENCE = 1.0  # seconds: a process that only checks whether a lock is held hol
 def state(study: Study) -> Path:
     """The folder for files of this machine alone: locks, logs, failures."""
     return FOLDER / study.name
-
-
-def note_failure(study: Study, name: str, reason: str) -> None:
-    write_json(state(study) / f"{name}.failed", {"reason": reason})
 
 
 def failures(study: Study) -> dict[str, str]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import NO_ARRAY, digest
+from ddpm.base.files import NO_ARRAY, digest, write_json
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
@@ -158,7 +158,7 @@ class Worker:
             if self.stopped.is_set():
                 raise
             if experiment.tried is None or not DIVERGED.search(str(error)):
-                slots.note_failure(self.study, experiment.name, str(error))
+                write_json(slots.state(self.study) / f"{experiment.name}.failed", {"reason": str(error)})
                 raise
             # which of the values diverge is a result: everybody who runs the plan chooses from the same
             self.ledger.write(experiment, _diverged(experiment, DIVERGED.search(str(error))))

@@ -159,7 +159,7 @@ def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int
     raise UserError(f"--evaluations: {evaluations} is not allowed: {options.sampler.name} needs more for one step")
 
 
-def chosen_samplers(names: Sequence[str]) -> list[Sampler]:
+def named_samplers(names: Sequence[str]) -> list[Sampler]:
     """Samplers by name, with the hyperparameters of their blocks in params.yaml. Raises UserError for unknown ones."""
     for name in names:
         variant.check_name("samplers", name, "--samplers")
