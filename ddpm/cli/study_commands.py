@@ -56,7 +56,7 @@ def new(
         spending: how the looks share the error rate
     """
     path = planning.write(name, vary, common, base, looks, spending)
-    print(f"{path}: complete it, commit it, and `ddpm study plan {name}`")
+    print(f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`")
 
 
 @app.command(group=LOOP)
