@@ -36,10 +36,10 @@ def way_back() -> str | None:
     except (KeyError, pygit2.GitError):
         return None
     last = next((pair for pair in zip_longest(log, log[1:]) if pair[0].message.startswith("checkout: ")), None)
-    found = last and LEFT.fullmatch(last[0].message)
-    if not last or not found or not str(last[0].oid_old) == str(last[0].oid_new) == found[2]:
+    checkout = last and LEFT.fullmatch(last[0].message)
+    if not last or not checkout or not str(last[0].oid_old) == str(last[0].oid_new) == checkout[2]:
         return None
-    name, here = found[1], last[0].oid_new
+    name, here = checkout[1], last[0].oid_new
     branch = repository.branches.local.get(name)
     stashing = "workspace" in writers
     left, before = last
@@ -48,8 +48,8 @@ def way_back() -> str | None:
         return None
     steps = [f"`git checkout {shlex.quote(name)}` goes back to the branch"]
     if repository.head.target not in (here, branch.target):
-        kept = "`git branch kept` keeps the commits made since"
-        steps = [kept, *steps, "`git merge kept` adds them"]
+        keeping = "`git branch kept` keeps the commits made since"
+        steps = [keeping, *steps, "`git merge kept` adds them"]
     stash = repository.references.get("refs/stash")
     if stashing and stash and here in stash.peel(pygit2.Commit).parent_ids:
         steps.append("`git stash pop` brings back what was not committed")

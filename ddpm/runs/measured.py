@@ -39,6 +39,6 @@ def parse(text: bytes, kind: Any = dict[str, Any]) -> Any:
 
 def refusal(error: ValidationError) -> str:
     """The first finding: the key, its value, and what is allowed."""
-    found = error.errors(include_url=False)[0]
-    line = f"{variant.shown(found['input'])} is not allowed: {found['msg']}"
-    return ": ".join([*filter(None, [variant.clipped(".".join(map(str, found["loc"])))]), line])
+    first = error.errors(include_url=False)[0]
+    line = f"{variant.shown(first['input'])} is not allowed: {first['msg']}"
+    return ": ".join([*filter(None, [variant.clipped(".".join(map(str, first["loc"])))]), line])

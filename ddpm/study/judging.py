@@ -36,8 +36,8 @@ def judge(ledger: Ledger) -> Judgement:
     judgement = of_arms(study, arms)
     if study.claims_best:
         judgement = best.claimed(study, judgement, ledger.alternatives(), ledger.tried, of_arms)
-    primary = [found for found in judgement.verdicts if found.metric == judgement.primary]
-    looks = {found.arm: found.look for found in primary}
+    primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
+    looks = {pair.arm: pair.look for pair in primary}
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
     notes = (
         *budget.notes(study),

@@ -53,20 +53,20 @@ class Frontier:
     images for a metric, or no Fréchet distance is among the metrics.
     """
 
-    def __init__(self, model: Path, reference: Path, settings: Config, device: torch.device):
-        self.settings = settings
+    def __init__(self, model: Path, reference: Path, config: Config, device: torch.device):
+        self.config = config
         self.device = device
-        self.loaded: Loaded = averages.load(model, settings.sample.ema_length, device)
+        self.loaded: Loaded = averages.load(model, config.sample.ema_length, device)
         index = read_reference(reference)
         if self.loaded.image_shape != index.shape:
             raise UserError(
                 f"{model}: draws images of {self.loaded.image_shape} (channels, height, width), {reference} holds "
                 f"{index.dataset}'s of {index.shape}: train with this data.image_size and data.channels"
             )
-        self.evaluate = index.resolved(settings.evaluate)
+        self.evaluate = index.resolved(config.evaluate)
         if "fid" not in self.evaluate.metrics:
             raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")
-        limits.check_counts(self.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
+        limits.check_counts(self.evaluate, {"sample.count": config.sample.count, "the train split": index.count})
         self.real = {name: load_features(reference, name) for name in self.evaluate.extractors}
         self.sha256 = {"model": files.sha256(model), "reference": files.sha256(reference / INDEX)}
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"
@@ -81,7 +81,7 @@ class Frontier:
         it at few steps. weights: of guidance, that of params.yaml if there are none. Reports on stderr what it
         measures.
         """
-        diffusion, sample = self.loaded.config.diffusion, self.settings.sample
+        diffusion, sample = self.loaded.config.diffusion, self.config.sample
         rows = []
         for sampler, weight in product(samplers, weights or [sample.guidance.weight]):
             guided = section(Guidance, sample.guidance.model_dump() | {"weight": weight})
@@ -140,15 +140,15 @@ class Frontier:
             path = Path(folder) / "samples.npy"
             started = {name: clock() for name, clock in CLOCKS.items()}
             write_set(generator, options, noise_seed, self.loaded.image_shape, path)
-            found: dict[str, Any] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
+            cell: dict[str, Any] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
             images = samples.read_samples(path)
             for name, real in self.real.items():
                 batch_size = self.evaluate.batch_size
                 fake = extract(real.network, images, batch_size, self.device)
-                found[name] = scores.score(fake, real, self.evaluate)
+                cell[name] = scores.score(fake, real, self.evaluate)
                 if generator.classes and real.extractor.knows_classes:
-                    found[name]["class_accuracy"] = scores.class_accuracy(fake, generator.classes(range(options.count)))
-        return {name: float(value) for name, value in sorted(files.flatten(found).items())}
+                    cell[name]["class_accuracy"] = scores.class_accuracy(fake, generator.classes(range(options.count)))
+        return {name: float(value) for name, value in sorted(files.flatten(cell).items())}
 
 
 def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int:
