@@ -344,7 +344,7 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback():
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("group", [[], ["study"], ["track"]])
+@pytest.mark.parametrize("group", [[], ["study"], ["use"], ["track"]])
 def test_without_a_command_the_commands_are_listed(group, capsys):
     assert run(*group) == 0
     said = capsys.readouterr().out
@@ -362,7 +362,7 @@ def test_the_help_lists_the_main_loop_first(capsys):
     ("arguments", "message"),
     [
         (["summry"], "ddpm: unknown command 'summry' (did you mean 'summary'?); allowed: "),
-        (["study", "plann"], "ddpm study: unknown command 'plann' (did you mean 'plan'?)"),
+        (["study", "statu"], "ddpm study: unknown command 'statu' (did you mean 'status'?)"),
         (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
         (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
         (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
@@ -371,9 +371,10 @@ def test_the_help_lists_the_main_loop_first(capsys):
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
         (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
         (["gate", "--update", "--json"], "ddpm gate: "),
+        (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
         (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
         (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
-        (["study", "plan", "plan.yaml", "--slots", "0"], "ddpm study plan: invalid value "),
+        (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
         (["study", "new", "x", "--vary", "seed=0,1", "--spending", "linear"], "ddpm study new: invalid value "),
     ],
 )
@@ -387,13 +388,13 @@ def test_what_may_differ_is_what_the_verdict_compares():
 
 def test_git_ignores_what_commands_write_by_default():
     root = Path(__file__).parents[1]
-    named = app.resolved_commands().items()
+    named = [*app.resolved_commands().items(), *app["use"].resolved_commands().items()]
     functions = [one for name, one in named if not name.startswith("-")]
     options = [option for one in functions if one.default_command for option in one.assemble_argument_collection()]
     defaults = [option.field_info.default for option in options if option.name == "--out"]
     paths = [str(default) for default in defaults if isinstance(default, Path)]
     paths += ["metrics/frontier.csv", "metrics/frontier.png"]
-    assert {"grid.png", "ema.safetensors", "export", "report.html"} <= set(paths)
+    assert {"grid.png", "inpaint.png", "ema.safetensors", "export", "report.html"} <= set(paths)
     ask = subprocess.run(["git", "check-ignore", *paths, "export/"], cwd=root, capture_output=True, text=True)
     assert [path for path in paths if path not in ask.stdout.split() and f"{path}/" not in ask.stdout.split()] == []
 

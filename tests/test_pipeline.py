@@ -259,6 +259,7 @@ RERUN_NOTHING = [
     "ddpm/tracking",
     "ddpm/verdicts",
     "ddpm/study",
+    "ddpm/use",
     "ddpm/sharing",
     "ddpm/report",
     "ddpm/runs/library.py",

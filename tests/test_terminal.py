@@ -55,6 +55,7 @@ def test_bash_completes_commands_names_and_options(tmp_path):
         "ddpm pre": ["preset"],
         "ddpm report --may-differ pre": ["precision"],
         "ddpm study status para": ["params.yaml"],
+        "ddpm use vary --images para": ["params.yaml"],
         "ddpm compare --all": ["--all-pairs"],
     }.items():
         words = typed.split()

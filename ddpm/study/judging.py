@@ -11,7 +11,7 @@ from ddpm.runs.record import Record
 from ddpm.study import best, budget
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
-from ddpm.verdicts import curves, metrics, pairing, verdict
+from ddpm.verdicts import curves, metrics, pairing, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
 from ddpm.verdicts.sequential import Design
@@ -40,6 +40,7 @@ def judge(ledger: Ledger) -> Judgement:
     looks = {pair.arm: pair.look for pair in primary}
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
     notes = (
+        *sensitivity.of_primary(study.plan.primary, study.config),
         *budget.notes(study),
         *judgement.notes,
         *(f"left out: {reason}" for reason in ledger.refused.values()),

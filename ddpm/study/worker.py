@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +66,10 @@ die_with_parent(keeper)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 SAMPLES = Path("data/program/samples.npy")  # where a program writes its images
+SCORED = SAMPLES.with_name("run.json")  # their record
 REPRO = (sys.executable, "-m", "dvc", "repro")
 SCORE = (sys.executable, "-c", "from ddpm.cli import main; main()", "score")  # of the slot's code
+LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 SHARED = "reference"  # the last stage that experiments have in common
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
@@ -206,13 +210,14 @@ class Worker:
         drawn, data = _read(experiment, samples), experiment.config.data
         if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
             raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
-        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={RUN}"]
+        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={SCORED}"]
         self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
-        run = record.read(folder / RUN)
+        run = record.read(folder / SCORED)
         costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
         costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
+        versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
         made_by = {"program": program.program, "code": program.digests(folder), "costs": record.Costs(**costs)}
-        return run.model_copy(update=made_by)
+        return run.model_copy(update={**made_by, "environment": run.environment | versions})
 
     def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
         """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""

@@ -55,8 +55,9 @@ def loss_curve() -> list[LossPoint]:
 
 
 def key(run: Record) -> str:
-    """The digest of a result: the same params, code, scores and fingerprint are one run."""
-    return files.digest([run.params, run.code, run.scores, run.fingerprint.hash])
+    """The digest of a result: the same params, code, scores and fingerprint are one run. Of a program's run, params
+    have neither what drew it nor its seed."""
+    return files.digest([run.params, run.code, run.scores, run.fingerprint.hash, run.program, run.seed])
 
 
 def params(flat: Mapping[str, Any]) -> dict[str, str]:

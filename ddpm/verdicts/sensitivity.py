@@ -61,6 +61,26 @@ def read(path: Path = PATH) -> Sanity:
     return measured.read(path, Sanity, REMEDY)
 
 
+def of_primary(score: str, config: Config, path: Path = PATH) -> list[str]:
+    """What to be careful about when a verdict of runs with this ``config`` rests on ``score``; nothing if it is a
+    likelihood, or without ``path``."""
+    if score in metrics.ALONE or not path.exists():
+        return []
+    sanity = read(path)
+    if sanity.data != data_params(config.data):
+        return [f"{path} is of other data: `ddpm sanity` on this data shows what {score} notices"]
+    row = sanity.scores.get(score)
+    if row is None:
+        return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
+    missed = [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]
+    if not missed:
+        return []
+    count = config.sample.count
+    at = f"at {sanity.images:,} images" + (f", not the {count:,} used here" if sanity.images != count else "")
+    done = "; ".join(DAMAGE[damage].done for damage in missed)
+    return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {done}"]
+
+
 def check_decisive(
     scores: Sequence[str], accepted: Collection[str], key: str, config: Config, path: Path = PATH
 ) -> None:
