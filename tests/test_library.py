@@ -102,25 +102,6 @@ def test_outside_a_repository_it_is_said(tmp_path, monkeypatch):
         library.everywhere()
 
 
-def test_a_revision_is_the_workspace_an_experiment_or_a_commit(folder):
-    write(result(seed=1))
-    git("add", ".")
-    git("commit", "--quiet", "--message", "one")
-    write(result(seed=2))
-    record(folder, [result(seed=3, name="three"), ("unscored", {"x": "y"})])
-    assert {name: library.revision(name).seed for name in ("HEAD", "workspace", "three")} == {
-        "HEAD": 1, "workspace": 2, "three": 3,
-    }  # fmt: skip
-    git("update-ref", reference("three").replace("0123456789", "9876543210"), reference("three"))
-    for name, why in (
-        ("nowhere", "neither an experiment nor"),
-        ("unscored", f"it has no {RUN}"),
-        ("three", "2 experiments have this name"),
-    ):
-        with pytest.raises(UserError, match=f"^{name}: {why}"):
-            library.revision(name)
-
-
 # --- what made them
 
 

@@ -1,4 +1,4 @@
-"""Where records are found: the working folder, DVC's experiments, git's revisions, and folders of records.
+"""Where records are found: the working folder, DVC's experiments, and folders of records.
 
 An experiment of DVC is a commit under refs/exps, which holds metrics/run.json like any other file: one blob is read for
 each, and DVC is not asked.
@@ -63,26 +63,6 @@ def current(config: Config) -> Record:
     if why := why_stale(run, config.flat()):
         raise UserError(f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`")
     return run
-
-
-def revision(name: str) -> Record:
-    """The record of ``workspace``, of a DVC experiment by its name, or of a git revision. Raises UserError."""
-    if name == WORKSPACE:
-        return workspace()
-    git = repository()
-    commits = [commit for experiment, commit in experiments(git) if experiment == name]
-    if len(commits) > 1:
-        raise UserError(f"{name}: {len(commits)} experiments have this name; use a commit (`dvc exp show --sha`)")
-    try:
-        commit = commits[0] if commits else git.revparse_single(name).peel(pygit2.Commit)
-    except (KeyError, ValueError, pygit2.GitError) as error:
-        raise UserError(
-            f"{name}: neither an experiment nor a git revision; `dvc exp show` and `git log --oneline` list them"
-        ) from error
-    blob = _blob(git, commit)
-    if blob is None:
-        raise UserError(f"{name}: it has no {RUN}; only runs that the evaluate stage has scored have one")
-    return _named(record.parse(blob, name), name)
 
 
 def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
