@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml, run as ``python -m stages NAME``: each gets its settings as arguments and writes its outs."""
+"""The stages of dvc.yaml, run as ``python -m stages NAME``: each gets its section as an argument and writes its outs."""

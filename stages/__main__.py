@@ -1,6 +1,6 @@
 """The runner: ``python -m stages NAME``. No stage imports it, and DVC does not watch it.
 
-It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the settings
+It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the config
 on to them. It also passes in whatever watches a training, and records what is finished in MLflow. None of this can
 change a value that a stage computes (tests/stages/test_start.py).
 """
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
-from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import check_content
 from ddpm.params import config, credit, file, inputs
@@ -142,8 +142,7 @@ def begin(name: str) -> tuple[Config, Start]:
     start = Start(name, params, inputs.read(name, params=params))
     check_content(PROCESSED, start.inputs.files)
     if name in {"sample", "evaluate"}:
-        samples = credit.recorded(["sample"]) if name == "evaluate" else {}
-        credit.check(whole, {"train": credit.of_model(MODEL_FILE), **samples})
+        credit.check(whole, drawn=name == "evaluate")
     return whole, start
 
 

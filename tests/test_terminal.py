@@ -54,11 +54,7 @@ def test_bash_completes_commands_names_and_options(tmp_path):
     for typed, offered in {
         "ddpm pre": ["preset"],
         "ddpm report --may-differ pre": ["precision"],
-<<<<<<< HEAD
         "ddpm study status para": ["params.yaml"],
-=======
-        "ddpm study plan para": ["params.yaml"],
->>>>>>> parent of 4f73f83 (Painting into given images goes: no preset, study or verdict uses it)
         "ddpm use vary --images para": ["params.yaml"],
         "ddpm compare --all": ["--all-pairs"],
     }.items():

@@ -71,6 +71,8 @@ def check(*, no_pilot: NoPilot = False) -> None:
     for finding in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
         if finding.state == "missing":
             raise UserError(f"{finding.detail}; {finding.fix}")
+        if finding.state == "note":
+            print(f"note: {finding.detail}; {finding.fix}", file=sys.stderr)
 
     from ddpm.model import build  # torch takes a second: after what is checked without
     from ddpm.tools import forecast

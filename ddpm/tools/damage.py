@@ -46,12 +46,12 @@ QUALITY = 25  # of JPEG: blocks can be seen
 Rows = NDArray[np.int64]
 
 
-def compressed(images: Images, quality: int = QUALITY) -> Images:
+def compressed(images: Images) -> Images:
     """uint8 (N, C, H, W) after JPEG; C of 1 or 3."""
     coded = []
     for image in images.transpose(0, 2, 3, 1):
         file = io.BytesIO()
-        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=QUALITY)
         coded.append(np.asarray(Image.open(file)).reshape(image.shape))
     return np.stack(coded).transpose(0, 3, 1, 2)
 

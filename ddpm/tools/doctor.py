@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,7 +20,7 @@ from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
-from ddpm.runs import interrupted
+from ddpm.runs import library, queue
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -116,13 +117,13 @@ def folder() -> Iterator[Finding]:
         yield Finding("folder", "missing", "git refuses it, because it belongs to another user", allow)
 
 
-def repository(here: Path | None = None) -> Finding:
-    """Whether a folder (by default the working folder) is in a git and DVC repository with files that DVC can read, and
+def repository() -> Finding:
+    """Whether the working folder is in a git and DVC repository with files that DVC can read, and
     a cache that it can use.
 
     DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
     """
-    here = here or Path.cwd()
+    here = Path.cwd()
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
     if absent:
         return Finding("repository", "missing", f"no {' and no '.join(absent)} here or above", "run in the clone")
@@ -151,10 +152,14 @@ def repository(here: Path | None = None) -> Finding:
 
 
 def branch() -> Finding:
-    """Whether git's HEAD is on a branch, or is off it for a good reason, such as in CI."""
-    if way := interrupted.way_back():
-        return Finding("branch", "missing", "git's HEAD is on no branch since `dvc exp run` was killed", way)
-    return Finding("branch", "ok", "no killed `dvc exp run` has taken git's HEAD off one")
+    """Whether git's HEAD is on a branch. DVC takes it off while an experiment runs, and a kill leaves it there."""
+    lost = False
+    with suppress(UserError):  # no repository, as the finding before says
+        lost = library.repository().head_is_detached and "running" not in queue.unfinished().values()
+    if not lost:
+        return Finding("branch", "ok", "git's HEAD is on a branch, or DVC runs an experiment")
+    back = "`git checkout -` goes back to the branch before; if `git stash list` names DVC, `git stash pop` too"
+    return Finding("branch", "note", "git's HEAD is on no branch, as after a kill of `dvc exp run`", back)
 
 
 def device(checked: Config) -> Iterator[Finding]:

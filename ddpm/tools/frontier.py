@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch_fidelity
 from pandas import DataFrame
-from pydantic import ValidationError
+from pydantic import FiniteFloat
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -47,7 +47,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_sec
 
 
 class Frontier:
-    """Measures points of one model against one reference. ``settings`` say how to draw and score.
+    """Measures points of one model against one reference. ``config`` says how to draw and score.
 
     Raises UserError if the model or the reference is missing, the shapes of their images differ, there are too few
     images for a metric, or no Fréchet distance is among the metrics.
@@ -101,14 +101,14 @@ class Frontier:
         """The time of sampling alone, by CLOCKS, and the scores: from the cache, or measured now."""
         path = self.folder / f"{self.key(options, seed)}.json"
         try:
-            return measured.FLAT.validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            cell: dict[str, float] = measured.read(path, dict[str, FiniteFloat])
+        except UserError:  # missing, or damaged
             cell = self.measure(options, seed)
             files.write_json(path, cell)
-            return cell
+        return cell
 
     def key(self, options: Sample, seed: int) -> str:
-        """Digest of what a cell depends on: files, settings, code, libraries, and (for the seconds) the device."""
+        """Digest of what a cell depends on: files, params, code, libraries, and (for the seconds) the device."""
         scoring = self.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
         sampling = options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"})
         # what ``auto`` resolves to: two CPUs with the same description may differ in it
