@@ -362,7 +362,7 @@ def test_the_help_lists_the_main_loop_first(capsys):
     ("arguments", "message"),
     [
         (["summry"], "ddpm: unknown command 'summry' (did you mean 'summary'?); allowed: "),
-        (["study", "plann"], "ddpm study: unknown command 'plann' (did you mean 'plan'?)"),
+        (["study", "statu"], "ddpm study: unknown command 'statu' (did you mean 'status'?)"),
         (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
         (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
         (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
@@ -374,7 +374,7 @@ def test_the_help_lists_the_main_loop_first(capsys):
         (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
         (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
         (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
-        (["study", "plan", "plan.yaml", "--slots", "0"], "ddpm study plan: invalid value "),
+        (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
         (["study", "new", "x", "--vary", "seed=0,1", "--spending", "linear"], "ddpm study new: invalid value "),
     ],
 )

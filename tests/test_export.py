@@ -25,7 +25,7 @@ from ddpm.compute import noise
 from ddpm.data.processed import read_manifest
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
-from ddpm.runs import alike as results
+from ddpm.runs import alike, library
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
 from ddpm.sharing import card, exchange
@@ -290,11 +290,10 @@ def scored(monkeypatch) -> Callable[..., str]:
         Path("params.yaml").write_text(json.dumps(settings.to_dict()))
         runs = [result(seed=seed, fd=fd) for seed, fd in enumerate(fds)]
         runs[0].scores.update(scores)
-        stranger = result(seed=99, fd=77.0, fingerprint="a" * 64)
-        alike = results.Gathered((*runs, stranger), ())
-        monkeypatch.setattr(results, "of_snapshot", lambda name: runs[0])
-        monkeypatch.setattr(results, "gather", lambda: alike)
-        monkeypatch.setattr(results, "matching", lambda found, working: alike)
+        stranger = result(seed=99, fd=77.0, comparable={"samples": 13})
+        monkeypatch.setattr(library, "current", lambda config: runs[0])
+        monkeypatch.setattr(library, "everywhere", lambda: library.Listing((*runs, stranger), ()))
+        monkeypatch.setattr(alike, "matching", lambda records, config: library.Listing(records, ()))
         Path("metrics").mkdir()
         Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
         exchange.export_model(model("data/model/model.safetensors", **sections), Path("out"), "ddpm")
@@ -308,7 +307,7 @@ def test_the_card_gives_scores_with_the_interval_over_seeds(scored):
     # Student's t with 2 degrees of freedom: 2 +- 4.303 / sqrt(3)
     assert "| classifier.fd | lower | 1 |  | 2 (-0.4841 to 4.484) |" in text
     assert "mean over 3 training seeds" in text
-    assert f"`{'f' * 64}`" in text
+    assert f"`{result().fingerprint.hash}`" in text
 
 
 @pytest.mark.parametrize(("count", "beside", "apart"), [(12, "0.125", ""), (359, "", "N = 359: classifier.fd 0.125")])

@@ -145,9 +145,9 @@ def test_steps_and_images_are_multiplied():
 def test_epochs_are_of_the_images_that_are_there():
     epochs = {"steps": None, "epochs": 3}
     assert seconds(images=20, train=epochs)[0] == pytest.approx(math.ceil(3 * 20 / 8) * 0.5)
-    assert "train: 8 steps take about 13 s" in forecast.lines(small(train=epochs), MEASURED, 20)[1]
+    assert "train: 8 steps take about 12 s" in forecast.lines(small(train=epochs), MEASURED, 20)[1]
     assert seconds(train=epochs)[0] == pytest.approx(125 * 0.5)
-    assert "epoch of 1,000 images takes about 72 s" in forecast.lines(small(train=epochs), MEASURED, None)[1]
+    assert "epoch of 1,000 images takes about 70 s" in forecast.lines(small(train=epochs), MEASURED, None)[1]
 
 
 def test_grids_take_their_time():

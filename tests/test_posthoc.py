@@ -174,13 +174,13 @@ def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path, monkeypat
     class Found(Exception):
         """The card goes on to the scores."""
 
-    def scores(revision: str) -> None:
+    def scores(config: Config) -> None:
         raise Found
 
     settings = kept()
     drawn = settings.model_copy(update={"sample": settings.sample.model_copy(update={"ema_length": 0.075})})
     monkeypatch.setattr(card.config, "load", lambda: drawn)
-    monkeypatch.setattr(card.runs, "of_snapshot", scores)
+    monkeypatch.setattr(card.library, "current", scores)
     averages.save(MODEL, 0.075, tmp_path / "scored")
     averages.save(MODEL, 0.12, tmp_path / "other")
     with pytest.raises(Found):

@@ -135,7 +135,8 @@ def test_options_are_yaml_by_key():
 
 def test_another_run_s_record_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    of = Fingerprint(hash=digest({}), comparable={})
+    comparable = {"samples": 6}
+    of = Fingerprint(hash=digest(comparable), comparable=comparable)
     one = Record(name="a b/c", seed=1, finished=record.now(), params={}, fingerprint=of, scores={"classifier.fd": 1.0})
     path = score.write(one, None)
     assert path == Path("metrics/scored/a_b_c-1.json")

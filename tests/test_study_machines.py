@@ -8,6 +8,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.study import loading, slurm
+from ddpm.study.planning import Cost
 from ddpm.study.runner import Runner
 from ddpm.study.status import State, Status
 from ddpm.study.worker import Worker
@@ -49,7 +50,7 @@ def test_lines_are_written_as_slurm_reads_them(numbers, text):
     ],
 )
 def test_a_job_runs_what_is_missing_up_to_the_next_look(done, seconds, limit, options, folder):
-    script = slurm.script(status(done, seconds), limit, pilot=False)
+    script = slurm.script(status(done, seconds), limit, Cost(seconds, "measured"))
     assert all(option in script for option in (*options, f"--chdir='{folder}'"))
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
@@ -58,7 +59,7 @@ def test_a_job_runs_what_is_missing_up_to_the_next_look(done, seconds, limit, op
 @pytest.mark.parametrize(("done", "line"), [(0, "--time"), (24, "no experiment is missing")])
 def test_a_job_without_a_time_or_with_nothing_left_is_refused(done, line):
     with pytest.raises(UserError, match=line):
-        slurm.script(status(done), None, pilot=False)
+        slurm.script(status(done), None, Cost(None, "not measured"))
 
 
 @pytest.mark.usefixtures("folder")

@@ -10,8 +10,10 @@ from ddpm.base.errors import UserError
 from ddpm.params import config, file, presets
 from ddpm.study import loading
 from ddpm.study.experiments import Study
+from ddpm.tools import forecast
 from tests import study_project
 from tests.study_project import study
+from tests.test_forecast import MEASURED
 
 STUDY = """\
 question: Which schedule?
@@ -225,7 +227,7 @@ def test_new_refuses_what_is_not_a_study(options, line, capsys):
     assert not Path("studies/loss.yaml").exists()
 
 
-@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("command", ["status", "run"])
 def test_images_that_are_not_there_are_missed_before_anything_runs(command, capsys):
     A.write_text(f"common: {{data.dataset.name: image_folder, data.source: nowhere}}\nprimary: classifier.fd\n{STUDY}")
     study_project.commit("a study")
@@ -236,15 +238,20 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(command, caps
     assert study_project.ran() == []
 
 
-def test_plan_shows_names_lines_and_what_each_look_takes(capsys):
+def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys, monkeypatch):
     A.write_text(STUDY)
-    assert study("plan", "a", "--no-pilot", "--slots", "3") == 0
+    assert study("status", "a", "--slots", "3") == 0
     said = capsys.readouterr().out
-    assert "   1 cosine-0" in said
     assert ["8", "seeds", "1-16", "16", "16", "-"] in [line.split()[:6] for line in said.splitlines()]
-    assert study("plan", "a", "--no-pilot", "--json") == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["experiments"][23] == {
+    assert study("status", "a", "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["experiments"][23] == {
         "line": 24, "name": "linear-11", "arm": "linear", "seed": 11, "tried": None, "state": "missing", "reason": None,
     }  # fmt: skip
-    assert plan["cost"]["seconds"] is None
+    assert (status["seconds_each"], status["next_look"], len(status["left"])) == (None, 8, 16)
+    # an experiment has all stages but those that a study runs once
+    monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
+    assert study("status", "a", "--slots", "3", "--pilot", "--json") == 0
+    took = forecast.seconds(loading.load(A).config, MEASURED, None)
+    once = sum(took[stage] for stage in forecast.SHARED)
+    assert json.loads(capsys.readouterr().out)["seconds_each"] == pytest.approx(sum(took.values()) - once)

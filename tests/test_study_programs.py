@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,8 @@ def test_a_program_is_judged_next_to_ours(capsys):
     assert run["code"] == {"tools/peer.py": md5(Path("tools/peer.py"))}
     assert (run["seed"], run["costs"]["images_seen"], run["costs"]["parameters"]) == (1, 1, None)
     assert run["costs"]["seconds"]["program"] > 0
+    # next to what `ddpm score` says of the scores
+    assert (run["environment"]["scipy"], run["environment"]["torch"]) == ("1", metadata.version("torch"))
     assert (RESULTS / "other.png").read_bytes().startswith(b"\x89PNG")
     assert study("run", TINY) == 0
     assert len(calls()) == 2

@@ -323,7 +323,7 @@ def test_a_plan_that_changed_after_results_is_refused(capsys):
     for is_committed in (False, True):
         if is_committed:
             commit("looks")
-        for command in ("run", "verdict", "plan"):
+        for command in ("run", "verdict"):
             assert f"{PLAN}: the plan is not the one that 1 results were made under" in refused(capsys, command, TINY)
         assert study("status", TINY) == 0
         assert "the plan is not the one" in capsys.readouterr().err
@@ -348,10 +348,14 @@ def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_take
     status = json.loads(capsys.readouterr().out)
     assert [each["state"] for each in status["experiments"]] == ["done", "failed", "missing", "missing"]
     assert status["left"] == ["linear-0", "cosine-1", "linear-1"]
-    assert (status["seconds_each"], status["seconds_left"]) == (7200, 10800)
+    assert (status["seconds_each"], status["slots"]) == (7200, 2)
     assert "out of luck" in status["experiments"][1]["reason"]
-    assert study("status", TINY) == 0
-    assert "#" in capsys.readouterr().out
+    assert study("status", TINY, "--slots", "2") == 0
+    said = capsys.readouterr().out
+    assert "3 experiments up to the look at 2 seeds, about 3.0 h on 2 slots" in said
+    assert [line.split()[:3] for line in said.splitlines() if line.startswith(("cosine", "linear"))] == [
+        ["cosine", "#.", "1"], ["linear", "!.", "0"],
+    ]  # fmt: skip
     Path("control/fail-linear-0").unlink()
     assert study("run", TINY, "--slots", "1") == 0
     left = [line.rpartition(", ")[2] for line in capsys.readouterr().out.splitlines()[:2]]

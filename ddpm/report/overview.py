@@ -97,8 +97,8 @@ def shown(runs: Sequence[Listed], notes: Sequence[str], width: int) -> list[Bloc
     have comes first in a row: it tells them apart, and what comes last may be cut off."""
     if not runs:
         return [Note("no runs yet: `dvc repro` makes one"), *(Note(note, missing=True) for note in notes)]
-    seen = {name for run in runs for name in run.scores} | {"bits_per_dim"}
-    names = [name for name in metrics.in_order(seen) if metrics.is_headline(name) or metrics.kind(name) in HEADS]
+    scored = {name for run in runs for name in run.scores} | {"bits_per_dim"}
+    names = [name for name in metrics.in_order(scored) if metrics.is_headline(name) or metrics.kind(name) in HEADS]
     kinds = [metrics.kind(name) for name in names]
     heads = [HEADS.get(kind, kind) if kinds.count(kind) == 1 else name for name, kind in zip(names, kinds, strict=True)]
     columns = ["name", "differs", "seed", *heads, "seconds", "state"]

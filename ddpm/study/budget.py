@@ -20,9 +20,9 @@ def check(plan: Plan, source: str) -> None:
     if plan.budget == "images":
         return
     for arm, overrides in list(plan.arms.items())[1:]:
-        if own := [key for key in LENGTH if key in overrides]:
+        if lengths := [key for key in LENGTH if key in overrides]:
             raise UserError(
-                f"{source}: arms.{arm}: {own[0]}: budget: flops decides it for all but the baseline; take it out"
+                f"{source}: arms.{arm}: {lengths[0]}: budget: flops decides it for all but the baseline; take it out"
             )
     if tuned := [key for key in (plan.tune.values if plan.tune else ()) if alike.is_in(key, COSTLY)]:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
 from ddpm.params import file, inputs
-from ddpm.runs import images, library, record
+from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.study import slots
 from ddpm.study.experiments import Experiment, Study
@@ -64,8 +66,10 @@ die_with_parent(keeper)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 SAMPLES = Path("data/program/samples.npy")  # where a program writes its images
+SCORED = SAMPLES.with_name("run.json")  # their record
 REPRO = (sys.executable, "-m", "dvc", "repro")
 SCORE = (sys.executable, "-c", "from ddpm.cli import main; main()", "score")  # of the slot's code
+LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 SHARED = "reference"  # the last stage that experiments have in common
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
@@ -146,7 +150,7 @@ class Worker:
                     run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
                 else:
                     self._start(experiment, folder, (model, lock), *REPRO)
-                    run, samples = record.read(folder / RUN), images.PATH
+                    run, samples = record.read(folder / RUN), run_images.PATH
                 if self.study.leaves_picture(experiment):
                     from ddpm.pictures import strips
 
@@ -181,16 +185,16 @@ class Worker:
         """The first experiment makes the shared data; the others take it from the cache."""
         params = self.study.params[experiment.arm]
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
-        made = slots.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
-        if made.exists() and made.read_text() and not experiment.program:
+        marker = slots.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
+        if marker.exists() and marker.read_text() and not experiment.program:
             return
         while not self.stopped.is_set():
-            with slots.locked(made, slots.PATIENCE) as mine:
+            with slots.locked(marker, slots.PATIENCE) as mine:
                 if mine is None:
                     continue
-                if not made.read_text() or experiment.program:
+                if not marker.read_text() or experiment.program:
                     self._start(experiment, folder, (*locks, mine), *REPRO, SHARED)
-                    made.write_text("made\n")
+                    marker.write_text("made\n")
                 return
 
     def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> Record:
@@ -206,13 +210,14 @@ class Worker:
         drawn, data = _read(experiment, samples), experiment.config.data
         if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
             raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
-        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={RUN}"]
+        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={SCORED}"]
         self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
-        run = record.read(folder / RUN)
+        run = record.read(folder / SCORED)
         costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
         costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
+        versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
         made_by = {"program": program.program, "code": program.digests(folder), "costs": record.Costs(**costs)}
-        return run.model_copy(update=made_by)
+        return run.model_copy(update={**made_by, "environment": run.environment | versions})
 
     def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
         """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""
@@ -227,8 +232,8 @@ class Worker:
             "DDPM_TRACKING": "off",
             **({"CUDA_VISIBLE_DEVICES": device} if device else {}),
         }
-        settings = [f"{name}={value}" for name, value in environment.items()]
-        keeper = [*slots.ENVIRONMENT, *settings, sys.executable, "-c", KEEPER, str(os.getpid()), *command]
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        keeper = [*slots.ENVIRONMENT, *variables, sys.executable, "-c", KEEPER, str(os.getpid()), *command]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 keeper,
@@ -287,7 +292,7 @@ def _read(experiment: Experiment, samples: Path) -> NDArray[np.uint8]:
     """The images that an experiment drew. Raises UserError if there are none."""
     try:
         with samples.open("rb") as file:
-            return images.read(file)
+            return run_images.read(file)
     except NO_ARRAY as error:
         raise UserError(f"{experiment.name}: {samples}: not an .npy file of uint8 N×C×H×W ({error})") from error
 
@@ -297,5 +302,5 @@ def _reason(log: Path, begin: int, code: int) -> str:
     exit code and the last line."""
     text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
     lines = text.strip().splitlines()[-LINES:] or ["no output"]
-    found = REASON.search("\n".join(lines))
-    return printable(found[1] if found else f"exit code {code}: {lines[-1]}")
+    error = REASON.search("\n".join(lines))
+    return printable(error[1] if error else f"exit code {code}: {lines[-1]}")
