@@ -146,7 +146,7 @@ def make(folder: Path) -> None:
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         ".gitignore": "/.ddpm/\n/control\n/metrics/studies/*/runs/*.lock\n",
         "data/.gitignore": "/reference\n/model\n/samples\n/program\n",
-        "metrics/.gitkeep": "",
+        "metrics/run.json": "{}",  # of whatever was run last
         str(PLAN): STUDY,
     }
     for path, text in texts.items():

@@ -48,7 +48,7 @@ from ddpm.runs import library, record
 
 samples, *options = sys.argv[1:]
 options = dict(option.removeprefix("--").split("=") for option in options)
-assert pathlib.Path(samples).is_file()
+assert pathlib.Path(samples).is_file() and not pathlib.Path(options["out"]).exists()
 params = library.relevant(config.check(file.read(), "params.yaml").flat())
 comparable = {"samples": 12}
 run = record.Record(

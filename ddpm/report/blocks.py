@@ -65,7 +65,8 @@ class Figure:
             else:
                 plots.lines(path, self.drawing)
             with Image.open(path) as picture:
-                picture.convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
+                few = picture if picture.mode == "P" else picture.convert("RGB").quantize(COLOURS)  # P: few already
+                few.save(content, "PNG", optimize=True)
         return content.getvalue()
 
 
