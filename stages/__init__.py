@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml, run as ``python -m stages NAME``: each gets its settings as arguments and writes its outs."""
+"""The stages of dvc.yaml, each run as ``python -m stages NAME``: it gets its section and writes its outs."""

@@ -1,6 +1,6 @@
 """The runner: ``python -m stages NAME``. No stage imports it, and DVC does not watch it.
 
-It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the settings
+It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the config
 on to them. It also passes in whatever watches a training, and records what is finished in MLflow. None of this can
 change a value that a stage computes (tests/stages/test_start.py).
 """
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
-from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import check_content
 from ddpm.params import config, credit, file, inputs
@@ -24,63 +24,63 @@ from ddpm.params.inputs import Start
 Stage = Callable[[Config, Start], None]
 
 
-def check(settings: Config, start: Start) -> None:
+def check(checked: Config, start: Start) -> None:
     from stages import check
 
     _, before = inputs.recorded(start.stage)
-    check.main(settings, start.params, before)
+    check.main(checked, start.params, before)
 
 
-def download(settings: Config, start: Start) -> None:
+def download(checked: Config, start: Start) -> None:
     from stages import download
 
-    download.main(settings.data.dataset, settings.data.source)
+    download.main(checked.data.dataset, checked.data.source)
 
 
-def preprocess(settings: Config, start: Start) -> None:
+def preprocess(checked: Config, start: Start) -> None:
     from stages import preprocess
 
-    preprocess.main(settings.data)
+    preprocess.main(checked.data)
 
 
-def reference(settings: Config, start: Start) -> None:
+def reference(checked: Config, start: Start) -> None:
     from stages import reference
 
-    reference.main(settings.evaluate, devices.resolve(settings.device), distributed.current())
+    reference.main(checked.evaluate, devices.resolve(checked.device), distributed.current())
 
 
-def train(settings: Config, start: Start) -> None:
+def train(checked: Config, start: Start) -> None:
     from ddpm.tracking import tracker
     from ddpm.tracking.previews import Previews
     from ddpm.training.checkpoints import Checkpoints
     from stages import train
 
-    device, ranks = devices.resolve(settings.device), distributed.current()
+    device, ranks = devices.resolve(checked.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint())
     with tracker.Live(start.params, start.fingerprint(), ranks.main) as log:
-        train.main(settings.training(), device, ranks, checkpoints, log, (Previews,))
+        train.main(checked.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
             start.check()
 
 
-def sample(settings: Config, start: Start) -> None:
+def sample(checked: Config, start: Start) -> None:
     from stages import sample
 
     ranks = distributed.current()
-    sample.main(settings.sample, devices.resolve(settings.device), ranks)
+    sample.main(checked.sample, devices.resolve(checked.device), ranks)
     if ranks.main:
         start.check()
 
 
-def evaluate(settings: Config, start: Start) -> None:
+def evaluate(checked: Config, start: Start) -> None:
     from ddpm.runs import library, provenance
     from ddpm.tracking import tracker
     from stages import evaluate
 
     ranks = distributed.current()
     name = os.environ.get("DVC_EXP_NAME") or library.WORKSPACE
-    made = provenance.of(start)
-    evaluate.main(settings.evaluate, settings.sample, devices.resolve(settings.device), ranks, made, name)
+    origin = provenance.of(start)
+    evaluate.main(checked.evaluate, checked.sample, devices.resolve(checked.device), ranks, origin, name)
     if ranks.main:
         start.check()
         tracker.sync(start.params)
@@ -142,16 +142,15 @@ def begin(name: str) -> tuple[Config, Start]:
     start = Start(name, params, inputs.read(name, params=params))
     check_content(PROCESSED, start.inputs.files)
     if name in {"sample", "evaluate"}:
-        samples = credit.recorded(["sample"]) if name == "evaluate" else {}
-        credit.check(whole, {"train": credit.of_model(MODEL_FILE), **samples})
+        credit.check(whole, drawn=name == "evaluate")
     return whole, start
 
 
 def main(arguments: list[str]) -> NoReturn:
     parser = argparse.ArgumentParser("python -m stages", description="Run one stage of dvc.yaml, as DVC does.")
     parser.add_argument("stage", choices=STAGES)
-    chosen = parser.parse_args(arguments)
-    run(chosen.stage)
+    options = parser.parse_args(arguments)
+    run(options.stage)
 
 
 if __name__ == "__main__":

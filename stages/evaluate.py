@@ -21,23 +21,23 @@ from ddpm.scoring.reference import read_reference
 
 
 def main(
-    settings: Evaluate, sample: Sample, device: torch.device, ranks: Ranks, provenance: Provenance, name: str
+    evaluate: Evaluate, sample: Sample, device: torch.device, ranks: Ranks, provenance: Provenance, name: str
 ) -> None:
     """provenance: of the run, for its record; name: of the run."""
     started = time.perf_counter()
     index = read_reference(paths.REFERENCE)
-    identity, settings = settings.identity(), index.resolved(settings)
+    identity, evaluate = evaluate.identity(), index.resolved(evaluate)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     sets = set_paths(paths.SAMPLES, sample.seeds)
-    job = Job(model, paths.PROCESSED, paths.REFERENCE, settings, device, ranks)
-    found = evaluation.evaluate(sets, job)
-    points = curve.curve(found, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
+    job = Job(model, paths.PROCESSED, paths.REFERENCE, evaluate, device, ranks)
+    result = evaluation.evaluate(sets, job)
+    points = curve.curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
     if not ranks.main:
         return
     drawn_in, trained_in = read_precision(paths.SAMPLES), model.facts.get("precision", "unknown")
     evaluations = guidance.evaluations(sample, model.config.diffusion)
-    comparable = fingerprint(index, settings, sample, drawn_in, trained_in, device, evaluations)
-    evaluation.write(found, points)
+    comparable = fingerprint(index, evaluate, sample, drawn_in, trained_in, device, evaluations)
+    evaluation.write(result, points)
     write_json(paths.FINGERPRINT, comparable | {"config": identity})
     trained, drawn = read_json(paths.TRAIN_FACTS), read_json(paths.SAMPLE_FACTS)
     seconds = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": time.perf_counter() - started}
@@ -48,9 +48,9 @@ def main(
         params=provenance.params,
         code=provenance.code,
         fingerprint=Fingerprint(hash=comparable["hash"], comparable=comparable["comparable"]),
-        scores=flatten(found.scores),
+        scores=flatten(result.scores),
         curve=record.table(points, digits=9),
-        noise_levels=record.table(found.excess, digits=4),
+        noise_levels=record.table(result.excess, digits=4),
         costs=Costs(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],

@@ -46,10 +46,10 @@ else:
     import numpy as np
     from ddpm.base import files
     from ddpm.params import config
-    from ddpm.runs import images, library, record
+    from ddpm.runs import library, run_images, record
 
-    images.PATH.parent.mkdir(parents=True, exist_ok=True)
-    np.save(images.PATH, np.full((12, 1, 16, 16), 10 * (seed % 9), np.uint8))
+    run_images.PATH.parent.mkdir(parents=True, exist_ok=True)
+    np.save(run_images.PATH, np.full((12, 1, 16, 16), 10 * (seed % 9), np.uint8))
     score = 2 + 0.1 * seed + (arm == "linear") * (-1) ** seed - (arm == "sigmoid") + (0.01 * sets[0]) % 1
     comparable = {"samples": 12, "sampling": {"count": 12}}
     run = record.Record(

@@ -36,11 +36,11 @@ def test_every_verdict_is_that_of_its_study():
     for name, found in rows().items():
         lines = Path(f"metrics/studies/{name}/verdict.md").read_text().splitlines()
         for row in found:
-            variant, effect, decided = row[2].split()[0], row[4], row[3].strip("*")
-            [line] = [line for line in lines if line.startswith(f"- {variant} is ")]
+            arm, effect, decided = row[2].split()[0], row[4], row[3].strip("*")
+            line = next(line for line in lines if line.startswith(f"- {arm} is "))
             share = effect.rpartition(" (")[0].split()[-1].lstrip("+-")
             assert f"{share} {'higher' if '+' in effect else 'lower'}, {effect.partition('(')[2][:-1]} seeds" in line
-            assert (f"{variant} is {decided}:" in line) == (decided != make_atlas.OPEN)
+            assert (f"{arm} is {decided}:" in line) == (decided != make_atlas.OPEN)
 
 
 def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds():

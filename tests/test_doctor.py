@@ -66,7 +66,7 @@ def test_a_fresh_clone_lacks_nothing(capsys):
     code, topics = run(capsys, "--offline")
     assert code == 0, topics
     assert topics.keys() >= {"packages", "git", "dvc", "repository", "device", "model", "mlflow"}
-    assert topics["dataset"][0]["found"] == "digits comes with a package"
+    assert topics["dataset"][0]["detail"] == "digits comes with a package"
     assert not Path("mlflow.db").exists()
 
 
@@ -95,7 +95,7 @@ def test_images_are_where_the_source_says_or_not(capsys, data, state, words):
     write(data=data)
     code, topics = run(capsys)
     assert states(topics["dataset"]) == [state]
-    assert words in topics["dataset"][0]["found"] + topics["dataset"][0]["fix"]
+    assert words in topics["dataset"][0]["detail"] + topics["dataset"][0]["fix"]
     assert code == (state == "missing")
 
 
@@ -119,9 +119,9 @@ def test_damaged_weights_are_missing(capsys, tmp_path):
 def test_images_that_were_made_are_counted_and_others_are_said(digits, capsys):
     shutil.copytree(digits, "data/processed")
     download("digits", None)
-    assert run(capsys)[1]["dataset"][0]["found"] == "data/processed: digits 16x16x1, 1,438 train, 359 test images"
+    assert run(capsys)[1]["dataset"][0]["detail"] == "data/processed: digits 16x16x1, 1,438 train, 359 test images"
     write(data={"image_size": 32})
-    assert run(capsys)[1]["dataset"][0]["found"] == "digits comes with a package"
+    assert run(capsys)[1]["dataset"][0]["detail"] == "digits comes with a package"
 
 
 def download(name: str, source: str | None) -> None:
@@ -188,7 +188,7 @@ def test_outside_a_clone_the_repository_is_missing(capsys, folder):
     shutil.rmtree(folder)
     code, topics = run(capsys)
     assert code == 1
-    assert topics["repository"][0]["found"] == f"no {folder} here or above"
+    assert topics["repository"][0]["detail"] == f"no {folder} here or above"
 
 
 LOCKED = """schema: '2.0'
@@ -222,14 +222,14 @@ def test_half_a_file_of_dvcs_is_told_with_what_to_remove(capsys, file, whole, ha
         path.write_text(half)
         code, topics = run(capsys)
         assert code == 1
-        assert file in topics["repository"][0]["found"]
+        assert file in topics["repository"][0]["detail"]
         assert f"`rm {file}`" in topics["repository"][0]["fix"]
 
 
 def test_a_folder_that_git_does_not_know_is_said(capsys):
     shutil.rmtree(".git")
     Path(".git").mkdir()
-    assert "is not a git repository" in run(capsys)[1]["repository"][0]["found"]
+    assert "is not a git repository" in run(capsys)[1]["repository"][0]["detail"]
 
 
 def test_params_that_cannot_be_read_are_the_last_finding(capsys):
@@ -272,7 +272,7 @@ def test_tracking_that_is_off_or_down_ends_nothing(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     code, topics = run(capsys)
     assert (code, states(topics["mlflow"])) == (0, ["note"])
-    assert "secret" not in topics["mlflow"][0]["found"]
+    assert "secret" not in topics["mlflow"][0]["detail"]
 
 
 @pytest.mark.slow
@@ -286,9 +286,9 @@ def test_a_store_of_another_version_of_mlflow_is_said_with_the_way_to_upgrade_it
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     code, topics = run(capsys)
     assert (code, states(topics["mlflow"])) == (0, ["note"])
-    assert "out-of-date database schema" in topics["mlflow"][0]["found"]
+    assert "out-of-date database schema" in topics["mlflow"][0]["detail"]
     Path("mlflow.db").write_text("half of it, as of a broken copy")
-    assert "file is not a database" in run(capsys)[1]["mlflow"][0]["found"]
+    assert "file is not a database" in run(capsys)[1]["mlflow"][0]["detail"]
 
 
 @pytest.mark.parametrize("name", ["python", "dvc"])
@@ -301,7 +301,7 @@ def test_another_environment_that_comes_first_in_path_is_said(name, capsys, monk
     monkeypatch.setenv("PATH", f"{other.parent.resolve()}{os.pathsep}{os.environ['PATH']}")
     code, topics = run(capsys)
     assert (code, states(topics[name])) == (1, ["missing"])
-    assert "comes first in PATH" in topics[name][0]["found"]
+    assert "comes first in PATH" in topics[name][0]["detail"]
     assert "`source .venv/bin/activate`" in topics[name][0]["fix"]
 
 
@@ -331,7 +331,7 @@ def test_folders_that_cannot_be_written_are_missing(refused, topic, words, capsy
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: Path(path).resolve() not in paths)
     code, topics = run(capsys)
     assert (code, states(topics[topic])) == (1, ["missing"])
-    assert topics[topic][0]["found"].endswith(words)
+    assert topics[topic][0]["detail"].endswith(words)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_driver_that_torch_cannot_use_is_said(cuda, words, fix, capsys, monkey
     monkeypatch.setattr(torch.version, "cuda", cuda)
     code, topics = run(capsys)
     assert (code, states(topics["device"])) == (0, ["ok", "note"])
-    assert words in topics["device"][1]["found"]
+    assert words in topics["device"][1]["detail"]
     assert topics["device"][1]["fix"].startswith(fix)
 
 
@@ -374,7 +374,7 @@ def test_packages_are_held_to_what_the_project_asks_for(tmp_path, monkeypatch, r
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
     found = REAL_PACKAGES()
     assert found.state == state
-    assert all(each in found.found for each in words)
+    assert all(each in found.detail for each in words)
 
 
 def test_without_pip_the_packages_are_not_checked(monkeypatch):

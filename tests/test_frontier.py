@@ -135,7 +135,7 @@ def test_a_damaged_cell_is_measured_again(project):
 
 def key(using: Sampler = DDIM, seed: int = 0, **sections: dict[str, Any]) -> str:
     frontier = measuring(**sections)
-    return frontier.key(frontier.settings.sample.model_copy(update={"sampler": using}), seed)
+    return frontier.key(frontier.config.sample.model_copy(update={"sampler": using}), seed)
 
 
 def test_whatever_changes_a_score_changes_the_cell(monkeypatch, tmp_path):

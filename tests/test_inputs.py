@@ -73,12 +73,6 @@ def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file,
     assert (inputs.read("make", params=params_file.read()).fingerprint() != before) == matters
 
 
-def test_several_stages_less_what_they_make_themselves():
-    found = inputs.read("make", "use", params=params_file.read(), leave_out=("folder/made",))
-    assert found.params == {"seed": 1, "schedule.name": "cosine"}
-    assert list(found.files) == ["code.py", "cosine.py", "folder"]
-
-
 def test_a_missing_dependency_is_named():
     Path("code.py").unlink()
     with pytest.raises(UserError, match=r"code\.py: no such file; make needs it"):

@@ -77,7 +77,7 @@ def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     other = of(fd=12.3456, at=2, train__steps=20, **LINEAR)
     finished(folder, plain=of(3, 0.25, at=1), other=other, torn="{")
     assert table(capsys)[:-1] == [
-        "name   variant                         seed     fd  bits/dim  seconds  state",
+        "name   differs                         seed     fd  bits/dim  seconds  state",
         "plain  -                                  3   0.25         -       22  scored",
         "other  schedule=linear train.steps=20     0  12.35         -       22  scored",
         "",
@@ -93,11 +93,11 @@ def test_a_run_does_not_differ_from_its_own_params(preset, capsys):
     flat = config.load().flat()
     RUN.parent.mkdir()
     RUN.write_text(run(flat["seed"], params=flat).text())
-    assert rows(capsys)["workspace"]["variant"] == {}
+    assert rows(capsys)["workspace"]["differs"] == {}
 
 
 @pytest.mark.parametrize(
-    ("here", "there", "variant"),
+    ("here", "there", "differs"),
     [
         ({}, {"launch__processes": 1, "train__checkpoint_every": 7, "data__source": "elsewhere"}, {}),
         ({"train__compile": True}, {}, {"train.compile": "false"}),
@@ -107,10 +107,10 @@ def test_a_run_does_not_differ_from_its_own_params(preset, capsys):
          {"train.posthoc.lengths": "null", "train.posthoc.snapshots": "null"}),
     ],
 )  # fmt: skip
-def test_a_run_is_described_by_what_differs_from_params_yaml(folder, capsys, here, there, variant):
+def test_a_run_is_described_by_what_differs_from_params_yaml(folder, capsys, here, there, differs):
     Path("params.yaml").write_text(yaml.safe_dump(params(**here)))
     finished(folder, one=of(1, **there))
-    assert rows(capsys)["one"]["variant"] == variant
+    assert rows(capsys)["one"]["differs"] == differs
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 300])
@@ -151,7 +151,7 @@ def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(folde
     assert table(capsys)[-1] == "3 runs: 2 scored, 1 stale; 2 fingerprints: compare only scores of the same one"
     Path("params.yaml").write_text(yaml.safe_dump(params(train__steps=99)))
     assert rows(capsys)["workspace"]["why"] == "train.steps was 12, and is 99 in params.yaml"
-    assert rows(capsys)["workspace"]["variant"] == {"train.steps": "12"}
+    assert rows(capsys)["workspace"]["differs"] == {"train.steps": "12"}
 
 
 def test_nothing_ran_yet(capsys):

@@ -44,7 +44,7 @@ def test_curve_and_noise_levels_keep_their_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
     read = record.parse(run(curve=record.table(rows)).text().encode(), "run.json")
     assert read.learned == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
-    assert record.table([{"t": 1, "error": 1 / 3}], digits=6) == record.Table(
+    assert record.table([{"t": 1, "error": 1 / 3}], digits=6) == record.NumberTable(
         columns=("t", "error"), rows=((1.0, 0.333333),)
     )
     assert record.table([]) is None

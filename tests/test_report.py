@@ -25,7 +25,7 @@ from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.report import blocks, chapters, pareto
 from ddpm.report import page as report
-from ddpm.runs import images, library, record
+from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.tracking import store
 from tests import scored, test_tracking
@@ -281,7 +281,7 @@ def test_the_answer_comes_before_the_samples_and_the_evidence(compared, monkeypa
         drawn.append(run.name)
         return pictures(12)
 
-    monkeypatch.setattr(images, "samples", samples)
+    monkeypatch.setattr(run_images, "samples", samples)
     scored.record(compared, scored.grid({"cosine": 1.0, "linear": 2.0}, range(1, 9)))
     shown = page(BY)
     html = Path("report.html").read_text()
@@ -321,24 +321,24 @@ def test_images_of_an_experiment_come_from_dvcs_cache(folder):
     call("git", "init")
     call("dvc", "init", "--quiet")
     Path("data/samples").mkdir(parents=True)
-    np.save(images.PATH, pictures(30))
+    np.save(run_images.PATH, pictures(30))
     call("dvc", "add", "--quiet", "data/samples")
     call("git", "add", "--all")
     call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-m", "before")
     call("git", "tag", "before")
     shutil.rmtree("data/samples")
-    np.testing.assert_array_equal(images.samples(run_record(name="before")), pictures(30))
+    np.testing.assert_array_equal(run_images.samples(run_record(name="before")), pictures(30))
     shutil.rmtree(".dvc/cache")
     for name, fix in (("workspace", "dvc repro"), ("before", "dvc pull"), ("nowhere", "dvc pull")):
         with pytest.raises(UserError, match=rf"{name}: data/samples/samples\.npy is not kept here; `{fix}`"):
-            images.samples(run_record(name=name))
+            run_images.samples(run_record(name=name))
 
 
 @pytest.mark.parametrize("array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8), np.array([{}], dtype=object)])
 def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array):
     np.save("odd.npy", array)
     with Path("odd.npy").open("rb") as file, pytest.raises(ValueError):  # noqa: PT011
-        images.read(file)
+        run_images.read(file)
 
 
 # --- MLflow

@@ -1,4 +1,4 @@
-"""Studies at equal operations: FLOPs against counts by hand, and the steps that a plan gives a arm."""
+"""Studies at equal operations: FLOPs against counts by hand, and the steps that a plan gives an arm."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import stdtrit
 
 from ddpm.report import judgement as shown
-from ddpm.runs.record import Record, Table
+from ddpm.runs.record import NumberTable, Record
 from ddpm.study import judging
 from ddpm.verdicts import curves
 from ddpm.verdicts.curves import Curves, critical
@@ -27,9 +27,9 @@ MADE = {schedule: result(schedule) for schedule in SCHEDULES}
 Runs = dict[str, dict[int, Record]]
 
 
-def curve(scores: Sequence[float], images: Sequence[int] = IMAGES) -> dict[str, Table]:
+def curve(scores: Sequence[float], images: Sequence[int] = IMAGES) -> dict[str, NumberTable]:
     rows = tuple((float(at), float(score)) for at, score in zip(images, scores, strict=True))
-    return {"curve": Table(columns=("images", FD), rows=rows)}
+    return {"curve": NumberTable(columns=("images", FD), rows=rows)}
 
 
 def runs(*means: Sequence[float], noise: float = 0.01, seeds: int = SEEDS) -> Runs:

@@ -16,7 +16,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN
 from ddpm.params import config, file
 from ddpm.report import judgement as shown
-from ddpm.runs import images, library
+from ddpm.runs import library, run_images
 from ddpm.study import judging, loading, runner, slots, status
 from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
@@ -77,8 +77,8 @@ class Lab:
         def slot(_: str) -> Iterator[tuple[Path, int]]:
             yield folder, 0
 
-        (folder / images.PATH).parent.mkdir(parents=True)
-        np.save(folder / images.PATH, np.zeros((64, 1, 8, 8), np.uint8))
+        (folder / run_images.PATH).parent.mkdir(parents=True)
+        np.save(folder / run_images.PATH, np.zeros((64, 1, 8, 8), np.uint8))
         monkeypatch.setattr(slots, "slot", slot)
         monkeypatch.setattr(Worker, "_prepare", lambda *_: None)
         monkeypatch.setattr(Worker, "_start", lambda worker, experiment, slot, *_: self.start(experiment, slot))

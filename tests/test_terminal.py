@@ -54,7 +54,7 @@ def test_bash_completes_commands_names_and_options(tmp_path):
     for typed, offered in {
         "ddpm pre": ["preset"],
         "ddpm report --may-differ pre": ["precision"],
-        "ddpm study plan para": ["params.yaml"],
+        "ddpm study status para": ["params.yaml"],
         "ddpm use vary --images para": ["params.yaml"],
         "ddpm compare --all": ["--all-pairs"],
     }.items():

@@ -32,7 +32,7 @@ from ddpm.base.files import digest, md5
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
 from ddpm.runs.library import OUTSIDE
-from ddpm.runs.record import Costs, Fingerprint, Record, Table
+from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import Row
 
@@ -110,7 +110,7 @@ def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
         code={"dvc.yaml": md5(root / "dvc.yaml")[:12]},
         fingerprint=Fingerprint(hash=digest(comparable), comparable=comparable),
         scores={"classifier.fd": fd, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5},
-        curve=Table(
+        curve=NumberTable(
             columns=("images", "classifier.fd", "classifier.kid_mean"), rows=((256, 2.5, None), (512, fd, 0.25))
         ),
         costs=Costs(images_seen=512, seconds={"train": 10.0}),
@@ -190,7 +190,7 @@ def test_a_live_row_and_the_row_in_the_file_are_one_point(row):
     text = io.StringIO(newline="")
     csv.writer(text).writerows([Row._fields, [row.step, *(f"{value:.6g}" for value in row[1:])]])
     (read,) = csv.DictReader(io.StringIO(text.getvalue()))
-    assert view.Point.of(row._asdict()) == view.Point.of(read)
+    assert view.LossPoint.of(row._asdict()) == view.LossPoint.of(read)
 
 
 def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):

@@ -24,6 +24,14 @@ def test_it_shows_all_pictures_that_are_kept_for_it():
     assert sorted(SHOWN) == sorted(path.name for path in PAGE.with_suffix("").iterdir())
 
 
+def test_everything_that_it_imports_is_there():
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+    assert len(nodes) > 10
+    for node in nodes:
+        exec(ast.unparse(node), {})  # noqa: S102
+
+
 @pytest.mark.long
 def test_the_tutorial_runs_and_learns(tmp_path):
     jupytext = pytest.importorskip("jupytext", reason="it is of the extra docs, which make test-all installs")

@@ -33,9 +33,11 @@ def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(famil
 
 DECLARATIONS = {
     "params": "from ddpm.params import config; config.load()",
-    "list": "from ddpm.cli import arguments as a; own = a.parser().parse_args(['variants']); a.function(own.run)(own)",
+    "list": "from ddpm.cli import app; app.run(['variants'])",
     "variants": f"from ddpm.base.variant import variant_class; [variant_class(*each)() for each in {ALL}]",
-    "studies": "import pathlib; from ddpm.study import plan; [*map(plan.load, pathlib.Path('studies').glob('*.yaml'))]",
+    "studies": (
+        "from pathlib import Path; from ddpm.study import loading; [*map(loading.load, Path('studies').glob('*.yaml'))]"
+    ),
     "limits": (
         "from ddpm.params import config; from ddpm.scoring import limits; own = config.load(); "
         "limits.check_channels(own.evaluate, own.data.channels); limits.check_suited(own.evaluate); "

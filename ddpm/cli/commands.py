@@ -68,9 +68,11 @@ def check(*, no_pilot: NoPilot = False) -> None:
 
     checked = config.load()
     possible.check_scores(checked)
-    for found in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
-        if found.state == "missing":
-            raise UserError(f"{found.found}; {found.fix}")
+    for finding in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
+        if finding.state == "missing":
+            raise UserError(f"{finding.detail}; {finding.fix}")
+        if finding.state == "note":
+            print(f"note: {finding.detail}; {finding.fix}", file=sys.stderr)
 
     from ddpm.model import build  # torch takes a second: after what is checked without
     from ddpm.tools import forecast
@@ -232,10 +234,10 @@ def sanity(*, json: Json = False) -> None:
 
     checked = config.load()
     device = devices.resolve(checked.device)
-    found = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
-    damage.write(found, PROCESSED)
-    blocks = [*noticed.shown(found), Note(f"{PATH}, {PICTURE}")]
-    answer(json, found.model_dump(mode="json"), render.text([Chapter("", blocks)]))
+    sanity = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
+    damage.write(sanity, PROCESSED)
+    blocks = [*noticed.shown(sanity), Note(f"{PATH}, {PICTURE}")]
+    answer(json, sanity.model_dump(mode="json"), render.text([Chapter("", blocks)]))
 
 
 @app.command(group=SCORES)
@@ -307,8 +309,8 @@ def doctor(*, offline: bool = False, json: Json = False) -> int:
 
     findings = doctor.examine()
     lacking = doctor.lacking(findings, offline)
-    found = {"ok": not lacking, "findings": [found._asdict() for found in findings]}
-    answer(json, found, doctor.listing(findings, offline))
+    result = {"ok": not lacking, "findings": [finding._asdict() for finding in findings]}
+    answer(json, result, doctor.listing(findings, offline))
     return 1 if lacking else 0
 
 

@@ -139,10 +139,10 @@ def frontier(
     from ddpm.report.blocks import Chapter, Note
     from ddpm.tools.frontier import EVALUATIONS, Frontier, chosen_samplers
 
-    settings, csv = config.load(), METRICS / "frontier.csv"
-    chosen = chosen_samplers(samplers or variant.names("samplers"))
-    measured = Frontier(model, REFERENCE, settings, devices.resolve(settings.device))
-    points = measured.points(chosen, evaluations or EVALUATIONS, weights)
+    checked, csv = config.load(), METRICS / "frontier.csv"
+    drawn_by = chosen_samplers(samplers or variant.names("samplers"))
+    measured = Frontier(model, REFERENCE, checked, devices.resolve(checked.device))
+    points = measured.points(drawn_by, evaluations or EVALUATIONS, weights)
     pareto.write_csv(csv, points)
     plots.lines(csv.with_suffix(".png"), pareto.panels(points))
     counts = Note(f"{len(points)} points, {measured.measured} cells measured now: {csv}, {csv.stem}.png")

@@ -59,18 +59,18 @@ class Evaluation(NamedTuple):
     real: Real
 
 
-def write(found: Evaluation, points: Rows) -> None:
+def write(evaluation: Evaluation, points: Rows) -> None:
     """Write the scores' files in metrics/ and data/evaluation/. points: ``curve.curve``."""
-    files.write_rows(paths.METRICS / "scores.csv", found.sets, ["seed"])
+    files.write_rows(paths.METRICS / "scores.csv", evaluation.sets, ["seed"])
     files.write_rows(paths.CURVE, points, ["images"])
-    files.write_rows(paths.FD_N, found.fd_n, ["extractor", "n", "fd", "fd_sd"])
-    files.write_rows(paths.LIKELIHOOD, found.bound, ["t", "steps"])
-    files.write_rows(paths.EXCESS, found.excess, ["t", "steps", "log_snr"])
-    if found.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
-        files.write_rows(paths.EVALUATION / "classes.csv", found.classes)
-    nearest = torch.from_numpy(found.nearest)
+    files.write_rows(paths.FD_N, evaluation.fd_n, ["extractor", "n", "fd", "fd_sd"])
+    files.write_rows(paths.LIKELIHOOD, evaluation.bound, ["t", "steps"])
+    files.write_rows(paths.EXCESS, evaluation.excess, ["t", "steps", "log_snr"])
+    if evaluation.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
+        files.write_rows(paths.EVALUATION / "classes.csv", evaluation.classes)
+    nearest = torch.from_numpy(evaluation.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
-    files.write_json(paths.EVALUATE, found.scores)
+    files.write_json(paths.EVALUATE, evaluation.scores)
 
 
 class Report(NamedTuple):

@@ -1,1 +1,1 @@
-"""params.yaml: read, checked and described; composed of the settings of all rooms."""
+"""params.yaml: read, checked and described; composed of the sections of all rooms."""

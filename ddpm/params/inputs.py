@@ -157,17 +157,12 @@ def spelled(value: Any) -> Any:
         return value or "null"
 
 
-def read(*names: str, params: dict[str, Any], leave_out: tuple[str, ...] = ()) -> Inputs:
-    """Digest the inputs of one stage, or of several together, without dependencies at or below ``leave_out``.
-
-    params: the content of params.yaml. Raises UserError if a dependency is missing.
-    """
-    listed = [stage(name, params) for name in names]
-    keys = dict.fromkeys(key for stage_keys, _ in listed for key in stage_keys)
-    deps = dict.fromkeys(dep for _, stage_deps in listed for dep in stage_deps)
-    paths = [Path(dep) for dep in deps if not any(Path(dep).is_relative_to(out) for out in leave_out)]
+def read(name: str, params: dict[str, Any]) -> Inputs:
+    """Digest the inputs of a stage. params: the content of params.yaml. Raises UserError if a dependency is missing."""
+    keys, deps = stage(name, params)
+    paths = list(map(Path, deps))
     if missing := [dep for dep in paths if not dep.exists()]:
-        raise UserError(f"{missing[0]}: no such file; {', '.join(names)} needs it: run `dvc repro`")
+        raise UserError(f"{missing[0]}: no such file; {name} needs it: run `dvc repro`")
     stamps = {str(dep): files.stamp(dep) for dep in paths}  # before the reading, so a later change is read again
     return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in paths}, stamps)
 

@@ -28,8 +28,8 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
         config.train.check_end(read_manifest(PROCESSED).counts["train"])
     if prepared and config.model.classes:
         names = check_classes(PROCESSED, config.model.classes)
-        for chosen in config.sample.classes or ():
-            class_number(chosen, names, len(names))
+        for name in config.sample.classes or ():
+            class_number(name, names, len(names))
     for keys, part in SLOW.items():
         if any(key.startswith(keys) for key in new):
             part(config)

@@ -109,11 +109,11 @@ def calibration() -> list[Block]:
             for damage, rungs in degraded.ladder.items()
         }
         name, count = f"{extractor}.{metric}", round(degraded.floor["count"])
-        own = at_count(extractor, count)
-        levels = {} if own is None else {f"this model at N = {count:,}": own}
+        score = at_count(extractor, count)
+        levels = {} if score is None else {f"this model at N = {count:,}": score}
         caption = (
             f"{name} of the {count:,} real test images, unchanged (level 0) and more and more degraded. "
-            f"This model at the same number of images: {'not measured' if own is None else number(own)}."
+            f"This model at the same number of images: {'not measured' if score is None else number(score)}."
         )
         panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
         figures.append(Figure(caption, [panel]))

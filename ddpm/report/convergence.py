@@ -171,7 +171,7 @@ def shown(run: Record) -> list[Block]:
     x, names = levels["log_snr"], {"train": "train", "test": "held-out"}
     curves, above = {}, {}
     # at less noise the optimum is so far off on held-out images that it would hide all else
-    seen = levels["excess_test"] > -levels["error_test"] / 2
+    shown_at = levels["excess_test"] > -levels["error_test"] / 2
     lowest = min(levels[f"error_{split}"].min() for split in SPLITS) / 10
     for who, column in (("model", "error"), ("optimum", "optimum")):
         for split, name in names.items():
@@ -180,7 +180,7 @@ def shown(run: Record) -> list[Block]:
     for split, name in names.items():
         share = 100 / np.maximum(levels[f"error_{split}"], TINY)
         excess, error = levels[f"excess_{split}"], levels[f"excess_{split}_se"]
-        above[name] = np.stack([x, share * excess, 2 * share * error], 1)[seen]
+        above[name] = np.stack([x, share * excess, 2 * share * error], 1)[shown_at]
     excess_label = "% of the model's error"
     return [
         *(Note(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in diagnose(levels).sentences()),

@@ -44,14 +44,14 @@ def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
 def answers(judgement: Judgement) -> list[str]:
     """A line for each arm, and one each about what they were tuned on and what comes next."""
     primary, tried = judgement.primary, judgement.tuning
-    lines = [found.headline for found in judgement.verdicts if found.metric == primary]
+    lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
     lines += verdict.representations(judgement.verdicts, primary)
     if tried:
-        chosen = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen)
+        values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen)
         possible = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.possible and not row.chosen)
         keys, count = " and ".join(tried[0].values), len(tuning.points(tried))
         lines += [
-            f"each arm at the value that {_seeds(tried, 'seed')} chose from {count} for {keys}: {chosen or 'none yet'}"
+            f"each arm at the value that {_seeds(tried, 'seed')} chose from {count} for {keys}: {values or 'none yet'}"
             "; the verdict uses other seeds",
             f"these seeds do not exclude as an arm's best: {possible}"
             if possible
@@ -69,7 +69,7 @@ def answers(judgement: Judgement) -> list[str]:
 
 def notes(judgement: Judgement) -> Iterator[str]:
     """The sentences to cite, and what to be careful about."""
-    yield from (citation.sentence(found) for found in judgement.verdicts if found.metric == judgement.primary)
+    yield from (citation.sentence(pair) for pair in judgement.verdicts if pair.metric == judgement.primary)
     yield from _careful(judgement.tuning, judgement.primary)
     yield from judgement.notes
     if judgement.curves and judgement.curves.against:
@@ -83,7 +83,7 @@ def notes(judgement: Judgement) -> Iterator[str]:
 
 def bibtex(judgement: Judgement) -> str:
     """The end of a Markdown page: each sentence as an entry of BibTeX."""
-    entries = [citation.bibtex(found) for found in judgement.verdicts if found.metric == judgement.primary]
+    entries = [citation.bibtex(pair) for pair in judgement.verdicts if pair.metric == judgement.primary]
     return "\n".join(["\n## To cite\n", *(f"```bibtex\n{entry}\n```\n" for entry in entries)]) if entries else ""
 
 
@@ -99,8 +99,8 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
         }
         for arm in judgement.arms
     ]
-    primary = [found for found in judgement.verdicts if found.metric == judgement.primary]
-    cited = {found.arm: {"sentence": citation.sentence(found), "bibtex": citation.bibtex(found)} for found in primary}
+    primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
+    cited = {pair.arm: {"sentence": citation.sentence(pair), "bibtex": citation.bibtex(pair)} for pair in primary}
     curves = judgement.curves and {
         **judgement.curves._asdict(),
         "learned": [arm._asdict() for arm in judgement.curves.learned],
@@ -121,7 +121,7 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
         "next_look": judgement.next_look,
         "compare": judgement.compare.model_dump(mode="json"),
         "arms": arms,
-        "verdicts": [found.to_dict() for found in judgement.verdicts],
+        "verdicts": [pair.to_dict() for pair in judgement.verdicts],
         "citations": cited,
         "curves": curves,
         "tuning": tried,
@@ -133,11 +133,11 @@ def _gaps(judgement: Judgement) -> Iterator[Block]:
     verdicts = judgement.verdicts
     if not verdicts:
         return
-    baselines = {found.baseline for found in verdicts}
+    baselines = {pair.baseline for pair in verdicts}
     panels: dict[str, dict[str, Verdict]] = {}
-    for found in verdicts:
-        label = f"{found.arm} - {found.baseline}" if len(baselines) > 1 else found.arm
-        panels.setdefault(f"{found.metric} ({found.direction} is better)", {})[label] = found
+    for pair in verdicts:
+        label = f"{pair.arm} - {pair.baseline}" if len(baselines) > 1 else pair.arm
+        panels.setdefault(f"{pair.metric} ({pair.direction} is better)", {})[label] = pair
     what = "differences" if len(baselines) > 1 else f"difference from {baselines.pop()}"
     caption = f"{what}: a dot for each training seed, a band for the practical threshold"
     yield Figure(caption, partial(plots.gaps, panels=panels, title=caption), "verdict", wide=True)
@@ -153,15 +153,15 @@ def _arms(judgement: Judgement) -> Table:
 
 def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
     """For each pair a row for each metric: both means, the difference, what was tested, and the verdict."""
-    for (baseline, arm), of_pair in grouped(verdicts, lambda found: (found.baseline, found.arm)).items():
+    for (baseline, arm), of_pair in grouped(verdicts, lambda pair: (pair.baseline, pair.arm)).items():
         rows = []
-        for found in of_pair:
-            relative = "" if found.relative is None else f" ({found.relative:+.1%})"
+        for pair in of_pair:
+            relative = "" if pair.relative is None else f" ({pair.relative:+.1%})"
             tested = ["-", "-", "-"]
-            if found.low is not None:  # then the others are not None either
-                tested = [f"{found.low:+.3g} to {found.high:+.3g}", f"{found.estimate:+.3g}", f"{found.p:.2g}"]
-            means = (f"{found.baseline_mean:.4g}", f"{found.arm_mean:.4g}", f"{found.difference:+.3g}{relative}")
-            rows.append([found.metric, *means, *tested, found.outcome, found.reason])
+            if pair.low is not None:  # then the others are not None either
+                tested = [f"{pair.low:+.3g} to {pair.high:+.3g}", f"{pair.estimate:+.3g}", f"{pair.p:.2g}"]
+            means = (f"{pair.baseline_mean:.4g}", f"{pair.arm_mean:.4g}", f"{pair.difference:+.3g}{relative}")
+            rows.append([pair.metric, *means, *tested, pair.outcome, pair.reason])
         heads = [HEADS[0], baseline, arm, *HEADS[3:]]
         yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 7, 8))
 

@@ -26,7 +26,7 @@ from ddpm.verdicts import metrics
 State: TypeAlias = Literal["scored", "stale"] | queue.State
 
 NAME_SHARE = 5  # a name gets a fifth of the width at most
-VARIANT_WIDTH = 16  # at least
+DIFFERS_WIDTH = 16  # at least
 MORE = "…"
 # metric in the table besides the headlines -> its column's head
 HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim", "bits_per_dim_ode": "bits/dim ODE"}
@@ -38,7 +38,7 @@ class Listed(NamedTuple):
     name: str
     state: State
     seed: int | None = None
-    variant: Mapping[str, str] = {}  # the params that differ from params.yaml, choices by name first
+    differs: Mapping[str, str] = {}  # the params that differ from params.yaml, choices by name first
     scores: Mapping[str, float] = {}  # the judged ones
     seconds: float | None = None  # of training and sampling
     fingerprint: str | None = None
@@ -97,15 +97,15 @@ def shown(runs: Sequence[Listed], notes: Sequence[str], width: int) -> list[Bloc
     have comes first in a row: it tells them apart, and what comes last may be cut off."""
     if not runs:
         return [Note("no runs yet: `dvc repro` makes one"), *(Note(note, missing=True) for note in notes)]
-    seen = {name for run in runs for name in run.scores} | {"bits_per_dim"}
-    names = [name for name in metrics.in_order(seen) if metrics.is_headline(name) or metrics.kind(name) in HEADS]
+    scored = {name for run in runs for name in run.scores} | {"bits_per_dim"}
+    names = [name for name in metrics.in_order(scored) if metrics.is_headline(name) or metrics.kind(name) in HEADS]
     kinds = [metrics.kind(name) for name in names]
     heads = [HEADS.get(kind, kind) if kinds.count(kind) == 1 else name for name, kind in zip(names, kinds, strict=True)]
-    columns = ["name", "variant", "seed", *heads, "seconds", "state"]
-    frequency = Counter(item for run in runs for item in run.variant.items())
+    columns = ["name", "differs", "seed", *heads, "seconds", "state"]
+    frequency = Counter(item for run in runs for item in run.differs.items())
     rows = []
     for run in runs:
-        rarest_first = sorted(run.variant.items(), key=frequency.__getitem__)
+        rarest_first = sorted(run.differs.items(), key=frequency.__getitem__)
         differs = " ".join(f"{label(key)}={value}" for key, value in rarest_first) or "-"
         seconds = "-" if run.seconds is None else f"{run.seconds:.0f}"
         scores = [_number(run.scores.get(name)) for name in names]
@@ -115,7 +115,7 @@ def shown(runs: Sequence[Listed], notes: Sequence[str], width: int) -> list[Bloc
     if (excess := max(map(len, render.text([Chapter("", [table])]).splitlines())) - width) > 0:
         room = max(len(row[1]) for row in rows) - excess
         for row in rows:
-            row[1] = _cut(row[1], max(room, VARIANT_WIDTH))
+            row[1] = _cut(row[1], max(room, DIFFERS_WIDTH))
     states = ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in runs).items())
     kinds_of_scores = len({run.fingerprint for run in runs if run.state == "scored"})
     mixed = f"; {kinds_of_scores} fingerprints: compare only scores of the same one" if kinds_of_scores > 1 else ""

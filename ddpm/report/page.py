@@ -21,7 +21,7 @@ from ddpm.pictures.plots import Panel
 from ddpm.report import chapters as of_model
 from ddpm.report import convergence, judgement, render
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Strip, attempted, chapter
-from ddpm.runs import images, library
+from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 from ddpm.verdicts import comparison, pairing
 from ddpm.verdicts.comparison import Judgement
@@ -75,12 +75,12 @@ def _samples(verdicts: Judgement) -> list[Block]:
     seed = min(shared, default=None)
     blocks: list[Block] = []
     for arm in verdicts.arms if seed is not None else ():
-        blocks += attempted(lambda arm: [Strip(arm.label, images.samples(arm.runs[seed]))], arm)
+        blocks += attempted(lambda arm: [Strip(arm.label, run_images.samples(arm.runs[seed]))], arm)
     return blocks
 
 
 def _drawn(run: Record) -> list[Block]:
-    return [Strip(f"seed {run.seed}, the first of the set", images.samples(run))]
+    return [Strip(f"seed {run.seed}, the first of the set", run_images.samples(run))]
 
 
 def _real() -> list[Block]:

@@ -70,7 +70,7 @@ def revision(name: str) -> Record:
     if name == WORKSPACE:
         return workspace()
     git = repository()
-    commits = [commit for own, commit in experiments(git) if own == name]
+    commits = [commit for experiment, commit in experiments(git) if experiment == name]
     if len(commits) > 1:
         raise UserError(f"{name}: {len(commits)} experiments have this name; use a commit (`dvc exp show --sha`)")
     try:

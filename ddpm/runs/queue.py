@@ -18,7 +18,6 @@ from ddpm.runs import library
 State: TypeAlias = Literal["queued", "failed", "running"]
 
 NOTES = Path(".dvc/tmp/exps")
-RUNNING = NOTES / "run/workspace/workspace.json"
 STASHES: dict[str, State] = {"refs/exps/celery/stash": "queued", "refs/exps/celery/failed": "failed"}
 STASHED = re.compile(r"commit: dvc-exp:[0-9a-f]+:[0-9a-f]+:([^:]+)(:.+)?")  # the last: a branch
 

@@ -54,7 +54,7 @@ Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger on
 Row = tuple[float | None, ...]
 
 
-class Table(Section):
+class NumberTable(Section):
     """A small table of numbers; None is an empty cell."""
 
     columns: tuple[Key, ...]
@@ -68,11 +68,11 @@ class Table(Section):
             raise ValueError(f"rows: {len(odd)} cells under {len(self.columns)} columns")
         return self
 
-    def only(self, *columns: str) -> Table:
+    def only(self, *columns: str) -> NumberTable:
         """The table with those of the columns that it has."""
         places = [place for place, column in enumerate(self.columns) if column in columns]
         rows = tuple(tuple(row[place] for place in places) for row in self.rows)
-        return Table(columns=tuple(self.columns[place] for place in places), rows=rows)
+        return NumberTable(columns=tuple(self.columns[place] for place in places), rows=rows)
 
     def dicts(self) -> list[dict[str, float]]:
         """A mapping for each row, without its empty cells."""
@@ -134,8 +134,8 @@ class Record(Section):
     )
     fingerprint: Fingerprint
     scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
-    curve: Table | None = Field(default=None, description="the same scores by `images` seen, the end last")
-    noise_levels: Table | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
+    curve: NumberTable | None = Field(default=None, description="the same scores by `images` seen, the end last")
+    noise_levels: NumberTable | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
     costs: Costs = Costs()
     environment: dict[Key, str | int | float | bool | None] = Field(
         default={}, description="processor, precision, versions"
@@ -225,13 +225,13 @@ def read(path: Path) -> Record:
     return parse(content(path), str(path))
 
 
-def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> Table | None:
+def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> NumberTable | None:
     """Rows of a CSV file, as its writer gets them, rounded to significant ``digits``; None without rows."""
     listed = list(rows)
     columns = tuple(dict.fromkeys(key for row in listed for key in row))
     cells = ((row.get(column, "") for column in columns) for row in listed)
     numbers = (tuple(None if cell == "" else float(f"{float(cell):.{digits}g}") for cell in row) for row in cells)
-    return Table(columns=columns, rows=tuple(numbers)) if listed else None
+    return NumberTable(columns=columns, rows=tuple(numbers)) if listed else None
 
 
 def schema() -> dict[str, Any]:

@@ -32,7 +32,7 @@ from ddpm.verdicts import metrics, statistics
 class Known(NamedTuple):
     """run: the exported model's own; seeds: the runs with the same params and fingerprint, including it."""
 
-    settings: Config
+    config: Config
     run: Record
     seeds: list[Record]
 
@@ -40,9 +40,9 @@ class Known(NamedTuple):
 def write(source: Path, model: Loaded, folder: str, form: str) -> str:
     """The card as Markdown. source: the model file; folder: the name of the export; form: its format."""
     try:
-        found, reason = known(source, model), ""
+        facts, reason = known(source, model), ""
     except UserError as error:
-        found, reason = None, str(error)
+        facts, reason = None, str(error)
     T = model.config.diffusion.T
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
         loader=jinja2.PackageLoader("ddpm.sharing", ""),
@@ -60,35 +60,35 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         classes=classes.known(model)[0],
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         params=yaml.safe_dump(model.written, sort_keys=False),
-        known=found,
+        known=facts,
         reason=reason,
-        cost=read_json(METRICS / "train.json") if found else {},
-        data=called(found.settings.data, PROCESSED) if found else "",
-        images=read_manifest(PROCESSED) if found and (PROCESSED / MANIFEST).exists() else None,
-        scores=list(_scores(found)) if found else [],
-        apart=_apart(found) if found else [],
-        closeness=metrics.closeness(found.run.scores) if found else [],
-        commit=origin.tags().get(origin.COMMIT) if found else None,
+        cost=read_json(METRICS / "train.json") if facts else {},
+        data=called(facts.config.data, PROCESSED) if facts else "",
+        images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
+        scores=list(_scores(facts)) if facts else [],
+        apart=_apart(facts) if facts else [],
+        closeness=metrics.closeness(facts.run.scores) if facts else [],
+        commit=origin.tags().get(origin.COMMIT) if facts else None,
     )
 
 
 def known(source: Path, model: Loaded) -> Known:
     """What the working folder knows of the model. Raises UserError with the reason if it knows nothing."""
-    settings = config.load()
-    if settings.training().to_dict() != model.written:
+    checked = config.load()
+    if checked.training().to_dict() != model.written:
         raise UserError("params.yaml is another model's")
-    length = settings.sample.ema_length
+    length = checked.sample.ema_length
     if not MODEL_FILE.exists() or (length is None and sha256(MODEL_FILE) != sha256(source)):
         raise UserError(f"{MODEL_FILE} is another model")
     if length is not None and not _same_weights(model, averages.load(MODEL_FILE, length, torch.device("cpu"))):
         raise UserError(f"its scores here are of the model that `ddpm ema --length {length:g}` writes")
-    run = library.current(settings)
+    run = library.current(checked)
     try:
-        runs = alike.matching(library.everywhere().records, settings).records
+        runs = alike.matching(library.everywhere().records, checked).records
     except UserError:
         runs = ()  # no repository of experiments: there is only the one run
     same = [other for other in runs if other.fingerprint == run.fingerprint and other.seed != run.seed]
-    return Known(settings, run, sorted([run, *same], key=lambda one: one.seed or 0))
+    return Known(checked, run, sorted([run, *same], key=lambda one: one.seed or 0))
 
 
 def _same_weights(one: Loaded, other: Loaded) -> bool:
@@ -98,19 +98,19 @@ def _same_weights(one: Loaded, other: Loaded) -> bool:
 
 def _apart(known: Known) -> list[str]:
     """The scores of real images and of the yardsticks at another number of images."""
-    own = known.run.scores
-    return metrics.apart(own, metrics.judged(own), known.settings.sample.count)
+    scores = known.run.scores
+    return metrics.apart(scores, metrics.judged(scores), known.config.sample.count)
 
 
 def _scores(known: Known) -> Iterator[tuple[str, ...]]:
     """Name, better direction, this model, real images, and mean (interval) over training seeds."""
-    own, level = known.run.scores, known.settings.compare.confidence
+    scores, level = known.run.scores, known.config.compare.confidence
     for name in metrics.judged(set.intersection(*(set(run.scores) for run in known.seeds))):
-        error = f" ± {own[f'{name}_se']:.2g}" if f"{name}_se" in own else ""
-        score, count = metrics.others(own, name).get(metrics.OTHERS["real"], (0.0, 0))
-        real = f"{score:.4g}" if count == known.settings.sample.count else ""
+        error = f" ± {scores[f'{name}_se']:.2g}" if f"{name}_se" in scores else ""
+        score, count = metrics.others(scores, name).get(metrics.OTHERS["real"], (0.0, 0))
+        real = f"{score:.4g}" if count == known.config.sample.count else ""
         over = ""
         if len(known.seeds) > 1:
-            found = statistics.t_test(np.array([run.scores[name] for run in known.seeds]), 0.0, level)
-            over = f"{found.mean:.4g} ({found.low:.4g} to {found.high:.4g})"
-        yield name, metrics.direction(name), f"{own[name]:.4g}{error}", real, over
+            interval = statistics.t_test(np.array([run.scores[name] for run in known.seeds]), 0.0, level)
+            over = f"{interval.mean:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+        yield name, metrics.direction(name), f"{scores[name]:.4g}{error}", real, over

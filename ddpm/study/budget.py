@@ -16,13 +16,13 @@ COSTLY = (*LENGTH, "train.batch_size", "model", "diffusion.variance")  # what a 
 
 
 def check(plan: Plan, source: str) -> None:
-    """Raises UserError if a arm or tuning sets what ``budget: flops`` decides."""
+    """Raises UserError if an arm or tuning sets what ``budget: flops`` decides."""
     if plan.budget == "images":
         return
     for arm, overrides in list(plan.arms.items())[1:]:
-        if own := [key for key in LENGTH if key in overrides]:
+        if lengths := [key for key in LENGTH if key in overrides]:
             raise UserError(
-                f"{source}: arms.{arm}: {own[0]}: budget: flops decides it for all but the baseline; take it out"
+                f"{source}: arms.{arm}: {lengths[0]}: budget: flops decides it for all but the baseline; take it out"
             )
     if tuned := [key for key in (plan.tune.values if plan.tune else ()) if alike.is_in(key, COSTLY)]:
         raise UserError(

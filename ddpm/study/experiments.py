@@ -116,12 +116,12 @@ class Study:
         experiments = []
         places = range(len(self.plan.tune.grid))
         for (number, seed), place, arm in product(enumerate(self.plan.tune.drawn), places, self.points):
-            values, chosen = self.points[arm][place]
-            changed = {**values, "sample.seeds": _own_sets(chosen, grid.FIRST, number)}
-            if chosen.train.snapshots:
+            values, config = self.points[arm][place]
+            changed = {**values, "sample.seeds": _own_sets(config, grid.FIRST, number)}
+            if config.train.snapshots:
                 changed["train.snapshots"] = []
             name = f"{arm}-tune-{place + 1}-{number + 1}"
-            experiments.append(Experiment(name, arm, seed, self.texts[arm], chosen, changed=changed, tried=values))
+            experiments.append(Experiment(name, arm, seed, self.texts[arm], config, changed=changed, tried=values))
         return experiments
 
     @property
@@ -141,9 +141,9 @@ class Study:
             runs.append(Experiment(name, arm, seed, self.texts[arm], config, changed=values, alternative=place))
         return runs
 
-    def settled(self, chosen: Mapping[str, grid.Point]) -> Study:
+    def settled(self, points: Mapping[str, grid.Point]) -> Study:
         """The same study, with these arms at these points."""
-        return replace(self, chosen=chosen)
+        return replace(self, chosen=points)
 
     def is_open(self, experiment: Experiment) -> bool:
         """Whether the values that it runs with are not chosen yet."""

@@ -71,7 +71,7 @@ class Tune(Section):
     @property
     def grid(self) -> list[dict[str, Any]]:
         """Every combination, key -> value, in the plan's order; the last key varies fastest."""
-        return [dict(zip(self.values, each, strict=True)) for each in product(*self.values.values())]
+        return [dict(zip(self.values, row, strict=True)) for row in product(*self.values.values())]
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -80,21 +80,21 @@ class Tune(Section):
 
 
 class Point(NamedTuple):
-    """Values of the tuned keys, and a arm's config with them."""
+    """Values of the tuned keys, and an arm's config with them."""
 
     values: Mapping[str, Any]
     config: config.Config
 
 
 def points(tune: Tune, params: Mapping[str, Any], source: str) -> tuple[Point, ...]:
-    """The grid for a arm with these complete ``params``, each point checked. Raises UserError."""
-    made = []
+    """The grid for an arm with these complete ``params``, each point checked. Raises UserError."""
+    checked = []
     for values in tune.grid:
         changed = deepcopy(dict(params))
         for key, value in values.items():
             put(changed, key, value, f"{source}: tune")
-        made.append(Point(values, config.check(changed, f"{source}, with {named(values)}")))
-    return tuple(made)
+        checked.append(Point(values, config.check(changed, f"{source}, with {named(values)}")))
+    return tuple(checked)
 
 
 def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:

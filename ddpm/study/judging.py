@@ -11,7 +11,7 @@ from ddpm.runs.record import Record
 from ddpm.study import best, budget
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
-from ddpm.verdicts import curves, metrics, pairing, verdict
+from ddpm.verdicts import curves, metrics, pairing, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
 from ddpm.verdicts.sequential import Design
@@ -36,10 +36,11 @@ def judge(ledger: Ledger) -> Judgement:
     judgement = of_arms(study, arms)
     if study.claims_best:
         judgement = best.claimed(study, judgement, ledger.alternatives(), ledger.tried, of_arms)
-    primary = [found for found in judgement.verdicts if found.metric == judgement.primary]
-    looks = {found.arm: found.look for found in primary}
+    primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
+    looks = {pair.arm: pair.look for pair in primary}
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
     notes = (
+        *sensitivity.of_primary(study.plan.primary, study.config),
         *budget.notes(study),
         *judgement.notes,
         *(f"left out: {reason}" for reason in ledger.refused.values()),

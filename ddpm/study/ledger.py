@@ -109,7 +109,7 @@ class Ledger:
         """Choose the values of the arms that are done with tuning. Raises UserError if runs for tuning were not scored
         alike."""
         study, runs = self.study, self.study.tuning()
-        scored = [self.records[each.name] for each in runs if each.name in self.records]
+        scored = [self.records[run.name] for run in runs if run.name in self.records]
         if scored := [run for run in scored if not run.diverged]:
             pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
         scores = {}

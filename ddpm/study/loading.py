@@ -31,7 +31,7 @@ class OpenPrimary(UserError):
 def load(path: Path) -> Study:
     """The study in a file, checked. Raises UserError that names the key, its value and what is allowed."""
     if not path.exists():
-        known = sorted(each.stem for each in STUDIES.glob("*.yaml"))
+        known = sorted(plan.stem for plan in STUDIES.glob("*.yaml"))
         there = f"; {STUDIES}/ has {', '.join(known)}" if known else ""
         raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one{there}")
     return parse(file.read(path), path)
@@ -102,10 +102,10 @@ def _headline(study: Study) -> str:
     options, params = study.config.evaluate, study.params[study.baseline]
     if options.extractors[0] == AUTO:
         path = PROCESSED / MANIFEST
-        made = {"path": str(path), "md5": files.md5(path)} if path.exists() else {}
+        manifest = {"path": str(path), "md5": files.md5(path)} if path.exists() else {}
         outs = inputs.recorded("preprocess")[0].get("outs", [])
         recorded = all(inputs.on_record(stage, params) for stage in ("download", "preprocess"))
-        if not (recorded and any(made.items() <= out.items() for out in outs if made)):
+        if not (recorded and any(manifest.items() <= out.items() for out in outs if manifest)):
             raise OpenPrimary(
                 f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images, "
                 f"which are not here: add `primary: {CHOICE[0]}.fd` if they have classes, a folder for each, or else "
@@ -155,7 +155,7 @@ def _apart(study: Study) -> None:
             f"{study.path}: tune.seeds: {same[0]} is a seed of the verdict, which has {seeds[0]} to {seeds[-1]}: "
             "values are chosen on seeds that the verdict does not use"
         )
-    names = {each.name for each in study.experiments()}
-    if same_name := [each for each in (*study.tuning(), *study.alternatives()) if each.name in names]:
+    names = {experiment.name for experiment in study.experiments()}
+    if same_name := [experiment for experiment in (*study.tuning(), *study.alternatives()) if experiment.name in names]:
         other = same_name[0].name.rpartition("-")[0]
         raise UserError(f"{study.path}: arms: {other}: runs for tuning have that name; give the arm another one")

@@ -63,7 +63,7 @@ def cost(ledger: Ledger, pilot: bool) -> Cost:
 
 
 def check_sources(study: Study) -> None:
-    """Raises UserError if the images of a arm cannot come from where its ``data.source`` says."""
+    """Raises UserError if the images of an arm cannot come from where its ``data.source`` says."""
     for arm, config in study.configs.items():
         try:
             fetch.origin(config.data.dataset, config.data.source)
@@ -79,7 +79,7 @@ def write(
     looks: Sequence[int] | None,
     spending: Spending,
 ) -> Path:
-    """Write studies/NAME.yaml, with a arm for each combination of the values; return its path. Raises UserError if
+    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path. Raises UserError if
     it exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():
@@ -94,13 +94,13 @@ def write(
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
         arms[label] = ", ".join(f"{key}: {value}" for (key, _), value in zip(keys, values, strict=True))
     width = max(map(len, arms))
-    settings = "".join(f"  {key}: {value}\n" for key, value in map(_setting, common or ()))
+    lines = "".join(f"  {key}: {value}\n" for key, value in map(_setting, common or ()))
     text = partial(
         TEMPLATE.format,
         path=path,
         labels=" and ".join(arms) if len(arms) == 2 else ", ".join(arms),
         base=f"base: {base}\n" if base else "",
-        common=f"common:                             # params keys of all arms\n{settings}" if settings else "",
+        common=f"common:                             # params keys of all arms\n{lines}" if lines else "",
         arms="\n".join(f"  {label + ':':{width + 1}} {{{values}}}" for label, values in arms.items()),
         looks=", ".join(map(str, looks or Plan.model_fields["looks"].default)),
         spending=spending,

@@ -56,15 +56,17 @@ class Runner:
     def _needed(self, look: int, judgement: Judgement) -> list[Experiment]:
         """What is missing up to a look for the arms that are open, without those of which an experiment failed."""
         study, planned, others = self.study, self.study.experiments(), self.study.alternatives()
-        broken = {each.arm for each in planned if each.name in self.failed or study.is_open(each)}
-        lost = {(each.arm, each.alternative) for each in others if each.name in self.failed}
+        broken = {run.arm for run in planned if run.name in self.failed or study.is_open(run)}
+        lost = {(run.arm, run.alternative) for run in others if run.name in self.failed}
         broken |= {waiting for waiting, arm, place in judgement.alternatives if (arm, place) in lost}
         going = set(judgement.open) - broken
         if not going - {study.baseline} or study.baseline in broken:
             return []
         needed = {(arm, place) for waiting, arm, place in judgement.alternatives if waiting in going}
-        wanted = [each for each in study.experiments(look) if each.arm in going]
-        wanted += [each for each in study.alternatives(look) if (each.arm, each.alternative) in needed]
+        wanted = [experiment for experiment in study.experiments(look) if experiment.arm in going]
+        wanted += [
+            experiment for experiment in study.alternatives(look) if (experiment.arm, experiment.alternative) in needed
+        ]
         return self.ledger.missing(wanted)
 
     def _judge(self) -> Judgement:
@@ -99,7 +101,7 @@ class Runner:
 
     def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
         """Each experiment when it ends, with the reason if it failed."""
-        futures = {pool.submit(self.worker.run, each): each for each in left}
+        futures = {pool.submit(self.worker.run, experiment): experiment for experiment in left}
         waiting = set(futures)
         while waiting:
             over, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -170,8 +172,8 @@ def line(number: int, ledger: Ledger, devices: tuple[str, ...]) -> None:
         ledger.settle()
     experiment = ledger.study.lines()[number - 1]
     if ledger.study.is_open(experiment):
-        tuning = [(k, each) for k, each in enumerate(ledger.study.tuning(), 1) if each.arm == experiment.arm]
-        missing = [str(k) for k, each in tuning if each.name not in ledger.records]
+        tuning = [(k, trial) for k, trial in enumerate(ledger.study.tuning(), 1) if trial.arm == experiment.arm]
+        missing = [str(k) for k, trial in tuning if trial.name not in ledger.records]
         why = (
             f"{experiment.arm} has to be tuned first: --line {some(missing, 8, ' ')}"
             if missing

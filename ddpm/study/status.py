@@ -64,7 +64,7 @@ def of(ledger: Ledger) -> Status:
     """The status now, from files and locks."""
     study, done = ledger.study, ledger.records
     failures = slots.failures(study) | ledger.refused
-    running = {each.name for each in study.lines() if slots.held(ledger.lock(each.name))}
+    running = {experiment.name for experiment in study.lines() if slots.held(ledger.lock(experiment.name))}
     note = slots.state(study) / "look.json"
     look = read_json(note) if done and note.exists() else {}
     if look.get("plan") != study.hash:
@@ -104,7 +104,7 @@ def chapters(status: Status, at_once: int, cost: Cost, power: Sequence[Power]) -
         seconds = None if cost.seconds is None else cost.seconds * len(left) / at_once
         time = "" if seconds is None else f", about {duration(seconds)} on {at_once} slots"
         next_step = f"{len(left)} experiment{'s' * (len(left) != 1)} {aim(look)}{time}"
-    each = "not measured (--pilot measures it)" if cost.seconds is None else f"about {duration(cost.seconds)}"
+    time_of_one = "not measured (--pilot measures it)" if cost.seconds is None else f"about {duration(cost.seconds)}"
     running = [name for name, state in status.states.items() if state == "running"]
     above: list[Block] = [
         Note(f"{study.name}: {study.plan.question}"),
@@ -114,7 +114,7 @@ def chapters(status: Status, at_once: int, cost: Cost, power: Sequence[Power]) -
         f"({LEGEND}; | a look) {', '.join(f'{counts[state]} {state}' for state in SIGNS)}",
         "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
         "paired differences",
-        f"one experiment: {each} ({cost.source}); {at_once} slots",
+        f"one experiment: {time_of_one} ({cost.source}); {at_once} slots",
         *budget.notes(study),
         next_step,
         *(_progress(study, name) for name in running),
@@ -138,7 +138,7 @@ def _arms(status: Status) -> Table:
     listed = (experiment for experiment in status.study.lines() if experiment.name in status.states)
     for name, experiments in grouped(listed, title).items():
         stops = before_a_look if name in status.study.params else ()
-        signs = (SIGNS[status.states[each.name]] + "|" * (each.seed in stops) for each in experiments)
+        signs = (SIGNS[status.states[experiment.name]] + "|" * (experiment.seed in stops) for experiment in experiments)
         done = len(experiments) - len(status.missing(experiments))
         outcome = status.outcomes.get(name, "decided") if name in decided else ""
         rows.append([name, "".join(signs), str(done), outcome])

@@ -27,7 +27,7 @@ from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
 from ddpm.params import file, inputs
-from ddpm.runs import images, library, record
+from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.study import slots
 from ddpm.study.experiments import Experiment, Study
@@ -150,7 +150,7 @@ class Worker:
                     run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
                 else:
                     self._start(experiment, folder, (model, lock), *REPRO)
-                    run, samples = record.read(folder / RUN), images.PATH
+                    run, samples = record.read(folder / RUN), run_images.PATH
                 if self.study.leaves_picture(experiment):
                     from ddpm.pictures import strips
 
@@ -185,16 +185,16 @@ class Worker:
         """The first experiment makes the shared data; the others take it from the cache."""
         params = self.study.params[experiment.arm]
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
-        made = slots.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
-        if made.exists() and made.read_text() and not experiment.program:
+        marker = slots.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
+        if marker.exists() and marker.read_text() and not experiment.program:
             return
         while not self.stopped.is_set():
-            with slots.locked(made, slots.PATIENCE) as mine:
+            with slots.locked(marker, slots.PATIENCE) as mine:
                 if mine is None:
                     continue
-                if not made.read_text() or experiment.program:
+                if not marker.read_text() or experiment.program:
                     self._start(experiment, folder, (*locks, mine), *REPRO, SHARED)
-                    made.write_text("made\n")
+                    marker.write_text("made\n")
                 return
 
     def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> Record:
@@ -232,8 +232,8 @@ class Worker:
             "DDPM_TRACKING": "off",
             **({"CUDA_VISIBLE_DEVICES": device} if device else {}),
         }
-        settings = [f"{name}={value}" for name, value in environment.items()]
-        keeper = [*slots.ENVIRONMENT, *settings, sys.executable, "-c", KEEPER, str(os.getpid()), *command]
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        keeper = [*slots.ENVIRONMENT, *variables, sys.executable, "-c", KEEPER, str(os.getpid()), *command]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 keeper,
@@ -292,7 +292,7 @@ def _read(experiment: Experiment, samples: Path) -> NDArray[np.uint8]:
     """The images that an experiment drew. Raises UserError if there are none."""
     try:
         with samples.open("rb") as file:
-            return images.read(file)
+            return run_images.read(file)
     except NO_ARRAY as error:
         raise UserError(f"{experiment.name}: {samples}: not an .npy file of uint8 N×C×H×W ({error})") from error
 
@@ -302,5 +302,5 @@ def _reason(log: Path, begin: int, code: int) -> str:
     exit code and the last line."""
     text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
     lines = text.strip().splitlines()[-LINES:] or ["no output"]
-    found = REASON.search("\n".join(lines))
-    return printable(found[1] if found else f"exit code {code}: {lines[-1]}")
+    error = REASON.search("\n".join(lines))
+    return printable(error[1] if error else f"exit code {code}: {lines[-1]}")

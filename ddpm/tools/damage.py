@@ -46,14 +46,14 @@ QUALITY = 25  # of JPEG: blocks can be seen
 Rows = NDArray[np.int64]
 
 
-def compressed(images: Images, quality: int = QUALITY) -> Images:
+def compressed(images: Images) -> Images:
     """uint8 (N, C, H, W) after JPEG; C of 1 or 3."""
-    made = []
+    coded = []
     for image in images.transpose(0, 2, 3, 1):
         file = io.BytesIO()
-        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
-        made.append(np.asarray(Image.open(file)).reshape(image.shape))
-    return np.stack(made).transpose(0, 3, 1, 2)
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=QUALITY)
+        coded.append(np.asarray(Image.open(file)).reshape(image.shape))
+    return np.stack(coded).transpose(0, 3, 1, 2)
 
 
 SPOILED: Mapping[str, Callable[[Images], Images]] = {
@@ -92,8 +92,8 @@ def drawn(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
         order = np.random.default_rng([SEED, number]).permutation(len(labels))
         yield Drawn(WHOLE, order[:count], none)
         yield Drawn(HARMLESS, order[: count // 2], none)
-        chosen = np.random.default_rng([SEED, number]).permutation(pool)[: count // 2]
-        yield Drawn("copies", order[: count - len(chosen)], chosen)
+        copies = np.random.default_rng([SEED, number]).permutation(pool)[: count // 2]
+        yield Drawn("copies", order[: count - len(copies)], copies)
         if len(classes) > 1:
             one = labels[order] == classes[number % len(classes)]
             rest = order[~one]
@@ -105,9 +105,9 @@ def drawn(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
 
 
 def measure(
-    settings: Evaluate, data: Data, count: int, processed: Path, reference: Path, device: torch.device
+    evaluate: Evaluate, data: Data, count: int, processed: Path, reference: Path, device: torch.device
 ) -> Sanity:
-    """Score whole and damaged sets of real test images by every metric of ``settings`` for which they are enough.
+    """Score whole and damaged sets of real test images by every metric of ``evaluate`` for which they are enough.
 
     count: samples that a model is scored on. Raises UserError if there are too few test images for any metric.
     """
@@ -119,15 +119,15 @@ def measure(
     samples, count = count, sizes(len(images), count)
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
     scores: dict[str, Sensitivity] = {}
-    for name in index.resolved(settings).extractors:
+    for name in index.resolved(evaluate).extractors:
         real = load_features(reference, name)
-        chosen = possible(settings, real.extractor, count)
-        if not chosen.metrics:
+        options = possible(evaluate, real.extractor, count)
+        if not options.metrics:
             raise UserError(
                 f"data/processed/test: sets of {count:,} of its {len(images):,} images are too few for all of "
                 f"evaluate.metrics with {name}: raise data.test_fraction, or lower evaluate.kid_subset_size"
             )
-        scores |= of_extractor(real, chosen, np.array(images), labels, np.array(train[pool]), count, device)
+        scores |= of_extractor(real, options, np.array(images), labels, np.array(train[pool]), count, device)
     return Sanity(images=count, samples=samples, sets=SETS, data=data_params(data), scores=scores)
 
 
@@ -139,8 +139,8 @@ class Sets(NamedTuple):
 
     def at(self, rows: Rows) -> Sets:
         near = self.nearest
-        chosen = Nearest(near.distance[rows], near.row[rows], near.relative[rows])
-        return Sets(Features(*(part[rows] for part in self.features)), chosen)
+        nearest = Nearest(near.distance[rows], near.row[rows], near.relative[rows])
+        return Sets(Features(*(part[rows] for part in self.features)), nearest)
 
     def and_(self, other: Sets) -> Sets:
         features = map(torch.cat, zip(self.features, other.features, strict=True))
@@ -150,7 +150,7 @@ class Sets(NamedTuple):
 
 def of_extractor(
     real: RealFeatures,
-    settings: Evaluate,
+    evaluate: Evaluate,
     images: Images,
     labels: NDArray[np.int64],
     train: Images,
@@ -160,33 +160,33 @@ def of_extractor(
     """The rows of one extractor's scores, and of how near the images come to train images. train: some of those."""
 
     def sets(of: Images) -> Sets:
-        features = extract(real.network, of, settings.batch_size, device)
+        features = extract(real.network, of, evaluate.batch_size, device)
         return Sets(features, memorisation.nearest(features.features, real.features, device))
 
     whole, copies = sets(images), sets(train)
     spoiled = {damage: sets(spoil(images)) for damage, spoil in possible_damage(images).items()}
-    fewer = possible(settings, real.extractor, count // 2)
+    fewer = possible(evaluate, real.extractor, count // 2)
     copied = f"{metrics.MEMORISATION}{real.extractor.name}.share"
 
-    def scores(one: Sets, chosen: Evaluate) -> dict[str, float]:
-        found = {f"{real.extractor.name}.{key}": value for key, value in score(one.features, real, chosen).items()}
+    def scores(one: Sets, options: Evaluate) -> dict[str, float]:
+        values = {f"{real.extractor.name}.{key}": value for key, value in score(one.features, real, options).items()}
         near = memorisation.closeness(one.nearest, whole.nearest, whole.nearest.distance > 0)
-        return {name: value for name, value in found.items() if metrics.is_judged(name)} | (
+        return {name: value for name, value in values.items() if metrics.is_judged(name)} | (
             {copied: near["share"]} if near else {}
         )
 
-    found: dict[str, list[dict[str, float]]] = {}
+    tables: dict[str, list[dict[str, float]]] = {}
     draws = list(drawn(labels, count, len(train)))
     with progress.bar(len(draws) + SETS * len(spoiled), f"sanity, {real.extractor.name}", "set") as bar:
-        for each in draws:
-            one = whole.at(each.test).and_(copies.at(each.train))
-            found.setdefault(each.damage, []).append(scores(one, fewer if each.damage == HARMLESS else settings))
+        for draw in draws:
+            one = whole.at(draw.test).and_(copies.at(draw.train))
+            tables.setdefault(draw.damage, []).append(scores(one, fewer if draw.damage == HARMLESS else evaluate))
             bar.update()
-            for damage, of in spoiled.items() if each.damage == WHOLE else ():
-                found.setdefault(damage, []).append(scores(of.at(each.test), settings))
+            for damage, of in spoiled.items() if draw.damage == WHOLE else ():
+                tables.setdefault(damage, []).append(scores(of.at(draw.test), evaluate))
                 bar.update()
     columns = {
-        damage: {name: np.array([one[name] for one in rows]) for name in rows[0]} for damage, rows in found.items()
+        damage: {name: np.array([one[name] for one in rows]) for name in rows[0]} for damage, rows in tables.items()
     }
     base = columns.pop(WHOLE)
     return {
@@ -216,10 +216,10 @@ def worse(damaged: NDArray[np.float64], whole: NDArray[np.float64], lower: bool)
     return float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
 
 
-def write(found: Sanity, processed: Path) -> None:
+def write(sanity: Sanity, processed: Path) -> None:
     """Write ``PATH``, and a picture of some test images: whole, then by each damage to the image itself."""
     images, _ = open_split(processed, "test")
     some = np.array(images[:SHOWN])
     rows = [some, *(spoil(some) for spoil in possible_damage(some).values())]
     grids.save_grid(torch.from_numpy(np.concatenate(rows)), PICTURE, columns=SHOWN)
-    write_json(PATH, found.model_dump(mode="json"))
+    write_json(PATH, sanity.model_dump(mode="json"))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,7 +20,7 @@ from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
-from ddpm.runs import interrupted
+from ddpm.runs import library, queue
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -36,7 +37,7 @@ class Finding(NamedTuple):
 
     topic: str
     state: State
-    found: str
+    detail: str
     fix: str = ""
 
 
@@ -48,12 +49,12 @@ def examine() -> list[Finding]:
         return findings
     findings += [repository(), branch()]
     try:
-        settings = config.load()
+        checked = config.load()
     except UserError as error:
         return [*findings, Finding("params", "missing", "not usable", str(error))]
     for part in (device, mlflow, dataset, weights):
         try:
-            findings += part(settings)
+            findings += part(checked)
         except UserError as error:
             findings.append(Finding(part.__name__, "missing", "not usable", str(error)))
         except ImportError as error:
@@ -63,17 +64,17 @@ def examine() -> list[Finding]:
 
 def lacking(findings: Sequence[Finding], offline: bool = False) -> list[Finding]:
     """The findings to fix first; ``offline``: also what would be downloaded."""
-    return [found for found in findings if found.state == "missing" or (offline and found.state == "fetch")]
+    return [finding for finding in findings if finding.state == "missing" or (offline and finding.state == "fetch")]
 
 
 def listing(findings: Sequence[Finding], offline: bool = False) -> str:
     """A line for each finding, the fix below it, and a last line that sums up."""
     lines = []
-    for found in findings:
-        lines.append(f"{found.state:8} {found.topic:12} {printable(found.found)}")
-        if found.fix:
-            lines.append(f"{'':21} -> {printable(found.fix)}")
-    topics = dict.fromkeys(found.topic for found in lacking(findings, offline))
+    for finding in findings:
+        lines.append(f"{finding.state:8} {finding.topic:12} {printable(finding.detail)}")
+        if finding.fix:
+            lines.append(f"{'':21} -> {printable(finding.fix)}")
+    topics = dict.fromkeys(finding.topic for finding in lacking(findings, offline))
     return "\n".join([*lines, "", f"missing: {', '.join(topics)}" if topics else "nothing is missing"])
 
 
@@ -116,13 +117,13 @@ def folder() -> Iterator[Finding]:
         yield Finding("folder", "missing", "git refuses it, because it belongs to another user", allow)
 
 
-def repository(here: Path | None = None) -> Finding:
-    """Whether a folder (by default the working folder) is in a git and DVC repository with files that DVC can read, and
+def repository() -> Finding:
+    """Whether the working folder is in a git and DVC repository with files that DVC can read, and
     a cache that it can use.
 
     DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
     """
-    here = here or Path.cwd()
+    here = Path.cwd()
     absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
     if absent:
         return Finding("repository", "missing", f"no {' and no '.join(absent)} here or above", "run in the clone")
@@ -142,42 +143,46 @@ def repository(here: Path | None = None) -> Finding:
         json.loads(locks.read_text() if locks.exists() else "{}")
         return Finding("repository", "ok", str(here))
     except (DvcException, SCMError) as error:
-        found, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
+        reason, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
     except ValueError:
         torn = os.path.relpath(locks, here)
-        found = f"'{torn}' is no JSON"
+        reason = f"'{torn}' is no JSON"
     fix = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
-    return Finding("repository", "missing", found, fix if torn else "see `dvc status`")
+    return Finding("repository", "missing", reason, fix if torn else "see `dvc status`")
 
 
 def branch() -> Finding:
-    """Whether git's HEAD is on a branch, or is off it for a good reason, such as in CI."""
-    if way := interrupted.way_back():
-        return Finding("branch", "missing", "git's HEAD is on no branch since `dvc exp run` was killed", way)
-    return Finding("branch", "ok", "no killed `dvc exp run` has taken git's HEAD off one")
+    """Whether git's HEAD is on a branch. DVC takes it off while an experiment runs, and a kill leaves it there."""
+    lost = False
+    with suppress(UserError):  # no repository, as the finding before says
+        lost = library.repository().head_is_detached and "running" not in queue.unfinished().values()
+    if not lost:
+        return Finding("branch", "ok", "git's HEAD is on a branch, or DVC runs an experiment")
+    back = "`git checkout -` goes back to the branch before; if `git stash list` names DVC, `git stash pop` too"
+    return Finding("branch", "note", "git's HEAD is on no branch, as after a kill of `dvc exp run`", back)
 
 
-def device(settings: Config) -> Iterator[Finding]:
+def device(checked: Config) -> Iterator[Finding]:
     """The device that params.yaml selects, its memory, the number of processes on it, and the network's size."""
     import torch
 
     from ddpm.compute import devices, distributed
     from ddpm.model import build
 
-    chosen = devices.resolve(settings.device)
-    count = distributed.processes(settings.launch.processes, settings.device)
-    free = devices.free_memory(chosen) / GIB
+    processor = devices.resolve(checked.device)
+    count = distributed.processes(checked.launch.processes, checked.device)
+    free = devices.free_memory(processor) / GIB
     ranks = f"{count} process{'es' * (count > 1)}"
-    yield Finding("device", "ok", f"{devices.describe(chosen)}, {ranks}, {free:.1f} GiB of memory free")
-    if chosen.type == "cpu" and settings.device == "auto" and shutil.which("nvidia-smi"):
+    yield Finding("device", "ok", f"{devices.describe(processor)}, {ranks}, {free:.1f} GiB of memory free")
+    if processor.type == "cpu" and checked.device == "auto" and shutil.which("nvidia-smi"):
         cuda = torch.version.cuda
         shown = f"a GPU's driver, and torch {f'for CUDA {cuda}, which it does not run' if cuda else 'without CUDA'}"
         update = "update the driver, or install torch for the CUDA that `nvidia-smi` names"
         yield Finding("device", "note", shown, update if cuda else "install a CUDA build of torch")
-    yield Finding("model", "ok", f"{settings.model.name} with {build.parameters(settings):,} parameters")
+    yield Finding("model", "ok", f"{checked.model.name} with {build.parameters(checked):,} parameters")
 
 
-def mlflow(settings: Config) -> Iterator[Finding]:
+def mlflow(checked: Config) -> Iterator[Finding]:
     """Whether MLflow's store answers. Without it, runs are kept in files."""
     from ddpm.tracking.store import Store
 
@@ -194,17 +199,17 @@ def mlflow(settings: Config) -> Iterator[Finding]:
         yield Finding("mlflow", "note", str(error), "`ddpm track sync` logs later what was run")
 
 
-def dataset(settings: Config) -> Iterator[Finding]:
+def dataset(checked: Config) -> Iterator[Finding]:
     """The images: processed already, or where they will come from."""
     from ddpm.data.processed import MANIFEST, read_manifest
 
     if fetched() and (PROCESSED / MANIFEST).exists():
-        manifest, data = read_manifest(PROCESSED), settings.data
+        manifest, data = read_manifest(PROCESSED), checked.data
         if (manifest.dataset, manifest.shape) == (data.dataset.name, data.shape):
             shown = f"{manifest.dataset} {manifest.shape.sides}x{manifest.channels}, {manifest.counted()} images"
             yield Finding("dataset", "ok", f"{PROCESSED}: {shown}")
             return
-    yield source(settings.data)
+    yield source(checked.data)
 
 
 def fetched() -> bool:
@@ -225,13 +230,13 @@ def source(data: Data) -> Finding:
     return Finding("dataset", "ok", f"{name} in {where}")
 
 
-def weights(settings: Config) -> Iterator[Finding]:
+def weights(checked: Config) -> Iterator[Finding]:
     """The published weights of extractors: here, or to be downloaded."""
     from ddpm.scoring import extractor
     from ddpm.scoring.evaluate_params import AUTO
     from ddpm.scoring.reference import WEIGHTS
 
-    for name in settings.evaluate.extractors:
+    for name in checked.evaluate.extractors:
         published = None if name == AUTO else extractor.get(name).published
         if published is None or (REFERENCE / name / WEIGHTS).exists():
             continue

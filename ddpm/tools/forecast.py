@@ -58,36 +58,36 @@ class Measured(NamedTuple):
     device: str  # its name, for a person
 
 
-def report(settings: Config) -> list[str]:
+def report(config: Config) -> list[str]:
     """What each stage of a run needs, for a person. Raises UserError like training and sampling."""
-    return lines(settings, measure(settings), train_images(settings))
+    return lines(config, measure(config), train_images(config))
 
 
-def lines(settings: Config, measured: Measured, images: int | None) -> list[str]:
+def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """A line about each stage that computes, and one about all of them."""
-    took, likelihood = seconds(settings, measured, images), settings.evaluate.likelihood.images
-    known = images or settings.train.steps
-    training = f"{length(settings, images)[0]:,} steps take" if known else f"an epoch of {IMAGES:,} images takes"
+    took, likelihood = seconds(config, measured, images), config.evaluate.likelihood.images
+    known = images or config.train.steps
+    training = f"{length(config, images)[0]:,} steps take" if known else f"an epoch of {IMAGES:,} images takes"
     bounded = f" and the likelihood of {likelihood:,} images of each split" * bool(likelihood)
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
         "train": f"{training} {{}} on {measured.device}, and {measured.memory / 2**30:.1f} GiB of memory",
-        "sample": f"{settings.sample.count * sets(settings, images):,} images take {{}}",
+        "sample": f"{config.sample.count * sets(config, images):,} images take {{}}",
         "evaluate": f"scores{bounded} take {{}}",
     }
-    each = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
-    return [*each, f"all stages, from nothing: about {duration(sum(took.values()))}, without a download"]
+    texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
+    return [*texts, f"all stages, from nothing: about {duration(sum(took.values()))}, without a download"]
 
 
-def seconds(settings: Config, measured: Measured, images: int | None) -> dict[str, float]:
+def seconds(config: Config, measured: Measured, images: int | None) -> dict[str, float]:
     """Seconds of each stage, without what it takes to download and prepare images.
 
     images: in the train split, None if not known yet: training then takes the steps that ``length`` returns.
     """
-    sample, likelihood, data = settings.sample, settings.evaluate.likelihood, settings.data
-    steps, grids = length(settings, images)
-    preview = math.ceil(previews.IMAGES / measured.ranks) * min(previews.STEPS, settings.diffusion.T)
-    drawn = sample.count * sets(settings, images)
+    sample, likelihood, data = config.sample, config.evaluate.likelihood, config.data
+    steps, grids = length(config, images)
+    preview = math.ceil(previews.IMAGES / measured.ranks) * min(previews.STEPS, config.diffusion.T)
+    drawn = sample.count * sets(config, images)
     train = images or IMAGES
     test = train * data.test_fraction / (1 - data.test_fraction)
     bounded = [min(likelihood.images, split) for split in (train, test)]
@@ -101,60 +101,60 @@ def seconds(settings: Config, measured: Measured, images: int | None) -> dict[st
     return {stage: start + work.get(stage, 0.0) for stage, start in START.items()}
 
 
-def length(settings: Config, images: int | None) -> tuple[int, int]:
+def length(config: Config, images: int | None) -> tuple[int, int]:
     """How many steps a training on so many images takes, and how many grids it draws.
 
     If the number of images is not known: as for ``train.steps``, or else for one epoch of a thousand images.
     """
-    options = settings.train
+    options = config.train
     epoch = (images or IMAGES) / options.batch_size
     epochs = options.epochs if options.epochs and images else 1
     steps = options.steps or math.ceil(epochs * epoch)
     return steps, len(previews.steps(options, steps, epoch))
 
 
-def sets(settings: Config, images: int | None) -> int:
+def sets(config: Config, images: int | None) -> int:
     """How many sets of samples are drawn: as many from each snapshot as from the model."""
-    return len(settings.sample.seeds) * (1 + len(settings.train.earlier(length(settings, images)[0])))
+    return len(config.sample.seeds) * (1 + len(config.train.earlier(length(config, images)[0])))
 
 
-def train_images(settings: Config) -> int | None:
+def train_images(config: Config) -> int | None:
     """The number of images to train on; None before they are prepared."""
     try:
         manifest = read_manifest(PROCESSED)
     except UserError:
         return None
-    return manifest.counts["train"] if manifest.dataset == settings.data.dataset.name else None
+    return manifest.counts["train"] if manifest.dataset == config.data.dataset.name else None
 
 
-def measure(settings: Config) -> Measured:
+def measure(config: Config) -> Measured:
     """Raises UserError like training and sampling."""
-    training, device = settings.training(), devices.resolve(settings.device)
-    ranks = distributed.processes(settings.launch.processes, settings.device)
-    labels = np.zeros(64, np.int64) if settings.model.classes else None
-    pictures = np.random.default_rng(0).integers(0, 256, (64, *settings.data.shape), dtype=np.uint8)
+    training, device = config.training(), devices.resolve(config.device)
+    ranks = distributed.processes(config.launch.processes, config.device)
+    labels = np.zeros(64, np.int64) if config.model.classes else None
+    pictures = np.random.default_rng(0).integers(0, 256, (64, *config.data.shape), dtype=np.uint8)
 
     def cost(images: int) -> np.ndarray:
-        options = settings.train.model_copy(update={"batch_size": images, "compile": False})
+        options = config.train.model_copy(update={"batch_size": images, "compile": False})
         trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ALONE, labels)
         seconds = _typical((trainer.step(number) for number in count(1)), device)
         return np.array([seconds, devices.peak_memory(device)])
 
-    whole = max(settings.train.accumulate, settings.train.batch_size // ranks)
-    step, memory = _grown(settings.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
-    sample = settings.sample
-    evaluation = bound = _evaluation(settings, sample, device)
-    if settings.evaluate.likelihood.images:
-        options = {"precision": "float32", "batch_size": settings.evaluate.batch_size, "guidance": Guidance()}
-        bound = _evaluation(settings, sample.model_copy(update=options), device)
-    feature = _features(settings, device)
+    whole = max(config.train.accumulate, config.train.batch_size // ranks)
+    step, memory = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
+    sample = config.sample
+    evaluation = bound = _evaluation(config, sample, device)
+    if config.evaluate.likelihood.images:
+        options = {"precision": "float32", "batch_size": config.evaluate.batch_size, "guidance": Guidance()}
+        bound = _evaluation(config, sample.model_copy(update=options), device)
+    feature = _features(config, device)
     return Measured(float(step), evaluation, bound, feature, int(memory), ranks, devices.describe(device))
 
 
-def _features(settings: Config, device: torch.device) -> float:
+def _features(config: Config, device: torch.device) -> float:
     """Seconds for the features of one image by each extractor whose weights are here."""
-    whole = settings.evaluate.batch_size
-    pictures = np.random.default_rng(0).integers(0, 256, (whole, *settings.data.shape), dtype=np.uint8)
+    whole = config.evaluate.batch_size
+    pictures = np.random.default_rng(0).integers(0, 256, (whole, *config.data.shape), dtype=np.uint8)
     total = 0.0
     for path in REFERENCE.glob(f"*/{WEIGHTS}"):
         network = extractor.get(path.parent.name).load(path)
@@ -167,15 +167,15 @@ def _features(settings: Config, device: torch.device) -> float:
     return total
 
 
-def _evaluation(settings: Config, sample: Sample, device: torch.device) -> float:
+def _evaluation(config: Config, sample: Sample, device: torch.device) -> float:
     """Seconds for one image at one step of sampling as ``sample`` says."""
     # classes may be asked for by names, which only a trained model knows
-    training, sample = settings.training(), sample.model_copy(update={"classes": None})
+    training, sample = config.training(), sample.model_copy(update={"classes": None})
     network = build.network(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
     def cost(images: int) -> np.ndarray:
-        states = generator.trajectory(range(images), 0, settings.data.shape)
+        states = generator.trajectory(range(images), 0, config.data.shape)
         next(states)  # x_T
         return np.array([_typical(states, device)])
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch_fidelity
 from pandas import DataFrame
-from pydantic import ValidationError
+from pydantic import FiniteFloat
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -47,26 +47,26 @@ CLOCKS: dict[str, Callable[[], float]] = {"seconds": time.perf_counter, "cpu_sec
 
 
 class Frontier:
-    """Measures points of one model against one reference. ``settings`` say how to draw and score.
+    """Measures points of one model against one reference. ``config`` says how to draw and score.
 
     Raises UserError if the model or the reference is missing, the shapes of their images differ, there are too few
     images for a metric, or no Fréchet distance is among the metrics.
     """
 
-    def __init__(self, model: Path, reference: Path, settings: Config, device: torch.device):
-        self.settings = settings
+    def __init__(self, model: Path, reference: Path, config: Config, device: torch.device):
+        self.config = config
         self.device = device
-        self.loaded: Loaded = averages.load(model, settings.sample.ema_length, device)
+        self.loaded: Loaded = averages.load(model, config.sample.ema_length, device)
         index = read_reference(reference)
         if self.loaded.image_shape != index.shape:
             raise UserError(
                 f"{model}: draws images of {self.loaded.image_shape} (channels, height, width), {reference} holds "
                 f"{index.dataset}'s of {index.shape}: train with this data.image_size and data.channels"
             )
-        self.evaluate = index.resolved(settings.evaluate)
+        self.evaluate = index.resolved(config.evaluate)
         if "fid" not in self.evaluate.metrics:
             raise UserError("evaluate.metrics: a frontier ranks by the Fréchet distance; add fid")
-        limits.check_counts(self.evaluate, {"sample.count": settings.sample.count, "the train split": index.count})
+        limits.check_counts(self.evaluate, {"sample.count": config.sample.count, "the train split": index.count})
         self.real = {name: load_features(reference, name) for name in self.evaluate.extractors}
         self.sha256 = {"model": files.sha256(model), "reference": files.sha256(reference / INDEX)}
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".ddpm" / "frontier"
@@ -81,7 +81,7 @@ class Frontier:
         it at few steps. weights: of guidance, that of params.yaml if there are none. Reports on stderr what it
         measures.
         """
-        diffusion, sample = self.loaded.config.diffusion, self.settings.sample
+        diffusion, sample = self.loaded.config.diffusion, self.config.sample
         rows = []
         for sampler, weight in product(samplers, weights or [sample.guidance.weight]):
             guided = section(Guidance, sample.guidance.model_dump() | {"weight": weight})
@@ -101,14 +101,14 @@ class Frontier:
         """The time of sampling alone, by CLOCKS, and the scores: from the cache, or measured now."""
         path = self.folder / f"{self.key(options, seed)}.json"
         try:
-            return measured.FLAT.validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            cell: dict[str, float] = measured.read(path, dict[str, FiniteFloat])
+        except UserError:  # missing, or damaged
             cell = self.measure(options, seed)
             files.write_json(path, cell)
-            return cell
+        return cell
 
     def key(self, options: Sample, seed: int) -> str:
-        """Digest of what a cell depends on: files, settings, code, libraries, and (for the seconds) the device."""
+        """Digest of what a cell depends on: files, params, code, libraries, and (for the seconds) the device."""
         scoring = self.evaluate.model_dump(mode="json", exclude={"batch_size", "likelihood"})
         sampling = options.model_dump(mode="json", serialize_as_any=True, exclude={"seeds"})
         # what ``auto`` resolves to: two CPUs with the same description may differ in it
@@ -140,15 +140,15 @@ class Frontier:
             path = Path(folder) / "samples.npy"
             started = {name: clock() for name, clock in CLOCKS.items()}
             write_set(generator, options, noise_seed, self.loaded.image_shape, path)
-            found: dict[str, Any] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
+            cell: dict[str, Any] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
             images = samples.read_samples(path)
             for name, real in self.real.items():
                 batch_size = self.evaluate.batch_size
                 fake = extract(real.network, images, batch_size, self.device)
-                found[name] = scores.score(fake, real, self.evaluate)
+                cell[name] = scores.score(fake, real, self.evaluate)
                 if generator.classes and real.extractor.knows_classes:
-                    found[name]["class_accuracy"] = scores.class_accuracy(fake, generator.classes(range(options.count)))
-        return {name: float(value) for name, value in sorted(files.flatten(found).items())}
+                    cell[name]["class_accuracy"] = scores.class_accuracy(fake, generator.classes(range(options.count)))
+        return {name: float(value) for name, value in sorted(files.flatten(cell).items())}
 
 
 def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int:

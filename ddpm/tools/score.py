@@ -54,12 +54,12 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     of another shape than the real ones or not uint8, or a value is not allowed.
     """
     plain = params_file.read()
-    settings = config.check(plain)
+    checked = config.check(plain)
     if not inputs.on_record("reference", plain):
         raise UserError(f"{paths.REFERENCE}: not made with these params: run `dvc repro reference`")
-    index, device = read_reference(paths.REFERENCE), devices.resolve(settings.device)
-    judged = index.resolved(settings.evaluate)
-    known = {key: value for key, value in settings.flat().items() if key.partition(".")[0] in KNOWN}
+    index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
+    judged = index.resolved(checked.evaluate)
+    known = {key: value for key, value in checked.flat().items() if key.partition(".")[0] in KNOWN}
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is that of the real images here, {known[fixed[0]]}; leave it out")
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:
@@ -73,11 +73,12 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         count = len(images)
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
-    drawn = settings.sample.model_copy(update={"count": count, "seeds": (0,)})
+    drawn = checked.sample.model_copy(update={"count": count, "seeds": (0,)})
     ours = fingerprint(index, judged, drawn, "unknown", "unknown", device)
     comparable = ours["comparable"] | {"sampling": None}
     return Record(
         name=name,
+        program=name,
         seed=seed,
         finished=record.now(),
         params={**known, **params},

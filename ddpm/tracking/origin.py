@@ -15,14 +15,14 @@ EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # of DVC's experiment
 
 def tags() -> dict[str, str]:
     """Tags for the commit, the DVC experiment and the software; no value contains a credential."""
-    found = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
-    found["version.python"] = platform.python_version()
+    values = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
+    values["version.python"] = platform.python_version()
     if commit := _git("rev-parse", "HEAD"):
         changed = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "ddpm", "stages")
-        found |= {COMMIT: commit, DIRTY: "true" if changed else "false"}
-    found |= {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
-    found["mlflow.source.git.repoURL"] = masked(_git("remote", "get-url", "origin"))
-    return {tag: text for tag, text in found.items() if text}
+        values |= {COMMIT: commit, DIRTY: "true" if changed else "false"}
+    values |= {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
+    values["mlflow.source.git.repoURL"] = masked(_git("remote", "get-url", "origin"))
+    return {tag: text for tag, text in values.items() if text}
 
 
 def _git(*arguments: str) -> str:

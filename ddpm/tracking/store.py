@@ -129,8 +129,8 @@ class Store:
     @cached_property
     def experiment(self) -> str:
         """The experiment's id; the experiment is created with a view of what runs log."""
-        if found := self.client.get_experiment_by_name(self.experiment_name):
-            return str(found.experiment_id)
+        if experiment := self.client.get_experiment_by_name(self.experiment_name):
+            return str(experiment.experiment_id)
         view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text())
         artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
         tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}

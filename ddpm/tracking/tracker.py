@@ -24,7 +24,7 @@ from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Record
 from ddpm.tracking import origin, view
 from ddpm.tracking.store import Store
-from ddpm.tracking.view import Point
+from ddpm.tracking.view import LossPoint
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -122,7 +122,7 @@ def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, st
     store.client.log_batch(run.info.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def _send(store: Store, run: Run, points: Iterable[Point]) -> None:
+def _send(store: Store, run: Run, points: Iterable[LossPoint]) -> None:
     """Send points of the loss curve, stamped with the time of training: sent again, they are the same rows."""
     from mlflow.entities import Metric
 
@@ -198,4 +198,4 @@ class Live:
             client.delete_run(self.run.info.run_id)
             self._open()
         self.flushed = True
-        _send(self.store, self.run, [Point.of(row._asdict()) for row in self.waiting])
+        _send(self.store, self.run, [LossPoint.of(row._asdict()) for row in self.waiting])

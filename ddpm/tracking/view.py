@@ -30,7 +30,7 @@ ARTIFACTS = (
 )  # fmt: skip
 
 
-class Point(NamedTuple):
+class LossPoint(NamedTuple):
     """A row of the loss curve: ``milliseconds`` of training so far, and column -> value."""
 
     step: int
@@ -48,10 +48,10 @@ class Point(NamedTuple):
         return cls(int(row["step"]), milliseconds, rounded)
 
 
-def loss_curve() -> list[Point]:
+def loss_curve() -> list[LossPoint]:
     """The rows of metrics/loss.csv."""
     with LOSS.open(newline="") as file:
-        return [Point.of(row) for row in csv.DictReader(file)]
+        return [LossPoint.of(row) for row in csv.DictReader(file)]
 
 
 def key(run: Record) -> str:

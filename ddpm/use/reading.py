@@ -34,8 +34,8 @@ def opened(request: Request, sampler: str, classes: Sequence[str] = (), *, clip:
     """
     if request.images and request.rows:
         raise UserError("--images and --rows: give one of them")
-    chosen = variant.build("samplers", {"name": sampler}, "sampler")
-    drawn = {"count": 1, "steps": request.steps, "sampler": chosen, "clip_denoised": clip}
+    drawn_by = variant.build("samplers", {"name": sampler}, "sampler")
+    drawn = {"count": 1, "steps": request.steps, "sampler": drawn_by, "clip_denoised": clip}
     options = section(Sample, drawn | ({"classes": tuple(classes)} if classes else {}))
     device = devices.resolve(request.device)
     model = load_model(request.model / MODEL_FILE.name if request.model.is_dir() else request.model, device)
@@ -75,10 +75,10 @@ def rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
     test, _ = open_split(PROCESSED, "test")
     if test.shape[1:] != shape:
         raise UserError(f"{PROCESSED}: its images are {test.shape[1:]}, the model's {tuple(shape)}; pass --images")
-    chosen = numbers or list(range(min(ROWS, len(test))))
-    if wrong := [row for row in chosen if not 0 <= row < len(test)]:
+    wanted = numbers or list(range(min(ROWS, len(test))))
+    if wrong := [row for row in wanted if not 0 <= row < len(test)]:
         raise UserError(f"--rows: {wrong[0]} is not allowed; the test split has rows 0 to {len(test) - 1}")
-    return torch.from_numpy(test[chosen])
+    return torch.from_numpy(test[wanted])
 
 
 def part(text: str, shape: Shape) -> Tensor:

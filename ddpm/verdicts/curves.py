@@ -41,7 +41,7 @@ class Learned(NamedTuple):
     enough: int
 
 
-class Point(NamedTuple):
+class BudgetPoint(NamedTuple):
     """An arm minus the baseline after so many images. low, high: the band, None before the first look. outcome:
     better and worse if the band excludes 0 and the difference is above the margin, equivalent if the band is within
     the margin, too early if both means are worse than a Gaussian's score, useless for a likelihood that a uniform guess
@@ -60,7 +60,7 @@ class Against(NamedTuple):
 
     arm: str
     seeds: tuple[int, ...]
-    points: tuple[Point, ...]
+    points: tuple[BudgetPoint, ...]
 
 
 class Curves(NamedTuple):
@@ -111,7 +111,7 @@ def compared(
     compare: Compare,
     level: float | None,
     gaussian: float | None = None,
-) -> tuple[Point, ...]:
+) -> tuple[BudgetPoint, ...]:
     """The points of scores (seeds, budgets), paired by row; ``level``: the error rate of the whole band, if any;
     ``gaussian``: the yardstick's score, if it has one."""
     gaps = after - before
@@ -132,7 +132,7 @@ def compared(
                 outcome = "equivalent"
         if metrics.is_useless(metric, float(after[:, place].mean())):
             outcome = "useless"
-        points.append(Point(at, difference, margin, low, high, outcome))
+        points.append(BudgetPoint(at, difference, margin, low, high, outcome))
     return tuple(points)
 
 

@@ -20,8 +20,6 @@ MEMORISATION = "memorisation."  # prefix of the scores that show whether the sam
 GAUSSIAN = "yardsticks.gaussian"
 # prefix of the scores of other images than the model's -> what they are
 OTHERS = {GAUSSIAN: "a Gaussian", "yardsticks.class_gaussians": "one per class", "real": "real images"}
-# begins the names of the scores that are kept with a run, besides those that are judged
-RECORDED = (MEMORISATION, *(f"{prefix}." for prefix in OTHERS))
 # by name without the extractor, in the order in which they are shown
 OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
 ALONE = {score.name: score for score in metric.LIKELIHOOD}
@@ -75,20 +73,20 @@ def direction(name: str) -> metric.Direction:
     return SCORES[kind(name)].direction
 
 
-def floor(name: str, settings: Compare) -> float | None:
+def floor(name: str, compare: Compare) -> float | None:
     """The change of this metric that never counts, in its own unit; None if ``compare.floors`` has none.
 
     Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``, ``bits_per_dim_ode`` that of
     ``bits_per_dim``."""
-    return settings.floors.get(estimated(name))
+    return compare.floors.get(estimated(name))
 
 
-def margin(name: str, baseline: float, settings: Compare) -> float:
+def margin(name: str, baseline: float, compare: Compare) -> float:
     """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean."""
-    least = floor(name, settings)
+    least = floor(name, compare)
     if least is not None and kind(name) in ABSOLUTE:
         return least
-    return max(settings.threshold * abs(baseline), least or 0.0)
+    return max(compare.threshold * abs(baseline), least or 0.0)
 
 
 def is_useless(name: str, score: float) -> bool:
@@ -117,18 +115,18 @@ def apart(scores: Mapping[str, float], names: Iterable[str], count: int) -> list
     those of ``count`` images."""
     lines: dict[str, list[str]] = {}
     for name in names:
-        for what, (score, own) in others(scores, name).items():
-            if own != count:
-                lines.setdefault(f"{what}, at N = {own:,}", []).append(f"{name} {score:.4g}")
+        for what, (score, size) in others(scores, name).items():
+            if size != count:
+                lines.setdefault(f"{what}, at N = {size:,}", []).append(f"{name} {score:.4g}")
     return [f"{what}: {', '.join(shown)}" for what, shown in lines.items()]
 
 
 def gaussian(runs: Iterable[Mapping[str, float]], name: str) -> float | None:
     """The Gaussian's mean score over the runs, whose scores are given, if the score is a distance and all runs have
     it. Others decide nothing: a Gaussian of the train images may well have a higher recall than a good model."""
-    found = [scores.get(f"{GAUSSIAN}.{name}") for scores in runs]
-    known = [score for score in found if score is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) and direction(name) == "lower" else None
+    given = [scores.get(f"{GAUSSIAN}.{name}") for scores in runs]
+    known = [score for score in given if score is not None]
+    return sum(known) / len(known) if known and len(known) == len(given) and direction(name) == "lower" else None
 
 
 def is_headline(name: str) -> bool:
@@ -158,17 +156,17 @@ class Closeness(NamedTuple):
 
 def closeness(scores: Mapping[str, float]) -> list[Closeness]:
     """One for each space in the scores."""
-    found = []
+    spaces = []
     for name in sorted(scores):
         if name.startswith(MEMORISATION) and name.endswith(".limit"):
             values = (scores.get(f"{name.removesuffix('limit')}{field}", math.nan) for field in Closeness._fields[1:])
-            found.append(Closeness(name.split(".")[1], *values))
-    return found
+            spaces.append(Closeness(name.split(".")[1], *values))
+    return spaces
 
 
 def copied(scores: Mapping[str, float]) -> list[str]:
     """The spaces in which the model copies train images."""
-    return [found.space for found in closeness(scores) if found.copies]
+    return [space.space for space in closeness(scores) if space.copies]
 
 
 def copied_since(curve: Mapping[int, Mapping[str, float]]) -> dict[str, int]:

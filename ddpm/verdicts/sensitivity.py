@@ -61,38 +61,38 @@ def read(path: Path = PATH) -> Sanity:
     return measured.read(path, Sanity, REMEDY)
 
 
-def of_primary(score: str, settings: Config, path: Path = PATH) -> list[str]:
-    """What to be careful about when a verdict of runs with these ``settings`` rests on ``score``; nothing if it is a
+def of_primary(score: str, config: Config, path: Path = PATH) -> list[str]:
+    """What to be careful about when a verdict of runs with this ``config`` rests on ``score``; nothing if it is a
     likelihood, or without ``path``."""
     if score in metrics.ALONE or not path.exists():
         return []
-    found = read(path)
-    if found.data != data_params(settings.data):
+    sanity = read(path)
+    if sanity.data != data_params(config.data):
         return [f"{path} is of other data: `ddpm sanity` on this data shows what {score} notices"]
-    row = found.scores.get(score)
+    row = sanity.scores.get(score)
     if row is None:
         return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
     missed = [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]
     if not missed:
         return []
-    count = settings.sample.count
-    at = f"at {found.images:,} images" + (f", not the {count:,} used here" if found.images != count else "")
+    count = config.sample.count
+    at = f"at {sanity.images:,} images" + (f", not the {count:,} used here" if sanity.images != count else "")
     done = "; ".join(DAMAGE[damage].done for damage in missed)
     return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {done}"]
 
 
 def check_decisive(
-    scores: Sequence[str], accepted: Collection[str], key: str, settings: Config, path: Path = PATH
+    scores: Sequence[str], accepted: Collection[str], key: str, config: Config, path: Path = PATH
 ) -> None:
     """Raises UserError if ``path`` says that none of the ``scores`` that decide sees a damage that one of them should.
 
     accepted: damage that they may be blind to, as ``key`` names it. Likelihoods are not measured, and a table of other
-    data or of another sample.count than those of ``settings`` says nothing certain.
+    data or of another sample.count than those of ``config`` says nothing certain.
     """
-    asked = (data_params(settings.data), settings.sample.count)
-    if not path.exists() or ((found := read(path)).data, found.samples) != asked:
+    asked = (data_params(config.data), config.sample.count)
+    if not path.exists() or ((sanity := read(path)).data, sanity.samples) != asked:
         return
-    rows = {score: found.scores[score] for score in scores if score in found.scores}
+    rows = {score: sanity.scores[score] for score in scores if score in sanity.scores}
     should = {damage for score, row in rows.items() for damage in _should_see(score, row)}
     blind = [
         damage
@@ -103,7 +103,7 @@ def check_decisive(
     if blind:
         done = ", ".join(f"{DAMAGE[damage].done} ({damage})" for damage in blind)
         raise UserError(
-            f"{path}: {' and '.join(rows)} cannot decide: blind to {done} in {found.images:,} real images of this "
+            f"{path}: {' and '.join(rows)} cannot decide: blind to {done} in {sanity.images:,} real images of this "
             f"data: choose a score that sees it, raise data.test_fraction, or accept it: {key}: [{', '.join(blind)}]"
         )
 

@@ -66,8 +66,8 @@ class Design:
 
         (..., looks so far) -> the same shape. Below LEVELS it is their first, above them 1.
         """
-        table, seen = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
-        columns = [np.interp(seen[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
+        table, logs = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
+        columns = [np.interp(logs[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
         return np.exp(np.stack(columns, -1))
 
     def sign_flips(self, differences: Array, level: float) -> list[int]:
@@ -85,18 +85,18 @@ class Design:
         random = np.random.default_rng(0)
         sums = differences[:1] if exact else np.full(RANDOM_FLIPS, differences[0])
         open_, rounding = np.ones(len(sums), bool), 1e-12 * np.abs(differences).sum()
-        seen = 1
+        past = 1
         for look, spent in zip(self.looks, self.spent(level), strict=True):
             if look > len(differences):
                 break
-            for gap in differences[seen:look]:  # the observed pattern stays the first; mirror images are left out
+            for gap in differences[past:look]:  # the observed pattern stays the first; mirror images are left out
                 if exact:
                     sums, open_ = np.concatenate([sums + gap, sums - gap]), np.concatenate([open_, open_])
                 else:
                     signs = np.where(random.integers(0, 2, RANDOM_FLIPS), gap, -gap)
                     signs[0] = gap
                     sums = sums + signs
-            seen = look
+            past = look
             budget = math.floor(spent * len(sums) + 1e-9) - int((~open_).sum())
             sizes = np.where(open_, np.abs(sums), -1.0)
             if budget > 0:
@@ -125,18 +125,18 @@ class Design:
         effects, ts = _medians(self, level)
         return math.copysign(float(np.interp(abs(t), ts[:, place], effects)), t)
 
-    def chance(self, level: float, seen: Array, effect: float, margin: float) -> float:
+    def chance(self, level: float, differences: Array, effect: float, margin: float) -> float:
         """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given ``seen``.
 
         The remaining differences are drawn as normal, with that mean and the observed sd. The sign-flip test and the
         looks between are left out.
         """
-        n, last = len(seen), self.looks[-1]
-        sd = seen.std(ddof=1)
+        n, last = len(differences), self.looks[-1]
+        sd = differences.std(ddof=1)
         rest = effect + sd * np.random.default_rng(0).standard_normal((FUTURES, last - n))
-        found = t_test(np.concatenate([np.broadcast_to(seen, (FUTURES, n)), rest], axis=1), margin, 0.5)
-        differs = (found.p <= self.nominal(level)[-1]) & (np.abs(found.mean) > margin)
-        excluded = 2 * found.equivalence_p <= self.nominal(2 * level)[-1]
+        test = t_test(np.concatenate([np.broadcast_to(differences, (FUTURES, n)), rest], axis=1), margin, 0.5)
+        differs = (test.p <= self.nominal(level)[-1]) & (np.abs(test.mean) > margin)
+        excluded = 2 * test.equivalence_p <= self.nominal(2 * level)[-1]
         return float((differs | excluded).mean())
 
     def power(self, level: float, effect: float) -> Array:
@@ -164,7 +164,7 @@ def _medians(design: Design, level: float) -> tuple[Array, Array]:
     """Effects, and for each look the t that gives each as median-unbiased estimate: (effects,), (effects, looks)."""
     bounds, root = design.bounds(level), np.sqrt(design.looks)
     means, sds = _drawn(design)
-    found = np.outer(EFFECTS, root)
+    ts = np.outer(EFFECTS, root)
     ended = np.zeros(len(EFFECTS))  # of each effect, the share of studies that ended with an estimate above it
     going = [np.ones(len(means), bool) for _ in EFFECTS]
     for place in range(len(root)):
@@ -173,15 +173,15 @@ def _medians(design: Design, level: float) -> tuple[Array, Array]:
             pivots = np.sort(root[place] * means[going[row], place] / sds[going[row], place])[::-1]
             rank = round((0.5 - ended[row]) * len(means))
             if place and row:
-                found[row, place] += pivots[min(rank, len(pivots)) - 1] if rank > 0 and len(pivots) else np.inf
-        found[:, place] = np.maximum.accumulate(found[:, place])
+                ts[row, place] += pivots[min(rank, len(pivots)) - 1] if rank > 0 and len(pivots) else np.inf
+        ts[:, place] = np.maximum.accumulate(ts[:, place])
         for row, effect in enumerate(EFFECTS):
             t = root[place] * (means[:, place] + effect) / sds[:, place]
             ends = going[row] & (np.abs(t) >= bounds[place])
-            estimates = np.sign(t) * np.interp(np.abs(t), found[:, place], EFFECTS) * sds[:, place]
+            estimates = np.sign(t) * np.interp(np.abs(t), ts[:, place], EFFECTS) * sds[:, place]
             ended[row] += (ends & (estimates > effect)).mean()
             going[row] &= ~ends
-    return EFFECTS, found
+    return EFFECTS, ts
 
 
 @cache
@@ -192,7 +192,7 @@ def _nominals(design: Design) -> Array:
     random = np.random.default_rng(0)
     draws = DRAWS // math.ceil(len(design.looks) / 5)
     spent = design.spent(LEVELS)
-    found = spent.copy()
+    nominals = spent.copy()
     for k, n in enumerate(design.looks[1:], 1):
         parts = random.standard_normal((draws, n))
         parts -= parts.mean(1, keepdims=True)
@@ -209,14 +209,14 @@ def _nominals(design: Design) -> Array:
             mean, rest = np.sqrt(share / n)[:, None], np.sqrt(1 - share)[:, None]
             means = mean + rest * sums / earlier
             lengths = earlier * mean**2 + 2 * mean * rest * sums + rest**2 * squares
-            limits = stdtrit(earlier - 1, found[row, :k] / 2)
+            limits = stdtrit(earlier - 1, nominals[row, :k] / 2)
             # t >= limit, without a division: t^2 = (n - 1) n m^2 / (Q - n m^2)
             explained = earlier * means**2
             stopped = ((earlier - 1) * explained >= limits**2 * (lengths - explained)).any(1)
             rejected = np.cumsum(~stopped) * spent[row, k] / draws
             last = min(int(np.searchsorted(rejected, spent[row, k] - spent[row, k - 1])), draws - 1)
-            found[row, k] = spent[row, k] * (last + 1) / draws
-    return found
+            nominals[row, k] = spent[row, k] * (last + 1) / draws
+    return nominals
 
 
 def _evalues(looks: Array) -> Array:

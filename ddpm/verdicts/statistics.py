@@ -83,8 +83,8 @@ def skewness_p(differences: Array) -> tuple[float, float]:
 
     The share is exact but for simulation: the skewness of normal samples does not depend on their mean and sd.
     """
-    seen = float(_skewness(differences))
-    return seen, float(np.mean(_skewnesses(len(differences)) >= abs(seen) - 1e-9))
+    skewness = float(_skewness(differences))
+    return skewness, float(np.mean(_skewnesses(len(differences)) >= abs(skewness) - 1e-9))
 
 
 def is_different(mean: Array, adjusted_p: Array, flip_p: Array, margin: Array | float, alpha: float) -> Truth:
@@ -111,13 +111,13 @@ def settling_power(n: int, mean: float, sd: float, margin: float, confidence: fl
     seed.
     """
     differences = mean + sd * _normals()[:, :n]
-    found = t_test(differences, margin, confidence)
+    test = t_test(differences, margin, confidence)
     if abs(mean) <= margin:
-        flip_p = shifted_flip_p(differences, margin) if n <= FLIPPED_UP_TO else found.equivalence_p
-        return float(is_equivalent(found.equivalence_p * family, flip_p, 1 - confidence).mean())
-    flip_p = sign_flip_p(differences) if n <= FLIPPED_UP_TO else found.p
-    different = is_different(found.mean, found.p * family, flip_p, margin, 1 - confidence)
-    return float((different & (np.sign(found.mean) == np.sign(mean))).mean())
+        flip_p = shifted_flip_p(differences, margin) if n <= FLIPPED_UP_TO else test.equivalence_p
+        return float(is_equivalent(test.equivalence_p * family, flip_p, 1 - confidence).mean())
+    flip_p = sign_flip_p(differences) if n <= FLIPPED_UP_TO else test.p
+    different = is_different(test.mean, test.p * family, flip_p, margin, 1 - confidence)
+    return float((different & (np.sign(test.mean) == np.sign(mean))).mean())
 
 
 def seeds_needed(

@@ -78,9 +78,9 @@ def tries(
         low, high = behind(table, lower, level(alpha, arms, len(grid)))
         for at, (values, row) in enumerate(zip(grid, table, strict=True)):
             mean = float(row.mean()) if np.isfinite(row).all() else math.nan
-            chosen = at == place and math.isfinite(mean)
+            is_best = at == place and math.isfinite(mean)
             gap, possible = (float(low[at]), float(high[at])), bool(low[at] <= 0)
-            rows.append(Tried(arm, values, tuple(row.tolist()), mean, chosen, gap, possible))
+            rows.append(Tried(arm, values, tuple(row.tolist()), mean, is_best, gap, possible))
     return tuple(rows)
 
 
@@ -94,13 +94,13 @@ def rankings(
     def ranked(means: Mapping[str, float]) -> tuple[str, ...]:
         return tuple(sorted(means, key=lambda arm: sign * means[arm]))
 
-    chosen = {row.arm: row.mean for row in tried if row.chosen}
+    means_at_best = {row.arm: row.mean for row in tried if row.chosen}
     others: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for values in points(tried):
-        means = {row.arm: row.mean for row in tried if row.values == values and row.arm in chosen}
-        if all(map(math.isfinite, means.values())) and (order := ranked(means)) != ranked(chosen):
+        means = {row.arm: row.mean for row in tried if row.values == values and row.arm in means_at_best}
+        if all(map(math.isfinite, means.values())) and (order := ranked(means)) != ranked(means_at_best):
             others.setdefault(order, []).append(values)
-    return (ranked(chosen), others) if len(chosen) > 1 else ((), {})
+    return (ranked(means_at_best), others) if len(means_at_best) > 1 else ((), {})
 
 
 def points(tried: Sequence[Tried]) -> list[Mapping[str, Any]]:
