@@ -73,8 +73,15 @@ def test_one_that_is_damaged_is_left_out(text, reason, capsys):
     assert study("run", TINY, "--line", "4") == 2  # neither taken for a finished one nor overwritten
     assert str(path) in capsys.readouterr().err
     assert path.read_text() == damaged
+
+
+def test_where_a_damaged_one_was_removed_its_experiment_runs_again(finished):
+    path = RUNS / f"{NAME}.json"
+    path.write_text("")
+    assert study("run", TINY, "--line", "4") == 2
     path.unlink()
     assert study("run", TINY, "--line", "4") == 0
+    assert records()[NAME]["scores"] == json.loads(finished[path.name])["scores"]
 
 
 def test_two_records_of_one_arm_and_seed_are_one(capsys):

@@ -151,6 +151,7 @@ def test_a_disk_that_is_full_fails_the_experiment_which_goes_on_later(monkeypatc
     assert ran().count("train linear 1") == 1  # the cache has it
 
 
+@pytest.mark.slow
 def test_values_under_test_that_diverge_are_a_result():
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 1.0], seeds: 2, few: true}}\n")
     commit("a tuned study")
@@ -203,7 +204,9 @@ def test_a_second_process_runs_what_the_first_does_not(capsys):
     assert all(ran().count(f"train {name.replace('-', ' ')}") == 1 for name in NAMES)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+                                    signal.SIGTERM,
+                                    pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])  # fmt: skip
 def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
     Path("control/sleep").write_text("30")
     process = start(TINY, "--slots", "2")
