@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -131,6 +132,14 @@ def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys):
     assert study("run", TINY) == 0
     assert records().keys() == {*NAMES}
     assert not slots.failures(loading.load(PLAN))
+
+
+def test_without_a_result_nothing_is_published(capsys):
+    for arm, seed in product(("cosine", "linear"), range(2)):
+        Path(f"control/fail-{arm}-{seed}").write_text("9")
+    assert study("run", str(PLAN)) == 1
+    assert capsys.readouterr().err.count("failed: ") == 4
+    assert not Path("metrics/studies/tiny/verdict.md").exists()
 
 
 def test_a_disk_that_is_full_fails_the_experiment_which_goes_on_later(monkeypatch, capsys):

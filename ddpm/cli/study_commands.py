@@ -100,7 +100,11 @@ def _run(ledger: Ledger, at_once: int, json: bool) -> int:
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say)
     judgement = going.run()
-    code = _publish(ledger, judgement, json, failed=going.failed)
+    if ledger.records:
+        code = _publish(ledger, judgement, json, failed=going.failed)
+    else:  # there is nothing to judge
+        code = 1
+        answer(json, {"failed": going.failed})
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else code
