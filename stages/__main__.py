@@ -61,6 +61,7 @@ def train(checked: Config, start: Start) -> None:
         train.main(checked.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
             start.check()
+            checkpoints.finish()
 
 
 def sample(checked: Config, start: Start) -> None:

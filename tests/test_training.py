@@ -39,7 +39,10 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(config: Config, out: str, log: Memory | None = None) -> History:
-    return train(config.training(), pictures(), CPU, Path(out), Checkpoints("run"), log or Memory(), [Previews])
+    checkpoints = Checkpoints("run")
+    history = train(config.training(), pictures(), CPU, Path(out), checkpoints, log or Memory(), [Previews])
+    checkpoints.finish()  # as the stage does once its result is certain to be kept
+    return history
 
 
 class StopAt(Memory):

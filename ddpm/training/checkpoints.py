@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -83,11 +83,13 @@ class Checkpoints:
         return {}, 0
 
     def finish(self) -> None:
-        """Delete the state of a complete run, at once: half of one must not be resumed."""
+        """Delete the state of a complete run, at once: half of one must not be resumed. Not before it is certain that
+        its result is kept: a run whose params were edited meanwhile goes on from here once they are put back."""
         done = self.folder.with_suffix(DONE)
         shutil.rmtree(done, ignore_errors=True)
-        self.folder.rename(done)
-        shutil.rmtree(done)
+        with suppress(UserError), self.locked():  # another process may have begun to train it again
+            self.folder.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
