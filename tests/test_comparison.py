@@ -17,7 +17,7 @@ from ddpm.report import render
 from ddpm.runs.library import Listing
 from ddpm.runs.record import Record
 from ddpm.study import judging
-from ddpm.verdicts import citation, comparison, metrics, statistics, verdict
+from ddpm.verdicts import citation, comparison, metrics, remarks, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Pair
 from ddpm.verdicts.sequential import Design
@@ -500,10 +500,10 @@ def test_a_verdict_on_skewed_differences_says_so(last, noted):
 )
 def test_two_representations_agree_disagree_or_leave_it_open(other, sign, gaps, ending):
     both = [judged(pair(CLEAR)), judged(pair([sign * gap for gap in gaps], other), metric=other)]
-    (line,) = verdict.representations(both, FD)
+    (line,) = remarks.representations(both, FD)
     assert line.startswith(f"b, by each extractor's features: {ending}")
     assert line.endswith(ending) or "disagree" in ending
-    assert verdict.representations(both[:1], FD) == verdict.representations(both, "classifier.recall") == []
+    assert remarks.representations(both[:1], FD) == remarks.representations(both, "classifier.recall") == []
 
 
 def test_a_verdict_is_a_sentence_that_says_all_that_it_rests_on():

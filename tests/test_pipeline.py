@@ -335,7 +335,8 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
 def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone):
     """DVC would record the file of the variant that was named when it started."""
     check = clone.folder / "stages/check.py"
-    edit = "import atexit\nfrom ddpm.params import file\n\n@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
+    edit = "import atexit\nfrom ddpm.params import file\n\n"
+    edit += "@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
     edit += "    file.PATH.write_text(text.replace('name: digits ', 'name: mnist '))\n"
     check.write_text(f"{check.read_text()}\n{edit}")
     process = clone.start("dvc", "repro", "download")

@@ -123,39 +123,6 @@ def runs(*, json: Json = False) -> None:
 
 
 @app.command(group=SCORES)
-def score(
-    samples: Path,
-    /,
-    *,
-    seed: int,
-    name: str | None = None,
-    param: Names = (),
-    cost: Names = (),
-    out: Path | None = None,
-    json: Json = False,
-) -> None:
-    """Score images that any program drew, and write their run's record.
-
-    examples:
-      ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
-
-    Args:
-        samples: folder or archive of pictures, .npy, .npz, Parquet, WebDataset
-        seed: of the training that drew them, by which runs are paired
-        name: of the run (the name of the file)
-        param: what made them, as KEY=VALUE
-        cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
-        out: a .json file (metrics/scored/NAME-SEED.json)
-    """
-    from ddpm.tools import score
-
-    params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
-    run = score.score(samples, seed, name or samples.resolve().stem, params, costs)
-    path = score.write(run, out)
-    answer(json, run.scores, *(f"{key:32} {value:.6g}" for key, value in run.scores.items()), "", path)
-
-
-@app.command(group=SCORES)
 def compare(
     *,
     by: Names,

@@ -15,7 +15,7 @@ from ddpm.pictures.plots import Panel
 from ddpm.report import noise_levels
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table
 from ddpm.runs.alike import grouped
-from ddpm.verdicts import citation, metrics, pairing, tuning, verdict
+from ddpm.verdicts import citation, metrics, pairing, remarks, tuning
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.curves import Against, Curves, Learned
 from ddpm.verdicts.pairing import BUDGETS
@@ -45,7 +45,7 @@ def answers(judgement: Judgement) -> list[str]:
     """A line for each arm, and one each about what they were tuned on and what comes next."""
     primary, tried = judgement.primary, judgement.tuning
     lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
-    lines += verdict.representations(judgement.verdicts, primary)
+    lines += remarks.representations(judgement.verdicts, primary)
     if tried:
         values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen)
         possible = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.possible and not row.chosen)

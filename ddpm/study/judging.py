@@ -11,7 +11,7 @@ from ddpm.runs.record import Record
 from ddpm.study import best, budget
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
-from ddpm.verdicts import curves, metrics, pairing, sensitivity, verdict
+from ddpm.verdicts import curves, metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
 from ddpm.verdicts.sequential import Design
@@ -61,7 +61,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         fingerprint = pairing.check_fingerprints(runs, sorted({key for arm in arms for key in arm.values}))
         planned_to = [] if plan.budget == "images" else ["images_seen"]
         notes = pairing.check_alike(arms, [*plan.may_differ, *planned_to])
-        notes += verdict.yardsticks(runs, plan.primary)
+        notes += remarks.yardsticks(runs, plan.primary)
     verdicts: list[Verdict] = []
     waiting: dict[str, int] = {}
     baseline, *others = arms
@@ -82,7 +82,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         arms=arms,
         verdicts=tuple(verdicts),
         compare=study.config.compare,
-        notes=(*notes, *verdict.details(verdicts, plan.primary)),
+        notes=(*notes, *remarks.details(verdicts, plan.primary)),
         fingerprint=fingerprint,
         plan=study.hash,
         open=(baseline.label, *waiting) if waiting else (),

@@ -10,7 +10,7 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
-from ddpm.verdicts import metrics, pairing, verdict
+from ddpm.verdicts import metrics, pairing, remarks, verdict
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -88,14 +88,14 @@ def compare(
         if seeds_of := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
             spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
             copies.append(f"{arm.label} {verdict.COPIES} ({', '.join(spaces)}) with {pairing.named(seeds_of)}")
-    notes = [*listing.notes, *matched.notes, *dropped, *verdict.yardsticks(records, names[0]), rule(config.compare)]
+    notes = [*listing.notes, *matched.notes, *dropped, *remarks.yardsticks(records, names[0]), rule(config.compare)]
     return Judgement(
         question=f"Which is better: {', '.join(by)}?",
         primary=names[0],
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=config.compare,
-        notes=(*differing, *copies, *verdict.details(verdicts, names[0]), *notes),
+        notes=(*differing, *copies, *remarks.details(verdicts, names[0]), *notes),
         fingerprint=fingerprint,
     )
 

@@ -42,8 +42,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ddpm.params.config import Compare
-from ddpm.runs.alike import some
-from ddpm.runs.record import Record
 from ddpm.scoring.metric import Direction
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.pairing import Pair
@@ -55,7 +53,6 @@ WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too 
 PRIMARY = 0.9  # the primary metric's share of the error rate
 EXCLUDING = 0.2  # the part of it that `claim: best` spends on excluding values (ddpm/verdicts/tuning.py)
 FUTILE = 0.1
-SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
 COPIES = "copies train images"
 NO_ANSWER = 3  # exit code
 
@@ -307,52 +304,6 @@ def _doubt(verdict: Verdict, beyond: bool, flips: bool, sd: float, rules: Rules)
         f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen, "
         f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the margin as the interval allows"
     )
-
-
-def details(verdicts: Sequence[Verdict], primary: str) -> Iterable[str]:
-    """Which verdicts rest on skewed differences, and what pairing by seed gained in the primary metric."""
-    skewed = []
-    for verdict in verdicts:
-        skewness, share = statistics.skewness_p(np.array(verdict.differences))
-        if verdict.outcome in DECIDED and share < SKEWED:
-            skewed.append(f"{verdict.arm} in {verdict.metric} ({skewness:+.1f} over {len(verdict.seeds)} seeds)")
-        if verdict.metric == primary and verdict.pairing is not None:
-            yield f"pairing by seed left {verdict.pairing:.0%} of the variance of {verdict.arm} - {verdict.baseline}"
-    if skewed:
-        yield (
-            f"skewed differences, as fewer than {SKEWED:.0%} of normal samples are: {', '.join(skewed)}: the error "
-            "rate is that of symmetric ones"
-        )
-
-
-def yardsticks(records: Sequence[Record], primary: str) -> list[str]:
-    """What the yardsticks and real images score in the primary metric, or that some run has no yardstick."""
-    if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
-        which = "the runs have" if len(missing) == len(records) else f"some runs ({some(missing)}) have"
-        return [f"{which} no yardstick in {primary}: not checked whether the arms draw better than a Gaussian"]
-    lines = []
-    for what, (score, count) in metrics.others(records[0].scores, primary).items() if records else ():
-        samples = records[0].fingerprint.comparable["samples"]
-        lines.append(f"{what} {score:.3g}" + (f" (N = {count:,})" if count != samples else ""))
-    return [f"yardsticks in {primary}: {', '.join(lines)}"] if lines else []
-
-
-def representations(verdicts: Iterable[Verdict], primary: str) -> list[str]:
-    """For each pair, what the features of each extractor say in that metric, and whether they agree; nothing if only
-    one extractor has it."""
-    lines = []
-    by_pair: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        if metrics.alike(verdict.metric, primary):
-            by_pair.setdefault((verdict.baseline, verdict.arm), []).append(verdict)
-    for (_, arm), of_pair in by_pair.items():
-        if len(of_pair) > 1:
-            said = ", ".join(f"{verdict.said} in {verdict.metric}" for verdict in of_pair)
-            decided = {verdict.outcome for verdict in of_pair} & set(DECIDED)
-            sure = all(verdict.outcome in decided for verdict in of_pair)
-            agree = "they agree" if sure and len(decided) == 1 else "they disagree: no verdict about images"
-            lines.append(f"{arm}, by each extractor's features: {said}" + f": {agree}" * (sure or len(decided) > 1))
-    return lines
 
 
 def exit_code(verdicts: Iterable[Verdict], primary: str) -> int:
