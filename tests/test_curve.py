@@ -31,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(config: Config, out: str, checkpoints: Checkpoints | None = None, log: Memory | None = None) -> Path:
-    train(config.training(), pictures(), CPU, Path(out), checkpoints or Checkpoints("run"), log or Memory())
+    checkpoints = checkpoints or Checkpoints("run")
+    train(config.training(), pictures(), CPU, Path(out), checkpoints, log or Memory())
+    checkpoints.finish()  # as the stage does once its result is certain to be kept
     return Path(out)
 
 
