@@ -59,7 +59,7 @@ def test_two_clones_that_share_the_folder_run_each_experiment_once(clones, monke
     processes = []
     for clone in clones:
         study_project.enter(clone, monkeypatch)
-        Path("control/sleep").write_text("0.3")
+        Path("control/sleep").write_text("1.5")
         processes.append(start(TINY, "--slots", "1"))
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
