@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ class Victim(Project):
     def fix(self) -> tuple[str, list[str]]:
         """Do what a person must do if a kill left half of a DVC file; return that, and what is wrong with the advice of
         `ddpm check`. DVC writes these files in place, and none of our stages is at work then."""
-        if not (told := re.search("`(rm (.*?))`", repository(self.folder).fix)):
+        with chdir(self.folder):
+            told = re.search("`(rm (.*?))`", repository().fix)
+        if not told:
             return "", []
         code = self.wait(self.start("ddpm", "check", "--no-pilot"))
         said = self.said()
