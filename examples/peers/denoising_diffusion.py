@@ -7,27 +7,17 @@ values of all else (sigmoid schedule, v, Adam, EMA), but for the flips, which no
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from arguments import parse
 from denoising_diffusion_pytorch import GaussianDiffusion, Trainer, Unet
 from PIL import Image
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help=".npy of uint8 images, N×C×H×W")
-    parser.add_argument("--out", type=Path, required=True, help=".npy to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=64_000, help="to train on, repetitions included")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--samples", type=int, default=720)
-    parser.add_argument("--evaluations", type=int, default=50)
-    given = parser.parse_args()
+    given = parse(__doc__)
     torch.manual_seed(given.seed)
     images = np.load(given.data)
     _, channels, size, _ = images.shape

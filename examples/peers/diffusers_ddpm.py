@@ -7,11 +7,9 @@ its DDPM scheduler, and AdamW, the cosine rate with warm-up and EMA with that ex
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
+from arguments import parse
 from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
@@ -34,16 +32,7 @@ def network(channels: int, size: int) -> UNet2DModel:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help=".npy of uint8 images, N×C×H×W")
-    parser.add_argument("--out", type=Path, required=True, help=".npy to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=64_000, help="to train on, repetitions included")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--samples", type=int, default=720)
-    parser.add_argument("--evaluations", type=int, default=50)
-    given = parser.parse_args()
+    given = parse(__doc__)
     torch.manual_seed(given.seed)
     images = torch.from_numpy(np.load(given.data)).float() / 127.5 - 1
     model = network(images.shape[1], images.shape[-1])
