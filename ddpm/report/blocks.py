@@ -47,8 +47,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels of curves, or a picture that ``drawing`` writes to a given path. name: of its file beside a Markdown page;
-    wide: takes a page's whole width, while others stand next to each other."""
+    """Panels of curves, or a picture that ``drawing`` writes to a given path. name: of its file next to a Markdown
+    page; wide: takes a page's whole width, while others stand next to each other."""
 
     caption: str
     drawing: Sequence[Panel] | Callable[[Path], object]

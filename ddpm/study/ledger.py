@@ -2,7 +2,7 @@
 
 What is missing there is the queue. Machines that share the folder share the study; others add, commit and pull the
 files like any other. A file counts if it is named after an experiment of the plan, was made under this plan, and its
-params are those that the plan asks for. One that other machines may be making is locked by a file beside it.
+params are those that the plan asks for. One that other machines may be making is locked by a file next to it.
 """
 
 from __future__ import annotations
