@@ -26,18 +26,12 @@ from ddpm.training import history
 from ddpm.verdicts import tuning
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.tuning import Tried
+from tests import study_project
 from tests.scored import git, params, result
 
 FD, RATE = "classifier.fd", "train.learning_rate"
 PLAN = Path("studies/tiny.yaml")
-STUDY = """\
-question: Which schedule?
-arms:
-  cosine: {diffusion.schedule.name: cosine}
-  linear: {diffusion.schedule.name: linear}
-looks: [2]
-tune: {train.learning_rate: [0.001, 0.01], seeds: 2, few: true}
-"""
+STUDY = study_project.STUDY + "tune: {train.learning_rate: [0.001, 0.01], seeds: 2, few: true}\n"
 BEST = STUDY.replace("few: true", "few: true, claim: best")
 TUNING = [f"{arm}-tune-{place}-{number}" for number in (1, 2) for place in (1, 2) for arm in ("cosine", "linear")]
 VERDICT = [f"{arm}-{seed}" for seed in range(2) for arm in ("cosine", "linear")]

@@ -6,7 +6,6 @@ this package never disagree about a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,12 @@ def read(path: Path = PATH) -> dict[str, Any]:
     return decode(text, str(path))
 
 
-def decode(text: str, source: str, reader: Callable[[str], Any] | None = None) -> dict[str, Any]:
-    """A params file's text as plain values; ``source`` begins every message. Raises UserError.
-
-    reader: one that returns and raises the same as ``plain``, the default.
-    """
+def decode(text: str, source: str) -> dict[str, Any]:
+    """A params file's text as plain values; ``source`` begins every message. Raises UserError."""
     if len(text) > MAX_BYTES:
         raise UserError(f"{source}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
     try:
-        value = (reader or plain)(text)
+        value = plain(text)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     except MarkedYAMLError as error:

@@ -11,6 +11,7 @@ from ddpm.report import convergence
 from ddpm.report.blocks import Block, Note, Table, number
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
+from ddpm.verdicts.pairing import images
 
 PICTURES = {
     SAMPLES / "grid.png": "",
@@ -39,11 +40,8 @@ def trained(run: Record) -> Note:
     params, costs = run.params, run.costs
     facts = {"parameters": costs.parameters, "steps": params.get("train.steps"), "images seen": costs.images_seen}
     model = [str(params.get("model.name", run.name)), *(f"{n:,} {what}" for what, n in facts.items() if n is not None)]
-    size = params.get("data.image_size", "")
-    sides = "x".join(map(str, size)) if isinstance(size, list) else f"{size}x{size}"
-    images = f"{params['data.dataset.name']} {sides}" if "data.dataset.name" in params else "unknown images"
     took = f" in {duration(costs.seconds['train'])}" if "train" in costs.seconds else ""
-    return Note(f"trained: {', '.join(model)} on {images}{took}")
+    return Note(f"trained: {', '.join(model)} on {images(run)}{took}")
 
 
 def scores(run: Record) -> list[Block]:
@@ -51,16 +49,16 @@ def scores(run: Record) -> list[Block]:
     number are apart. A Fréchet distance falls as that grows."""
     names = metrics.in_order(filter(metrics.is_judged, run.scores))
     drawn = int(run.fingerprint.comparable.get("samples", 0))
-    beside = {
+    next_to = {
         name: {what: number(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
         for name in names
     }
-    others = [what for what in metrics.OTHERS.values() if any(what in row for row in beside.values())]
+    others = [what for what in metrics.OTHERS.values() if any(what in row for row in next_to.values())]
     rows = []
     for name in names:
         error = run.scores.get(f"{name}_se")
         cell = number(run.scores[name]) + (f" ± {number(error)}" if error is not None else "")
-        rows.append((name, metrics.direction(name), cell, *(beside[name].get(what, "") for what in others)))
+        rows.append((name, metrics.direction(name), cell, *(next_to[name].get(what, "") for what in others)))
     table = Table(("score", "better", "this model", *others), rows, f"scores at N = {drawn:,}", text_columns=(0, 1))
     return [table, *map(Note, metrics.apart(run.scores, names, drawn))]
 

@@ -53,7 +53,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         source = f"{path}: arms.{arm}"
         if "program" in values:
             study.programs[arm] = sections.parse(values, source, Program)
-            _check_program(study, source)
+            _check_program(plan, study.programs[arm], source)
         overrides = plain["common"] | ({} if arm in study.programs else values)
         if "seed" in overrides:
             raise UserError(f"{source}: seed: every arm gets the same seeds; first_seed says where they begin")
@@ -85,16 +85,15 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     return study
 
 
-def _check_program(study: Study, source: str) -> None:
+def _check_program(plan: Plan, program: Program, source: str) -> None:
     """Raises UserError if the plan asks of a program what only this trainer does."""
-    if study.plan.tune or study.plan.budget != "images":
-        key = "tune" if study.plan.tune else "budget: flops"
+    if plan.tune or plan.budget != "images":
+        key = "tune" if plan.tune else "budget: flops"
         raise UserError(f"{source}: program: {key} changes params, which only this trainer reads; take one of them out")
-    for program in study.programs.values():
-        try:
-            program.digests()
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from error
+    try:
+        program.digests()
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def _headline(study: Study) -> str:

@@ -66,7 +66,7 @@ die_with_parent(keeper)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 SAMPLES = Path("data/program/samples.npy")  # where a program writes its images
-SCORED = SAMPLES.with_name("run.json")  # their record
+PROGRAM_RUN = SAMPLES.with_name("run.json")  # their record
 REPRO = (sys.executable, "-m", "dvc", "repro")
 SCORE = (sys.executable, "-c", "from ddpm.cli import main; main()", "score")  # of the slot's code
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
@@ -210,9 +210,9 @@ class Worker:
         drawn, data = _read(experiment, samples), experiment.config.data
         if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
             raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
-        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={SCORED}"]
+        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={PROGRAM_RUN}"]
         self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
-        run = record.read(folder / SCORED)
+        run = record.read(folder / PROGRAM_RUN)
         costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
         costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
         versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}

@@ -40,7 +40,6 @@ from ddpm.variants.datasets.image_folder import ImageFolder
 from ddpm.variants.datasets.parquet import Parquet
 from ddpm.variants.datasets.webdataset import Webdataset
 
-SCORED = paths.METRICS / "scored"
 FIRST = "arr_0"  # the array of images in an .npz
 SECONDS = "seconds."  # begins the cost of a stage
 KNOWN = ("data", "evaluate")  # sections of params.yaml that the scores rest on, whatever drew the images
@@ -177,7 +176,7 @@ def _costs(given: Mapping[str, Any]) -> Costs:
 def write(run: Record, out: Path | None) -> Path:
     """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
-    path = out or SCORED / f"{name}-{run.seed}.json"
+    path = out or paths.SCORED / f"{name}-{run.seed}.json"
     if path.exists() and record.read(path).model_copy(update={"finished": run.finished}) != run:
         raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -141,10 +141,7 @@ def setting(metric: str, pair: Pair) -> str:
 
     # of the one that is this trainer's, if one is: a program's sampler, and what else it has, is not known
     run, extractor = min(last, key=lambda run: run.program is not None), metric.rpartition(".")[0]
-    size = run.params.get("data.image_size", "?")
-    sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
-    parts = [f"{run.params.get('data.dataset.name', 'unknown images')} {sides}"]
-    parts += [count("images_seen", "images seen in training"), count("parameters", "parameters")]
+    parts = [images(run), count("images_seen", "images seen in training"), count("parameters", "parameters")]
     if not extractor:
         return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
     samples: int = run.fingerprint.comparable["samples"]
@@ -154,6 +151,13 @@ def setting(metric: str, pair: Pair) -> str:
         others = round(run.scores.get(f"real.{extractor}.count", samples))
         parts.append(f"where {'' if others == samples else f'{others:,} '}real images have {real:.4g}")
     return ", ".join(parts)
+
+
+def images(run: Record) -> str:
+    """What a run's images are: "digits 16x16"."""
+    size = run.params.get("data.image_size", "?")
+    sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
+    return f"{run.params['data.dataset.name']} {sides}" if "data.dataset.name" in run.params else "unknown images"
 
 
 def _sampler(run: Record) -> str:
