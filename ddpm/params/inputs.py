@@ -23,7 +23,6 @@ from ddpm.params import file
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")  # what the stages that DVC is running read and write
-CHECK = "check"  # the stage that reads all of params.yaml; no score depends on it
 CODE = ("ddpm", "stages")
 
 
