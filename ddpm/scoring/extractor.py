@@ -6,23 +6,12 @@ is read without torch: its network is in ``ddpm/scoring/<name>_network.py``, and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, cast
 
-from ddpm.base.images import Images
 from ddpm.base.tensor import Device, Module
 from ddpm.base.variant import Variant, variant_class
 from ddpm.scoring.weights import PublishedWeights
-
-
-class Trial(NamedTuple):
-    """What a forecast times of an extractor whose weights are not made yet: a network of the same cost, and the
-    ``steps`` of its fitting, 0 if it is not fitted, which ``fit`` takes."""
-
-    network: Module
-    steps: int = 0
-    fit: Iterator[None] = iter(())
 
 
 class Extractor(Variant, ABC):
@@ -48,11 +37,6 @@ class Extractor(Variant, ABC):
     @abstractmethod
     def load(self, weights: Path) -> Module:
         """The network in eval mode: uint8 (B, C, H, W) to Features."""
-
-    def trial(self, dataset: str, some: Images, classes: int, images: int, device: Device) -> Trial | None:
-        """A trial on ``some`` images like the dataset's, which has ``images`` of so many classes to train on. None if
-        the network cannot be had without its published weights."""
-        return None
 
 
 def get(name: str) -> Extractor:

@@ -15,17 +15,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field, PositiveFloat
 from safetensors import safe_open
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import atomic_path
-from ddpm.base.images import Images
 from ddpm.base.sections import Positive, Shape
 from ddpm.base.tensor import Device, Module
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring.extractor import Extractor, Trial
+from ddpm.scoring.extractor import Extractor
 
 SHIPPED = Path(__file__).parent / "weights"
 COMMAND = "python -m ddpm.variants.extractors.classifier data/processed FILE"
@@ -60,18 +58,6 @@ class Classifier(Extractor):
                 shutil.copyfile(shipped, path)
                 return
         self.fit(processed, path, device)
-
-    def trial(self, dataset: str, some: Images, classes: int, images: int, device: Device) -> Trial:
-        from ddpm.scoring.classifier_network import ClassifierNetwork, Recipe, fitting
-
-        image = Shape(*some.shape[1:])
-        shipped = [read_metadata(file) for file in SHIPPED.glob("*.safetensors")]
-        shipped_for = [(about["dataset"], about["channels"], about["image_size"]) for about in shipped]
-        steps = 0 if (dataset, image.channels, image.image_size) in shipped_for else self._length(images)
-        network = ClassifierNetwork(image, classes).to(device)
-        labels = np.arange(len(some)) % classes
-        recipe = Recipe(steps, self.batch_size, self.learning_rate, self.seed)
-        return Trial(network.eval(), steps, fitting(network, some, labels, recipe, device))
 
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file

@@ -6,10 +6,9 @@ for images far from photographs. They see blur, noise, colours and layout, but h
 
 from pathlib import Path
 
-from ddpm.base.images import Images
 from ddpm.base.tensor import Device, Module
 from ddpm.data.processed import open_split
-from ddpm.scoring.extractor import Extractor, Trial
+from ddpm.scoring.extractor import Extractor
 
 
 class RandomConv(Extractor):
@@ -26,11 +25,6 @@ class RandomConv(Extractor):
         from ddpm.scoring.random_conv_network import fitted
 
         save_file(fitted(open_split(processed, "train")[0], device), path)
-
-    def trial(self, dataset: str, some: Images, classes: int, images: int, device: Device) -> Trial:
-        from ddpm.scoring.random_conv_network import blank, draw
-
-        return Trial(blank(draw(some.shape[1])))
 
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
