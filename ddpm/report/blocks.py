@@ -21,11 +21,19 @@ from ddpm.pictures import plots, strips
 from ddpm.pictures.plots import Panel
 
 COLOURS = 64  # of a figure
+RARE_STAY = Image.Quantize.MAXCOVERAGE  # the other methods merge a rare colour with a frequent one
+
+
+class Markdown(str):
+    """Text of our own that has links or emphasis. The renderer of Markdown leaves it as it is, and escapes all else."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence; ``missing`` if something is missing and the sentence says how to get it."""
+    """A sentence; ``missing`` if something is missing and the sentence says how to get it. One of ``Markdown`` may have
+    paragraphs and lists."""
 
     text: str
     missing: bool = False
@@ -65,7 +73,7 @@ class Figure:
             else:
                 plots.lines(path, self.drawing)
             with Image.open(path) as picture:
-                few = picture if picture.mode == "P" else picture.convert("RGB").quantize(COLOURS)  # P: few already
+                few = picture if picture.mode == "P" else picture.convert("RGB").quantize(COLOURS, RARE_STAY)
                 few.save(content, "PNG", optimize=True)
         return content.getvalue()
 
