@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -19,11 +18,10 @@ from ddpm import cli
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.base.paths import RUN
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
 from ddpm.pictures import plots
-from ddpm.report import blocks, chapters, pareto
+from ddpm.report import blocks, chapters
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -78,7 +76,7 @@ def measured(**changes: Any) -> Record:
         "scores": files.flatten(SCORES),
         "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
         "noise_levels": record.table(levels()),
-        "costs": Costs(images_seen=256000, seconds={"train": 83.4}),
+        "costs": Costs(images_seen=256000, evaluations=5, seconds={"train": 83.4}),
         "environment": {"device": "a certain GPU"},
     }
     return run_record(**fields | changes)
@@ -87,11 +85,10 @@ def measured(**changes: Any) -> Record:
 @pytest.fixture
 def complete(folder, digits) -> Path:
     """The folder with every file that a page uses."""
-    RUN.parent.mkdir()
-    RUN.write_text(measured().text())
+    scored.write(measured())
+    more = Costs(evaluations=9, images_seen=256000)
+    scored.record(folder, [measured(name="more", params=measured().params | {"sample.steps": 9}, costs=more)])
     write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
-    bound = [{"t": t, "steps": 1, **dict.fromkeys(report.BOUND[1:], 1.0 / t)} for t in range(1, 51)]
-    write_rows("likelihood", [*bound, {"t": 51, "steps": 1, "vlb_test": 0.001, "vlb_train": 0.001}])
     write_rows(
         "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
     )
@@ -105,12 +102,10 @@ def complete(folder, digits) -> Path:
     for split in ("train", "test"):
         shutil.copytree(digits / split, Path("data/processed") / split)
     shutil.copy(digits / "manifest.json", "data/processed")
-    for name in ("model", "evaluation", "samples"):
+    for name in ("evaluation", "samples"):
         Path("data", name).mkdir()
-    Path("data/model/model.safetensors").write_bytes(b"weights")
     Image.new("L", (30, 20), 77).save("data/evaluation/nearest.png")
     np.save("data/samples/samples.npy", pictures(20))
-    pareto.write_csv(Path("metrics/frontier.csv"), points(files.sha256(Path("data/model/model.safetensors"))[:12]))
     return folder
 
 
@@ -135,14 +130,6 @@ def pictures(count: int, size: int = 16) -> np.ndarray:
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
 
 
-def points(of: str) -> pd.DataFrame:
-    rows = [("ddim", 5, 40.0), ("ddim", 10, 3.0), ("heun", 9, 2.0), ("heun", 19, 1.75)]
-    found = pd.DataFrame(rows, columns=["sampler", "evaluations", "classifier.fd"])
-    found = found.assign(model=of, steps=5, spacing="trailing", images=1437, sets=2, seconds=found["evaluations"] / 8)
-    found = found.assign(weight=1.0, device="cpu (1 thread)", cpu_seconds=found["seconds"] / 2)
-    return pareto.marked(found)
-
-
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         cli.main(["report", *arguments])
@@ -152,8 +139,8 @@ def run(*arguments: str) -> int:
 
 # --- a page
 
-CHAPTERS = ["Summary", "Samples of this model", "Scores", "Curves", "Convergence", "Quality against cost",
-            "Calibration", "Memorisation", "Provenance"]  # fmt: skip
+CHAPTERS = ["Summary", "Samples of this model", "Scores", "Convergence", "Quality against cost", "Calibration",
+            "Memorisation", "Provenance"]  # fmt: skip
 
 
 def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
@@ -163,8 +150,6 @@ def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
     for lacking, command in (
         ("metrics/run.json", "dvc repro"),
         ("metrics/loss.csv", "dvc repro"),
-        ("metrics/likelihood.csv", "dvc repro"),
-        ("metrics/frontier.csv", "ddpm frontier"),
         ("data/reference/calibration.json", "dvc repro"),
         ("metrics/sanity.json", "ddpm sanity"),
     ):
@@ -189,7 +174,7 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
     places = [shown.text.index(word) for word in ("trained: unet", "copies: of train images", "real test images")]
     assert places == sorted(places)
     figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
-    assert len(figures) == 10
+    assert len(figures) == 6
     assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in figures)
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
@@ -223,11 +208,7 @@ def test_a_password_in_the_params_is_masked():
     [
         ("metrics/run.json", "{"),
         ("metrics/fd_n.csv", "extractor,n\nclassifier,9\n"),
-        ("metrics/fd_n.csv", "extractor,n,fd\n"),
         ("metrics/loss.csv", "step,loss\n1,low\n"),
-        ("metrics/likelihood.csv", "t\n1\n"),
-        ("metrics/likelihood.csv", "t,steps\n"),
-        ("metrics/frontier.csv", "a,b\n1,2\n"),
         ("data/reference/calibration.json", '{"classifier": {"count": 3}}'),
         ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
     ],
@@ -239,14 +220,6 @@ def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     assert len(shown.missing) > whole
     assert any(path in line for line in shown.missing)
     assert shown.text.count("Provenance") == 2
-
-
-def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete):
-    *_, table = chapters.quality_against_cost()
-    assert [(row[0], row[1]) for row in table.rows] == [("ddim", "5"), ("heun", "9"), ("heun", "19")]
-    Path("data/model/model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(UserError, match=r"of another model.*`ddpm frontier`"):
-        chapters.quality_against_cost()
 
 
 @settings(max_examples=20)

@@ -163,7 +163,7 @@ def compare(
 
 @app.command(group=SCORES)
 def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Path("report.html")) -> None:
-    """Write one HTML file about the current model.
+    """Write a page about the current model.
 
     examples:
       ddpm report --by diffusion.schedule.name  # with the schedules side by side
@@ -171,7 +171,7 @@ def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Pa
     Args:
         by: params keys, whose arms are added, as in `ddpm compare`
         may_differ: compare runs that differ in it
-        out: page to write
+        out: page to write: HTML in one file, or .md with its pictures, or .json
     """
     from ddpm.report import page
     from ddpm.tracking import tracker
