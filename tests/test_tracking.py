@@ -463,29 +463,19 @@ def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
     assert tracker.sync(file.read())
 
 
-@pytest.mark.parametrize("when", ["before it is asked", "right after"])
-def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch, when):
-    if when == "right after":
-        monkeypatch.setattr(store, "probe", lambda uri: None)
+def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch):
+    monkeypatch.setattr(store, "DEADLINE", 3.0)
     with live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         log.log(ROWS[0])
         started = time.monotonic()
         log.flush()
-        assert time.monotonic() - started < 15  # MLflow itself would wait for 20
+        assert time.monotonic() - started < 6  # MLflow itself would wait for 20
         other.execute("ROLLBACK")
     warning = capfd.readouterr().err
     assert warning.count("\n") == 1
-    assert "database is locked" in warning
+    assert "no end after 3 seconds" in warning
     assert tracker.sync(file.read())
-
-
-def test_a_timeout_that_is_not_a_number_is_named(folder, monkeypatch, capsys):
-    monkeypatch.setenv(store.TIMEOUT, "2 s")
-    assert tracker.sync(file.read()) is None
-    warning = one_warning(capsys)
-    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" in warning
-    assert "2 s" in warning
 
 
 def test_off_makes_no_store(folder, monkeypatch):

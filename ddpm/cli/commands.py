@@ -81,7 +81,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*forecast.report(checked), sep="\n")
+        print(*forecast.lines(checked, forecast.measure(checked), forecast.train_images(checked)), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)
