@@ -177,7 +177,7 @@ def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Pa
     from ddpm.tracking import tracker
 
     page.write(out, by, may_differ)
-    print(f"{out}: open it in a browser")
+    print(f"{out}: the page of the current model")
     try:
         if run_id := tracker.sync(attached=out):
             print(f"and an artifact of MLflow run {run_id}")

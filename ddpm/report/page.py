@@ -55,7 +55,7 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
             "Samples of this model", of(_drawn), lambda: [Strip("real test images", open_split(PROCESSED, "test")[0])]
         ),
         chapter("Scores", of(of_model.scores)),
-        chapter("Convergence", of_model.loss, of(convergence.shown)),
+        chapter("Convergence", of(convergence.shown), of_model.loss),
         chapter("Quality against cost", of(partial(pareto.shown, working))),
         chapter("Calibration", of_model.calibration, of_model.damages),
         chapter("Memorisation", of(of_model.memorisation)),

@@ -73,10 +73,7 @@ class Store:
         try:
             import mlflow  # noqa: F401  # before the clock runs: this takes seconds, and nobody else is waited for
 
-            if not self.strict:
-                return self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
-            self._within(PATIENT_SECONDS, lambda: self.client)
-            return action()
+            return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
             self.off = True
             line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error, self.uri)})"
@@ -105,7 +102,11 @@ class Store:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """Made under ``lock``: two processes that set up the database at once leave it unusable."""
+        """The connection to the store, which a command awaits for PATIENT_SECONDS."""
+        return self._within(PATIENT_SECONDS, self._connect) if self.strict else self._connect()
+
+    def _connect(self) -> MlflowClient:
+        """Under ``lock``: two processes that set up the database at once leave it unusable."""
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
