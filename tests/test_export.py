@@ -236,10 +236,7 @@ def test_every_shape_is_the_same_function_in_diffusers(shape):
             "model.name: dit has no counterpart in UNet2DModel; allowed: unet",
         ),
         ({"diffusion": chosen("mean")}, "diffusion.parameterization: mean has no counterpart"),
-        (
-            {"diffusion": chosen(constant={"log_snr_shift": 19.0})},
-            "diffusion.schedule: constant has a beta_1 of",
-        ),
+        ({"diffusion": chosen(constant={"log_snr_shift": 19.0})}, "diffusion.schedule: constant has a beta_1 of"),
     ],
 )
 def test_what_diffusers_cannot_say_is_named(sections, line):

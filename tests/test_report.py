@@ -254,6 +254,8 @@ def test_the_answer_comes_before_the_samples_and_the_evidence(compared, monkeypa
     assert '<span class="badge worse">worse</span>' in html
     assert "linear against cosine" in shown.text
     titles = re.findall(r"<h2>([^<]*)</h2>", html)
+    assert html.index("linear is worse: FD") < html.index("<figure") < html.index("<h2>")  # the answer and its picture
+    assert "" not in titles
     assert titles.index("Samples") < titles.index("Verdicts") < titles.index("Scores")
     assert {"cosine", "linear"} <= {value for tag, name, value in shown.attributes if (tag, name) == ("img", "alt")}
     assert drawn == ["cosine-1", "linear-1"]  # of one training seed, so of the same noise

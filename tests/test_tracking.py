@@ -61,16 +61,6 @@ def write_folder(root: Path) -> None:
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": TRAIN}}))
     write_json(root / "metrics/fingerprint.json", {})
     write_record(root)
-    manifest = {
-        "dataset": "digits",
-        "classes": ["0", "1"],
-        "image_size": 16,
-        "channels": 1,
-        "counts": {"train": 8, "test": 2},
-        "skipped": 0,
-        "sha256": {"train": "1" * 64, "test": "2" * 64},
-    }
-    write_json(root / "data/processed/manifest.json", manifest)
     write_curve(root, ROWS)
     pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
     for shade, name in enumerate(pictures):

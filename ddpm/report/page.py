@@ -49,8 +49,8 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
         return lambda: build(library.workspace())
 
     return [
-        chapter("Summary", of(partial(of_model.summarized, working))),
         *compared,
+        chapter("Summary", of(partial(of_model.summarized, working))),
         chapter(
             "Samples of this model", of(_drawn), lambda: [Strip("real test images", open_split(PROCESSED, "test")[0])]
         ),

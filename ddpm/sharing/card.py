@@ -5,7 +5,7 @@ Scores, data and licence are known only if the working folder's model is the exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         facts, reason = known(source, model), ""
     except UserError as error:
         facts, reason = None, str(error)
+    scores, count = (facts.run.scores, facts.config.sample.count) if facts else ({}, 0)
     T = model.config.diffusion.T
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
         loader=jinja2.PackageLoader("ddpm.sharing", ""),
@@ -61,9 +62,9 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         cost=read_json(METRICS / "train.json") if facts else {},
         data=called(facts.config.data, PROCESSED) if facts else "",
         images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
-        scores=list(_scores(facts)) if facts else [],
-        apart=_apart(facts) if facts else [],
-        closeness=metrics.closeness(facts.run.scores) if facts else [],
+        scores=list(_rows(scores, count)),
+        apart=metrics.apart(scores, metrics.judged(scores), count),
+        closeness=metrics.closeness(scores),
         commit=origin.tags().get(origin.COMMIT) if facts else None,
     )
 
@@ -80,17 +81,9 @@ def known(source: Path, model: Loaded) -> Known:
     return Known(checked, library.current(checked))
 
 
-def _apart(known: Known) -> list[str]:
-    """The scores of real images and of the yardsticks at another number of images."""
-    scores = known.run.scores
-    return metrics.apart(scores, metrics.judged(scores), known.config.sample.count)
-
-
-def _scores(known: Known) -> Iterator[tuple[str, ...]]:
+def _rows(scores: Mapping[str, float], drawn: int) -> Iterator[tuple[str, ...]]:
     """Name, better direction, this model, and real images at the same number."""
-    scores = known.run.scores
     for name in metrics.judged(scores):
         error = f" ± {scores[f'{name}_se']:.2g}" if f"{name}_se" in scores else ""
         score, count = metrics.others(scores, name).get(metrics.OTHERS["real"], (0.0, 0))
-        real = f"{score:.4g}" if count == known.config.sample.count else ""
-        yield name, metrics.direction(name), f"{scores[name]:.4g}{error}", real
+        yield name, metrics.direction(name), f"{scores[name]:.4g}{error}", f"{score:.4g}" if count == drawn else ""
