@@ -1,7 +1,7 @@
 """Make docs/atlas.md and docs/atlas.png: ``python -m docs.make_atlas``, in the project's folder.
 
-What papers claim and what studies do not show is in claims.yaml. The rest comes from the verdicts and records in
-metrics/studies/, the plans in studies/ and the pages atlas-*.md.
+The prose is in atlas_text.py, what papers claim and what studies do not show in claims.yaml. The rest comes from the
+verdicts and records in metrics/studies/, the plans in studies/ and the pages atlas-*.md.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
 from ddpm.runs import alike, library
 from ddpm.study import loading
+from ddpm.study.experiments import Study
 from ddpm.verdicts import metrics
 from ddpm.verdicts.verdict import PRIMARY
+from docs import atlas_text
 
 PAGE, CLAIMS, STUDIES = Path("docs/atlas.md"), Path("docs/claims.yaml"), Path("metrics/studies")
 RATE = 0.05  # of false discoveries, over the whole atlas
@@ -36,60 +38,6 @@ OPEN, LIKELIHOOD, FRAGILE = "open", "bits_per_dim", "*"
 EDGES = 0.2, 6.0  # of the picture; what is beyond is at the edge
 COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 DRAWN_LATER = ("sample", "evaluate")  # sections of params that a training does not depend on
-
-INTRODUCTION = """\
-What this project has found out so far: a page for each question, one row here for each comparison that a study has
-made, and what papers say about it. `python -m docs.make_atlas` writes this page from the verdicts and records in
-[metrics/studies/](../metrics/studies), the plans in [studies/](../studies) and those pages; a test checks that it is
-current."""
-READING = """\
-Each study decides by one score, named under *effect*: FD is the [Fréchet distance](metrics.md) in the features of a
-small classifier, bits per dimension is the likelihood of held-out images, and lower is better for both. The effect is
-the mean difference from the baseline over paired training seeds; in brackets, how many seeds went that way. The
-interval is for that difference, in the score's own unit. At 95%, it holds at every look of the study and for all its
-arms together, for [symmetric differences](concepts.md#how-often-a-verdict-is-false). *Open* means that the seeds so far
-do not decide. It does not mean that the two are equal. *Likelihood* is the study's verdict on bits per dimension, next
-to the primary one: *useless* where the arm needs 8 bits or more, as many as a uniform guess."""
-YARDSTICKS = """\
-An arrow is a mean beyond the picture's edge.
-
-All but those of parameterization were reached before runs were compared with [a Gaussian](metrics.md#yardsticks) fitted
-to the train images. It scores FD 7.5 on flowers at 1,024 images, 12.0 on digits and 126 on MNIST at 720. By today's
-rule six rows would be **too early**, because both sides score worse: classes against none, edm against v (flowers_edm),
-linear against cosine (flowers_schedule), and x0, epsilon and flow against v (flowers_targets). rectified against cosine
-(flowers_rectified) is close: 7.44 and 8.34. In the rows of guidance the guided side is better than the Gaussian. No row
-of digits or MNIST changes: in uvit against unet and in epsilon against v (mnist_targets) only one side is worse. The
-notes "far from real images" in mnist_targets came from an older rule, about shares below .05, and are void. The three
-small_data studies decide by likelihood, for which there is no such yardstick."""
-ALL_TOGETHER = """\
-Each study keeps its own error rate; {rows} rows together need another look. The procedure of Benjamini and Yekutieli
-(2001, theorem 1.3) keeps the expected share of false ones among all that it lets stand at 5% or less, whatever the rows
-have in common, and they do have something in common: see the table below. Each row brings the p value of its own
-comparison, adjusted for the looks of its plan. Of {decided} rows that are better or worse, {standing} stand. A * in the
-table above marks the others: {fragile}. Read these as open. With the p values as the studies print them, which are also
-adjusted for the other arms of a study, {strict} would stand. What is *equivalent* rests on another test, and is not
-counted."""
-SHARED = """\
-Two studies share a training where params and seed are the same: the same model, whether it was trained once or twice.
-Such verdicts are not independent evidence. The {records} records of all studies hold {trainings} trainings."""
-TRANSFER = """\
-Arms that change one setting, by the data they were tried on, with the study's name. Differences in FD are of the data's
-own scale: compare the percentages. Where studies disagree, they differ in more than the data: in the network, the
-budget, the sampler or the learning rate."""
-BY_BUDGET = "A study with snapshots also compares the arms after shorter trainings, with one band over all budgets."
-PAPERS = """\
-Papers train larger networks for longer, on other images, mostly with one seed. So agreement is no proof, and
-disagreement is no refutation: it says that a claim does not hold everywhere. A claim without a table or section is as
-we remember it."""
-LIMITS = """\
-They use handwritten digits of 16 or 28 pixels a side and 2,641 photos of flowers of 32, networks below a million
-weights and trainings of minutes. None says anything about large networks or long trainings. Each also has limits of its
-own:
-
-"""
-NOT_ASKED = """\
-No study here uses CIFAR-10 or clothes, and none compares larger networks, longer trainings or equal time. Each would be
-[one file](study.md)."""
 
 
 class Row(NamedTuple):
@@ -190,7 +138,10 @@ def of_study(name: str, study: dict[str, Any]) -> Iterator[Row]:
         yield Row(name, configs[verdict["baseline"]], configs[verdict["arm"]], verdict, likelihood, p)
 
 
-plan = cache(lambda name: loading.load(Path(f"studies/{name}.yaml")))
+@cache
+def plan(name: str) -> Study:
+    """The study's plan, read once."""
+    return loading.load(Path(f"studies/{name}.yaml"))
 
 
 def questions() -> Iterator[str]:
@@ -208,7 +159,7 @@ def together(found: list[Row]) -> Note:
     fragile = "; ".join(f"{row.compared} ({row.study}, p = {row.p:.2g})" for row in decided if not row.stands)
     standing = sum(row.stands is True for row in decided)
     counts = {"rows": len(found), "decided": len(decided), "standing": standing, "strict": strict}
-    text = ALL_TOGETHER.format(**counts, fragile=fragile or "none")
+    text = atlas_text.ALL_TOGETHER.format(**counts, fragile=fragile or "none")
     return Note(Markdown(fill(text, 120, break_on_hyphens=False)))
 
 
@@ -233,7 +184,7 @@ def shared() -> tuple[Note, Table]:
         "trainings": len(set().union(*trainings.values())),
     }
     head = ["study", "records", "trainings", "of which also in"]
-    return Note(Markdown(SHARED.format(**counts))), Table(head, cells, text_columns=(0, 3))
+    return Note(Markdown(atlas_text.SHARED.format(**counts))), Table(head, cells, text_columns=(0, 3))
 
 
 def transfer(found: list[Row]) -> Table:
@@ -275,32 +226,32 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
     caption = "each comparison of the table below: each seed's score over the baseline's, with mean and interval"
     heads = ["study", "data", "arm", "verdict", "effect", "interval", "likelihood", "seeds", "budget"]
     chapters = [
-        Chapter("", [Note(Markdown(INTRODUCTION))]),
+        Chapter("", [Note(Markdown(atlas_text.INTRODUCTION))]),
         Chapter("Questions", [Note(Markdown("\n".join(questions())))]),
         Chapter(
             "Verdicts",
             [
-                Note(Markdown(READING)),
+                Note(Markdown(atlas_text.READING)),
                 Figure(caption, partial(draw, rows=found), "atlas"),
-                Note(Markdown(YARDSTICKS)),
+                Note(Markdown(atlas_text.YARDSTICKS)),
                 Table(heads, [row.cells() for row in found], text_columns=range(len(heads))),
             ],
         ),
         Chapter("All verdicts together", [together(found), *shared()]),
-        Chapter("Do verdicts carry over to other data?", [Note(Markdown(TRANSFER)), transfer(found)]),
+        Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(found)]),
         Chapter(
             "By budget",
             [
-                Note(Markdown(BY_BUDGET)),
+                Note(Markdown(atlas_text.BY_BUDGET)),
                 curves(studies),
             ],
         ),
         Chapter(
             "What papers say",
-            [Note(Markdown(PAPERS)), Table(["study", "claim", "this study"], claims, text_columns=range(3))],
+            [Note(Markdown(atlas_text.PAPERS)), Table(["study", "claim", "this study"], claims, text_columns=range(3))],
         ),
-        Chapter("What the studies do not show", [Note(Markdown(LIMITS + limits))]),
-        Chapter("Not asked yet", [Note(Markdown(NOT_ASKED))]),
+        Chapter("What the studies do not show", [Note(Markdown(atlas_text.LIMITS + limits))]),
+        Chapter("Not asked yet", [Note(Markdown(atlas_text.NOT_ASKED))]),
     ]
     return f"# The atlas\n\n{render.markdown(chapters, folder)}"
 
