@@ -20,7 +20,7 @@ from ddpm.base.files import write_json
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
 from ddpm.pictures import plots
-from ddpm.report import blocks, chapters
+from ddpm.report import chapters
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -42,7 +42,6 @@ SCORES = {
     "bits_per_dim": 3.5,
     "bits_per_dim_se": 0.25,
 }
-RUNGS = [{"level": 0.0, "fd": 0.1875}, {"level": 0.25, "fd": 2.0}]
 
 
 def page(by: tuple[str, ...] = ()) -> Page:
@@ -88,13 +87,6 @@ def complete(folder, digits) -> Path:
     more = Costs(evaluations=9, images_seen=256000)
     scored.record(folder, [measured(name="more", params=measured().params | {"sample.steps": 9}, costs=more)])
     write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
-    write_rows(
-        "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
-    )
-    write_json(
-        Path("data/reference/calibration.json"),
-        {"classifier": {"floor": SCORES["real"]["classifier"], "ladder": {"blur": RUNGS, "noise": RUNGS}}},
-    )
     row = {"whole": 0.5, "noticed": {"blur": {"mean": 0.6, "worse": 0.55}, "noise": {"mean": 2.0, "worse": 1.0}}}
     found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
     write_json(Path("metrics/sanity.json"), found)
@@ -138,7 +130,7 @@ def run(*arguments: str) -> int:
 
 # --- a page
 
-CHAPTERS = ["Summary", "Samples of this model", "Scores", "Convergence", "Quality against cost", "Calibration",
+CHAPTERS = ["Summary", "Samples of this model", "Scores", "Convergence", "Quality against cost", "What scores notice",
             "Memorisation", "Provenance"]  # fmt: skip
 
 
@@ -149,7 +141,6 @@ def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
     for lacking, command in (
         ("metrics/run.json", "dvc repro"),
         ("metrics/loss.csv", "dvc repro"),
-        ("data/reference/calibration.json", "dvc repro"),
         ("metrics/sanity.json", "ddpm sanity"),
     ):
         assert any(lacking in line and command in line for line in Page(html).missing), lacking
@@ -167,13 +158,12 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
         *("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"),
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine", "1437"),  # provenance
         *("Limited by capacity or training at t =", "No sign of memorising"),
-        f"This model at the same number of images: {blocks.number(0.75 + 500 / 359)}",
     ):
         assert value in shown.text, value
     places = [shown.text.index(word) for word in ("trained: unet", "copies: of train images", "real test images")]
     assert places == sorted(places)
     figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == 4
     assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in figures)
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
@@ -206,9 +196,8 @@ def test_a_password_in_the_params_is_masked():
     ("path", "text"),
     [
         ("metrics/run.json", "{"),
-        ("metrics/fd_n.csv", "extractor,n\nclassifier,9\n"),
         ("metrics/loss.csv", "step,loss\n1,low\n"),
-        ("data/reference/calibration.json", '{"classifier": {"count": 3}}'),
+        ("metrics/sanity.json", "{}"),
         ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
     ],
 )
@@ -219,12 +208,6 @@ def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     assert len(shown.missing) > whole
     assert any(path in line for line in shown.missing)
     assert shown.text.count("Provenance") == 2
-
-
-def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(complete):
-    for count, distance in ((250, 2.75), (359, 0.75 + 500 / 359), (1000, 1.25), (249, None), (1001, None)):
-        assert chapters.at_count("classifier", count) == (distance and pytest.approx(distance))
-    assert chapters.at_count("inception", 359) is None
 
 
 # --- arms

@@ -5,37 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel
 
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import EVALUATION, FD_N, LOSS, REFERENCE
+from ddpm.base.paths import EVALUATION, LOSS
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report import noticed, summary
-from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
-from ddpm.runs import library, measured
+from ddpm.report.blocks import Block, Figure, Note, Table, plain
+from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, sensitivity
 
-if TYPE_CHECKING:
-    from pandas import DataFrame  # it takes a second to import
-
-CALIBRATION = REFERENCE / "calibration.json"
 NEAREST = EVALUATION / "nearest.png"
 BINS = 100  # points of a loss curve
-
-
-class Ladder(BaseModel):
-    """Part of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: the
-    degradation -> rungs, each with a ``level`` and scores."""
-
-    floor: dict[str, float]
-    ladder: dict[str, list[dict[str, float]]]
 
 
 def summarized(working: Config, run: Record) -> list[Block]:
@@ -52,58 +37,22 @@ def scores(run: Record) -> list[Block]:
     """The scores, and how to read them."""
     how = (
         "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More images "
-        "make a Fréchet distance smaller: Calibration compares at the same N."
+        "make a Fréchet distance smaller."
     )
     return [*summary.scores(run), Note(how)]
 
 
 def loss() -> list[Block]:
     """The training loss, in at most BINS averages of successive rows."""
-    rows = _table(LOSS, {"step": float, "loss": float}).to_numpy()
-    curve = np.array([part.mean(0) for part in np.array_split(rows, min(BINS, len(rows)))])
-    caption = f"Training loss, in at most {BINS} averages of successive rows."
-    return [Figure(caption, [Panel("training loss", "step", "loss", {"loss": curve}, log="y")])]
-
-
-def calibration() -> list[Block]:
-    """What a distance means: blurred and noised real test images, and where this model lies among them."""
-    figures: list[Block] = []
-    for extractor, degraded in measured.read(CALIBRATION, dict[str, Ladder]).items():
-        metric = next((name for name in metrics.HEADLINE if name in degraded.floor), None)
-        if metric is None:
-            raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
-        curves = {
-            damage: np.array([(rung["level"], rung[metric]) for rung in rungs])
-            for damage, rungs in degraded.ladder.items()
-        }
-        name, count = f"{extractor}.{metric}", round(degraded.floor["count"])
-        score = at_count(extractor, count)
-        levels = {} if score is None else {f"this model at N = {count:,}": score}
-        caption = (
-            f"{name} of the {count:,} real test images, unchanged (level 0) and more and more degraded. "
-            f"This model at the same number of images: {'not measured' if score is None else number(score)}."
-        )
-        panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
-        figures.append(Figure(caption, [panel]))
-    return figures
-
-
-def at_count(extractor: str, count: int) -> float | None:
-    """This model's Fréchet distance at N = ``count``, interpolated linearly in 1 / N; None outside the measured N."""
-    table = _table(FD_N, {"extractor": str, "n": float, "fd": float}).sort_values("n", ascending=False)
-    rows = table[table["extractor"] == extractor]
-    score = np.interp(1 / count, 1 / rows["n"], rows["fd"], np.nan, np.nan) if len(rows) else np.nan
-    return None if np.isnan(score) else float(score)
-
-
-def _table(path: Path, columns: Mapping[str, type]) -> DataFrame:
-    """Columns of a CSV file, of these types. Raises UserError."""
     import pandas as pd
 
     try:
-        return pd.read_csv(path)[[*columns]].astype(columns)
+        rows = pd.read_csv(LOSS)[["step", "loss"]].to_numpy(float)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: no {', '.join(columns)} ({error!r}); `dvc repro` makes it") from error
+        raise UserError(f"{LOSS}: no loss by step ({error!r}); `dvc repro` makes it") from error
+    curve = np.array([part.mean(0) for part in np.array_split(rows, min(BINS, len(rows)))])
+    caption = f"Training loss, in at most {BINS} averages of successive rows."
+    return [Figure(caption, [Panel("training loss", "step", "loss", {"loss": curve}, log="y")])]
 
 
 def damages() -> list[Block]:

@@ -57,7 +57,7 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
         chapter("Scores", of(of_model.scores)),
         chapter("Convergence", of(convergence.shown), of_model.loss),
         chapter("Quality against cost", of(partial(pareto.shown, working))),
-        chapter("Calibration", of_model.calibration, of_model.damages),
+        chapter("What scores notice", of_model.damages),
         chapter("Memorisation", of(of_model.memorisation)),
         chapter("Provenance", of(of_model.provenance)),
     ]
