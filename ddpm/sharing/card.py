@@ -5,7 +5,6 @@ Scores, data and licence are known only if the working folder's model is the exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ from ddpm.data.processed import MANIFEST, called, read_manifest
 from ddpm.model.model_file import Loaded
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.report import render, summary
+from ddpm.report.blocks import Chapter
 from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.sampling import classes
@@ -39,7 +40,6 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         facts, reason = known(source, model), ""
     except UserError as error:
         facts, reason = None, str(error)
-    scores, count = (facts.run.scores, facts.config.sample.count) if facts else ({}, 0)
     T = model.config.diffusion.T
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
         loader=jinja2.PackageLoader("ddpm.sharing", ""),
@@ -62,9 +62,8 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
         cost=read_json(METRICS / "train.json") if facts else {},
         data=called(facts.config.data, PROCESSED) if facts else "",
         images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
-        scores=list(_rows(scores, count)),
-        apart=metrics.apart(scores, metrics.judged(scores), count),
-        closeness=metrics.closeness(scores),
+        scores=render.markdown([Chapter("", summary.scores(facts.run))]) if facts else "",
+        closeness=metrics.closeness(facts.run.scores) if facts else [],
         commit=origin.tags().get(origin.COMMIT) if facts else None,
     )
 
@@ -79,11 +78,3 @@ def known(source: Path, model: Loaded) -> Known:
     if checked.sample.ema_length is not None:
         raise UserError(f"the scores here are of another average, with sample.ema_length {checked.sample.ema_length:g}")
     return Known(checked, library.current(checked))
-
-
-def _rows(scores: Mapping[str, float], drawn: int) -> Iterator[tuple[str, ...]]:
-    """Name, better direction, this model, and real images at the same number."""
-    for name in metrics.judged(scores):
-        error = f" ± {scores[f'{name}_se']:.2g}" if f"{name}_se" in scores else ""
-        score, count = metrics.others(scores, name).get(metrics.OTHERS["real"], (0.0, 0))
-        yield name, metrics.direction(name), f"{scores[name]:.4g}{error}", f"{score:.4g}" if count == drawn else ""
