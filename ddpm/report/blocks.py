@@ -102,16 +102,14 @@ class Chapter:
 
 
 def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
-    """The blocks of all ``builders``, without arguments."""
-    return Chapter(title, [block for build in builders for block in attempted(build)])
-
-
-def attempted(build: Callable[..., Iterable[Block]], *arguments: Any) -> list[Block]:
-    """The blocks that ``build`` returns, or the line of the UserError that it raises."""
-    try:
-        return list(build(*arguments))
-    except UserError as error:
-        return [Note(str(error), missing=True)]
+    """The blocks of all ``builders``; instead of one that raises UserError, its line."""
+    blocks: list[Block] = []
+    for build in builders:
+        try:
+            blocks += build()
+        except UserError as error:
+            blocks.append(Note(str(error), missing=True))
+    return Chapter(title, blocks)
 
 
 def number(value: float) -> str:

@@ -16,11 +16,12 @@ from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.report import chapters as of_model
 from ddpm.report import convergence, judgement, pareto, render
-from ddpm.report.blocks import Block, Chapter, Note, Strip, attempted, chapter
+from ddpm.report.blocks import Block, Chapter, Note, Strip, chapter
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 from ddpm.verdicts import comparison, pairing
 from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.pairing import Arm
 
 
 def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> None:
@@ -63,13 +64,14 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
     ]
 
 
-def _samples(verdicts: Judgement) -> list[Block]:
+def _samples(verdicts: Judgement) -> Sequence[Block]:
     """The first images of each arm, drawn from the same noise."""
     shared = set.intersection(*(set(arm.runs) for arm in verdicts.arms))
-    blocks: list[Block] = []
-    for arm in verdicts.arms if shared else ():
-        blocks += attempted(lambda arm: [Strip(arm.label, run_images.samples(arm.runs[min(shared)]))], arm)
-    return blocks
+
+    def strip(arm: Arm) -> list[Block]:
+        return [Strip(arm.label, run_images.samples(arm.runs[min(shared)]))]
+
+    return chapter("Samples", *(partial(strip, arm) for arm in verdicts.arms if shared)).blocks
 
 
 def _drawn(run: Record) -> list[Block]:
