@@ -17,7 +17,7 @@ from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
 from ddpm.data.processed import check_content
-from ddpm.params import config, credit, file, inputs
+from ddpm.params import config, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
 
@@ -119,7 +119,7 @@ def _launch(name: str) -> int | None:
             return code
     else:
         STAGES[name](whole.only(start.inputs.params), start)
-    start.check()  # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
+    start.check()  # last, after all tracking
     return None
 
 
@@ -139,11 +139,8 @@ def begin(name: str) -> tuple[Config, Start]:
     params = file.read()
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
-    inputs.check_variants(name, params)
     start = Start(name, params, inputs.read(name, params=params))
     check_content(PROCESSED, start.inputs.files)
-    if name in {"sample", "evaluate"}:
-        credit.check(whole, drawn=name == "evaluate")
     return whole, start
 
 

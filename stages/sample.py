@@ -25,4 +25,4 @@ def main(settings: Sample, device: torch.device, ranks: Ranks) -> None:
     if ranks.main:
         test, _ = open_split(PROCESSED, "test")
         forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")
-        write_json(METRICS / "sample.json", facts | {"config": settings.identity()})
+        write_json(METRICS / "sample.json", facts)

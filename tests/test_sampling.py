@@ -105,7 +105,6 @@ def test_samples_pictures_and_film(model, tmp_path):
         "grid.png",
         "reverse.gif",
         "reverse.mp4",
-        "samples.json",
         "samples.npy",
     ]
     drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
@@ -118,12 +117,12 @@ def test_samples_pictures_and_film(model, tmp_path):
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_the_precision_that_auto_came_to_lies_beside_the_samples(model, tmp_path, monkeypatch, fast, expected):
+def test_the_precision_that_auto_came_to_is_recorded(model, tmp_path, monkeypatch, fast, expected):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: fast)
     chosen = options(count=2, steps=2, precision="auto")
-    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
-    assert samples.read_precision(tmp_path) == expected
+    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
+    assert facts["precision"] == expected
 
 
 def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model, tmp_path):

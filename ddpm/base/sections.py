@@ -1,6 +1,5 @@
 """The building blocks of every room's settings, and how they are made from plain values."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
@@ -16,7 +15,6 @@ from pydantic import (
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest
 from ddpm.base.variant import Family, Members
 
 S = TypeVar("S", bound="Section")
@@ -26,19 +24,6 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-def _count(value: object) -> int | str:
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError("a whole number of at least 1, or auto")
-    return value
-
-
-Count = Annotated[
-    int | Literal["auto"],
-    PlainValidator(_count),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
-]
 
 
 Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
@@ -66,15 +51,6 @@ ImageSize = Annotated[
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     inlined: ClassVar[str] = ""  # a field whose keys stand in the section itself
-    MECHANICAL: ClassVar[tuple[str, ...]] = ()  # fields that change results by rounding at most
-
-    def identity(self) -> str:
-        """Twelve digits that are equal for settings that differ only in mechanical fields."""
-        value = json.loads(self.model_dump_json(serialize_as_any=True))
-        for field in self.MECHANICAL:
-            section, _, name = field.rpartition(".")
-            (value[section] if section else value).pop(name, None)
-        return digest(value)[:12]
 
     def refusals(self) -> Iterator[str]:
         """Why its values cannot work together, if they cannot."""

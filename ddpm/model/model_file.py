@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -50,13 +49,6 @@ def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, fact
     write(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
 
 
-def written(path: Path) -> Any:
-    """The config that a model was trained with, as plain values, from the file's header. Raises UserError like
-    ``read``."""
-    with _opened(path, "model") as (_, metadata):
-        return metadata.get("config")
-
-
 def load_model(path: Path, device: torch.device) -> Loaded:
     """Raises UserError when the file is missing, is not a model file of this version, or does not fit its config."""
     tensors, metadata = read(path, "model", device)
@@ -93,16 +85,6 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
 
 def read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of a file from ``write``. Raises UserError when it is missing, damaged or something else."""
-    with _opened(path, kind) as (file, metadata):
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
-        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum does not match")
-    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
-
-
-@contextmanager
-def _opened(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The open file and its metadata; errors as in ``read``."""
     try:
         with path.open("rb") as start:
             if (size := int.from_bytes(start.read(8), "little")) > HEADER:
@@ -111,11 +93,14 @@ def _opened(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             if not isinstance(metadata, dict):
                 raise UserError(f"{path}: its metadata is not a mapping; not a {kind} file of this project")
-            yield file, metadata
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind} file") from error
     except (SafetensorError, OSError, RecursionError, ValueError) as error:  # ValueError also if not UTF-8 or JSON
         raise UserError(f"{path}: not a readable {kind} file of safetensors ({error}); pickles are refused") from error
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
+        raise UserError(f"{path}: damaged since this {kind} file was written: its checksum does not match")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 
 
 def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:

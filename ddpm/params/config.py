@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Count, ImageShape, Section
+from ddpm.base.sections import ImageShape, Positive, Section
 from ddpm.compute.devices import DEVICE
 from ddpm.data.data_params import Data
 from ddpm.params import file
@@ -27,7 +27,7 @@ class Launch(Section):
     ``auto`` is one process a GPU, or one on a CPU.
     """
 
-    processes: Count = "auto"
+    processes: Positive | Literal["auto"] = "auto"
 
 
 DECLARED = (*metric.of_extractors(), *metric.LIKELIHOOD)

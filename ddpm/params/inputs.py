@@ -7,14 +7,12 @@ once, at the start, and checks at the end that nothing changed. Their digest nam
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import yaml
-from yaml.constructor import BaseConstructor
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -22,7 +20,6 @@ from ddpm.params import file
 
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
-RWLOCK = Path(".dvc/tmp/rwlock")  # what the stages that DVC is running read and write
 CODE = ("ddpm", "stages")
 
 
@@ -96,39 +93,12 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     return keys, deps
 
 
-def check_variants(name: str, params: dict[str, Any]) -> None:
-    """Raises UserError if params.yaml was edited to name another variant while DVC ran earlier stages.
-
-    DVC fills in ``${...}`` once, when it starts, so it would record the file of the variant that was named then.
-    """
-    try:
-        read = json.loads(RWLOCK.read_text()).get("read", {}) if "DVC_STAGE" in os.environ else {}
-    except (OSError, ValueError):  # or half-written, by another DVC
-        return
-    here = Path.cwd()
-    if str(here / file.PATH) not in read:
-        return
-    for dep in stage(name, params)[1]:
-        if str(here / dep) not in read:
-            raise UserError(f"{file.PATH}: it did not ask for {dep} when DVC started; run `dvc repro` again")
-
-
-def as_text(text: str) -> Any:
-    """YAML in which every scalar stays text: a YAML 1.1 reader would read some numbers and words differently from DVC.
-
-    Raises yaml.YAMLError, also if it stands for too many values.
-    """
-    node = yaml.compose(text, yaml.CBaseLoader)
-    if file.values(node, {}) > file.MAX_VALUES:
-        raise yaml.YAMLError(f"stands for more than {file.MAX_VALUES:,} values")
-    return BaseConstructor().construct_document(node) if node else None  # it makes nothing but text
-
-
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
-    does not have the stage. Every scalar is text, to be compared as ``spelled``."""
+    does not have the stage. Every scalar is text, to be compared as ``spelled``: a YAML 1.1 reader would read some
+    numbers and words differently from DVC."""
     try:
-        entry = as_text(DVC_LOCK.read_text())["stages"][name]
+        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
         return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}, {}

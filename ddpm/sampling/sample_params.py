@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, InstanceOf
 
@@ -49,8 +49,6 @@ class Sample(Section):
     classes: numbers or names to draw in turn; null: all, in the shares of the train images. ema_length: of the average
     of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own.
     """
-
-    MECHANICAL: ClassVar = ("batch_size",)
 
     count: Positive
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
