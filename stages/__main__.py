@@ -118,7 +118,7 @@ def _launch(name: str) -> int | None:
         if code:
             return code
     else:
-        STAGES[name](whole.only(start.inputs.params), start)
+        STAGES[name](whole.only(start.keys), start)
     start.check()  # last, after all tracking
     return None
 
@@ -131,7 +131,7 @@ def _rank(name: str) -> None:
         whole, start = begin(name)
     with distributed.joined(devices.resolve(whole.device)):
         start.check_code()
-        STAGES[name](whole.only(start.inputs.params), start)
+        STAGES[name](whole.only(start.keys), start)
 
 
 def begin(name: str) -> tuple[Config, Start]:
@@ -139,8 +139,8 @@ def begin(name: str) -> tuple[Config, Start]:
     params = file.read()
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
-    start = Start(name, params, inputs.read(name, params=params))
-    check_content(PROCESSED, start.inputs.files)
+    start = inputs.read(name, params)
+    check_content(PROCESSED, start.digests)
     return whole, start
 
 

@@ -23,37 +23,29 @@ DVC_LOCK = Path("dvc.lock")
 CODE = ("ddpm", "stages")
 
 
-class Inputs(NamedTuple):
-    """params: the listed keys with their values; files: sha256 of each dependency; stamps: ``files.stamp`` of each,
-    taken just before. While a stamp stays the same, the file need not be read again."""
-
-    params: dict[str, Any]
-    files: dict[str, str]
-    stamps: dict[str, str]
-
-    def fingerprint(self) -> str:
-        return files.digest([self.params, self.files])
-
-
 class Start(NamedTuple):
     """The state in which a stage was started. All its processes use this, and MLflow records it.
 
-    params: all of params.yaml, as plain values. inputs: what dvc.yaml lists for the stage.
+    params: all of params.yaml, as plain values. The rest is what dvc.yaml lists for the stage: keys, with their values;
+    digests, the sha256 of each dependency; stamps, ``files.stamp`` of each, taken just before. While a stamp stays the
+    same, the file need not be read again.
     """
 
     stage: str
     params: dict[str, Any]
-    inputs: Inputs
+    keys: dict[str, Any]
+    digests: dict[str, str]
+    stamps: dict[str, str]
 
     def fingerprint(self) -> str:
-        return self.inputs.fingerprint()
+        return files.digest([self.keys, self.digests])
 
     def check(self) -> None:
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
         not make it."""
         params = file.read()
-        before = files.flatten(self.inputs.params)
-        now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
+        before = files.flatten(self.keys)
+        now = files.flatten({key: lookup(params, key) for key in self.keys})
         for key in sorted(before.keys() | now.keys()):
             was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
             if was != is_now:
@@ -61,27 +53,26 @@ class Start(NamedTuple):
                     f"{file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
                     f"{variant.clipped(is_now)} now; run `dvc repro` again"
                 )
-        self._check_files(self.inputs.files)
+        self._check_files(self.digests)
 
     def check_code(self) -> None:
         """For a rank that has just loaded the code. Raises UserError if the code has changed since the launcher read
         it. ``check`` would miss an edit that is undone before the end."""
-        self._check_files({path: digest for path, digest in self.inputs.files.items() if Path(path).parts[0] in CODE})
+        self._check_files({path: digest for path, digest in self.digests.items() if is_code(path)})
 
     def _check_files(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
             path = Path(name)
-            same = path.exists() and (files.stamp(path) == self.inputs.stamps[name] or files.sha256(path) == digest)
+            same = path.exists() and (files.stamp(path) == self.stamps[name] or files.sha256(path) == digest)
             if not same:
                 raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
 
     def to_json(self) -> str:
-        return json.dumps(self._asdict() | {"inputs": self.inputs._asdict()})
+        return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        fields = json.loads(text)
-        return cls(**fields | {"inputs": Inputs(**fields["inputs"])})
+        return cls(**json.loads(text))
 
 
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
@@ -126,14 +117,15 @@ def spelled(value: Any) -> Any:
         return value or "null"
 
 
-def read(name: str, params: dict[str, Any]) -> Inputs:
+def read(name: str, params: dict[str, Any]) -> Start:
     """Digest the inputs of a stage. params: the content of params.yaml. Raises UserError if a dependency is missing."""
     keys, deps = stage(name, params)
     paths = list(map(Path, deps))
     if missing := [dep for dep in paths if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {name} needs it: run `dvc repro`")
     stamps = {str(dep): files.stamp(dep) for dep in paths}  # before the reading, so a later change is read again
-    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in paths}, stamps)
+    digests = {str(dep): files.sha256(dep) for dep in paths}
+    return Start(name, params, {key: lookup(params, key) for key in keys}, digests, stamps)
 
 
 def is_code(path: str) -> bool:

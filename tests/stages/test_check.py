@@ -118,7 +118,7 @@ def test_snapshots_of_epochs_are_compared_with_data_that_is_already_here(project
     for key, value in {"steps": None, "epochs": 128, "lr_decay": "constant", "snapshots": snapshots}.items():
         set_param(f"train.{key}", value)
     assert checked() == (0 if fine else 2)
-    line = "error: train.snapshots: 192 is beyond the end, which comes after 128 images"
+    line = "error: train.snapshots: 192 is beyond the end at 128 images"
     assert fine or capsys.readouterr().err.startswith(line)
 
 
