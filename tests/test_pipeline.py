@@ -20,8 +20,6 @@ from safetensors import safe_open
 
 from ddpm.base.files import read_json, sha256
 from ddpm.runs import record
-from stages import __main__ as runner
-from stages import download
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -325,30 +323,6 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         assert ran(output) == ["check"]
         assert line in output
         clone.run("git", "checkout", "--quiet", "params.yaml")
-
-
-def test_a_dependency_that_changes_while_a_stage_runs_is_refused(clone, monkeypatch, capsys):
-    monkeypatch.chdir(clone.folder)
-
-    Path("data/checked").write_text("params.yaml is possible\n")
-
-    def edit(*_: object) -> None:
-        Path("ddpm/base/errors.py").write_text("# edited\n")
-
-    monkeypatch.setattr(download, "main", edit)
-    with pytest.raises(SystemExit) as ended:
-        runner.run("download")
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: ddpm/base: changed while the download stage ran; run `dvc repro` again\n"
-    )
-
-
-def test_a_stage_whose_input_is_missing_says_what_makes_it(clone):
-    process = clone.start(sys.executable, "-m", "stages", "preprocess")
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"
 
 
 @pytest.mark.slow

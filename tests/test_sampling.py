@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.base import variant
-from ddpm.base.errors import UserError
 from ddpm.diffusion.chain import to_images
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures.grids import FRAMES_PER_SECOND
@@ -18,7 +17,6 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
-from ddpm.sampling.spacing import SPACINGS
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")
@@ -81,18 +79,6 @@ def test_a_trajectory_begins_as_noise_and_ends_as_the_image(model):
     assert torch.equal(to_images(states[-1]), generator.images(range(200), 0, SHAPE))
     # the small model has learnt that its pictures are black and white
     assert float(states[-1].abs().mean()) > float(states[0].clamp(-1, 1).abs().mean())
-
-
-def test_more_steps_than_the_chain_has_are_refused(model):
-    chosen = options().model_copy(update={"steps": 51})
-    with pytest.raises(UserError, match="steps: 51 must be at most the model's T = 50"):
-        Generator.of(model, chosen, CPU)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 50])
-@pytest.mark.parametrize("spacing", SPACINGS)
-def test_any_number_of_steps_up_to_the_whole_chain(model, spacing, steps):
-    assert draw(model, options(spacing=spacing, steps=steps, count=2)).shape == (2, *SHAPE)
 
 
 # --- what the sample stage writes

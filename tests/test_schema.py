@@ -80,27 +80,8 @@ def changed(key: str, value: Any) -> dict[str, Any]:
     return params
 
 
-VALUES: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    1,
-    2,
-    3,
-    16,
-    0.5,
-    1.5,
-    "auto",
-    "cpu",
-    "linear",
-    "ddim",
-    "x",
-    [],
-    [1],
-    [8, 16],
-    {},
-]
+WORDS = ["auto", "cpu", "linear", "ddim", "x"]
+VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 16, 0.5, 1.5, *WORDS, [], [1], [8, 16], {}]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -122,6 +103,8 @@ def test_what_the_config_accepts_is_never_marked(value):
         ("seed", -1),
         ("seed", "0"),
         ("device", "gpu"),
+        ("device", "CPU"),
+        ("device", "cuda:x"),
         ("launch.processes", 0),
         ("data.channels", 65),
         ("data.channels", True),
