@@ -121,16 +121,12 @@ class Train(Section):
         if self.snapshots and self.snapshots[-1] > (end := steps * self.batch_size):
             yield f"snapshots: {self.snapshots[-1]} is beyond the end at {end} images"
 
-    def check_ranks(self, ranks: int, count: int) -> None:
-        """Raises UserError if some ranks would have nothing of a batch, or there are fewer than that many images."""
+    def check_ranks(self, ranks: int) -> None:
+        """Raises UserError if some ranks would have nothing of a batch."""
         if self.batch_size // self.accumulate < ranks:
             raise UserError(
                 f"train.batch_size: {self.batch_size} in {self.accumulate} parts leaves nothing to some of {ranks} "
                 f"ranks; use at least {self.accumulate * ranks}, or a smaller launch.processes"
-            )
-        if count < ranks:
-            raise UserError(
-                f"launch.processes: {ranks} ranks are more than the {count} train images; use at most {count}"
             )
 
 

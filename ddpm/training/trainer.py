@@ -127,7 +127,7 @@ class Trainer:
         """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
         options, shape = config.train, config.data.shape
         self.batch_size = options.batch_size
-        options.check_ranks(ranks.size, len(pictures))
+        options.check_ranks(ranks.size)
         if options.deterministic:
             devices.make_deterministic(device)
         self.seed = config.seed
