@@ -56,11 +56,6 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
     return choice
 
 
-def is_rank() -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in os.environ
-
-
 def launch(program: Sequence[str], count: int, start: str) -> int:
     """Run Python with the arguments ``program`` on ``count`` ranks of this machine with torchrun; returns an exit code.
 
