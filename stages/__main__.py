@@ -5,7 +5,6 @@ on to them. It also passes in whatever watches a training, and records what is f
 change a value that a stage computes (tests/stages/test_start.py).
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -102,7 +101,7 @@ def run(name: str) -> NoReturn:
         # before torch is imported: of a lost rank it says what the stage's own line says, in 50 lines of C++
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         devices.reuse_memory()
-    if distributed.is_rank():
+    if "RANK" in os.environ:
         launcher = os.environ.get(distributed.LAUNCHER)
         die_with_parent(int(launcher) if launcher else None)
         sys.exit(exit_code(lambda: _rank(name)))
@@ -113,12 +112,10 @@ def run(name: str) -> NoReturn:
 def _launch(name: str) -> int | None:
     whole, start = begin(name)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
-    if count > 1:
-        code = distributed.launch(["-m", "stages", name], count, start.to_json())
-        if code:
-            return code
-    else:
-        STAGES[name](whole.only(start.inputs.params), start)
+    if count == 1:
+        STAGES[name](whole.only(start.keys), start)
+    elif code := distributed.launch(["-m", "stages", name], count, start.to_json()):
+        return code
     start.check()  # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
     return None
 
@@ -131,7 +128,7 @@ def _rank(name: str) -> None:
         whole, start = begin(name)
     with distributed.joined(devices.resolve(whole.device)):
         start.check_code()
-        STAGES[name](whole.only(start.inputs.params), start)
+        STAGES[name](whole.only(start.keys), start)
 
 
 def begin(name: str) -> tuple[Config, Start]:
@@ -139,20 +136,12 @@ def begin(name: str) -> tuple[Config, Start]:
     params = file.read()
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
-    inputs.check_variants(name, params)
-    start = Start(name, params, inputs.read(name, params=params))
-    check_content(PROCESSED, start.inputs.files)
+    start = inputs.read(name, params)
+    check_content(PROCESSED, start.digests)
     if name in {"sample", "evaluate"}:
         credit.check(whole, drawn=name == "evaluate")
     return whole, start
 
 
-def main(arguments: list[str]) -> NoReturn:
-    parser = argparse.ArgumentParser("python -m stages", description="Run one stage of dvc.yaml, as DVC does.")
-    parser.add_argument("stage", choices=STAGES)
-    options = parser.parse_args(arguments)
-    run(options.stage)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(sys.argv[1])

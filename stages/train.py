@@ -33,6 +33,5 @@ def main(
             "parameters": build.parameters(settings),
             "memory_mib": round(memory / 2**20, 1),
             "device": devices.describe(device),
-            "config": settings.identity(),
         }
         write_json(METRICS / "train.json", history.facts() | about)

@@ -116,58 +116,30 @@ def _adamw(**fields: Any) -> dict[str, Any]:
     [
         ("train", {"stepz": 3}, "train.stepz: unknown key (did you mean 'steps'?); allowed: steps, epochs, batch_size"),
         ("train", {"batch_size": "64"}, "train.batch_size: '64' is not allowed: Input should be a valid integer"),
-        ("train", {"batch_size": 64.0}, "train.batch_size: 64.0 is not allowed: Input should be a valid integer"),
         ("train", {"batch_size": True}, "train.batch_size: True is not allowed: Input should be a valid integer"),
         ("train", {"batch_size": 0}, "train.batch_size: 0 is not allowed: Input should be greater than or equal to 1"),
-        ("train", {"batch_size": -8}, "train.batch_size: -8 is not allowed"),
-        ("train", {"batch_size": None}, "train.batch_size: None is not allowed"),
         ("train", {"learning_rate": 0}, "train.learning_rate: 0 is not allowed: Input should be greater than 0"),
         ("train", {"learning_rate": float("nan")}, "train.learning_rate: nan is not allowed"),
         ("train", {"optimizer": _adamw(weight_decay=float("inf"))}, "train.optimizer.adamw.weight_decay: inf is not"),
-        ("train", {"gradient_clip": float("inf")}, "train.gradient_clip: inf is not allowed"),
         ("train", {"channels_last": "off"}, "train.channels_last: 'off' is not allowed: Input should be a valid boo"),
         ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto', 'float32'"),
         ("train", {"optimizer": _adamw(betas=[0.9])}, "train.optimizer.adamw.betas.1: missing"),
         ("train", {"epochs": 3}, "train: set exactly one of steps and epochs, and the other to null"),
-        ("train", {"steps": None}, "train: set exactly one of steps and epochs, and the other to null"),
         ("train", {"accumulate": 3}, "train: accumulate: 3 must divide batch_size: 8"),
-        (
-            "train",
-            {"ema": {"name": "constnat"}},
-            "train.ema.name: unknown 'constnat' (did you mean 'constant'?); allow",
-        ),
-        (
-            "data",
-            {"dataset": {"name": "mnits"}},
-            "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?); allowed:",
-        ),
-        ("data", {"image_size": 0}, "data.image_size: 0 is not allowed"),
-        ("data", {"image_size": -16}, "data.image_size: -16 is not allowed"),
-        (
-            "data",
-            {"image_size": True},
-            "data.image_size: True is not allowed: a whole number of pixels from 1 to 1024, or",
-        ),
+        ("data", {"dataset": {"name": "mnits"}}, "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?); allo"),
+        ("data", {"image_size": True}, "data.image_size: True is not allowed: a whole number of pixels from 1 to"),
         ("data", {"image_size": [8, True]}, "data.image_size: (8, True) is not allowed: a whole number of pixels"),
         ("data", {"image_size": [8, 1025]}, "data.image_size: (8, 1025) is not allowed: a whole number of pixels"),
         ("data", {"channels": 65}, "data.channels: 65 is not allowed: Input should be less than or equal to 64"),
-        ("data", {"channels": True}, "data.channels: True is not allowed: Input should be a valid integer"),
         ("data", {"test_fraction": 1.0}, "data.test_fraction: 1.0 is not allowed: Input should be less than 1"),
         ("diffusion", {"T": 0}, "diffusion.T: 0 is not allowed"),
         ("diffusion", {"schedule": "cosine"}, "diffusion.schedule: 'cosine' must be a mapping with `name: ` one of co"),
         ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
         ("model", {"name": "unett"}, "model.name: unknown 'unett' (did you mean 'unet'?); allowed:"),
         ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
-        ("sample", {"count": 0}, "sample.count: 0 is not allowed"),
         ("evaluate", {"extractors": []}, "evaluate.extractors: () is not allowed: Tuple should have at least 1 item"),
         ("evaluate", {"extractors": ["clasifier"]}, "evaluate.extractors: unknown 'clasifier' (did you mean 'class"),
-        (
-            "evaluate",
-            {"extractors": ["classifier"] * 2},
-            "evaluate: extractors: [classifier, classifier] names one twice",
-        ),
         ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] names one"),
-        ("evaluate", {"metrics": ["fidd"]}, "evaluate.metrics: unknown 'fidd' (did you mean 'fid'?); allowed: "),
     ],
 )
 def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message):
@@ -177,10 +149,9 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message)
     assert len(str(raised.value)) < 500
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "cpu\n"])
-def test_a_device_of_another_name_is_refused(device):
-    with pytest.raises(UserError, match=r"small: device: .* is not allowed"):
-        config.check({**small().to_dict(), "device": device}, "small")
+def test_a_device_is_its_name_alone():
+    with pytest.raises(UserError, match=r"small: device: 'cpu\\n' is not allowed"):
+        config.check({**small().to_dict(), "device": "cpu\n"}, "small")
 
 
 def test_every_section_must_be_there_and_no_other():
@@ -201,16 +172,11 @@ def test_every_section_must_be_there_and_no_other():
         (b"hello", "must be a mapping of sections, it is str"),
         (b"seed: 0\nseed: 1\n", 'not valid YAML: line 2: found duplicate key "seed"'),
         (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
-        (b"a: !!python/object/apply:os.system ['true']", "line 1: could not determine a constructor for the tag"),
         (b"a: !mine 3", "could not determine a constructor for the tag '!mine'"),
-        (b"seed: 0\0", "not valid YAML: unacceptable character #x0000"),
-        (b"seed: \xff\xfe", "cannot be read as UTF-8 text"),
         ("seed: 0".encode("utf-16"), "cannot be read as UTF-8 text"),
-        (b"seed: 0 #" + b"-" * 2_000_000, "larger than 100,000 bytes"),
         (b"seed: 0\n---\nseed: 1\n", "line 2: but found another document"),
         (b"seed:\n\t- 1", "line 2: found character '\\t' that cannot start any token"),
         (b"seed: !!int x", "not valid YAML: invalid literal"),
-        (b"seed: " + b"[" * 5000, "not valid YAML: maximum recursion depth exceeded"),
         (b"seed: &a [*a]", "a section contains itself"),
         (b"1: 2", "1 is not allowed as a key: keys are words"),
         (b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key: keys are words"),

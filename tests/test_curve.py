@@ -83,7 +83,7 @@ def test_a_snapshot_has_the_same_bytes_after_a_kill(step):
 
 def test_snapshots_of_epochs_beyond_the_end_are_refused():
     epochs = {"steps": None, "epochs": 2, "snapshots": [8, 128]}
-    with pytest.raises(UserError, match=r"train.snapshots: 128 is beyond the end, .* 64 images; allowed: at most that"):
+    with pytest.raises(UserError, match=r"train.snapshots: 128 is beyond the end at 64 images"):
         run(small(train=epochs), "out")
 
 

@@ -64,10 +64,6 @@ def test_a_process_has_one_thread_unless_the_environment_says_otherwise(monkeypa
     assert torch.get_num_threads() == threads
 
 
-def test_what_compiles_is_a_rule_about_the_device():
-    assert not devices.compiles(CPU)
-
-
 def test_compiled_code_is_kept_apart_for_each_version_of_torch(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     folders = []

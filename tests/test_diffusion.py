@@ -72,17 +72,6 @@ def test_posterior_is_the_product_of_gaussians(chain):
     assert float(at.posterior_x_t) == pytest.approx(math.sqrt(alpha) / beta / precision, rel=1e-10)
 
 
-@pytest.mark.parametrize("name", variant.names("parameterizations"))
-def test_the_true_target_gives_back_x_0_and_epsilon(name, chain, images):
-    parameterization = variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
-    x_0, epsilon = images
-    at = chain.at(STEPS)
-    x_t = q_sample(x_0, epsilon, at)
-    prediction = parameterization.predict(parameterization.target(x_0, epsilon, at), x_t, at)
-    torch.testing.assert_close(prediction.x_0, x_0, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(prediction.epsilon, epsilon, rtol=1e-9, atol=1e-9)
-
-
 def test_normal_kl_equals_torch_distributions():
     generator = torch.Generator().manual_seed(2)
     mean_1, log_1, mean_2, log_2 = torch.randn(4, 50, generator=generator, dtype=torch.float64)

@@ -186,12 +186,12 @@ def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
-        ({0: (75, 0), 1: (75, 0)}, "rank 0 lost"),
-        ({1: (75, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
-        ({1: (75, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
-        ({0: (75, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
+        ({0: (2, 0), 1: (2, 0)}, "rank 0 lost"),
+        ({1: (2, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
+        ({1: (2, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
+        ({0: (2, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
         ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
-        ({0: (75, 1), 1: (1, 0)}, 1),
+        ({0: (2, 1), 1: (1, 0)}, "rank 0 lost"),  # below the traceback of rank 1
         ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
     ],
 )
@@ -204,8 +204,8 @@ def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
         for rank, (code, second) in ends.items():
             failures[rank] = ProcessFailure(rank, 0, code, "")
             failures[rank].timestamp = second
-            if code == 75:
-                Path(os.environ[distributed.ERROR_FILE] + ".lost").write_text("rank 0 lost the others")
+            if code == 2:
+                Path(os.environ[distributed.ERROR_FILE]).write_text("rank 0 lost the others")
         raise ChildFailedError("test", failures)
 
     monkeypatch.setattr(api, "elastic_launch", lambda *_: run)

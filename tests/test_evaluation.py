@@ -266,7 +266,6 @@ def fingerprint(
     count: int = 200,
     steps: int = 49,
     sets: int = 1,
-    key: str = "hash",
     ema_length: float | None = None,
     drawn_in: str = "float32",
     trained_in: str = "float32",
@@ -278,7 +277,7 @@ def fingerprint(
     assert found["environment"]["training_precision"] == trained_in
     assert min(found["environment"]["processor"], found["environment"]["instructions"])
     assert found["comparable"]["sets"] == sets
-    return str(found[key])
+    return str(found["hash"])
 
 
 def test_the_fingerprint_tells_what_is_comparable(folder, digits, tmp_path):
@@ -287,8 +286,6 @@ def test_the_fingerprint_tells_what_is_comparable(folder, digits, tmp_path):
     assert fingerprint(folder, count=201) != own
     assert fingerprint(folder, steps=48) != own
     assert fingerprint(folder, ema_length=0.05) != own
-    unsampled = "hash_without_sampling"
-    assert fingerprint(folder, ema_length=0.05, key=unsampled) == fingerprint(folder, key=unsampled)
     assert fingerprint(folder, sets=2) != own
     assert fingerprint(folder, drawn_in="bfloat16") != own
     assert fingerprint(folder, trained_in="bfloat16") == own
@@ -327,13 +324,3 @@ def test_the_fingerprint_is_the_same_on_every_machine(folder):
     finally:
         torch.set_num_threads(threads)
     assert fingerprint(folder, SETTINGS.model_copy(update={"batch_size": 7})) == own
-
-
-def test_one_hash_leaves_the_sampler_out(folder):
-    rest = fingerprint(folder, key="hash_without_sampling")
-
-    assert rest != fingerprint(folder)
-    assert fingerprint(folder, steps=48, key="hash_without_sampling") == rest
-    assert fingerprint(folder, drawn_in="bfloat16", key="hash_without_sampling") == rest
-    assert fingerprint(folder, count=201, key="hash_without_sampling") != rest
-    assert fingerprint(folder, sets=2, key="hash_without_sampling") != rest

@@ -215,10 +215,7 @@ LARGER = {"data": {"image_size": 16}, "model": {"unet": {"groups": 4, "base_chan
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        (
-            {"data": {"image_size": 16}, "model": {"unet": {"groups": 4, "base_channels": 8, "attention_sizes": []}}},
-            r"draws images of \(1, 16, 16\), the model of \(1, 8, 8\)",
-        ),
+        (LARGER, r"draws images of \(1, 16, 16\), the model of \(1, 8, 8\)"),
         ({"diffusion": {"T": 40}}, "has the chain cosine of T = 40, the model cosine of T = 50"),
         ({"diffusion": {"schedule": {"name": "linear"}}}, "has the chain linear of T = 50, the model cosine"),
         ({"model": {"classes": 4}}, "has 4 classes, the model 3"),
@@ -240,15 +237,8 @@ def test_another_file_than_the_one_in_params_is_refused_and_a_missing_one(tmp_pa
         draw(model(), guidance={"weight": 2.0, **guide, "model": str(tmp_path / "none.safetensors")})
 
 
-def test_guidance_of_a_model_without_classes_is_refused(tmp_path):
-    settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
-    saved(tmp_path / "model.safetensors", model(model={"classes": 0}))
-    with pytest.raises(UserError, match=r"guidance\.weight: 2 needs a model with classes"):
-        Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
-
-
 def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):
     settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
     saved(tmp_path / "model.safetensors", model(train={"label_dropout": 0.0}))
-    with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* trained with train\.label_dropout: 0, never"):
+    with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* train\.label_dropout: 0"):
         Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)

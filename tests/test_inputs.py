@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ddpm.base.errors import UserError
 from ddpm.params import file as params_file
 from ddpm.params import inputs
-from ddpm.params.inputs import Inputs, Start
+from ddpm.params.inputs import Start
 
 DVC_YAML = """
 stages:
@@ -41,6 +41,10 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def start(stage: str) -> Start:
+    return inputs.read(stage, params_file.read())
+
+
 def test_the_names_in_paths_are_filled_from_params():
     keys, deps = inputs.stage("make", {"schedule": {"name": "linear"}})
     assert keys == ["seed", "schedule.name"]
@@ -48,9 +52,9 @@ def test_the_names_in_paths_are_filled_from_params():
 
 
 def test_what_is_read_is_what_is_listed():
-    found = inputs.read("make", params=params_file.read())
-    assert found.params == {"seed": 1, "schedule.name": "cosine"}
-    assert list(found.files) == ["code.py", "cosine.py", "folder"]
+    started = start("make")
+    assert started.keys == {"seed": 1, "schedule.name": "cosine"}
+    assert list(started.digests) == ["code.py", "cosine.py", "folder"]
 
 
 @pytest.mark.parametrize(
@@ -68,20 +72,15 @@ def test_what_is_read_is_what_is_listed():
     ],
 )
 def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file, text, matters):
-    before = inputs.read("make", params=params_file.read()).fingerprint()
+    before = start("make").fingerprint()
     Path(file).write_text(text)
-    assert (inputs.read("make", params=params_file.read()).fingerprint() != before) == matters
+    assert (start("make").fingerprint() != before) == matters
 
 
 def test_a_missing_dependency_is_named():
     Path("code.py").unlink()
     with pytest.raises(UserError, match=r"code\.py: no such file; make needs it"):
-        inputs.read("make", params=params_file.read())
-
-
-def start(stage: str) -> Start:
-    params = params_file.read()
-    return Start(stage, params, inputs.read(stage, params=params))
+        start("make")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ plain = st.recursive(
 
 @given(st.dictionaries(st.text(), plain, max_size=4), st.dictionaries(st.text(), st.text(), max_size=3))
 def test_every_rank_gets_the_very_start_of_its_launcher(params, digests):
-    started = Start("train", params, Inputs(params, digests, digests))
+    started = Start("train", params, params, digests, digests)
     passed = Start.from_json(started.to_json())
     assert repr(passed) == repr(started)  # 1, 1.0 and True are equal
     assert passed.fingerprint() == started.fingerprint()

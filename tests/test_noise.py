@@ -82,16 +82,6 @@ def test_a_mask_is_a_function_of_the_images_key_alone():
     np.testing.assert_array_equal(mask(8, 60, 0.3), whole[:, :60])
 
 
-def test_a_masks_places_are_independent():
-    """No pair of neighbours, near or at a power of two, in place or image, agrees more often than by chance."""
-    base = mask(256, 4096, 0.5)
-    pairs = [(base[:, :-lag], base[:, lag:]) for lag in (1, 2, 3, 16, 64, 256, 1024, 2048)]
-    pairs += [(base[:-lag], base[lag:]) for lag in (1, 2, 7, 64)]
-    for one, other in pairs:
-        agreement = (one == other).mean()
-        assert abs(agreement - 0.5) < 5 * 0.5 / math.sqrt(one.size)
-
-
 def test_a_masks_rows_and_columns_have_no_bias():
     """Chi-squared of each column's and each row's count of kept entries."""
     kept = mask(2048, 2048, 0.5)

@@ -19,8 +19,7 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 from ddpm.base.files import read_json, sha256
-from stages import __main__ as runner
-from stages import download
+from ddpm.runs import record
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -178,12 +177,10 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     assert [row["t"] for row in (rows(folder, "likelihood")[0], rows(folder, "likelihood")[-1])] == ["1", "51"]
     assert [row["draws_test"] for row in rows(folder, "excess")] == ["8"] * 6
     assert rows(folder, "fd_n") == []  # too few samples
-    fingerprint = read_json(folder / "metrics/fingerprint.json")
-    assert fingerprint["comparable"]["sets"] == 2
-    assert fingerprint["comparable"]["sampling"]["precision"] == "float32"
-    assert fingerprint["environment"]["training_precision"] == "float32"
-    assert re.fullmatch("[0-9a-f]{64}", fingerprint["hash"])
-    assert re.fullmatch("[0-9a-f]{64}", fingerprint["hash_without_sampling"])
+    run = record.read(folder / "metrics/run.json")
+    assert run.fingerprint.comparable["sets"] == 2
+    assert run.fingerprint.comparable["sampling"]["precision"] == "float32"
+    assert run.environment["training_precision"] == "float32"
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
@@ -247,6 +244,7 @@ RERUNS = {
     "ddpm/sampling/generator.py": ["sample", "evaluate"],
     "ddpm/scoring/scores.py": ["reference", "evaluate"],
     "ddpm/evaluation/evaluation.py": ["evaluate"],
+    "ddpm/runs/assembly.py": ["evaluate"],
     "ddpm/runs/record.py": ["evaluate"],
     "ddpm/variants/datasets/digits.py": ["download", "preprocess"],
     "ddpm/variants/schedules/cosine.py": ["train", "sample", "evaluate"],
@@ -307,9 +305,6 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
     pretend(clone)
     outs = ["data/raw", "data/processed", "data/reference", "data/model", "data/samples", "data/evaluation", "metrics"]
     before = {out: sha256(clone.folder / out) for out in outs}
-    (clone.folder / "ddpm/variants/schedules/mine.py").write_bytes(
-        (clone.folder / "ddpm/variants/schedules/linear.py").read_bytes()
-    )
     set_by_dvc = ("dvc", "exp", "run", "-S", "diffusion.schedule.name=cosin")
     for command, line in {
         ("dvc", "repro"): "unknown 'cosin' (did you mean 'cosine'?)",
@@ -317,7 +312,6 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         ("dvc", "repro", "--force", "evaluate"): "unknown 'cosin'",
         set_by_dvc: "unknown 'cosin'",
         (*set_by_dvc, "--temp"): "unknown 'cosin'",
-        (*set_by_dvc[:3], "--temp", "-S", "diffusion.schedule.name=mine"): "`git add ddpm/variants/schedules/mine.py`",
     }.items():
         if "exp" not in command:
             clone.set({"diffusion": {"schedule": {"name": "cosin"}}})
@@ -329,51 +323,6 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         assert ran(output) == ["check"]
         assert line in output
         clone.run("git", "checkout", "--quiet", "params.yaml")
-
-
-@pytest.mark.slow
-def test_a_variant_that_is_named_while_the_stages_before_run_is_refused(clone):
-    """DVC would record the file of the variant that was named when it started."""
-    check = clone.folder / "stages/check.py"
-    edit = "import atexit\nfrom ddpm.params import file\n\n"
-    edit += "@atexit.register\ndef edit() -> None:\n    text = file.PATH.read_text()\n"
-    edit += "    file.PATH.write_text(text.replace('name: digits ', 'name: mnist '))\n"
-    check.write_text(f"{check.read_text()}\n{edit}")
-    process = clone.start("dvc", "repro", "download")
-    output, _ = process.communicate(timeout=240)
-    assert ran(output) == ["check", "download"]
-    line = (
-        "error: params.yaml: it did not ask for ddpm/variants/datasets/mnist.py when DVC started; run `dvc repro` again"
-    )
-    assert line in output.splitlines()
-
-    clone.set({"data": {"dataset": {"name": "digits"}}})
-    check.write_bytes((ROOT / "stages/check.py").read_bytes())
-    assert ran(clone.run("dvc", "repro", "download")) == ["check", "download"]
-
-
-def test_a_dependency_that_changes_while_a_stage_runs_is_refused(clone, monkeypatch, capsys):
-    monkeypatch.chdir(clone.folder)
-
-    Path("data/checked").write_text("params.yaml is possible\n")
-
-    def edit(*_: object) -> None:
-        Path("ddpm/base/errors.py").write_text("# edited\n")
-
-    monkeypatch.setattr(download, "main", edit)
-    with pytest.raises(SystemExit) as ended:
-        runner.run("download")
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: ddpm/base: changed while the download stage ran; run `dvc repro` again\n"
-    )
-
-
-def test_a_stage_whose_input_is_missing_says_what_makes_it(clone):
-    process = clone.start(sys.executable, "-m", "stages", "preprocess")
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert output == "error: data/raw: no such file; preprocess needs it: run `dvc repro`\n"
 
 
 @pytest.mark.slow

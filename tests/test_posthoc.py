@@ -93,14 +93,10 @@ def test_the_weights_are_the_least_squares_ones_of_sampled_profiles_divided_by_t
     basis = np.stack([profile(each, step / total) for each in chosen.lengths for step in chosen.steps(total)], axis=1)
     wanted = profile(length, 1.0)
     expected = np.linalg.lstsq(basis, wanted)[0]
-    np.testing.assert_allclose(chosen.weights(length, total).ravel(), expected / expected.sum(), atol=1e-3)
+    weights = chosen.weights(length, total).ravel()
+    np.testing.assert_allclose(weights, expected / expected.sum(), atol=1e-3)
+    assert weights.sum() == pytest.approx(1, abs=1e-12), "a weight that training leaves alone is the same in every one"
     assert np.linalg.norm(basis @ expected - wanted) < 1.01 * TOLERANCE * np.linalg.norm(wanted)
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-def test_a_weight_that_training_leaves_alone_is_the_same_in_every_average(length):
-    """As in NVlabs' code, which divides the least-squares weights by their sum."""
-    assert posthoc.Posthoc(snapshots=16).weights(length, STEPS).sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("snapshots", [8, 32])

@@ -34,9 +34,10 @@ def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path, monkeyp
     assert file.decode(presets.text("wide"), "wide")["model"] == {"name": "dit", "dit": {"patch_size": 4}}
 
 
-def test_an_unknown_preset_is_refused():
+@pytest.mark.parametrize("names", [("digit",), ("edm", "digit")])  # the second: on which data
+def test_an_unknown_preset_is_refused(names):
     with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):
-        presets.text("digit")
+        presets.text(*names)
 
 
 @pytest.mark.parametrize("on", ["digits", "fashion_mnist", "cifar10"])
@@ -48,8 +49,3 @@ def test_a_recipe_goes_on_any_data(name, on):
     assert {key: found[key] for key in kept} == {key: under[key] for key in kept}
     config.check(file.decode(presets.text(name, on), name))
     assert (f"# Put on: {on}." in presets.text(name, on).splitlines()) == (on != presets.BASE)
-
-
-def test_what_a_preset_is_put_on_is_checked():
-    with pytest.raises(UserError, match=r"preset: unknown 'cifar' \(did you mean 'cifar10'\?\)"):
-        presets.text("edm", "cifar")

@@ -1,7 +1,5 @@
 """The sets of samples: where they are, and the noise they are drawn from."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,15 +15,6 @@ seeds = st.integers(0, 2**63 - 1)
 def test_each_set_of_each_training_seed_has_noise_of_its_own(a, b, s, t):
     assert 0 <= samples.noise_seed(a, s) < 2**63
     assert (samples.noise_seed(a, s) == samples.noise_seed(b, t)) == ((a, s) == (b, t))
-
-
-def test_the_first_set_has_the_fixed_name_and_the_others_their_seeds():
-    found = samples.set_paths(Path("data"), (7, 0, 3))
-    assert list(found.items()) == [
-        (7, Path("data/samples.npy")),
-        (0, Path("data/samples-0.npy")),
-        (3, Path("data/samples-3.npy")),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -80,27 +80,8 @@ def changed(key: str, value: Any) -> dict[str, Any]:
     return params
 
 
-VALUES: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    1,
-    2,
-    3,
-    16,
-    0.5,
-    1.5,
-    "auto",
-    "cpu",
-    "linear",
-    "ddim",
-    "x",
-    [],
-    [1],
-    [8, 16],
-    {},
-]
+WORDS = ["auto", "cpu", "linear", "ddim", "x"]
+VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 16, 0.5, 1.5, *WORDS, [], [1], [8, 16], {}]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -120,27 +101,24 @@ def test_what_the_config_accepts_is_never_marked(value):
     ("key", "value"),
     [
         ("seed", -1),
-        ("seed", "0"),
         ("device", "gpu"),
+        ("device", "CPU"),
+        ("device", "cuda:x"),
         ("launch.processes", 0),
         ("data.channels", 65),
-        ("data.channels", True),
         ("data.image_size", 2000),
         ("data.image_size", [8]),
-        ("data.image_size", [8, 0]),
         ("data.image_size", [8, 8, 8]),
         ("data.resize", "stretch"),
         ("data.dataset.name", "mnits"),
         ("data.extra", 1),
         ("diffusion.T", 0),
         ("diffusion.schedule", "cosine"),
-        ("diffusion.schedule", {}),
         ("diffusion.schedule.linear", {"beta_start": 0}),
         ("diffusion.schedule.cosine", {"beta_start": 0.1}),
         ("diffusion.loss.min_snr", {"gamma": -1}),
         ("model.name", "unett"),
         ("model.unet.groups", 0),
-        ("model.unet.base", 8),
         ("model.dit", {"heads": "many"}),
         ("train.batch_size", "auto"),
         ("train.learning_rate", 0),

@@ -59,7 +59,6 @@ def folder(tmp_path, empty_store, monkeypatch) -> Path:
 def write_folder(root: Path) -> None:
     shutil.copy(PRESET, root / "params.yaml")
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": TRAIN}}))
-    write_json(root / "metrics/fingerprint.json", {})
     write_record(root)
     write_curve(root, ROWS)
     pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
@@ -206,7 +205,7 @@ def test_a_result_is_one_complete_run(folder):
         assert [(step, value) for step, _, value in history(run_id, key)] == points
     names = artifacts(run_id)
     expected = ("processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json")
-    assert {*expected, "metrics/fingerprint.json"} <= set(names)
+    assert {*expected, "metrics/run.json"} <= set(names)
     # MLflow shows one picture per step, from a full-size PNG and a small WebP
     assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
     before = everything(run_id)

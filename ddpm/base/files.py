@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-import stat
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +19,6 @@ from ddpm.base.errors import FIX, UserError, storage_fault
 
 Rows = list[dict[str, float | int | str]]
 
-MAX_JSON_BYTES = 2**27
 PART = ".part"  # ends the name of what is being written
 # what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
@@ -44,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_file() and path.is_dir():
             raise UserError(f"{path}: cannot write this file, a folder has its name: remove it, or choose another name")
-        usual = _usual_mode(holder)
+        usual = holder.stat().st_mode & 0o666  # of a new file, under this umask
         for written in (*temporary.rglob("*"), temporary):
             if written.is_file():
                 written.chmod(written.stat().st_mode | usual)  # safetensors writes files that nobody else can read
@@ -70,7 +68,8 @@ def _holder(path: Path) -> tuple[Path, int]:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
     while True:
-        holder = Path(tempfile.mkdtemp(PART, f".{path.name}.", path.parent))
+        holder = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
+        holder.mkdir()
         # another process may remove it as a leftover before it is locked
         if (lock := try_lock(holder)) is not None:
             if holder.exists():
@@ -92,15 +91,6 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
-def _usual_mode(holder: Path) -> int:
-    """The permissions of a new file in the folder, under this umask."""
-    probe = holder / PART
-    probe.touch()
-    mode = stat.S_IMODE(probe.stat().st_mode)
-    probe.unlink()
-    return mode
-
-
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -116,10 +106,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError when the file is missing, not JSON, or larger than MAX_JSON_BYTES."""
+    """Raises UserError when the file is missing or not JSON."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(f"{path}: larger than {MAX_JSON_BYTES:,} bytes; remove it and run `dvc repro`")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error

@@ -23,7 +23,6 @@ RUN = METRICS / "run.json"
 SCORED = METRICS / "scored"  # records of `ddpm score`
 TRAIN_FACTS = METRICS / "train.json"
 SAMPLE_FACTS = METRICS / "sample.json"
-FINGERPRINT = METRICS / "fingerprint.json"
 FD_N = METRICS / "fd_n.csv"
 CURVE = METRICS / "curve.csv"
 LIKELIHOOD = METRICS / "likelihood.csv"

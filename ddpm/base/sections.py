@@ -40,7 +40,6 @@ Count = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
 ]
 
-
 Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
 MAX_SIDE = 1024
 

@@ -15,7 +15,6 @@ import ast
 import difflib
 import importlib
 import os
-import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,18 +35,7 @@ from ddpm.base.errors import UserError, masked
 
 PACKAGE = Path(__file__).parents[1] / "variants"
 MAX_FINDINGS = 12
-
-
-class _Short(reprlib.Repr):
-    """A shortened ``repr``. Passwords are masked first: a truncated address would not be recognised as one."""
-
-    def repr_str(self, x: str, level: int) -> str:
-        return super().repr_str(masked(x), level)
-
-
-SHORT = _Short()
-SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
-SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = 10
+MAX_SHOWN = 100  # characters of a value in a message
 
 
 class Variant(BaseModel):
@@ -128,12 +116,9 @@ class Members(NamedTuple):
         return listed
 
 
-def names(family: str, package: Path = PACKAGE) -> list[str]:
+def names(family: str) -> list[str]:
     """The family's variants, sorted. They are found by listing files, without importing them."""
-    folder = package / family
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as listed:  # a tenth of what Path.glob takes, and every config asks a dozen times
+    with os.scandir(PACKAGE / family) as listed:  # a tenth of what Path.glob takes, and every config asks a dozen times
         files = [entry.name for entry in listed]
     return sorted(name.removesuffix(".py") for name in files if name.endswith(".py") and not name.startswith("_"))
 
@@ -201,19 +186,10 @@ def built(family: str, spec: Any, besides: tuple[str, ...] = ()) -> Any:
 
 
 def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
-    """Why ``name`` is not one of the family's variants; empty if it is one. others: what it may be a misspelling of.
-
-    DVC runs ``--temp`` and queued experiments in a copy of the files that git tracks: the file may be missing there.
-    """
+    """Why ``name`` is not one of the family's variants; empty if it is one. others: what it may be a misspelling of."""
     known = names(family)
     if name in known:
         return ""
-    if (root := os.environ.get("DVC_ROOT")) and name in names(family, Path(root, "ddpm/variants")):
-        file = f"ddpm/variants/{family}/{name}.py"
-        return (
-            f"git does not track {file}, and this run uses a copy of the files that git tracks: `git add {file}`, and "
-            "run it again"
-        )
     return f"unknown {shown(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
 
 
@@ -225,19 +201,19 @@ def check_name(family: str, name: str, key: str) -> None:
 
 def closest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, or an empty string."""
-    if len(name) > SHORT.maxstring:
+    if len(name) > MAX_SHOWN:
         return ""  # matching takes time in the square of the length
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def shown(value: object) -> str:
-    """``repr`` for a message, shortened if the value is long."""
-    return SHORT.repr(value)
+    """``repr`` for a message, clipped. Passwords are masked first: half an address would not be recognised as one."""
+    return clipped(masked(repr(value)))
 
 
 def clipped(text: str) -> str:
-    return text if len(text) <= SHORT.maxstring else f"{text[: SHORT.maxstring]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # environment variables that the launcher sets for its ranks
-ERROR_FILE = "DDPM_ERROR_FILE"  # the file to which a rank writes the line that the launcher prints
+ERROR_FILE = "DDPM_ERROR_FILE"  # the file to which the first rank that fails writes the line that the launcher prints
 START = "DDPM_START"  # a file with the stage's ``inputs.Start``
 LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
-LOST = 75  # exit code of a rank that lost another; only ``launch`` sees it
 REASON = 400  # characters shown of a message from gloo or NCCL
-LOST_SUFFIX = ".lost"  # of the file next to ERROR_FILE to which such a rank writes its line
 PATIENCE = timedelta(days=1)  # how long to wait for other ranks' scores: gloo's 30 minutes are too few at 50,000 images
 
 K = TypeVar("K")
@@ -56,11 +54,6 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
             f"launch.processes: {choice} is more than the {gpus} GPUs here; set {gpus}, auto or device: cpu"
         )
     return choice
-
-
-def is_rank() -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in os.environ
 
 
 def launch(program: Sequence[str], count: int, start: str) -> int:
@@ -107,9 +100,7 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:
-            if line.exists():
-                raise UserError(line.read_text()) from error
-            return _failed(error.failures, line.with_suffix(LOST_SUFFIX), count)
+            return _failed(error.failures, line, count)
     return 0
 
 
@@ -118,18 +109,18 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
 
-def _failed(failures: dict[int, ProcessFailure], lost: Path, count: int) -> int:
-    """The exit code, given the failed ranks. Raises UserError if the ranks have not printed the reason themselves.
+def _failed(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
+    """The exit code of a rank that printed the reason. Raises UserError if a rank was killed, or wrote the ``line``.
 
     The first failure is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
     """
     first = min(failure.timestamp for failure in failures.values())
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
     killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
-    if not killed and (code := next((code for code in codes.values() if 0 < code != LOST), 0)):
+    if not killed and line.exists():
+        raise UserError(line.read_text())
+    if not killed and (code := max(codes.values())) > 0:
         return code
-    if not killed and lost.exists():
-        raise UserError(lost.read_text())
     rank = killed[0] if killed else next(iter(codes))
     name = signal.Signals(-codes[rank]).name
     raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again, it resumes")
@@ -161,7 +152,7 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
         dist.barrier(last)  # torchrun waits 5 minutes for the ranks of other machines, and then says that all went well
     except UserError as error:
-        _leave(error, "")
+        _leave(error)
         sys.exit(EXIT_USER_ERROR)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
@@ -172,22 +163,19 @@ def joined(device: torch.device) -> Iterator[None]:
                 "same command again, it resumes; if this comes back, look for an error of another rank above, a "
                 "firewall or VPN that cuts the ranks' connections, and full memory or /dev/shm, or set "
                 "launch.processes: 1"
-            ),
-            LOST_SUFFIX,
+            )
         )
-        sys.exit(LOST)
+        sys.exit(EXIT_USER_ERROR)
     dist.destroy_process_group()
 
 
-def _leave(error: UserError, suffix: str) -> None:
-    """Write the line for ``launch``; raise the error if there is no ``launch``."""
+def _leave(error: UserError) -> None:
+    """Write the line for ``launch`` unless another rank has; raise the error if there is no ``launch``."""
     if ERROR_FILE not in os.environ:
         print(file=sys.stderr)  # another rank may have left a progress bar in the line
         raise error
-    target = Path(os.environ[ERROR_FILE]).with_suffix(suffix)
-    temporary = target.with_suffix(f".{os.environ['RANK']}")
-    temporary.write_text(str(error))
-    temporary.replace(target)
+    with suppress(FileExistsError), Path(os.environ[ERROR_FILE]).open("x") as file:
+        file.write(str(error))
 
 
 def current() -> Ranks:

@@ -24,13 +24,12 @@ def fingerprint(
     device: torch.device,
     evaluations: int | None = None,
 ) -> dict[str, Any]:
-    """The content of metrics/fingerprint.json.
+    """Of the scores, for metrics/run.json.
 
     ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
-    machine; ``hash_without_sampling``: the digest without the sampling, for comparing samplers; ``environment``:
-    recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A model's samples score
-    differently in bfloat16 and in float32, so the precision they were drawn in is part of the sampling. evaluations: of
-    the network per image; None: the sampler's.
+    machine; ``environment``: recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A
+    model's samples score differently in bfloat16 and in float32, so the precision they were drawn in is part of the
+    sampling. evaluations: of the network per image; None: the sampler's.
     """
     asked: dict[str, Any] = {}  # empty without them, so that such samples compare with those of older versions
     if sample.classes is not None:
@@ -86,10 +85,4 @@ def fingerprint(
         "instructions": devices.instructions(device),
         "training_precision": trained_in,
     }
-    rest = {key: value for key, value in comparable.items() if key != "sampling"}
-    return {
-        "hash": files.digest(comparable),
-        "hash_without_sampling": files.digest(rest),
-        "comparable": comparable,
-        "environment": environment,
-    }
+    return {"hash": files.digest(comparable), "comparable": comparable, "environment": environment}

@@ -91,16 +91,8 @@ class Config(TrainingConfig):
             raise ValueError("sample.classes: the model has none with model.classes: 0; allowed: null")
         for number in (value for value in sample.classes or () if isinstance(value, int)):
             class_number(number, (), classes)
-        if sample.guidance.weight != 1 and sample.guidance.model is None and not classes:
-            raise ValueError(
-                f"sample.guidance.weight: {sample.guidance.weight:g} needs model.classes, or a sample.guidance.model; "
-                "allowed: 1"
-            )
-        if sample.guidance.weight != 1 and sample.guidance.model is None and not self.train.label_dropout:
-            raise ValueError(
-                f"sample.guidance.weight: {sample.guidance.weight:g} leads away from the model without a class, which "
-                "train.label_dropout: 0 does not train; allowed: 1, or a sample.guidance.model"
-            )
+        if reason := sample.guidance.impossible(classes, self.train.label_dropout):
+            raise ValueError(reason)
         if sample.ema_length is not None:
             if self.train.posthoc is None:
                 raise ValueError(

@@ -7,14 +7,12 @@ once, at the start, and checks at the end that nothing changed. Their digest nam
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import yaml
-from yaml.constructor import BaseConstructor
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
@@ -22,41 +20,32 @@ from ddpm.params import file
 
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
-RWLOCK = Path(".dvc/tmp/rwlock")  # what the stages that DVC is running read and write
 CODE = ("ddpm", "stages")
-
-
-class Inputs(NamedTuple):
-    """params: the listed keys with their values; files: sha256 of each dependency; stamps: ``files.stamp`` of each,
-    taken just before. While a stamp stays the same, the file need not be read again."""
-
-    params: dict[str, Any]
-    files: dict[str, str]
-    stamps: dict[str, str]
-
-    def fingerprint(self) -> str:
-        return files.digest([self.params, self.files])
 
 
 class Start(NamedTuple):
     """The state in which a stage was started. All its processes use this, and MLflow records it.
 
-    params: all of params.yaml, as plain values. inputs: what dvc.yaml lists for the stage.
+    params: all of params.yaml, as plain values. The rest is what dvc.yaml lists for the stage: keys, with their values;
+    digests, the sha256 of each dependency; stamps, ``files.stamp`` of each, taken just before. While a stamp stays the
+    same, the file need not be read again.
     """
 
     stage: str
     params: dict[str, Any]
-    inputs: Inputs
+    keys: dict[str, Any]
+    digests: dict[str, str]
+    stamps: dict[str, str]
 
     def fingerprint(self) -> str:
-        return self.inputs.fingerprint()
+        return files.digest([self.keys, self.digests])
 
     def check(self) -> None:
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
         not make it."""
         params = file.read()
-        before = files.flatten(self.inputs.params)
-        now = files.flatten({key: lookup(params, key) for key in self.inputs.params})
+        before = files.flatten(self.keys)
+        now = files.flatten({key: lookup(params, key) for key in self.keys})
         for key in sorted(before.keys() | now.keys()):
             was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
             if was != is_now:
@@ -64,27 +53,26 @@ class Start(NamedTuple):
                     f"{file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
                     f"{variant.clipped(is_now)} now; run `dvc repro` again"
                 )
-        self._check_files(self.inputs.files)
+        self._check_files(self.digests)
 
     def check_code(self) -> None:
         """For a rank that has just loaded the code. Raises UserError if the code has changed since the launcher read
         it. ``check`` would miss an edit that is undone before the end."""
-        self._check_files({path: digest for path, digest in self.inputs.files.items() if Path(path).parts[0] in CODE})
+        self._check_files({path: digest for path, digest in self.digests.items() if is_code(path)})
 
     def _check_files(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
             path = Path(name)
-            same = path.exists() and (files.stamp(path) == self.inputs.stamps[name] or files.sha256(path) == digest)
+            same = path.exists() and (files.stamp(path) == self.stamps[name] or files.sha256(path) == digest)
             if not same:
                 raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
 
     def to_json(self) -> str:
-        return json.dumps(self._asdict() | {"inputs": self.inputs._asdict()})
+        return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        fields = json.loads(text)
-        return cls(**fields | {"inputs": Inputs(**fields["inputs"])})
+        return cls(**json.loads(text))
 
 
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
@@ -96,39 +84,12 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     return keys, deps
 
 
-def check_variants(name: str, params: dict[str, Any]) -> None:
-    """Raises UserError if params.yaml was edited to name another variant while DVC ran earlier stages.
-
-    DVC fills in ``${...}`` once, when it starts, so it would record the file of the variant that was named then.
-    """
-    try:
-        read = json.loads(RWLOCK.read_text()).get("read", {}) if "DVC_STAGE" in os.environ else {}
-    except (OSError, ValueError):  # or half-written, by another DVC
-        return
-    here = Path.cwd()
-    if str(here / file.PATH) not in read:
-        return
-    for dep in stage(name, params)[1]:
-        if str(here / dep) not in read:
-            raise UserError(f"{file.PATH}: it did not ask for {dep} when DVC started; run `dvc repro` again")
-
-
-def as_text(text: str) -> Any:
-    """YAML in which every scalar stays text: a YAML 1.1 reader would read some numbers and words differently from DVC.
-
-    Raises yaml.YAMLError, also if it stands for too many values.
-    """
-    node = yaml.compose(text, yaml.CBaseLoader)
-    if file.values(node, {}) > file.MAX_VALUES:
-        raise yaml.YAMLError(f"stands for more than {file.MAX_VALUES:,} values")
-    return BaseConstructor().construct_document(node) if node else None  # it makes nothing but text
-
-
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
-    does not have the stage. Every scalar is text, to be compared as ``spelled``."""
+    does not have the stage. Every scalar is text, to be compared as ``spelled``: a YAML 1.1 reader would read some
+    numbers and words differently from DVC."""
     try:
-        entry = as_text(DVC_LOCK.read_text())["stages"][name]
+        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
         return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}, {}
@@ -156,14 +117,15 @@ def spelled(value: Any) -> Any:
         return value or "null"
 
 
-def read(name: str, params: dict[str, Any]) -> Inputs:
+def read(name: str, params: dict[str, Any]) -> Start:
     """Digest the inputs of a stage. params: the content of params.yaml. Raises UserError if a dependency is missing."""
     keys, deps = stage(name, params)
     paths = list(map(Path, deps))
     if missing := [dep for dep in paths if not dep.exists()]:
         raise UserError(f"{missing[0]}: no such file; {name} needs it: run `dvc repro`")
     stamps = {str(dep): files.stamp(dep) for dep in paths}  # before the reading, so a later change is read again
-    return Inputs({key: lookup(params, key) for key in keys}, {str(dep): files.sha256(dep) for dep in paths}, stamps)
+    digests = {str(dep): files.sha256(dep) for dep in paths}
+    return Start(name, params, {key: lookup(params, key) for key in keys}, digests, stamps)
 
 
 def is_code(path: str) -> bool:

@@ -25,7 +25,7 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
     new = {key for key, _ in _values(before) ^ _values(params)}
     prepared = inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists()
     if prepared and config.train.snapshots:
-        config.train.check_end(read_manifest(PROCESSED).counts["train"])
+        config.train.total(read_manifest(PROCESSED).counts["train"])  # raises UserError for one beyond the end
     if prepared and config.model.classes:
         names = check_classes(PROCESSED, config.model.classes)
         for name in config.sample.classes or ():

@@ -29,15 +29,15 @@ def tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def png(images: NDArray[np.uint8]) -> bytes:
-    """The content of a PNG file of ``tiles``."""
-    return _png(Image.fromarray(tiles(images)))
+    """The content of a PNG file of ``tiles``, in 256 colours if that is smaller."""
+    picture = Image.fromarray(tiles(images))
+    return min(map(_png, (picture, picture.quantize())), key=len)
 
 
 def write(images: NDArray[np.uint8], path: Path) -> None:
-    """Write ``tiles`` as a PNG file for git: in 256 colours if that is smaller. Raises UserError if that fails."""
-    picture = Image.fromarray(tiles(images))
+    """Write ``tiles`` as a PNG file. Raises UserError if that fails."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(min(map(_png, (picture, picture.quantize())), key=len))
+        temporary.write_bytes(png(images))
 
 
 def _png(picture: Image.Image) -> bytes:

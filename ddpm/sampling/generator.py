@@ -131,9 +131,9 @@ class Generator:
 
 def write_samples(
     generator: Generator, options: Sample, training_seed: int, shape: Shape, out: Path, ranks: Ranks = ALONE
-) -> dict[str, float]:
-    """Write to ``out`` a set of images for each of ``options.seeds``, samples.json, and grid.png, reverse.mp4 and
-    reverse.gif of the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
+) -> dict[str, float | str]:
+    """Write to ``out`` a set of images for each of ``options.seeds``, and grid.png, reverse.mp4 and reverse.gif of
+    the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
     labels.npy, the class of each row; then the grid has a row for each of them.
 
     training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
@@ -147,7 +147,6 @@ def write_samples(
         write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks, filmed)
     seconds = time.perf_counter() - started
     if ranks.main:
-        samples.write_precision(out, devices.precision_name(generator.denoiser.dtype))
         first = samples.read_samples(paths[options.seeds[0]])
         shown, columns = np.arange(min(options.count, FILM_IMAGES)), None
         if generator.classes:
@@ -160,6 +159,7 @@ def write_samples(
         "count": options.count,
         "sets": len(paths),
         "evaluations_per_image": generator.evaluations,
+        "precision": devices.precision_name(generator.denoiser.dtype),  # what ``auto`` came to
         "seconds": round(seconds, 2),
         "images_per_second": round(options.count * len(paths) / seconds, 2),
     }

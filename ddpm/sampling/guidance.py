@@ -29,20 +29,12 @@ def guide(model: Loaded, options: Guidance, device: torch.device, dtype: torch.d
     if options.weight == 1:
         return None
     classes = model.config.model.classes
-    if options.model is not None:
-        worse = load_worse(model.config, options, device)
-        return Guide(options, Denoiser(worse.network, worse.config.diffusion, device, dtype, clip=False))
-    if not classes:
-        raise UserError(
-            f"sample.guidance.weight: {options.weight:g} needs a model with classes, or a sample.guidance.model; "
-            "allowed: 1"
-        )
-    if model.written.get("train", {}).get("label_dropout") == 0:
-        raise UserError(
-            f"sample.guidance.weight: {options.weight:g} leads away from the model without a class, which this one, "
-            "trained with train.label_dropout: 0, never learned; allowed: 1, or a sample.guidance.model"
-        )
-    return Guide(options, classes)
+    if reason := options.impossible(classes, model.written.get("train", {}).get("label_dropout")):
+        raise UserError(reason)
+    if options.model is None:
+        return Guide(options, classes)
+    worse = load_worse(model.config, options, device)
+    return Guide(options, Denoiser(worse.network, worse.config.diffusion, device, dtype, clip=False))
 
 
 def load_worse(model: ModelConfig, options: Guidance, device: torch.device) -> Loaded:

@@ -37,6 +37,17 @@ class Guidance(Section):
         if (self.model is None) != (self.sha256 is None):
             yield "model and sha256: set both, by `sha256sum FILE`, or neither"
 
+    def impossible(self, classes: int, label_dropout: float | None) -> str:
+        """Why it cannot guide a model of so many ``classes``, trained with ``label_dropout``; empty if it can."""
+        if self.weight == 1 or self.model is not None or (classes and label_dropout != 0):
+            return ""
+        why = (
+            "leads away from the model without a class, which train.label_dropout: 0 does not train"
+            if classes
+            else "needs a model with classes (model.classes)"
+        )
+        return f"sample.guidance.weight: {self.weight:g} {why}; allowed: 1, or a sample.guidance.model"
+
     def acts(self, schedule: NoiseSchedule, t: int) -> bool:
         """Whether it changes the estimate at step t of the training chain."""
         low, high = self.interval

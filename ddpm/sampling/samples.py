@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path, read_json, write_json
+from ddpm.base.files import atomic_path
 from ddpm.base.paths import SNAPSHOTS
 from ddpm.compute import noise
 from ddpm.data.processed import open_array
 
-FACTS = "samples.json"
 LABELS = "labels.npy"
 MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
 
@@ -36,17 +35,6 @@ def snapshot_paths(folder: Path, seeds: Sequence[int]) -> dict[int, dict[int, Pa
     """The same for each snapshot of the model whose sets are in ``folder``: by the images it had seen, in order."""
     by_images = sorted((int(path.name), path) for path in (folder / SNAPSHOTS.name).glob("[0-9]*"))
     return {images: set_paths(path, seeds) for images, path in by_images}
-
-
-def write_precision(folder: Path, precision: str) -> None:
-    """Record the precision that the sets were drawn in, because ``auto`` depends on the machine."""
-    write_json(folder / FACTS, {"precision": precision})
-
-
-def read_precision(folder: Path) -> str:
-    """float32, bfloat16 or float16."""
-    precision: str = read_json(folder / FACTS)["precision"]
-    return precision
 
 
 def write_labels(folder: Path, labels: NDArray[np.int64]) -> None:

@@ -55,10 +55,6 @@ def karras(schedule: NoiseSchedule, steps: int) -> Array:
     return np.interp(-2 * RHO * np.log(roots), rising, np.arange(len(schedule), 0, -1))
 
 
-SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], Array]] = {
-    "uniform": uniform,
-    "quadratic": quadratic,
-    "trailing": trailing,
-    "log_snr": log_snr,
-    "karras": karras,
+SPACINGS: dict[str, Callable[[NoiseSchedule, int], Array]] = {
+    spacing.__name__: spacing for spacing in (uniform, quadratic, trailing, log_snr, karras)
 }

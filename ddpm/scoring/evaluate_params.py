@@ -1,7 +1,7 @@
 """The ``evaluate`` section of params.yaml."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt
 
@@ -29,8 +29,6 @@ class Likelihood(Section):
 class Evaluate(Section):
     """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``resolved``
     when the images are known."""
-
-    MECHANICAL: ClassVar = ("batch_size",)
 
     extractors: Annotated[tuple[str, ...], Field(min_length=1), Members("extractors", (AUTO,))]
     metrics: Annotated[tuple[str, ...], Field(min_length=1), Members("metrics")] = ("fid", "isc", "kid", "prc")

@@ -25,7 +25,7 @@ ARTIFACTS = (
     "data/samples/reverse.mp4",
     "data/evaluation/nearest.png",
     "data/reference/calibration.json",
-    *(f"metrics/{name}" for name in ("fingerprint.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv",
+    *(f"metrics/{name}" for name in ("run.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv",
                                      "excess.csv")),
 )  # fmt: skip
 

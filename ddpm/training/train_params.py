@@ -84,8 +84,8 @@ class Train(Section):
             yield f"snapshots: {list(self.snapshots)} must rise"
         if odd := [images for images in self.snapshots if images % self.batch_size]:
             yield f"snapshots: {odd[0]} images are no whole number of batches; allowed: multiples of {self.batch_size}"
-        if self.steps and self.snapshots[-1] > (end := self.steps * self.batch_size):
-            yield f"snapshots: {self.snapshots[-1]} is beyond the end of {end} images (steps x batch_size)"
+        if self.steps:
+            yield from self._beyond_the_end(self.steps)
         if self.lr_decay != "constant":
             yield (
                 f"snapshots need lr_decay: constant, it is {self.lr_decay}: in the middle of a decay a model is worse "
@@ -110,25 +110,23 @@ class Train(Section):
         points = {images // self.batch_size: images for images in self.snapshots}
         return {step: images for step, images in points.items() if step < steps}
 
-    def check_end(self, count: int) -> None:
-        """Raises UserError if a snapshot comes after the end of a training on so many images."""
-        end = (self.steps or math.ceil((self.epochs or 0) * count / self.batch_size)) * self.batch_size
-        if self.snapshots and self.snapshots[-1] > end:
-            raise UserError(
-                f"train.snapshots: {self.snapshots[-1]} is beyond the end, which comes after {end} images; allowed: at "
-                "most that"
-            )
+    def total(self, count: int) -> int:
+        """The number of steps of a training on ``count`` images. Raises UserError if a snapshot comes after its end."""
+        steps = self.steps or math.ceil((self.epochs or 0) * count / self.batch_size)
+        for reason in self._beyond_the_end(steps):
+            raise UserError(f"train.{reason}")
+        return steps
 
-    def check_ranks(self, ranks: int, count: int) -> None:
-        """Raises UserError if some ranks would have nothing of a batch, or there are fewer than that many images."""
+    def _beyond_the_end(self, steps: int) -> Iterator[str]:
+        if self.snapshots and self.snapshots[-1] > (end := steps * self.batch_size):
+            yield f"snapshots: {self.snapshots[-1]} is beyond the end at {end} images"
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raises UserError if some ranks would have nothing of a batch."""
         if self.batch_size // self.accumulate < ranks:
             raise UserError(
                 f"train.batch_size: {self.batch_size} in {self.accumulate} parts leaves nothing to some of {ranks} "
                 f"ranks; use at least {self.accumulate * ranks}, or a smaller launch.processes"
-            )
-        if count < ranks:
-            raise UserError(
-                f"launch.processes: {ranks} ranks are more than the {count} train images; use at most {count}"
             )
 
 

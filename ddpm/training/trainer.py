@@ -1,6 +1,5 @@
 """Algorithm 1 of Ho et al. 2020 (arXiv:2006.11239): stoppable at any step, resumable to the same bytes."""
 
-import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -67,7 +66,6 @@ def train(
     SIGINT or SIGTERM; both leave the last good checkpoint, and the same call resumes from it.
     """
     options = config.train
-    options.check_end(len(pictures))
     trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
     grids, averages, points = (checkpoints.folder / name for name in PARTS)
@@ -129,7 +127,7 @@ class Trainer:
         """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
         options, shape = config.train, config.data.shape
         self.batch_size = options.batch_size
-        options.check_ranks(ranks.size, len(pictures))
+        options.check_ranks(ranks.size)
         if options.deterministic:
             devices.make_deterministic(device)
         self.seed = config.seed
@@ -137,7 +135,7 @@ class Trainer:
         self.config = config
         self.device = device
         self.ranks = ranks
-        self.total = options.steps or math.ceil((options.epochs or 0) * len(pictures) / self.batch_size)
+        self.total = options.total(len(pictures))
         self.epoch_steps = len(pictures) / self.batch_size
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format

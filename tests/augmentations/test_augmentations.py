@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ddpm.base import variant
-from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
 from ddpm.compute import noise
 from ddpm.sampling.denoiser import Denoiser
@@ -148,18 +147,6 @@ def test_each_transformation_is_undone_by_what_the_condition_says(fields, column
         u, v = stretch.cos() * along - stretch.sin() * across, stretch.sin() * along + stretch.cos() * across
         inside = (u.abs() < side / 2 - 1) & (v.abs() < side / 2 - 1)
         torch.testing.assert_close(image.double()[inside], picture(u, v)[inside], rtol=0, atol=0.03)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"p": 1.0}, "train.augmentation.non_leaking.p: 1.0 is not allowed: Input should be less than 1"),
-        ({"rotate": 1.0}, r"non_leaking.rotate: unknown key \(did you mean 'rotation'\?\)"),
-    ],
-)
-def test_what_it_does_not_have_is_refused(fields, message):
-    with pytest.raises(UserError, match=message):
-        small(train={"augmentation": {"name": "non_leaking", "non_leaking": fields}})
 
 
 # --- the condition

@@ -41,7 +41,7 @@ PARAMS: dict[str, Any] = {
 }
 OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
 SCORES = (
-    *("evaluate.json", "fingerprint.json", "scores.csv"),
+    *("evaluate.json", "scores.csv"),
     *("curve.csv", "fd_n.csv", "likelihood.csv", "excess.csv"),
 )
 MARK = "DDPM_FAULTS_MARK"
@@ -240,7 +240,7 @@ class Victim(Project):
         names = {
             file.path for at in ("samples", "images", "metrics") for file in client.list_artifacts(run.info.run_id, at)
         }
-        wanted = {"samples/grid.png", "samples/reverse.mp4", "metrics/fingerprint.json"}
+        wanted = {"samples/grid.png", "samples/reverse.mp4", "metrics/run.json"}
         grids = {name.split("+")[2] for name in names if name.startswith("images/")}
         if not wanted <= names or grids != {str(step) for step in range(GRIDS, STEPS + 1, GRIDS)}:
             problems.append(f"MLflow: artifacts {sorted(names)}")

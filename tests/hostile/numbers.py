@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ddpm.compute.distributed import Ranks
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.model_file import save_model
 from ddpm.params.config import Config
@@ -135,9 +134,6 @@ CASES = [
     Case("numbers", "a network that answers infinity", lambda: None, partial(draw_from, torch.inf), "are not finite"),
     Case("numbers", "features that are NaN", lambda: None, partial(judge, torch.nan), "infinite features"),
     Case("numbers", "too few images for a metric", lambda: None, few, "59 images are too few"),
-    Case("numbers", "more ranks than images", lambda: None,
-         partial(Trainer, small(train={"batch_size": 64}).training(), pictures(), CPU, Ranks(0, 31)),
-         "31 ranks are more than the 30 train images"),
     Case("numbers", "a folder without images", partial(Path("photos").mkdir), partial(ImageFolder().download, "photos",
          Path("raw")), "no images in"),
     Case("numbers", "one image", partial(photos, "a/1.png"),

@@ -54,6 +54,10 @@ def metadata(text: str) -> None:
     save_file({"x": torch.zeros(1)}, PATH, {METADATA: text})
 
 
+def configured(config: Any, **about: str) -> None:
+    metadata(json.dumps({"format": FORMAT, "config": config} | about))
+
+
 def _first(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], object]:
     def changed(tensors: dict[str, Tensor]) -> None:
         name = next(iter(tensors))
@@ -87,6 +91,10 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
     ("a config that is a list", partial(metadata, "[]"), "its metadata is not a mapping"),
+    ("a file of another format", partial(configured, {}, format="ddpm-0"), "file format 'ddpm-0', this version reads"),
+    ("no config", partial(configured, None), "must be a mapping of sections, it is NoneType"),
+    ("a config without sections", partial(configured, {}), "seed: missing"),
+    ("all of params.yaml for a config", partial(configured, small().to_dict()), "device: unknown key"),
     ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),
     ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "s: model.unet.blocks: 1000"),
     ("one weight too few", partial(model, lambda tensors: tensors.pop("head.weight")), "do not fit its own config"),

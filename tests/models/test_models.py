@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.model import build
+from tests.models.test_contract import awake
 from tests.small import small
 
 FIELDS = {"base_channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "attention_sizes": (4,), "groups": 4}
@@ -16,15 +17,6 @@ def small_network(size: int = 8, **fields: Any) -> nn.Module:
     torch.manual_seed(0)
     model = {"name": "unet", "unet": FIELDS | fields}
     return build.network(small(model=model, data={"image_size": size}).training())
-
-
-def unzeroed(network: nn.Module) -> nn.Module:
-    """The network with random numbers in place of initial zeros, so that everything it can do shows."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.1)
-    return network
 
 
 def inputs() -> tuple[Tensor, Tensor]:
@@ -47,7 +39,7 @@ def test_attention_stands_where_it_is_asked_for(fields, attends):
 
 @pytest.mark.parametrize("kind", ["pixel", "channel"])
 def test_dropout_acts_in_training_alone(kind):
-    network, (x, t) = unzeroed(small_network(dropout=0.5, dropout_kind=kind)), inputs()
+    network, (x, t) = awake(small_network(dropout=0.5, dropout_kind=kind)), inputs()
     assert not torch.equal(network(x, t), network(x, t))
     network.eval()
     assert torch.equal(network(x, t), network(x, t))

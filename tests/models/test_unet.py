@@ -205,12 +205,6 @@ def test_patches_are_the_images_pixels_as_channels():
             torch.testing.assert_close(out[:, channel, i::2, j::2], expected[:, 4 * channel + index])
 
 
-def test_patches_that_do_not_fit_the_image_are_refused():
-    shape = UNet(patch_size=3, base_channels=8, multipliers=(1, 2), groups=4, attention_sizes=())
-    with pytest.raises(ValueError, match="after patch_size: 3"):
-        shape.network(Shape(1, 16, 16), 1)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8)])
 def test_upsampling_by_parity_is_upsampling_then_convolution(size):
     generator = torch.Generator().manual_seed(0)

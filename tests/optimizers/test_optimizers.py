@@ -19,7 +19,6 @@ from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.models.test_contract import SMALL
 from tests.small import pictures, small
-from tests.test_training import NoWaiting
 
 CPU = torch.device("cpu")
 TINY = {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes": [], "groups": 4, "patch_size": 2,
@@ -72,14 +71,6 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
     shipped = torch.stack([made.step(step)[0] for step in range(61, 66)])
     assert shipped.mean() < 0.75 * losses[:5].mean()
-
-
-@OPTIMIZERS
-def test_no_step_waits_for_the_device(name):
-    made = trainer(name)
-    with NoWaiting():
-        made.step(1)
-        made.step(2)
 
 
 def test_adam_is_adamw_without_decay():

@@ -28,9 +28,12 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.generator import Spacing
-from ddpm.sampling.sampler import Denoise, Level, Noise, Sampler, levels
+from ddpm.sampling.sampler import Denoise, Level, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
+from tests.samplers.test_samplers import noises as noises_of
+from tests.samplers.test_samplers import sampler
+from tests.samplers.test_samplers import start as pixels
 
 # diffusers' own warning, under NumPy 2
 pytestmark = [
@@ -44,10 +47,6 @@ INDEX = torch.arange(3)
 WHOLE = NoiseSchedule.from_betas(np.linspace(1e-4, 0.02, T))
 SMALL = variant.build("variances", {"name": "fixed_small"}, "v")
 PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-
-
-def sampler(name: str, **fields: float) -> Sampler:
-    return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
 
 
 def network(x: Tensor, t: int) -> Tensor:
@@ -129,21 +128,22 @@ def test_ancestral_equals_diffusers(variance):
 
 @PRECISIONS
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
-@pytest.mark.parametrize("steps", [5, 20])
-def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
+@pytest.mark.parametrize(("name", "steps"), [("dpmpp_2m", 5), ("dpmpp_2m", 20), ("dpmpp_2m_sde", 20)])
+def test_dpmpp_2m_equals_diffusers(name, steps, spacing, dtype, tolerance):
     """Update by update: their ``step`` casts x to float32, and lowers the second-to-last order below 15 steps."""
-    peer = DPMSolverMultistepScheduler(T, beta_schedule="linear")
+    algorithm = "sde-dpmsolver++" if name == "dpmpp_2m_sde" else "dpmsolver++"
+    peer = DPMSolverMultistepScheduler(T, beta_schedule="linear", algorithm_type=algorithm)
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     visit(peer, schedule, dtype)
     theirs, x_0 = start(dtype), []
-    states = ours(sampler("dpmpp_2m"), schedule, dtype)
-    for step, (t, state) in enumerate(zip(peer.timesteps.tolist(), states, strict=True)):
+    for step, (t, state) in enumerate(zip(peer.timesteps.tolist(), ours(sampler(name), schedule, dtype), strict=True)):
         peer._step_index = step
         x_0.append(peer.convert_model_output(network(theirs, t + 1), sample=theirs))
+        z = noises(t + 1).to(dtype)
         if step in (0, steps - 1):
-            theirs = peer.dpm_solver_first_order_update(x_0[-1], sample=theirs)
+            theirs = peer.dpm_solver_first_order_update(x_0[-1], sample=theirs, noise=z)
         else:
-            theirs = peer.multistep_dpm_solver_second_order_update(x_0, sample=theirs)
+            theirs = peer.multistep_dpm_solver_second_order_update(x_0, sample=theirs, noise=z)
         assert_near(state, theirs, tolerance)
 
 
@@ -153,22 +153,6 @@ def of_steps(
     """The visited chain and our states, in float64."""
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     return schedule, ours(sampler(name, **fields), schedule, torch.float64)
-
-
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
-def test_dpmpp_2m_sde_equals_diffusers(spacing):
-    peer = DPMSolverMultistepScheduler(T, beta_schedule="linear", algorithm_type="sde-dpmsolver++")
-    schedule, states = of_steps("dpmpp_2m_sde", 20, spacing)
-    visit(peer, schedule, torch.float64)
-    theirs, x_0 = start(torch.float64), []
-    for step, (t, state) in enumerate(zip(peer.timesteps.tolist(), states, strict=True)):
-        peer._step_index = step
-        x_0.append(peer.convert_model_output(network(theirs, t + 1), sample=theirs))
-        if step in (0, 19):
-            theirs = peer.dpm_solver_first_order_update(x_0[-1], sample=theirs, noise=noises(t + 1))
-        else:
-            theirs = peer.multistep_dpm_solver_second_order_update(x_0, sample=theirs, noise=noises(t + 1))
-        assert_near(state, theirs, 1e-10)
 
 
 def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight():
@@ -298,10 +282,6 @@ def of_mixture(name: str, whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Te
     return list(sampler(name).steps(denoise, x_T, chain, noises, SMALL))
 
 
-def pixels(count: int) -> Tensor:
-    return noise.gaussian(0, "x_T", torch.arange(count), 0, (2, 1, 1)).double()
-
-
 def distance(one: Tensor, other: Tensor) -> float:
     return float((one - other).square().mean().sqrt())
 
@@ -352,10 +332,6 @@ def algorithm_2(whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Tensor, s_ch
         x = x + (raised[i + 1] ** 2 - t[i + 1] ** 2) ** 0.5 * noises_of(len(x))(path[i].t)
         states.append(x * path[i + 1].signal)
     return states
-
-
-def noises_of(count: int) -> Noise:
-    return lambda t: noise.gaussian(0, "reverse", torch.arange(count), t, (2, 1, 1)).double()
 
 
 def test_edm_stochastic_tends_to_algorithm_2_as_steps_shorten():

@@ -47,12 +47,10 @@ def test_one_class_is_no_plural(project):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dataset": {"name": "mnisst"}}, "unknown 'mnisst' (did you mean 'mnist'?)"),
         ({"dataset": {"name": "image_folder"}, "source": "nowhere"}, "no such file or folder 'nowhere'"),
         ({"dataset": {"name": "image_folder"}, "source": "empty"}, "no images in"),
         ({"dataset": {"name": "image_folder"}, "source": "cut.tar.gz"}, "truncated or broken archive"),
         ({"source": "somewhere"}, "digits come with scikit-learn"),
-        ({"image_size": 0}, "data.image_size: 0 is not allowed"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(project, values, message):

@@ -140,7 +140,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
     _, start = runner.begin("train")
-    start.inputs.files["ddpm/compute"] = start.inputs.stamps["ddpm/compute"] = "as it was before an edit"
+    start.digests["ddpm/compute"] = start.stamps["ddpm/compute"] = "as it was before an edit"
     Path("start.json").write_text(start.to_json())
     environment = {**os.environ, "DDPM_START": "start.json", "DDPM_ERROR_FILE": "line", "MASTER_ADDR": "127.0.0.1"}
     environment |= {"MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "DDPM_TRACKING": "off"}

@@ -1,0 +1,46 @@
+"""From what the stages measured to the run's record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddpm.base.files import Rows, flatten, read_json
+from ddpm.base.paths import SAMPLE_FACTS, TRAIN_FACTS
+from ddpm.evaluation.evaluation import Evaluation
+from ddpm.model import flops
+from ddpm.model.model_file import Loaded
+from ddpm.runs import record
+from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
+
+
+def assemble(
+    name: str,
+    provenance: Provenance,
+    model: Loaded,
+    evaluation: Evaluation,
+    points: Rows,
+    fingerprint: dict[str, Any],
+    seconds: float,
+) -> Record:
+    """The record of the run that was just scored. points: ``curve.curve``; seconds: what scoring took."""
+    trained, drawn = read_json(TRAIN_FACTS), read_json(SAMPLE_FACTS)
+    taken = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": round(seconds, 2)}
+    return Record(
+        name=name,
+        seed=model.config.seed,
+        finished=record.now(),
+        params=provenance.params,
+        code=provenance.code,
+        fingerprint=Fingerprint(hash=fingerprint["hash"], comparable=fingerprint["comparable"]),
+        scores=flatten(evaluation.scores),
+        curve=record.table(points, digits=9),
+        noise_levels=record.table(evaluation.excess, digits=4),
+        costs=Costs(
+            images_seen=trained["images_seen"],
+            parameters=trained["parameters"],
+            flops=float(flops.per_image(model.config) * trained["images_seen"]),
+            evaluations=drawn["evaluations_per_image"],
+            seconds=taken,
+        ),
+        environment=fingerprint["environment"],
+    )
