@@ -20,7 +20,7 @@ from ddpm.study import judging
 from ddpm.verdicts import citation, comparison, metrics, remarks, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Pair
-from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.sequential import MOST_SEEDS, Design
 from ddpm.verdicts.verdict import Rules, Verdict
 from tests.scored import result, study, working
 
@@ -188,7 +188,7 @@ def studies(mean: float, seeds: int) -> list[tuple[int, list[bool]]]:
     """Of inconclusive verdicts on differences of that mean and a standard deviation of 0.1: how many numbers of seeds
     they name, and whether so many more settled it."""
     found = []
-    for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, seeds + statistics.MOST_SEEDS)):
+    for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, seeds + MOST_SEEDS)):
         first = judged(pair(differences[:seeds].tolist()))
         if first.outcome == "inconclusive":
             later = [judged(pair(differences[: seeds + more].tolist())) for more in counts(first)]
@@ -372,7 +372,9 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_pr
     assert found.verdicts[0].arm == "ancestral"
     assert found.fingerprint == same[0].fingerprint.without("sampling") != same[0].fingerprint.hash
     other = runs("cosine", 2, params=ancestral, comparable=drawn("bfloat16"))
-    assert "drawn in bfloat16: cosine-0" in refusal(*runs("cosine", 1), *other, by=["sample.sampler.name"])
+    assert "sampling.precision (float32 there, bfloat16 here)" in refusal(
+        *runs("cosine", 1), *other, by=["sample.sampler.name"]
+    )
     other = runs("cosine", 2, params={"sample__precision": "bfloat16"}, comparable=drawn("bfloat16"))
     assert compare(*runs("cosine", 1), *other, by=["sample.precision"]).verdicts
 

@@ -194,7 +194,7 @@ def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(path, scores
 
 
 def test_damage_that_is_accepted_has_a_name():
-    gate = {"k": 3.0, "metrics": ["fd"], "blind_to": ["blurr"]}
+    gate = {"metrics": ["fd"], "blind_to": ["blurr"]}
     with pytest.raises(UserError, match=r"gate.blind_to.*unknown damage \(did you mean 'blur'\?\); allowed: dropped"):
         config.check(params() | {"gate": gate}, "test")
     assert config.check(params() | {"gate": gate | {"blind_to": ["blur"]}}, "test").gate.blind_to == ("blur",)

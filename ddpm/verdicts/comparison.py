@@ -10,14 +10,12 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
-from ddpm.verdicts import metrics, pairing, remarks, verdict
+from ddpm.verdicts import pairing, remarks, verdict
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.sequential import one_look
 from ddpm.verdicts.tuning import Tried
 from ddpm.verdicts.verdict import Rules, Verdict
-
-ONE_LOOK = "pocock"  # with one look, every way to spend the error rate spends all of it there
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,7 @@ def compare(
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
-        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,), ONE_LOOK)), [seeds])
-    copies = []
-    for arm in arms:
-        if seeds_of := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
-            spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
-            copies.append(f"{arm.label} {verdict.COPIES} ({', '.join(spaces)}) with {pairing.named(seeds_of)}")
+        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), one_look(seeds)), [seeds])
     notes = [*listing.notes, *matched.notes, *dropped, *remarks.yardsticks(records, names[0]), rule(config.compare)]
     return Judgement(
         question=f"Which is better: {', '.join(by)}?",
@@ -95,7 +88,7 @@ def compare(
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=config.compare,
-        notes=(*differing, *copies, *remarks.details(verdicts, names[0]), *notes),
+        notes=(*differing, *remarks.copies(arms), *remarks.details(verdicts, names[0]), *notes),
         fingerprint=fingerprint,
     )
 

@@ -61,7 +61,7 @@ def test_a_secret_in_the_source_is_refused_before_dvc_records_it(project, secret
         ("train.learning_rate", -1.0, "train.learning_rate: -1.0 is not allowed"),
         ("train.batch_size", "auto", "train.batch_size: 'auto' is not allowed: Input should be a valid integer"),
         ("launch.processes", "two", "launch.processes: 'two' is not allowed: a whole number of at least 1, or auto"),
-        ("gate.k", 0, "gate.k: 0 is not allowed"),
+        ("compare.confidence", 1, "compare.confidence: 1 is not allowed"),
         ("model.unet.groups", 3, "model.unet: groups: 3 must divide base_channels"),
         ("data.image_size", 17, "must be a multiple of"),
         ("data.image_size", [16, 17], "data.image_size: [16, 17] must be a multiple of 4 in height and width"),
