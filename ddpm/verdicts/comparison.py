@@ -64,9 +64,8 @@ def compare(
         matched = alike.matching(listing.records, config, by)
         arms = pairing.arms(matched.records, by, config)
         if len(arms) == 1:
-            here = config.flat()
             others = [run for run in listing.records if pairing.values_of(run.params, by) != arms[0].values]
-            hint = f"; of those with another value, {alike.most_alike(others, here, by)}" if others else ""
+            hint = f"; of those with another value, {alike.most_alike(others, config.flat(), by)}" if others else ""
             line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
             raise UserError(f"--by {' '.join(by)}: {line}{hint}")
         sides = itertools.combinations(arms, 2) if all_pairs else ((arms[0], arm) for arm in arms[1:])

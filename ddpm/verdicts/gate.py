@@ -34,28 +34,22 @@ REMAKE = "`ddpm gate --update` makes a new one"
 
 
 def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
-    """The run against the baseline, in every metric of both, those that decide first.
+    """The run against the baseline, in every metric, those that decide first.
 
-    Raises UserError if the two can't be compared: another fingerprint, a metric of the baseline that the run lacks, or
-    a deciding metric that the baseline lacks.
+    Raises UserError if they can't be compared: another fingerprint, or a metric that some run lacks.
     """
-    # never for a run that copies: that is a regression whatever the baseline, and no baseline is made from it
-    or_remake = "" if metrics.copied(run.scores) else f", or {REMAKE}"
     try:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
     except UserError as error:
         preset = _preset(stored[0])
         of = f"it is of the preset {preset!r}, and " if preset else ""
         remedy = f"`ddpm preset {preset} && dvc repro` makes scores that can be compared" if preset else "set them back"
-        raise UserError(f"{BASELINE}: {of}{error}: {remedy}{or_remake}") from error
-    names = metrics.judged(set.intersection(*(set(one.scores) for one in stored)))
-    if missing := [name for name in names if name not in run.scores]:
-        raise UserError(f"{RUN}: {missing[0]} is missing, which {BASELINE} has: run `dvc repro`{or_remake}")
-    deciding = decisive(run.scores, config.gate)
-    if missing := [name for name in deciding if name not in names]:
-        raise UserError(
-            f"{BASELINE}: {missing[0]} is missing, which gate.metrics lets decide: take it out there{or_remake}"
-        )
+        raise UserError(f"{BASELINE}: {of}{error}: {remedy}, or {REMAKE}") from error
+    names = metrics.judged({name for one in (*stored, run) for name in one.scores})
+    for one in (*stored, run):
+        if missing := [name for name in names if name not in one.scores]:
+            raise UserError(f"{BASELINE} and {RUN} need the same metrics: {one.name} has no {missing[0]}: {REMAKE}")
+    deciding = decisive(names, config.gate)
     names = [*deciding, *(name for name in names if name not in deciding)]
     arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {0: run})
     rules = Rules(config.compare, names, 1, one_look(1), primaries=len(deciding))
@@ -121,15 +115,18 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
         )
     pairing.check_fingerprints(runs, ())
     pairing.check_alike([Arm("the baseline", {}, {run.seed or 0: run for run in runs})], ())
-    decisive(set.intersection(*(set(run.scores) for run in runs)), of.gate)
+    shared = metrics.judged(set.intersection(*(set(run.scores) for run in runs)))
+    decisive(shared, of.gate)
     with atomic_path(path) as temporary:
-        temporary.write_text("[\n" + ",\n".join(json.dumps(_stored(run), sort_keys=True) for run in runs) + "\n]\n")
+        temporary.write_text(
+            "[\n" + ",\n".join(json.dumps(_stored(run, shared), sort_keys=True) for run in runs) + "\n]\n"
+        )
     return [*listing.notes, *notes]
 
 
-def _stored(run: Record) -> dict[str, object]:
+def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
     """What of a run is judged again; not yardsticks: a gate is for models that have learned nothing yet, too."""
-    scores = {name: run.scores[name] for name in metrics.judged(run.scores)}
+    scores = {name: run.scores[name] for name in names}
     costs = Costs(**{name: getattr(run.costs, name) for name in pairing.BUDGETS})
     kept = {"name", "seed", "finished", "params", "fingerprint", "costs", "scores"}
     return run.model_copy(update={"scores": scores, "costs": costs}).model_dump(mode="json", include=kept)

@@ -13,8 +13,8 @@ samples (ddpm/scoring/yardsticks.py).
 
 An arm is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the
 margin. A likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with a reason
-and with the number of seeds that would settle it: if the true difference is as observed, and if it is as near to the
-margin as the interval allows. Nobody knows which holds: the numbers are not a forecast.
+and with the number of seeds that would settle it if the true difference is as observed. Nobody knows whether it is: the
+number is not a forecast.
 
 One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
 early, for symmetric differences (docs/concepts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
@@ -323,22 +323,12 @@ def _doubt(verdict: Verdict, beyond: bool, flips: bool, sd: float, rules: Rules)
     doubt = next(doubt for doubt, holds in doubts.items() if holds)
     if verdict.metric != rules.names[0]:
         return doubt
-
-    def needed(difference: float) -> int | None:
-        level = rules.alpha / rules.family(verdict.metric)
-        seeds = seeds_needed(level, difference, sd, verdict.margin, rules.compare.power, fewest)
-        return None if seeds is None else max(seeds - len(verdict.seeds), 1)
-
-    more = needed(verdict.difference)
-    if more is None or verdict.low is None or verdict.high is None:
+    level = rules.alpha / rules.family(verdict.metric)
+    seeds = seeds_needed(level, verdict.difference, sd, verdict.margin, rules.compare.power, fewest)
+    if seeds is None:
         return f"{doubt}; {MOST_SEEDS} seeds would not settle it if the true difference is as seen"
-    holds_margin = any(verdict.low <= margin <= verdict.high for margin in (-verdict.margin, verdict.margin))
-    hardest = None if holds_margin else needed(min(verdict.low, verdict.high, key=abs))
-    where = "in a new study, " * (len(rules.design.looks) > 1)
-    return (
-        f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen, "
-        f"{hardest or f'more than {MOST_SEEDS}'} if it is as near to the margin as the interval allows"
-    )
+    where, more = "in a new study, " * (len(rules.design.looks) > 1), max(seeds - len(verdict.seeds), 1)
+    return f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen"
 
 
 def exit_code(verdicts: Iterable[Verdict], primary: str) -> int:
