@@ -473,15 +473,10 @@ def test_a_verdict_on_skewed_differences_says_so(last, noted):
     ("other", "sign", "gaps", "ending"),
     [
         ("inception.fid", 1, CLEAR, "worse in classifier.fd, worse in inception.fid: they agree"),
-        (
-            "inception.fid",
-            -1,
-            CLEAR,
-            "worse in classifier.fd, better in inception.fid: they disagree: no ",
-        ),
+        ("inception.fid", -1, CLEAR, "worse in classifier.fd, better in inception.fid: they disagree: no "),
         ("dinov2.fd", 1, [0.5, -0.3, 0.4, -0.2, 0.1, 0.3], "worse in classifier.fd, inconclusive in dinov2.fd"),
     ],
-)
+)  # fmt: skip
 def test_two_representations_agree_disagree_or_leave_it_open(other, sign, gaps, ending):
     both = [judged(pair(CLEAR)), judged(pair([sign * gap for gap in gaps], other), metric=other)]
     (line,) = remarks.representations(both, FD)

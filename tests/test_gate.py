@@ -115,6 +115,8 @@ def test_what_passes_and_what_fails(scores, bad, outcomes, capsys):
     verdicts = {verdict["metric"]: verdict["outcome"] for verdict in answer["verdicts"]}
     assert [*verdicts] == [FD, BITS, "classifier.is_mean", RECALL]
     assert verdicts | outcomes == verdicts
+    widths = {verdict["metric"]: verdict["high"] - verdict["low"] for verdict in answer["verdicts"]}
+    assert widths[FD] == pytest.approx(widths[BITS])  # those that decide share the error rate equally
 
 
 def test_the_users_own_metrics_confidence_and_floors_decide():
