@@ -230,16 +230,13 @@ def gate(
     from ddpm.report import judgement as shown
     from ddpm.report import render
     from ddpm.runs import library
-    from ddpm.verdicts import gate, sensitivity
+    from ddpm.verdicts import gate
 
     config = params.load()
     if update:
         print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
         return 0
-    run = library.current(config)
-    deciding = gate.decisive(run.scores, config.gate)
-    sensitivity.check_decisive(deciding, config.gate.blind_to, "gate.blind_to", config)
-    judgement = gate.judge(run, gate.read(), config)
+    judgement = gate.judge(library.current(config), gate.read(), config)
     bad = gate.regressions(judgement, config.gate)
     answer(
         json,

@@ -23,7 +23,7 @@ from ddpm.params import config, file, presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library, measured
 from ddpm.runs.record import Costs, Record
-from ddpm.verdicts import metrics, pairing, remarks, verdict
+from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
 from ddpm.verdicts.sequential import one_look
@@ -36,7 +36,8 @@ REMAKE = "`ddpm gate --update` makes a new one"
 def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     """The run against the baseline, in every metric, those that decide first.
 
-    Raises UserError if they can't be compared: another fingerprint, or a metric that some run lacks.
+    Raises UserError if they can't be compared: another fingerprint, or a metric that some run lacks; or if nothing
+    decides, or all that does is blind to some damage.
     """
     try:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
@@ -50,8 +51,9 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
         if missing := [name for name in names if name not in one.scores]:
             raise UserError(f"{BASELINE} and {RUN} need the same metrics: {one.name} has no {missing[0]}: {REMAKE}")
     deciding = decisive(names, config.gate)
+    sensitivity.check_decisive(deciding, config.gate.blind_to, "gate.blind_to", config)
     names = [*deciding, *(name for name in names if name not in deciding)]
-    arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {0: run})
+    arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
     rules = Rules(config.compare, names, 1, one_look(1), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
     return Judgement(
@@ -72,8 +74,9 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
 def regressions(judgement: Judgement, gate: Gate) -> list[str]:
     """The metrics that decide and are worse, or useless, and the spaces in which the run copies train images."""
     bad = [pair.metric for pair in judgement.verdicts if pair.outcome in ("worse", "useless")]
-    spaces = {space for run in judgement.arms[1].runs.values() for space in metrics.copied(run.scores)}
-    return [*(name for name in bad if metrics.kind(name) in gate.metrics), *map(metrics.MEMORISATION.__add__, spaces)]
+    spaces = [space for run in judgement.arms[1].runs.values() for space in metrics.copied(run.scores)]
+    copies = [f"{metrics.MEMORISATION}{space}" for space in spaces]
+    return [*(name for name in bad if metrics.kind(name) in gate.metrics), *copies]
 
 
 def decisive(names: Iterable[str], gate: Gate) -> list[str]:
